@@ -1,0 +1,72 @@
+# `make run` starts the example, `make test` runs every check; both set up what they need first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+JS := tests/js/node_modules/.package-lock.json
+
+.PHONY: help setup run test check unit system browser chromium fuzz bench lock clean
+
+help:
+	@echo "make run     two Chainlit instances of examples/chat/app.py behind the proxy on port 8000"
+	@echo "make test    every check and test"
+	@echo "make check   formatting, lint and types only"
+	@echo "make unit    the unit tests only"
+	@echo "make system  the tests with real Chainlit processes and Socket.IO clients"
+	@echo "make browser the tests in real Chromium"
+	@echo "make fuzz    coverage-guided fuzzing of the parsers, FUZZ_SECONDS for each (120)"
+	@echo "make bench   CPU time per request and per websocket frame"
+	@echo "make lock    resolve the dependencies anew into constraints.txt"
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[chainlit,dev]'
+	touch $@
+
+setup: $(STAMP)
+
+run: $(STAMP)
+	cd examples/chat && ../../$(BIN)/chainlit-proxy run app.py --replicas 2 --listen 127.0.0.1:8000
+
+# The Socket.IO client of the browsers; where the machine has no Node.js, the one of the virtual environment.
+$(JS): $(STAMP) tests/js/package.json tests/js/package-lock.json
+	$(BIN)/python tests/js/install.py
+	touch $@
+
+chromium: $(STAMP)
+	@$(BIN)/python tests/browser/chromium.py
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+unit: $(STAMP)
+	$(BIN)/pytest -n 2 tests -m "not system and not browser"
+
+system: $(STAMP) $(JS)
+	$(BIN)/pytest tests -m "system and not browser"
+
+browser: $(STAMP) $(JS) chromium
+	$(BIN)/pytest tests/browser
+
+test: check unit system browser
+
+FUZZ_SECONDS ?= 120
+fuzz: $(STAMP)
+	for target in head cookie engineio chunked websocket; do \
+		$(BIN)/python -m tests.fuzz $$target artefacts/fuzz/$$target -max_total_time=$(FUZZ_SECONDS) -timeout=10 \
+			|| exit 1; \
+	done
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+lock:
+	$(PYTHON) -m venv --clear $(VENV)-lock
+	$(VENV)-lock/bin/pip install --quiet --disable-pip-version-check '.[chainlit,dev]'
+	$(VENV)-lock/bin/pip freeze --exclude chainlit-sticky-proxy > constraints.txt
+	rm -rf $(VENV)-lock
+
+clean:
+	rm -rf $(VENV) $(VENV)-lock tests/js/node_modules artefacts .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,209 @@
+"""The proxies under measurement: how each is configured, started and named.
+
+Each runs one worker before the same backends, keeps connections to them alive, adds X-Forwarded-For, pins
+sessions in its usual way, writes an access log to nowhere, and checks health where it can (nginx cannot).
+So they do the same work, and a figure of one can be held against that of another.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from proxy import __version__
+
+START = 15.0  # seconds; our own proxy imports its libraries first
+STOP = 10.0
+
+PROXY = """\
+listen: 127.0.0.1:{port}
+admin: {{listen: 127.0.0.1:{admin}}}
+backends:
+{backends}
+health: {{type: http, path: /health, interval: 2}}
+log: {{format: json, access: true, level: info}}
+"""
+
+HAPROXY = """\
+global
+    nbthread 1
+    log stdout format raw local0
+defaults
+    mode http
+    log global
+    option httplog
+    option forwardfor
+    timeout connect 2s
+    timeout client 75s
+    timeout server 75s
+    timeout tunnel 90s
+frontend page
+    bind 127.0.0.1:{port}
+    default_backend chainlit
+backend chainlit
+    http-reuse always
+    cookie SRV insert indirect nocache
+    option httpchk GET /health
+{backends}
+"""
+
+NGINX = """\
+daemon off;
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log stderr crit;
+events {{ worker_connections 4096; }}
+http {{
+    access_log /dev/null;
+    keepalive_requests 10000000;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    map $http_cookie $session {{ default ""; "~X-Chainlit-Session-id=(?<id>[^;]+)" $id; }}
+    map $http_upgrade $onward {{ default upgrade; "" ""; }}
+    upstream chainlit {{
+        hash $session consistent;
+{backends}
+        keepalive 128;
+        keepalive_requests 10000000;
+    }}
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_pass http://chainlit;
+            proxy_http_version 1.1;
+            proxy_set_header Host $http_host;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection $onward;
+            proxy_buffering off;
+            proxy_read_timeout 90s;
+        }}
+    }}
+}}
+"""
+
+
+class UnavailableError(Exception):
+    """A peer that is not installed, or does not start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One kind of proxy."""
+
+    name: str
+    template: str
+    backend: str  # the line of one backend
+    command: Callable[[Path], list[str]]
+    version: Callable[[], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A started proxy."""
+
+    peer: Peer
+    version: str
+    port: int
+    pid: int
+
+
+def _ask_version(program: str, flag: str) -> str:
+    """The number in the answer to a version flag; Debian keeps both programs in sbin."""
+    answer = subprocess.run([_program(program), flag], capture_output=True, text=True, check=True)
+    found = re.search(r"\d+\.\d+(\.\d+)?", answer.stdout + answer.stderr)
+    return found[0] if found else "?"
+
+
+def _program(name: str) -> str:
+    path = shutil.which(name, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/usr/local/sbin")
+    if path is None:
+        raise UnavailableError(f"{name} is not installed")
+    return path
+
+
+PEERS = {
+    peer.name: peer
+    for peer in (
+        Peer(
+            "proxy",
+            PROXY,
+            "  - {{name: {name}, url: http://127.0.0.1:{port}}}",
+            lambda file: [sys.executable, "-m", "proxy", "serve", "-c", str(file)],
+            lambda: __version__,
+        ),
+        Peer(
+            "HAProxy",
+            HAPROXY,
+            "    server {name} 127.0.0.1:{port} cookie {name} check inter 2s",
+            lambda file: [_program("haproxy"), "-db", "-f", str(file)],
+            lambda: _ask_version("haproxy", "-v"),
+        ),
+        Peer(
+            "nginx",
+            NGINX,
+            "        server 127.0.0.1:{port};",
+            lambda file: [_program("nginx"), "-p", str(file.parent), "-c", str(file)],
+            lambda: _ask_version("nginx", "-v"),
+        ),
+    )
+}
+
+
+@contextlib.contextmanager
+def start(peer: Peer, backends: list[int], folder: Path) -> Iterator[Running]:
+    """Runs a proxy in a folder of its own; raises UnavailableError when it cannot be had."""
+    version = peer.version()
+    port, admin = free_ports(2)
+    lines = [peer.backend.format(name=f"b{number}", port=at) for number, at in enumerate(backends)]
+    folder.mkdir()
+    file = folder / "config"
+    file.write_text(peer.template.format(port=port, admin=admin, folder=folder, backends="\n".join(lines)))
+    errors = folder / "errors"
+    with errors.open("wb") as log:
+        process = subprocess.Popen(
+            peer.command(file), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log
+        )
+    try:
+        _wait(process, port, errors)
+        yield Running(peer, version, port, process.pid)
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait(process: subprocess.Popen[bytes], port: int, errors: Path) -> None:
+    """Waits until the proxy gets an answer from a backend."""
+    deadline = time.monotonic() + START
+    request = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1) as client:
+            client.sendall(request)
+            if client.recv(64).startswith(b"HTTP/1.1 200"):
+                return
+        time.sleep(0.05)
+    ended = "it does not answer" if process.poll() is None else f"it ended with {process.returncode}"
+    raise UnavailableError(f"{ended}: {errors.read_text(errors='replace')[-2000:].strip()}")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]

@@ -1,0 +1,95 @@
+"""One backend: who it is, how it is, what the operator wants of it, and what it carries.
+
+`Fleet` creates and owns them. Health changes only through `Fleet.observe`, the operator's wish only
+through `Fleet.set_admin_state`; whether it takes sessions or holds pins is derived.
+"""
+
+from enum import Enum
+
+from proxy.affinity.health import Health, HealthRules, Verdict
+from proxy.tls import Trust
+
+
+class AdminState(Enum):
+    """The operator's wish for a backend."""
+
+    READY = "ready"
+    DRAIN = "drain"  # no new sessions, pinned ones go on
+    MAINTENANCE = "maintenance"  # nothing goes there
+
+
+class Backend:
+    """One Chainlit instance behind the proxy, the unit we pick; compared by identity."""
+
+    __slots__ = (
+        "admin_state",
+        "gone",
+        "health",
+        "host",
+        "name",
+        "path",
+        "pid",
+        "port",
+        "sessions",
+        "tls",
+        "token",
+        "tunnels",
+        "weight",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        host: str,
+        port: int,
+        *,
+        path: str = "",
+        weight: float = 1.0,
+        tls: Trust | None = None,
+        token: bytes = b"",
+        rules: HealthRules | None = None,
+        now: float = 0.0,
+    ) -> None:
+        self.name = name
+        self.host = host
+        self.port = port
+        self.path = path  # of its unix socket; then host and port are empty
+        self.weight = weight
+        self.tls = tls  # None for plain HTTP
+        self.token = token
+        self.health = Health(rules or HealthRules(), now)
+        self.admin_state = AdminState.READY
+        self.gone = False  # set when it left the fleet
+        self.pid: int | None = None  # of a local replica
+        self.sessions = 0  # open or placed; written by the Directory
+        self.tunnels = 0  # open; written by the data plane
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        if self.path:
+            return f"http+unix://{self.path}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
+
+    @property
+    def takes_sessions(self) -> bool:
+        """Whether a new session may be placed here."""
+        return (
+            self.health.verdict is Verdict.HEALTHY and self.admin_state is AdminState.READY and not self.gone
+        )
+
+    @property
+    def holds_pins(self) -> bool:
+        """Whether what is pinned here may go on here."""
+        return (
+            self.health.verdict is not Verdict.DOWN
+            and self.admin_state is not AdminState.MAINTENANCE
+            and not self.gone
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"<Backend {self.name} {self.url} {self.health.verdict.value} {self.admin_state.value}"
+            f" sessions={self.sessions} tunnels={self.tunnels}>"
+        )

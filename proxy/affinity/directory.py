@@ -1,0 +1,174 @@
+"""The session directory: which backend each Chainlit session lives on, as far as this proxy has seen.
+
+It is a cache, the truth is in the backends. An entry lives as long as a connection of its session is open
+and then for Chainlit's session timeout. Entries that never had a connection (announced by the page, or
+placed by a request) are kept apart and forgotten first, so that a client that makes up session ids cannot
+push out sessions that live. An entry with an open connection is never given up for room. The others are
+given up in the order in which they would expire, which is the order in which they were last in use.
+"""
+
+from collections import Counter, OrderedDict
+
+from proxy.affinity.backend import Backend
+
+_UNCONNECTED = 120.0  # seconds: from a page's announcement to its CONNECT, on a phone in a tunnel
+
+
+class Session:
+    """One Chainlit session; owned by the Directory, read by everyone."""
+
+    __slots__ = (
+        "announced",
+        "backend",
+        "connected",
+        "counted",
+        "expires",
+        "id",
+        "left",
+        "open",
+        "since",
+    )
+
+    def __init__(self, session_id: str, now: float) -> None:
+        self.id = session_id
+        self.backend: Backend | None = None  # where it lives, None while only announced
+        self.left: tuple[str, ...] = ()  # names of the backends that it moved away from
+        self.announced = False  # the page told of it before its first connect: no backend knows it yet
+        self.connected = False  # a CONNECT was seen
+        self.open = 0  # its connections: websockets, and polling transports that are in use
+        self.since = now  # when it came to its backend
+        self.expires = now + _UNCONNECTED
+        self.counted: Backend | None = None  # whose `sessions` it is part of
+
+    def __repr__(self) -> str:
+        where = self.backend.name if self.backend else "nowhere"
+        return f"<Session at {where} open={self.open} left={self.left}>"
+
+
+class Directory:
+    """All sessions that are known; `backend.sessions` counts those that are open or just placed."""
+
+    __slots__ = ("_closed", "_fresh", "_open", "evicted", "expired", "moves", "session_timeout", "size")
+
+    def __init__(self, size: int, session_timeout: float) -> None:
+        self.size = size  # entries that had a CONNECT; a quarter as many that had none
+        self.session_timeout = session_timeout  # seconds an entry outlives its last connection
+        self.evicted = 0  # connected ones given up for room
+        self.expired = 0  # connected ones whose time was up
+        self.moves: Counter[str] = Counter()  # connected ones that moved, by the backend they left
+        self._open: dict[str, Session] = {}  # with a connection
+        self._closed: OrderedDict[str, Session] = OrderedDict()  # without one now; first to expire first
+        self._fresh: OrderedDict[str, Session] = OrderedDict()  # never had one yet; in the same order
+
+    def get(self, session_id: str, now: float) -> Session | None:
+        """The entry of a session, if it has one that has not expired."""
+        session = self._find(session_id)
+        if session is not None and session.open == 0 and session.expires <= now:
+            self._expire(session)
+            return None
+        return session
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every session that had a connection here still has its entry."""
+        return not self.evicted and not self.expired
+
+    def announce(self, session_id: str, now: float) -> None:
+        """The page says that it will connect as this session for the first time."""
+        session = self.get(session_id, now) or self._add(session_id, now)
+        if not session.connected:
+            session.announced = True
+
+    def settle(self, session_id: str, backend: Backend, now: float) -> Session:
+        """The session lives on `backend` from now on, wherever it lived before."""
+        session = self.get(session_id, now) or self._add(session_id, now)
+        if session.backend is not backend:
+            if session.backend is not None:
+                session.left = (*session.left, session.backend.name)
+                self.moves[session.backend.name] += session.connected
+            session.left = tuple(name for name in session.left if name != backend.name)
+            session.backend = backend
+            session.since = now
+        if session.open == 0:
+            table = self._closed if session.connected else self._fresh
+            session.expires = now + (self.session_timeout if session.connected else _UNCONNECTED)
+            table.move_to_end(session_id)
+        self._count(session)
+        return session
+
+    def opened(self, session: Session) -> None:
+        """A connection of the session has named it in its CONNECT.
+
+        If the session was forgotten since the caller got it, it is an entry again, unless another has taken
+        its place and is open.
+        """
+        session.open += 1
+        session.connected = True
+        if session.id not in self._open:
+            known = self._find(session.id)
+            if known is not None:
+                self._drop(known)
+            self._open[session.id] = session
+        self._count(session)
+        if len(self._open) + len(self._closed) > self.size and self._closed:
+            self._drop(next(iter(self._closed.values())))
+            self.evicted += 1
+
+    def closed(self, session: Session, now: float) -> None:
+        """A connection of the session has ended."""
+        session.open -= 1
+        if session.open > 0:
+            return
+        session.expires = now + self.session_timeout
+        if self._open.get(session.id) is session:
+            del self._open[session.id]
+            self._closed[session.id] = session
+        self._count(session)
+
+    def sweep(self, now: float) -> None:
+        """Forget what has expired; called every few seconds."""
+        for table in (self._fresh, self._closed):
+            while table and (session := next(iter(table.values()))).expires <= now:
+                self._expire(session)
+
+    def sessions(self) -> list[Session]:
+        """All entries, for the admin API."""
+        return [*self._open.values(), *self._closed.values(), *self._fresh.values()]
+
+    def _find(self, session_id: str) -> Session | None:
+        return self._open.get(session_id) or self._closed.get(session_id) or self._fresh.get(session_id)
+
+    def _add(self, session_id: str, now: float) -> Session:
+        session = self._fresh[session_id] = Session(session_id, now)
+        if len(self._fresh) > max(1, self.size // 4):
+            self._drop(next(iter(self._fresh.values())))
+        return session
+
+    def _expire(self, session: Session) -> None:
+        self.expired += session.connected
+        self._drop(session)
+
+    def _drop(self, session: Session) -> None:
+        for table in (self._open, self._closed, self._fresh):
+            table.pop(session.id, None)
+        self._count(session)
+
+    def _count(self, session: Session) -> None:
+        """An open session counts at its backend, a placed one until it connects or is forgotten."""
+        counts = session.open > 0 or self._fresh.get(session.id) is session
+        backend = session.backend if counts else None
+        if session.counted is not backend:
+            if session.counted is not None:
+                session.counted.sessions -= 1
+            if backend is not None:
+                backend.sessions += 1
+            session.counted = backend
+
+    def __len__(self) -> int:
+        return len(self._open) + len(self._closed) + len(self._fresh)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Directory open={len(self._open)} closed={len(self._closed)}"
+            f" fresh={len(self._fresh)} evicted={self.evicted}>"
+        )

@@ -1,0 +1,144 @@
+"""Engine.IO sessions that began by polling through this proxy, by the sid that the client knows.
+
+An entry serves three needs: until the CONNECT packet has named the Chainlit session the transport is
+*undecided* and whatever waits at its backend may have to be asked again elsewhere; after a re-home the
+client's sid stands for another one at another backend; and its polls show that the session is alive.
+Without an entry the pin alone tells the backend, so a proxy that lost them, or never had them, works.
+Entries whose loss costs nothing are kept apart and given up first, so that made-up sids push out no others.
+"""
+
+from collections import OrderedDict
+from dataclasses import replace
+from typing import Protocol
+
+from proxy.affinity.backend import Backend
+from proxy.affinity.decision import Decision, Outcome
+from proxy.affinity.directory import Directory, Session
+from proxy.affinity.evidence import Evidence
+
+_QUIET = 60.0  # seconds: Engine.IO ends a polling transport after 45 s without a poll (25 s ping + 20 s)
+_LAST_POLL = 5.0  # seconds: a client whose upgrade failed polls again within a round trip
+_MOST = 50_000  # entries of either kind; each is some 300 bytes
+
+
+class Waiting(Protocol):
+    """A poll or a websocket of an undecided transport."""
+
+    def redirect(self) -> None:
+        """The transport has moved: ask again at its new backend."""
+        ...
+
+    def decided(self) -> None:
+        """The transport stays where it is."""
+        ...
+
+
+class EngineSession:
+    """One Engine.IO session; owned by EngineSessions."""
+
+    __slots__ = (
+        "backend",
+        "decided",
+        "decision",
+        "polls",
+        "seen",
+        "session",
+        "sid",
+        "tunnels",
+        "upstream_sid",
+        "waiting",
+    )
+
+    def __init__(self, sid: bytes, backend: Backend, now: float) -> None:
+        self.sid = sid  # as the client knows it, without the pin
+        self.backend = backend
+        self.upstream_sid = sid  # as the backend knows it; another one after a re-home
+        self.decided = False  # whether the CONNECT was seen, or given up
+        self.session: Session | None = None  # set when CONNECT named one
+        self.seen = now  # when the last poll began
+        self.polls = 0  # its requests under way
+        self.tunnels = 0  # its open websockets
+        self.decision = Decision(backend, Evidence.SID, Outcome.PINNED, None, self)  # for its next request
+        self.waiting: set[Waiting] = set()  # while undecided
+
+    def __repr__(self) -> str:
+        state = "decided" if self.decided else f"undecided waiting={len(self.waiting)}"
+        return f"<EngineSession at {self.backend.name} {state}>"
+
+
+class EngineSessions:
+    """All of them; owned by the router."""
+
+    __slots__ = ("_bare", "_directory", "_named", "most")
+
+    def __init__(self, directory: Directory, most: int = _MOST) -> None:
+        self.most = most
+        self._bare: OrderedDict[bytes, EngineSession] = OrderedDict()  # whose session is not known
+        self._named: OrderedDict[bytes, EngineSession] = OrderedDict()  # whose session counts as open by them
+        self._directory = directory
+
+    def get(self, sid: bytes) -> EngineSession | None:
+        """The entry for a client's sid (without its pin)."""
+        return self._named.get(sid) or self._bare.get(sid)
+
+    def opened(self, sid: bytes, backend: Backend, now: float) -> EngineSession:
+        """A handshake was answered, or a sid is met whose handshake another proxy saw."""
+        before = self.get(sid)
+        if before is not None:
+            self.closed(before, now)
+        engine = self._bare[sid] = EngineSession(sid, backend, now)
+        if len(self._bare) > self.most:
+            self.closed(next(iter(self._bare.values())), now)
+        return engine
+
+    def decide(self, engine: EngineSession, session: Session | None) -> None:
+        """The CONNECT was seen (or there is none to wait for): the transport stays at its backend.
+
+        An entry that was given up meanwhile opens no session: nothing would close it again.
+        """
+        engine.decided = True
+        if session is not None and self._bare.get(engine.sid) is engine:
+            del self._bare[engine.sid]
+            self._named[engine.sid] = engine
+            engine.session = session
+            engine.decision = replace(engine.decision, session=session)
+            self._directory.opened(session)
+            if len(self._named) > self.most:
+                self.closed(next(iter(self._named.values())), engine.seen)
+        waiting, engine.waiting = engine.waiting, set()
+        for waiter in waiting:
+            waiter.decided()
+
+    def rehome(self, engine: EngineSession, backend: Backend, upstream_sid: bytes) -> None:
+        """The transport goes on at `backend`: everything that waits is asked again there."""
+        engine.backend = backend
+        engine.decision = replace(engine.decision, backend=backend)
+        engine.upstream_sid = upstream_sid
+        for waiter in list(engine.waiting):
+            waiter.redirect()
+
+    def upgrade_ended(self, engine: EngineSession, now: float) -> None:
+        """A websocket of the transport has ended: unless polls go on (a failed upgrade), so has it all."""
+        if engine.tunnels == 0:
+            engine.seen = min(engine.seen, now - _QUIET + _LAST_POLL)
+
+    def closed(self, engine: EngineSession, now: float) -> None:
+        """The transport has ended."""
+        for table in (self._bare, self._named):
+            if table.get(engine.sid) is engine:
+                del table[engine.sid]
+                if engine.session is not None:
+                    self._directory.closed(engine.session, now)
+
+    def sweep(self, now: float) -> None:
+        """Forget transports without a poll or a websocket for longer than Engine.IO keeps them."""
+        for table in (self._bare, self._named):
+            idle = [e for e in table.values() if not e.tunnels and not e.polls and e.seen + _QUIET < now]
+            for engine in idle:
+                self.closed(engine, now)
+
+    def __len__(self) -> int:
+        return len(self._bare) + len(self._named)
+
+    def __repr__(self) -> str:
+        return f"<EngineSessions named={len(self._named)} bare={len(self._bare)}>"

@@ -1,0 +1,101 @@
+"""The fleet: the backends there are, by name and by pin, and the one door through which they change.
+
+Listeners (the data plane closes connections, the log speaks) are told of every flip of a verdict and
+every change of the operator's wish, after the change is whole.
+"""
+
+from collections.abc import Callable, Iterator
+
+from proxy.affinity.backend import AdminState, Backend
+from proxy.affinity.health import HealthRules, Observation
+from proxy.affinity.pins import pin_token
+from proxy.tls import Trust
+
+Listener = Callable[[Backend, str], None]
+
+
+class Fleet:
+    """All backends; created by the app, read by the router, changed here only."""
+
+    __slots__ = ("_by_name", "_by_token", "_listeners", "_rules", "_secrets")
+
+    def __init__(self, rules: HealthRules, *secrets: bytes) -> None:
+        """Pins are made with the first of `secrets` and read with any."""
+        self._rules = rules
+        self._secrets = secrets or (b"",)
+        self._by_name: dict[str, Backend] = {}
+        self._by_token: dict[bytes, Backend] = {}
+        self._listeners: list[Listener] = []
+
+    def add(
+        self,
+        name: str,
+        host: str,
+        port: int,
+        *,
+        path: str = "",
+        weight: float = 1.0,
+        now: float,
+        tls: Trust | None = None,
+    ) -> Backend:
+        """Take a backend in; it is down until it answers. Raises ValueError for a known name."""
+        if name in self._by_name:
+            raise ValueError(f"backend {name} is known already")
+        tokens = [pin_token(name, secret) for secret in self._secrets]
+        backend = Backend(
+            name, host, port, path=path, weight=weight, tls=tls, token=tokens[0], rules=self._rules, now=now
+        )
+        self._by_name[name] = backend
+        self._by_token.update(dict.fromkeys(tokens, backend))
+        return backend
+
+    def remove(self, backend: Backend) -> None:
+        """Let a backend go: its pins are void from now on."""
+        del self._by_name[backend.name]
+        for secret in self._secrets:
+            del self._by_token[pin_token(backend.name, secret)]
+        backend.gone = True
+        self._tell(backend, "left the fleet")
+
+    def listen(self, listener: Listener) -> None:
+        """Have `listener(backend, what happened)` called after every change."""
+        self._listeners.append(listener)
+
+    def observe(self, backend: Backend, observation: Observation, now: float) -> bool:
+        """Take one observation of a backend; return whether its verdict flipped."""
+        flipped = backend.health.observe(observation, now)
+        if flipped:
+            self._tell(backend, f"is {backend.health.verdict.value} ({observation.value})")
+        return flipped
+
+    def set_admin_state(self, backend: Backend, state: AdminState) -> None:
+        """Set the operator's wish."""
+        if backend.admin_state is not state:
+            backend.admin_state = state
+            self._tell(backend, f"is set to {state.value}")
+
+    def move(self, backend: Backend, host: str, port: int) -> None:
+        """A local replica came back on another port."""
+        backend.host = host
+        backend.port = port
+
+    def by_token(self, token: bytes) -> Backend | None:
+        """The backend that a pin names."""
+        return self._by_token.get(token)
+
+    def get(self, name: str) -> Backend | None:
+        """The backend called `name`."""
+        return self._by_name.get(name)
+
+    def __iter__(self) -> Iterator[Backend]:
+        return iter(self._by_name.values())
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def _tell(self, backend: Backend, event: str) -> None:
+        for listener in self._listeners:
+            listener(backend, event)
+
+    def __repr__(self) -> str:
+        return f"<Fleet {list(self._by_name.values())}>"

@@ -1,0 +1,209 @@
+"""The rule of affinity: which backend a request goes to, told by the strongest evidence it carries.
+
+Every method is synchronous and answers at once with one of three things: a `Decision`; `Locate`, which
+asks the caller to find out whether some backend knows the session and to call again with the result; or
+`Void`, for a sid whose backend is gone. Sessions move once and as one: only here, only when the backend
+they live on no longer holds pins, and never back to one that they left while another choice exists.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import Enum
+
+from proxy.affinity.backend import Backend
+from proxy.affinity.decision import Decision, Outcome
+from proxy.affinity.directory import Directory, Session
+from proxy.affinity.engine import EngineSessions
+from proxy.affinity.evidence import Evidence, Hints
+from proxy.affinity.fleet import Fleet
+from proxy.affinity.pins import split_pin
+from proxy.affinity.placement import Placement
+from proxy.config import Locate as LocateMode
+from proxy.errors import NoBackend
+
+
+@dataclass(frozen=True, slots=True)
+class Locate:
+    """Ask these backends for this session, then call again with `located`."""
+
+    session_id: str
+    backends: tuple[Backend, ...]
+
+
+class Void(Enum):
+    """A sid whose backend is gone: answer as Engine.IO answers an unknown session."""
+
+    VOID = "void"
+
+
+class Asked(Enum):
+    """Stands for the result of a locate that has not been made."""
+
+    NOT_YET = "not_yet"
+
+
+Located = Backend | None | Asked
+
+
+class Router:
+    """Decides; owned by the app, used by the data plane."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        directory: Directory,
+        placement: Placement,
+        locate: LocateMode = LocateMode.AUTO,
+    ) -> None:
+        self.fleet = fleet
+        self.directory = directory
+        self.placement = placement
+        self.engines = EngineSessions(directory)
+        self.locate = locate
+        self.sole = False  # every session there is came through this proxy: it started the backends itself
+
+    def by_sid(self, pinned: bytes, now: float) -> Decision | Void | None:
+        """A poll or upgrade with a sid; None: it carries no pin, so other evidence must do."""
+        token, sid = split_pin(pinned)
+        if not token:
+            return None
+        engine = self.engines.get(sid)
+        if engine is None:
+            backend = self.fleet.by_token(token)
+            if backend is None or not backend.holds_pins:
+                return Void.VOID
+            engine = self.engines.opened(sid, backend, now)
+        elif not engine.backend.holds_pins:
+            self.engines.closed(engine, now)
+            return Void.VOID
+        engine.seen = now
+        return engine.decision
+
+    def by_session(
+        self,
+        session_id: str,
+        evidence: Evidence,
+        now: float,
+        located: Located = Asked.NOT_YET,
+        avoid: Collection[str] = (),
+    ) -> Decision | Locate:
+        """A request that names its session, for sure or as a guess. Raises NoBackend.
+
+        Those named in `avoid` did not accept in time; a session moves away from one only if the request
+        itself named it, for the session of a guess may be another tab's and live there.
+        """
+        session = self.directory.get(session_id, now)
+        home = session.backend if session else None
+        if home is not None and home.holds_pins:
+            if home.name not in avoid:
+                return Decision(home, evidence, Outcome.PINNED, session)
+            if evidence is not Evidence.SESSION:
+                return Decision(self._place(session_id.encode(), now, avoid), evidence, Outcome.PLACED)
+        if home is None:
+            asked = self._ask(session_id, session, located)
+            if asked is not None:
+                return asked
+            if isinstance(located, Backend) and located.holds_pins:
+                return Decision(
+                    located, evidence, Outcome.LOCATED, self.directory.settle(session_id, located, now)
+                )
+        backend = self._place(session_id.encode(), now, self._left(session, home, avoid))
+        moved = Outcome.PINNED if backend is home else Outcome.MOVED
+        outcome = Outcome.PLACED if home is None else moved
+        return Decision(backend, evidence, outcome, self.directory.settle(session_id, backend, now))
+
+    def handshake(
+        self, hints: Hints, now: float, located: Located = Asked.NOT_YET, avoid: Collection[str] = ()
+    ) -> Decision | Locate:
+        """An Engine.IO handshake: a guess, unless a header names the session. Raises NoBackend."""
+        if hints.session is not None:
+            return self.by_session(hints.session, Evidence.SESSION, now, located, avoid)
+        if hints.cookie_session is not None:
+            return self.by_session(hints.cookie_session, Evidence.CHAINLIT_COOKIE, now, located, avoid)
+        pinned = self.fleet.by_token(hints.pin) if hints.pin else None
+        if pinned is not None and pinned.takes_sessions and pinned.name not in avoid:
+            return Decision(pinned, Evidence.PIN_COOKIE, Outcome.PINNED)
+        backend = self._place(hints.client, now, avoid, reserve=True)
+        return Decision(backend, Evidence.CLIENT, Outcome.PLACED)
+
+    def plain(self, hints: Hints, now: float, avoid: Collection[str] = ()) -> Decision:
+        """A request without a session: any backend does, the browser's own is best. Raises NoBackend."""
+        pinned = self.fleet.by_token(hints.pin) if hints.pin else None
+        if pinned is not None and pinned.holds_pins and pinned.name not in avoid:
+            return Decision(pinned, Evidence.PIN_COOKIE, Outcome.PINNED)
+        backend = self.placement.place(hints.client, self.fleet, now, avoid=avoid)
+        if backend is None:
+            # Nobody takes sessions, but a page of a session that goes on may still load its assets.
+            holding = [b for b in self.fleet if b.holds_pins and b.name not in avoid]
+            backend = next(self.placement.preference(hints.client, holding, now), None)
+        if backend is None:
+            raise NoBackend("no backend takes requests")
+        return Decision(backend, Evidence.CLIENT, Outcome.PLACED)
+
+    def connect(
+        self, session_id: str, at: Backend, now: float, located: Located = Asked.NOT_YET
+    ) -> Decision | Locate:
+        """A CONNECT packet on a transport at backend `at` names its session; tell where that belongs.
+
+        Raises NoBackend.
+        """
+        session = self.directory.get(session_id, now)
+        home = session.backend if session else None
+        if home is not None and home.holds_pins:
+            outcome = Outcome.PINNED if home is at else Outcome.REHOMED
+            return Decision(home, Evidence.SESSION, outcome, self.directory.settle(session_id, home, now))
+        if home is None:
+            asked = self._ask(session_id, session, located)
+            if asked is not None:
+                return asked
+            if isinstance(located, Backend) and located.holds_pins:
+                outcome = Outcome.LOCATED if located is at else Outcome.REHOMED
+                settled = self.directory.settle(session_id, located, now)
+                return Decision(located, Evidence.SESSION, outcome, settled)
+        left = self._left(session, home, ())
+        if at.takes_sessions and at.name not in left:
+            backend = at
+        else:
+            backend = self._place(session_id.encode(), now, left)
+        if backend is not at:
+            outcome = Outcome.REHOMED
+        else:
+            outcome = Outcome.MOVED if home is not None else Outcome.PLACED
+        settled = self.directory.settle(session_id, backend, now)
+        return Decision(backend, Evidence.SESSION, outcome, settled)
+
+    def sweep(self, now: float) -> None:
+        """Forget what has expired; called every few seconds."""
+        self.engines.sweep(now)
+        self.directory.sweep(now)
+
+    def _ask(self, session_id: str, session: Session | None, located: Located) -> Locate | None:
+        """Whether the backends have to be asked for a session without a home."""
+        if located is not Asked.NOT_YET or self.locate is LocateMode.NEVER:
+            return None
+        if self.locate is LocateMode.AUTO:
+            if session is not None and session.announced:
+                return None
+            if self.sole and self.directory.is_complete:
+                return None
+        able = tuple(backend for backend in self.fleet if backend.holds_pins)
+        if not able or (len(able) == 1 and self.locate is LocateMode.AUTO):
+            return None
+        return Locate(session_id, able)
+
+    def _left(self, session: Session | None, home: Backend | None, avoid: Collection[str]) -> set[str]:
+        left = set(avoid)
+        if session is not None:
+            left.update(session.left)
+        if home is not None:
+            left.add(home.name)
+        return left
+
+    def _place(self, key: bytes, now: float, avoid: Collection[str], *, reserve: bool = False) -> Backend:
+        backend = self.placement.place(key, self.fleet, now, avoid=avoid, reserve=reserve)
+        if backend is None:
+            raise NoBackend("no backend takes new sessions")
+        return backend
+
+    def __repr__(self) -> str:
+        return f"<Router {self.fleet!r} {self.directory!r} {self.engines!r}>"

@@ -1,0 +1,54 @@
+"""The configuration: frozen models, read from YAML with every mistake at its line.
+
+`load`, `loads` and `override` make a `Config` or raise a `ConfigError` with all problems; `dump`
+prints one with its secrets masked. The keys, their defaults and the reasons are in `models`; the
+reference `docs/configuration.md` is made from them (`python -m proxy.config.reference`).
+"""
+
+from proxy.config.address import Address
+from proxy.config.dump import dump
+from proxy.config.load import load, loads, override
+from proxy.config.models import (
+    AdminSettings,
+    AffinitySettings,
+    BackendSettings,
+    BalanceSettings,
+    Config,
+    CookieSettings,
+    DirectorySettings,
+    ForwardedSettings,
+    HealthSettings,
+    LogSettings,
+    TimeoutSettings,
+)
+from proxy.config.problems import ConfigError, Problem
+from proxy.config.sections import BackendTlsSettings, LimitSettings, TlsSettings
+from proxy.config.values import HealthType, Locate, LogFormat, LogLevel
+
+__all__ = [
+    "Address",
+    "AdminSettings",
+    "AffinitySettings",
+    "BackendSettings",
+    "BackendTlsSettings",
+    "BalanceSettings",
+    "Config",
+    "ConfigError",
+    "CookieSettings",
+    "DirectorySettings",
+    "ForwardedSettings",
+    "HealthSettings",
+    "HealthType",
+    "LimitSettings",
+    "Locate",
+    "LogFormat",
+    "LogLevel",
+    "LogSettings",
+    "Problem",
+    "TimeoutSettings",
+    "TlsSettings",
+    "dump",
+    "load",
+    "loads",
+    "override",
+]

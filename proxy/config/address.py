@@ -1,0 +1,140 @@
+"""Addresses in the configuration: where a listener binds, and where a backend is.
+
+Rules: a listener is `host:port`, `[v6]:port` or `unix:/path`; a backend is
+`http://host:port`, `https://host:port` or `http+unix:///path`.
+What cannot be meant is refused with the form that is allowed. Names are not resolved here.
+A text that may hold a password is never repeated in a message.
+"""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Self
+
+from proxy.config.problems import got
+
+LISTEN_FORMS = "host:port, [v6]:port or unix:/path"
+URL_FORMS = "http://host:port, https://host:port or http+unix:///path"
+
+_HOST = re.compile(r"(?!-)[A-Za-z0-9_.-]{1,253}(?<!-)")
+_ADDRESS = re.compile(r"(?:\[(?P<v6>[^\[\]]*)\]|(?P<host>[^\[\]:]*)):(?P<port>[0-9]{1,5})")
+_UNIX_PATH_BYTES = 107  # sun_path has 108 with its final zero
+_HIGHEST_PORT = 65535
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen or to connect: `host` and `port`, or `path` of a unix socket (then host is empty)."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read the address of a listener; port 0 means any free one. Raises ValueError."""
+        if text.startswith("unix:"):
+            return cls(path=_unix_path(text))
+        if text.startswith((":", "*:")) or text.isdecimal():
+            port = text.lstrip(":*") or "8000"
+            raise ValueError(
+                f'must name the host as well: "0.0.0.0:{port}" for every interface, "127.0.0.1:{port}" '
+                f"for this machine only{got(text)}"
+            )
+        if (pair := _host_and_port(text)) is None:
+            raise ValueError(f"must be {LISTEN_FORMS}{got(text)}")
+        return cls(*pair)
+
+    @property
+    def is_unix(self) -> bool:
+        """Whether this is a unix socket."""
+        return bool(self.path)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        if self.is_unix or self.host.lower() == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def collides_with(self, other: "Address") -> bool:
+        """Return whether the two cannot both be bound for certain; names are not resolved."""
+        if self.is_unix or other.is_unix:
+            return self.path == other.path
+        if self.port != other.port or self.port == 0:
+            return False
+        hosts = {self.host, other.host}
+        if "0.0.0.0" in hosts:  # noqa: S104 - compared, not bound
+            return not any(":" in host for host in hosts)
+        return len(hosts) == 1 or ("::" in hosts and all(":" in host for host in hosts))
+
+    def __str__(self) -> str:
+        if self.is_unix:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def backend_url(text: str) -> str:
+    """Return the url of a backend in its one form, all lower case. Raises ValueError."""
+    shown = "" if set(text) & set("@?#") else got(text)
+    scheme, found, rest = text.partition("://")
+    if not found or scheme.lower() not in {"http", "https", "http+unix"}:
+        raise ValueError(f"must be {URL_FORMS}{shown}")
+    if scheme.lower() == "http+unix":
+        if set(rest) & set("%?#"):
+            raise ValueError("must be http+unix:// and the absolute path of a socket as it is, without % ? #")
+        return f"http+unix://{_unix_path(rest, 'http+unix:///run/app.sock')}"
+    authority, _, path = rest.partition("/")
+    if path:
+        raise ValueError(
+            "must end after the port: the proxy passes paths through unchanged; to serve below a path, "
+            f"start Chainlit with --root-path{shown}"
+        )
+    if set(authority) & set("@?#"):
+        raise ValueError(f"must be {URL_FORMS} without a user name, query or fragment")
+    if _ADDRESS.fullmatch(authority) is None and ":" not in authority.rpartition("]")[2]:
+        raise ValueError(f"must name the port, as in http://127.0.0.1:8001{shown}")
+    pair = _host_and_port(authority)
+    if pair is None or pair[1] == 0:
+        raise ValueError(f"must be {URL_FORMS}{shown}")
+    return f"{scheme}://{Address(*pair)}".lower()
+
+
+def host_name(text: str | None) -> str | None:
+    """Return the name or the address of a host as it is. Raises ValueError."""
+    if text is not None and _host_and_port(f"[{text}]:1" if ":" in text else f"{text}:1") is None:
+        raise ValueError(f"must be a host name or an IP address{got(text)}")
+    return text
+
+
+def _host_and_port(text: str) -> tuple[str, int] | None:
+    match = _ADDRESS.fullmatch(text)
+    if match is None or int(match["port"]) > _HIGHEST_PORT:
+        return None
+    if match["v6"] is not None:
+        return (match["v6"], int(match["port"])) if _is_ip(match["v6"], 6) else None
+    host = match["host"]
+    looks_like_v4 = host.rpartition(".")[2].isdecimal()
+    if _HOST.fullmatch(host) is None or (looks_like_v4 and not _is_ip(host, 4)):
+        return None
+    return host, int(match["port"])
+
+
+def _is_ip(text: str, version: int) -> bool:
+    try:
+        return ipaddress.ip_address(text).version == version
+    except ValueError:
+        return False
+
+
+def _unix_path(text: str, example: str = "unix:/run/proxy.sock") -> str:
+    path = text.removeprefix("unix:")
+    if not path.startswith("/") or path.endswith("/") or "\0" in path:
+        form = example.partition("/run")[0]
+        raise ValueError(f"must be {form} and the absolute path of a socket, as in {example}{got(text)}")
+    if len(path.encode(errors="surrogateescape")) > _UNIX_PATH_BYTES:
+        raise ValueError(f"must have a shorter path: a unix socket's has at most {_UNIX_PATH_BYTES} bytes")
+    return path

@@ -1,0 +1,27 @@
+"""The files that a configuration names: whether the proxy could use them.
+
+Looked at for a file that is about to be served or checked, not for a text: what a page of the
+documentation names need not exist.
+"""
+
+from collections.abc import Iterator
+
+from proxy import tls
+from proxy.config.models import Config
+from proxy.config.problems import KeyPath
+
+
+def unusable(config: Config) -> Iterator[tuple[KeyPath, str]]:
+    """Yield where a file is named that cannot be used, and what to say about it."""
+    pair = config.tls
+    if pair.cert is not None and pair.key is not None:
+        try:
+            tls.server_context(pair.cert, pair.key)
+        except tls.CertificateError as error:
+            yield ("tls", error.key), str(error)
+    for index, backend in enumerate(config.backends):
+        if backend.tls.ca is not None:
+            try:
+                tls.client_context(backend.tls.ca, verify=backend.tls.verify)
+            except tls.CertificateError as error:
+                yield ("backends", index, "tls", error.key), str(error)

@@ -1,0 +1,355 @@
+"""The settings of the proxy: frozen models, replaced whole when the file is read again.
+
+Rules: attribute = YAML key = heading in `docs/configuration.md`. Seconds are floats, sizes are bytes.
+Each field says what it does and, where it is not obvious, why its default is what it is; the
+reference is made from these words. A check of two fields together stands at the later one, so that
+it runs whatever else is wrong. Nothing here knows YAML, files or the environment.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from proxy.config import values as v
+from proxy.config.address import Address
+from proxy.config.problems import KeyPath, got
+from proxy.config.sections import BackendTlsSettings, LimitSettings, Settings, TlsSettings
+
+_UNIX = "http+unix://"
+
+
+class AdminSettings(Settings):
+    """`admin`: metrics, health and the API."""
+
+    # Declared first: the check of `listen` has to know it.
+    token: v.Token = Field(
+        default=None,
+        description="The bearer token that everything but /healthz, /readyz and /metrics asks for. Without "
+        "one the listener has to stay on a loopback address.",
+    )
+    listen: v.OneAddress = Field(
+        default=Address("127.0.0.1", 9901),
+        description="Where metrics, health and the API are served. Loopback, because by default there is "
+        "no token.",
+    )
+
+    @field_validator("listen")
+    @classmethod
+    def _needs_token(cls, value: Address, info: ValidationInfo) -> Address:
+        if not value.is_loopback and info.data.get("token", "unreadable") is None:
+            message = "must be a loopback address such as 127.0.0.1:9901, because admin.token is not set"
+            raise ValueError(message + got(str(value)))
+        return value
+
+
+class BackendSettings(Settings):
+    """One entry of `backends`: a Chainlit instance that something else runs."""
+
+    url: v.BackendUrl = Field(description="Where the instance listens, without a path.")
+    name: v.BackendName = Field(
+        default_factory=lambda data: _name_of(data.get("url", "")),
+        validate_default=True,
+        description="What the backend is called in pins, metrics and logs; without it host:port of its "
+        "url, or the name of its socket without .sock. Pins are made from it: an instance that keeps its "
+        "name keeps its sessions, wherever it listens.",
+    )
+    weight: v.Weight = Field(
+        default=1.0,
+        description="Its share of the new sessions: with 2 it gets twice those of a backend with 1.",
+    )
+    tls: BackendTlsSettings = Field(
+        default=BackendTlsSettings(), description="Whom a backend with an https url has to be."
+    )
+
+    @field_validator("tls")
+    @classmethod
+    def _needs_https(cls, value: BackendTlsSettings, info: ValidationInfo) -> BackendTlsSettings:
+        if value != BackendTlsSettings() and not info.data.get("url", "https:").startswith("https:"):
+            raise ValueError("must be left out, because the url does not begin with https")
+        return value
+
+    @property
+    def is_https(self) -> bool:
+        """Whether it speaks TLS."""
+        return self.url.startswith("https:")
+
+    @property
+    def path(self) -> str:
+        """The socket of an http+unix url, else empty."""
+        return self.url.removeprefix(_UNIX) if self.url.startswith(_UNIX) else ""
+
+    @property
+    def host(self) -> str:
+        """The host of the url, empty for a socket; an IPv6 address without its brackets."""
+        if self.path:
+            return ""
+        return self.url.partition("://")[2].rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """The port of the url, 0 for a socket."""
+        return 0 if self.path else int(self.url.rpartition(":")[2])
+
+
+class CookieSettings(Settings):
+    """`affinity.cookie`: our own cookie, one per browser."""
+
+    name: v.CookieName = Field(
+        default="chainlit_pin",
+        description="The name of the cookie that holds the backend of a browser's newest session. It is "
+        "never forwarded to a backend.",
+    )
+    enabled: v.Flag = Field(
+        default=True,
+        description="Whether the cookie is set and read. No session depends on it; it saves moves after a "
+        "handshake, and an app's own routes keep meeting the same instance.",
+    )
+
+
+class DirectorySettings(Settings):
+    """`affinity.directory`: which session lives where."""
+
+    size: v.Count = Field(
+        default=100_000,
+        description="How many sessions are remembered; the one that was not used for longest is forgotten "
+        "first. It is a cache: what it forgot is asked of the backends again.",
+    )
+
+
+class AffinitySettings(Settings):
+    """`affinity`: how a request finds the instance that holds its session."""
+
+    cookie: CookieSettings = Field(default=CookieSettings(), description="The pin cookie, one per browser.")
+    secret: v.Secrets = Field(
+        default=None,
+        description="The key of the pins, the same on every proxy of a site. Without it pins still agree "
+        "between proxies, but can be guessed. In a list the newest comes first: pins are made with it and "
+        "read with any.",
+    )
+    locate: v.LocateChoice = Field(
+        default=v.Locate.AUTO,
+        description="Whether the backends are asked for a session that the directory does not know: auto "
+        "asks unless the page has just announced a new session, always asks in that case too, "
+        "never takes the session for new.",
+    )
+    locate_timeout: v.Seconds = Field(
+        default=2.0,
+        description="Seconds that the backends have to answer that question. They answer in a few "
+        "milliseconds, unless an app blocks its event loop.",
+    )
+    session_timeout: v.Seconds = Field(
+        default=3600.0,
+        description="Seconds that a session is remembered after its last connection closed. Chainlit's own "
+        "session_timeout, which its generated config sets to 3600: set both to the same.",
+    )
+    directory: DirectorySettings = Field(
+        default=DirectorySettings(), description="The table of sessions and their backends."
+    )
+
+
+class BalanceSettings(Settings):
+    """`balance`: which backend gets a new session."""
+
+    bound: v.Factor = Field(
+        default=1.25,
+        description="No backend gets a new session while it holds more than this many times the mean of "
+        "open sessions. Nearer to 1 is more even; further away keeps more browsers on the "
+        "instance they know.",
+    )
+    slow_start: v.SecondsOrZero = Field(
+        default=10.0,
+        description="Seconds in which the share of a backend that has just become healthy grows to its "
+        "full weight; 0 gives it the full share at once. A Chainlit app imports and fills its "
+        "caches in its first seconds.",
+    )
+
+
+class HealthSettings(Settings):
+    """`health`: how the backends are probed."""
+
+    type: v.HealthChoice = Field(
+        default=v.HealthType.HTTP,
+        description="What a probe does: http asks for health.path, engineio opens an Engine.IO session and "
+        "closes it, tcp only connects, none leaves the verdict to the traffic.",
+    )
+    path: v.UrlPath = Field(
+        default="/health",
+        description="What an http probe asks for; a status of 200 to 399 is good. Chainlit answers this "
+        "path itself, from its event loop.",
+    )
+    interval: v.Seconds = Field(default=2.0, description="Seconds between two probes of a backend.")
+    timeout: v.Seconds = Field(default=2.0, description="Seconds that a probe may take.")
+    fall: v.Count = Field(
+        default=3,
+        description="So many failed probes in a row make a backend that still accepts connections "
+        "degraded: nobody new is placed there, its own sessions stay. One that refuses "
+        "connections is down at once.",
+    )
+    rise: v.Count = Field(
+        default=2,
+        description="So many good probes in a row make a backend healthy again. Two, so that one lucky "
+        "answer of a busy instance is not enough.",
+    )
+    evict_after: v.Seconds = Field(
+        default=45.0,
+        description="Seconds without any answer after which a degraded backend is down and its sessions "
+        "move. The Engine.IO client itself gives up after 45 (pings every 25, 20 of patience).",
+    )
+
+
+class TimeoutSettings(Settings):
+    """`timeouts`: how long the proxy waits for either side."""
+
+    connect: v.Seconds = Field(default=2.0, description="Seconds to open a connection to a backend.")
+    head: v.Seconds = Field(
+        default=10.0, description="Seconds in which a client has to send the whole head of a request."
+    )
+    idle: v.Seconds = Field(
+        default=75.0,
+        description="Seconds that a client's connection stays open without a request. More than the 60 of "
+        "common load balancers, so that one in front of the proxy closes first.",
+    )
+    response: v.Seconds = Field(
+        default=300.0,
+        description="Seconds until a backend sends the head of its response. Long, because an app that "
+        "blocks its event loop answers late and its users must not lose their session for "
+        "that.",
+    )
+    body: v.Seconds = Field(
+        default=60.0,
+        description="Seconds that a client may take between two pieces of a request's body.",
+    )
+    tunnel_idle: v.Seconds = Field(
+        default=90.0,
+        description="Seconds that a websocket stays open without a byte in either direction. Twice the 45 "
+        "after which Engine.IO itself takes the other side for gone.",
+    )
+    pool_idle: v.Seconds = Field(
+        default=4.0,
+        description="Seconds that an unused connection to a backend is kept. Less than the 5 after which "
+        "uvicorn closes it, so that no request meets a closing connection.",
+    )
+    shutdown: v.SecondsOrZero = Field(
+        default=30.0,
+        description="Seconds that requests and websockets have to finish when the proxy is told to stop. "
+        "What Kubernetes grants by default.",
+    )
+
+
+class ForwardedSettings(Settings):
+    """`forwarded`: whose word on the client is taken."""
+
+    trusted: v.Networks = Field(
+        default=tuple(map(v.network, ("127.0.0.1/32", "::1/128"))),
+        description="The networks of the proxies whose X-Forwarded-For, -Proto, -Host and Forwarded are "
+        "believed; from anybody else they are replaced. An empty list believes nobody.",
+    )
+
+
+class LogSettings(Settings):
+    """`log`: what is written to standard error."""
+
+    format: v.FormatChoice = Field(
+        default=v.LogFormat.CONSOLE, description="console for people, json for machines: one object per line."
+    )
+    access: v.Flag = Field(
+        default=True,
+        description="Whether each request gets a line with its backend, its evidence and the outcome.",
+    )
+    level: v.LevelChoice = Field(
+        default=v.LogLevel.INFO, description="The least important lines that are written."
+    )
+
+
+class Config(Settings):
+    """The whole configuration, made by `load` and handed down by `app`."""
+
+    listen: v.Addresses = Field(
+        default=(Address("0.0.0.0", 8000),),  # noqa: S104 - a proxy is there to be reached
+        description="Where clients connect. Port 0 takes any free one.",
+    )
+    admin: AdminSettings = Field(
+        default=AdminSettings(),
+        validate_default=True,
+        description="The listener for operators and monitoring.",
+    )
+    backends: tuple[BackendSettings, ...] = Field(
+        default=(), description="The Chainlit instances, one entry each. `serve` needs at least one."
+    )
+    socketio_path: v.SocketioPaths = Field(
+        default=("/ws/socket.io",),
+        description="Where Chainlit's Socket.IO endpoint is. Compared with the end of a request's path, so "
+        "that a root path needs no setting.",
+    )
+    affinity: AffinitySettings = Field(
+        default=AffinitySettings(), description="How a request finds the instance that holds its session."
+    )
+    balance: BalanceSettings = Field(
+        default=BalanceSettings(), description="Which backend gets a new session."
+    )
+    health: HealthSettings = Field(
+        default=HealthSettings(), description="How backends are probed and judged."
+    )
+    timeouts: TimeoutSettings = Field(
+        default=TimeoutSettings(), description="How long the proxy waits, all in seconds."
+    )
+    limits: LimitSettings = Field(
+        default=LimitSettings(), description="How much the proxy takes from clients."
+    )
+    forwarded: ForwardedSettings = Field(
+        default=ForwardedSettings(),
+        description="Whose word on the client's address, scheme and host is taken.",
+    )
+    log: LogSettings = Field(default=LogSettings(), description="What is written to standard error.")
+    tls: TlsSettings = Field(
+        default=TlsSettings(), description="The certificate that clients meet; without one, plain HTTP."
+    )
+
+    @field_validator("admin")
+    @classmethod
+    def _admin_is_apart(cls, value: AdminSettings, info: ValidationInfo) -> AdminSettings:
+        for address in info.data.get("listen", ()):
+            if value.listen.collides_with(address):
+                message = f"must be another address than that of listen, {address}"
+                raise conflicts([(("listen",), message)])
+        return value
+
+    @field_validator("backends")
+    @classmethod
+    def _backends_differ(cls, value: tuple[BackendSettings, ...]) -> tuple[BackendSettings, ...]:
+        if found := list(repeated(enumerate(value))):
+            raise conflicts(found)
+        return value
+
+
+def repeated(backends: Iterable[tuple[int, BackendSettings]]) -> Iterator[tuple[KeyPath, str]]:
+    """Yield where in `backends` a name or a url is given a second time, and what to say about it."""
+    names: dict[str, int] = {}
+    urls: dict[str, int] = {}
+    for index, backend in backends:
+        same_url = urls.setdefault(backend.url, index)
+        same_name = names.setdefault(backend.name, index)
+        if same_url != index:
+            yield (index, "url"), f"must differ from that of backends[{same_url}]{got(backend.url)}"
+        # A name made from a url that is given twice is no mistake of its own.
+        if same_name != index and (same_url == index or "name" in backend.model_fields_set):
+            yield (index, "name"), f"must differ from that of backends[{same_name}]{got(backend.name)}"
+
+
+def conflicts(found: Iterable[tuple[KeyPath, str]]) -> ValidationError:
+    """Return the error of checks that look at several values, each placed at its own key."""
+    return ValidationError.from_exception_data(
+        "Config",
+        [
+            InitErrorDetails(type=PydanticCustomError("conflict", message), loc=path, input=None)
+            for path, message in found
+        ],
+    )
+
+
+def _name_of(url: str) -> str:
+    if url.startswith(_UNIX):  # the file's name, as far as a backend may be called so
+        return re.sub(r"[^A-Za-z0-9._:-]", "_", url.rpartition("/")[2].removesuffix(".sock"))[:63]
+    return url.partition("://")[2].translate(str.maketrans("%", "_", "[]"))

@@ -1,0 +1,103 @@
+"""The reference of the configuration, made from the models: `python -m proxy.config.reference`.
+
+It prints `docs/configuration.md`; a test compares the two. The words of each key stand at its field,
+what is said here is only what concerns the file as a whole.
+"""
+
+import sys
+from typing import Any
+
+import yaml
+
+from proxy.config.dump import plain
+from proxy.config.fields import KEYS, Key, Kind
+
+_INTRODUCTION = """\
+# Configuration
+
+This page is made from the models in `proxy/config`, by
+`python -m proxy.config.reference > docs/configuration.md`.
+
+`chainlit-proxy serve -c proxy.yaml` reads one YAML file, `run` can read one as well. Every key has a
+default but the `url` of a backend, so a whole file may be as short as this:
+
+```yaml
+backends:
+  - url: http://127.0.0.1:8001
+  - url: http://127.0.0.1:8002
+```
+
+`config.example.yaml` has every key with its default. `chainlit-proxy check -c proxy.yaml` prints what is
+in effect, with secrets as `"***"`.
+
+## Rules
+
+- Times are in seconds and may have a fraction, sizes are in bytes.
+- A key that takes a list also takes one value alone.
+- A section without content, all its keys commented out for instance, has its defaults.
+- `${NAME}` is the value of an environment variable; one that is not set, or empty, is a mistake.
+  `${NAME:-default}` has a default for both cases; `${NAME:-}` leaves a token or a secret unset.
+  `$${` is a plain `${`. Variables work in values, not in keys, and a value cannot add keys.
+- A value in quotes is text: `interval: "5"` is a mistake, `interval: ${INTERVAL}` is a number.
+- Anchors, aliases and merge keys (`<<`) work. YAML tags (`!name`) do not.
+- A mistake ends the command with status 2. All mistakes are shown at once, each in one line with the file,
+  the line, the key and what is allowed:
+
+```text
+proxy.yaml:7: health.interval: must be a number greater than 0 (got "fast")
+proxy.yaml:9: health.timeot: unknown key, did you mean 'timeout'? Allowed here: type, path, interval, ...
+proxy.yaml:12: admin.token: environment variable ADMIN_TOKEN is not set; ${ADMIN_TOKEN:-...} gives a default
+```
+"""
+
+
+def reference() -> str:
+    """Return the text of `docs/configuration.md`."""
+    parts = [_INTRODUCTION]
+    for key in KEYS.values():
+        if key.section is not None:
+            parts.append(_section(key))
+        elif len(key.path) == 1:
+            parts.append(_single(key))
+    return "\n".join(parts)
+
+
+def default_of(key: Key) -> str:
+    """Return the default of a key as the reference shows it."""
+    if key.path == ("backends", "name"):
+        return "from the url"
+    if key.field.is_required():
+        return "required"
+    if key.field.default is None:
+        return "not set"
+    value: Any = plain(key.field.default)
+    text = yaml.safe_dump(value, default_flow_style=True, width=1000)
+    return f"`{text.split('...')[0].strip()}`"
+
+
+def _section(key: Key) -> str:
+    rows = [below for below in KEYS.values() if below.path[:-1] == key.path and below.section is None]
+    lines = [f"{'#' * (len(key.path) + 1)} {'.'.join(key.path)}", "", str(key.field.description), ""]
+    if key.kind is Kind.SECTIONS:
+        lines[2] += " A list; each entry has these keys:"
+    if rows:
+        lines += ["| key | default | allowed | what it does |", "|---|---|---|---|"]
+        lines += [
+            f"| `{_name(row)}` | {default_of(row)} | {row.allowed} | {row.field.description} |"
+            for row in rows
+        ]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _single(key: Key) -> str:
+    facts = f"Default {default_of(key)}. Allowed: {key.allowed}."
+    return f"## {_name(key)}\n\n{key.field.description}\n\n{facts}\n"
+
+
+def _name(key: Key) -> str:
+    return ".".join(key.path)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())

@@ -1,0 +1,110 @@
+"""What all sections of the configuration share, the two about TLS, and the limits: see `models`."""
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from proxy.config import values as v
+
+
+class Settings(BaseModel):
+    """What all sections share: frozen, no key that is not known, no input in pydantic's own texts."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class TlsSettings(Settings):
+    """`tls`: the certificate of the listeners."""
+
+    cert: v.File = Field(
+        default=None,
+        description="A PEM file with the certificate and, behind it, those that lead to its root. With one, "
+        "the TCP addresses of listen speak TLS 1.2 and 1.3 only; unix sockets stay plain.",
+    )
+    key: v.File = Field(
+        default=None,
+        validate_default=True,
+        description="The PEM file of its private key, not encrypted. Both files are read again when they "
+        "change; a pair that cannot be used is logged, and the old one stays.",
+    )
+
+    @field_validator("key")
+    @classmethod
+    def _is_a_pair(cls, value: str | None, info: ValidationInfo) -> str | None:
+        cert = info.data.get("cert", "unreadable")
+        if value is None and cert not in {None, "unreadable"}:
+            raise ValueError("must name the file of the private key, because tls.cert is set")
+        if value is not None and cert is None:
+            raise ValueError("must not be set without tls.cert")
+        return value
+
+
+class BackendTlsSettings(Settings):
+    """`backends.tls`: whom an https backend has to be."""
+
+    ca: v.File = Field(
+        default=None,
+        description="A PEM file with the authorities that may have signed its certificate, instead of those "
+        "of the system.",
+    )
+    server_name: v.HostName = Field(
+        default=None,
+        description="The name that its certificate has to bear, also sent as SNI; without it the host of "
+        "the url.",
+    )
+    verify: v.Flag = Field(
+        default=True,
+        description="Whether its certificate is verified. Without that, whoever is between the proxy and "
+        "the backend can read and change everything.",
+    )
+
+
+class LimitSettings(Settings):
+    """`limits`: how much the proxy accepts."""
+
+    head: v.HeadBytes = Field(
+        default=32_768,
+        description="Bytes of the head of a request. Chainlit spreads a large login over "
+        "several cookies of 3000 characters each, so the 8192 of other proxies are too few.",
+    )
+    inspect: v.Count = Field(
+        default=1_048_576,
+        description="Bytes of the largest JSON or Engine.IO body that is read to find a session id; a "
+        "larger one is passed on unread. Engine.IO itself sends at most 1000000.",
+    )
+    headers: v.Count = Field(
+        default=100,
+        description="Header fields of a request; more are answered 431. A browser sends some 20, and each "
+        "proxy in front adds a few.",
+    )
+    body: v.CountOrZero = Field(
+        default=536_870_912,
+        description="Bytes of the body of a request, chunk sizes included; a larger one is answered 413. "
+        "0 sets no limit. 512 MiB, since Chainlit itself takes files of 500 MB unless its config says "
+        "otherwise, and writes them to disk before it looks at their size.",
+    )
+    connections: v.CountOrZero = Field(
+        default=10_000,
+        description="Connections of clients open at once, websockets among them; one more is answered 503 "
+        "and closed. 0 sets no limit. Each takes one file descriptor, with its websocket two.",
+    )
+    connections_per_client: v.CountOrZero = Field(
+        default=1000,
+        description="Connections that one address, or one /64 network in IPv6, has open at once; one more "
+        "is answered 429 and closed. 0 sets no limit. An address may be an office of hundreds; those in "
+        "forwarded.trusted have no limit, so name the load balancer there.",
+    )
+    requests_per_second: v.SecondsOrZero = Field(
+        default=0.0,
+        description="Requests that one client may make per second, on average; more are answered 429. 0, "
+        "the default, sets no limit: one tab that polls makes some 50 while a text is streamed, and how many "
+        "tabs share an address only you know.",
+    )
+    burst: v.Count = Field(
+        default=400,
+        description="Requests that a client may make at once before requests_per_second slows it down. A "
+        "page of Chainlit loads some 50 files.",
+    )
+    sessions_per_minute: v.CountOrZero = Field(
+        default=0,
+        description="Socket.IO sessions that one client may open per minute, at once or over time; more are "
+        "answered 429. 0, the default, sets no limit: after a failure all tabs of an office connect anew.",
+    )

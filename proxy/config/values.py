@@ -1,0 +1,234 @@
+"""The types of the values in a configuration, each with the words that say what it may be.
+
+Rules: numbers are strict, so a quoted "5" is a mistake and not a 5. A list of one may be written as
+the value alone. The words of `Allowed` stand in messages ("must be ...") and in the reference, so
+they have to name every limit that the type has.
+"""
+
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, SecretStr
+
+from proxy.config.address import LISTEN_FORMS, URL_FORMS, Address, backend_url, host_name
+from proxy.config.problems import got
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+MASK = "***"
+"""What stands for a secret wherever the configuration is shown."""
+
+_BACKEND_NAME = re.compile(r"[A-Za-z0-9._:-]{1,63}")
+_COOKIE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")  # RFC 6265 4.1.1: a token
+_URL_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")  # RFC 3986 3.3
+_VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What a value may be, in words that follow "must be"."""
+
+    text: str
+
+
+class Locate(StrEnum):
+    """When the backends are asked which of them holds a session."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+class HealthType(StrEnum):
+    """How a backend is probed."""
+
+    HTTP = "http"
+    ENGINEIO = "engineio"
+    TCP = "tcp"
+    NONE = "none"
+
+
+class LogFormat(StrEnum):
+    """How a log line is written."""
+
+    CONSOLE = "console"
+    JSON = "json"
+
+
+class LogLevel(StrEnum):
+    """The least important lines that are logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def _address(value: object) -> Address:
+    if isinstance(value, Address):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"must be {LISTEN_FORMS}{got(value)}")  # noqa: TRY004 - pydantic collects ValueError only
+    return Address.parse(value)
+
+
+def network(value: object) -> Network:
+    """Read an IP network; a bare address is the network of that one address. Raises ValueError."""
+    if isinstance(value, ipaddress.IPv4Network | ipaddress.IPv6Network):
+        return value
+    try:
+        network = ipaddress.ip_network(value if isinstance(value, str) else "", strict=False)
+    except ValueError:
+        raise ValueError(f"must be an IP address or network such as 10.0.0.0/8{got(value)}") from None
+    if (
+        isinstance(value, str)
+        and "/" in value
+        and network.network_address != ipaddress.ip_address(value.split("/")[0])
+    ):
+        raise ValueError(f"must not have host bits: the network is written {network}{got(value)}")
+    return network
+
+
+def _matching(pattern: re.Pattern[str], message: str) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if pattern.fullmatch(value) is None:
+            raise ValueError(message + got(value))
+        return value
+
+    return check
+
+
+def _cookie_name(value: str) -> str:
+    if value.lower() == "x-chainlit-session-id" or value.startswith(("access_token", "oauth_state")):
+        raise ValueError(f"must not be the name of one of Chainlit's own cookies{got(value)}")
+    return _matching(_COOKIE_NAME, "must be a cookie name: letters, digits and - _ . without spaces")(value)
+
+
+def _url_path(value: str) -> str:
+    return _matching(_URL_PATH, "must be a path that starts with /, without a query or spaces")(value)
+
+
+def _socketio_path(value: str) -> str:
+    if not (stripped := _url_path(value).rstrip("/")):
+        raise ValueError(f"must name a path below /, such as /ws/socket.io{got(value)}")
+    return stripped
+
+
+def _secret(value: SecretStr | None) -> SecretStr | None:
+    if value is None:
+        return None
+    # An empty one would count as set and protect nothing. (SecretStr("") is false, so ask for None.)
+    if not value.get_secret_value():
+        raise ValueError("must not be empty; leave the key out to have none")
+    if value.get_secret_value() == MASK:
+        raise ValueError("must be the secret itself, not the mask that stands for one where it is printed")
+    return value
+
+
+def _token(value: SecretStr | None) -> SecretStr | None:
+    # It travels in an Authorization header, where spaces and line ends would be lost.
+    token = _secret(value)
+    if token is not None and _VISIBLE_ASCII.fullmatch(token.get_secret_value()) is None:
+        raise ValueError("must be visible ASCII characters without spaces or line ends")
+    return token
+
+
+def _file(value: str | None) -> str | None:
+    if value is not None and (not value or "\0" in value):
+        raise ValueError("must be the path of a file; leave the key out to have none")
+    return value
+
+
+def _as_list(value: object) -> object:
+    return (value,) if isinstance(value, str | SecretStr | Address | Network) else value
+
+
+def _distinct_addresses(values: tuple[Address, ...]) -> tuple[Address, ...]:
+    for index, value in enumerate(values):
+        if rival := next((other for other in values[:index] if value.collides_with(other)), None):
+            raise ValueError(f"must not be taken twice: {value} and {rival} cannot both be bound")
+    return values
+
+
+def _distinct_texts(values: tuple[str, ...]) -> tuple[str, ...]:
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise ValueError(f"must not be given twice{got(value)}")
+    return values
+
+
+def _distinct_secrets(values: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    if not values:
+        raise ValueError("must not be an empty list; leave the key out to have none")
+    if len({value.get_secret_value() for value in values}) < len(values):
+        raise ValueError("must not hold the same secret twice")
+    return values
+
+
+_Strict = Field(strict=True, allow_inf_nan=False)
+
+Seconds = Annotated[float, _Strict, Field(gt=0), Allowed("a number greater than 0")]
+SecondsOrZero = Annotated[float, _Strict, Field(ge=0), Allowed("a number, 0 or greater")]
+Weight = Annotated[float, _Strict, Field(gt=0, le=100), Allowed("a number greater than 0 and at most 100")]
+Factor = Annotated[float, _Strict, Field(gt=1), Allowed("a number greater than 1")]
+Count = Annotated[int, Field(strict=True, ge=1), Allowed("a whole number, 1 or greater")]
+CountOrZero = Annotated[int, Field(strict=True, ge=0), Allowed("a whole number, 0 or greater")]
+HeadBytes = Annotated[int, Field(strict=True, ge=1024), Allowed("a whole number, 1024 or greater")]
+Flag = Annotated[bool, Field(strict=True), Allowed("true or false")]
+
+BackendName = Annotated[
+    str,
+    AfterValidator(_matching(_BACKEND_NAME, "must be 1 to 63 letters, digits and . _ : -")),
+    Allowed("1 to 63 letters, digits and . _ : -"),
+]
+BackendUrl = Annotated[str, AfterValidator(backend_url), Allowed(URL_FORMS)]
+CookieName = Annotated[str, AfterValidator(_cookie_name), Allowed("a cookie name")]
+UrlPath = Annotated[str, AfterValidator(_url_path), Allowed("a path that starts with /")]
+Secret = Annotated[SecretStr | None, AfterValidator(_secret), Allowed("text")]
+Secrets = Annotated[
+    Annotated[
+        tuple[Annotated[SecretStr, AfterValidator(_secret)], ...],
+        AfterValidator(_distinct_secrets),
+    ]
+    | None,
+    BeforeValidator(_as_list),
+    Allowed("text, or a list of texts, the newest first"),
+]
+Token = Annotated[
+    SecretStr | None,
+    AfterValidator(_token),
+    Allowed("visible ASCII text without spaces"),
+]
+
+HostName = Annotated[str | None, AfterValidator(host_name), Allowed("a host name or an IP address")]
+File = Annotated[str | None, AfterValidator(_file), Allowed("the path of a file")]
+
+LocateChoice = Annotated[Locate, Allowed("one of auto, always, never")]
+HealthChoice = Annotated[HealthType, Allowed("one of http, engineio, tcp, none")]
+FormatChoice = Annotated[LogFormat, Allowed("one of console, json")]
+LevelChoice = Annotated[LogLevel, Allowed("one of debug, info, warning, error")]
+
+OneAddress = Annotated[Address, PlainValidator(_address), PlainSerializer(str), Allowed(LISTEN_FORMS)]
+Addresses = Annotated[
+    tuple[Annotated[Address, PlainValidator(_address), PlainSerializer(str)], ...],
+    BeforeValidator(_as_list),
+    Field(min_length=1),
+    AfterValidator(_distinct_addresses),
+    Allowed(f"{LISTEN_FORMS}, or a list of them"),
+]
+SocketioPaths = Annotated[
+    tuple[Annotated[str, AfterValidator(_socketio_path)], ...],
+    BeforeValidator(_as_list),
+    Field(min_length=1),
+    AfterValidator(_distinct_texts),
+    Allowed("a path that starts with /, or a list of them"),
+]
+Networks = Annotated[
+    tuple[Annotated[Network, PlainValidator(network), PlainSerializer(str)], ...],
+    BeforeValidator(_as_list),
+    Allowed("an IP address or network, or a list of them"),
+]

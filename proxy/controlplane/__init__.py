@@ -1,0 +1,1 @@
+"""What may be down without hurting traffic: probes, the admin listener."""

@@ -1,0 +1,126 @@
+"""The admin listener: health of the proxy, metrics, and the API.
+
+Monitoring needs no token (`/healthz`, `/readyz`, `/metrics`); everything else does where one is set. What
+is served here reads the fleet and never touches traffic.
+"""
+
+import contextlib
+import hmac
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import uvicorn
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.responses import PlainTextResponse
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from pydantic import BaseModel, Field
+
+import proxy
+from proxy.affinity.backend import AdminState, Backend
+from proxy.affinity.fleet import Fleet
+from proxy.affinity.health import Verdict
+from proxy.controlplane.guard import BrowserGuard
+
+
+class BackendStatus(BaseModel):
+    """One backend as the API shows it."""
+
+    name: str = Field(examples=["replica-1"])
+    url: str = Field(examples=["http://127.0.0.1:8001"])
+    weight: float = Field(description="Its share of new sessions.")
+    health: Verdict = Field(description="The verdict of probes and traffic.")
+    admin_state: AdminState = Field(description="The operator's wish.")
+    sessions: int = Field(description="Sessions that are open here, or were just placed.")
+    tunnels: int = Field(description="Open websockets and other upgraded connections.")
+    pid: int | None = Field(default=None, description="The process, for a local replica.")
+
+
+def backend_status(backend: Backend) -> BackendStatus:
+    """What the API shows of a backend."""
+    return BackendStatus(
+        name=backend.name,
+        url=backend.url,
+        weight=backend.weight,
+        health=backend.health.verdict,
+        admin_state=backend.admin_state,
+        sessions=backend.sessions,
+        tunnels=backend.tunnels,
+        pid=backend.pid,
+    )
+
+
+def admin_app(fleet: Fleet, registry: CollectorRegistry, token: str | None) -> FastAPI:
+    """The admin application."""
+
+    def authorised(request: Request) -> None:
+        given = request.headers.get("authorization", "")
+        if token is not None and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+            raise HTTPException(401, "a valid token is needed: Authorization: Bearer TOKEN")
+
+    app = FastAPI(title="chainlit-sticky-proxy", version=proxy.__version__, docs_url=None, openapi_url=None)
+    app.add_middleware(BrowserGuard, named=token is not None)
+    guarded: Any = Depends(authorised)  # FastAPI types what Depends returns as what it yields
+
+    @app.get("/healthz", response_class=PlainTextResponse, include_in_schema=False)
+    async def healthz() -> str:
+        return "alive\n"
+
+    @app.get("/readyz", response_class=PlainTextResponse, include_in_schema=False)
+    async def readyz(response: Response) -> str:
+        if any(backend.takes_sessions for backend in fleet):
+            return "ready\n"
+        response.status_code = 503
+        return "no backend takes sessions\n"
+
+    @app.get("/metrics", include_in_schema=False)
+    async def metrics(request: Request) -> Response:
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(registry), media_type=content_type)
+
+    @app.get("/api/backends", dependencies=[guarded])
+    async def backends() -> list[BackendStatus]:
+        """All backends, in the order of the configuration."""
+        return [backend_status(backend) for backend in fleet]
+
+    _serve_docs(app, guarded)
+    return app
+
+
+def _serve_docs(app: FastAPI, guarded: Any) -> None:
+    from fastapi.openapi.docs import get_swagger_ui_html  # noqa: PLC0415 - only for those who look
+
+    @app.get("/openapi.json", dependencies=[guarded], include_in_schema=False)
+    async def openapi() -> dict[str, object]:
+        return app.openapi()
+
+    @app.get("/docs", dependencies=[guarded], include_in_schema=False)
+    async def docs() -> Response:
+        return get_swagger_ui_html(openapi_url="/openapi.json", title=app.title)
+
+
+class _Quiet(uvicorn.Server):
+    """A uvicorn server that leaves signals to the app."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class AdminServer:
+    """Serves the admin application on a socket that was bound before."""
+
+    def __init__(self, app: Callable[..., Awaitable[None]], sock: socket.socket) -> None:
+        self._sock = sock
+        self._server = _Quiet(
+            uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False)
+        )
+
+    async def run(self) -> None:
+        """Serve until `stop` or cancelled."""
+        await self._server.serve(sockets=[self._sock])
+
+    def stop(self) -> None:
+        """End soon."""
+        self._server.should_exit = True

@@ -1,0 +1,82 @@
+"""What keeps a browser on the operator's machine from being used against the admin listener.
+
+A page from anywhere can make its browser send requests to a loopback address, and by DNS rebinding even
+read the answers, for which the page's own name comes to mean that address. A browser tells the truth in
+two fields: `Host` is the name it was told to ask, `Origin` the page that asks. So an Origin has to be the
+listener itself; where no token protects the listener, Host has to be an address or localhost; and what
+changes something has to be JSON, which no page may send elsewhere without leave.
+"""
+
+import ipaddress
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_READING = frozenset(("GET", "HEAD", "OPTIONS"))
+_SECURITY = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Content-Security-Policy": "frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+class BrowserGuard:
+    """ASGI middleware of the admin application; `named` says whether any name may stand in Host."""
+
+    def __init__(self, app: ASGIApp, *, named: bool) -> None:
+        self._app = app
+        self._named = named
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def secured(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(_SECURITY)
+            await send(message)
+
+        refusal = self._refusal(scope)
+        await (refusal or self._app)(scope, receive, secured)
+
+    def _refusal(self, scope: Scope) -> JSONResponse | None:
+        headers = Headers(scope=scope)
+        hosts, origins = headers.getlist("host"), headers.getlist("origin")
+        by_socket_file = scope.get("client") is None  # no browser gets there
+        if not self._named and not by_socket_file and not (len(hosts) == 1 and _is_address(hosts[0])):
+            return _refused(403, "Host has to be an address or localhost, unless admin.token is set")
+        if any(_authority(origin) not in {host.lower() for host in hosts} for origin in origins):
+            return _refused(403, "requests of pages from elsewhere are refused")
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if scope["method"] not in _READING and kind != "application/json":
+            return _refused(415, "needs Content-Type: application/json")
+        return None
+
+    def __repr__(self) -> str:
+        return f"<BrowserGuard named={self._named}>"
+
+
+def _refused(status: int, detail: str) -> JSONResponse:
+    return JSONResponse({"detail": detail}, status)
+
+
+def _authority(origin: str) -> str:
+    scheme, colons, authority = origin.lower().partition("://")
+    return authority if colons and scheme in {"http", "https"} else ""
+
+
+def _is_address(host: str) -> bool:
+    """Whether a Host is an IP address or localhost, with or without a port: nobody else can own that name."""
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() and not host.endswith("]") else host
+    if name.lower() in {"localhost", "localhost."}:
+        return True
+    try:
+        ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True

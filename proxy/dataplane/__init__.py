@@ -1,0 +1,1 @@
+"""Traffic: client connections, exchanges, connections to backends, tunnels. Start reading at `exchange`."""

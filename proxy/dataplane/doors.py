@@ -1,0 +1,119 @@
+"""The listeners of the data plane, which shut for a while when file descriptors run out.
+
+The kernel gives a new descriptor the lowest free number, so the number of an accepted connection tells how
+many are open, for nothing. What is accepted may need a second one for its backend: so the doors shut while a
+quarter is left, and clients wait in the backlog instead of being served half. Without that libuv accepts and
+closes whatever comes at the limit, and requests fail that are under way.
+"""
+
+import asyncio
+import logging
+import os
+import resource
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+
+from proxy import net
+
+log = logging.getLogger("proxy.dataplane")
+
+_KEPT = 4  # one in so many descriptors is kept for backends, probes and the admin listener
+_REOPEN = 8  # one in so many of the limit has to be free beyond that before the doors open again
+_ENOUGH = 1 << 20  # descriptors, where there is no hard limit
+
+
+def raise_limit() -> int:
+    """Let this process open as many descriptors as its hard limit allows; return how many that are."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return _ENOUGH
+    wanted = _ENOUGH if hard == resource.RLIM_INFINITY else hard
+    if soft >= wanted:
+        return soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (OSError, ValueError):
+        return soft
+    return wanted
+
+
+class Doors:
+    """Listeners that can stop accepting and go on later; owned by the Plane."""
+
+    def __init__(self) -> None:
+        self._shut_at = 0  # descriptors: set when they open
+        self._open_at = 0
+        self._sockets: Sequence[socket.socket] = ()
+        self._client: Callable[[], asyncio.Protocol] | None = None
+        self._tls: ssl.SSLContext | None = None
+        self._handshake = 10.0  # seconds
+        self._servers: list[asyncio.Server] = []
+        self.shut = False  # whether nothing is accepted for want of descriptors
+        self.times_shut = 0
+
+    async def open(
+        self,
+        sockets: Sequence[socket.socket],
+        client: Callable[[], asyncio.Protocol],
+        descriptors: int,
+        *,
+        tls: ssl.SSLContext | None = None,
+        handshake: float = 10.0,
+    ) -> None:
+        """Accept connections on bound sockets; `client` makes the protocol of one.
+
+        `descriptors` is how many this process may have open; `tls` and `handshake` are as in `net.serve`.
+        """
+        self._shut_at = descriptors - descriptors // _KEPT
+        self._open_at = self._shut_at - descriptors // _REOPEN
+        self._sockets, self._client = sockets, client
+        self._tls, self._handshake = tls, handshake
+        await self._serve()
+
+    async def _serve(self) -> None:
+        # A server closes the socket it was given; what waits in the backlog stays with the one kept here.
+        assert self._client is not None
+        for sock in self._sockets:
+            self._servers.append(await net.serve(self._client, sock.dup(), self._tls, self._handshake))
+
+    def accepted(self, transport: asyncio.Transport) -> None:
+        """Shut the doors if this connection's descriptor is one of the last."""
+        if not self._servers:
+            return
+        sock = transport.get_extra_info("socket")
+        if sock is None or sock.fileno() < self._shut_at:
+            return
+        self.shut = True
+        self.times_shut += 1
+        log.warning("no more connections for now: %d file descriptors are in use", self._shut_at)
+        self._close_servers()
+
+    async def look(self) -> None:
+        """Open shut doors again if enough descriptors are free; called by the ticker."""
+        if not self.shut:
+            return
+        try:
+            lowest = os.dup(self._sockets[0].fileno())
+        except OSError:
+            return
+        os.close(lowest)
+        if lowest < self._open_at:
+            log.warning("connections are taken again")
+            self.shut = False
+            await self._serve()
+
+    def close(self) -> None:
+        """Accept nothing any more, and refuse what still comes."""
+        self.shut = False
+        self._close_servers()
+        for sock in self._sockets:
+            sock.close()
+
+    def _close_servers(self) -> None:
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+
+    def __repr__(self) -> str:
+        return f"<Doors {len(self._sockets)} shut={self.shut}>"

@@ -1,0 +1,75 @@
+"""What an exchange does when its backend failed: try again where that is safe, else tell the client."""
+
+from typing import TYPE_CHECKING
+
+from proxy.affinity.decision import Outcome
+from proxy.affinity.evidence import Evidence, Kind
+from proxy.affinity.retry import may_retry
+from proxy.errors import ConnectTimeout, Limit, OverLimit, ProxyError, Side, UpstreamTimeout
+from proxy.wire import reply
+
+if TYPE_CHECKING:
+    from proxy.dataplane.exchange import Exchange
+
+_SPARE_TRIES = 2  # beyond one per backend: a reused connection may be closed, a fresh one reset
+
+
+def recover(exchange: "Exchange", error: ProxyError) -> None:
+    """Try again if no byte of the response is out and that is safe, else tell the client."""
+    if exchange.ended:
+        return
+    pinned = _is_pinned(exchange)
+    again = may_retry(
+        error,
+        exchange.head.method,
+        upgrade=exchange.wants_upgrade,
+        resayable=not exchange.body.streamed and not exchange.status,
+        pinned=pinned,
+        tries_left=len(exchange.plane.router.fleet) + _SPARE_TRIES - exchange.failures,
+    )
+    if not again:
+        exchange.refuse(error)
+        return
+    exchange.failures += 1
+    exchange.plane.stats.retries[exchange.backend.name] += 1
+    if isinstance(error, ConnectTimeout) and not pinned:
+        exchange.avoid |= {exchange.backend.name}
+    exchange.go()
+
+
+def late(exchange: "Exchange") -> None:
+    """The client's body or the backend's response did not come in time."""
+    if not exchange.body.done:
+        exchange.refuse(OverLimit(Limit.SLOW_BODY, "request body too slow", status=408))
+        return
+    error = UpstreamTimeout("no response in time")
+    if exchange.decision is not None:
+        exchange.plane.failed(exchange.backend, error)
+    exchange.refuse(error)
+
+
+def _is_pinned(exchange: "Exchange") -> bool:
+    """Whether it belongs to its backend: then it waits for it rather than go elsewhere."""
+    decision = exchange.decision
+    return decision is not None and (
+        decision.evidence is Evidence.SID
+        or (decision.evidence is Evidence.SESSION and decision.outcome is not Outcome.PLACED)
+    )
+
+
+def refuse(exchange: "Exchange", error: ProxyError) -> None:
+    """Answer with an error."""
+    head = exchange.head
+    shown = b"text/html" in (head.fields.get(b"accept") or b"") and head.method == b"GET"
+    broken = error.side is Side.DOWNSTREAM and not error.retry_after
+    close = broken or not exchange.body.done or not head.keeps_alive
+    response = reply.error(
+        error.status,
+        error.reason,
+        request_id=exchange.request_id,
+        wants_page=shown and exchange.kind is not Kind.SOCKETIO,
+        close=close,
+        head_only=head.method == b"HEAD",
+        retry_after=error.retry_after,
+    )
+    exchange.answer(error.status, response, keep=not close)

@@ -1,0 +1,114 @@
+"""Small requests that the proxy makes itself: a polling handshake, a question, a websocket's opening.
+
+Unlike an exchange they have no client that waits for bytes: the answer is awaited whole, bounded in size
+and time. Cancelling one closes its connection.
+"""
+
+import asyncio
+
+from proxy.dataplane.pool import Pool
+from proxy.dataplane.upstream import Upstream
+from proxy.errors import BadResponse, ProxyError, UpstreamClosed, UpstreamTimeout
+from proxy.wire.body import ChunkedBody, Framer
+from proxy.wire.head import ResponseHead
+
+_LARGEST = 65536  # bytes of an answer: a handshake has 120
+
+
+class Fetch:
+    """The user of an upstream connection whose answer is awaited."""
+
+    __slots__ = ("_body", "_decoder", "_framer", "_future", "_head", "_protocol", "_size", "upstream")
+
+    def __init__(self, upstream: Upstream, protocol: bytes | None = None) -> None:
+        self.upstream = upstream
+        self._protocol = protocol  # the one that is asked for with Upgrade
+        self._future: asyncio.Future[tuple[ResponseHead, bytes]] = asyncio.get_running_loop().create_future()
+        self._head: ResponseHead | None = None
+        self._framer: Framer | None = None
+        self._decoder: ChunkedBody | None = None  # set when the answer is chunked
+        self._body: list[bytes] = []
+        self._size = 0  # bytes of it, framing included
+
+    async def answer(self, timeout: float) -> tuple[ResponseHead, bytes]:  # noqa: ASYNC109
+        """The head and the body, or after 101 the bytes behind the head. Raises ProxyError."""
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._future
+        except TimeoutError:
+            self.upstream.abandon(self)
+            raise UpstreamTimeout(f"no answer within {timeout:g} s") from None
+        except asyncio.CancelledError:
+            self.upstream.abandon(self)
+            raise
+
+    def informed(self, head: ResponseHead) -> None:
+        """As User."""
+
+    def switched(self, head: ResponseHead, rest: bytes) -> None:
+        """As User: nothing is read until the caller has attached its own protocol. Raises BadResponse."""
+        if head.fields.upgrade.lower() != self._protocol:
+            raise BadResponse("a switch to a protocol that was not asked for")
+        self.upstream.transport.pause_reading()
+        self._settle(head, rest)
+
+    def responded(self, head: ResponseHead, framer: Framer, data: bytes) -> None:
+        """As User."""
+        self._head, self._framer = head, framer
+        self._decoder = ChunkedBody() if head.fields.chunked else None
+        self.received(data)
+
+    def received(self, data: bytes) -> None:
+        """As User."""
+        self._size += len(data)
+        if self._decoder is None:
+            self._body.append(data)
+        else:
+            self._decoder.feed(data, self._body)
+        if self._size > _LARGEST:
+            self.upstream.abandon(self)
+            self.failed(BadResponse("answer too long"))
+        elif self._framer is not None and self._framer.done and self._head is not None:
+            self._settle(self._head, b"".join(self._body))
+
+    def failed(self, error: ProxyError) -> None:
+        """As User."""
+        if not self._future.done():
+            self._future.set_exception(error)
+
+    def stop_sending(self) -> None:
+        """As User: a request of one head needs no brake."""
+
+    def go_on_sending(self) -> None:
+        """As User."""
+
+    def _settle(self, head: ResponseHead, body: bytes) -> None:
+        if not self._future.done():
+            self._future.set_result((head, body))
+
+
+async def fetch(pool: Pool, method: bytes, head: bytes, timeout: float) -> tuple[ResponseHead, bytes]:  # noqa: ASYNC109
+    """Send a request of one head to a pool's backend; raises ProxyError."""
+    kept = pool.take()
+    if kept is not None:
+        request = Fetch(kept)
+        kept.send(request, method, head)
+        try:
+            return await request.answer(timeout)
+        except UpstreamClosed:
+            pass  # it was closed while idle: a new connection tells how the backend is
+    upstream = await pool.connect()
+    request = Fetch(upstream)
+    upstream.send(request, method, head)
+    return await request.answer(timeout)
+
+
+async def open_websocket(pool: Pool, head: bytes, timeout: float) -> tuple[Upstream, bytes]:  # noqa: ASYNC109
+    """Open a websocket to a pool's backend: the connection, paused, and what came behind the 101."""
+    upstream = await pool.connect()
+    request = Fetch(upstream, b"websocket")
+    upstream.send(request, b"GET", head)
+    response, rest = await request.answer(timeout)
+    if response.status != 101:
+        raise BadResponse(f"the backend answered {response.status} to an upgrade")
+    return upstream, rest

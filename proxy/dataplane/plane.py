@@ -1,0 +1,278 @@
+"""What all connections share: config, router, pools, counters, the ticker and the tasks.
+
+The app creates one Plane and hands it what it needs; nothing here decides where a request goes (the
+router does) or how a backend is (probes and `failed` observe, the fleet judges).
+"""
+
+import asyncio
+import itertools
+import logging
+import os
+import socket
+from collections.abc import Callable, Coroutine, Sequence
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from proxy.affinity.backend import Backend
+from proxy.affinity.evidence import Paths
+from proxy.affinity.health import Observation
+from proxy.affinity.router import Locate, Router
+from proxy.config import Config
+from proxy.dataplane import locate, requests
+from proxy.dataplane.clients import REFUSALS, Clients, Rates, client_key
+from proxy.dataplane.doors import Doors, raise_limit
+from proxy.dataplane.pool import Pool
+from proxy.dataplane.stats import Stats
+from proxy.dataplane.tunnel import Tunnel
+from proxy.errors import (
+    ConnectRefused,
+    ConnectTimeout,
+    HandshakeFailed,
+    Limit,
+    ProxyError,
+    UpstreamClosed,
+)
+from proxy.tls import Certificate
+from proxy.wire.forwarding import IPAddress, Origin, read_address
+
+if TYPE_CHECKING:
+    from proxy.dataplane.downstream import Downstream
+    from proxy.dataplane.exchange import Exchange
+
+log = logging.getLogger("proxy.dataplane")
+
+_TICK = 0.5  # seconds: all deadlines are kept this well, none is shorter than a second
+_SWEEP = 10  # ticks between two sweeps of the directory
+_REPORT = 60.0  # seconds between two lines on limits
+_COMMON = (Limit.IDLE, Limit.TUNNEL_IDLE)  # limits that everybody meets
+_LOOK = 2  # ticks between two looks at the files of the certificate
+
+
+class Plane:
+    """The data plane of one process; created by the app."""
+
+    def __init__(
+        self,
+        config: Config,
+        router: Router,
+        access: Callable[["Exchange"], None] | None = None,
+        suspect: Callable[[Backend], None] = lambda _: None,
+    ) -> None:
+        """`access` logs an exchange that has ended; `suspect` has a backend probed at once."""
+        self.config = config
+        self.timeouts = config.timeouts  # here and below: what every request looks at
+        self.limits = config.limits
+        self.router = router
+        self.access = access
+        self.suspect = suspect
+        self.stats = Stats()
+        self.paths = Paths(config.socketio_path)
+        self.cookie_name = config.affinity.cookie.name.encode()
+        self.clients = Clients(config.limits)
+        self.rates = Rates(config.limits) or None  # None: no request need be looked at
+        self.connections: set[Downstream] = set()
+        self.tunnels: set[Tunnel] = set()
+        self.leaving = False  # set when the process is to end: connections close after their exchange
+        self._reported: dict[Limit, int] = dict(self.stats.limits)  # what the log has told
+        self._report_next = 0.0
+        self.certificate: Certificate | None = None  # of the TCP listeners; set by the app before `run`
+        self._quiet = asyncio.Event()  # set when, while leaving, no request is under way but long polls
+        self._pools: dict[Backend, Pool] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self.doors = Doors()
+        # Ids are unique among proxies by their random start and short to read.
+        self._ids = itertools.count(int.from_bytes(os.urandom(6), "big") << 16)
+        router.fleet.listen(self._backend_changed)
+
+    async def run(self, sockets: Sequence[socket.socket], client: Callable[[], asyncio.Protocol]) -> None:
+        """Serve clients on bound sockets until cancelled; `client` makes the protocol of one connection."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            try:
+                context = self.certificate.context if self.certificate else None
+                await self.doors.open(
+                    sockets, client, self._descriptors(), tls=context, handshake=self.timeouts.head
+                )
+                await self._tick_forever()
+            finally:
+                self.doors.close()
+                for connection in list(self.connections):
+                    connection.abort()
+                for tunnel in list(self.tunnels):
+                    tunnel.cut()
+                for pool in self._pools.values():
+                    pool.close_all()
+
+    def _descriptors(self) -> int:
+        """How many file descriptors there are; say so if they are too few for `limits.connections`."""
+        descriptors = raise_limit()
+        wanted = self.limits.connections
+        if descriptors < 3 * wanted:
+            log.info(
+                "limits.connections is %d, but %d file descriptors are enough for %d: see ulimit -n",
+                wanted,
+                descriptors,
+                descriptors // 3,
+            )
+        return descriptors
+
+    async def leave(self, grace: float) -> None:
+        """Take no new connections, let exchanges end, then close tunnels; at most `grace` seconds."""
+        self.leaving = True
+        self.doors.close()
+        for connection in list(self.connections):
+            connection.leave()
+        self._look_for_quiet()
+        try:
+            async with asyncio.timeout(grace):
+                await self._quiet.wait()
+        except TimeoutError:
+            pass
+        for tunnel in list(self.tunnels):
+            tunnel.close()
+
+    def disconnected(self, connection: "Downstream") -> None:
+        """A client connection has ended, or has become a tunnel."""
+        self.connections.discard(connection)
+        if self.leaving:
+            self._look_for_quiet()
+
+    def _look_for_quiet(self) -> None:
+        if all(connection.waits_for_news for connection in self.connections):
+            self._quiet.set()
+
+    def pool(self, backend: Backend) -> Pool:
+        """The pool of a backend, made at first use."""
+        pool = self._pools.get(backend)
+        if pool is None:
+            timeouts = self.config.timeouts
+            pool = self._pools[backend] = Pool(
+                backend, connect_timeout=timeouts.connect, idle_timeout=timeouts.pool_idle
+            )
+        return pool
+
+    def origin(self, address: str, scheme: bytes = b"http") -> Origin:
+        """Where the connections from an address come from, and whether it is trusted."""
+        ip = read_address(address)
+        if ip is None:
+            return Origin(address, scheme, trusted=True)  # a socket file: who may open it is a proxy here
+        return Origin(str(ip), scheme, self.trusts(ip))
+
+    def trusts(self, address: IPAddress) -> bool:
+        """Whether an address is that of a trusted proxy."""
+        return any(address in network for network in self.config.forwarded.trusted)
+
+    def counted_as(self, address: str) -> str:
+        """What an address's requests are counted under; "" for trusted proxies that name no client."""
+        ip = read_address(address)
+        return "" if ip is None or self.trusts(ip) else client_key(address)
+
+    def turns_away(self, origin: Origin, transport: asyncio.Transport) -> bool:
+        """Answer and close a new connection if it is one too many, and say so.
+
+        Nothing is read of it and nothing kept: that has to stay cheap when there are thousands.
+        """
+        limit = self.clients.over(origin, len(self.connections) + len(self.tunnels))
+        if limit is None:
+            return False
+        self.stats.limits[limit] += 1
+        transport.write(REFUSALS[limit])
+        transport.close()
+        return True
+
+    def spawn(self, work: Coroutine[None, None, None], give_up: Callable[[], None]) -> asyncio.Task[None]:
+        """Run work that outlives the call; if it fails by a fault of ours, log it and `give_up`."""
+        assert self._tasks is not None
+        task = self._tasks.create_task(_guard(work, give_up))
+        task.add_done_callback(lambda _: work.close())  # it may have been cancelled before it began
+        return task
+
+    def request_id(self) -> bytes:
+        """A new request id."""
+        return b"%x" % next(self._ids)
+
+    async def locate(self, question: Locate, exchange: "Exchange") -> Backend | None:
+        """Ask backends which of them holds a session, with this client's cookies."""
+        pools = [self.pool(backend) for backend in question.backends]
+        head = requests.locate_head(exchange, question.session_id)
+        if head is None:
+            return None
+        return await locate.locate(pools, head, self.config.affinity.locate_timeout)
+
+    def failed(self, backend: Backend, error: ProxyError) -> None:
+        """Take note of what a connection to a backend met."""
+        self.stats.upstream_errors[backend.name, type(error).__name__] += 1
+        if isinstance(error, HandshakeFailed):
+            log.warning("backend %s: %s", backend.name, error)
+        if isinstance(error, ConnectRefused):
+            self.router.fleet.observe(backend, Observation.REFUSED, monotonic())
+        elif isinstance(error, (ConnectTimeout, UpstreamClosed)):
+            self.suspect(backend)
+
+    def open_tunnel(self, tunnel: Tunnel) -> None:
+        """A connection has switched protocols."""
+        self.tunnels.add(tunnel)
+        self.stats.tunnels += 1
+        if tunnel.engine is not None:
+            tunnel.engine.tunnels += 1
+
+    def tunnel_closed(self, tunnel: Tunnel) -> None:
+        """A tunnel has ended."""
+        self.tunnels.discard(tunnel)
+        self.clients.left(tunnel.client)
+        now = monotonic()
+        if tunnel.session is not None:
+            self.router.directory.closed(tunnel.session, now)
+        if tunnel.engine is not None:
+            tunnel.engine.tunnels -= 1
+            self.router.engines.upgrade_ended(tunnel.engine, now)
+
+    def _backend_changed(self, backend: Backend, event: str) -> None:
+        log.info("backend %s %s", backend.name, event)
+        pool = self._pools.get(backend)
+        if pool is not None and not backend.holds_pins:
+            pool.close_all()
+        if backend.gone:
+            self._pools.pop(backend, None)
+
+    async def _tick_forever(self) -> None:
+        for tick in itertools.count():
+            await asyncio.sleep(_TICK)
+            now = monotonic()
+            await self.doors.look()
+            for connection in list(self.connections):
+                connection.tick(now)
+            for tunnel in list(self.tunnels):
+                if tunnel.tick(now):
+                    self.stats.limits[Limit.TUNNEL_IDLE] += 1
+            for pool in self._pools.values():
+                pool.close_idle(now)
+            if self.certificate is not None and tick % _LOOK == 0:
+                self.certificate.look()
+            if tick % _SWEEP == 0:
+                self.router.sweep(now)
+                if self.rates is not None:
+                    self.rates.sweep(now)
+                self._report_limits(now)
+
+    def _report_limits(self, now: float) -> None:
+        """Say which limits clients were over lately: a service that refuses should not do so in silence."""
+        if now < self._report_next:
+            return
+        news = {limit: count - self._reported[limit] for limit, count in self.stats.limits.items()}
+        told = [f"{limit} {more}" for limit, more in news.items() if more and limit not in _COMMON]
+        if told:
+            log.warning("clients were over limits: %s", ", ".join(told))
+            self._reported = dict(self.stats.limits)
+            self._report_next = now + _REPORT
+
+    def __repr__(self) -> str:
+        return f"<Plane connections={len(self.connections)} tunnels={len(self.tunnels)}>"
+
+
+async def _guard(work: Coroutine[None, None, None], give_up: Callable[[], None]) -> None:
+    try:
+        await work
+    except Exception:
+        log.exception("a task of the data plane failed")
+        give_up()

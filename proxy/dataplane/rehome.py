@@ -1,0 +1,100 @@
+"""The poll POST that carries a CONNECT packet: where its session lives, and moving its transport there.
+
+The handshake went to a backend by a guess. If CONNECT names a session of another backend, a new Engine.IO
+session is opened there with this client's own fields, its OPEN packet is swallowed, the client's sid
+becomes an alias of the new one, and whatever of this transport waits at the wrong backend (a poll, a
+websocket in the middle of its upgrade) is asked again at the right one. Then the POST goes there too.
+"""
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from proxy.affinity.decision import Decision
+from proxy.affinity.engine import EngineSession
+from proxy.affinity.router import Asked, Locate, Located
+from proxy.dataplane import requests
+from proxy.dataplane.fetch import fetch
+from proxy.errors import BadResponse, NoBackend, ProxyError
+from proxy.wire.engineio import connect_in_payload, open_sid
+
+if TYPE_CHECKING:
+    from proxy.dataplane.exchange import Exchange
+
+
+def read_post(exchange: "Exchange", payload: bytes) -> None:
+    """The first POST of a transport has been read: go on with what it names."""
+    engine = _engine(exchange)
+    session_id = connect_in_payload(payload)
+    if session_id and not engine.decided:
+        _connect(exchange, session_id)
+        return
+    # CONNECT is the first thing a Socket.IO client says: this transport had it elsewhere.
+    if not engine.decided:
+        exchange.plane.router.engines.decide(engine, None)
+    exchange.send()
+
+
+def _connect(exchange: "Exchange", session_id: str, located: Located = Asked.NOT_YET) -> None:
+    router, engine = exchange.plane.router, _engine(exchange)
+    try:
+        decision = router.connect(session_id, engine.backend, monotonic(), located)
+    except NoBackend as error:
+        exchange.refuse(error)
+        return
+    if isinstance(decision, Locate):
+        exchange.locate(decision, lambda found: _connect(exchange, session_id, found))
+        return
+    exchange.plane.stats.decided(decision.evidence, decision.outcome)
+    if decision.backend is engine.backend:
+        router.engines.decide(engine, decision.session)
+        exchange.choose(_with_engine(decision, engine))
+        exchange.send()
+    else:
+        exchange.spawn(_move(exchange, decision, session_id))
+
+
+async def _move(exchange: "Exchange", decision: Decision, session_id: str) -> None:
+    plane, engine = exchange.plane, _engine(exchange)
+    try:
+        sid = await _open(exchange, decision)
+    except ProxyError as error:
+        plane.failed(decision.backend, error)
+        if exchange.ended:
+            return
+        if decision.backend.holds_pins:
+            exchange.refuse(error)  # it may only be slow: the client closes its transport and tries again
+        else:
+            _connect(exchange, session_id)
+        return
+    if exchange.ended:
+        return
+    plane.stats.rehomes += 1
+    plane.router.engines.rehome(engine, decision.backend, sid)
+    plane.router.engines.decide(engine, decision.session)
+    exchange.choose(_with_engine(decision, engine))
+    exchange.send()
+
+
+async def _open(exchange: "Exchange", decision: Decision) -> bytes:
+    """Open an Engine.IO session by polling at the decision's backend: its sid."""
+    plane = exchange.plane
+    response, body = await fetch(
+        plane.pool(decision.backend),
+        b"GET",
+        requests.handshake_head(exchange),
+        plane.timeouts.response,
+    )
+    sid = open_sid(body) if response.status == 200 else None
+    if sid is None:
+        raise BadResponse(f"the backend answered {response.status} to a handshake")
+    return sid
+
+
+def _engine(exchange: "Exchange") -> EngineSession:
+    assert exchange.decision is not None
+    assert exchange.decision.engine is not None
+    return exchange.decision.engine
+
+
+def _with_engine(decision: Decision, engine: EngineSession) -> Decision:
+    return Decision(decision.backend, decision.evidence, decision.outcome, decision.session, engine)

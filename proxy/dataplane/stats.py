@@ -1,0 +1,75 @@
+"""What the data plane counts: plain integers, read by the metrics collector at scrape.
+
+Labels are bounded by the number of backends: unknown methods are one label, codes are counted by class.
+"""
+
+from bisect import bisect_left
+from collections import defaultdict
+
+from proxy.affinity.decision import Outcome
+from proxy.affinity.evidence import Evidence
+from proxy.errors import Limit, OverLimit, ProxyError
+
+# Seconds; from a poll answered at once to Engine.IO's longest poll (25 s) and beyond.
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")}
+
+
+class Histogram:
+    """Counts by bucket of `BUCKETS`, the last for everything longer."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS) + 1)
+        self.total = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count one."""
+        self.counts[bisect_left(BUCKETS, seconds)] += 1
+        self.total += seconds
+
+
+class Stats:
+    """All counters of the data plane; owned by the Plane."""
+
+    __slots__ = (
+        "connections",
+        "decisions",
+        "first_byte",
+        "limits",
+        "rehomes",
+        "requests",
+        "retries",
+        "sid_pinned",
+        "tunnels",
+        "upstream_errors",
+    )
+
+    def __init__(self) -> None:
+        self.connections = 0  # accepted since the start
+        self.tunnels = 0  # begun since the start
+        self.sid_pinned = 0  # decisions by a pinned sid, apart because nearly every request is one
+        self.decisions: defaultdict[tuple[Evidence, Outcome], int] = defaultdict(int)
+        self.requests: defaultdict[tuple[str, str, int], int] = defaultdict(int)  # backend, method, class
+        self.first_byte: defaultdict[str, Histogram] = defaultdict(Histogram)  # by backend
+        self.retries: defaultdict[str, int] = defaultdict(int)  # by the backend that failed
+        self.rehomes = 0
+        self.limits = dict.fromkeys(Limit, 0)  # how often clients were over each
+        self.upstream_errors: defaultdict[tuple[str, str], int] = defaultdict(int)  # backend, kind
+
+    def decided(self, evidence: Evidence, outcome: Outcome) -> None:
+        """Count a decision."""
+        if outcome is Outcome.PINNED and evidence is Evidence.SID:
+            self.sid_pinned += 1
+        else:
+            self.decisions[evidence, outcome] += 1
+
+    def refused(self, error: ProxyError) -> None:
+        """Count the limit that a refused client was over, if that was why."""
+        if isinstance(error, OverLimit):
+            self.limits[error.limit] += 1
+
+    def answered(self, backend: str, method: bytes, status: int) -> None:
+        """Count an exchange; `backend` is "" for the proxy's own answers."""
+        self.requests[backend, _METHODS.get(method, "other"), status // 100] += 1

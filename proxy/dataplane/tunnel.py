@@ -1,0 +1,175 @@
+"""The byte stream after 101: two transports, each written with what the other one reads.
+
+Nobody looks at the bytes. Either side may end its half first; when both have, or one is lost, both are
+closed. A side that reads slowly stops the reading of the other. A Socket.IO websocket is watched for its
+first packets before it becomes a plain tunnel: see `opening`.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from proxy.affinity.directory import Session
+from proxy.affinity.engine import EngineSession
+from proxy.dataplane.pool import Pool
+
+_LAST_WORDS = 60.0  # seconds in which a side has to take what was written before it was closed
+_HALF_CLOSED = 10.0  # seconds that the other half may go on; a browser answers a close within one round trip
+
+
+class End(asyncio.Protocol):
+    """One transport of a tunnel, once it is plain."""
+
+    __slots__ = ("_tunnel", "_write", "ended", "peer", "received")
+
+    def __init__(self, tunnel: "Tunnel", peer: asyncio.Transport) -> None:
+        self._tunnel = tunnel
+        self._write = peer.write
+        self.peer = peer
+        self.received = 0  # bytes
+        self.ended = False  # whether this side has said all
+
+    def data_received(self, data: bytes) -> None:
+        """As asyncio.Protocol. The hot path of every websocket frame."""
+        self.received += len(data)
+        self._tunnel.active = True
+        self._write(data)
+
+    def eof_received(self) -> bool:
+        """As asyncio.Protocol: pass the half-close on, keep the other half."""
+        self.ended = True
+        return self._tunnel.half_closed(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As asyncio.Protocol."""
+        self._tunnel.close()
+
+    def pause_writing(self) -> None:
+        """As asyncio.Protocol."""
+        if not self.peer.is_closing():
+            self.peer.pause_reading()
+
+    def resume_writing(self) -> None:
+        """As asyncio.Protocol."""
+        if not self.peer.is_closing():
+            self.peer.resume_reading()
+
+
+class Tunnel:
+    """A client's transport and a backend's; created at 101, lives until both are closed.
+
+    `on_closed(tunnel)` is called once.
+    """
+
+    __slots__ = (
+        "_closed",
+        "_down_end",
+        "_idle_timeout",
+        "_on_closed",
+        "_up_end",
+        "active",
+        "client",
+        "deadline",
+        "down",
+        "engine",
+        "pool",
+        "session",
+        "up",
+        "work",
+    )
+
+    def __init__(
+        self,
+        down: asyncio.Transport,
+        up: asyncio.Transport,
+        pool: Pool,
+        idle_timeout: float,
+        on_closed: Callable[["Tunnel"], None],
+    ) -> None:
+        self.down = down
+        self.up = up
+        self.pool = pool
+        self.session: Session | None = None  # set when its CONNECT was seen
+        self.engine: EngineSession | None = None  # set when it is the upgrade of a polling transport
+        self.work: asyncio.Task[None] | None = None  # of its opening: without an end there is no need of it
+        self.client = ""  # who its connection is counted for
+        self.active = True  # whether bytes came since the ticker last looked
+        self.deadline = 0.0  # set by the ticker
+        self._idle_timeout = idle_timeout  # seconds
+        self._on_closed = on_closed
+        self._closed = False
+        self._down_end: End | None = None  # set when it is plain
+        self._up_end: End | None = None
+        pool.board(self)
+
+    @property
+    def received(self) -> tuple[int, int]:
+        """Bytes from the client and from the backend, as far as it was plain."""
+        down, up = self._down_end, self._up_end
+        return (down.received if down else 0, up.received if up else 0)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has ended."""
+        return self._closed
+
+    def plain(self) -> None:
+        """From now on bytes pass unread."""
+        self._down_end = End(self, self.up)
+        self._up_end = End(self, self.down)
+        self.down.set_protocol(self._down_end)
+        self.up.set_protocol(self._up_end)
+        if self.down.is_closing() or self.up.is_closing():
+            self.close()
+
+    def move(self, pool: Pool, up: asyncio.Transport) -> None:
+        """Another backend holds the session: `up` is a connection to it."""
+        self.pool.leave(self)
+        pool.board(self)
+        self.pool = pool
+        self.up = up
+
+    def tick(self, now: float) -> bool:
+        """Close a tunnel that has been idle for too long, and say so; called by the ticker."""
+        if self.active:
+            self.active = False
+            half = any(end is not None and end.ended for end in (self._down_end, self._up_end))
+            self.deadline = now + (_HALF_CLOSED if half else self._idle_timeout)
+        elif self.deadline <= now:
+            self.close()
+            return True
+        return False
+
+    def half_closed(self, end: End) -> bool:
+        """One side has said all; return whether its transport stays open."""
+        own, other = (self.down, self._up_end) if end is self._down_end else (self.up, self._down_end)
+        # TLS has no half-close: its transports neither say that they have said all nor stay open after it.
+        can_half_close = own.can_write_eof() and end.peer.can_write_eof()
+        if (other is not None and other.ended) or end.peer.is_closing() or not can_half_close:
+            self.close()
+            return False
+        end.peer.write_eof()
+        self.active = True
+        return True
+
+    def close(self) -> None:
+        """End both sides after what is written."""
+        if self._closed:
+            return
+        self._closed = True
+        if self.work is not None:
+            self.work.cancel()
+        self.pool.leave(self)
+        for transport in (self.down, self.up):
+            transport.close()
+            if transport.get_write_buffer_size():
+                asyncio.get_running_loop().call_later(_LAST_WORDS, transport.abort)
+        self._on_closed(self)
+
+    def cut(self) -> None:
+        """The backend is down: end at once."""
+        self.up.abort()
+        self.close()
+
+    def __repr__(self) -> str:
+        up, down = self.received
+        return f"<Tunnel to {self.pool.backend.name} up={up} down={down} closed={self._closed}>"

@@ -1,0 +1,246 @@
+"""One connection to a backend: reads responses, and hands them to whoever sent the request.
+
+The pool creates it and owns it while idle; from `send` until the response is whole it belongs to its
+*user* (an exchange, or a fetch). After 101 the user takes the transport and this protocol is done.
+"""
+
+import asyncio
+from typing import Protocol, cast
+
+from proxy.dataplane.dates import date_line
+from proxy.errors import BadResponse, ProxyError, UpstreamClosed
+from proxy.wire.body import BodyError, Framer, UntilClose, response_body
+from proxy.wire.head import ResponseHead, parse_response
+
+_MOST_KNOWN = 64  # heads of a second
+LONGEST_HEAD = 65536  # bytes of a response head: Chainlit's largest are chunked login cookies of some 10 KB
+
+
+class User(Protocol):
+    """Who sent the request."""
+
+    def informed(self, head: ResponseHead) -> None:
+        """A 1xx response came; the real one follows."""
+        ...
+
+    def switched(self, head: ResponseHead, rest: bytes) -> None:
+        """101: the connection is the user's now; `rest` came behind the head."""
+        ...
+
+    def responded(self, head: ResponseHead, framer: Framer, data: bytes) -> None:
+        """The head came, and with it `data` of the body; `framer.done` says whether that is all."""
+        ...
+
+    def received(self, data: bytes) -> None:
+        """More of the body came; the framer's `done` says whether that is all."""
+        ...
+
+    def failed(self, error: ProxyError) -> None:
+        """The response will not be whole. The connection is closed."""
+        ...
+
+    def stop_sending(self) -> None:
+        """The backend reads slower than it is written to."""
+        ...
+
+    def go_on_sending(self) -> None:
+        """It has caught up."""
+        ...
+
+
+class Keeper(Protocol):
+    """Who is told when the connection is free again or gone."""
+
+    heads: dict[bytes, ResponseHead]  # response heads that came lately, by their bytes
+
+    def freed(self, upstream: "Upstream") -> None:
+        """The response is whole and the connection may serve another request."""
+        ...
+
+    def lost(self, upstream: "Upstream") -> None:
+        """The connection is closed."""
+        ...
+
+
+class Upstream(asyncio.Protocol):
+    """A connection to a backend."""
+
+    __slots__ = (
+        "_buffer",
+        "_choked",
+        "_framer",
+        "_keep",
+        "_keeper",
+        "_method",
+        "deadline",
+        "reused",
+        "transport",
+        "user",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+        self._buffer = b""
+        self._choked = False  # whether the backend reads slower than it is written to
+        self._framer: Framer | None = None  # set while a body is read
+        self._keep = False  # whether it serves another request after this one
+        self._method = b""
+        self.user: User | None = None
+        self.reused = False  # whether it has served a request before the present one
+        self.deadline = 0.0  # while idle: when it is closed
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """As asyncio.Protocol."""
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass
+
+    def send(self, user: User, method: bytes, data: bytes) -> None:
+        """Send a request's head, and what is there of its body, for `user`."""
+        self.user = user
+        self._method = method
+        self.transport.write(data)
+
+    def data_received(self, data: bytes) -> None:
+        """As asyncio.Protocol."""
+        user = self.user
+        if user is None:
+            # Nobody asked: whatever it is must never be taken for the next request's answer.
+            self.transport.abort()
+            return
+        try:
+            if self._framer is None:
+                self._head(user, data)
+            else:
+                self._body(user, self._framer, data)
+        except BodyError as error:
+            self._fail(BadResponse(error.reason))
+        except ProxyError as error:
+            self._fail(error)
+
+    def _head(self, user: User, data: bytes) -> None:
+        self._buffer = buffer = self._buffer + data if self._buffer else data
+        while True:
+            end = buffer.find(b"\r\n\r\n")
+            if end < 0:
+                if len(buffer) > LONGEST_HEAD:
+                    raise BadResponse("response head too long")
+                self._buffer = buffer
+                return
+            head = self._parse(buffer[: end + 4])
+            buffer = buffer[end + 4 :]
+            if head.status == 101:
+                self._buffer = b""
+                user.switched(head, buffer)
+                return
+            if head.status >= 200:
+                break
+            user.informed(head)
+        self._buffer = b""
+        framer = response_body(self._method, head.status, head.fields)
+        self._keep = head.keeps_alive and not isinstance(framer, UntilClose)
+        taken = framer.feed(buffer) if not framer.done else 0
+        if taken < len(buffer):
+            self._keep = False  # more than was asked for
+            buffer = buffer[:taken]
+        self._framer = framer
+        user.responded(head, framer, buffer)
+        if framer.done:
+            self._finish()
+
+    def _parse(self, raw: bytes) -> ResponseHead:
+        """Parse a head; equal ones, of which a backend sends many in a second, only once.
+
+        RFC 9110 section 6.6.1: a response without a Date gets that of its arrival.
+        """
+        known = self._keeper.heads
+        head = known.get(raw)
+        if head is None:
+            dated = raw[:-2] + date_line() + b"\r\n"
+            head = known.get(dated)
+            if head is None:
+                if len(known) >= _MOST_KNOWN:
+                    known.clear()  # the date in them changes every second
+                head = parse_response(raw)
+                if head.fields.dated or head.status < 200:
+                    known[raw] = head
+                else:
+                    head = known[dated] = parse_response(dated)
+        return head
+
+    def _body(self, user: User, framer: Framer, data: bytes) -> None:
+        taken = framer.feed(data)
+        if taken < len(data):
+            self._keep = False
+            data = data[:taken]
+        user.received(data)
+        if framer.done:
+            self._finish()
+
+    def _finish(self) -> None:
+        """The response is whole: the user has been told and has let go."""
+        self.user = None
+        self._framer = None
+        if self._keep and not self._choked and not self.transport.is_closing():
+            self.reused = True
+            self._keeper.freed(self)
+        else:
+            self.transport.abort()  # what is still to be sent, nobody waits for
+
+    def _fail(self, error: ProxyError) -> None:
+        user, self.user = self.user, None
+        self.transport.abort()
+        if user is not None:
+            user.failed(error)
+
+    @property
+    def body_done(self) -> bool:
+        """Whether the response being read is whole."""
+        return self._framer is None or self._framer.done
+
+    def spoil(self) -> None:
+        """The request was not sent whole: the connection serves no other."""
+        self._keep = False
+
+    def abandon(self, user: User) -> None:
+        """The user wants no more of this response; nothing happens if it is another's by now."""
+        if self.user is user:
+            self.user = None
+            self.transport.abort()
+
+    def eof_received(self) -> bool:
+        """As asyncio.Protocol: the end of the connection is the end of an UntilClose body."""
+        framer, user = self._framer, self.user
+        if isinstance(framer, UntilClose) and user is not None:
+            framer.done = True
+            user.received(b"")
+            self.user = None
+        elif user is not None:
+            self._fail(_closed())  # now: the transport itself waits until all is written
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As asyncio.Protocol."""
+        self._keeper.lost(self)
+        if self.user is not None:
+            self._fail(_closed())
+
+    def pause_writing(self) -> None:
+        """As asyncio.Protocol."""
+        self._choked = True
+        if self.user is not None:
+            self.user.stop_sending()
+
+    def resume_writing(self) -> None:
+        """As asyncio.Protocol."""
+        self._choked = False
+        if self.user is not None:
+            self.user.go_on_sending()
+
+    def __repr__(self) -> str:
+        state = "idle" if self.user is None else "reading a body" if self._framer else "waiting"
+        return f"<Upstream {state} reused={self.reused}>"
+
+
+def _closed() -> UpstreamClosed:
+    return UpstreamClosed("the backend closed the connection before its response was whole")

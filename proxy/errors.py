@@ -1,0 +1,122 @@
+"""The errors that end an exchange, and what each means for the client and for a retry.
+
+An error has a *side* (whose fault), a *status* (what the client is told) and a *retry* rule (when the
+same request may be tried again). Foreign exceptions are translated into these once, at the border where
+they are caught; one place (`wire.reply`) renders them to bytes.
+"""
+
+from enum import Enum, StrEnum
+
+
+class Side(Enum):
+    """Whose fault an error is."""
+
+    DOWNSTREAM = "downstream"
+    UPSTREAM = "upstream"
+    INTERNAL = "internal"
+
+
+class Retry(Enum):
+    """When a request that met an error may be tried again."""
+
+    NEVER = "never"
+    IF_REUSED = "if_reused"  # the connection was a kept one: the backend may just have closed it
+    IF_UNSENT = "if_unsent"  # nothing that cannot be said again was sent
+
+
+class Limit(StrEnum):
+    """What a client can be over, as the metric calls it."""
+
+    HEAD = "head"
+    HEADERS = "headers"
+    BODY = "body"
+    SLOW_HEAD = "slow_head"
+    SLOW_BODY = "slow_body"
+    IDLE = "idle"  # a connection without a request
+    TUNNEL_IDLE = "tunnel_idle"
+    CONNECTIONS = "connections"
+    CONNECTIONS_PER_CLIENT = "connections_per_client"
+    REQUESTS_PER_SECOND = "requests_per_second"
+    SESSIONS_PER_MINUTE = "sessions_per_minute"
+
+
+class ProxyError(Exception):
+    """An exchange cannot go on; `status` is what the client is told, `reason` what the log is told."""
+
+    side = Side.INTERNAL
+    status = 500
+    retry = Retry.NEVER
+    retry_after = 0  # seconds after which the client may try again, 0 if that is not known
+
+    def __init__(self, reason: str, *, status: int | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        if status is not None:
+            self.status = status
+
+
+class BadRequest(ProxyError):  # noqa: N818 - named as RFC 9110 names it
+    """The client's message breaks the protocol or a limit; its connection is closed after the answer."""
+
+    side = Side.DOWNSTREAM
+    status = 400
+
+
+class OverLimit(ProxyError):  # noqa: N818 - what happened
+    """The client is over one of the limits; one that may try again keeps its connection."""
+
+    side = Side.DOWNSTREAM
+
+    def __init__(self, limit: Limit, reason: str, *, status: int, retry_after: int = 0) -> None:
+        super().__init__(reason, status=status)
+        self.limit = limit
+        self.retry_after = retry_after
+
+
+class BadResponse(ProxyError):  # noqa: N818 - the twin of BadRequest
+    """The backend's message breaks the protocol."""
+
+    side = Side.UPSTREAM
+    status = 502
+
+
+class ConnectRefused(ProxyError):  # noqa: N818 - what the system call says
+    """No connection to the backend could be opened: it is gone. Nothing was sent."""
+
+    side = Side.UPSTREAM
+    status = 502
+    retry = Retry.IF_UNSENT
+
+
+class HandshakeFailed(ConnectRefused):
+    """No TLS with the backend: its certificate does not verify, or it speaks something else."""
+
+
+class ConnectTimeout(ProxyError):  # noqa: N818 - what happened
+    """The backend did not accept a connection in time: it may only be slow. Nothing was sent."""
+
+    side = Side.UPSTREAM
+    status = 504
+    retry = Retry.IF_UNSENT
+
+
+class UpstreamClosed(ProxyError):  # noqa: N818 - what happened
+    """The backend closed or reset the connection before its response was whole."""
+
+    side = Side.UPSTREAM
+    status = 502
+    retry = Retry.IF_REUSED
+
+
+class UpstreamTimeout(ProxyError):  # noqa: N818 - what happened
+    """The backend did not answer in time."""
+
+    side = Side.UPSTREAM
+    status = 504
+
+
+class NoBackend(ProxyError):  # noqa: N818 - what happened
+    """No backend can take this request now."""
+
+    side = Side.INTERNAL
+    status = 503

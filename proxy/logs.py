@@ -1,0 +1,146 @@
+"""Logging: lines for people or for machines, on standard error; and the access log.
+
+The access log is written by hand: one line per exchange costs a tenth of a `logging` record. Lines are
+gathered and written together a few times a second, and at the end. Query strings, cookies and session ids
+never reach a line.
+"""
+
+import asyncio
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from time import monotonic
+from typing import Any, TextIO
+
+from proxy.affinity.decision import Outcome
+from proxy.affinity.evidence import Evidence
+from proxy.config import LogFormat, LogSettings
+from proxy.dataplane.exchange import Exchange
+
+_FLUSH_EVERY = 0.25  # seconds a line may wait
+_FLUSH_AT = 200  # lines
+
+
+def set_up(settings: LogSettings, stream: TextIO = sys.stderr) -> None:
+    """Send all log records to `stream` in the configured format."""
+    handler = logging.StreamHandler(stream)
+    if settings.format is LogFormat.JSON:
+        handler.setFormatter(_JsonFormatter())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.level.value.upper())
+    for chatty in ("asyncio", "uvicorn.error", "aiohttp"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, Any] = {
+            "time": _timestamp(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry)
+
+
+class AccessLog:
+    """Writes a line for every exchange that ended; called by the data plane."""
+
+    def __init__(self, settings: LogSettings, stream: TextIO = sys.stderr) -> None:
+        self._stream = stream
+        self._lines: list[str] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._format: Callable[[Exchange, float], str] = (
+            _json_line if settings.format is LogFormat.JSON else _console_line
+        )
+
+    def __call__(self, exchange: Exchange) -> None:
+        """Log an exchange."""
+        self._lines.append(self._format(exchange, time.time()))
+        if len(self._lines) >= _FLUSH_AT:
+            self.flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_FLUSH_EVERY, self.flush)
+
+    def flush(self) -> None:
+        """Write what has gathered."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        lines, self._lines = self._lines, []
+        if lines:
+            self._stream.write("".join(lines))
+            self._stream.flush()
+
+
+def _console_line(exchange: Exchange, now: float) -> str:
+    head, decision = exchange.head, exchange.decision
+    where, why = "-", "-"
+    if decision is not None:
+        where, why = decision.backend.name, _WHY[decision.evidence, decision.outcome]
+    return (
+        f"{_local_second(int(now))} access  {head.method.decode()} {head.path.decode()}"
+        f" {exchange.status} {where} {why} {monotonic() - exchange.started:.3f}s"
+        f" {exchange.bytes_in}/{exchange.bytes_out}B{' ' if exchange.error else ''}{exchange.error}\n"
+    )
+
+
+def _json_line(exchange: Exchange, now: float) -> str:
+    """One JSON object, written by hand: only what a client or the configuration chose needs escaping."""
+    head, decision = exchange.head, exchange.decision
+    why = '"backend":null,"evidence":null,"outcome":null'
+    if decision is not None:
+        why = _WHY_JSON[decision.evidence, decision.outcome] % decision.backend.name
+    second = int(now)
+    return _JSON % (
+        _second(second),
+        (now - second) * 1000,
+        "tunnel" if exchange.status == 101 else "exchange",
+        exchange.request_id.decode(),
+        exchange.down.origin.address,
+        _request(head.method, head.path),
+        exchange.status,
+        why,
+        monotonic() - exchange.started,
+        exchange.first_byte,
+        exchange.bytes_in,
+        exchange.bytes_out,
+        json.dumps(exchange.error) if exchange.error else "null",
+    )
+
+
+_JSON = (
+    '{"time":"%s.%03dZ","level":"info","logger":"access","event":"%s","id":"%s","client":"%s",%s,"status":%d,'
+    '%s,"seconds":%.6f,"first_byte":%.6f,"bytes_in":%d,"bytes_out":%d,"error":%s}\n'
+)
+_WHY = {(e, o): f"{e.value}/{o.value}" for e in Evidence for o in Outcome}
+_WHY_JSON = {
+    (e, o): f'"backend":"%s","evidence":"{e.value}","outcome":"{o.value}"' for e in Evidence for o in Outcome
+}
+
+
+@lru_cache(maxsize=256)
+def _request(method: bytes, path: bytes) -> str:
+    return f'"method":"{method.decode()}","path":{json.dumps(path.decode("ascii"))}'
+
+
+@lru_cache(maxsize=2)
+def _local_second(second: int) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(second))
+
+
+@lru_cache(maxsize=2)
+def _second(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+
+
+def _timestamp(seconds: float) -> str:
+    return f"{_second(int(seconds))}.{int(seconds * 1000) % 1000:03d}Z"

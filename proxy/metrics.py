@@ -1,0 +1,164 @@
+"""The Prometheus metrics: computed at scrape from what the data plane and the affinity layer count.
+
+Nothing is mirrored into metric objects on the hot path. Labels are backends, methods, code classes and
+fixed words; never a session id, a path or a client's address.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+)
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+import proxy
+from proxy.affinity.backend import AdminState, Backend
+from proxy.affinity.decision import Outcome
+from proxy.affinity.evidence import Evidence
+from proxy.affinity.health import Verdict
+from proxy.dataplane.plane import Plane
+from proxy.dataplane.stats import BUCKETS, Histogram
+
+PREFIX = "chainlit_proxy_"
+
+
+class ProxyCollector(Collector):
+    """Reads the counters of one plane."""
+
+    def __init__(self, plane: Plane) -> None:
+        self._plane = plane
+        self.probes: dict[str, Histogram] = {}  # seconds of answered probes, by backend
+
+    def probed(self, backend: Backend, seconds: float) -> None:
+        """A probe was answered."""
+        self.probes.setdefault(backend.name, Histogram()).add(seconds)
+
+    def collect(self) -> Iterator[Metric]:
+        """As Collector."""
+        yield InfoMetricFamily(f"{PREFIX}build", "The version.", {"version": proxy.__version__})
+        yield from self._traffic()
+        yield from self._affinity()
+        yield from self._backends()
+        yield from self._tls()
+
+    def _traffic(self) -> Iterator[Metric]:
+        plane, stats = self._plane, self._plane.stats
+        requests = _counter("requests", "Exchanges that ended.", "backend", "method", "code")
+        for (backend, method, code), count in list(stats.requests.items()):
+            requests.add_metric([backend, method, f"{code}xx" if code else "aborted"], count)
+        yield requests
+        yield _one(_counter("connections", "Client connections accepted."), stats.connections)
+        yield _one(
+            _gauge("open_connections", "Client connections open, without tunnels."), len(plane.connections)
+        )
+        yield _one(_counter("tunnels", "Websockets and other upgrades begun."), stats.tunnels)
+        yield _by_backend("retries", "Requests tried again, by the backend that failed.", stats.retries)
+        errors = _counter("upstream_errors", "What connections to backends met.", "backend", "error")
+        for (backend, error), count in list(stats.upstream_errors.items()):
+            errors.add_metric([backend, error], count)
+        yield errors
+        limits = _counter("limits_hit", "Clients that were over a limit, by the limit.", "limit")
+        for limit, count in stats.limits.items():
+            limits.add_metric([limit.value], count)
+        limits.add_metric(["descriptors"], plane.doors.times_shut)
+        yield limits
+        yield _one(
+            _gauge("accepting", "1 while connections are accepted, 0 for want of descriptors."),
+            not plane.doors.shut,
+        )
+        yield _histogram("first_byte_seconds", "From a request's head to its response's.", stats.first_byte)
+        yield _histogram("probe_seconds", "Answered probes.", self.probes)
+
+    def _affinity(self) -> Iterator[Metric]:
+        router, stats = self._plane.router, self._plane.stats
+        decisions = _counter(
+            "affinity_decisions",
+            "Where requests went: by what evidence, with what outcome.",
+            "evidence",
+            "outcome",
+        )
+        decisions.add_metric([Evidence.SID.value, Outcome.PINNED.value], stats.sid_pinned)
+        for (evidence, outcome), count in list(stats.decisions.items()):
+            decisions.add_metric([evidence.value, outcome.value], count)
+        yield decisions
+        yield _by_backend(
+            "failovers", "Sessions that moved, by the backend they left.", router.directory.moves
+        )
+        yield _one(
+            _counter("rehomes", "Connections moved at CONNECT, because the guess was wrong."), stats.rehomes
+        )
+        yield _one(_gauge("directory_sessions", "Sessions in the directory."), len(router.directory))
+        yield _one(_counter("directory_evicted", "Sessions given up for room."), router.directory.evicted)
+        yield _one(_counter("directory_expired", "Sessions whose time was up."), router.directory.expired)
+
+    def _backends(self) -> Iterator[Metric]:
+        fleet = list(self._plane.router.fleet)
+        verdicts = _gauge("backend_health", "1 for the verdict on the backend.", "backend", "verdict")
+        states = _gauge("backend_admin_state", "1 for the operator's wish.", "backend", "state")
+        sessions = _gauge("backend_sessions", "Sessions open or just placed.", "backend")
+        tunnels = _gauge("backend_tunnels", "Open tunnels.", "backend")
+        for backend in fleet:
+            for verdict in Verdict:
+                verdicts.add_metric([backend.name, verdict.value], backend.health.verdict is verdict)
+            for state in AdminState:
+                states.add_metric([backend.name, state.value], backend.admin_state is state)
+            sessions.add_metric([backend.name], backend.sessions)
+            tunnels.add_metric([backend.name], backend.tunnels)
+        yield from (verdicts, states, sessions, tunnels)
+
+    def _tls(self) -> Iterator[Metric]:
+        certificate = self._plane.certificate
+        failures = _counter("tls_reload_failures", "Changed certificates that could not be used.")
+        yield _one(failures, certificate.failures if certificate else 0)
+        expiry = _gauge("tls_certificate_expiry_seconds", "When the certificate expires, in unix time.")
+        if certificate is not None:
+            expiry.add_metric([], certificate.expires)
+        yield expiry
+
+
+def build_registry(collector: ProxyCollector) -> CollectorRegistry:
+    """A registry with our metrics and those of the process."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    registry.register(collector)
+    return registry
+
+
+def _counter(name: str, text: str, *labels: str) -> CounterMetricFamily:
+    return CounterMetricFamily(PREFIX + name, text, labels=labels)
+
+
+def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(PREFIX + name, text, labels=labels)
+
+
+def _one(metric: CounterMetricFamily | GaugeMetricFamily, value: float) -> Metric:
+    metric.add_metric([], value)
+    return metric
+
+
+def _by_backend(name: str, text: str, counts: dict[str, int]) -> CounterMetricFamily:
+    metric = _counter(name, text, "backend")
+    for backend, count in list(counts.items()):
+        metric.add_metric([backend], count)
+    return metric
+
+
+def _histogram(name: str, text: str, by_backend: dict[str, Histogram]) -> HistogramMetricFamily:
+    metric = HistogramMetricFamily(PREFIX + name, text, labels=["backend"])
+    for backend, histogram in list(by_backend.items()):
+        metric.add_metric([backend], list(_cumulated(histogram.counts)), histogram.total)
+    return metric
+
+
+def _cumulated(counts: Iterable[int]) -> Iterator[tuple[str, float]]:
+    total = 0
+    for bound, count in zip((*map(str, BUCKETS), "+Inf"), counts, strict=True):
+        total += count
+        yield bound, total

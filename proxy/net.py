@@ -1,0 +1,161 @@
+"""The only place that opens sockets: listeners, and connections to backends."""
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import ssl
+import stat
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from proxy.config import Address
+from proxy.errors import ConnectRefused, ConnectTimeout, HandshakeFailed, ProxyError
+from proxy.tls import Trust
+
+P = TypeVar("P", bound=asyncio.BaseProtocol)
+
+_BACKLOG = 1024
+_NO_LINGER = struct.pack("ii", 1, 0)  # socket(7): close resets
+# Ours to blame, not the backend's: descriptors, memory or local ports have run out.
+_OWN_FAULT = frozenset((errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM))
+
+
+class ListenError(Exception):
+    """An address cannot be listened on; the text says which and why."""
+
+
+async def connect(
+    factory: Callable[[], P],
+    host: str,
+    port: int,
+    timeout: float,  # noqa: ASYNC109
+    tls: Trust | None = None,
+    path: str = "",
+) -> P:
+    """Open a connection to a backend within `timeout` seconds, with TLS where there is `tls`.
+
+    With a `path` to the unix socket there.
+
+    Raises ConnectRefused, HandshakeFailed, ConnectTimeout, or ProxyError where this machine is out of
+    something.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(timeout):
+            if path:
+                _, protocol = await loop.create_unix_connection(factory, path)
+            elif tls is None:
+                _, protocol = await loop.create_connection(factory, host, port)
+            else:
+                _, protocol = await loop.create_connection(
+                    factory, host, port, ssl=tls.context, server_hostname=tls.server_name
+                )
+    except TimeoutError:
+        raise ConnectTimeout(f"no connection within {timeout:g} s") from None
+    except ssl.SSLCertVerificationError as error:
+        raise HandshakeFailed(f"its certificate does not verify: {error.verify_message}") from None
+    except ssl.SSLError as error:
+        raise HandshakeFailed(f"no TLS: {error.reason or error}") from None
+    except OSError as error:
+        if error.errno in _OWN_FAULT:
+            raise ProxyError(os.strerror(error.errno or 0), status=503) from None
+        raise ConnectRefused(error.strerror or str(error)) from None
+    return protocol
+
+
+def bind(address: Address) -> socket.socket:
+    """A bound and listening socket, not blocking. Raises ListenError."""
+    try:
+        if address.is_unix:
+            _remove_stale_socket(address.path)
+            family, where = socket.AF_UNIX, address.path
+        else:
+            found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+            family, where = found[0][0], found[0][4]  # type: ignore[assignment]
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(where)
+            sock.listen(_BACKLOG)
+            sock.setblocking(False)
+        except OSError:
+            sock.close()
+            raise
+    except OSError as error:
+        reason = "the port is taken" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+        raise ListenError(f"cannot listen on {address}: {reason}") from None
+    return sock
+
+
+def bound_address(sock: socket.socket, *, secure: bool = False) -> str:
+    """Where a bound socket can be reached, as a URL where it has one; `secure` if it speaks TLS."""
+    if sock.family == socket.AF_UNIX:
+        return f"unix:{sock.getsockname()}"
+    host, port = sock.getsockname()[:2]
+    scheme = "https" if secure else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+async def serve(
+    factory: Callable[[], asyncio.Protocol],
+    sock: socket.socket,
+    tls: ssl.SSLContext | None = None,
+    handshake: float = 10.0,
+) -> asyncio.Server:
+    """Accept connections on a bound socket; with `tls` on a TCP one, each within `handshake` seconds."""
+    loop = asyncio.get_running_loop()
+    if sock.family == socket.AF_UNIX:
+        return await loop.create_unix_server(factory, sock=sock, backlog=_BACKLOG)
+    if tls is None:
+        return await loop.create_server(factory, sock=sock, backlog=_BACKLOG)
+    return await loop.create_server(
+        factory, sock=sock, backlog=_BACKLOG, ssl=tls, ssl_handshake_timeout=handshake
+    )
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Close a connection at once and with a reset, so that the other side takes nothing for a clean end."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.fileno() >= 0:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    transport.abort()
+
+
+def _remove_stale_socket(path: str) -> None:
+    """A socket file that a dead process left: nobody answers on it."""
+    file = Path(path)
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(file.stat().st_mode):
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(path)
+            except ConnectionRefusedError:
+                file.unlink()
+
+
+async def knock(
+    host: str,
+    port: int,
+    timeout: float,  # noqa: ASYNC109
+    tls: Trust | None = None,
+    path: str = "",
+) -> None:
+    """Open a connection and close it again; raises as `connect`."""
+    loop = asyncio.get_running_loop()
+    closed = loop.create_future()
+
+    class Knock(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            transport.close()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            if not closed.done():
+                closed.set_result(None)
+
+    await connect(Knock, host, port, timeout, tls, path)
+    await closed

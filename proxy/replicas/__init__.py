@@ -1,0 +1,20 @@
+"""The local supervisor: N Chainlit instances of one app on loopback ports.
+
+Each replica is started the way `chainlit run` starts, watched, restarted when it dies, and stopped with the
+supervisor, however the supervisor ends. What the replicas are used for is not known here: the owner reads
+`Supervisor.replicas` and listens to the events.
+"""
+
+from proxy.replicas.replica import EventKind, Replica, ReplicaError, ReplicaEvent, ReplicaState
+from proxy.replicas.restarts import RestartRule
+from proxy.replicas.supervisor import Supervisor
+
+__all__ = [
+    "EventKind",
+    "Replica",
+    "ReplicaError",
+    "ReplicaEvent",
+    "ReplicaState",
+    "RestartRule",
+    "Supervisor",
+]

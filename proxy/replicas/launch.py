@@ -1,0 +1,116 @@
+"""What runs inside a replica's process: `chainlit run`, tied to the life of the supervisor.
+
+The supervisor runs this file by its path and with `python -P`, and nothing here imports the rest of the
+package: the app must find its own modules, also one named `proxy`, as under plain `chainlit run`.
+Everything this project touches inside Chainlit is in `give_own_files` and `run_chainlit`. Chainlit keeps
+uploads in `.files` of the app's root and removes that folder when it stops, so instances that share a root
+would delete each other's files: each replica gets a files directory of its own, and nothing else changes.
+"""
+
+import argparse
+import ctypes
+import importlib
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+GRACE = 3.0  # seconds between SIGTERM and SIGKILL when the supervisor is gone; nobody is served any more
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_LINKED = (".chainlit", "public", "chainlit*.md")  # what Chainlit reads from its root, beside `.files`
+
+
+def tie_to_supervisor(pid: int, lifeline: int) -> None:
+    """Makes this process end when the supervisor does.
+
+    `lifeline` is the reading end of a pipe whose other end only the supervisor holds. A thread waits for its
+    end of file. Linux also kills the process itself, which reaches one that is stopped (SIGSTOP), too; that
+    is asked for first and the parent looked at afterwards, as it may have died in between.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != pid:
+        sys.exit("the supervisor has gone")
+    os.set_inheritable(lifeline, False)  # processes that the app starts have no part in this
+    threading.Thread(target=_die_at_eof, args=(lifeline,), name="lifeline", daemon=True).start()
+
+
+def _die_at_eof(lifeline: int) -> None:
+    """Waits for the supervisor's end, then ends this process and what it started."""
+    while os.read(lifeline, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE)
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def give_own_files(files: Path) -> bool:
+    """Makes `files` Chainlit's files directory; False if this Chainlit does not keep it where we know.
+
+    `chainlit.config` names the directory, `chainlit.server` takes the name from there when it is imported
+    (by the `run` command, not before) and `chainlit.session` at each call.
+    """
+    config = importlib.import_module("chainlit.config")
+    old = getattr(config, "FILES_DIRECTORY", None)
+    if not isinstance(old, Path) or "chainlit.server" in sys.modules:
+        return False
+    files.mkdir(mode=0o700)
+    for name, module in list(sys.modules.items()):
+        if name.startswith("chainlit.") and vars(module).get("FILES_DIRECTORY") is old:
+            vars(module)["FILES_DIRECTORY"] = files
+    return True
+
+
+def restart_in_own_root(root: Path, lifeline: int) -> None:
+    """The other way to own files: begins again in a Chainlit root of its own, made of links to the real one.
+
+    Costs what the first does not: the app sees another `APP_ROOT`.
+    """
+    real = Path(os.environ.get("CHAINLIT_APP_ROOT") or Path.cwd())
+    (real / ".chainlit").mkdir(exist_ok=True)
+    root.mkdir(mode=0o700)
+    for pattern in _LINKED:
+        for entry in real.glob(pattern):
+            (root / entry.name).symlink_to(entry.resolve())
+    os.environ["CHAINLIT_APP_ROOT"] = str(root)
+    os.set_inheritable(lifeline, True)
+    os.execv(sys.executable, sys.orig_argv)  # noqa: S606  # our own command line again
+
+
+def run_chainlit(state: Path, lifeline: int, arguments: list[str]) -> None:
+    """Calls Chainlit's command line in this process, with files of its own. Does not return."""
+    sys.argv = ["chainlit", *arguments]  # what an app that looks sees under plain `chainlit run`
+    cli = importlib.import_module("chainlit.cli").cli
+    root = state / "root"
+    if os.environ.get("CHAINLIT_APP_ROOT") != str(root):
+        shutil.rmtree(state, ignore_errors=True)  # what an earlier life of this replica left
+        state.mkdir(mode=0o700, parents=True)
+        if not give_own_files(state / "files"):
+            sys.stdout.write("This Chainlit keeps uploads elsewhere: it gets a root of links for itself.\n")
+            sys.stdout.flush()
+            restart_in_own_root(root, lifeline)
+    # The proxy ends TLS; a certificate named in the environment or in `.env` is not for this port.
+    os.environ.pop("CHAINLIT_SSL_CERT", None)
+    os.environ.pop("CHAINLIT_SSL_KEY", None)
+    cli.main(args=arguments, prog_name="chainlit")
+
+
+def main() -> None:
+    """Reads the supervisor's half of the command line; what follows it is Chainlit's."""
+    parser = argparse.ArgumentParser(prog="proxy.replicas.launch", description="Starts one replica.")
+    parser.add_argument("--supervisor", type=int, required=True, help="its process id")
+    parser.add_argument("--lifeline", type=int, required=True, help="file descriptor to wait on")
+    parser.add_argument("--state", type=Path, required=True, help="a folder for this replica alone")
+    parser.add_argument("chainlit", nargs=argparse.REMAINDER, help="arguments of the command `chainlit`")
+    given = parser.parse_args()
+    tie_to_supervisor(given.supervisor, given.lifeline)
+    run_chainlit(given.state.absolute(), given.lifeline, given.chainlit)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""One replica: a place that one Chainlit process after another fills.
+
+A life is: start, wait until it answers, wait until it ends. Between two lives stands the restart rule. A
+replica that never answered while no other did either is not restarted: then it is the app that fails, and its
+own words (on the output) say why. A replica is stopped by cancelling its `run`.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Self
+
+import aiohttp
+
+from proxy.replicas.output import ReplicaLog
+from proxy.replicas.process import LOOPBACK, Port, Process
+from proxy.replicas.restarts import RestartHistory, RestartRule
+
+POLL = 0.1  # seconds between two looks whether a replica answers: short against its start of 1.2 s
+ASK = 2.0  # seconds for one look; an app may block its event loop while it starts
+
+
+class ReplicaState(Enum):
+    """Where a replica is in its life."""
+
+    STARTING = "starting"  # the process runs, or is about to, and does not answer yet
+    READY = "ready"  # it answered
+    RESTARTING = "restarting"  # it died and waits for its next start
+    FAILED = "failed"  # given up
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+
+class EventKind(Enum):
+    """What an event tells."""
+
+    READY = "ready"  # the replica answers at its `url`, which may be another than before
+    EXITED = "exited"  # its process ended, unasked
+    RESTARTING = "restarting"  # it is started again in `delay` seconds
+    FAILED = "failed"  # it is given up
+
+
+class ReplicaError(Exception):
+    """The app cannot be run. The text is for the user, `exit_code` for the command."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaEvent:
+    """Told by a replica to the owner of the supervisor, in the order in which things happen."""
+
+    kind: EventKind
+    replica: "Replica"
+    text: str  # one sentence for the log, without the replica's name
+    code: int | None = None  # EXITED: return code; negative: the signal; None: it could not be started
+    delay: float | None = None  # RESTARTING: seconds
+    lines: tuple[str, ...] = ()  # EXITED, FAILED: the last lines of its output
+
+    def __str__(self) -> str:
+        return f"{self.replica.name} {self.text}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How replicas are run; made by the supervisor, the same for all of them."""
+
+    command: Callable[[str, int], Sequence[str]]  # name, port -> command line
+    pass_fds: Sequence[int]
+    http: aiohttp.ClientSession
+    ready_path: str
+    start_timeout: float
+    stop_timeout: float
+    rule: RestartRule
+    on_event: Callable[[ReplicaEvent], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """How a life ended."""
+
+    code: int | None
+    reason: str
+
+    @classmethod
+    def of(cls, code: int) -> Self:
+        if code >= 0:
+            return cls(code, f"exited with code {code}")
+        known = {number.value for number in signal.Signals}
+        name = signal.Signals(-code).name if -code in known else f"signal {-code}"
+        return cls(code, f"was killed by {name}")
+
+
+class Replica:
+    """Made by the supervisor, which also runs it; others read its attributes."""
+
+    def __init__(self, name: str, log: ReplicaLog) -> None:
+        self.name = name
+        self.log = log
+        self.state = ReplicaState.STARTING
+        self.restarts = 0  # starts after the first
+        self._port: Port | None = None  # set by `claim_port`
+        self._process: Process | None = None  # set while a process runs
+
+    def __repr__(self) -> str:
+        return f"<Replica {self.name} {self.state.value} {self.url} pid {self.pid} restarts {self.restarts}>"
+
+    @property
+    def url(self) -> str:
+        """Where it listens, or will; empty before the supervisor prepared its start."""
+        return f"http://{LOOPBACK}:{self._port.number}" if self._port else ""
+
+    @property
+    def pid(self) -> int | None:
+        """The id of its process while that runs."""
+        return self._process.pid if self._process else None
+
+    def claim_port(self) -> None:
+        """Keeps the port it has while that is free, else takes a new one."""
+        if self._port is None or not self._port.is_free():
+            if self._port:
+                self._port.release()
+            self._port = Port()
+
+    def close(self) -> None:
+        """Gives the port back, when it does not run any more; the url stays readable."""
+        if self._port:
+            self._port.release()
+        if self.state is not ReplicaState.FAILED:
+            self.state = ReplicaState.STOPPED
+
+    def kill(self) -> None:
+        """SIGKILL to its process, now."""
+        if self._process:
+            self._process.kill()
+
+    async def run(self, recipe: Recipe, app_failed: Callable[["Replica"], bool]) -> None:
+        """Lives until cancelled or given up.
+
+        `app_failed` is asked when a life ends before the replica answered: whether that is the app's fault,
+        for which nothing can be done. Then raises ReplicaError. When cancelled, ends the process in order;
+        cancelled again, at once.
+        """
+        history = RestartHistory(recipe.rule)
+        try:
+            while True:
+                ending, was_ready = await self._live(recipe, history)
+                self._tell(recipe, EventKind.EXITED, ending.reason, code=ending.code, lines=self.log.last)
+                if not was_ready and self._is_port_ours() and app_failed(self):
+                    raise ReplicaError(
+                        f"the app did not start: {self.name} {ending.reason} before it was ready",
+                        ending.code if ending.code and 0 < ending.code < 126 else 1,
+                    )
+                delay = history.died(asyncio.get_running_loop().time())
+                if delay is None:
+                    self._give_up(recipe)
+                    return
+                self.state = ReplicaState.RESTARTING
+                self._tell(recipe, EventKind.RESTARTING, f"restarts in {delay:g} s", delay=delay)
+                await asyncio.sleep(delay)
+                self.restarts += 1
+        finally:
+            self.close()
+
+    async def _live(self, recipe: Recipe, history: RestartHistory) -> tuple[_Ending, bool]:
+        """One life. Returns how it ended, and whether the replica was ready in it."""
+        self.state = ReplicaState.STARTING
+        ready = False
+        try:
+            self.claim_port()
+            assert self._port
+            self._process = process = await Process.start(
+                recipe.command(self.name, self._port.number),
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},  # lines arrive when they are printed
+                pass_fds=recipe.pass_fds,
+                on_line=self.log.write,
+            )
+        except OSError as error:
+            return _Ending(None, f"could not be started: {error}"), ready
+        try:
+            ready = await self._becomes_ready(process, recipe)
+            if not ready and process.returncode is None:
+                process.kill()
+                await process.wait()
+                return _Ending(None, f"was not ready within {recipe.start_timeout:g} s and was killed"), ready
+            if ready:
+                self.state = ReplicaState.READY
+                history.ready(asyncio.get_running_loop().time())
+                self._tell(recipe, EventKind.READY, f"is ready at {self.url}, pid {process.pid}")
+            return _Ending.of(await process.wait()), ready
+        finally:
+            if process.returncode is None:
+                self.state = ReplicaState.STOPPING
+            await process.stop(recipe.stop_timeout)
+            self._process = None
+
+    async def _becomes_ready(self, process: Process, recipe: Recipe) -> bool:
+        """Asks until the replica answers, its process ends or the time is over.
+
+        Any answer but a server error will do: Chainlit listens only when the app is loaded, and has
+        `/health` below its root path, which may be set where only the replica looks (`.env`).
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + recipe.start_timeout
+        timeout = aiohttp.ClientTimeout(total=ASK)
+        while loop.time() < deadline and process.returncode is None:
+            try:
+                async with recipe.http.get(
+                    self.url + recipe.ready_path, timeout=timeout, allow_redirects=False
+                ) as response:
+                    if response.status < 500:
+                        return process.returncode is None
+            except (aiohttp.ClientError, TimeoutError):
+                pass
+            await process.ended_within(POLL)
+        return False
+
+    def _is_port_ours(self) -> bool:
+        """False if another program took the port, so that the replica could not listen."""
+        return self._port is None or self._port.is_free()
+
+    def _give_up(self, recipe: Recipe) -> None:
+        self.state = ReplicaState.FAILED
+        rule = recipe.rule
+        text = f"is given up: it died at once {rule.quick_deaths} times in a row"
+        self._tell(recipe, EventKind.FAILED, text, lines=self.log.last)
+
+    def _tell(
+        self,
+        recipe: Recipe,
+        kind: EventKind,
+        text: str,
+        *,
+        code: int | None = None,
+        delay: float | None = None,
+        lines: tuple[str, ...] = (),
+    ) -> None:
+        recipe.on_event(ReplicaEvent(kind, self, text, code=code, delay=delay, lines=lines))

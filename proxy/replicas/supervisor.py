@@ -1,0 +1,208 @@
+"""Runs the replicas of one app: starts all, keeps each alive, ends with all of them gone.
+
+What can be wrong is checked before a process is started. No replica outlives the supervisor: each holds the
+reading end of one pipe, the lifeline, whose other end only this process has (see `launch.py`). `stop` and
+`kill` may be called from a signal handler of the event loop.
+"""
+
+import asyncio
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import aiohttp
+
+from proxy.replicas.output import ReplicaLog
+from proxy.replicas.process import LOOPBACK
+from proxy.replicas.replica import EventKind, Recipe, Replica, ReplicaError, ReplicaEvent
+from proxy.replicas.restarts import RestartRule
+
+BAD_USE = 2  # exit code for what the user can put right on the command line or in the environment
+SUFFIXES = (".py", ".py3")  # chainlit/utils.py check_file
+LAUNCHER = Path(__file__).with_name("launch.py")
+REFUSED = {
+    "--watch": "each replica would reload by itself, and its sessions be lost",
+    "-w": "each replica would reload by itself, and its sessions be lost",
+    "--host": "replicas listen on loopback only",
+    "--port": "each replica gets a free port of its own; the proxy's is set with --listen",
+    "--ssl-cert": "the proxy ends TLS, see `tls` in its configuration",
+    "--ssl-key": "the proxy ends TLS, see `tls` in its configuration",
+}
+SECOND_OPINION = 1.0  # seconds between the first failing replica and the verdict, see `_hear_failure`
+
+
+class Supervisor:
+    """Made and run by the composition root, in the main thread.
+
+    `state` is a folder for this supervisor alone: it is made, cleaned of what an earlier run left, and
+    removed at the end. `output` gets the replicas' lines, prefixed with their names; `on_event` what
+    happens to them. Both are called in the event loop and must not block.
+    """
+
+    def __init__(
+        self,
+        app: Path,
+        count: int,
+        *,
+        state: Path,
+        output: Callable[[str], None],
+        on_event: Callable[[ReplicaEvent], None],
+        options: Sequence[str] = (),
+        ready_path: str = "/health",
+        start_timeout: float = 60.0,
+        stop_timeout: float = 26.0,  # Chainlit takes 23.6 s to let an idle polling client go
+        rule: RestartRule | None = None,
+    ) -> None:
+        self._app = app
+        self._state = state.absolute()
+        self._options = tuple(options)
+        self._on_event = on_event
+        self._ready_path = ready_path
+        self._start_timeout = start_timeout
+        self._stop_timeout = stop_timeout
+        self._rule = rule or RestartRule()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._lifeline = -1  # the reading end; set while it runs
+        self._ever_ready = False  # set when the first replica of this run answered
+        self._stopping = False
+        names = [f"replica-{number}" for number in range(1, count + 1)]
+        width = max((len(name) for name in names), default=0)
+        self.replicas = [
+            Replica(name, ReplicaLog(f"{name:<{width}} | ", output, held=name != names[0])) for name in names
+        ]
+
+    def __repr__(self) -> str:
+        return f"<Supervisor {self._app} {self.replicas}>"
+
+    def prepare(self) -> None:
+        """Checks what can be checked, makes the state folder and claims the ports.
+
+        `run` does it if nobody did. Raises ReplicaError. Afterwards each replica has its first `url`.
+        """
+        self._check()
+        self._remove_state()
+        self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for replica in self.replicas:
+            replica.claim_port()
+
+    async def run(self) -> None:
+        """Runs the replicas until `stop`; returns when the last of them has gone.
+
+        Raises ReplicaError if the app cannot be started at all, or if every replica was given up. When
+        cancelled, stops all in order first; `kill` makes that short.
+        """
+        if not self.replicas or not self.replicas[0].url:
+            self.prepare()
+        self._lifeline, held_end = os.pipe()
+        try:
+            async with (
+                aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as http,
+                asyncio.TaskGroup() as group,
+            ):
+                recipe = self._recipe(http)
+                self._tasks = [
+                    group.create_task(self._run_one(replica, recipe), name=replica.name)
+                    for replica in self.replicas
+                    if not self._stopping
+                ]
+            if not self._stopping:
+                raise ReplicaError("every replica was given up")
+        except BaseExceptionGroup as failed:
+            error = next((error for error in failed.exceptions if isinstance(error, ReplicaError)), None)
+            raise (error or failed) from None
+        finally:
+            self._tasks = []
+            os.close(self._lifeline)
+            os.close(held_end)
+            for replica in self.replicas:
+                replica.close()
+            self._remove_state()
+
+    def stop(self) -> None:
+        """Ends all replicas in order: SIGTERM, after `stop_timeout` SIGKILL. `run` then returns."""
+        if not self._stopping:
+            self._stopping = True
+            for task in self._tasks:
+                task.cancel()
+
+    def kill(self) -> None:
+        """Ends all replicas at once, without their shutdown; for a user who will not wait for `stop`."""
+        self.stop()
+        for replica in self.replicas:
+            replica.kill()
+
+    def _check(self) -> None:
+        if not self.replicas:
+            raise ReplicaError("at least one replica is needed", BAD_USE)
+        if not self._app.is_file():
+            raise ReplicaError(f"{self._app}: there is no such file", BAD_USE)
+        if self._app.suffix not in SUFFIXES:
+            raise ReplicaError(f"{self._app}: Chainlit runs Python files, named .py", BAD_USE)
+        for option in self._options:
+            if reason := REFUSED.get(option.partition("=")[0]):
+                raise ReplicaError(f"{option} cannot be passed on to Chainlit: {reason}", BAD_USE)
+        found = importlib.util.find_spec("chainlit")
+        if found is None or found.origin is None:  # none: just a folder of that name
+            raise ReplicaError(
+                f"Chainlit is not installed in {sys.prefix}: pip install 'chainlit-sticky-proxy[chainlit]', "
+                "or install this proxy where your Chainlit is",
+                BAD_USE,
+            )
+
+    def _recipe(self, http: aiohttp.ClientSession) -> Recipe:
+        return Recipe(
+            command=self._command,
+            pass_fds=(self._lifeline,),
+            http=http,
+            ready_path=self._ready_path,
+            start_timeout=self._start_timeout,
+            stop_timeout=self._stop_timeout,
+            rule=self._rule,
+            on_event=self._hear,
+        )
+
+    def _command(self, name: str, port: int) -> list[str]:
+        """The command line of a replica. -P: the launcher's own folder is not for the app to import from."""
+        state = str(self._state / name)
+        return [
+            *(sys.executable, "-P", str(LAUNCHER), "--supervisor", str(os.getpid())),
+            *("--lifeline", str(self._lifeline), "--state", state),
+            *("run", str(self._app), "--headless", "--host", LOOPBACK, "--port", str(port), *self._options),
+        ]
+
+    async def _run_one(self, replica: Replica, recipe: Recipe) -> None:
+        try:
+            await replica.run(recipe, lambda _: not self._ever_ready)
+        except ReplicaError:
+            await self._hear_failure(replica)
+            raise
+
+    async def _hear_failure(self, failed: Replica) -> None:
+        """Lets only one replica say why the app does not start.
+
+        The first is heard live. If another one failed before it, the first, which runs the same app, is
+        given a moment to fail too; its failure cancels this wait. Only then the other's words are passed on.
+        """
+        first = self.replicas[0]
+        if failed is not first:
+            await asyncio.sleep(SECOND_OPINION)
+            first.log.mute()
+            failed.log.release()
+
+    def _hear(self, event: ReplicaEvent) -> None:
+        if event.kind is EventKind.READY:
+            self._ever_ready = True
+            for replica in self.replicas:
+                replica.log.release()
+        self._on_event(event)
+
+    def _remove_state(self) -> None:
+        """Removes the replicas' folders, those of an earlier run too, and the state folder if it is empty."""
+        for folder in self._state.glob("replica-*"):
+            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            self._state.rmdir()

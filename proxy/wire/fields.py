@@ -1,0 +1,157 @@
+"""Header fields of one message: the strict parser, and what framing and connection rules need from them.
+
+A field block is the bytes between the start line and the empty line. Ambiguous input is refused, never
+repaired (RFC 9112 section 11.2): obs-fold, bare CR or LF, NUL, a space before the colon, repeated or
+malformed Content-Length, any Transfer-Encoding but exactly `chunked`. The same rules hold for clients
+and backends; the caller says which error that is. Framing goes on only as it was understood here: the
+fields that frame a message are never passed through, `forwarding` writes them anew.
+"""
+
+import re
+
+from proxy.errors import ProxyError
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+_BLOCK = re.compile(rb"(?:" + _TOKEN + rb"++:[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+")
+_DIGITS = re.compile(rb"[0-9]{1,18}")
+
+# RFC 9110 section 7.6.1: fields that speak of one connection. Upgrade is re-added where both sides speak it.
+# RFC 9110 section 11.7: the proxy's own authentication, which this proxy has not.
+HOP_BY_HOP = frozenset(
+    (
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"te",
+        b"transfer-encoding",
+        b"upgrade",
+        b"http2-settings",
+    )
+)
+
+# RFC 9110 section 7.6.1: what all recipients need must not be nominated; a client that could take these out
+# would have the backend see another message than we do.
+_NEVER_NOMINATED = frozenset((b"", b"host", b"content-length", b"transfer-encoding"))
+
+
+class FieldError(ProxyError):
+    """A field block breaks the rules; the caller translates it to its side's error."""
+
+    status = 400
+
+
+class Fields:
+    """One parsed field block; immutable, so that a connection may keep it for its next equal request.
+
+    `lines` are (lower-case name, line as it came without CRLF, value) in order.
+    """
+
+    __slots__ = (
+        "chunked",
+        "close",
+        "dated",
+        "expect",
+        "keep_alive",
+        "length",
+        "lines",
+        "max_forwards",
+        "nominated",
+        "passed",
+        "upgrade",
+        "via",
+    )
+
+    def __init__(self, block: bytes) -> None:
+        """Parse `block`, every line with its CRLF; raises FieldError."""
+        if _BLOCK.fullmatch(block) is None:
+            raise FieldError("malformed header field")
+        lines: list[tuple[bytes, bytes, bytes]] = []
+        self.length: int | None = None
+        self.chunked = False
+        self.close = False
+        self.keep_alive = False
+        self.dated = False
+        self.expect = b""  # all Expect fields as one list
+        self.max_forwards = b""  # all Max-Forwards fields as one list: only a single number is valid
+        self.passed: bytes | None = None  # what goes on of it as a response; kept by `forwarding`
+        self.upgrade = b""  # all Upgrade fields as one list
+        self.via = b""  # all Via fields as one list
+        self.nominated: frozenset[bytes] = frozenset()  # by Connection, lower-case
+        for line in block[:-2].split(b"\r\n") if block else ():
+            raw_name, _, value = line.partition(b":")
+            name = raw_name.lower()
+            value = value.strip(b" \t")
+            lines.append((name, line, value))
+            if name in _SPECIAL:
+                self._special(name, value)
+        if self.chunked and self.length is not None:
+            raise FieldError("both Content-Length and Transfer-Encoding")
+        self.lines = tuple(lines)
+
+    def _special(self, name: bytes, value: bytes) -> None:
+        if name == b"content-length":
+            if self.length is not None or _DIGITS.fullmatch(value) is None:
+                raise FieldError("repeated or malformed Content-Length")
+            self.length = int(value)
+        elif name == b"transfer-encoding":
+            # We understand one coding, once. RFC 9112 section 6.1 allows 501 for others, but what one peer
+            # takes for a coding another takes for none: it is ambiguous framing like the rest.
+            if self.chunked or value.lower() != b"chunked":
+                raise FieldError("Transfer-Encoding other than chunked")
+            self.chunked = True
+        elif name == b"connection":
+            tokens = frozenset(token.strip(b" \t") for token in value.lower().split(b","))
+            self.nominated |= tokens - _NEVER_NOMINATED
+            self.close = self.close or b"close" in tokens
+            self.keep_alive = self.keep_alive or b"keep-alive" in tokens
+        elif name == b"via":
+            self.via = _listed(self.via, value)
+        elif name == b"date":
+            self.dated = True
+        elif name == b"expect":
+            self.expect = _listed(self.expect, value)
+        elif name == b"max-forwards":
+            self.max_forwards = _listed(self.max_forwards, value)
+        else:
+            self.upgrade = _listed(self.upgrade, value)
+
+    def get(self, name: bytes) -> bytes | None:
+        """The value of the first field of this lower-case name."""
+        for known, _, value in self.lines:
+            if known == name:
+                return value
+        return None
+
+    def get_all(self, name: bytes) -> list[bytes]:
+        """Every value of this lower-case name, in order."""
+        return [value for known, _, value in self.lines if known == name]
+
+    def end_to_end(self, dropped: frozenset[bytes]) -> bytes:
+        """The block without the fields in `dropped` and those that Connection nominates.
+
+        `dropped` holds what never passes too (HOP_BY_HOP, Content-Length): a caller's constant, so that no
+        set is made for a message.
+        """
+        if self.nominated:
+            dropped |= self.nominated
+        kept = [line for name, line, _ in self.lines if name not in dropped]
+        return b"\r\n".join(kept) + b"\r\n" if kept else b""
+
+    def __repr__(self) -> str:
+        names = b" ".join(name for name, _, _ in self.lines).decode("ascii")
+        return f"<Fields {names}>"
+
+
+def _listed(known: bytes, value: bytes) -> bytes:
+    """RFC 9110 section 5.3: a repeated field is one list."""
+    return known + b", " + value if known else value
+
+
+_SPECIAL = frozenset(
+    (
+        *(b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"via"),
+        *(b"date", b"expect", b"max-forwards"),
+    )
+)

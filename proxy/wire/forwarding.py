@@ -1,0 +1,228 @@
+"""The heads that go on: what is added, replaced and taken out on the way up and on the way down.
+
+Up: hop-by-hop fields out (RFC 9110 section 7.6.1), `Via` in (7.6.3), `X-Forwarded-For/-Proto/-Host` and
+`Forwarded` (RFC 7239) set; what a client says in them is believed only from a trusted address. Host stays
+the client's: Chainlit builds its OAuth redirect from it. Paths are passed through unchanged. Both ways the
+framing fields are written anew from what was parsed, so that nobody can see another message than we did.
+"""
+
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from proxy.wire.cookies import without_cookie
+from proxy.wire.fields import HOP_BY_HOP, Fields
+from proxy.wire.head import RequestHead, ResponseHead
+
+# RFC 9110 section 7.6.3: each is named with the version in which the message came.
+_VIA = (b"1.0 chainlit-proxy", b"1.1 chainlit-proxy")
+# An address in X-Forwarded-For; some proxies add the port.
+_PORT = rb"(?::[0-9]{1,5})?"
+_HOP = re.compile(
+    rb"\[([0-9A-Fa-f:.]{2,45})\]" + _PORT + rb"|([0-9.]{7,15})" + _PORT + rb"|([0-9A-Fa-f:.]{2,45})"
+)
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+_UNIX = "unix"  # the address of a peer on a socket file: none that could be told
+_REWRITTEN = HOP_BY_HOP | {b"content-length", b"via", b"x-request-id"}
+_FORWARDED = {b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"}
+
+
+class Variant(StrEnum):
+    """What a request is, as far as its fields are rewritten differently for it."""
+
+    NORMAL = "normal"
+    INSPECTED = "inspected"  # its body was read here, so Expect is answered already
+    POLLING_HANDSHAKE = "polling_handshake"  # its answer is rewritten, so it must come uncompressed
+    REHOME = "rehome"  # a polling handshake made for a client, from the fields of its POST
+    LOCATE = "locate"  # a question to a backend on behalf of a client
+    SOCKETIO_UPGRADE = "socketio_upgrade"  # its first message is read, so compression is not offered
+    UPGRADE = "upgrade"
+    FINITE = "finite"  # its Max-Forwards counts, and one hop is taken off
+
+
+_OF_BODY = {b"content-type", b"content-encoding", b"expect", b"trailer"}
+_DROPPED = {
+    variant: _REWRITTEN | _FORWARDED | {b"cookie"} | without
+    for variant, without in {
+        Variant.NORMAL: set[bytes](),
+        Variant.INSPECTED: {b"expect"},
+        Variant.POLLING_HANDSHAKE: {b"accept-encoding"},
+        Variant.REHOME: _OF_BODY | {b"accept-encoding"},
+        Variant.LOCATE: _OF_BODY | {b"accept-encoding", b"range", b"if-none-match", b"if-modified-since"},
+        Variant.SOCKETIO_UPGRADE: {b"sec-websocket-extensions"},
+        Variant.UPGRADE: set[bytes](),
+        Variant.FINITE: {b"max-forwards"},
+    }.items()
+}
+_OWN = (Variant.REHOME, Variant.LOCATE)  # requests of the proxy itself, without a body
+_UPGRADES = (Variant.SOCKETIO_UPGRADE, Variant.UPGRADE)
+_ANSWERED_AS_IT_IS = (Variant.NORMAL, Variant.INSPECTED, Variant.FINITE)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a connection's requests come from."""
+
+    address: str  # of the peer, "unix" for a socket file
+    scheme: bytes  # http or https
+    trusted: bool  # whether the peer's own forwarding fields are believed
+
+
+def request_fields(head: RequestHead, origin: Origin, variant: Variant, cookie: bytes) -> bytes:
+    """The field block that goes to the backend, all but the request id and the empty line.
+
+    `cookie` is the name of the pin cookie, which never goes on.
+    """
+    fields = head.fields
+    dropped = _DROPPED[variant]
+    if head.minor == 0:
+        dropped |= {b"expect"}  # RFC 9110 section 10.1.1: it says nothing in HTTP/1.0
+    out = [fields.end_to_end(dropped)]
+    for value in fields.get_all(b"cookie"):
+        kept = without_cookie(value, cookie)
+        if kept:
+            out.append(b"Cookie: %b\r\n" % kept)
+    if head.minor == 0 and fields.get(b"host") is None:
+        out.append(b"Host: localhost\r\n")
+    out.append(_forwarded(fields, origin))
+    out.append(_via(fields, head.minor))
+    if variant in _UPGRADES:
+        out.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % fields.upgrade)
+    elif variant in _ANSWERED_AS_IT_IS and _takes_trailers(fields):
+        # Trailers are passed on, so a client that takes them is taken at its word for our connection as well.
+        out.append(b"Connection: TE\r\nTE: trailers\r\n")
+    if variant is Variant.FINITE and fields.max_forwards.isdigit():
+        out.append(b"Max-Forwards: %d\r\n" % max(int(fields.max_forwards) - 1, 0))
+    if variant not in _OWN:
+        out.append(_framing(fields))
+    return b"".join(out)
+
+
+def _takes_trailers(fields: Fields) -> bool:
+    """Whether the sender takes trailers (RFC 9110 section 10.1.4: Connection has to nominate TE)."""
+    if b"te" not in fields.nominated:
+        return False
+    codings = b",".join(fields.get_all(b"te")).lower().split(b",")
+    return any(coding.strip(b" \t") == b"trailers" for coding in codings)
+
+
+def _framing(fields: Fields) -> bytes:
+    """The one line that says where the body ends, or none (RFC 9112 section 6)."""
+    if fields.chunked:
+        return b"Transfer-Encoding: chunked\r\n"
+    return b"" if fields.length is None else b"Content-Length: %d\r\n" % fields.length
+
+
+def _via(fields: Fields, minor: int) -> bytes:
+    if fields.via:
+        return b"Via: %b, %b\r\n" % (fields.via, _VIA[minor])
+    return b"Via: %b\r\n" % _VIA[minor]
+
+
+def read_address(text: str) -> IPAddress | None:
+    """An IP address; an IPv4 one in the dress of IPv6 as itself: a listener for both families sees these."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+def client_address(fields: Fields, origin: Origin, is_trusted: Callable[[IPAddress], bool]) -> str:
+    """The client's own address: the peer's, or what trusted peers say of it.
+
+    Every proxy adds who it was asked by at the end of X-Forwarded-For, so the list is read from there, as
+    far as those who wrote it are trusted; what is before that, anybody may have made up.
+    """
+    address = origin.address
+    if not origin.trusted:
+        return address
+    hops = b",".join(fields.get_all(b"x-forwarded-for")).split(b",")
+    for hop in reversed(hops):
+        match = _HOP.fullmatch(hop.strip(b" \t"))
+        ip = read_address(match[match.lastindex or 0].decode("ascii")) if match else None
+        if ip is None:
+            break  # nobody knows who that is: the one who said so has to do
+        address = str(ip)
+        if not is_trusted(ip):
+            break
+    return address
+
+
+def _forwarded(fields: Fields, origin: Origin) -> bytes:
+    host = fields.get(b"host") or b""
+    believed = fields if origin.trusted else _NOTHING
+    proto = believed.get(b"x-forwarded-proto") or origin.scheme
+    shown_host = believed.get(b"x-forwarded-host") or host
+    chain = believed.get_all(b"x-forwarded-for")
+    if origin.address == _UNIX:
+        node = b"unknown"  # RFC 7239 section 6.2
+    else:
+        peer = origin.address.encode()
+        node = b'"[%b]"' % peer if b":" in peer else peer
+        chain.append(peer)
+    # RFC 7239 section 4: a value with characters beyond a token is quoted.
+    element = b"for=%b;proto=%b" % (node, origin.scheme)
+    if host:
+        element += b';host="%b"' % host
+    lines = [b"X-Forwarded-For: %b\r\n" % b", ".join(chain)] if chain else []
+    lines.append(b"X-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\n" % (proto, shown_host))
+    lines.append(b"Forwarded: %b\r\n" % b", ".join([*believed.get_all(b"forwarded"), element]))
+    return b"".join(lines)
+
+
+_NOTHING = Fields(b"")
+
+
+def request_head(method: bytes, target: bytes, fields: bytes, request_id: bytes) -> bytes:
+    """The head that goes to the backend."""
+    return b"".join(
+        (method, b" ", target, b" HTTP/1.1\r\n", fields, b"X-Request-ID: ", request_id, b"\r\n\r\n")
+    )
+
+
+def response_head(
+    head: ResponseHead,
+    request: RequestHead,
+    request_id: bytes,
+    *,
+    close: bool,
+    extra: bytes = b"",
+    length: int | None = None,
+) -> bytes:
+    """The head that goes to the client.
+
+    `close` says that the connection ends with this message; `length` replaces the body's framing;
+    `extra` are further lines.
+    """
+    status, reason, _, fields = head
+    passed = fields.passed
+    if passed is None:
+        passed = fields.passed = fields.end_to_end(_REWRITTEN) + _via(fields, head.minor)
+    if (length is not None or not request.minor) and fields.get(b"trailer") is not None:
+        # RFC 9110 section 6.6.2: what announces trailers goes with them, where the body is framed anew.
+        passed = fields.end_to_end(_REWRITTEN | {b"trailer"}) + _via(fields, head.minor)
+    last = b""
+    if status == 101:
+        last = b"Connection: Upgrade\r\nUpgrade: %b\r\n" % fields.upgrade
+    elif status >= 200:
+        if length is not None:
+            last = b"Content-Length: %d\r\n" % length
+        elif status != 204 and (request.minor or not fields.chunked):  # RFC 9110 section 8.6: never with 204
+            last = _framing(fields)
+        if close:
+            last += b"Connection: close\r\n"
+        elif not request.minor:
+            last += b"Connection: keep-alive\r\n"
+    return b"HTTP/1.1 %d %b\r\n%bX-Request-ID: %b\r\n%b%b\r\n" % (
+        status,
+        reason,
+        passed,
+        request_id,
+        extra,
+        last,
+    )

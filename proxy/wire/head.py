@@ -1,0 +1,162 @@
+"""Start lines and heads of HTTP/1 messages (RFC 9112).
+
+A head is found by its empty line, its start line read by a strict pattern, its fields by `Fields`.
+Request targets are taken in origin form, absolute form (its authority replaces Host, RFC 9112 section
+3.2.2) and, for OPTIONS, asterisk form; CONNECT is refused, this is no forward proxy. A target is visible
+ASCII without a `#`: no form has a fragment (section 3.2), and peers differ in what they make of one.
+"""
+
+import re
+from typing import NamedTuple
+
+from proxy.errors import BadRequest, BadResponse
+from proxy.wire.fields import FieldError, Fields
+
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([!\x22$-~]+) HTTP/1\.([01])")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([^\x00-\x08\x0a-\x1f\x7f]*))?")
+_ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#@\x00-\x20]+)([/?].*)?")
+_BROKEN = re.compile(rb"\x00|\r[^\n]|(?<!\r)\n")  # in no part of any head
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%\-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?|")
+
+
+# The heads are tuples since one of each is made per request: a frozen dataclass takes three times as long.
+class RequestHead(NamedTuple):
+    """A request's head. `path` and `query` are the target split at its first `?`, as they came."""
+
+    method: bytes
+    target: bytes
+    path: bytes
+    query: bytes
+    minor: int
+    fields: Fields
+
+    @property
+    def wants_upgrade(self) -> bool:
+        """Whether it asks for another protocol (RFC 9110 section 7.8); HTTP/1.0 cannot.
+
+        The wish may be ignored, and is where it comes with a body, which would have to end before the
+        tunnel begins, and for h2c, which RFC 9113 section 3.1 withdrew: its settings speak of one
+        connection and are not passed on. It is ignored too with a Max-Forwards that counts: who asks along
+        the way wants to hear of the way.
+        """
+        fields = self.fields
+        return (
+            bool(fields.upgrade)
+            and b"upgrade" in fields.nominated
+            and self.minor == 1
+            and not (fields.length or fields.chunked)
+            and b"h2c" not in fields.upgrade.lower()
+            and not self.is_finite
+        )
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether it is passed on only so often (RFC 9110 section 7.6.2: for no other methods)."""
+        return bool(self.fields.max_forwards) and self.method in (b"TRACE", b"OPTIONS")
+
+    @property
+    def keeps_alive(self) -> bool:
+        """Whether the client keeps its connection after this exchange (RFC 9112 section 9.3)."""
+        return not self.fields.close and (self.minor == 1 or self.fields.keep_alive)
+
+
+class ResponseHead(NamedTuple):
+    """A response's head."""
+
+    status: int
+    reason: bytes
+    minor: int
+    fields: Fields
+
+    @property
+    def keeps_alive(self) -> bool:
+        """Whether the backend keeps its connection after this exchange."""
+        return not self.fields.close and (self.minor == 1 or self.fields.keep_alive)
+
+
+def parse_request(head: bytes | bytearray, known: dict[bytes, Fields]) -> RequestHead:
+    """Read a request's head: all bytes up to and with the empty line.
+
+    `known` maps field blocks to what they parsed to and is read and filled: a browser repeats the same
+    fields on every poll. It holds only what is right in HTTP/1.1, where the rules are others than in 1.0.
+    The caller owns it and bounds it. Raises BadRequest.
+    """
+    end = head.index(b"\r\n")
+    match = _REQUEST_LINE.fullmatch(head, 0, end)
+    if match is None:
+        raise BadRequest("malformed request line")
+    method, target, minor = match.groups()
+    block = bytes(head[end + 2 : -2])
+    is_newer = minor == b"1"
+    fields = known.get(block) if is_newer else None
+    if fields is None:
+        try:
+            fields = Fields(block)
+        except FieldError as error:
+            raise BadRequest(error.reason) from None
+        _check(fields, is_newer=is_newer)
+        if is_newer:
+            known[block] = fields
+    method, target = bytes(method), bytes(target)
+    if method == b"CONNECT":
+        raise BadRequest("CONNECT to no forward proxy")
+    if not target.startswith(b"/"):
+        target, fields = _other_form(method, target, fields)
+    path, _, query = target.partition(b"?")
+    return RequestHead(method, target, path, query, 1 if is_newer else 0, fields)
+
+
+def _check(fields: Fields, *, is_newer: bool) -> None:
+    """RFC 9112 section 3.2: exactly one valid Host in HTTP/1.1; section 6.1: HTTP/1.0 knows no chunks."""
+    hosts = fields.get_all(b"host")
+    if len(hosts) > 1 or (not hosts and is_newer):
+        raise BadRequest("missing or repeated Host")
+    if hosts and _HOST.fullmatch(hosts[0]) is None:
+        raise BadRequest("malformed Host")
+    if fields.chunked and not is_newer:
+        raise BadRequest("Transfer-Encoding in HTTP/1.0")
+
+
+def check_start(start: bytes | bytearray) -> None:
+    """Refuse what has come of a request's head if no more bytes can make it valid.
+
+    It need not be called, a whole head is judged by `parse_request`; but a head with bare LFs never becomes
+    whole, and its client would wait for an answer until its time is up. Raises BadRequest.
+    """
+    if _BROKEN.search(start) is not None:
+        raise BadRequest("NUL, bare CR or bare LF in the request head")
+    end = start.find(b"\r\n")
+    if end >= 0 and _REQUEST_LINE.fullmatch(start, 0, end) is None:
+        raise BadRequest("malformed request line")
+
+
+def _other_form(method: bytes, target: bytes, fields: Fields) -> tuple[bytes, Fields]:
+    if target == b"*" and method == b"OPTIONS":
+        return target, fields
+    match = _ABSOLUTE.fullmatch(target)
+    if match is None:
+        raise BadRequest("unsupported request target")
+    authority, rest = match.groups()
+    if _HOST.fullmatch(authority) is None:
+        raise BadRequest("malformed authority")
+    others = b"".join(line + b"\r\n" for name, line, _ in fields.lines if name != b"host")
+    if not rest or rest.startswith(b"?"):
+        rest = b"/" + (rest or b"")
+    return rest, Fields(b"Host: " + authority + b"\r\n" + others)
+
+
+def parse_response(head: bytes | bytearray) -> ResponseHead:
+    """Read a response's head: all bytes up to and with the empty line. Raises BadResponse."""
+    end = head.index(b"\r\n")
+    match = _STATUS_LINE.fullmatch(head, 0, end)
+    if match is None:
+        raise BadResponse("malformed status line")
+    minor, status, reason = match.groups()
+    try:
+        fields = Fields(bytes(head[end + 2 : -2]))
+    except FieldError as error:
+        raise BadResponse(error.reason) from None
+    is_newer = minor == b"1"
+    if fields.chunked and not is_newer:
+        raise BadResponse("Transfer-Encoding in HTTP/1.0")
+    return ResponseHead(int(status), bytes(reason or b""), 1 if is_newer else 0, fields)

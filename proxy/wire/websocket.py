@@ -1,0 +1,80 @@
+"""WebSocket frames, as far as affinity must read them (RFC 6455 section 5): the first few of a connection.
+
+The reader splits a byte stream into frames and hands out each with the bytes that made it, so that it can
+be passed on, held or said again as it came. Everything after the first Socket.IO packet is a tunnel that
+nobody reads. Compression is not offered to the backend on this path, so a set RSV bit ends the reading.
+"""
+
+from typing import NamedTuple
+
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+LONGEST_READ = 1 << 18  # a CONNECT packet holds a few ids and the user's env; longer is not for us to read
+
+
+class FrameError(Exception):
+    """The stream is not what we can read; it may still be passed on."""
+
+
+class Frame(NamedTuple):
+    """One frame: `raw` is every byte of it, `payload` is unmasked."""
+
+    opcode: int
+    final: bool
+    payload: bytes
+    raw: bytes
+
+
+class FrameReader:
+    """Splits the bytes of one direction into frames. `rest` is what has come of the next."""
+
+    __slots__ = ("rest",)
+
+    def __init__(self) -> None:
+        self.rest = bytearray()
+
+    def push(self, data: bytes) -> None:
+        """Take bytes."""
+        self.rest += data
+
+    def next(self) -> Frame | None:
+        """The next whole frame, or None until more bytes come; raises FrameError."""
+        buffer = self.rest
+        if len(buffer) < 2:
+            return None
+        first, second = buffer[0], buffer[1]
+        if first & 0x70:
+            raise FrameError("reserved bit set")
+        length, at = second & 0x7F, 2
+        if length > 125:
+            at = 4 if length == 126 else 10
+            if len(buffer) < at:
+                return None
+            length = int.from_bytes(buffer[2:at], "big")
+        if length > LONGEST_READ:
+            raise FrameError("frame too long to read")
+        mask = b""
+        if second & 0x80:
+            mask = bytes(buffer[at : at + 4])
+            at += 4
+        end = at + length
+        if len(buffer) < end:
+            return None
+        raw = bytes(buffer[:end])
+        del buffer[:end]
+        payload = apply_mask(raw[at:], mask) if mask else raw[at:]
+        return Frame(first & 0x0F, bool(first & 0x80), payload, raw)
+
+
+def apply_mask(payload: bytes, mask: bytes) -> bytes:
+    """Mask or unmask a payload (RFC 6455 section 5.3), as one long XOR."""
+    size = len(payload)
+    if not size:
+        return b""
+    key = (mask * (size // 4 + 1))[:size]
+    return (int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")).to_bytes(size, "big")
+
+
+def close_frame(code: int, reason: bytes = b"") -> bytes:
+    """A server's close frame, unmasked."""
+    payload = code.to_bytes(2, "big") + reason[:123]
+    return bytes((0x80 | CLOSE, len(payload))) + payload

@@ -1,0 +1,1 @@
+"""The tests; a package, because some dependencies install a top-level `tests` of their own."""

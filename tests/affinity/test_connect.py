@@ -1,0 +1,67 @@
+"""A CONNECT on a transport names its session: where the two meet (DESIGN section 2, re-home)."""
+
+import pytest
+
+from proxy.affinity.decision import Decision, Outcome
+from proxy.affinity.evidence import Evidence
+from proxy.errors import NoBackend
+from tests.affinity.making import HOLDS, HOLDS_NOT, backend_of, kill, router_of, told
+
+
+@pytest.mark.parametrize("state", HOLDS)
+def test_a_session_that_lives_elsewhere_is_rehomed(state: str) -> None:
+    """The guess was wrong: the transport goes to the session, never the session to the transport."""
+    router = router_of("a", "b")
+    session = router.directory.settle("s", backend_of(router.fleet, "a"), 0.0)
+    HOLDS[state](router, "a")
+    answer = router.connect("s", backend_of(router.fleet, "b"), 1.0)
+    assert told(answer) == ("a", Evidence.SESSION, Outcome.REHOMED)
+    here = router.connect("s", backend_of(router.fleet, "a"), 1.0)
+    assert told(here) == ("a", Evidence.SESSION, Outcome.PINNED)
+    assert isinstance(answer, Decision)
+    assert answer.session is session
+    assert session.left == ()
+
+
+def test_a_new_session_stays_where_its_transport_is() -> None:
+    """Any backend is as good, so nothing is moved."""
+    for name in "abc":
+        router = router_of("a", "b", "c")
+        answer = router.connect("s", backend_of(router.fleet, name), 1.0)
+        assert told(answer) == (name, Evidence.SESSION, Outcome.PLACED)
+        assert told(router.by_session("s", Evidence.SESSION, 2.0))[0] == name
+
+
+@pytest.mark.parametrize("state", ["degraded", "drained", *HOLDS_NOT])
+def test_a_new_session_does_not_stay_at_a_backend_that_takes_none(state: str) -> None:
+    """The guess led to a backend that is to be left alone."""
+    router = router_of("a", "b")
+    at = backend_of(router.fleet, "a")
+    (HOLDS | HOLDS_NOT)[state](router, "a")
+    assert told(router.connect("s", at, 1.0)) == ("b", Evidence.SESSION, Outcome.REHOMED)
+    kill(router.fleet, "b")
+    with pytest.raises(NoBackend):
+        router.connect("t", at, 1.0)
+
+
+@pytest.mark.parametrize("state", HOLDS_NOT)
+def test_a_session_of_a_backend_that_is_not_there_stays_here(state: str) -> None:
+    """It has to move in any case, so it moves to where its client is."""
+    router = router_of("a", "b", "c")
+    router.directory.settle("s", backend_of(router.fleet, "a"), 0.0)
+    HOLDS_NOT[state](router, "a")
+    answer = router.connect("s", backend_of(router.fleet, "c"), 1.0)
+    assert told(answer) == ("c", Evidence.SESSION, Outcome.MOVED)
+    assert told(router.by_session("s", Evidence.SESSION, 2.0))[0] == "c"
+
+
+def test_a_session_is_not_taken_back_by_a_backend_that_it_left() -> None:
+    """Chainlit would revive the stale copy there (CHAINLIT.md B 19); alone it is better than nothing."""
+    router = router_of("a", "b", "c")
+    a, b = backend_of(router.fleet, "a"), backend_of(router.fleet, "b")
+    router.directory.settle("s", a, 0.0)
+    router.directory.settle("s", b, 0.0)
+    kill(router.fleet, "b")
+    assert told(router.connect("s", a, 1.0)) == ("c", Evidence.SESSION, Outcome.REHOMED)
+    kill(router.fleet, "c")
+    assert told(router.connect("s", a, 2.0)) == ("a", Evidence.SESSION, Outcome.MOVED)

@@ -1,0 +1,127 @@
+"""The verdict on a backend: a table of observations and what is thought after each."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.affinity.health import Health, HealthRules, Observation, Verdict
+
+OBSERVED = {
+    "a": Observation.ANSWERED,
+    "f": Observation.FAILED,
+    "s": Observation.SILENT,
+    "r": Observation.REFUSED,
+}
+VERDICTS = {Verdict.HEALTHY: "H", Verdict.DEGRADED: "D", Verdict.DOWN: "-"}
+RULES = HealthRules(fall=3, rise=2, evict_after=45.0)
+
+
+def after(observations: str, step: float = 2.0, rules: HealthRules = RULES) -> str:
+    """The verdict after each observation, one every `step` seconds, from 0 on."""
+    health = Health(rules, 0.0)
+    said = ""
+    for at, letter in enumerate(observations):
+        before = health.verdict
+        flipped = health.observe(OBSERVED[letter], at * step)
+        assert flipped == (health.verdict is not before)
+        said += VERDICTS[health.verdict]
+    return said
+
+
+# observations (a answered, f failed, s silent, r refused), the verdict after each, the rule
+TABLE = [
+    ("a", "H", "healthy with its first answer"),
+    ("rsfa", "---H", "refused at first: it is starting, and what follows changes nothing before an answer"),
+    ("ssa", "DDH", "silent at first is degraded: it may be an instance with sessions that is met again"),
+    ("ffa", "DDH", "so is one whose first answer is a bad one"),
+    ("ssra", "DD-H", "refused is down at once then too"),
+    ("s" * 24 + "a", "D" * 23 + "-H", "it has evict_after seconds from when it was met"),
+    ("f" * 24, "D" * 23 + "-", "bad answers before the first good one are none"),
+    ("aaa", "HHH", "answers keep it healthy"),
+    ("ass", "HHH", "fewer failures than fall in a row change nothing"),
+    ("asss", "HHHD", "fall silences in a row make it degraded: slow is not dead"),
+    ("afff", "HHHD", "so do bad answers"),
+    ("asfs", "HHHD", "and both together"),
+    ("assass", "HHHHHH", "an answer begins the count anew"),
+    ("asssa", "HHHDD", "one answer is not enough to come back"),
+    ("asssaa", "HHHDDH", "rise answers in a row are"),
+    ("asssasa", "HHHDDDD", "a failure between them begins the count anew"),
+    ("ar", "H-", "refused is down at once"),
+    ("asssr", "HHHD-", "also from degraded"),
+    ("ara", "H--", "one answer does not bring it back"),
+    ("araa", "H--H", "rise answers do"),
+    ("arara", "H----", "a refusal between them begins the count anew"),
+    ("arsss", "H----", "silence of one that is down changes nothing"),
+    ("arfff", "H----", "bad answers of one that is down change nothing"),
+    ("asss" + "s" * 20, "HHHD" + "D" * 19 + "-", "evict_after seconds without an answer make it down"),
+    ("asss" + "s" * 10 + "a" + "s" * 22, "HHHD" + "D" * 10 + "D" + "D" * 22, "an answer begins them anew"),
+    ("afff" + "f" * 40, "HHHD" + "D" * 40, "bad answers are answers: it is never down for them"),
+]
+
+
+@pytest.mark.parametrize(("observations", "verdicts", "rule"), TABLE, ids=[row[2] for row in TABLE])
+def test_verdicts(observations: str, verdicts: str, rule: str) -> None:
+    """Each row states its rule; observations come every two seconds."""
+    assert after(observations) == verdicts
+
+
+def test_eviction_counts_from_the_last_answer() -> None:
+    """A blocked loop of 44.9 s costs nobody a session; at 45 s its clients have given up."""
+    for now, verdict in ((44.9, Verdict.DEGRADED), (45.0, Verdict.DOWN)):
+        health = Health(HealthRules(fall=1, rise=1, evict_after=45.0), 0.0)
+        health.observe(Observation.ANSWERED, 0.0)
+        health.observe(Observation.SILENT, 2.0)
+        health.observe(Observation.SILENT, now)
+        assert health.verdict is verdict
+
+
+def test_rules_are_arguments() -> None:
+    """With fall and rise of one each observation counts."""
+    assert after("asas", rules=HealthRules(fall=1, rise=1)) == "HDHD"
+
+
+def test_only_a_return_from_down_is_slow_started() -> None:
+    """One that was gone starts slowly; a first start or a slow backend does not."""
+    health = Health(RULES, 0.0)
+    times = iter(range(100))
+    returned = []
+    for letter in "asssaaraa":
+        health.observe(OBSERVED[letter], float(next(times)))
+        returned.append(health.returned)
+    assert returned == [None] * 8 + [8.0]
+
+
+# observations, whether the next probe is due sooner
+TRANSITIONS = [("", False), ("a", False), ("as", True), ("asa", False), ("asss", False), ("asssa", True),
+               ("ar", False), ("ara", True), ("araa", False)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("observations", "sooner"), TRANSITIONS)
+def test_a_verdict_that_is_in_doubt_is_probed_sooner(observations: str, sooner: bool) -> None:
+    """Between two verdicts every answer counts, so the next is asked for at once."""
+    health = Health(RULES, 0.0)
+    for at, letter in enumerate(observations):
+        health.observe(OBSERVED[letter], float(at))
+    assert health.in_transition is sooner
+
+
+def test_since_is_when_the_verdict_was_reached() -> None:
+    """Observations that change nothing do not touch it."""
+    health = Health(RULES, 5.0)
+    assert health.since == 5.0
+    health.observe(Observation.ANSWERED, 6.0)
+    health.observe(Observation.ANSWERED, 7.0)
+    assert health.since == 6.0
+    assert repr(health) == "<Health healthy answers=2 failures=0>"
+
+
+@given(st.text("afsr", max_size=60), st.floats(0.5, 30.0))
+def test_silence_alone_never_makes_down_before_its_time(observations: str, step: float) -> None:
+    """To down leads only a refusal, or evict_after seconds since the last answer, or since it was met."""
+    verdicts = "-" + after(observations, step)
+    last_answer = 0
+    for at, letter in enumerate(observations):
+        if verdicts[at] != "-" and verdicts[at + 1] == "-" and letter != "r":
+            assert (at - last_answer) * step >= 45.0
+        if letter == "a" or (letter == "f" and "a" in observations[:at]):
+            last_answer = at

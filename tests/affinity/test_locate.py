@@ -1,0 +1,134 @@
+"""Locate: when the backends are asked for a session, and what their answer is worth (DESIGN section 2)."""
+
+import pytest
+
+from proxy.affinity.decision import Outcome
+from proxy.affinity.evidence import Evidence
+from proxy.affinity.router import Asked, Located, Router
+from proxy.affinity.router import Locate as Question
+from proxy.config import Locate
+from proxy.errors import NoBackend
+from tests.affinity.making import backend_of, drain, hints, kill, maintain, router_of, silence, told
+
+
+def ask_by_session(router: Router, located: Located) -> object:
+    """A request that names its session."""
+    return router.by_session("s", Evidence.SESSION, 1.0, located)
+
+
+def ask_by_cookie(router: Router, located: Located) -> object:
+    """A handshake with Chainlit's cookie."""
+    return router.handshake(hints(cookie="s"), 1.0, located)
+
+
+def ask_by_connect(router: Router, located: Located) -> object:
+    """A CONNECT at backend `a`."""
+    return router.connect("s", backend_of(router.fleet, "a"), 1.0, located)
+
+
+ASKING = [ask_by_session, ask_by_cookie, ask_by_connect]
+
+# mode, backends, announced, this proxy has seen every session, one was forgotten, whether backends are asked
+QUESTIONS = [
+    (Locate.AUTO, "abc", False, False, False, True),
+    (Locate.AUTO, "abc", True, False, False, False),
+    (Locate.AUTO, "abc", False, True, False, False),
+    (Locate.AUTO, "abc", False, True, True, True),
+    (Locate.AUTO, "abc", True, True, True, False),
+    (Locate.AUTO, "a", False, False, False, False),
+    (Locate.ALWAYS, "abc", True, True, False, True),
+    (Locate.ALWAYS, "a", False, False, False, True),
+    (Locate.NEVER, "abc", False, False, True, False),
+]
+
+
+@pytest.mark.parametrize("ask", ASKING)
+@pytest.mark.parametrize(("mode", "names", "announced", "sole", "evicted", "asked"), QUESTIONS)
+def test_when_backends_are_asked(
+    ask: object, mode: Locate, names: str, announced: bool, sole: bool, evicted: bool, asked: bool
+) -> None:
+    """Only for a session that may be in one of them and that this proxy does not know."""
+    router = router_of(*names, locate=mode)
+    router.sole = sole
+    router.directory.evicted = int(evicted)
+    if announced:
+        router.directory.announce("s", 0.0)
+    assert callable(ask)
+    answer = ask(router, Asked.NOT_YET)
+    assert isinstance(answer, Question) == asked
+    if isinstance(answer, Question):
+        assert (answer.session_id, answer.backends) == ("s", tuple(router.fleet))
+
+
+@pytest.mark.parametrize("ask", ASKING)
+def test_a_known_session_is_not_asked_for(ask: object) -> None:
+    """Its entry tells, even when its backend is not there any more: then it moves."""
+    router = router_of("a", "b", "c", locate=Locate.ALWAYS)
+    router.directory.settle("s", backend_of(router.fleet, "b"), 0.0)
+    assert callable(ask)
+    assert told(ask(router, Asked.NOT_YET))[0] == "b"
+    kill(router.fleet, "b")
+    assert told(ask(router, Asked.NOT_YET))[2] in (Outcome.MOVED, Outcome.REHOMED)
+
+
+@pytest.mark.parametrize("ask", ASKING)
+def test_who_holds_it_is_remembered(ask: object) -> None:
+    """One question, then the directory knows."""
+    router = router_of("a", "b", locate=Locate.AUTO)
+    assert callable(ask)
+    for located, outcome in (("a", Outcome.LOCATED), ("b", Outcome.LOCATED)):
+        router = router_of("a", "b", locate=Locate.AUTO)
+        answer = told(ask(router, backend_of(router.fleet, located)))
+        expected = Outcome.REHOMED if ask is ask_by_connect and located == "b" else outcome
+        assert (answer[0], answer[2]) == (located, expected)
+        assert told(ask(router, Asked.NOT_YET))[0] == located
+
+
+@pytest.mark.parametrize("ask", ASKING)
+def test_a_session_that_nobody_holds_is_new(ask: object) -> None:
+    """It is placed, and not asked for again."""
+    router = router_of("a", "b", locate=Locate.AUTO)
+    assert callable(ask)
+    name, _, outcome = told(ask(router, None))
+    assert outcome is Outcome.PLACED
+    assert told(ask(router, Asked.NOT_YET))[0] == name
+
+
+@pytest.mark.parametrize("ask", ASKING)
+def test_an_answer_from_a_backend_that_is_gone_meanwhile_is_none(ask: object) -> None:
+    """What it held is lost with it."""
+    router = router_of("a", "b", locate=Locate.AUTO)
+    found = backend_of(router.fleet, "b")
+    kill(router.fleet, "b")
+    assert callable(ask)
+    name, _, outcome = told(ask(router, found))
+    assert (name, outcome) == ("a", Outcome.PLACED)
+
+
+@pytest.mark.parametrize("ask", ASKING)
+def test_an_answer_that_comes_late_changes_nothing(ask: object) -> None:
+    """Another request has settled the session meanwhile: all of its requests go together."""
+    router = router_of("a", "b", locate=Locate.AUTO)
+    router.directory.settle("s", backend_of(router.fleet, "a"), 0.0)
+    assert callable(ask)
+    assert told(ask(router, backend_of(router.fleet, "b")))[0] == "a"
+
+
+def test_only_those_that_may_hold_it_are_asked() -> None:
+    """A degraded or drained backend may, one that is down or in maintenance may not."""
+    router = router_of("a", "b", "c", "d", locate=Locate.AUTO)
+    silence(router.fleet, "a")
+    drain(router, "b")
+    kill(router.fleet, "c")
+    maintain(router, "d")
+    answer = router.by_session("s", Evidence.SESSION, 1.0)
+    assert isinstance(answer, Question)
+    assert [backend.name for backend in answer.backends] == ["a", "b"]
+
+
+def test_nobody_is_asked_where_there_is_nobody() -> None:
+    """There is no backend, and no question either."""
+    router = router_of("a", locate=Locate.ALWAYS)
+    kill(router.fleet, "a")
+    with pytest.raises(NoBackend):
+        router.by_session("s", Evidence.SESSION, 1.0)

@@ -1,0 +1,261 @@
+"""What a configuration means when nothing is wrong with it, and where it is read from."""
+
+import ipaddress
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from proxy.config import (
+    Address,
+    AdminSettings,
+    BackendSettings,
+    Config,
+    ConfigError,
+    HealthType,
+    Locate,
+    LogFormat,
+    LogLevel,
+    Problem,
+    load,
+    loads,
+    override,
+)
+
+ENVIRON = {"HOST": "10.1.2.3", "PORT": "8001", "NUMBER": "0.5", "FLAG": "false", "EMPTY": ""}
+
+
+def test_the_defaults_are_those_of_the_design() -> None:
+    """An empty file is a whole configuration."""
+    config = loads("")
+    assert config == Config() == loads("{}") == loads("# nothing\n")
+    assert config.listen == (Address("0.0.0.0", 8000),)
+    assert config.admin.listen == Address("127.0.0.1", 9901)
+    assert (config.admin.token, config.affinity.secret) == (None, None)
+    assert config.socketio_path == ("/ws/socket.io",)
+    assert (config.affinity.cookie.name, config.affinity.cookie.enabled) == ("chainlit_pin", True)
+    assert (config.affinity.locate, config.affinity.locate_timeout) == (Locate.AUTO, 2)
+    assert (config.affinity.session_timeout, config.affinity.directory.size) == (3600, 100_000)
+    assert (config.balance.bound, config.balance.slow_start) == (1.25, 10)
+    assert list(config.health.model_dump().values()) == [HealthType.HTTP, "/health", 2, 2, 3, 2, 45]
+    assert list(config.timeouts.model_dump().values()) == [2, 10, 75, 300, 60, 90, 4, 30]
+    assert (config.limits.head, config.limits.inspect) == (32_768, 1_048_576)
+    assert [str(network) for network in config.forwarded.trusted] == ["127.0.0.1/32", "::1/128"]
+    assert (config.log.format, config.log.access, config.log.level) == (
+        LogFormat.CONSOLE,
+        True,
+        LogLevel.INFO,
+    )
+
+
+def test_a_value_alone_is_a_list_of_one() -> None:
+    """`listen`, `socketio_path` and `forwarded.trusted` take one value or several."""
+    one = loads("listen: 127.0.0.1:80\nsocketio_path: /a/\nforwarded: {trusted: 10.0.0.1}")
+    assert one == loads("listen: ['127.0.0.1:80']\nsocketio_path: [/a]\nforwarded: {trusted: [10.0.0.1/32]}")
+    assert one.forwarded.trusted == (ipaddress.ip_network("10.0.0.1/32"),)
+    assert loads("forwarded: {trusted: []}").forwarded.trusted == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "loopback"),
+    [
+        ("127.0.0.1:0", Address("127.0.0.1", 0), True),
+        ("localhost:80", Address("localhost", 80), True),
+        ("app-1.example:65535", Address("app-1.example", 65535), False),
+        ("[::1]:80", Address("::1", 80), True),
+        ("[::]:80", Address("::", 80), False),
+        ("unix:/run/a b.sock", Address(path="/run/a b.sock"), True),
+    ],
+)
+def test_an_address_is_read_and_written_the_same(text: str, address: Address, *, loopback: bool) -> None:
+    """`str` of an address is what was read."""
+    parsed = Address.parse(text)
+    assert (parsed, str(parsed), parsed.is_loopback, parsed.is_unix) == (
+        address,
+        text,
+        loopback,
+        text.startswith("unix"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "collide"),
+    [
+        ("0.0.0.0:80", "127.0.0.1:80", True),
+        ("0.0.0.0:80", "[::1]:80", False),
+        ("[::]:80", "[::1]:80", True),
+        ("127.0.0.1:80", "127.0.0.1:81", False),
+        ("127.0.0.1:0", "127.0.0.1:0", False),
+        ("127.0.0.1:80", "127.0.0.2:80", False),
+        ("unix:/a", "unix:/a", True),
+        ("unix:/a", "127.0.0.1:80", False),
+    ],
+)
+def test_addresses_collide_only_for_certain(one: str, other: str, *, collide: bool) -> None:
+    """Two that may be bound together are not refused, and the order does not matter."""
+    assert Address.parse(one).collides_with(Address.parse(other)) is collide
+    assert Address.parse(other).collides_with(Address.parse(one)) is collide
+
+
+@pytest.mark.parametrize(
+    ("url", "kept", "host", "port", "name"),
+    [
+        ("http://127.0.0.1:8001", "http://127.0.0.1:8001", "127.0.0.1", 8001, "127.0.0.1:8001"),
+        ("HTTP://App-1.Example:80/", "http://app-1.example:80", "app-1.example", 80, "app-1.example:80"),
+        ("http://[::1]:8001", "http://[::1]:8001", "::1", 8001, "::1:8001"),
+    ],
+)
+def test_a_backend_is_named_after_its_url(url: str, kept: str, host: str, port: int, name: str) -> None:
+    """The url is kept in one form; without a name the backend has host:port of it."""
+    (backend,) = loads(f"backends: [{{url: '{url}'}}]").backends
+    assert (backend.url, backend.host, backend.port, backend.name, backend.weight) == (
+        kept,
+        host,
+        port,
+        name,
+        1,
+    )
+
+
+def test_text_is_taken_as_it_is_written() -> None:
+    """Where text is asked for, a number keeps its zeros and a yes is no flag."""
+    config = loads(
+        "backends: [{name: 007, url: 'http://a:1'}]\nadmin: {token: 0123}\naffinity: {secret: 2001-01-01}"
+    )
+    assert config.backends[0].name == "007"
+    assert config.admin.token
+    assert config.admin.token.get_secret_value() == "0123"
+    assert config.affinity.secret
+    assert [secret.get_secret_value() for secret in config.affinity.secret] == ["2001-01-01"]
+    assert loads("affinity: {cookie: {name: yes}}").affinity.cookie.name == "yes"
+
+
+def test_variables_are_read_from_the_environment_in_every_style() -> None:
+    """Plain values get the type that their text has; braces need no quotes, not even between braces."""
+    config = loads(
+        """
+listen: ["127.0.0.1:${PORT}", '${HOST}:${PORT}']
+backends:
+- {url: http://${HOST}:${PORT}, weight: ${NUMBER}, name: ${NAME:-x}-${PORT}}
+health: {interval: ${NUMBER}, path: ${UNSET:-/a,b}}
+log: {access: ${FLAG}, level: ${EMPTY:-error}}  # ${UNSET} in a comment is nothing
+admin: {token: ${EMPTY:-}, listen: ${UNSET:-127.0.0.1:1}}
+affinity:
+  secret: |-
+    ${HOST} $${HOST} $HOST $$
+""",
+        environ=ENVIRON,
+    )
+    assert config.listen == (Address("127.0.0.1", 8001), Address("10.1.2.3", 8001))
+    assert config.backends == (BackendSettings(name="x-8001", url="http://10.1.2.3:8001", weight=0.5),)
+    assert (config.health.interval, config.health.path) == (0.5, "/a,b")
+    assert (config.log.access, config.log.level) == (False, LogLevel.ERROR)
+    assert (config.admin.token, config.admin.listen) == (None, Address("127.0.0.1", 1))
+    assert config.affinity.secret
+    assert config.affinity.secret[0].get_secret_value() == "10.1.2.3 ${HOST} $HOST $$"
+
+
+def test_a_variable_cannot_add_yaml() -> None:
+    """What a variable holds is one value, whatever it looks like, and is not searched for variables."""
+    environ = {"EVIL": "a\nadmin: {listen: 0.0.0.0:1, token: x}", "NESTED": "${EVIL}", "LIST": "[1, 2]"}
+    config = loads("affinity: {secret: ${EVIL}}", environ=environ)
+    assert config.affinity.secret
+    assert config.affinity.secret[0].get_secret_value() == environ["EVIL"]
+    assert config.admin == AdminSettings()
+    nested = loads("affinity: {secret: ${NESTED}}", environ=environ).affinity.secret
+    assert nested
+    assert nested[0].get_secret_value() == "${EVIL}"
+    with pytest.raises(ConfigError, match="must be a number greater than 0"):
+        loads("health: {interval: ${LIST}}", environ=environ)
+
+
+def test_the_environment_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without `environ`, `os.environ` is read at each call."""
+    monkeypatch.setenv("PROXY_TEST_LEVEL", "debug")
+    assert loads("log: {level: ${PROXY_TEST_LEVEL}}").log.level is LogLevel.DEBUG
+
+
+def test_anchors_and_merge_keys_work() -> None:
+    """A mapping's own keys win over merged ones, and the first merged over the later."""
+    config = loads(
+        """
+backends:
+- &first {url: http://a:1, weight: 3}
+- {<<: *first, url: http://b:1}
+- {<<: [{url: http://c:1}, *first]}
+health: {interval: &two 2.5, timeout: *two}
+"""
+    )
+    assert [(backend.url, backend.weight) for backend in config.backends] == [
+        ("http://a:1", 3),
+        ("http://b:1", 3),
+        ("http://c:1", 3),
+    ]
+    assert config.health.timeout == config.health.interval == 2.5
+
+
+def test_a_section_without_content_has_its_defaults() -> None:
+    """A section whose keys are all commented out is not a mistake."""
+    assert loads("health:\n  # interval: 2\nadmin: ~\naffinity:\n  cookie:\nbackends:\n") == Config()
+
+
+def test_a_config_cannot_be_changed() -> None:
+    """It is frozen all the way down and can be a key."""
+    config = loads("backends: [{url: http://a:1}]")
+    with pytest.raises(ValidationError):
+        config.health.interval = 3
+    assert {config: 1}[loads("backends: [{url: http://a:1}]")] == 1
+
+
+def test_models_made_in_code_keep_the_same_rules() -> None:
+    """The rules over several keys are the models' own, not only those of a file."""
+    with pytest.raises(ValidationError, match=r"admin\.token is not set"):
+        AdminSettings(listen=Address("10.0.0.1", 1))
+    backend = BackendSettings(url="http://a:1")
+    with pytest.raises(ValidationError, match="must differ"):
+        Config(backends=(backend, backend))
+    assert Config(backends=(backend,)).backends[0] is backend
+
+
+def test_override_checks_what_the_command_line_says() -> None:
+    """An option replaces one value, None leaves it, and a mistake has no line."""
+    config = loads("backends: [{url: http://a:1}]\nhealth: {interval: 3}")
+    changed = override(config, {"listen": "127.0.0.1:1", "admin.listen": None, "log.level": "debug"})
+    assert (changed.listen, changed.log.level) == ((Address("127.0.0.1", 1),), LogLevel.DEBUG)
+    assert (changed.backends, changed.health, changed.admin) == (config.backends, config.health, config.admin)
+    with pytest.raises(ConfigError) as caught:
+        override(config, {"listen": "here", "admin.listen": "0.0.0.0:1", "backends": ()}, need_backends=True)
+    assert [(problem.file, problem.line, problem.key) for problem in caught.value.problems] == [
+        ("command line", None, "listen"),
+        ("command line", None, "admin.listen"),
+        ("command line", None, "backends"),
+    ]
+    assert str(caught.value).startswith("command line: listen: must be host:port")
+
+
+def test_a_file_is_read(tmp_path: Path) -> None:
+    """A byte order mark and Windows' line ends are fine, and the file's name is in each problem."""
+    path = tmp_path / "proxy.yaml"
+    path.write_bytes(b"\xef\xbb\xbflog:\r\n  level: debug\r\n")
+    assert load(path).log.level is LogLevel.DEBUG
+    path.write_text("log:\n  level: loud\n")
+    with pytest.raises(ConfigError) as caught:
+        load(str(path))
+    assert str(caught.value).startswith(f"{path}:2: log.level: must be one of")
+
+
+def test_a_file_that_cannot_be_read_is_a_mistake(tmp_path: Path) -> None:
+    """A missing file, a directory and bytes that are no text are told like any other mistake."""
+    binary = tmp_path / "binary.yaml"
+    binary.write_bytes(b"log: {}\nlisten: \xff\n")
+    expected = {
+        tmp_path / "none.yaml": Problem(
+            f"{tmp_path}/none.yaml", None, "", "cannot be read: No such file or directory"
+        ),
+        tmp_path: Problem(str(tmp_path), None, "", "cannot be read: Is a directory"),
+        binary: Problem(str(binary), 2, "", "is not valid YAML: it is not UTF-8 text"),
+    }
+    for path, problem in expected.items():
+        with pytest.raises(ConfigError) as caught:
+            load(path)
+        assert caught.value.problems == (problem,)

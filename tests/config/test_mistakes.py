@@ -1,0 +1,297 @@
+"""Every mistake in a configuration: its line, its key and its words."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.config import ConfigError, Problem, loads
+
+ENVIRON = {"EMPTY": "", "WORD": "fast"}
+BACKEND = "backends: [{name: a, url: 'http://127.0.0.1:8001'}]\n"
+
+
+def mistakes(text: str, *, need_backends: bool = False) -> tuple[Problem, ...]:
+    """Return the problems of a text that must have some."""
+    with pytest.raises(ConfigError) as caught:
+        loads(text, name="proxy.yaml", need_backends=need_backends, environ=ENVIRON)
+    assert str(caught.value).splitlines() == [str(problem) for problem in caught.value.problems]
+    return caught.value.problems
+
+
+LISTEN = "host:port, [v6]:port or unix:/path"
+TOP = (
+    "listen, admin, backends, socketio_path, affinity, balance, health, timeouts, limits, forwarded, log, tls"
+)
+NOT_LOOPBACK = "must be a loopback address such as 127.0.0.1:9901, because admin.token is not set"
+
+# text, line, key, message
+TABLE = [
+    # keys
+    ("health:\n  intervall: 2", 2, "health.intervall", ("unknown key, did you mean 'interval'? Allowed here: "
+     "type, path, interval, timeout, fall, rise, evict_after")),
+    ("\nssl: {cert: a}", 2, "ssl", f"unknown key. Allowed here: {TOP}"),
+    ("discovery:\n  dns: x", 1, "discovery", f"unknown key. Allowed here: {TOP}"),
+    ("log: {on: true}", 1, "log.on", "unknown key. Allowed here: format, access, level"),
+    ("'a\\b c': 1", 1, '"a\\\\b c"', f"unknown key. Allowed here: {TOP}"),
+    ("backends:\n- url: http://a:1\n  wait: 2", 3, "backends[0].wait",
+     "unknown key, did you mean 'weight'? Allowed here: url, name, weight, tls"),
+    ("health:\n  fall: 2\n  rise: 2\n  fall: 3", 4, "health.fall", "is given twice, first on line 2"),
+    ("log:\n  ? [a]\n  : b", 2, "log",
+     "must have text as its keys; put a value that starts with { or [ in quotes"),
+    # the whole file
+    ("- listen", 1, "", "must be a mapping of keys to values (got a list)"),
+    ("listen", 1, "", "must be a mapping of keys to values (got text)"),
+    # sections
+    ("health: fast", 1, "health", "must be a mapping of keys to values (got text)"),
+    ("affinity:\n  cookie: [a]", 2, "affinity.cookie", "must be a mapping of keys to values (got a list)"),
+    ("backends: {name: a}", 1, "backends",
+     "must be a list of mappings, each with at least a url (got a mapping)"),
+    ("backends:\n- http://a:1", 2, "backends[0]", "must be a mapping of keys to values (got text)"),
+    ("backends:\n-", 2, "backends[0]", "must be a mapping of keys to values (got nothing)"),
+    # numbers and choices
+    ("health:\n  interval: fast", 2, "health.interval", 'must be a number greater than 0 (got "fast")'),
+    ("health:\n  interval: ${WORD}", 2, "health.interval", 'must be a number greater than 0 (got "fast")'),
+    ("health: {interval: 0}", 1, "health.interval", "must be a number greater than 0 (got 0)"),
+    ("health: {interval: .inf}", 1, "health.interval", "must be a number greater than 0 (got inf)"),
+    ("health: {interval: true}", 1, "health.interval", "must be a number greater than 0 (got true)"),
+    ("health: {interval: }", 1, "health.interval", "must be a number greater than 0 (got nothing)"),
+    ("health: {interval: [1]}", 1, "health.interval", "must be a number greater than 0 (got a list)"),
+    ("health: {interval: '5'}", 1, "health.interval",
+     'must be a number greater than 0 (got "5"); write it without quotes'),
+    ("health: {fall: 1.5}", 1, "health.fall", "must be a whole number, 1 or greater (got 1.5)"),
+    ("health: {type: https}", 1, "health.type", 'must be one of http, engineio, tcp, none (got "https")'),
+    ("health: {path: health}", 1, "health.path",
+     'must be a path that starts with /, without a query or spaces (got "health")'),
+    ("timeouts: {shutdown: -1}", 1, "timeouts.shutdown", "must be a number, 0 or greater (got -1)"),
+    ("balance:\n  bound: 1", 2, "balance.bound", "must be a number greater than 1 (got 1)"),
+    ("balance: {slow_start: -0.5}", 1, "balance.slow_start", "must be a number, 0 or greater (got -0.5)"),
+    ("limits: {head: 100}", 1, "limits.head", "must be a whole number, 1024 or greater (got 100)"),
+    ("limits: {inspect: 1 MB}", 1, "limits.inspect", 'must be a whole number, 1 or greater (got "1 MB")'),
+    ("log: {access: 1}", 1, "log.access", "must be true or false (got 1)"),
+    ("log: {level: INFO}", 1, "log.level", 'must be one of debug, info, warning, error (got "INFO")'),
+    ("log: {format: yes}", 1, "log.format", 'must be one of console, json (got "yes")'),
+    ("affinity: {locate: ask}", 1, "affinity.locate", 'must be one of auto, always, never (got "ask")'),
+    ("affinity:\n  directory:\n    size: 0", 3, "affinity.directory.size",
+     "must be a whole number, 1 or greater (got 0)"),
+    ("affinity: {cookie: {name: a b}}", 1, "affinity.cookie.name",
+     'must be a cookie name: letters, digits and - _ . without spaces (got "a b")'),
+    ("affinity: {cookie: {name: X-Chainlit-Session-id}}", 1, "affinity.cookie.name",
+     'must not be the name of one of Chainlit\'s own cookies (got "X-Chainlit-Session-id")'),
+    ("affinity: {cookie: {name: access_token_0}}", 1, "affinity.cookie.name",
+     'must not be the name of one of Chainlit\'s own cookies (got "access_token_0")'),
+    # addresses
+    ("listen: :8000", 1, "listen", ('must name the host as well: "0.0.0.0:8000" for every interface, '
+     '"127.0.0.1:8000" for this machine only (got ":8000")')),
+    ("listen: 80", 1, "listen", ('must name the host as well: "0.0.0.0:80" for every interface, '
+     '"127.0.0.1:80" for this machine only (got "80")')),
+    ("listen: localhost", 1, "listen", f'must be {LISTEN} (got "localhost")'),
+    ("listen:\n- 127.0.0.1:1\n- 127.0.0.1:65536", 3, "listen[1]",
+     f'must be {LISTEN} (got "127.0.0.1:65536")'),
+    ("listen: 127.0.0.256:80", 1, "listen", f'must be {LISTEN} (got "127.0.0.256:80")'),
+    ("listen: '::1:80'", 1, "listen", ('must name the host as well: "0.0.0.0:1:80" for every interface, '
+     '"127.0.0.1:1:80" for this machine only (got "::1:80")')),
+    ("listen: '[::g]:80'", 1, "listen", f'must be {LISTEN} (got "[::g]:80")'),
+    ("listen: []", 1, "listen", f"must be {LISTEN}, or a list of them (got a list)"),
+    ("listen: {a: b}", 1, "listen", f"must be {LISTEN}, or a list of them (got a mapping)"),
+    ("listen: [[a]]", 1, "listen[0]", f"must be {LISTEN} (got a list)"),
+    ("listen: unix:run/a", 1, "listen",
+     'must be unix: and the absolute path of a socket, as in unix:/run/proxy.sock (got "unix:run/a")'),
+    (f"listen: unix:/{'a' * 110}", 1, "listen",
+     "must have a shorter path: a unix socket's has at most 107 bytes"),
+    ("listen: ['0.0.0.0:80', '127.0.0.1:80']", 1, "listen",
+     "must not be taken twice: 127.0.0.1:80 and 0.0.0.0:80 cannot both be bound"),
+    ("admin:\n  listen: 0.0.0.0:9901", 2, "admin.listen", f'{NOT_LOOPBACK} (got "0.0.0.0:9901")'),
+    ("admin: {listen: 'app.example:9901', token: ~}", 1, "admin.listen",
+     f'{NOT_LOOPBACK} (got "app.example:9901")'),
+    ("listen: 127.0.0.1:80\nadmin:\n  listen: 127.0.0.1:80", 3, "admin.listen",
+     "must be another address than that of listen, 127.0.0.1:80"),
+    ("listen: 0.0.0.0:9901", 1, "admin.listen", "must be another address than that of listen, 0.0.0.0:9901"),
+    # secrets
+    ("admin: {token: ''}", 1, "admin.token", "must not be empty; leave the key out to have none"),
+    ("admin: {token: a b}", 1, "admin.token", "must be visible ASCII characters without spaces or line ends"),
+    ("admin: {token: [a]}", 1, "admin.token", "must be visible ASCII text without spaces (got a list)"),
+    ("affinity: {secret: '***'}", 1, "affinity.secret",
+     "must be the secret itself, not the mask that stands for one where it is printed"),
+    ("affinity: {secret: [a, '***']}", 1, "affinity.secret[1]",
+     "must be the secret itself, not the mask that stands for one where it is printed"),
+    ("affinity:\n  secret:\n  - a\n  - ''", 4, "affinity.secret[1]",
+     "must not be empty; leave the key out to have none"),
+    ("affinity: {secret: [abc, abc]}", 1, "affinity.secret", "must not hold the same secret twice"),
+    ("affinity: {secret: []}", 1, "affinity.secret",
+     "must not be an empty list; leave the key out to have none"),
+    ("affinity: {secret: [a, [b]]}", 1, "affinity.secret[1]",
+     "must be text, or a list of texts, the newest first (got a list)"),
+    ("affinity: {secret: {a: b}}", 1, "affinity.secret",
+     "must be text, or a list of texts, the newest first (got a mapping)"),
+    ("admin:\n  token: !secret abc", 2, "admin.token",
+     "must have no YAML tag; put a value that starts with ! in quotes"),
+    # backends
+    ("backends:\n- name: a", 2, "backends[0].url",
+     "is missing: it must be http://host:port, https://host:port or http+unix:///path"),
+    ("backends:\n- url: ftp://a:1", 2, "backends[0].url",
+     'must be http://host:port, https://host:port or http+unix:///path (got "ftp://a:1")'),
+    ("backends:\n- url: a:1", 2, "backends[0].url",
+     'must be http://host:port, https://host:port or http+unix:///path (got "a:1")'),
+    ("backends:\n- url: http://a:1/chat", 2, "backends[0].url",
+     ("must end after the port: the proxy passes paths through unchanged; to serve below a path, "
+     'start Chainlit with --root-path (got "http://a:1/chat")')),
+    ("backends:\n- url: http://a", 2, "backends[0].url",
+     'must name the port, as in http://127.0.0.1:8001 (got "http://a")'),
+    ("backends:\n- url: http://[::1]", 2, "backends[0].url",
+     'must name the port, as in http://127.0.0.1:8001 (got "http://[::1]")'),
+    ("backends:\n- url: http://a:0", 2, "backends[0].url",
+     'must be http://host:port, https://host:port or http+unix:///path (got "http://a:0")'),
+    ("backends:\n- url: http://a b:80", 2, "backends[0].url",
+     'must be http://host:port, https://host:port or http+unix:///path (got "http://a b:80")'),
+    ("backends:\n- url: http://me:word@a:1", 2, "backends[0].url",
+     ("must be http://host:port, https://host:port or http+unix:///path without a user name, query "
+     "or fragment")),
+    ("backends:\n- {url: 'http://a:1', name: a b}", 2, "backends[0].name",
+     'must be 1 to 63 letters, digits and . _ : - (got "a b")'),
+    ("backends:\n- {url: 'http://a:1', weight: 101}", 2, "backends[0].weight",
+     "must be a number greater than 0 and at most 100 (got 101)"),
+    (f"{BACKEND}log: {{}}\nbackends: []", 3, "backends", "is given twice, first on line 1"),
+    ("backends:\n- url: http://a:1\n- url: http://A:1/\n", 3, "backends[1].url",
+     'must differ from that of backends[0] (got "http://a:1")'),
+    ("backends:\n- {name: x, url: 'http://a:1'}\n- name: x\n  url: http://a:2", 3, "backends[1].name",
+     'must differ from that of backends[0] (got "x")'),
+    ("backends:\n- {name: 'b:1', url: 'http://a:1'}\n- url: http://b:1", 3, "backends[1].name",
+     'must differ from that of backends[0] (got "b:1")'),
+    # paths and networks
+    ("socketio_path: ws", 1, "socketio_path",
+     'must be a path that starts with /, without a query or spaces (got "ws")'),
+    ("socketio_path: [/ws/a, /]", 1, "socketio_path[1]",
+     'must name a path below /, such as /ws/socket.io (got "/")'),
+    ("socketio_path: [/a, /a/]", 1, "socketio_path", 'must not be given twice (got "/a")'),
+    ("forwarded:\n  trusted:\n  - 10.0.0.0/8\n  - 10.0.0.1/8", 4, "forwarded.trusted[1]",
+     'must not have host bits: the network is written 10.0.0.0/8 (got "10.0.0.1/8")'),
+    ("forwarded: {trusted: all}", 1, "forwarded.trusted",
+     'must be an IP address or network such as 10.0.0.0/8 (got "all")'),
+    # variables
+    ("log:\n  level: ${NAME}", 2, "log.level",
+     "environment variable NAME is not set; ${NAME:-...} gives a default"),
+    ("admin: {token: ${EMPTY}}", 1, "admin.token",
+     "environment variable EMPTY is empty; ${EMPTY:-...} gives a default"),
+    ("backends:\n- url: http://${HOST}:1", 2, "backends[0].url",
+     "environment variable HOST is not set; ${HOST:-...} gives a default"),
+    ("log:\n  level: a${1", 2, "log.level",
+     "must write a variable as ${NAME} or ${NAME:-default}, and a plain ${ as $${"),
+    # YAML
+    ("listen: a\n  b: c", 2, "",
+     'is not valid YAML: the indentation is off, or a value that holds ": " needs quotes'),
+    ("log:\n\tlevel: info", 2, "", "is not valid YAML: a tab; YAML is indented with spaces"),
+    ("log:\n  level: info\n access: true", 3, "",
+     "is not valid YAML: the indentation does not fit the lines above"),
+    ("listen: [a\nlog: {}", 2, "", "is not valid YAML: a [ without its ], or a comma is missing"),
+    ("log: {\nlevel: info\n", 3, "", "is not valid YAML: a { without its }, or a comma is missing"),
+    ("log: {}\nlisten: 'a\n\n", 2, "", "is not valid YAML: a quote, bracket or brace that is never closed"),
+    ("log: {}\nlisten\nadmin: {}", 2, "", "is not valid YAML: a key without its colon"),
+    ("admin: {token: a,b}", 1, "admin",
+     "holds a word without a value; put a value that holds a comma in quotes"),
+    ("log: {}\n---\nlog: {}", 2, "",
+     "is not valid YAML: more than one document; a line of --- starts another"),
+    ("log:\n  level: *info", 2, "",
+     "is not valid YAML: an alias without its anchor; put a value that starts with * in quotes"),
+    ("log: {}\nlisten: \x07", 2, "", "is not valid YAML: it holds a control character"),
+    ("log: &log\n  <<: 5", 2, 'log."<<"', "must be an alias of a mapping, or a list of them"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "line", "key", "message"), TABLE)
+def test_a_mistake_names_its_line_its_key_and_what_is_allowed(
+    text: str, line: int, key: str, message: str
+) -> None:
+    """One mistake makes one problem, and only that one."""
+    assert mistakes(text) == (Problem("proxy.yaml", line, key, message),)
+
+
+def test_all_mistakes_are_reported_at_once_in_the_order_of_their_lines() -> None:
+    """No mistake hides another, be it of its own section or of a rule over several keys."""
+    problems = mistakes(
+        "listen: here\n"
+        "admin:\n"
+        "  listen: 0.0.0.0:1\n"
+        "  tokn: abc\n"
+        "backends:\n"
+        "- {name: a, url: 'http://a:1', weight: x}\n"
+        "- {name: a, url: 'http://a:1', wait: 1}\n"
+        "- url: ${NAME}\n"
+        "unknown: ${NAME}\n"
+        "health:\n"
+        "  fall: x\n"
+        "  fall: 3\n"
+        "  rise: ${WORD}\n"
+    )
+    assert [(problem.line, problem.key) for problem in problems] == [
+        (1, "listen"),
+        (3, "admin.listen"),
+        (4, "admin.tokn"),
+        (6, "backends[0].weight"),
+        (7, "backends[1].wait"),
+        (7, "backends[1].url"),
+        (7, "backends[1].name"),
+        (8, "backends[2].url"),
+        (9, "unknown"),
+        (9, "unknown"),
+        (11, "health.fall"),
+        (12, "health.fall"),
+        (13, "health.rise"),
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "backends:", "backends: []", "log: {}"])
+def test_serve_needs_a_backend(text: str) -> None:
+    """`need_backends` makes a file without one a mistake; nothing else does."""
+    (problem,) = mistakes(text, need_backends=True)
+    assert str(problem) == (
+        "proxy.yaml:1: backends: must list at least one Chainlit instance, such as - url: http://127.0.0.1:8001"
+    )
+    assert loads(text).backends == ()
+
+
+@pytest.mark.parametrize("text", ["[", "- a", "backends: x", "backends: ${NAME}"])
+def test_a_missing_backend_is_no_second_mistake(text: str) -> None:
+    """Where `backends` could not be read at all, that is the only thing that is said."""
+    assert len(mistakes(text, need_backends=True)) == 1
+
+
+NINE_TIMES_NINE = "a0: &a0 [x]\n" + "".join(
+    f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]\n" for level in range(1, 12)
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["listen: " + "[" * 5000, "a: &a [*a]", "a: &a {<<: *a}", NINE_TIMES_NINE],
+    ids=["deep", "alias", "merge", "growing"],
+)
+def test_a_file_that_has_no_end_is_one_mistake(text: str) -> None:
+    """Deep nesting and aliases that contain themselves or grow without bound neither hang nor crash."""
+    (problem,) = mistakes(text)
+    assert problem.message == "is nested too deeply, or an alias in it contains itself"
+
+
+def test_a_problem_is_one_line_whatever_was_given() -> None:
+    """Values and keys are escaped and shortened in messages."""
+    problems = mistakes('log: {level: "a\\nb\\u2028c\\e"}\n"k\\nl": 1\nlisten: "' + "x" * 500 + '"\n')
+    assert all(str(problem).isprintable() and len(str(problem)) < 250 for problem in problems)
+    assert len(problems) == 3
+
+
+KEYS_AND_VALUES = (
+    "listen admin token backends url name health interval http://a:1 unix:/a 1 .inf true ~ / ---"
+)
+MARKS = ": |:|- |, |[|]|{|}|'|\"|#|?|\\|<<|&a |*a|!|!!int |${A}|${|\n|\n  |  |\0|\\ud800|\ud800|\ue000|\u00e9"
+PIECES = [*KEYS_AND_VALUES.split(), *MARKS.split("|"), "|"]
+
+
+@given(st.lists(st.sampled_from(PIECES) | st.characters(), max_size=30).map("".join))
+def test_any_text_is_a_configuration_or_has_problems(text: str) -> None:
+    """No text makes another error, and every problem is one printable line with the file's name."""
+    problems: tuple[Problem, ...] = ()
+    try:
+        loads(text, name="proxy.yaml", environ=ENVIRON)
+    except ConfigError as error:
+        problems = error.problems
+    assert all(str(problem).startswith("proxy.yaml:") for problem in problems)
+    assert all(str(problem).isprintable() for problem in problems)

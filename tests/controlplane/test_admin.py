@@ -1,0 +1,209 @@
+"""The admin listener: what it tells, to whom, and with which token."""
+
+import asyncio
+import hmac
+import json
+from collections.abc import Awaitable, Callable
+
+import pytest
+from prometheus_client import CollectorRegistry, Gauge
+
+from proxy import net
+from proxy.affinity.backend import AdminState
+from proxy.affinity.fleet import Fleet
+from proxy.affinity.health import HealthRules, Observation
+from proxy.config import Address
+from proxy.controlplane.admin import AdminServer, admin_app
+from tests.dataplane.loop import run_loop
+from tests.dataplane.peers import WAIT, Message, Peer, get
+
+TOKEN = "s3cret-token"
+OPEN = ["/healthz", "/readyz", "/metrics"]
+GUARDED = ["/api/backends", "/openapi.json", "/docs"]
+
+
+class Admin:
+    """A running admin listener."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.address = address
+        self.host = b"127.0.0.1:%d" % address[1]
+        self.fleet = Fleet(HealthRules())
+
+    async def ask(self, path: str, *lines: bytes, method: bytes = b"GET") -> Message:
+        """What it answers."""
+        peer = Peer(*await asyncio.open_connection(*self.address))
+        answer = await peer.say(
+            get(path.encode(), b"Connection: close", *lines, method=method).replace(b"chat.test", self.host)
+        ).response()
+        peer.close()
+        await peer.writer.wait_closed()
+        return answer
+
+
+Test = Callable[[Admin], Awaitable[None]]
+
+
+def run(test: Test, *, token: str | None = None) -> None:
+    """Run a test beside an admin listener."""
+
+    async def main() -> None:
+        sock = net.bind(Address("127.0.0.1", 0))
+        admin = Admin(sock.getsockname()[:2])
+        registry = CollectorRegistry()
+        Gauge("chainlit_proxy_example", "An example.", registry=registry).set(7)
+        server = AdminServer(admin_app(admin.fleet, registry, token), sock)
+        task = asyncio.create_task(server.run())
+        try:
+            await test(admin)
+        finally:
+            server.stop()
+            async with asyncio.timeout(WAIT):
+                await task
+            sock.close()
+
+    run_loop(main())
+
+
+def bearer(token: str) -> bytes:
+    """The field that carries a token."""
+    return b"Authorization: Bearer " + token.encode()
+
+
+REFUSED: list[tuple[bytes, ...]] = [
+    (),
+    (bearer("wrong"),),
+    (bearer(TOKEN + "x"),),
+    (bearer(TOKEN[:-1]),),
+    (b"Authorization: Basic " + TOKEN.encode(),),
+    (b"Authorization: " + TOKEN.encode(),),
+    (b"Authorization: Bearer \xff\xfe",),
+    (b"Cookie: token=" + TOKEN.encode(),),
+]
+
+
+def test_alive_and_ready() -> None:
+    """/healthz answers while the process lives; /readyz says 200 only while some backend takes sessions."""
+
+    async def test(admin: Admin) -> None:
+        backend = admin.fleet.add("a", "127.0.0.1", 1, now=0.0)
+        assert (await admin.ask("/healthz")).status == 200
+        assert (await admin.ask("/readyz")).status == 503
+        admin.fleet.observe(backend, Observation.ANSWERED, 1.0)
+        assert (await admin.ask("/readyz")).status == 200
+        admin.fleet.set_admin_state(backend, AdminState.DRAIN)
+        assert (await admin.ask("/readyz")).status == 503
+        assert (await admin.ask("/healthz")).status == 200
+
+    run(test)
+
+
+def test_backends() -> None:
+    """/api/backends is the list of backends in their order, as they are now."""
+
+    async def test(admin: Admin) -> None:
+        first = admin.fleet.add("a", "127.0.0.1", 8001, weight=2.0, now=0.0)
+        admin.fleet.add("b", "::1", 8002, now=0.0)
+        admin.fleet.observe(first, Observation.ANSWERED, 1.0)
+        first.pid = 42
+        first.sessions, first.tunnels = 3, 2
+        answer = await admin.ask("/api/backends")
+        assert answer.get(b"content-type") == b"application/json"
+        one, two = json.loads(answer.body)
+        assert one == {
+            "name": "a",
+            "url": "http://127.0.0.1:8001",
+            "weight": 2.0,
+            "health": "healthy",
+            "admin_state": "ready",
+            "sessions": 3,
+            "tunnels": 2,
+            "pid": 42,
+        }
+        assert (two["url"], two["health"], two["pid"]) == ("http://[::1]:8002", "down", None)
+
+    run(test)
+
+
+def test_metrics() -> None:
+    """/metrics is Prometheus text."""
+
+    async def test(admin: Admin) -> None:
+        answer = await admin.ask("/metrics")
+        assert (answer.get(b"content-type") or b"").startswith(b"text/plain")
+        assert b"\nchainlit_proxy_example 7.0\n" in answer.body
+
+    run(test)
+
+
+def test_openapi_describes_the_api() -> None:
+    """/openapi.json names the endpoints and the fields of a backend."""
+
+    async def test(admin: Admin) -> None:
+        document = json.loads((await admin.ask("/openapi.json")).body)
+        assert "/api/backends" in document["paths"]
+        fields = document["components"]["schemas"]["BackendStatus"]["properties"]
+        assert {"name", "url", "health", "admin_state", "sessions", "tunnels", "pid"} <= fields.keys()
+
+    run(test)
+
+
+def test_monitoring_needs_no_token() -> None:
+    """Probes of an orchestrator and Prometheus get in without a token."""
+
+    async def test(admin: Admin) -> None:
+        for path in OPEN:
+            assert (await admin.ask(path)).status in (200, 503)
+
+    run(test, token=TOKEN)
+
+
+@pytest.mark.parametrize("path", GUARDED)
+def test_everything_else_needs_the_token(path: str) -> None:
+    """Without the exact token nothing is told, and the answer does not repeat what was given."""
+
+    async def test(admin: Admin) -> None:
+        admin.fleet.add("secret-name", "127.0.0.1", 1, now=0.0)
+        for lines in REFUSED:
+            answer = await admin.ask(path, *lines)
+            assert answer.status == 401
+            assert b"secret-name" not in answer.body
+            assert TOKEN.encode() not in answer.body
+        assert (await admin.ask(path, bearer(TOKEN))).status == 200
+
+    run(test, token=TOKEN)
+
+
+def test_tokens_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of a refusal does not tell how much of a token was right: hmac.compare_digest compares."""
+    compared: list[tuple[bytes, bytes]] = []
+    compare = hmac.compare_digest
+
+    def spy(given: bytes, wanted: bytes) -> bool:
+        compared.append((given, wanted))
+        return compare(given, wanted)
+
+    monkeypatch.setattr(hmac, "compare_digest", spy)
+
+    async def test(admin: Admin) -> None:
+        assert (await admin.ask("/api/backends", bearer("wrong"))).status == 401
+        assert (await admin.ask("/api/backends", bearer(TOKEN))).status == 200
+
+    run(test, token=TOKEN)
+    assert compared == [(b"Bearer wrong", b"Bearer s3cret-token"), (b"Bearer s3cret-token",) * 2]
+
+
+def test_nothing_else_is_there() -> None:
+    """Unknown paths and methods change nothing and tell nothing."""
+
+    async def test(admin: Admin) -> None:
+        assert (await admin.ask("/api/unknown")).status == 404
+        assert (
+            await admin.ask(
+                "/api/backends", b"Content-Type: application/json", b"Content-Length: 0", method=b"POST"
+            )
+        ).status == 405
+        assert (await admin.ask("/api/../etc/passwd")).status == 404
+        assert (await admin.ask("/healthz")).get(b"server") is None
+
+    run(test)

@@ -1,0 +1,142 @@
+"""The admin listener and browsers: no page from elsewhere may read it or change anything through it."""
+
+import pytest
+
+from tests.controlplane.test_admin import TOKEN, Admin, bearer, run
+
+JSON = b"Content-Type: application/json"
+PATHS = ["/healthz", "/metrics", "/api/backends", "/docs", "/api/unknown"]
+
+
+@pytest.mark.parametrize(
+    "host",
+    [b"127.0.0.1", b"127.0.0.1:9901", b"localhost:80", b"LOCALHOST", b"[::1]:9901", b"[::1]", b"10.0.0.7"],
+)
+def test_addresses_are_let_in(host: bytes) -> None:
+    """Who asks for an address or for localhost asks for this machine."""
+
+    async def test(admin: Admin) -> None:
+        admin.host = host
+        assert (await admin.ask("/api/backends")).status == 200
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        b"evil.test",
+        b"evil.test:9901",
+        b"127.0.0.1.evil.test",
+        b"localhost.evil.test:80",
+        b"evil.localhost.",
+        b"",
+    ],
+)
+def test_names_are_refused_where_no_token_protects(host: bytes) -> None:
+    """DNS rebinding: a name that somebody else owns may come to mean this machine, and is told nothing."""
+
+    async def test(admin: Admin) -> None:
+        admin.host = host
+        for path in PATHS:
+            answer = await admin.ask(path)
+            assert answer.status == 403
+            assert b"chainlit_proxy" not in answer.body
+
+    run(test)
+
+
+def test_names_are_let_in_with_a_token() -> None:
+    """Where a token is set, a service may be asked by its name: a page of another does not know the token."""
+
+    async def test(admin: Admin) -> None:
+        admin.host = b"proxy.internal:9901"
+        assert (await admin.ask("/metrics")).status == 200
+        assert (await admin.ask("/api/backends")).status == 401
+        assert (await admin.ask("/api/backends", bearer(TOKEN))).status == 200
+
+    run(test, token=TOKEN)
+
+
+@pytest.mark.parametrize("token", [None, TOKEN])
+@pytest.mark.parametrize(
+    "origin",
+    [
+        b"http://evil.test",
+        b"https://127.0.0.1",
+        b"http://localhost:1",
+        b"null",
+        b"",
+        b"file://",
+        b"//127.0.0.1",
+    ],
+)
+def test_pages_from_elsewhere_are_refused(origin: bytes, token: str | None) -> None:
+    """A request that another page makes is refused, whatever it asks for and even with the right token."""
+
+    async def test(admin: Admin) -> None:
+        for path in PATHS:
+            for method, lines in ((b"GET", ()), (b"POST", (JSON, b"Content-Length: 0"))):
+                answer = await admin.ask(path, b"Origin: " + origin, bearer(TOKEN), *lines, method=method)
+                assert answer.status == 403
+                assert not [line for line in answer.lines if line.lower().startswith(b"access-control")]
+
+    run(test, token=token)
+
+
+def test_two_origins_are_refused() -> None:
+    """One that is right does not excuse another."""
+
+    async def test(admin: Admin) -> None:
+        own = b"Origin: http://" + admin.host
+        assert (await admin.ask("/api/backends", own, b"Origin: http://evil.test")).status == 403
+
+    run(test)
+
+
+def test_the_listeners_own_pages_are_let_in() -> None:
+    """Its API page may use the API: the Origin is the listener itself."""
+
+    async def test(admin: Admin) -> None:
+        assert (await admin.ask("/api/backends", b"Origin: http://" + admin.host)).status == 200
+        assert (await admin.ask("/api/backends", b"Origin: HTTP://" + admin.host)).status == 200
+
+    run(test)
+
+
+@pytest.mark.parametrize("method", [b"POST", b"PUT", b"PATCH", b"DELETE"])
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        (b"X-None: 1", 415),
+        (b"Content-Type: text/plain", 415),
+        (b"Content-Type: application/x-www-form-urlencoded", 415),
+        (b"Content-Type: multipart/form-data; boundary=application/json", 415),
+        (b"Content-Type: application/jsonp", 415),
+        (b"Content-Type: application/json", 405),
+        (b"Content-Type: Application/JSON; charset=utf-8", 405),
+    ],
+)
+def test_changes_have_to_be_json(method: bytes, kind: bytes, status: int) -> None:
+    """A form can be sent to anybody, JSON needs leave; as no path takes changes yet, it meets a 405."""
+
+    async def test(admin: Admin) -> None:
+        answer = await admin.ask("/api/backends", kind, b"Content-Length: 0", method=method)
+        assert answer.status == status
+
+    run(test)
+
+
+def test_answers_are_neither_kept_nor_guessed_at() -> None:
+    """Every answer, refusals too, says that it is not to be cached, framed or taken for another type."""
+
+    async def test(admin: Admin) -> None:
+        for path in PATHS:
+            for lines in ((), (b"Origin: http://evil.test",)):
+                answer = await admin.ask(path, *lines)
+                assert answer.get(b"x-content-type-options") == b"nosniff"
+                assert answer.get(b"cache-control") == b"no-store"
+                assert answer.get(b"x-frame-options") == b"DENY"
+                assert answer.get(b"referrer-policy") == b"no-referrer"
+
+    run(test)

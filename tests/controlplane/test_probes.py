@@ -1,0 +1,345 @@
+"""Active probes: what each kind asks, and what the fleet makes of every way a backend can answer."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from proxy.affinity.backend import Backend as Known
+from proxy.affinity.fleet import Fleet
+from proxy.affinity.health import HealthRules, Verdict
+from proxy.config import HealthSettings
+from proxy.controlplane.probes import Prober
+from tests.dataplane.loop import run_loop
+from tests.dataplane.peers import WAIT, Message, Peer, ok
+from tests.dataplane.scripted import Backend, Script
+from tests.support.waiting import eventually
+
+FAST = {"interval": 0.05, "timeout": 0.2, "fall": 2, "rise": 2, "evict_after": 45.0}
+HEALTHY, DEGRADED, DOWN = Verdict.HEALTHY, Verdict.DEGRADED, Verdict.DOWN
+
+
+class Probing:
+    """A prober and its backends."""
+
+    def __init__(self, names: str, settings: HealthSettings) -> None:
+        rules = HealthRules(fall=settings.fall, rise=settings.rise, evict_after=settings.evict_after)
+        self.fleet = Fleet(rules)
+        self.backends = [Backend(name) for name in names]
+        for backend in self.backends:
+            self.fleet.add(backend.name, "127.0.0.1", backend.port, now=0.0)
+        self.timed: list[tuple[str, float]] = []
+        self.prober = Prober(
+            self.fleet, settings, "/ws/socket.io", lambda known, took: self.timed.append((known.name, took))
+        )
+
+    @property
+    def known(self) -> Known:
+        """What the fleet knows of the first one."""
+        return next(iter(self.fleet))
+
+    @property
+    def requests(self) -> list[Message]:
+        """What the first one was asked."""
+        return self.backends[0].requests
+
+    async def becomes(self, verdict: Verdict) -> None:
+        """Wait for a verdict on the first one."""
+        await eventually(lambda: self.known.health.verdict is verdict, WAIT, lambda: repr(self.known))
+
+
+Test = Callable[[Probing], Awaitable[None]]
+
+
+def run(test: Test, script: Script | None, names: str = "a", **settings: object) -> None:
+    """Run a test with a prober at work; without a script nobody answers."""
+
+    async def main() -> None:
+        probing = Probing(names, HealthSettings.model_validate(FAST | settings))
+        for backend in probing.backends:
+            await backend.listen()
+            if script is not None:
+                backend.serve(script)
+        task = asyncio.create_task(probing.prober.run())
+        try:
+            await test(probing)
+            assert not task.done(), task
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+            for backend in probing.backends:
+                await backend.end()
+
+    run_loop(main())
+
+
+def answers(response: bytes) -> Script:
+    """A backend that answers everything so."""
+
+    async def script(peer: Peer, _: Message) -> None:
+        peer.say(response)
+
+    return script
+
+
+async def silence(_: Peer, __: Message) -> None:
+    """Hear, and say nothing."""
+    await asyncio.sleep(3600)
+
+
+ENGINE = b'0{"sid":"abc","upgrades":["websocket"],"pingInterval":25000}'
+
+
+async def engine(peer: Peer, message: Message) -> None:
+    """Answer as Engine.IO does."""
+    peer.say(ok(b"ok" if message.start.startswith(b"POST") else ENGINE))
+
+
+def test_http_probe_asks_for_the_path() -> None:
+    """health.path is asked for, over a new connection each time, and an answer makes the backend healthy."""
+
+    async def test(probing: Probing) -> None:
+        assert probing.known.health.verdict is DOWN
+        await probing.becomes(HEALTHY)
+        await eventually(lambda: len(probing.requests) >= 3, WAIT, "no further probes")
+        assert {request.start for request in probing.requests} == {b"GET /ready HTTP/1.1"}
+        assert len(probing.backends[0].peers) >= len(probing.requests)
+        name, took = probing.timed[0]
+        assert name == "a"
+        assert 0 < took < WAIT
+
+    run(test, answers(ok()), path="/ready")
+
+
+def test_engineio_probe_opens_a_session_and_closes_it() -> None:
+    """A real handshake, and the CLOSE packet for the session that it opened."""
+
+    async def test(probing: Probing) -> None:
+        await probing.becomes(HEALTHY)
+        opened, closed = probing.requests[:2]
+        assert opened.target == b"/ws/socket.io/?EIO=4&transport=polling"
+        assert closed.start == b"POST /ws/socket.io/?EIO=4&transport=polling&sid=abc HTTP/1.1"
+        assert closed.body == b"1"
+
+    run(test, engine, type="engineio")
+
+
+def test_tcp_probe_only_connects() -> None:
+    """A backend that accepts connections is healthy, whatever it would say."""
+
+    async def test(probing: Probing) -> None:
+        await probing.becomes(HEALTHY)
+        assert await probing.backends[0].peers[0].rest() == b""
+
+    run(test, None, type="tcp")
+
+
+def test_no_probe() -> None:
+    """Without probes every backend is taken for healthy, and one that traffic found down comes back."""
+
+    async def test(probing: Probing) -> None:
+        await probing.becomes(HEALTHY)
+        assert probing.backends[0].peers == []
+
+    run(test, None, type="none")
+
+
+@pytest.mark.parametrize("kind", ["http", "engineio", "tcp"])
+def test_refused_probe_means_down(kind: str) -> None:
+    """Where nobody listens any more the backend is down at once, and healthy again when it is back."""
+
+    async def test(probing: Probing) -> None:
+        await probing.becomes(HEALTHY)
+        port = probing.backends[0].port
+        await probing.backends[0].end()
+        await probing.becomes(DOWN)
+        revived = probing.backends[0] = Backend("a", port)
+        await revived.listen()
+        revived.serve(engine)
+        await probing.becomes(HEALTHY)
+
+    run(test, engine, type=kind)
+
+
+@pytest.mark.parametrize("kind", ["http", "engineio"])
+def test_silent_probe_means_degraded(kind: str) -> None:
+    """A backend that accepts and says nothing is slow, not dead; it is well again when it answers."""
+    quiet = False
+
+    async def moody(peer: Peer, message: Message) -> None:
+        await (silence if quiet else engine)(peer, message)
+
+    async def test(probing: Probing) -> None:
+        nonlocal quiet
+        await probing.becomes(HEALTHY)
+        quiet = True
+        await probing.becomes(DEGRADED)
+        quiet = False
+        await probing.becomes(HEALTHY)
+
+    run(test, moody, type=kind)
+
+
+def test_long_silence_means_down() -> None:
+    """After health.evict_after seconds without an answer a backend is down."""
+    quiet = False
+
+    async def moody(peer: Peer, message: Message) -> None:
+        await (silence if quiet else engine)(peer, message)
+
+    async def test(probing: Probing) -> None:
+        nonlocal quiet
+        await probing.becomes(HEALTHY)
+        quiet = True
+        await probing.becomes(DOWN)
+
+    run(test, moody, evict_after=0.8)
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\ncut",
+        b"nonsense\r\n\r\n",
+        b"",
+    ],
+)
+def test_bad_answer_means_degraded(response: bytes) -> None:
+    """An error, half an answer or none: the backend takes nobody new and keeps what it has."""
+    bad = False
+
+    async def moody(peer: Peer, message: Message) -> None:
+        if not bad:
+            await engine(peer, message)
+            return
+        peer.say(response)
+        peer.close()
+
+    async def test(probing: Probing) -> None:
+        nonlocal bad
+        await probing.becomes(HEALTHY)
+        bad = True
+        await probing.becomes(DEGRADED)
+
+    run(test, moody)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"hello",
+        b"0",
+        b"0{}",
+        b'0{"sid":7}',
+        b'0{"sid"',
+        b"0[]",
+        b"4hi",
+        b"9",
+        b"b!",
+        b"\xff",
+        b"0" + b"[" * 100_000,
+    ],
+)
+def test_answer_that_is_no_handshake_means_degraded(body: bytes) -> None:
+    """Whatever a backend says to a handshake, the probing goes on, and the backend has answered badly."""
+    bad = False
+
+    async def moody(peer: Peer, message: Message) -> None:
+        if bad:
+            peer.say(ok(body))
+        else:
+            await engine(peer, message)
+
+    async def test(probing: Probing) -> None:
+        nonlocal bad
+        await probing.becomes(HEALTHY)
+        bad = True
+        await probing.becomes(DEGRADED)
+        assert probing.known.health.last_answer is not None
+        bad = False
+        await probing.becomes(HEALTHY)
+
+    run(test, moody, type="engineio")
+
+
+def test_redirect_is_an_answer() -> None:
+    """A redirect is not followed: it leads who knows where."""
+
+    async def test(probing: Probing) -> None:
+        await probing.becomes(HEALTHY)
+        assert {request.target for request in probing.requests} == {b"/health"}
+
+    run(test, answers(b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n"))
+
+
+def test_suspicion_is_probed_at_once() -> None:
+    """When traffic met trouble the backend is probed now, not at the next interval."""
+
+    async def test(probing: Probing) -> None:
+        await probing.becomes(HEALTHY)
+        seen = len(probing.requests)
+        probing.prober.suspect(probing.known)
+        await eventually(lambda: len(probing.requests) > seen, WAIT, "no probe")
+
+    run(test, answers(ok()), interval=600.0)
+
+
+def test_probes_come_faster_while_a_verdict_may_change() -> None:
+    """A backend whose last probe speaks against its verdict is not asked again only after the interval."""
+    bad = False
+
+    async def moody(peer: Peer, message: Message) -> None:
+        await (silence if bad else engine)(peer, message)
+
+    async def test(probing: Probing) -> None:
+        nonlocal bad
+        await probing.becomes(HEALTHY)
+        bad = True
+        probing.prober.suspect(probing.known)
+        await eventually(lambda: probing.known.health.failures, WAIT, "no probe failed")
+        started = asyncio.get_running_loop().time()
+        await probing.becomes(DEGRADED)
+        assert asyncio.get_running_loop().time() - started < 2.0
+
+    run(test, moody, interval=4.0, fall=2)
+
+
+def test_backends_are_probed_apart() -> None:
+    """A silent backend holds up nobody else's probes."""
+
+    async def test(probing: Probing) -> None:
+        silent, lively = probing.backends
+        silent.serve(silence)
+        for peer in silent.peers:
+            peer.close()
+        await eventually(lambda: silent.requests, WAIT, "a was not probed")
+        seen = len(lively.requests)
+        await eventually(lambda: len(lively.requests) >= seen + 3, WAIT, "b is held up")
+
+    run(test, engine, "ab", timeout=600.0)
+
+
+def test_met_all() -> None:
+    """The first round is over when every backend was observed once, good or bad."""
+
+    async def test(probing: Probing) -> None:
+        await probing.backends[1].end()
+        async with asyncio.timeout(WAIT):
+            await probing.prober.met_all.wait()
+        assert all(known.health.met for known in probing.fleet)
+
+    run(test, answers(ok()), "ab")
+
+
+def test_probes_carry_no_cookies() -> None:
+    """What a backend sets in one probe is not sent in the next, to it or to its neighbour."""
+
+    async def test(probing: Probing) -> None:
+        probing.fleet.move(probing.known, "localhost", probing.backends[0].port)
+        await eventually(lambda: len(probing.requests) >= 4, WAIT, "no further probes")
+        assert [request.get(b"cookie") for request in probing.requests if request.get(b"cookie")] == []
+
+    run(test, answers(ok(b"", b"Set-Cookie: a=b; Path=/")))

@@ -1,0 +1,201 @@
+"""Scripted Chainlit instances and tabs: Engine.IO and Socket.IO as far as affinity can see them.
+
+A `Chat` answers handshakes, polls, POSTs, websockets and the locate question as Chainlit does, and keeps
+what it was told. Any kind of answer can be held back with `hold`. A `Tab` is a client that says each of
+its requests when the test wants it.
+"""
+
+import asyncio
+import json
+
+from tests.dataplane.frames import ACCEPT, Socket, upgrade
+from tests.dataplane.peers import Message, Peer, get, ok, post
+from tests.dataplane.scripted import Backend
+from tests.dataplane.world import World
+
+PATH = b"/ws/socket.io/?EIO=4&transport="
+SEPARATOR = b"\x1e"
+
+
+def connect_packet(session: str) -> bytes:
+    """The CONNECT packet of Chainlit's page."""
+    return b"40" + json.dumps({"clientType": "webapp", "sessionId": session}).encode()
+
+
+class Transport:
+    """One Engine.IO session at an instance."""
+
+    def __init__(self, sid: bytes) -> None:
+        self.sid = sid
+        self.heard: list[bytes] = []  # Socket.IO packets
+        self.quiet: list[bytes] = []  # transport talk on the websocket
+        self.queue: list[bytes] = []  # what the next poll gets
+        self.news = asyncio.Event()
+        self.socket: Socket | None = None
+        self.upgraded = False
+
+    def push(self, packet: bytes) -> None:
+        """Say something to the client."""
+        if self.socket is not None and self.upgraded:
+            self.socket.say(packet)
+        else:
+            self.queue.append(packet)
+            self.news.set()
+
+
+class Chat:
+    """One instance."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.name = backend.name.encode()
+        self.sessions: set[str] = set()  # that it holds
+        self.transports: dict[bytes, Transport] = {}
+        self.chunks = False  # whether handshakes are answered in chunks
+        self._gates: dict[str, asyncio.Event] = {}
+        backend.serve(self._answer)
+
+    def hold(self, kind: str) -> asyncio.Event:
+        """Do not answer this kind of request until the event is set."""
+        return self._gates.setdefault(kind, asyncio.Event())
+
+    @property
+    def heard(self) -> list[bytes]:
+        """All Socket.IO packets."""
+        return [packet for transport in self.transports.values() for packet in transport.heard]
+
+    def asked(self, kind: str) -> list[Message]:
+        """The requests of a kind that came."""
+        return [request for request in self.backend.requests if self.kind(request) == kind]
+
+    def kind(self, request: Message) -> str:
+        """What a request is."""
+        if b"/project/file/" in request.target:
+            return "locate"
+        if b"transport=websocket" in request.target:
+            return "upgrade"
+        if request.start.startswith(b"POST"):
+            return "post"
+        return "poll" if b"sid=" in request.target else "handshake"
+
+    async def _answer(self, peer: Peer, request: Message) -> None:
+        kind = self.kind(request)
+        if kind in self._gates:
+            await self._gates[kind].wait()
+        if kind == "locate":
+            session = request.target.rpartition(b"session_id=")[2].decode()
+            status = b"404 Not Found" if session in self.sessions else b"401 Unauthorized"
+            peer.say(b"HTTP/1.1 %b\r\nContent-Length: 0\r\n\r\n" % status)
+            return
+        sid = request.target.rpartition(b"sid=")[2] if b"sid=" in request.target else None
+        transport = self._mint() if sid is None else self.transports.get(sid)
+        if transport is None:
+            peer.say(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 15\r\n\r\nInvalid session")
+        elif kind == "upgrade":
+            await self._talk(peer, transport, fresh=sid is None)
+        elif kind == "handshake":
+            self._open(peer, transport)
+        elif kind == "post":
+            for packet in request.body.split(SEPARATOR):
+                self._hear(transport, packet)
+            peer.say(ok(b"ok"))
+        else:
+            await transport.news.wait()
+            transport.news.clear()
+            packets, transport.queue = transport.queue, []
+            peer.say(ok(SEPARATOR.join(packets)))
+
+    def _mint(self) -> Transport:
+        sid = self.name + b"-sid-%d" % len(self.transports)
+        return self.transports.setdefault(sid, Transport(sid))
+
+    def _opened(self, transport: Transport) -> bytes:
+        return b'0{"sid":"%b","upgrades":["websocket"],"pingInterval":25000}' % transport.sid
+
+    def _open(self, peer: Peer, transport: Transport) -> None:
+        body = self._opened(transport)
+        if not self.chunks:
+            peer.say(ok(body, b"Set-Cookie: io=x"))
+            return
+        peer.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for at in range(0, len(body), 7):
+            part = body[at : at + 7]
+            peer.say(b"%x\r\n%b\r\n" % (len(part), part))
+        peer.say(b"0\r\n\r\n")
+
+    async def _talk(self, peer: Peer, transport: Transport, *, fresh: bool) -> None:
+        socket = transport.socket = Socket(peer, client=False)
+        transport.upgraded = fresh
+        peer.say(ACCEPT)
+        if fresh:
+            socket.say(self._opened(transport))
+        while True:
+            packet = await socket.hear()
+            if packet[:1] == b"4":
+                self._hear(transport, packet)
+                continue
+            transport.quiet.append(packet)
+            if packet == b"2probe":
+                socket.say(b"3probe")
+                transport.push(b"6")
+            elif packet == b"5":
+                transport.upgraded = True
+
+    def _hear(self, transport: Transport, packet: bytes) -> None:
+        transport.heard.append(packet)
+        if packet.startswith(b"40"):
+            if b"sessionId" in packet:
+                self.sessions.add(json.loads(packet[2:])["sessionId"])
+            transport.push(b'40{"sid":"%b"}' % self.name)
+        else:
+            transport.push(b'42["echo","%b"]' % self.name)
+
+
+class Tab:
+    """A client that has a polling transport, or opens a websocket."""
+
+    def __init__(self, world: World, *fields: bytes) -> None:
+        self.world = world
+        self.fields = fields
+        self.sid = b""
+        self.got: list[bytes] = []  # by polls
+
+    async def handshake(self) -> bytes:
+        """Open a polling transport; its sid."""
+        answer = await self.world.ask(get(PATH + b"polling", *self.fields))
+        assert answer.status == 200, answer
+        self.sid = json.loads(answer.body[1:])["sid"].encode()
+        return self.sid
+
+    async def poll(self) -> Peer:
+        """Ask for packets; the answer is not awaited."""
+        return (await self.world.client()).say(get(PATH + b"polling&sid=" + self.sid, *self.fields))
+
+    async def post(self, *packets: bytes) -> Peer:
+        """Send packets; the answer is not awaited."""
+        body = SEPARATOR.join(packets)
+        return (await self.world.client()).say(post(PATH + b"polling&sid=" + self.sid, body, *self.fields))
+
+    async def upgrade(self) -> Peer:
+        """Ask for a websocket, for this transport if there is one; the answer is not awaited."""
+        sid = b"&sid=" + self.sid if self.sid else b""
+        return (await self.world.client()).say(upgrade(PATH + b"websocket" + sid, *self.fields))
+
+    async def socket(self, peer: Peer | None = None) -> Socket:
+        """The websocket that was asked for."""
+        peer = peer or await self.upgrade()
+        assert (await peer.response()).status == 101
+        return Socket(peer, client=True)
+
+    async def listen(self, wanted: bytes, poll: Peer | None = None) -> None:
+        """Poll until this packet came."""
+        while wanted not in self.got:
+            answer = await (poll or await self.poll()).response()
+            assert answer.status == 200, answer
+            self.got += answer.body.split(SEPARATOR)
+            poll = None
+
+
+def chats(world: World) -> dict[str, Chat]:
+    """A scripted instance behind every backend."""
+    return {backend.name: Chat(backend) for backend in world.backends}

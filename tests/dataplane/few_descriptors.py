@@ -1,0 +1,51 @@
+"""A program that runs a whole proxy with 128 file descriptors, and more clients than these allow."""
+
+import asyncio
+import logging
+import resource
+
+from tests.dataplane.peers import SMALL, Peer, get
+from tests.dataplane.scripted import echo
+from tests.dataplane.world import World, run
+
+DESCRIPTORS = 128
+
+
+async def connect(world: World) -> Peer:
+    """A client that may have to wait until it is accepted."""
+    peer = Peer(*await asyncio.open_connection(*world.address, limit=SMALL))
+    world.clients.append(peer)
+    return peer
+
+
+async def crowd(world: World) -> None:
+    """Clients come until the doors shut; some leave; those that waited are served."""
+    plane, doors = world.plane, world.plane.doors
+    world.backend.serve(echo)
+    for _ in range(2):
+        clients = []
+        while not doors.shut:
+            clients.append(await connect(world))
+            await world.until(lambda: doors.shut or plane.stats.connections == len(world.clients))
+        assert len(clients) > 10
+        accepted = len(plane.connections)
+        waiting = (await connect(world)).say(get(b"/waited"))
+        assert (await clients[0].say(get(b"/inside")).response()).body == b"/inside "
+        assert (await clients[-1].say(get(b"/last")).response()).body == b"/last "
+        await doors.look()  # nobody has left: nothing changes
+        assert (doors.shut, len(plane.connections)) == (True, accepted)
+        for client in clients:
+            client.close()
+        assert (await waiting.response()).body == b"/waited "
+        assert not doors.shut
+        waiting.close()
+        await world.until(lambda: not plane.connections)
+    assert doors.times_shut == 2
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS // 2, DESCRIPTORS))
+    run(crowd)
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (DESCRIPTORS, DESCRIPTORS)
+    print("done")

@@ -1,0 +1,155 @@
+"""The pin cookie: one per browser, set when it changes, and nobody's business but ours."""
+
+from proxy.affinity.health import Observation
+from tests.dataplane.peers import Message, Peer, get, ok
+from tests.dataplane.world import World, run
+
+HANDSHAKE = b"/ws/socket.io/?EIO=4&transport=polling"
+OPEN = b'0{"sid":"abc","upgrades":["websocket"]}'
+
+
+def serve(world: World, *lines: bytes, body: bytes = b"ok") -> None:
+    """Every backend answers the same, with its name in a field."""
+    for backend in world.backends:
+        name = backend.name.encode()
+
+        async def answer(peer: Peer, _: Message, name: bytes = name) -> None:
+            peer.say(ok(body, b"X-Name: " + name, *lines))
+
+        backend.serve(answer)
+
+
+def pins(message: Message) -> list[bytes]:
+    """The pin cookies that a response sets."""
+    return [cookie for cookie in message.all(b"set-cookie") if cookie.startswith(b"chainlit_pin=")]
+
+
+def test_cookie_is_set_once() -> None:
+    """A browser without a pin gets one for the backend that answered; with it, no other."""
+
+    async def test(world: World) -> None:
+        serve(world)
+        first = await world.ask(get())
+        (cookie,) = pins(first)
+        token = world.pin((first.get(b"x-name") or b"").decode())
+        assert cookie == b"chainlit_pin=" + token + b"; Path=/; HttpOnly; SameSite=Lax"
+        assert first.get(b"cache-control") == b"private"
+        again = await world.ask(get(b"/", b"Cookie: chainlit_pin=" + token))
+        assert (pins(again), again.get(b"cache-control")) == ([], None)
+        assert again.get(b"x-name") == first.get(b"x-name")
+
+    run(test, "abc")
+
+
+def test_cookie_over_tls_lives_in_a_widget_too() -> None:
+    """Behind a trusted proxy that speaks TLS the cookie is Secure, SameSite=None and Partitioned."""
+
+    async def test(world: World) -> None:
+        serve(world)
+        (cookie,) = pins(await world.ask(get(b"/", b"X-Forwarded-Proto: https")))
+        assert cookie.endswith(b"; Path=/; HttpOnly; Secure; SameSite=None; Partitioned")
+
+    run(test)
+
+
+def test_cookie_leaves_the_backends_caching_alone() -> None:
+    """Where the backend says how to cache, that stands."""
+
+    async def test(world: World) -> None:
+        serve(world, b"Cache-Control: no-store")
+        answer = await world.ask(get())
+        assert (len(pins(answer)), answer.all(b"cache-control")) == (1, [b"no-store"])
+
+    run(test)
+
+
+def test_cookie_is_not_passed_to_the_backend() -> None:
+    """The backend sees all cookies but ours, however they are written."""
+
+    async def test(world: World) -> None:
+        serve(world)
+        await world.ask(get(b"/1", b"Cookie: a=1; chainlit_pin=x; b=2", b"Cookie: chainlit_pin=y"))
+        await world.ask(get(b"/2", b"Cookie: chainlit_pin=x"))
+        assert [request.all(b"cookie") for request in world.backend.requests] == [[b"a=1; b=2"], []]
+
+    run(test)
+
+
+def test_cookie_of_a_backend_that_is_down_is_replaced() -> None:
+    """A pin that holds no more is replaced by that of the backend that answered."""
+
+    async def test(world: World) -> None:
+        serve(world)
+        world.observe("a", Observation.REFUSED)
+        answer = await world.ask(get(b"/", world.cookie("a")))
+        assert answer.get(b"x-name") == b"b"
+        assert pins(answer)[0].startswith(b"chainlit_pin=" + world.pin("b"))
+
+    run(test, "ab")
+
+
+def test_forged_cookie_is_only_a_missing_one() -> None:
+    """A pin that names no backend is replaced like a missing one."""
+
+    async def test(world: World) -> None:
+        serve(world)
+        answer = await world.ask(get(b"/", b'Cookie: chainlit_pin="../../etc"'))
+        assert (answer.status, len(pins(answer))) == (200, 1)
+
+    run(test)
+
+
+def test_handshake_moves_the_cookie_and_requests_do_not() -> None:
+    """A handshake begins the browser's newest connection; a request that went elsewhere says nothing."""
+
+    async def test(world: World) -> None:
+        serve(world, body=OPEN)
+        world.router.directory.settle("S", world.known("b"), world.now())
+        request = await world.ask(get(b"/project/file/x?session_id=S", world.cookie("a")))
+        assert (request.get(b"x-name"), pins(request)) == (b"b", [])
+        handshake = await world.ask(get(HANDSHAKE, world.cookie("a") + b"; X-Chainlit-Session-id=S"))
+        assert handshake.get(b"x-name") == b"b"
+        assert pins(handshake)[0].startswith(b"chainlit_pin=" + world.pin("b"))
+
+    run(test, "ab")
+
+
+def test_polls_do_not_touch_the_cookie() -> None:
+    """A poll of another tab's transport neither sets nor moves the browser's pin."""
+
+    async def test(world: World) -> None:
+        serve(world)
+        for cookie in (b"X-None: 1", world.cookie("a")):
+            poll = await world.ask(get(HANDSHAKE + b"&sid=" + world.pin("b") + b".x", cookie))
+            assert (poll.get(b"x-name"), pins(poll)) == (b"b", [])
+
+    run(test, "ab")
+
+
+def test_cookie_can_be_switched_off_and_renamed() -> None:
+    """affinity.cookie.enabled: false sets none; affinity.cookie.name is its name."""
+
+    async def off(world: World) -> None:
+        serve(world)
+        assert pins(await world.ask(get())) == []
+
+    async def renamed(world: World) -> None:
+        serve(world)
+        (cookie,) = (await world.ask(get())).all(b"set-cookie")
+        assert cookie.startswith(b"mine=")
+        await world.ask(get(b"/", b"Cookie: mine=x; chainlit_pin=y"))
+        assert world.backend.requests[-1].get(b"cookie") == b"chainlit_pin=y"
+
+    run(off, affinity={"cookie": {"enabled": False}})
+    run(renamed, affinity={"cookie": {"name": "mine"}})
+
+
+def test_cookie_that_is_switched_off_is_not_read() -> None:
+    """affinity.cookie.enabled: false also means that what a client sends of it says nothing."""
+
+    async def test(world: World) -> None:
+        serve(world)
+        names = {(await world.ask(get(b"/", world.cookie(name)))).get(b"x-name") for name in "abcd"}
+        assert len(names) == 1
+
+    run(test, "abcd", affinity={"cookie": {"enabled": False}})

@@ -1,0 +1,109 @@
+"""Connections to backends: kept, used again and given up."""
+
+from proxy.affinity.backend import AdminState
+from tests.dataplane.peers import get, ok
+from tests.dataplane.world import World, run
+
+
+def test_connections_are_used_again() -> None:
+    """A connection whose response is whole serves the next request, of whichever client."""
+
+    async def test(world: World) -> None:
+        (await world.client()).say(get())
+        backend = await world.backend.accept()
+        await backend.request()
+        backend.say(ok())
+        await world.clients[0].response()
+        for _ in range(3):
+            await world.ask_through(backend)
+        assert world.plane.pool(world.known("a")).connects == 1
+
+    run(test)
+
+
+def test_requests_at_once_get_a_connection_each() -> None:
+    """No request waits for another one's connection; the newest idle one is used first."""
+
+    async def test(world: World) -> None:
+        clients = [(await world.client()).say(get(b"/%d" % number)) for number in range(3)]
+        backends = [await world.backend.accept() for _ in clients]
+        targets = [(await backend.request()).target for backend in backends]
+        assert sorted(targets) == [b"/0", b"/1", b"/2"]
+        for backend, target in zip(backends, targets, strict=True):
+            backend.say(ok(target))
+            await clients[int(target[1:])].response()
+        await world.ask_through(backends[-1])
+
+    run(test)
+
+
+def test_idle_connections_are_closed() -> None:
+    """A connection that nobody used for timeouts.pool_idle is closed."""
+
+    async def test(world: World) -> None:
+        client = (await world.client()).say(get())
+        backend = await world.backend.accept()
+        await backend.request()
+        backend.say(ok())
+        await client.response()
+        await backend.gone()
+
+    run(test, timeouts={"pool_idle": 0.2})
+
+
+def test_idle_connection_that_the_backend_closes_is_forgotten() -> None:
+    """A kept connection that was closed while idle is no failure and is not used again."""
+
+    async def test(world: World) -> None:
+        client = (await world.client()).say(get())
+        backend = await world.backend.accept()
+        await backend.request()
+        backend.say(ok())
+        await client.response()
+        backend.close()
+        await world.until(lambda: not world.plane.pool(world.known("a"))._all)
+        client.say(get())
+        backend = await world.backend.accept()
+        await backend.request()
+        backend.say(ok())
+        assert (await client.response()).status == 200
+        assert dict(world.plane.stats.upstream_errors) == {}
+
+    run(test)
+
+
+def test_idle_connection_that_speaks_is_never_used() -> None:
+    """Bytes that nobody asked for must not become the answer to the next request."""
+
+    async def test(world: World) -> None:
+        client = (await world.client()).say(get())
+        backend = await world.backend.accept()
+        await backend.request()
+        backend.say(ok() + ok(b"poison"))
+        assert (await client.response()).body == b"ok"
+        await backend.gone()
+        client.say(get())
+        backend = await world.backend.accept()
+        await backend.request()
+        backend.say(ok(b"good"))
+        assert (await client.response()).body == b"good"
+        backend.say(ok(b"poison"))
+        await backend.gone()
+
+    run(test)
+
+
+def test_maintenance_closes_connections_and_drain_does_not() -> None:
+    """A backend set to drain goes on with what it has; one set to maintenance is left at once."""
+
+    async def test(world: World) -> None:
+        client = (await world.client()).say(get(b"/x", world.cookie("a")))
+        backend = await world.backends[0].accept()
+        await backend.request()
+        world.app.fleet.set_admin_state(world.known("a"), AdminState.DRAIN)
+        backend.say(ok())
+        assert (await client.response()).status == 200
+        world.app.fleet.set_admin_state(world.known("a"), AdminState.MAINTENANCE)
+        await backend.gone()
+
+    run(test, "ab")

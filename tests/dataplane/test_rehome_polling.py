@@ -1,0 +1,272 @@
+"""Re-homing a polling transport: its sid becomes an alias, and what can go wrong on the way."""
+
+import pytest
+
+from proxy.affinity.health import Observation, Verdict
+from tests.dataplane.chat import PATH, SEPARATOR, Chat, Tab, chats, connect_packet
+from tests.dataplane.frames import ACCEPT
+from tests.dataplane.peers import get, post
+from tests.dataplane.test_rehome_order import settle
+from tests.dataplane.world import World, run
+
+CONNECT = connect_packet("S")
+
+
+def test_sid_is_an_alias_from_then_on() -> None:
+    """Every later request of the client's old sid goes to the new backend under the new one's sid."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        settle(world, instances, known=True)
+        tab = Tab(world, world.cookie("a"))
+        await tab.handshake()
+        assert (await (await tab.post(CONNECT)).response()).body == b"ok"
+        await tab.listen(b'40{"sid":"b"}')
+        for number in range(3):
+            assert (await (await tab.post(b'42["%d"]' % number)).response()).status == 200
+        await tab.listen(b'42["echo","b"]')
+        assert [len(instances["a"].asked(kind)) for kind in ("handshake", "post", "poll")] == [1, 0, 0]
+        sids = {r.target.rpartition(b"sid=")[2] for r in instances["b"].asked("post")}
+        assert sids == {b"b-sid-0"}
+        assert world.known("b").sessions == 1
+        assert (world.known("a").sessions, world.plane.stats.rehomes) == (0, 1)
+
+    run(test, "ab")
+
+
+def test_new_handshake_is_made_in_the_clients_name() -> None:
+    """Chainlit judges a connection by its handshake's fields: the new one carries those of this client."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        settle(world, instances, known=True)
+        tab = Tab(world, world.cookie("a") + b"; access_token=jwt", b"User-Agent: tab", b"Origin: https://x")
+        await tab.handshake()
+        await (await tab.post(CONNECT)).response()
+        (request,) = instances["b"].asked("handshake")
+        assert request.start == b"GET " + PATH + b"polling HTTP/1.1"
+        assert (request.get(b"cookie"), request.get(b"user-agent")) == (b"access_token=jwt", b"tab")
+        assert (request.get(b"origin"), request.get(b"x-forwarded-for")) == (b"https://x", b"127.0.0.1")
+        assert (request.get(b"content-length"), request.get(b"content-type")) == (None, None)
+
+    run(test, "ab")
+
+
+def test_locate_asks_in_the_clients_name() -> None:
+    """With a login a backend answers only the client's own cookies."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        settle(world, instances, known=False)
+        tab = Tab(world, world.cookie("a") + b"; access_token=jwt")
+        await tab.handshake()
+        await (await tab.post(CONNECT)).response()
+        for chat in instances.values():
+            (request,) = chat.asked("locate")
+            assert request.target == b"/project/file/x?session_id=S"
+            assert request.get(b"cookie") == b"access_token=jwt"
+
+    run(test, "ab")
+
+
+def test_locate_does_not_wait_for_a_blocked_backend() -> None:
+    """A backend that does not answer has said nothing: the session counts as new after locate_timeout."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        instances["b"].hold("locate")
+        tab = Tab(world, world.cookie("a"))
+        await tab.handshake()
+        await (await tab.post(CONNECT)).response()
+        assert instances["a"].heard == [CONNECT]
+
+    run(test, "ab", affinity={"locate_timeout": 0.1})
+
+
+def test_right_backend_refuses_the_move() -> None:
+    """If the session's backend is gone, the session goes on where the client is."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        settle(world, instances, known=True)
+        tab = Tab(world, world.cookie("a"))
+        await tab.handshake()
+        await world.backends[1].end()
+        assert (await (await tab.post(CONNECT)).response()).body == b"ok"
+        await tab.listen(b'40{"sid":"a"}')
+        assert world.known("b").health.verdict is Verdict.DOWN
+        assert world.router.directory.moves == {"b": 1}
+
+    run(test, "ab")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"0" * 100_000,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        ACCEPT,
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"nonsense\r\n\r\n",
+    ],
+)
+def test_right_backend_gives_no_session(answer: bytes) -> None:
+    """A backend that is there but opens no session may only be slow: 502, and the client connects anew."""
+
+    async def test(world: World) -> None:
+        wrong = Chat(world.backends[0])
+        settle(world, {"a": wrong, "b": wrong}, known=True)
+        tab = Tab(world, world.cookie("a"))
+        await tab.handshake()
+        sent = await tab.post(CONNECT)
+        right = await world.backends[1].accept()
+        await right.request()
+        right.say(answer).half_close()
+        assert (await sent.response()).status == 502
+        assert wrong.heard == []
+
+    run(test, "ab")
+
+
+def test_right_backend_does_not_answer() -> None:
+    """A client waits no longer for its move than for any response."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        settle(world, instances, known=True)
+        instances["b"].hold("handshake")
+        tab = Tab(world, world.cookie("a"))
+        await tab.handshake()
+        assert (await (await tab.post(CONNECT)).response()).status == 504
+
+    run(test, "ab", timeouts={"response": 0.3})
+
+
+@pytest.mark.parametrize("held", ["handshake", "locate"])
+def test_client_that_leaves_while_it_is_moved(held: str) -> None:
+    """A client may leave at any time; nothing is kept or asked for it."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        settle(world, instances, known=held != "locate")
+        instances["b"].hold(held)
+        tab = Tab(world, world.cookie("a"))
+        await tab.handshake()
+        poll = await tab.poll()
+        socket = await tab.socket()
+        sent = await tab.post(CONNECT)
+        await world.until(lambda: instances["b"].asked(held))
+        for peer in (sent, poll, socket.peer):
+            peer.reset()
+        await world.until(lambda: not world.plane.connections and not world.plane.tunnels)
+
+    run(test, "ab")
+
+
+def test_wrong_backend_goes_down_while_its_client_is_moved() -> None:
+    """The move goes on: nothing of the old backend is needed any more."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        settle(world, instances, known=True)
+        gate = instances["b"].hold("handshake")
+        tab = Tab(world, world.cookie("a"))
+        await tab.handshake()
+        sent = await tab.post(CONNECT)
+        await world.until(lambda: instances["b"].asked("handshake"))
+        world.observe("a", Observation.REFUSED)
+        gate.set()
+        assert (await sent.response()).body == b"ok"
+        await tab.listen(b'40{"sid":"b"}')
+
+    run(test, "ab")
+
+
+def test_session_of_a_backend_that_is_down_stays_with_its_client() -> None:
+    """A session whose backend is down begins anew where the client's handshake went."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        settle(world, instances, known=True)
+        world.observe("b", Observation.REFUSED)
+        tab = Tab(world, world.cookie("a"))
+        await tab.handshake()
+        await (await tab.post(CONNECT)).response()
+        assert instances["a"].heard == [CONNECT]
+        assert world.known("a").sessions == 1
+
+    run(test, "ab")
+
+
+def test_guess_by_chainlits_cookie() -> None:
+    """The cookie of the newest tab places the handshake; CONNECT corrects it for an older tab."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        settle(world, instances, known=True)
+        instances["a"].sessions.add("T")
+        world.router.directory.settle("T", world.known("a"), world.now())
+        newest = Tab(world, b"Cookie: X-Chainlit-Session-id=T")
+        await newest.handshake()
+        assert len(instances["a"].asked("handshake")) == 1
+        await (await newest.post(CONNECT)).response()
+        assert instances["b"].heard == [CONNECT]
+
+    run(test, "ab")
+
+
+@pytest.mark.parametrize("payload", [b"3", b'42["hi"]', b"2" + SEPARATOR + b"3", b"", b"40", b'40/x,{"a":1}'])
+def test_first_post_without_a_session(payload: bytes) -> None:
+    """A first POST that names no session ends the waiting for one, whatever it says."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        tab = Tab(world, world.cookie("a"))
+        await tab.handshake()
+        peer = (await world.client()).say(post(PATH + b"polling&sid=" + tab.sid, payload))
+        await world.until(lambda: instances["a"].asked("post"))
+        assert instances["a"].asked("post")[0].body == payload
+        engine = world.router.engines.get(b"a-sid-0")
+        assert engine is not None
+        assert engine.decided
+        peer.reset()
+
+    run(test, "ab")
+
+
+def test_transport_that_another_proxy_opened() -> None:
+    """A pinned sid that this proxy never saw works without any memory of it."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        tab = Tab(world, world.cookie("a"))
+        await tab.handshake()
+        world.router.engines.closed(world.router.engines._bare[b"a-sid-0"], world.now())
+        poll = await tab.poll()
+        assert (await (await tab.post(connect_packet("T"))).response()).status == 200
+        await tab.listen(b'40{"sid":"a"}', poll)
+        assert instances["a"].heard == [connect_packet("T")]
+
+    run(test, "ab")
+
+
+def test_every_backend_is_gone_while_it_is_moved() -> None:
+    """When no backend is left for a session, its client is told to come again."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        settle(world, instances, known=True)
+        tab = Tab(world, world.cookie("a"))
+        await tab.handshake()
+        instances["b"].hold("handshake")
+        sent = await tab.post(CONNECT)
+        await world.until(lambda: instances["b"].asked("handshake"))
+        world.observe("a", Observation.REFUSED)
+        world.backends[1].refuse()
+        world.observe("b", Observation.REFUSED)
+        assert (await sent.response()).status == 503
+        assert (await world.ask(get(PATH + b"polling"))).status == 503
+
+    run(test, "ab")

@@ -1,0 +1,118 @@
+"""Every command on the pages can be typed as it stands there."""
+
+import importlib.util
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+
+import click
+import pytest
+
+from proxy.cli import main
+from tests.docs.pages import ROOT, Piece, found
+
+# Options of other programs that the pages speak of.
+FOREIGN_OPTIONS = {
+    "chainlit run": {"--host", "--port", "--ssl-cert", "--root-path", "--watch", "--headless", "--debug"},
+    "docker run": {"--stop-timeout"},
+}
+# Their own help is the place where these are checked.
+FOREIGN_PROGRAMS = {"chainlit", "docker", "mkdir", "kill"}
+
+
+def lines(piece: Piece) -> Iterator[tuple[Piece, str]]:
+    """The commands of a block, one a line, each with its own place."""
+    for number, line in enumerate(piece.text.splitlines(), piece.line):
+        if line.strip() and not line.startswith("#"):
+            yield piece._replace(line=number), line
+
+
+def commands() -> list[tuple[Piece, str]]:
+    """All lines of shell blocks, and what stands in the text as a command of ours or of make."""
+    typed = [pair for piece in found("sh") for pair in lines(piece)]
+    told = [
+        (piece, piece.text)
+        for piece in found("span")
+        if re.match(r"(chainlit-proxy \w+|make|pip|python -m) \S", piece.text)
+    ]
+    return typed + told
+
+
+def parse(words: list[str]) -> None:
+    """Parse a command line of ours as click would; raises click.UsageError."""
+    arguments = ["1" if word == "N" else word for word in words]
+    with main.make_context("chainlit-proxy", list(arguments), help_option_names=[]) as context:
+        name, command, rest = main.resolve_command(context, arguments)
+        assert command is not None
+        command.make_context(name, rest, parent=context).close()
+
+
+@pytest.mark.parametrize(("piece", "line"), commands(), ids=str)
+def test_a_command_is_right(piece: Piece, line: str) -> None:
+    """Programs, subcommands, options, make targets, modules and extras exist; click accepts what is ours."""
+    words = shlex.split(line)
+    while re.match(r"[A-Z_]+=", words[0]):
+        del words[0]
+    match words:
+        case ["chainlit-proxy", *rest]:
+            parse(rest)
+        case ["make", *targets]:
+            makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+            assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+        case ["python", "-m", module, *_]:
+            assert importlib.util.find_spec(module)
+        case ["pip", "install", place]:
+            extras = re.fullmatch(r"\.(?:\[(.+)\])?", place)
+            assert extras
+            project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+            assert not extras[1] or extras[1] in project["optional-dependencies"]
+        case [program, *_]:
+            assert program in FOREIGN_PROGRAMS, "nothing here tells whether this command is right"
+
+
+@pytest.mark.parametrize("piece", [p for p in found("span") if p.text.startswith("chainlit-proxy ")], ids=str)
+def test_a_command_that_is_named_exists(piece: Piece) -> None:
+    """The word behind the program's name is one of our commands."""
+    assert piece.text.split()[1] in main.commands
+
+
+def our_options() -> set[str]:
+    """The options of all our commands."""
+    return {
+        option
+        for command in main.commands.values()
+        for parameter in command.params
+        if isinstance(parameter, click.Option)
+        for option in parameter.opts
+    }
+
+
+def test_every_option_that_is_named_exists() -> None:
+    """An option in the text is one of ours, or of a program that is known here."""
+    known = our_options().union({"--help", "--version"}, *FOREIGN_OPTIONS.values())
+    named = [
+        (str(piece), word) for piece in found("span") for word in re.findall(r"(?<!\S)--[\w-]+", piece.text)
+    ]
+    assert named
+    assert [pair for pair in named if pair[1] not in known] == []
+
+
+def test_every_command_and_option_of_ours_is_shown() -> None:
+    """The pages show each command and each option at least once."""
+    text = "\n".join(line for _, line in commands())
+    assert [name for name in main.commands if f"chainlit-proxy {name} " not in f"{text} "] == []
+    shown = set(re.findall(r"(?<!\S)--?[\w-]+", text)) | {piece.text.split()[0] for piece in found("span")}
+    assert [option for option in our_options() if option not in shown and option != "--config"] == []
+
+
+def test_every_variable_that_is_named_exists() -> None:
+    """The environment variables of the command line are told, and no others."""
+    ours = {
+        str(parameter.envvar)
+        for command in main.commands.values()
+        for parameter in command.params
+        if parameter.envvar
+    }
+    named = {name for piece in found("span") for name in re.findall(r"\bCHAINLIT_PROXY_[A-Z_]+", piece.text)}
+    assert named == ours

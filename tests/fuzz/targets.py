@@ -1,0 +1,167 @@
+"""The parsers that a stranger's bytes reach, each with what has to hold for any bytes.
+
+A target takes bytes and raises AssertionError, or whatever the parser must not raise. `SEEDS` are what a
+fuzzer starts from: one message of each kind that the parser understands.
+"""
+
+import re
+from collections.abc import Callable
+
+from proxy.errors import BadRequest, BadResponse
+from proxy.wire import cookies, engineio
+from proxy.wire.body import BodyError, ChunkedBody, request_body, response_body
+from proxy.wire.forwarding import Origin, Variant, request_fields, request_head, response_head
+from proxy.wire.head import check_start, parse_request, parse_response
+from proxy.wire.websocket import Frame, FrameError, FrameReader
+
+ORIGIN = Origin("192.0.2.1", b"http", trusted=False)
+PIN = b"chainlit_pin"
+BROKEN = re.compile(rb"\r[^\n]|(?<!\r)\n|\x00")
+
+
+def head(data: bytes) -> None:
+    """A head is refused, or goes on with the framing that was understood; a response's likewise."""
+    end = data.find(b"\r\n\r\n")
+    whole = data[: end + 4] if end >= 0 else data + b"\r\n\r\n"
+    _request(whole)
+    _response(whole)
+
+
+def _request(whole: bytes) -> None:
+    try:
+        parsed = parse_request(whole, {})
+    except BadRequest:
+        return
+    for cut in range(0, len(whole), 7):
+        check_start(whole[:cut])  # what is right when it is whole is right while it comes
+    for variant in (Variant.NORMAL, Variant.FINITE, Variant.UPGRADE):
+        block = request_fields(parsed, ORIGIN, variant, PIN)
+        sent = request_head(parsed.method, parsed.target, block, b"1")
+        assert BROKEN.search(sent) is None
+        again = parse_request(sent, {})
+        framing = (parsed.method, parsed.target, parsed.fields.chunked, parsed.fields.length)
+        assert (again.method, again.target, again.fields.chunked, again.fields.length) == framing
+        assert type(request_body(again.fields)) is type(request_body(parsed.fields))
+
+
+def _response(whole: bytes) -> None:
+    try:
+        parsed = parse_response(whole)
+    except BadResponse:
+        return
+    asked = parse_request(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", {})
+    sent = response_head(parsed, asked, b"1", close=False)
+    assert BROKEN.search(sent) is None
+    again = parse_response(sent)
+    assert again.status == parsed.status
+    framers = (
+        response_body(b"GET", parsed.status, again.fields),
+        response_body(b"GET", parsed.status, parsed.fields),
+    )
+    assert type(framers[0]) is type(framers[1])
+
+
+def cookie(data: bytes) -> None:
+    """The pin is found and taken out, whatever stands around it, and nothing else goes."""
+    rest = cookies.without_cookie(data, PIN)
+    assert cookies.get_cookie(rest, PIN) is None
+    assert len(rest) <= len(data)
+    cookies.get_cookie(data, b"X-Chainlit-Session-id")
+
+
+def engine(data: bytes) -> None:
+    """Packets and queries of any content are read without an error; a rewritten sid is what is read."""
+    if engineio.query_sid(data) is not None:
+        assert engineio.query_sid(engineio.with_sid(data, b"new")) == b"new"
+    if engineio.open_sid(data) is not None:
+        assert engineio.open_sid(engineio.rewrite_open(data, b"new")) == b"new"
+    for named in (
+        engineio.connect_in_payload(data),
+        engineio.connect_session(data),
+        engineio.session_in_json(data),
+    ):
+        assert named is None or len(named) <= engineio.LONGEST_SESSION
+    engineio.without_sid(data, b"polling")
+    engineio.is_quiet(data)
+
+
+def chunked(data: bytes) -> None:
+    """A body means the same however it is cut: its first byte says where."""
+    if not data:
+        return
+    size, data = data[0] % 16 + 1, data[1:]
+    assert _fed(data, len(data) or 1) == _fed(data, size)
+
+
+def _fed(data: bytes, size: int) -> tuple[int, bytes] | str:
+    """How much belongs to the body and what it holds, or that it is refused."""
+    framer, content, taken = ChunkedBody(), list[bytes](), 0
+    try:
+        for at in range(0, len(data), size):
+            part = data[at : at + size]
+            taken += framer.feed(part, content)
+            if framer.done:
+                break
+    except BodyError:
+        return "refused"
+    return taken, b"".join(content)
+
+
+def websocket(data: bytes) -> None:
+    """Frames are found alike in whole and in pieces, and their bytes are those that came."""
+    whole, pieces = FrameReader(), FrameReader()
+    whole.push(data)
+    found, error = _frames(whole)
+    others: list[Frame] = []
+    failed = False
+    for at in range(0, len(data), 3):
+        pieces.push(data[at : at + 3])
+        more, failed = _frames(pieces)
+        others += more
+        if failed:
+            break
+    assert (found, error) == (others, failed)
+    raw = b"".join(frame.raw for frame in found)
+    assert raw + whole.rest == data
+
+
+def _frames(reader: FrameReader) -> tuple[list[Frame], bool]:
+    found: list[Frame] = []
+    try:
+        while (frame := reader.next()) is not None:
+            found.append(frame)
+    except FrameError:
+        return found, True
+    return found, False
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "head": head,
+    "cookie": cookie,
+    "engineio": engine,
+    "chunked": chunked,
+    "websocket": websocket,
+}
+SEEDS: dict[str, list[bytes]] = {
+    "head": [
+        b"GET /ws/socket.io/?EIO=4&sid=a.b HTTP/1.1\r\nHost: a:1\r\nCookie: chainlit_pin=x; b=c\r\n\r\n",
+        b"POST http://a/b HTTP/1.0\r\nHost: a\r\nContent-Length: 5\r\nConnection: close, x\r\nX: 1\r\n\r\n",
+        b"OPTIONS * HTTP/1.1\r\nhost: [::1]\r\nTransfer-Encoding: chunked\r\nMax-Forwards: 3\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, TE\r\nUpgrade: websocket\r\nTE: trailers\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nDate: x\r\nVia: 1.0 a\r\n\r\n",
+        b"HTTP/1.0 101 \r\nTransfer-Encoding: chunked\r\nTrailer: x\r\n\r\n",
+    ],
+    "cookie": [b'chainlit_pin="x"; a=b; X-Chainlit-Session-id=1', b" chainlit_pin =;;=chainlit_pin"],
+    "engineio": [
+        b'0{"sid":"abc","upgrades":["websocket"]}\x1e2probe',
+        b'2\x1e40/ns,{"sessionId":"f0e1","clientType":"webapp"}',
+        b"EIO=4&transport=polling&sid=x.y&t=1",
+        b'{"session_id":"a-b","x":[1,{}]}',
+    ],
+    "chunked": [b"\x033\r\nabc\r\n0\r\n\r\n", b'\x00a;x="\\""\r\n0123456789\r\n0\r\nX-Sum: 1\r\n\r\nrest'],
+    "websocket": [
+        b"\x81\x85\x01\x02\x03\x0440{}\x00\x89\x00",
+        b"\x82\x7e\x00\x03abc\x88\x02\x03\xe8",
+        b"\x81\x7f" + b"\x00" * 7 + b"\x01a",
+    ],
+}

@@ -1,0 +1,153 @@
+"""One external process with its log, and the ports that such processes listen on.
+
+Every process is killed at the end of the test run, whatever happened: by its owner, by `atexit`, or by
+the kernel (see `leash.py`). Start processes in the main thread only: the kernel's promise is bound to
+the thread that started the child.
+"""
+
+import atexit
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+LEASH = Path(__file__).with_name("leash.py")
+# Below the range from which Linux takes the ports of outgoing connections, so that a port that is
+# free now is still free when its process comes back to it after a restart.
+FIRST_PORT, PORTS_PER_WORKER = 20000, 1000
+
+_running: set["Process"] = set()
+
+
+def _port_numbers() -> Iterator[int]:
+    """This pytest worker's own ports, starting at a place that depends on the process."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    base = FIRST_PORT + PORTS_PER_WORKER * (worker % 12)
+    start = os.getpid() % PORTS_PER_WORKER
+    return itertools.cycle([base + (start + i) % PORTS_PER_WORKER for i in range(PORTS_PER_WORKER)])
+
+
+_numbers = _port_numbers()
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on and that this run has not handed out lately."""
+    for port in itertools.islice(_numbers, PORTS_PER_WORKER):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("no free loopback port")
+
+
+def alive(pid: int) -> bool:
+    """Whether a process of that id runs; one that only waits to be reaped does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+class Process:
+    """A command, its log file and its signals; created and owned by the fixture that needs it."""
+
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        log: Path,
+        *,
+        env: dict[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> None:
+        self.name, self.command, self.log, self.cwd = name, command, log, cwd
+        self.env = env or {}
+        self._popen: subprocess.Popen[bytes] | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} {f'pid={self.pid}' if self.running else 'not running'}>"
+
+    @property
+    def running(self) -> bool:
+        """Whether the process was launched and has not ended."""
+        return self._popen is not None and self._popen.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """The process id of the last launch."""
+        assert self._popen, f"{self.name} was never launched"
+        return self._popen.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """How the last launch ended, or None while it runs."""
+        return self._popen.poll() if self._popen else None
+
+    def launch(self) -> None:
+        """Starts the process in the background; its output is appended to the log."""
+        assert not self.running, f"{self.name} runs already"
+        with self.log.open("ab") as log:
+            self._popen = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(LEASH), str(os.getpid()), *self.command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=os.environ | self.env,
+                cwd=self.cwd,
+                start_new_session=True,  # a Ctrl-C at the test run is not one at the process
+            )
+        _running.add(self)
+
+    def send(self, number: signal.Signals) -> None:
+        """Sends a signal, if the process runs."""
+        if self._popen and self.running:
+            self._popen.send_signal(number)
+
+    def pause(self) -> None:
+        """Freezes the process: its sockets stay open and nothing answers."""
+        self.send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Lets a paused process run on."""
+        self.send(signal.SIGCONT)
+
+    def wait(self, timeout: float = 20) -> int:
+        """Waits for the end; the exit code, negative for a signal."""
+        assert self._popen, f"{self.name} was never launched"
+        try:
+            code = self._popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.name} did not end within {timeout:g} s\n{self.tail()}") from None
+        _running.discard(self)
+        return code
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, timeout: float = 20) -> int:
+        """Asks the process to end and waits for it; the exit code."""
+        self.send(number)
+        return self.wait(timeout)
+
+    def kill9(self) -> None:
+        """Kills the process at once, paused or not, and reaps it."""
+        if self._popen and self.running:
+            self._popen.kill()
+            self._popen.wait()
+        _running.discard(self)
+
+    def tail(self, lines: int = 40) -> str:
+        """The end of the log, for a failing test."""
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        return "\n".join([f"--- log of {self.name}", *text.splitlines()[-lines:]])
+
+
+@atexit.register
+def _kill_all() -> None:
+    for process in list(_running):
+        process.kill9()

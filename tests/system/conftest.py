@@ -1,0 +1,54 @@
+"""Real processes for the system tests: one fleet for the whole run, a proxy of its own for every test.
+
+Every test uses sessions of its own, so the fleet can be shared; what a test killed or paused is brought
+back before the next one.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.instances import Fleet
+from tests.support.proxy_process import MakeProxy, ProxyProcess, config_for
+
+
+@pytest.fixture(scope="session")
+def whole_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Three instances for the whole run."""
+    with Fleet(tmp_path_factory.mktemp("fleet"), 3) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def fleet(whole_fleet: Fleet) -> Fleet:
+    """The three instances, all alive."""
+    whole_fleet.heal()
+    return whole_fleet
+
+
+@pytest.fixture
+def make_proxy(fleet: Fleet, tmp_path: Path) -> Iterator[MakeProxy]:
+    """Makes a running proxy before the named instances, or all; its log is shown if the test fails."""
+    made: list[ProxyProcess] = []
+
+    def make(names: str = "", **sections: Any) -> ProxyProcess:
+        config = config_for((fleet[name] for name in names or fleet.names), **sections)
+        proxy = ProxyProcess(config, tmp_path, f"proxy{len(made)}")
+        made.append(proxy)
+        proxy.start()
+        alive = [name for name in names or fleet.names if fleet[name].running]
+        proxy.wait_health(dict.fromkeys(alive, "healthy"))
+        return proxy
+
+    yield make
+    for proxy in made:
+        proxy.kill9()
+        print(proxy.tail(200))
+
+
+@pytest.fixture
+def proxy(make_proxy: MakeProxy) -> ProxyProcess:
+    """A running proxy before all three instances."""
+    return make_proxy()

@@ -1,0 +1,62 @@
+"""House rules that a machine can check: sizes, docstrings, and what belongs to a release."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).parent.parent
+SOURCES = sorted((TOP / "proxy").rglob("*.py"))
+TESTS = sorted(path for path in (TOP / "tests").rglob("test_*.py") if "node_modules" not in path.parts)
+MOST_LINES = 400
+MOST_IN_A_FUNCTION = 80  # the aim is 40; beyond twice that it is two functions
+
+
+def named(path: Path) -> str:
+    """A file as it is shown in a test's id."""
+    return str(path.relative_to(TOP))
+
+
+@pytest.mark.parametrize("path", SOURCES + TESTS, ids=named)
+def test_files_are_short(path: Path) -> None:
+    """A file is one idea: never above 400 lines."""
+    assert len(path.read_text().splitlines()) <= MOST_LINES
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=named)
+def test_functions_are_short(path: Path) -> None:
+    """A function is read at one look."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert (node.end_lineno or 0) - node.lineno < MOST_IN_A_FUNCTION, node.name
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=named)
+def test_modules_say_what_they_are_for(path: Path) -> None:
+    """Each module begins with what it decides and knows."""
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+@pytest.mark.parametrize("path", TESTS, ids=named)
+def test_tests_state_their_rule(path: Path) -> None:
+    """Every test's docstring is the one rule that it guards."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name.startswith("test_"):
+            assert ast.get_docstring(node), node.name
+
+
+@pytest.mark.parametrize("path", TESTS, ids=named)
+def test_nothing_of_ours_is_mocked(path: Path) -> None:
+    """Tests script peers, transports and time, and never replace our own code."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.module != "unittest.mock"
+            assert node.module != "unittest" or all(alias.name != "mock" for alias in node.names)
+        if isinstance(node, ast.Import):
+            assert all(alias.name != "unittest.mock" for alias in node.names)
+
+
+@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "LICENSE", "config.example.yaml", "Makefile"])
+def test_a_release_is_whole(name: str) -> None:
+    """What a user looks for first is there, and says something."""
+    assert (TOP / name).read_text().strip()

@@ -1,0 +1,153 @@
+"""The metrics: their names, their bounded labels, and that they say what happened."""
+
+import re
+
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from proxy.affinity.health import Observation
+from proxy.metrics import PREFIX, ProxyCollector, build_registry
+from tests.dataplane.chat import PATH, Tab, chats, connect_packet
+from tests.dataplane.frames import upgrade
+from tests.dataplane.peers import get
+from tests.dataplane.scripted import echo
+from tests.dataplane.world import World, run
+
+LABELS = {
+    "backend",
+    "method",
+    "code",
+    "error",
+    "limit",
+    "evidence",
+    "outcome",
+    "verdict",
+    "state",
+    "le",
+    "version",
+}
+
+
+def scrape(world: World) -> list[Sample]:
+    """All samples of ours, as Prometheus reads them."""
+    collector = ProxyCollector(world.plane)
+    collector.probed(world.known("a"), 0.03)
+    text = generate_latest(build_registry(collector)).decode()
+    families = list(text_string_to_metric_families(text))
+    assert all(family.documentation for family in families)
+    return [sample for family in families for sample in family.samples if sample.name.startswith(PREFIX)]
+
+
+def value(samples: list[Sample], name: str, **labels: str) -> float:
+    """One sample's value, 0 if there is none."""
+    found = [s.value for s in samples if s.name == PREFIX + name and labels.items() <= s.labels.items()]
+    return sum(found)
+
+
+async def traffic(world: World) -> None:
+    """Some of everything."""
+    chats(world)
+    tab = Tab(world, world.cookie("a"))
+    await tab.handshake()
+    await (await tab.post(connect_packet("11111111-2222-3333-4444-555555555555"))).response()
+    await tab.listen(b'40{"sid":"a"}')
+    socket = await tab.socket()
+    socket.say(b"2probe")
+    await socket.hear()
+    await world.ask(get(PATH + b"polling&sid=forged.x"))
+    await world.ask(b"BAD\r\n\r\n")
+    await world.ask(get(b"/x", method=b"BREW"))
+
+
+def test_traffic_is_counted() -> None:
+    """Requests by backend, method and code class; connections, tunnels, decisions, first bytes."""
+
+    async def test(world: World) -> None:
+        await traffic(world)
+        samples = scrape(world)
+        assert value(samples, "requests_total", backend="a", method="GET", code="2xx") == 2
+        assert value(samples, "requests_total", backend="a", method="POST", code="2xx") == 1
+        assert value(samples, "requests_total", backend="", code="4xx") == 2
+        assert value(samples, "requests_total", method="other") == 2
+        assert value(samples, "connections_total") == len(world.clients)
+        assert value(samples, "open_connections") == len(world.plane.connections)
+        assert (value(samples, "tunnels_total"), value(samples, "backend_tunnels", backend="a")) == (1, 1)
+        assert value(samples, "affinity_decisions_total", evidence="sid", outcome="pinned") == 3
+        assert value(samples, "affinity_decisions_total", evidence="sid", outcome="void") == 1
+        assert value(samples, "backend_sessions", backend="a") == 1
+        assert value(samples, "directory_sessions") == 1
+        assert value(samples, "first_byte_seconds_count", backend="a") >= 4
+        assert value(samples, "build_info") == 1
+
+    run(test)
+
+
+def test_trouble_is_counted() -> None:
+    """Retries, what connections met, and the verdicts."""
+
+    async def test(world: World) -> None:
+        world.backends[1].serve(echo)
+        world.backends[0].refuse()
+        await world.ask(get(b"/x", world.cookie("a")))
+        world.observe("b", Observation.SILENT)
+        samples = scrape(world)
+        assert value(samples, "retries_total", backend="a") == 1
+        assert value(samples, "upstream_errors_total", backend="a", error="ConnectRefused") == 1
+        assert value(samples, "backend_health", backend="a", verdict="down") == 1
+        assert value(samples, "backend_health", backend="a") == 1
+        assert value(samples, "backend_health", backend="b", verdict="healthy") == 1
+        assert value(samples, "backend_admin_state", backend="b", state="ready") == 1
+
+    run(test, "ab")
+
+
+def test_moves_are_counted() -> None:
+    """A connection that was moved at CONNECT is a re-home; a session that left its backend a failover."""
+
+    async def test(world: World) -> None:
+        chats(world)
+        directory = world.router.directory
+        session = directory.settle("S", world.known("b"), world.now())
+        directory.opened(session)
+        directory.closed(session, world.now())
+        tab = Tab(world, world.cookie("a"))
+        await tab.handshake()
+        await (await tab.post(connect_packet("S"))).response()
+        samples = scrape(world)
+        assert (value(samples, "rehomes_total"), value(samples, "failovers_total", backend="b")) == (1, 0)
+        world.observe("b", Observation.REFUSED)
+        await world.ask(get(b"/project/file/y?session_id=S"))
+        assert value(scrape(world), "failovers_total", backend="b") == 1
+
+    run(test, "ab")
+
+
+def test_histograms_are_cumulative() -> None:
+    """Buckets count everything up to their bound, the last one everything; bounds are seconds."""
+
+    async def test(world: World) -> None:
+        samples = [s for s in scrape(world) if s.name == PREFIX + "probe_seconds_bucket"]
+        counts = {sample.labels["le"]: sample.value for sample in samples}
+        assert (counts["0.025"], counts["0.05"], counts["+Inf"]) == (0, 1, 1)
+        assert list(counts.values()) == sorted(counts.values())
+        assert value(scrape(world), "probe_seconds_sum", backend="a") == pytest.approx(0.03)
+
+    run(test)
+
+
+def test_names_and_labels_are_bounded() -> None:
+    """One prefix, base units, and no label that a client could choose."""
+
+    async def test(world: World) -> None:
+        await traffic(world)
+        await world.ask(upgrade(b"/secret-path?token=hunter2"))
+        for sample in scrape(world):
+            assert re.fullmatch(r"chainlit_proxy_[a-z_]+", sample.name)
+            assert sample.labels.keys() <= LABELS, sample
+            for label, text in sample.labels.items():
+                assert label in {"le", "version"} or re.fullmatch(r"[A-Za-z0-9_]*", text), sample
+                assert not re.search(r"secret|hunter2|BREW|1111|forged|127\.0", text), sample
+
+    run(test)

@@ -1,0 +1,211 @@
+"""Engine.IO and Socket.IO packets as affinity reads them, checked against python-engineio and -socketio."""
+
+import json
+from urllib.parse import parse_qs
+
+import engineio.packet
+import engineio.payload
+import pytest
+import socketio.packet
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.wire.engineio import (
+    LONGEST_SESSION,
+    connect_in_payload,
+    connect_session,
+    is_quiet,
+    open_sid,
+    query_sid,
+    rewrite_open,
+    session_id,
+    session_in_json,
+    with_sid,
+    without_sid,
+)
+
+SID = st.text("abcXYZ019-_", min_size=1, max_size=40).map(str.encode)
+PINNED = st.tuples(SID, SID).map(b".".join)
+
+# a query, the sid in it, the query with the sid s2
+QUERIES = [
+    (b"EIO=4&transport=polling&t=x&sid=s1", b"s1", b"EIO=4&transport=polling&t=x&sid=s2"),
+    (b"sid=s1&EIO=4", b"s1", b"sid=s2&EIO=4"),
+    (b"sid=tok.s1", b"tok.s1", b"sid=s2"),
+    (b"sid=s1&sid=other", b"s1", b"sid=s2&sid=other"),
+    (b"sid=", b"", b"sid=s2"),
+    (b"EIO=4&transport=polling", None, b"EIO=4&transport=polling"),
+    (b"EIO=4&nosid=s1&xsid=s1", None, b"EIO=4&nosid=s1&xsid=s1"),
+    (b"", None, b""),
+]
+
+
+@pytest.mark.parametrize(("query", "sid", "changed"), QUERIES)
+def test_the_sid_of_a_query(query: bytes, sid: bytes | None, changed: bytes) -> None:
+    """The first sid counts, as python-engineio reads it, and only it is replaced."""
+    assert query_sid(query) == sid
+    assert with_sid(query, b"s2") == changed
+    read = parse_qs(query.decode(), keep_blank_values=True).get("sid")
+    assert (read[0].encode() if read else None) == sid
+
+
+@given(SID, PINNED)
+def test_a_sid_is_put_in_and_taken_out(sid: bytes, pinned: bytes) -> None:
+    """Replacing a sid back and forth gives the query as it was."""
+    query = b"EIO=4&sid=%b&t=1" % sid
+    assert query_sid(with_sid(query, pinned)) == pinned
+    assert with_sid(with_sid(query, pinned), sid) == query
+
+
+def test_the_query_of_a_new_handshake() -> None:
+    """A handshake made for a client keeps what it said but sid and transport."""
+    assert without_sid(b"EIO=4&transport=websocket&t=x&sid=s", b"polling") == b"EIO=4&t=x&transport=polling"
+    assert without_sid(b"EIO=4&transport=polling", b"websocket") == b"EIO=4&transport=websocket"
+
+
+def opening(sid: str, after: list[engineio.packet.Packet] | None = None) -> bytes:
+    """A handshake's answer as python-engineio writes it."""
+    fields = {"sid": sid, "upgrades": ["websocket"], "pingTimeout": 20000, "pingInterval": 25000}
+    packets = [engineio.packet.Packet(engineio.packet.OPEN, fields), *(after or ())]
+    encoded: str = engineio.payload.Payload(packets=packets).encode()
+    return encoded.encode()
+
+
+@given(SID, PINNED, st.booleans())
+def test_the_handshake_sid_is_rewritten(sid: bytes, pinned: bytes, more: bool) -> None:
+    """Engine.IO protocol 4, handshake: only the sid of OPEN changes, packets behind it do not."""
+    after = [engineio.packet.Packet(engineio.packet.MESSAGE, '0{"sid":"other"}')] if more else []
+    answer = opening(sid.decode(), after)
+    assert open_sid(answer) == sid
+    changed = rewrite_open(answer, pinned)
+    before = engineio.payload.Payload(encoded_payload=answer.decode()).packets
+    packets = engineio.payload.Payload(encoded_payload=changed.decode()).packets
+    assert packets[0].data == before[0].data | {"sid": pinned.decode()}
+    assert [packet.encode() for packet in packets[1:]] == [packet.encode() for packet in before[1:]]
+
+
+@pytest.mark.parametrize("spelling", [b'0{"sid":"a_-9"}', b'0{ "upgrades": [], "sid" :\t"a_-9" }'])
+def test_spelling_of_open_does_not_matter(spelling: bytes) -> None:
+    """JSON may have blanks and any order of keys."""
+    assert open_sid(spelling) == b"a_-9"
+    assert rewrite_open(spelling, b"t.a_-9") == spelling.replace(b"a_-9", b"t.a_-9")
+
+
+NO_OPEN = [b"", b"0", b"1", b"0[]", b'4{"sid":"a"}', b'0{"sid":1}', b'0{"sid":""}', b'0{"sid":"a b"}',
+           b'0{"sid":"a.b"}', b'0{"x":1}\x1e0{"sid":"a"}', b'{"code":0,"message":"Transport unknown"}',
+           b'0{"sid":"%b"}' % (b"a" * 201)]  # fmt: skip
+
+
+@pytest.mark.parametrize("payload", NO_OPEN)
+def test_other_answers_have_no_sid(payload: bytes) -> None:
+    """An answer that opens nothing, or with a sid that no Engine.IO server mints, is passed on as it is."""
+    assert open_sid(payload) is None
+
+
+# a packet, whether it is transport talk only
+PACKETS = [(b"2", True), (b"2probe", True), (b"3probe", True), (b"5", True), (b"6", True), (b"40", False),
+           (b"42[1]", False), (b"1", False), (b"0{}", False), (b"bAAA", False), (b"", False)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("packet", "quiet"), PACKETS)
+def test_transport_talk_says_nothing(packet: bytes, quiet: bool) -> None:
+    """Engine.IO protocol 4: ping, pong, upgrade and noop may all come before CONNECT."""
+    assert is_quiet(packet) is quiet
+
+
+# a packet, the session that its CONNECT names
+CONNECTS = [
+    (b'40{"sessionId":"s-1","threadId":""}', "s-1"),
+    (b'40{"clientType":"webapp", "sessionId" : "s-1"}', "s-1"),
+    (b'40/chat,{"sessionId":"s-1"}', "s-1"),
+    (b'40/chat?a=b,{"sessionId":"s-1"}', "s-1"),
+    (b'40{"session_id":"s-1"}', "s-1"),
+    (b"40", ""),
+    (b"40/chat,", ""),
+    (b"40{}", ""),
+    (b'40{"token":"x"}', ""),
+    (b'40{"sessionId":1}', ""),
+    (b'40{"sessionId":"', ""),
+    (b'40{"sessionId":"\\ud800"}', ""),
+    (b"40{" + b"[" * 100_000, ""),
+    (b'42["message",{"sessionId":"s-1"}]', None),
+    (b"41", None),
+    (b"4", None),
+    (b"2probe", None),
+    (b"", None),
+]
+
+
+@pytest.mark.parametrize(("packet", "session"), CONNECTS)
+def test_connect_names_its_session(packet: bytes, session: str | None) -> None:
+    """Socket.IO protocol 5: CONNECT is 0 behind Engine.IO's 4, its data is `auth` (chainlit/socket.py)."""
+    assert connect_session(packet) == session
+
+
+@given(st.uuids().map(str), st.sampled_from(["/", "/chat"]), st.dictionaries(st.text(max_size=5), st.text()))
+def test_connects_as_python_socketio_writes_them(session: str, namespace: str, more: dict[str, str]) -> None:
+    """What the client library writes is read, among whatever else `auth` holds."""
+    data = more | {"sessionId": session}
+    encoded = socketio.packet.Packet(socketio.packet.CONNECT, data, namespace).encode()
+    packet = engineio.packet.Packet(engineio.packet.MESSAGE, encoded).encode()
+    assert connect_session(packet.encode()) == session
+
+
+def test_connect_is_found_among_the_packets_of_a_poll() -> None:
+    """Engine.IO protocol 4: a payload is packets joined by the record separator."""
+    assert connect_in_payload(b'2\x1e3\x1e40{"sessionId":"s"}\x1e42["x"]') == "s"
+    assert connect_in_payload(b"40\x1e42[]") == ""
+    assert connect_in_payload(b'2\x1e42["40{}"]') is None
+    assert connect_in_payload(b"") is None
+
+
+# a JSON body, the session that it names
+BODIES = [
+    (b'{"sessionId":"a"}', "a"),
+    (b'{"session_id":"a"}', "a"),
+    (b'{"sessionId":"a","session_id":"b"}', "a"),
+    (b'{"sessionId":null,"session_id":"b"}', "b"),
+    (b'{"sessionId":"%b"}' % (b"a" * LONGEST_SESSION), "a" * LONGEST_SESSION),
+    (b'{"sessionId":"%b"}' % (b"a" * (LONGEST_SESSION + 1)), None),
+    (b'{"sessionId":""}', None),
+    (b'{"sessionId":["a"]}', None),
+    (b'{"data":{"sessionId":"a"}}', None),
+    (b'["sessionId","a"]', None),
+    (b'"sessionId"', None),
+    (b"{sessionId:a}", None),
+    (b'{"sessionId":"\xff"}', None),
+    (b'{"sessionId":"\\ud800"}', None),
+    (b'{"sessionId":"\\u0000"}', None),
+    (b'{"sessionId":"a\\r\\nb"}', None),
+    (b'{"sessionId":"caf\xc3\xa9"}', None),
+    (b'{"x":1%b}' % (b"0" * 5000), None),
+    (b"", None),
+    (b"[" * 100_000, None),
+]
+
+
+@pytest.mark.parametrize(("body", "session"), BODIES)
+def test_json_bodies_name_sessions(body: bytes, session: str | None) -> None:
+    """Chainlit's endpoints take `sessionId` or `session_id`; anything else names none, and raises nothing."""
+    assert session_in_json(body) == session
+
+
+@given(st.text(max_size=LONGEST_SESSION + 2))
+def test_session_ids_fit_everywhere(text: str) -> None:
+    """What is taken for a session id can be hashed, quoted and logged."""
+    taken = session_id(text)
+    assert taken in (text, None)
+    if taken is not None:
+        assert taken.encode("ascii").decode().isprintable()
+        assert session_in_json(json.dumps({"sessionId": text}).encode()) == text
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_read_without_error(data: bytes) -> None:
+    """Packets come from anybody: none raises."""
+    for packet in (data, b"40" + data, b"0{" + data):
+        connect_in_payload(packet)
+        session_in_json(packet)
+        is_quiet(packet)
+        sid = open_sid(packet)
+        assert sid is None or open_sid(rewrite_open(packet, b"x")) == b"x"
