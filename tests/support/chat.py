@@ -248,12 +248,13 @@ class Chat:
                     raise
             else:
                 self.asked = reply.n  # some that were asked before arrived, others did not
-                await eventually(
-                    lambda: self.home == reply.instance,
-                    within,
-                    lambda: f"{self} greeted by {reply.instance}: {self.story()}",
-                )
+                await self._greeted_by(reply.instance, within)
                 return reply
+
+    async def _greeted_by(self, instance: str, within: float) -> None:
+        await eventually(
+            lambda: self.home == instance, within, lambda: f"{self} greeted by {instance}: {self.story()}"
+        )
 
     async def resume(self, within: float = PATIENCE) -> None:
         """As `recover`, and the session still knows what it was told."""
