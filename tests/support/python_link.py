@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
+import engineio
 import engineio.payload
 import socketio
 from aiohttp.abc import AbstractCookieJar
@@ -31,8 +32,27 @@ CONNECT_TIMEOUT = 20
 CLOSE_TIMEOUT = 2
 
 
+class PatientEngine(engineio.AsyncClient):  # type: ignore[misc]
+    """The library's engine, which also survives a connection that breaks between a poll's head and body.
+
+    Its own would end its reading there without a word, and nobody would ever connect again.
+    """
+
+    async def _send_request(self, *args: Any, **options: Any) -> Any:
+        response = await super()._send_request(*args, **options)
+        if isinstance(response, aiohttp.ClientResponse):
+            try:
+                await response.read()  # it is kept for whoever reads it next
+            except (TimeoutError, OSError, aiohttp.ClientError) as error:
+                return repr(error)
+        return response
+
+
 class PatientClient(socketio.AsyncClient):  # type: ignore[misc]
     """The library's client with the page's patience, and one that survives a close frame before OPEN."""
+
+    def _engineio_client_class(self) -> type[engineio.AsyncClient]:
+        return PatientEngine
 
     async def connect(self, *args: Any, **options: Any) -> None:
         """Connects; every failure is one that the library's own reconnection knows."""

@@ -1,0 +1,19 @@
+"""Whether an app is answering, read from what its instance sends: Chainlit brackets a turn with two events.
+
+`task_start` when a message is taken, `task_end` when the answer is whole, and once after every connect
+(chainlit/emitter.py, chainlit/socket.py). As packets they begin with `42["task_`, which no JSON text can
+hold: its quotes would be escaped, and no number stands before a bracket. So the bytes are searched and no
+frame has to be read.
+"""
+
+TASK = b'42["task_'
+_START = b'42["task_start"'
+_END = b'42["task_end"'
+MARK_SIZE = len(_START)  # bytes of which the last may be missing at the end of a piece
+BRACKET = ord("]")  # the last byte of every event: what ends with it ends with no half of a mark
+
+
+def turn_after(data: bytes) -> bool | None:
+    """Whether a turn goes on after `data`; None if it says nothing of that."""
+    start, end = data.rfind(_START), data.rfind(_END)
+    return None if start == end else start > end
