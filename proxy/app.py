@@ -9,7 +9,9 @@ import gc
 import logging
 import signal
 import socket
+from collections.abc import Callable
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from proxy import net
 from proxy.affinity.backend import Backend
@@ -18,14 +20,19 @@ from proxy.affinity.fleet import Fleet
 from proxy.affinity.health import HealthRules, Observation
 from proxy.affinity.placement import Placement
 from proxy.affinity.router import Router
-from proxy.config import BackendSettings, Config
+from proxy.config import Address, BackendSettings, Config
+from proxy.controlplane.drains import Drains
 from proxy.controlplane.probes import Prober
 from proxy.dataplane.downstream import Downstream
 from proxy.dataplane.plane import Plane
 from proxy.logs import AccessLog
 from proxy.metrics import ProxyCollector, build_registry
+from proxy.reload import Reloads
 from proxy.replicas import EventKind, ReplicaEvent, ReplicaState, Supervisor
 from proxy.tls import Certificate, Trust, client_context
+
+if TYPE_CHECKING:
+    from proxy.controlplane.admin import AdminServer
 
 log = logging.getLogger("proxy")
 
@@ -35,25 +42,14 @@ _PROBE_START = 1.0  # seconds a first probe may take beyond its timeout, on a ma
 class App:
     """One proxy process."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, read: Callable[[], Config] | None = None) -> None:
+        """`read` reads the configuration again, where it comes from a file; it raises ConfigError."""
         self.config = config
-        now = monotonic()
         health = config.health
         self.fleet = Fleet(
             HealthRules(fall=health.fall, rise=health.rise, evict_after=health.evict_after),
             *(secret.get_secret_value().encode() for secret in config.affinity.secret or ()),
         )
-        for settings in config.backends:
-            trust = _trust(settings)
-            self.fleet.add(
-                settings.name,
-                settings.host,
-                settings.port,
-                path=settings.path,
-                weight=settings.weight,
-                now=now,
-                tls=trust,
-            )
         directory = Directory(config.affinity.directory.size, config.affinity.session_timeout)
         placement = Placement(config.balance.bound, config.balance.slow_start)
         self.router = Router(self.fleet, directory, placement, config.affinity.locate)
@@ -61,12 +57,21 @@ class App:
         self.plane = Plane(config, self.router, self.access, self._suspect)
         if config.tls.cert is not None and config.tls.key is not None:
             self.plane.certificate = Certificate(config.tls.cert, config.tls.key)
-        self.collector = ProxyCollector(self.plane)
+        self.drains = Drains(
+            self.fleet, self.plane.moves, patience=config.timeouts.drain, emptied=self._emptied
+        )
+        self.reloads = Reloads(self, read)
+        self.collector = ProxyCollector(self.plane, self.drains, self.reloads)
         self.prober = Prober(self.fleet, health, config.socketio_path[0], self.collector.probed)
+        for settings in config.backends:
+            self.add_backend(settings, self.trust(settings))
+        self.listening: dict[Address, socket.socket] = {}  # bound, by what is configured
         self._supervisor: Supervisor | None = None
         self._leaving = asyncio.Event()
-        self._listening: list[socket.socket] = []
         self._admin: socket.socket | None = None
+        self._admin_server: AdminServer | None = None  # set while it serves
+        self._tasks: asyncio.TaskGroup | None = None  # set while it runs
+        self._last_steps: asyncio.Task[None] | None = None  # set while it leaves
 
     def supervise(self, supervisor: Supervisor) -> None:
         """The fleet is the replicas of a supervisor that has been prepared."""
@@ -104,8 +109,35 @@ class App:
         else:
             self.fleet.observe(backend, Observation.REFUSED, now)
 
+    def add_backend(self, settings: BackendSettings, tls: Trust | None) -> None:
+        """A backend of the configuration comes to the fleet."""
+        backend = self.fleet.add(
+            settings.name,
+            settings.host,
+            settings.port,
+            path=settings.path,
+            weight=settings.weight,
+            now=monotonic(),
+            tls=tls,
+        )
+        self.prober.watch(backend)
+
+    def trust(self, settings: BackendSettings) -> Trust | None:
+        """How the certificate of a backend is looked at. Raises CertificateError."""
+        if not settings.is_https:
+            return None
+        context = client_context(settings.tls.ca, verify=settings.tls.verify)
+        if not settings.tls.verify:
+            log.warning("backend %s: its certificate is not verified", settings.name)
+        return Trust(context, settings.tls.server_name or settings.host)
+
+    def _emptied(self, backend: Backend) -> None:
+        """A drained backend has no sessions any more: one that was to leave the fleet does."""
+        if backend.leaving:
+            self.fleet.remove(backend)
+
     def _public_address(self) -> str:
-        return self._address(self._listening[0]).replace("//0.0.0.0:", "//localhost:")
+        return self._address(next(iter(self.listening.values()))).replace("//0.0.0.0:", "//localhost:")
 
     def _address(self, sock: socket.socket) -> str:
         return net.bound_address(sock, secure=self.plane.certificate is not None)
@@ -114,40 +146,47 @@ class App:
         """Take all ports, or none. Raises ListenError."""
         try:
             for address in self.config.listen:
-                self._listening.append(net.bind(address))
+                self.listening[address] = net.bind(address, shared=self.config.reuse_port)
             self._admin = net.bind(self.config.admin.listen)
         except net.ListenError:
-            for sock in self._listening:
+            for sock in self.listening.values():
                 sock.close()
             raise
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then leave within `timeouts.shutdown`; a second one ends at once.
 
-        Raises ReplicaError when the supervised app cannot be started.
+        SIGHUP reads the configuration again. Raises ReplicaError when the supervised app cannot be started.
         """
         # What was made to load the program lives for ever: the garbage collector need not look at it again.
         gc.freeze()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled)
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         try:
             async with asyncio.TaskGroup() as tasks:
-                running = [tasks.create_task(self.prober.run()), tasks.create_task(self._serve_admin())]
+                self._tasks = tasks
+                running = [
+                    tasks.create_task(self.prober.run()),
+                    tasks.create_task(self.drains.run()),
+                    tasks.create_task(self._serve_admin()),
+                ]
                 if self._supervisor is None:
                     await self._meet_backends()
-                serving = self.plane.run(self._listening, lambda: Downstream(self.plane))
+                serving = self.plane.run(list(self.listening.values()), lambda: Downstream(self.plane))
                 running.append(tasks.create_task(serving))
                 supervision = tasks.create_task(self._supervisor.run()) if self._supervisor else None
                 log.info(
                     "listening on %s, admin on %s, %d backends",
-                    ", ".join(map(self._address, self._listening)),
+                    ", ".join(map(self._address, self.listening.values())),
                     net.bound_address(self._admin) if self._admin else "-",
                     len(self.fleet),
                 )
                 await self._leaving.wait()
                 log.info("leaving")
-                await self.plane.leave(self.config.timeouts.shutdown)
+                self._last_steps = tasks.create_task(self.plane.leave(self.config.timeouts.shutdown))
+                await asyncio.wait([self._last_steps])
                 if self._supervisor and supervision:
                     self._supervisor.stop()
                     await asyncio.wait([supervision])
@@ -156,6 +195,7 @@ class App:
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
         finally:
+            self._tasks = None
             if self.access is not None:
                 self.access.flush()
 
@@ -173,20 +213,43 @@ class App:
     async def _serve_admin(self) -> None:
         # Imported late: the framework takes longer to load than everything else, and clients need not wait.
         from proxy.controlplane.admin import AdminServer, admin_app  # noqa: PLC0415
+        from proxy.controlplane.operations import Operations  # noqa: PLC0415
 
-        assert self._admin is not None
+        operations = Operations(self.fleet, self.drains, self.reloads.reload)
+        app = admin_app(operations, build_registry(self.collector), self.admin_token)
+        while True:  # another round for each address that it moves to
+            assert self._admin is not None
+            self._admin_server = AdminServer(app, self._admin)
+            await self._admin_server.run()
+
+    def admin_token(self) -> str | None:
+        """The token that the admin listener asks for at present."""
         token = self.config.admin.token
-        registry = build_registry(self.collector)
-        app = admin_app(self.fleet, registry, token.get_secret_value() if token else None)
-        await AdminServer(app, self._admin).run()
+        return token.get_secret_value() if token else None
+
+    async def move_admin(self, sock: socket.socket | None) -> None:
+        """Serve the admin listener on another bound socket; None: where it is."""
+        if sock is None:
+            return
+        self._admin = sock
+        if self._admin_server is not None:
+            self._admin_server.stop()
+
+    def _hung_up(self) -> None:
+        """SIGHUP."""
+        if self._tasks is not None and not self._leaving.is_set():
+            self._tasks.create_task(self._reload())
+
+    async def _reload(self) -> None:
+        await self.reloads.reload()
 
     def _signalled(self) -> None:
         if self._leaving.is_set():
             log.warning("leaving at once")
             if self._supervisor is not None:
                 self._supervisor.kill()
-            for connection in list(self.plane.connections):
-                connection.abort()
+            if self._last_steps is not None:
+                self._last_steps.cancel()
         self._leaving.set()
 
     def _suspect(self, backend: Backend) -> None:
@@ -194,15 +257,6 @@ class App:
 
     def __repr__(self) -> str:
         return f"<App {self.fleet!r}>"
-
-
-def _trust(settings: BackendSettings) -> Trust | None:
-    if not settings.is_https:
-        return None
-    context = client_context(settings.tls.ca, verify=settings.tls.verify)
-    if not settings.tls.verify:
-        log.warning("backend %s: its certificate is not verified", settings.name)
-    return Trust(context, settings.tls.server_name or settings.host)
 
 
 def _host_port(url: str) -> tuple[str, int]:

@@ -21,8 +21,10 @@ from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.decision import Outcome
 from proxy.affinity.evidence import Evidence
 from proxy.affinity.health import Verdict
+from proxy.controlplane.drains import Drains
 from proxy.dataplane.plane import Plane
 from proxy.dataplane.stats import BUCKETS, Histogram
+from proxy.reload import Reloads
 
 PREFIX = "chainlit_proxy_"
 
@@ -30,8 +32,10 @@ PREFIX = "chainlit_proxy_"
 class ProxyCollector(Collector):
     """Reads the counters of one plane."""
 
-    def __init__(self, plane: Plane) -> None:
+    def __init__(self, plane: Plane, drains: Drains, reloads: Reloads) -> None:
         self._plane = plane
+        self._drains = drains
+        self._reloads = reloads
         self.probes: dict[str, Histogram] = {}  # seconds of answered probes, by backend
 
     def probed(self, backend: Backend, seconds: float) -> None:
@@ -44,6 +48,7 @@ class ProxyCollector(Collector):
         yield from self._traffic()
         yield from self._affinity()
         yield from self._backends()
+        yield from self._lifecycle()
         yield from self._tls()
 
     def _traffic(self) -> Iterator[Metric]:
@@ -110,6 +115,27 @@ class ProxyCollector(Collector):
             sessions.add_metric([backend.name], backend.sessions)
             tunnels.add_metric([backend.name], backend.tunnels)
         yield from (verdicts, states, sessions, tunnels)
+
+    def _lifecycle(self) -> Iterator[Metric]:
+        drains, reloads = self._drains, self._reloads
+        turns = dict.fromkeys((backend.name for backend in self._plane.router.fleet), 0)
+        for session in self._plane.router.directory.answering():
+            if session.backend is not None and session.backend.name in turns:
+                turns[session.backend.name] += 1
+        in_turn = _gauge("backend_turns", "Sessions whose app is answering.", "backend")
+        for name, count in turns.items():
+            in_turn.add_metric([name], count)
+        yield in_turn
+        sent_away = "Sessions that were told to connect anew, by the backend they had to leave."
+        yield _by_backend("sessions_sent_away", sent_away, self._plane.moves.sent_away)
+        yield _one(_counter("drains", "Drains that ended with an empty backend."), drains.ended)
+        yield _one(_counter("drain_seconds", "Seconds that they took together."), drains.seconds)
+        counts = _counter("reloads", "Reloads of the configuration, by result.", "result")
+        counts.add_metric(["applied"], reloads.applied)
+        counts.add_metric(["refused"], reloads.refused)
+        yield counts
+        good = reloads.last is None or reloads.last.applied
+        yield _one(_gauge("config_current", "1 while the file is in effect as it was last read."), good)
 
     def _tls(self) -> Iterator[Metric]:
         certificate = self._plane.certificate

@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import os
 import socket
 import ssl
 import stat
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +21,7 @@ from proxy.tls import Trust
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 _BACKLOG = 1024
+_ATTACH_REUSEPORT_CBPF, _DETACH_REUSEPORT_BPF = 51, 68  # asm-generic/socket.h
 _NO_LINGER = struct.pack("ii", 1, 0)  # socket(7): close resets
 # Ours to blame, not the backend's: descriptors, memory or local ports have run out.
 _OWN_FAULT = frozenset((errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM))
@@ -67,8 +70,11 @@ async def connect(
     return protocol
 
 
-def bind(address: Address) -> socket.socket:
-    """A bound and listening socket, not blocking. Raises ListenError."""
+def bind(address: Address, *, shared: bool = False) -> socket.socket:
+    """A bound and listening socket, not blocking. Raises ListenError.
+
+    Other processes may listen on the same port if all of them bind it `shared`.
+    """
     try:
         if address.is_unix:
             _remove_stale_socket(address.path)
@@ -79,8 +85,12 @@ def bind(address: Address) -> socket.socket:
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared and not address.is_unix:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sock.bind(where)
             sock.listen(_BACKLOG)
+            if shared and not address.is_unix:
+                _spread(sock)
             sock.setblocking(False)
         except OSError:
             sock.close()
@@ -89,6 +99,47 @@ def bind(address: Address) -> socket.socket:
         reason = "the port is taken" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
         raise ListenError(f"cannot listen on {address}: {reason}") from None
     return sock
+
+
+def steer_away(sock: socket.socket, *, newest: bool) -> bool:
+    """Have new connections to a shared port queue at another process's socket; False if there is none.
+
+    The kernel keeps the sockets of a port in the order in which they joined. A program (cBPF, socket(7):
+    SO_ATTACH_REUSEPORT_CBPF) tells the place of the one that gets a connection: the newest, or the oldest.
+    """
+    if sys.platform != "linux" or sock.family == socket.AF_UNIX:
+        return False
+    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
+        return False
+    others = _listeners(sock) - 1
+    if others < 1:
+        return False
+    # One instruction, "return this number" (BPF_RET | BPF_K), in a struct sock_fprog.
+    instruction = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, others if newest else 0))
+    program = struct.pack("@HP", 1, ctypes.addressof(instruction))
+    sock.setsockopt(socket.SOL_SOCKET, _ATTACH_REUSEPORT_CBPF, program)
+    return True
+
+
+def _spread(sock: socket.socket) -> None:
+    """New connections are spread over all who share the port, whatever one that left has asked for."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # nobody has asked for anything
+            sock.setsockopt(socket.SOL_SOCKET, _DETACH_REUSEPORT_BPF, 0)
+
+
+def _listeners(sock: socket.socket) -> int:
+    """How many sockets listen where this one does (proc(5): /proc/net/tcp; 0A is TCP_LISTEN)."""
+    host, port = sock.getsockname()[:2]
+    packed = socket.inet_pton(sock.family, host)
+    words = struct.unpack(f"@{len(packed) // 4}I", packed)
+    local = "".join(f"{word:08X}" for word in words) + f":{port:04X}"
+    table = Path("/proc/net/tcp6" if sock.family == socket.AF_INET6 else "/proc/net/tcp")
+    try:
+        lines = table.read_text().splitlines()[1:]
+    except OSError:
+        return 1
+    return sum(1 for line in lines if line.split()[1:4:2] == [local, "0A"]) or 1
 
 
 def bound_address(sock: socket.socket, *, secure: bool = False) -> str:

@@ -16,12 +16,13 @@ LAYERS = [
     {"proxy.wire"},
     {"proxy.affinity"},
     {"proxy.dataplane", "proxy.controlplane", "proxy.replicas"},
-    {"proxy.app", "proxy.metrics", "proxy.logs"},
+    {"proxy.app", "proxy.metrics", "proxy.logs", "proxy.reload"},
     {"proxy.cli", "proxy.__main__"},
 ]
 # The only place that opens sockets, and who may ask it to.
 NET = "proxy.net"
-MAY_USE_NET = {"proxy.dataplane", "proxy.controlplane", "proxy.replicas", "proxy.app", "proxy.cli"}
+MAY_USE_NET = {"proxy.dataplane", "proxy.controlplane", "proxy.replicas", "proxy.app", "proxy.cli",
+               "proxy.reload"}  # fmt: skip
 NET_MAY_USE = {"proxy.errors", "proxy.config", "proxy.tls"}
 # Parts of one layer that know nothing of each other: `app` hands each what it needs.
 STRANGERS = [{"proxy.dataplane", "proxy.controlplane"}]

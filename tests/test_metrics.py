@@ -26,13 +26,14 @@ LABELS = {
     "verdict",
     "state",
     "le",
+    "result",
     "version",
 }
 
 
 def scrape(world: World) -> list[Sample]:
     """All samples of ours, as Prometheus reads them."""
-    collector = ProxyCollector(world.plane)
+    collector = ProxyCollector(world.plane, world.app.drains, world.app.reloads)
     collector.probed(world.known("a"), 0.03)
     text = generate_latest(build_registry(collector)).decode()
     families = list(text_string_to_metric_families(text))

@@ -26,7 +26,9 @@ class Backend:
         "gone",
         "health",
         "host",
+        "leaving",
         "name",
+        "outdated",
         "path",
         "pid",
         "port",
@@ -60,6 +62,8 @@ class Backend:
         self.health = Health(rules or HealthRules(), now)
         self.admin_state = AdminState.READY
         self.gone = False  # set when it left the fleet
+        self.leaving = False  # set while it is drained to leave the fleet
+        self.outdated = False  # set while a newer one is to take its place: it gets sessions last
         self.pid: int | None = None  # of a local replica
         self.sessions = 0  # open or placed; written by the Directory
         self.tunnels = 0  # open; written by the data plane

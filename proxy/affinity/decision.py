@@ -1,7 +1,7 @@
 """A decision: where a request goes, told by what evidence, with what outcome."""
 
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import TYPE_CHECKING
 
 from proxy.affinity.backend import Backend
@@ -12,15 +12,21 @@ if TYPE_CHECKING:
     from proxy.affinity.engine import EngineSession
 
 
+class Void(Enum):
+    """A sid that leads nowhere: it is answered as Engine.IO answers an unknown session."""
+
+    VOID = "void"
+
+
 class Outcome(StrEnum):
     """What became of the evidence."""
 
     PINNED = "pinned"  # the backend that it names
     LOCATED = "located"  # a backend said that it holds the session
     PLACED = "placed"  # a new session, or one without evidence: hashing chose
-    MOVED = "moved"  # its backend is gone, another was chosen
+    MOVED = "moved"  # its backend is gone or sent it away, another was chosen
     REHOMED = "rehomed"  # CONNECT named a session of another backend than the handshake's guess
-    VOID = "void"  # a sid of a backend that is gone: the client must connect anew
+    VOID = "void"  # a sid of a backend that is gone, or of a session that was sent away
 
 
 @dataclass(frozen=True, slots=True)

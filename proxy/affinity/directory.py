@@ -24,8 +24,10 @@ class Session:
         "counted",
         "expires",
         "id",
+        "in_turn",
         "left",
         "open",
+        "sent_away",
         "since",
     )
 
@@ -39,6 +41,13 @@ class Session:
         self.since = now  # when it came to its backend
         self.expires = now + _UNCONNECTED
         self.counted: Backend | None = None  # whose `sessions` it is part of
+        self.in_turn = False  # whether its app is answering: between Chainlit's task_start and task_end
+        self.sent_away = False  # set when its backend is to be empty: it moves when it is next heard of
+
+    @property
+    def stays(self) -> bool:
+        """Whether it goes on where it lives."""
+        return self.backend is not None and self.backend.holds_pins and not self.sent_away
 
     def __repr__(self) -> str:
         where = self.backend.name if self.backend else "nowhere"
@@ -89,6 +98,8 @@ class Directory:
             session.left = tuple(name for name in session.left if name != backend.name)
             session.backend = backend
             session.since = now
+            session.in_turn = False
+        session.sent_away = False
         if session.open == 0:
             table = self._closed if session.connected else self._fresh
             session.expires = now + (self.session_timeout if session.connected else _UNCONNECTED)
@@ -110,9 +121,7 @@ class Directory:
                 self._drop(known)
             self._open[session.id] = session
         self._count(session)
-        if len(self._open) + len(self._closed) > self.size and self._closed:
-            self._drop(next(iter(self._closed.values())))
-            self.evicted += 1
+        self._make_room()
 
     def closed(self, session: Session, now: float) -> None:
         """A connection of the session has ended."""
@@ -124,6 +133,28 @@ class Directory:
             del self._open[session.id]
             self._closed[session.id] = session
         self._count(session)
+
+    def resize(self, size: int, session_timeout: float) -> None:
+        """Remember so many from now on; what is there already keeps its time."""
+        self.size, self.session_timeout = size, session_timeout
+        self._make_room()
+
+    def send_away(self, session: Session) -> None:
+        """The session has to leave its backend: it moves when it is next heard of."""
+        session.sent_away = True
+        self._count(session)
+
+    def on(self, backend: Backend) -> list[Session]:
+        """The sessions with an open connection that live on a backend and may stay there."""
+        return [s for s in self._open.values() if s.backend is backend and not s.sent_away]
+
+    def answering(self) -> list[Session]:
+        """The open sessions whose app is answering."""
+        return [session for session in self._open.values() if session.in_turn]
+
+    def placed_on(self, backend: Backend) -> list[Session]:
+        """The sessions that were placed on a backend and have not been there yet."""
+        return [s for s in self._fresh.values() if s.backend is backend]
 
     def sweep(self, now: float) -> None:
         """Forget what has expired; called every few seconds."""
@@ -144,6 +175,11 @@ class Directory:
             self._drop(next(iter(self._fresh.values())))
         return session
 
+    def _make_room(self) -> None:
+        while len(self._open) + len(self._closed) > self.size and self._closed:
+            self._drop(next(iter(self._closed.values())))
+            self.evicted += 1
+
     def _expire(self, session: Session) -> None:
         self.expired += session.connected
         self._drop(session)
@@ -155,7 +191,7 @@ class Directory:
 
     def _count(self, session: Session) -> None:
         """An open session counts at its backend, a placed one until it connects or is forgotten."""
-        counts = session.open > 0 or self._fresh.get(session.id) is session
+        counts = (session.open > 0 or self._fresh.get(session.id) is session) and not session.sent_away
         backend = session.backend if counts else None
         if session.counted is not backend:
             if session.counted is not None:

@@ -8,11 +8,11 @@ Entries whose loss costs nothing are kept apart and given up first, so that made
 """
 
 from collections import OrderedDict
-from dataclasses import replace
+from collections.abc import Collection
 from typing import Protocol
 
 from proxy.affinity.backend import Backend
-from proxy.affinity.decision import Decision, Outcome
+from proxy.affinity.decision import Decision, Outcome, Void
 from proxy.affinity.directory import Directory, Session
 from proxy.affinity.evidence import Evidence
 
@@ -58,7 +58,8 @@ class EngineSession:
         self.seen = now  # when the last poll began
         self.polls = 0  # its requests under way
         self.tunnels = 0  # its open websockets
-        self.decision = Decision(backend, Evidence.SID, Outcome.PINNED, None, self)  # for its next request
+        # What its next request is told.
+        self.decision: Decision | Void = Decision(backend, Evidence.SID, Outcome.PINNED, None, self)
         self.waiting: set[Waiting] = set()  # while undecided
 
     def __repr__(self) -> str:
@@ -101,7 +102,7 @@ class EngineSessions:
             del self._bare[engine.sid]
             self._named[engine.sid] = engine
             engine.session = session
-            engine.decision = replace(engine.decision, session=session)
+            engine.decision = Decision(engine.backend, Evidence.SID, Outcome.PINNED, session, engine)
             self._directory.opened(session)
             if len(self._named) > self.most:
                 self.closed(next(iter(self._named.values())), engine.seen)
@@ -112,7 +113,7 @@ class EngineSessions:
     def rehome(self, engine: EngineSession, backend: Backend, upstream_sid: bytes) -> None:
         """The transport goes on at `backend`: everything that waits is asked again there."""
         engine.backend = backend
-        engine.decision = replace(engine.decision, backend=backend)
+        engine.decision = Decision(backend, Evidence.SID, Outcome.PINNED, engine.session, engine)
         engine.upstream_sid = upstream_sid
         for waiter in list(engine.waiting):
             waiter.redirect()
@@ -129,6 +130,16 @@ class EngineSessions:
                 del table[engine.sid]
                 if engine.session is not None:
                     self._directory.closed(engine.session, now)
+
+    def send_away(self, sessions: Collection[Session], now: float) -> set[EngineSession]:
+        """Sessions have to leave their backend: their transports are void from now on. Return these."""
+        sent = {engine for engine in self._named.values() if engine.session in sessions}
+        for engine in sent:
+            self.closed(engine, now)
+            engine.session = None
+            engine.decision = Void.VOID
+            self._bare[engine.sid] = engine  # known until its client has heard of it
+        return sent
 
     def sweep(self, now: float) -> None:
         """Forget transports without a poll or a websocket for longer than Engine.IO keeps them."""

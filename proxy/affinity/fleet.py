@@ -4,7 +4,7 @@ Listeners (the data plane closes connections, the log speaks) are told of every 
 every change of the operator's wish, after the change is whole.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.health import HealthRules, Observation
@@ -41,13 +41,15 @@ class Fleet:
         """Take a backend in; it is down until it answers. Raises ValueError for a known name."""
         if name in self._by_name:
             raise ValueError(f"backend {name} is known already")
-        tokens = [pin_token(name, secret) for secret in self._secrets]
-        backend = Backend(
-            name, host, port, path=path, weight=weight, tls=tls, token=tokens[0], rules=self._rules, now=now
-        )
+        backend = Backend(name, host, port, path=path, weight=weight, tls=tls, rules=self._rules, now=now)
         self._by_name[name] = backend
-        self._by_token.update(dict.fromkeys(tokens, backend))
+        self._give_tokens(backend)
         return backend
+
+    def _give_tokens(self, backend: Backend) -> None:
+        tokens = [pin_token(backend.name, secret) for secret in self._secrets]
+        backend.token = tokens[0]
+        self._by_token.update(dict.fromkeys(tokens, backend))
 
     def remove(self, backend: Backend) -> None:
         """Let a backend go: its pins are void from now on."""
@@ -56,6 +58,35 @@ class Fleet:
             del self._by_token[pin_token(backend.name, secret)]
         backend.gone = True
         self._tell(backend, "left the fleet")
+
+    def change(
+        self, backend: Backend, host: str, port: int, *, path: str, weight: float, tls: Trust | None
+    ) -> bool:
+        """What is configured of a backend may have changed; return whether it is somewhere else now."""
+        moved = (backend.host, backend.port, backend.path) != (host, port, path)
+        backend.host, backend.port, backend.path = host, port, path
+        backend.weight, backend.tls = weight, tls
+        if moved:
+            self._tell(backend, f"is at {backend.url} now")
+        return moved
+
+    def order(self, names: Sequence[str]) -> None:
+        """Have the backends in this order; those it does not name come last."""
+        places = {name: place for place, name in enumerate(names)}
+        self._by_name = dict(sorted(self._by_name.items(), key=lambda item: places.get(item[0], len(places))))
+
+    def set_rules(self, rules: HealthRules) -> None:
+        """Judge by other rules from now on; verdicts and what they rest on stay."""
+        self._rules = rules
+        for backend in self:
+            backend.health.rules = rules
+
+    def set_secrets(self, *secrets: bytes) -> None:
+        """Make pins with the first of `secrets` and read them with any of these only."""
+        self._secrets = secrets or (b"",)
+        self._by_token = {}
+        for backend in self:
+            self._give_tokens(backend)
 
     def listen(self, listener: Listener) -> None:
         """Have `listener(backend, what happened)` called after every change."""

@@ -3,12 +3,17 @@
 Slow is not dead. Silence makes a backend degraded: it takes no new sessions and keeps its own, for an app
 that blocks its event loop is silent too; only `evict_after` seconds of silence make it down. A refused
 connection or an ended process is down at once. A backend starts as down and is healthy with its first
-answer; later it takes `rise` answers in a row. One whose very first observation is silence is degraded: it
-may be an instance with sessions that a proxy met again after its own restart.
+answer; later it takes `rise` answers in a row, and twice as many each time it was down again soon after it
+came back, so that one that flaps is not given users to lose. One whose very first observation is silence is
+degraded: it may be an instance with sessions that a proxy met again after its own restart.
 """
 
 from dataclasses import dataclass
 from enum import Enum
+
+_CALM = 60.0  # seconds up after which a backend is not taken for one that flaps
+_MOST_FLAPS = 4  # doublings: 16 times `rise` are half a minute of probes
+_HURRIED = 4  # a probe in doubt gets no less than this part of its time
 
 
 class Verdict(Enum):
@@ -40,7 +45,17 @@ class HealthRules:
 class Health:
     """The verdict on one backend and what it rests on; owned by the Backend, changed by `observe` only."""
 
-    __slots__ = ("answers", "failures", "last_answer", "met", "returned", "rules", "since", "verdict")
+    __slots__ = (
+        "answers",
+        "failures",
+        "flaps",
+        "last_answer",
+        "met",
+        "returned",
+        "rules",
+        "since",
+        "verdict",
+    )
 
     def __init__(self, rules: HealthRules, now: float) -> None:
         self.rules = rules
@@ -51,6 +66,7 @@ class Health:
         self.met = False  # whether anything was observed yet
         self.last_answer: float | None = None  # None until it first answered
         self.returned: float | None = None  # when it last became healthy again, None before
+        self.flaps = 0  # times in a row that it was down soon after it had returned
 
     def observe(self, observation: Observation, now: float) -> bool:
         """Take one observation; return whether the verdict flipped."""
@@ -60,7 +76,9 @@ class Health:
             self.answers += 1
             self.failures = 0
             self.last_answer = now
-            if self.verdict is not Verdict.HEALTHY and (first or self.answers >= self.rules.rise):
+            if self.verdict is not Verdict.HEALTHY and (
+                first or self.answers >= self.rules.rise << self.flaps
+            ):
                 if self.verdict is Verdict.DOWN and not first:
                     self.returned = now
                 return self._reach(Verdict.HEALTHY, now)
@@ -71,12 +89,35 @@ class Health:
             return self._reach(Verdict.DOWN, now)
         if observation is Observation.FAILED and not first:
             self.last_answer = now
-        if not met or (self.verdict is Verdict.HEALTHY and self.failures >= self.rules.fall):
+        if not met:
             return self._reach(Verdict.DEGRADED, now)
         silence = now - (self.since if self.last_answer is None else self.last_answer)
-        if self.verdict is Verdict.DEGRADED and silence >= self.rules.evict_after:
+        if self.verdict is not Verdict.DOWN and silence >= self.rules.evict_after:
             return self._reach(Verdict.DOWN, now)
+        if self.verdict is Verdict.HEALTHY and self.failures >= self.rules.fall:
+            return self._reach(Verdict.DEGRADED, now)
         return False
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether it is healthy, but did not answer lately."""
+        return self.verdict is Verdict.HEALTHY and self.failures > 0
+
+    def probe_timeout(self, now: float, timeout: float, interval: float, pause: float) -> float:
+        """Seconds that a probe may take which begins now, so that a verdict comes when the rules say.
+
+        A silent backend is degraded `fall` intervals after its last answer, if `timeout` leaves room for
+        that, and down after `evict_after`. While it is in doubt `pause` seconds lie between two probes.
+        """
+        if self.last_answer is None or self.verdict is Verdict.DOWN:
+            return timeout
+        allowed = timeout
+        if self.in_doubt:
+            left = self.last_answer + self.rules.fall * interval - now
+            each = left / max(1, self.rules.fall - self.failures) - pause
+            allowed = min(timeout, max(each, timeout / _HURRIED))
+        evicted = self.last_answer + self.rules.evict_after - now
+        return min(allowed, evicted) if evicted > 0 else allowed
 
     @property
     def in_transition(self) -> bool:
@@ -88,6 +129,8 @@ class Health:
     def _reach(self, verdict: Verdict, now: float) -> bool:
         if verdict is self.verdict:
             return False
+        if verdict is Verdict.DOWN and self.returned is not None:
+            self.flaps = min(self.flaps + 1, _MOST_FLAPS) if now - self.returned < _CALM else 0
         self.verdict = verdict
         self.since = now
         return True

@@ -56,6 +56,7 @@ class Placement:
         """
         self._release(now)
         able = [backend for backend in backends if backend.takes_sessions]
+        able = [backend for backend in able if not backend.outdated] or able
         able = [backend for backend in able if backend.name not in avoid] or able
         if not able:
             return None

@@ -3,7 +3,8 @@
 Every method is synchronous and answers at once with one of three things: a `Decision`; `Locate`, which
 asks the caller to find out whether some backend knows the session and to call again with the result; or
 `Void`, for a sid whose backend is gone. Sessions move once and as one: only here, only when the backend
-they live on no longer holds pins, and never back to one that they left while another choice exists.
+they live on no longer holds pins or has sent them away, and never back to one that they left while another
+choice exists.
 """
 
 from collections.abc import Collection
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from proxy.affinity.backend import Backend
-from proxy.affinity.decision import Decision, Outcome
+from proxy.affinity.decision import Decision, Outcome, Void
 from proxy.affinity.directory import Directory, Session
 from proxy.affinity.engine import EngineSessions
 from proxy.affinity.evidence import Evidence, Hints
@@ -28,12 +29,6 @@ class Locate:
 
     session_id: str
     backends: tuple[Backend, ...]
-
-
-class Void(Enum):
-    """A sid whose backend is gone: answer as Engine.IO answers an unknown session."""
-
-    VOID = "void"
 
 
 class Asked(Enum):
@@ -94,7 +89,7 @@ class Router:
         """
         session = self.directory.get(session_id, now)
         home = session.backend if session else None
-        if home is not None and home.holds_pins:
+        if session is not None and home is not None and session.stays:
             if home.name not in avoid:
                 return Decision(home, evidence, Outcome.PINNED, session)
             if evidence is not Evidence.SESSION:
@@ -107,7 +102,7 @@ class Router:
                 return Decision(
                     located, evidence, Outcome.LOCATED, self.directory.settle(session_id, located, now)
                 )
-        backend = self._place(session_id.encode(), now, self._left(session, home, avoid))
+        backend = self._elsewhere(session_id, session, home, now, avoid)
         moved = Outcome.PINNED if backend is home else Outcome.MOVED
         outcome = Outcome.PLACED if home is None else moved
         return Decision(backend, evidence, outcome, self.directory.settle(session_id, backend, now))
@@ -121,7 +116,7 @@ class Router:
         if hints.cookie_session is not None:
             return self.by_session(hints.cookie_session, Evidence.CHAINLIT_COOKIE, now, located, avoid)
         pinned = self.fleet.by_token(hints.pin) if hints.pin else None
-        if pinned is not None and pinned.takes_sessions and pinned.name not in avoid:
+        if pinned is not None and pinned.takes_sessions and not pinned.outdated and pinned.name not in avoid:
             return Decision(pinned, Evidence.PIN_COOKIE, Outcome.PINNED)
         backend = self._place(hints.client, now, avoid, reserve=True)
         return Decision(backend, Evidence.CLIENT, Outcome.PLACED)
@@ -149,7 +144,7 @@ class Router:
         """
         session = self.directory.get(session_id, now)
         home = session.backend if session else None
-        if home is not None and home.holds_pins:
+        if session is not None and home is not None and session.stays:
             outcome = Outcome.PINNED if home is at else Outcome.REHOMED
             return Decision(home, Evidence.SESSION, outcome, self.directory.settle(session_id, home, now))
         if home is None:
@@ -160,11 +155,10 @@ class Router:
                 outcome = Outcome.LOCATED if located is at else Outcome.REHOMED
                 settled = self.directory.settle(session_id, located, now)
                 return Decision(located, Evidence.SESSION, outcome, settled)
-        left = self._left(session, home, ())
-        if at.takes_sessions and at.name not in left:
+        if at.takes_sessions and not at.outdated and at.name not in self._left(session, home, ()):
             backend = at
         else:
-            backend = self._place(session_id.encode(), now, left)
+            backend = self._elsewhere(session_id, session, home, now)
         if backend is not at:
             outcome = Outcome.REHOMED
         else:
@@ -190,6 +184,22 @@ class Router:
         if not able or (len(able) == 1 and self.locate is LocateMode.AUTO):
             return None
         return Locate(session_id, able)
+
+    def _elsewhere(
+        self,
+        session_id: str,
+        session: Session | None,
+        home: Backend | None,
+        now: float,
+        avoid: Collection[str] = (),
+    ) -> Backend:
+        """A backend for a session that cannot stay; its home, if nobody else takes it and it still may."""
+        try:
+            return self._place(session_id.encode(), now, self._left(session, home, avoid))
+        except NoBackend:
+            if home is not None and home.holds_pins:
+                return home
+            raise
 
     def _left(self, session: Session | None, home: Backend | None, avoid: Collection[str]) -> set[str]:
         left = set(avoid)

@@ -164,6 +164,11 @@ class BalanceSettings(Settings):
         "full weight; 0 gives it the full share at once. A Chainlit app imports and fills its "
         "caches in its first seconds.",
     )
+    rebalance: v.Flag = Field(
+        default=False,
+        description="Whether sessions at rest are moved, one by one, to a backend that was added and holds "
+        "less than its share. A moved session begins anew unless conversations outlive their instance.",
+    )
 
 
 class HealthSettings(Settings):
@@ -231,6 +236,11 @@ class TimeoutSettings(Settings):
         description="Seconds that an unused connection to a backend is kept. Less than the 5 after which "
         "uvicorn closes it, so that no request meets a closing connection.",
     )
+    drain: v.SecondsOrZero = Field(
+        default=300.0,
+        description="Seconds in which the sessions of a backend that drains have to leave it, unless the "
+        "drain names another time. Those in the middle of an answer are the last.",
+    )
     shutdown: v.SecondsOrZero = Field(
         default=30.0,
         description="Seconds that requests and websockets have to finish when the proxy is told to stop. "
@@ -269,6 +279,12 @@ class Config(Settings):
     listen: v.Addresses = Field(
         default=(Address("0.0.0.0", 8000),),  # noqa: S104 - a proxy is there to be reached
         description="Where clients connect. Port 0 takes any free one.",
+    )
+    reuse_port: v.Flag = Field(
+        default=False,
+        description="Whether other processes may listen on the same addresses (SO_REUSEPORT). With it a new "
+        "proxy is started before the old one is stopped, and several share the work of one machine; all have "
+        "to run as the same user. Takes effect at the start.",
     )
     admin: AdminSettings = Field(
         default=AdminSettings(),

@@ -1,7 +1,7 @@
 """The admin listener: health of the proxy, metrics, and the API.
 
 Monitoring needs no token (`/healthz`, `/readyz`, `/metrics`); everything else does where one is set. What
-is served here reads the fleet and never touches traffic.
+changes something is in `operations`.
 """
 
 import contextlib
@@ -15,52 +15,25 @@ from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
-from pydantic import BaseModel, Field
 
 import proxy
-from proxy.affinity.backend import AdminState, Backend
-from proxy.affinity.fleet import Fleet
-from proxy.affinity.health import Verdict
 from proxy.controlplane.guard import BrowserGuard
+from proxy.controlplane.operations import Operations, add_operations
 
 
-class BackendStatus(BaseModel):
-    """One backend as the API shows it."""
-
-    name: str = Field(examples=["replica-1"])
-    url: str = Field(examples=["http://127.0.0.1:8001"])
-    weight: float = Field(description="Its share of new sessions.")
-    health: Verdict = Field(description="The verdict of probes and traffic.")
-    admin_state: AdminState = Field(description="The operator's wish.")
-    sessions: int = Field(description="Sessions that are open here, or were just placed.")
-    tunnels: int = Field(description="Open websockets and other upgraded connections.")
-    pid: int | None = Field(default=None, description="The process, for a local replica.")
-
-
-def backend_status(backend: Backend) -> BackendStatus:
-    """What the API shows of a backend."""
-    return BackendStatus(
-        name=backend.name,
-        url=backend.url,
-        weight=backend.weight,
-        health=backend.health.verdict,
-        admin_state=backend.admin_state,
-        sessions=backend.sessions,
-        tunnels=backend.tunnels,
-        pid=backend.pid,
-    )
-
-
-def admin_app(fleet: Fleet, registry: CollectorRegistry, token: str | None) -> FastAPI:
-    """The admin application."""
+def admin_app(
+    operations: Operations, registry: CollectorRegistry, token: Callable[[], str | None]
+) -> FastAPI:
+    """The admin application; `token` tells the one that is asked for at present."""
+    fleet = operations.fleet
 
     def authorised(request: Request) -> None:
-        given = request.headers.get("authorization", "")
-        if token is not None and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+        given, wanted = request.headers.get("authorization", ""), token()
+        if wanted is not None and not hmac.compare_digest(given.encode(), f"Bearer {wanted}".encode()):
             raise HTTPException(401, "a valid token is needed: Authorization: Bearer TOKEN")
 
     app = FastAPI(title="chainlit-sticky-proxy", version=proxy.__version__, docs_url=None, openapi_url=None)
-    app.add_middleware(BrowserGuard, named=token is not None)
+    app.add_middleware(BrowserGuard, named=lambda: token() is not None)
     guarded: Any = Depends(authorised)  # FastAPI types what Depends returns as what it yields
 
     @app.get("/healthz", response_class=PlainTextResponse, include_in_schema=False)
@@ -79,11 +52,7 @@ def admin_app(fleet: Fleet, registry: CollectorRegistry, token: str | None) -> F
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), media_type=content_type)
 
-    @app.get("/api/backends", dependencies=[guarded])
-    async def backends() -> list[BackendStatus]:
-        """All backends, in the order of the configuration."""
-        return [backend_status(backend) for backend in fleet]
-
+    add_operations(app, operations, guarded)
     _serve_docs(app, guarded)
     return app
 

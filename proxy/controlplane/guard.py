@@ -8,6 +8,7 @@ changes something has to be JSON, which no page may send elsewhere without leave
 """
 
 import ipaddress
+from collections.abc import Callable
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
@@ -24,9 +25,9 @@ _SECURITY = {
 
 
 class BrowserGuard:
-    """ASGI middleware of the admin application; `named` says whether any name may stand in Host."""
+    """ASGI middleware of the admin application; `named()` says whether any name may stand in Host."""
 
-    def __init__(self, app: ASGIApp, *, named: bool) -> None:
+    def __init__(self, app: ASGIApp, *, named: Callable[[], bool]) -> None:
         self._app = app
         self._named = named
 
@@ -48,7 +49,7 @@ class BrowserGuard:
         headers = Headers(scope=scope)
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
         by_socket_file = scope.get("client") is None  # no browser gets there
-        if not self._named and not by_socket_file and not (len(hosts) == 1 and _is_address(hosts[0])):
+        if not self._named() and not by_socket_file and not (len(hosts) == 1 and _is_address(hosts[0])):
             return _refused(403, "Host has to be an address or localhost, unless admin.token is set")
         if any(_authority(origin) not in {host.lower() for host in hosts} for origin in origins):
             return _refused(403, "requests of pages from elsewhere are refused")
@@ -58,7 +59,7 @@ class BrowserGuard:
         return None
 
     def __repr__(self) -> str:
-        return f"<BrowserGuard named={self._named}>"
+        return f"<BrowserGuard named={self._named()}>"
 
 
 def _refused(status: int, detail: str) -> JSONResponse:

@@ -57,21 +57,33 @@ class Prober:
         self.good_below = 400
         self.met_all = asyncio.Event()  # set when every backend was probed once
         self._wake: dict[Backend, asyncio.Event] = {}
+        self._http: aiohttp.ClientSession | None = None  # set while it runs, as the tasks are
+        self._tasks: asyncio.TaskGroup | None = None
         self._told: dict[Backend, str] = {}  # what was last said of a backend's TLS
 
     async def run(self) -> None:
         """Probe all backends of the fleet until cancelled."""
-        timeout = aiohttp.ClientTimeout(total=self._settings.timeout)
         connector = aiohttp.TCPConnector(force_close=True, limit=0)
         async with (
-            aiohttp.ClientSession(
-                timeout=timeout, connector=connector, cookie_jar=aiohttp.DummyCookieJar()
-            ) as http,
+            aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as http,
             asyncio.TaskGroup() as tasks,
         ):
+            self._http, self._tasks = http, tasks
             for backend in self._fleet:
-                self._wake[backend] = asyncio.Event()
-                tasks.create_task(self._watch(backend, http))
+                self.watch(backend)
+            await asyncio.Event().wait()  # the fleet may be empty for a while
+
+    def watch(self, backend: Backend) -> None:
+        """Probe a backend that has come to the fleet, until it leaves."""
+        if self._tasks is not None and self._http is not None:
+            self._wake[backend] = asyncio.Event()
+            self._tasks.create_task(self._watch(backend, self._http))
+
+    def change(self, settings: HealthSettings, socketio_path: str) -> None:
+        """Probe by other rules from the next probe on, which comes at once."""
+        self._settings, self._socketio_path = settings, socketio_path
+        for backend in self._fleet:
+            self.suspect(backend)
 
     def suspect(self, backend: Backend) -> None:
         """Traffic met trouble at a backend: probe it now."""
@@ -80,22 +92,26 @@ class Prober:
             event.set()
 
     async def _watch(self, backend: Backend, http: aiohttp.ClientSession) -> None:
-        if backend.path:
-            await self._watch_socket(backend)
-            return
-        await self._watch_by(backend, http)
+        while not backend.gone:
+            path = backend.path
+            if path:
+                await self._watch_socket(backend, path)
+            else:
+                await self._watch_by(backend, http, path)
+        self._wake.pop(backend, None)
+        self._told.pop(backend, None)
 
-    async def _watch_socket(self, backend: Backend) -> None:
+    async def _watch_socket(self, backend: Backend, path: str) -> None:
         """A unix socket needs a connector of its own."""
         async with aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=self._settings.timeout),
-            connector=aiohttp.UnixConnector(backend.path, force_close=True, limit=0),
+            connector=aiohttp.UnixConnector(path, force_close=True, limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
         ) as http:
-            await self._watch_by(backend, http)
+            await self._watch_by(backend, http, path)
 
-    async def _watch_by(self, backend: Backend, http: aiohttp.ClientSession) -> None:
-        while not backend.gone:
+    async def _watch_by(self, backend: Backend, http: aiohttp.ClientSession, path: str) -> None:
+        """Until the backend leaves, or is no longer at the socket `path` (nor at a port, if that is "")."""
+        while not backend.gone and backend.path == path:
             started = monotonic()
             observation = await self._probe(backend, http)
             now = monotonic()
@@ -107,15 +123,23 @@ class Prober:
                 self.met_all.set()
             await self._pause(backend)
 
+    @property
+    def _shortest_pause(self) -> float:
+        return min(_SOONEST, self._settings.interval / (2 * _FASTER))
+
     async def _pause(self, backend: Backend) -> None:
         interval = self._settings.interval
+        if backend.health.in_doubt:
+            await asyncio.sleep(self._shortest_pause)
+            return
         if backend.health.in_transition or backend.health.last_answer is None:
             interval = max(min(interval, _SOONEST), interval / _FASTER)
         event = self._wake[backend]
         event.clear()
-        await asyncio.sleep(min(_SOONEST, interval))
+        soonest = min(_SOONEST, interval)
+        await asyncio.sleep(soonest)
         try:
-            async with asyncio.timeout(interval * random.uniform(1 - _JITTER, 1 + _JITTER)):  # noqa: S311
+            async with asyncio.timeout(interval * random.uniform(1 - _JITTER, 1 + _JITTER) - soonest):  # noqa: S311
                 await event.wait()
         except TimeoutError:
             pass
@@ -123,7 +147,12 @@ class Prober:
     async def _probe(self, backend: Backend, http: aiohttp.ClientSession) -> Observation | None:
         """Probe once; None: it says nothing of the backend, this machine is out of something."""
         try:
-            observation = await self._ask(backend, http)
+            settings = self._settings
+            allowed = backend.health.probe_timeout(
+                monotonic(), settings.timeout, settings.interval, self._shortest_pause
+            )
+            async with asyncio.timeout(allowed):
+                observation = await self._ask(backend, http)
             self._told.pop(backend, None)
             return observation
         except TimeoutError:

@@ -84,6 +84,11 @@ class Clients:
         self._limit_per_client = limits.connections_per_client
         self._open: dict[str, int] = {}
 
+    def change(self, limits: LimitSettings) -> None:
+        """Hold new connections against other limits."""
+        self._limit = limits.connections
+        self._limit_per_client = limits.connections_per_client
+
     def over(self, origin: Origin, connections: int) -> Limit | None:
         """The limit that one more connection from there would be over; `connections` are open now."""
         if self._limit and connections >= self._limit:

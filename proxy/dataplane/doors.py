@@ -20,6 +20,8 @@ log = logging.getLogger("proxy.dataplane")
 
 _KEPT = 4  # one in so many descriptors is kept for backends, probes and the admin listener
 _REOPEN = 8  # one in so many of the limit has to be free beyond that before the doors open again
+_QUEUED = 0.1  # seconds in which what is queued is accepted
+_HANDED_OVER = 0.5  # seconds: a connection that has begun is whole after a round trip or two
 _ENOUGH = 1 << 20  # descriptors, where there is no hard limit
 
 
@@ -44,13 +46,14 @@ class Doors:
     def __init__(self) -> None:
         self._shut_at = 0  # descriptors: set when they open
         self._open_at = 0
-        self._sockets: Sequence[socket.socket] = ()
+        self._sockets: list[socket.socket] = []
         self._client: Callable[[], asyncio.Protocol] | None = None
         self._tls: ssl.SSLContext | None = None
         self._handshake = 10.0  # seconds
-        self._servers: list[asyncio.Server] = []
+        self._servers: dict[socket.socket, asyncio.Server] = {}
         self.shut = False  # whether nothing is accepted for want of descriptors
         self.times_shut = 0
+        self.times_opened = 0  # connections accepted, for the hand-over
 
     async def open(
         self,
@@ -67,18 +70,54 @@ class Doors:
         """
         self._shut_at = descriptors - descriptors // _KEPT
         self._open_at = self._shut_at - descriptors // _REOPEN
-        self._sockets, self._client = sockets, client
+        self._sockets, self._client = list(sockets), client
         self._tls, self._handshake = tls, handshake
         await self._serve()
+
+    async def change(
+        self, sockets: Sequence[socket.socket], *, tls: ssl.SSLContext | None, handshake: float
+    ) -> None:
+        """Accept on these bound sockets from now on; those that are not among them are closed at the end."""
+        if tls is not self._tls or handshake != self._handshake:
+            # A server keeps its context; who waits in the backlog of a socket stays there meanwhile.
+            self._tls, self._handshake = tls, handshake
+            self._close_servers()
+        gone = [sock for sock in self._sockets if sock not in sockets]
+        self._sockets = list(sockets)
+        if not self.shut:
+            await self._serve()
+        for sock in gone:
+            if sock in self._servers:
+                self._servers.pop(sock).close()
+            sock.close()
+
+    async def hand_over(self) -> None:
+        """Before the end: if another process listens on the same ports, have new connections go there.
+
+        What the kernel has queued for a socket is lost when it closes. So it is told to queue nothing more
+        here, and what it had queued is accepted meanwhile.
+        """
+        for newest in (True, False):
+            shared = [sock for sock in self._sockets if net.steer_away(sock, newest=newest)]
+            if not shared:
+                return
+            await asyncio.sleep(_QUEUED)
+            before = self.times_opened
+            await asyncio.sleep(_HANDED_OVER)
+            if self.times_opened == before:
+                return  # otherwise it was ourselves who joined last
 
     async def _serve(self) -> None:
         # A server closes the socket it was given; what waits in the backlog stays with the one kept here.
         assert self._client is not None
         for sock in self._sockets:
-            self._servers.append(await net.serve(self._client, sock.dup(), self._tls, self._handshake))
+            if sock not in self._servers:
+                server = await net.serve(self._client, sock.dup(), self._tls, self._handshake)
+                self._servers[sock] = server
 
     def accepted(self, transport: asyncio.Transport) -> None:
         """Shut the doors if this connection's descriptor is one of the last."""
+        self.times_opened += 1
         if not self._servers:
             return
         sock = transport.get_extra_info("socket")
@@ -111,7 +150,7 @@ class Doors:
             sock.close()
 
     def _close_servers(self) -> None:
-        for server in self._servers:
+        for server in self._servers.values():
             server.close()
         self._servers.clear()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from proxy import net
 from proxy.affinity.evidence import Hints, read_hints
-from proxy.dataplane import requests
+from proxy.dataplane import failures, requests
 from proxy.dataplane.dates import dated
 from proxy.dataplane.exchange import Exchange
 from proxy.errors import BadRequest, Limit, OverLimit
@@ -49,13 +49,13 @@ class Downstream(asyncio.Protocol):
     __slots__ = (
         "_blocks",
         "_buffer",
-        "_exchange",
         "_known",
         "_paused",
         "_said_all",
         "client",
         "closing",
         "deadline",
+        "exchange",
         "origin",
         "plane",
         "transport",
@@ -72,7 +72,7 @@ class Downstream(asyncio.Protocol):
         self.closing = False  # set when no further request is taken
         self.writable = True  # whether the client keeps up with what is written
         self._buffer = b""
-        self._exchange: Exchange | None = None
+        self.exchange: Exchange | None = None
         self._paused = False
         self._said_all = False  # whether the client has closed its half
         self._blocks: dict[bytes, Fields] = {}
@@ -97,13 +97,13 @@ class Downstream(asyncio.Protocol):
         """As asyncio.Protocol."""
         if self.closing:
             return
-        exchange = self._exchange
+        exchange = self.exchange
         if exchange is not None and not exchange.body.done:
             data = exchange.more(data)
             if not data:
                 return
         self._buffer = self._buffer + data if self._buffer else data
-        if self._exchange is None and self.writable:
+        if self.exchange is None and self.writable:
             self._next()
         elif len(self._buffer) > _MOST_AHEAD:
             self.pause()
@@ -134,7 +134,7 @@ class Downstream(asyncio.Protocol):
             return
         self.deadline = _NEVER
         self._buffer = b""
-        exchange = self._exchange = Exchange(self, head, known)
+        exchange = self.exchange = Exchange(self, head, known)
         rest = buffer[end + 4 :]
         if self.plane.rates is not None and self._is_too_fast(exchange):
             rest = rest if exchange.body.done else b""
@@ -142,7 +142,7 @@ class Downstream(asyncio.Protocol):
             rest = exchange.start(rest)
         if rest and not self.closing:
             self._buffer = rest
-            if self._exchange is None:
+            if self.exchange is None:
                 self._next_soon()
 
     def _is_too_fast(self, exchange: Exchange) -> bool:
@@ -187,6 +187,12 @@ class Downstream(asyncio.Protocol):
             return (head.fields.get(b"x-forwarded-proto") or self.origin.scheme) == b"https"
         return self.origin.scheme == b"https"
 
+    def forget(self) -> None:
+        """What was read of fields is read anew: whom to trust, or the cookie's name, has changed."""
+        self._known.clear()
+        self._blocks.clear()
+        self.origin = replace(self.origin, trusted=self.plane.origin(self.origin.address).trusted)
+
     def block(self, head: RequestHead, known: Known, variant: Variant) -> bytes:
         """The field block that goes upstream; the same for all requests with equal fields."""
         block = known.blocks.get(variant)
@@ -197,7 +203,7 @@ class Downstream(asyncio.Protocol):
 
     def ended(self, *, keep: bool, linger: bool = False) -> None:
         """The exchange is over; with `keep` the next request may come, with `linger` see `close`."""
-        self._exchange = None
+        self.exchange = None
         if not keep or self.closing or self.plane.leaving or (self._said_all and not self._buffer):
             self.close(linger=linger)
             return
@@ -212,13 +218,13 @@ class Downstream(asyncio.Protocol):
         asyncio.get_running_loop().call_soon(self._next_if_open)
 
     def _next_if_open(self) -> None:
-        if self._exchange is None and self.writable and not self.transport.is_closing() and self._buffer:
+        if self.exchange is None and self.writable and not self.transport.is_closing() and self._buffer:
             self._next()
 
     def hand_over(self) -> bytes:
         """A tunnel takes the transport; what the client has sent ahead goes with it."""
         self.plane.disconnected(self)
-        self._exchange = None
+        self.exchange = None
         self.resume()
         early, self._buffer = self._buffer, b""
         return early
@@ -263,8 +269,8 @@ class Downstream(asyncio.Protocol):
         if now < self.deadline:
             return
         self.deadline = _NEVER
-        if self._exchange is not None:
-            self._exchange.late()
+        if self.exchange is not None:
+            failures.late(self.exchange)
         elif self._buffer:
             self._refuse(OverLimit(Limit.SLOW_HEAD, "request head too slow", status=408))
         elif self.transport.is_closing():
@@ -277,11 +283,11 @@ class Downstream(asyncio.Protocol):
     @property
     def waits_for_news(self) -> bool:
         """Whether its exchange is a long poll, which may be ended without loss."""
-        return self._exchange is not None and self._exchange.is_poll
+        return self.exchange is not None and self.exchange.is_poll
 
     def leave(self) -> None:
         """The process is to end: close when no request is under way."""
-        if self._exchange is None:
+        if self.exchange is None:
             self.transport.close()
 
     def abort(self) -> None:
@@ -290,7 +296,7 @@ class Downstream(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """As asyncio.Protocol: a client that has said all may still read the answer."""
-        exchange = self._exchange
+        exchange = self.exchange
         if exchange is None:
             self._said_all = b"\r\n\r\n" in self._buffer
         else:
@@ -302,24 +308,24 @@ class Downstream(asyncio.Protocol):
         """As asyncio.Protocol."""
         self.plane.clients.left(self.client)
         self.plane.disconnected(self)
-        exchange, self._exchange = self._exchange, None
+        exchange, self.exchange = self.exchange, None
         if exchange is not None:
             exchange.abort()
 
     def pause_writing(self) -> None:
         """As asyncio.Protocol: the client reads slowly, so its backend is not read from."""
         self.writable = False
-        if self._exchange is not None:
-            self._exchange.stop_receiving()
+        if self.exchange is not None:
+            self.exchange.stop_receiving()
 
     def resume_writing(self) -> None:
         """As asyncio.Protocol."""
         self.writable = True
-        if self._exchange is not None:
-            self._exchange.go_on_receiving()
+        if self.exchange is not None:
+            self.exchange.go_on_receiving()
         else:
             self.resume()
             self._next_soon()
 
     def __repr__(self) -> str:
-        return f"<Downstream {self.origin.address} {self._exchange!r}>"
+        return f"<Downstream {self.origin.address} {self.exchange!r}>"

@@ -16,10 +16,10 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from proxy.affinity.backend import Backend
-from proxy.affinity.decision import Decision, Outcome
+from proxy.affinity.decision import Decision, Outcome, Void
 from proxy.affinity.evidence import Evidence, Kind, query_session
-from proxy.affinity.router import Asked, Locate, Located, Void
-from proxy.dataplane import duties, failures, inspection, requests, responses, upgrade
+from proxy.affinity.router import Asked, Locate, Located
+from proxy.dataplane import duties, failures, inspection, polls, requests, responses, upgrade
 from proxy.dataplane.dates import dated
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.request_body import NO_BODY, RequestBody
@@ -31,6 +31,7 @@ from proxy.wire.body import Framer
 from proxy.wire.engineio import query_sid
 from proxy.wire.forwarding import response_head
 from proxy.wire.head import RequestHead, ResponseHead
+from proxy.wire.turns import GZIP, TASK
 
 if TYPE_CHECKING:
     from proxy.dataplane.downstream import Downstream, Known
@@ -256,6 +257,8 @@ class Exchange:
         if self.sid is None or self.head.minor == 0:  # a poll with a sid has none of these
             self._rewriter = responses.rewriter(self, head)
             extra = responses.pin_fields(self, head) if self._rewriter is None else b""
+        elif TASK in data or GZIP in data:
+            polls.note_turn(self, data)
         if self._rewriter is None:
             close = not self.keep or self.plane.leaving
             top = response_head(head, self.head, self.request_id, close=close, extra=extra)
@@ -275,6 +278,8 @@ class Exchange:
         else:
             self.bytes_out += len(data)
             self.down.transport.write(data)
+            if self.sid is not None and (TASK in data or GZIP in data):
+                polls.note_turn(self, data)
         assert self.upstream is not None
         if self.upstream.body_done:
             self._whole()
@@ -363,10 +368,6 @@ class Exchange:
         self.down.transport.write(dated(response))
         self._end()
         self.down.ended(keep=keep and self.body.done and self.head.keeps_alive, linger=not self.body.done)
-
-    def late(self) -> None:
-        """The deadline has passed: of the client's body, or of the backend's response."""
-        failures.late(self)
 
     def abort(self) -> None:
         """The client is gone."""

@@ -7,6 +7,7 @@ router does) or how a backend is (probes and `failed` observe, the fleet judges)
 import asyncio
 import itertools
 import logging
+import math
 import os
 import socket
 from collections.abc import Callable, Coroutine, Sequence
@@ -16,11 +17,13 @@ from typing import TYPE_CHECKING
 from proxy.affinity.backend import Backend
 from proxy.affinity.evidence import Paths
 from proxy.affinity.health import Observation
+from proxy.affinity.pace import Pace, time_for
 from proxy.affinity.router import Locate, Router
 from proxy.config import Config
 from proxy.dataplane import locate, requests
 from proxy.dataplane.clients import REFUSALS, Clients, Rates, client_key
 from proxy.dataplane.doors import Doors, raise_limit
+from proxy.dataplane.moves import Moves
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.stats import Stats
 from proxy.dataplane.tunnel import Tunnel
@@ -45,6 +48,8 @@ _TICK = 0.5  # seconds: all deadlines are kept this well, none is shorter than a
 _SWEEP = 10  # ticks between two sweeps of the directory
 _REPORT = 60.0  # seconds between two lines on limits
 _COMMON = (Limit.IDLE, Limit.TUNNEL_IDLE)  # limits that everybody meets
+_STEP = 0.1  # seconds between two looks at the tunnels while leaving
+_LAST_CALL = 1.5  # seconds before the end in which nobody is waited for: a frame may take one to end
 _LOOK = 2  # ticks between two looks at the files of the certificate
 
 
@@ -80,6 +85,7 @@ class Plane:
         self._pools: dict[Backend, Pool] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self.doors = Doors()
+        self.moves = Moves(self)
         # Ids are unique among proxies by their random start and short to read.
         self._ids = itertools.count(int.from_bytes(os.urandom(6), "big") << 16)
         router.fleet.listen(self._backend_changed)
@@ -103,6 +109,29 @@ class Plane:
                 for pool in self._pools.values():
                     pool.close_all()
 
+    async def change(
+        self, config: Config, sockets: Sequence[socket.socket], certificate: Certificate | None
+    ) -> None:
+        """Go by another configuration, on these bound sockets; what is open goes on."""
+        self.config = config
+        self.timeouts, self.limits = config.timeouts, config.limits
+        self.paths = Paths(config.socketio_path)
+        self.cookie_name = config.affinity.cookie.name.encode()
+        self.clients.change(config.limits)
+        self.rates = Rates(config.limits) or None
+        for pool in self._pools.values():
+            pool.connect_timeout, pool.idle_timeout = config.timeouts.connect, config.timeouts.pool_idle
+        for connection in self.connections:
+            connection.forget()
+        self.certificate = certificate
+        context = certificate.context if certificate else None
+        await self.doors.change(sockets, tls=context, handshake=self.timeouts.head)
+
+    def moved(self, backend: Backend) -> None:
+        """A backend is somewhere else now: what is idle leads to where it was."""
+        if backend in self._pools:
+            self._pools[backend].close_idle(math.inf)
+
     def _descriptors(self) -> int:
         """How many file descriptors there are; say so if they are too few for `limits.connections`."""
         descriptors = raise_limit()
@@ -117,19 +146,38 @@ class Plane:
         return descriptors
 
     async def leave(self, grace: float) -> None:
-        """Take no new connections, let exchanges end, then close tunnels; at most `grace` seconds."""
+        """Take no new connections, let exchanges end and send tunnels away; at most `grace` seconds.
+
+        Cancel it to have the rest end at once.
+        """
+        deadline = monotonic() + grace
+        await self.doors.hand_over()
         self.leaving = True
         self.doors.close()
         for connection in list(self.connections):
             connection.leave()
         self._look_for_quiet()
         try:
-            async with asyncio.timeout(grace):
+            async with asyncio.timeout_at(asyncio.get_running_loop().time() + deadline - monotonic()):
+                await self._send_tunnels_away(deadline)
                 await self._quiet.wait()
         except TimeoutError:
             pass
         for tunnel in list(self.tunnels):
             tunnel.close()
+
+    async def _send_tunnels_away(self, deadline: float) -> None:
+        """At a pace; those in the middle of an answer when there is no more time to let it end."""
+        pace = Pace(monotonic())
+        while self.tunnels:
+            now = monotonic()
+            busy = [tunnel for tunnel in self.tunnels if tunnel.session and tunnel.session.in_turn]
+            ready = list(self.tunnels.difference(busy))
+            if not ready and deadline - now <= _LAST_CALL + time_for(len(busy)):
+                ready = busy
+            for tunnel in ready[: pace.allow(len(ready), now, deadline - _LAST_CALL)]:
+                tunnel.send_away()
+            await asyncio.sleep(_STEP)
 
     def disconnected(self, connection: "Downstream") -> None:
         """A client connection has ended, or has become a tunnel."""

@@ -1,8 +1,10 @@
 """The byte stream after 101: two transports, each written with what the other one reads.
 
-Nobody looks at the bytes. Either side may end its half first; when both have, or one is lost, both are
-closed. A side that reads slowly stops the reading of the other. A Socket.IO websocket is watched for its
-first packets before it becomes a plain tunnel: see `opening`.
+Either side may end its half first; when both have, or one is lost, both are closed. A side that reads slowly
+stops the reading of the other. A Socket.IO websocket is watched for its first packets before it becomes a
+plain tunnel: see `opening`. From then on nobody reads its frames; only the two events that bracket a turn
+are looked for. When its session has to leave, the client is told by a close frame, between two frames of
+the backend.
 """
 
 import asyncio
@@ -11,9 +13,13 @@ from collections.abc import Callable
 from proxy.affinity.directory import Session
 from proxy.affinity.engine import EngineSession
 from proxy.dataplane.pool import Pool
+from proxy.wire.turns import BRACKET, MARK_SIZE, TASK, turn_after
+from proxy.wire.websocket import SERVICE_RESTART, FrameError, FrameReader, close_frame
 
 _LAST_WORDS = 60.0  # seconds in which a side has to take what was written before it was closed
 _HALF_CLOSED = 10.0  # seconds that the other half may go on; a browser answers a close within one round trip
+_GOODBYE = 2.0  # seconds in which a client answers a close frame
+_WHOLE_FRAME = 1.0  # seconds in which the frame that is on its way ends
 
 
 class End(asyncio.Protocol):
@@ -54,6 +60,73 @@ class End(asyncio.Protocol):
             self.peer.resume_reading()
 
 
+class AppEnd(End):
+    """The backend's side of a Chainlit session."""
+
+    __slots__ = ("_session", "_tail")
+
+    def __init__(self, tunnel: "Tunnel", peer: asyncio.Transport, session: Session) -> None:
+        super().__init__(tunnel, peer)
+        self._session = session
+        self._tail = b""  # the end of a piece that may have stopped in the middle of an event's name
+
+    def data_received(self, data: bytes) -> None:
+        """As asyncio.Protocol. The hot path of everything that Chainlit streams."""
+        self.received += len(data)
+        self._tunnel.active = True
+        if TASK in data or self._tail:
+            self._look(data)
+        elif data[-1] != BRACKET:
+            self._tail = data[-MARK_SIZE:]
+        self._write(data)
+
+    def _look(self, data: bytes) -> None:
+        if self._tail:
+            data = self._tail + data
+        told = turn_after(data)
+        if told is not None:
+            self._session.in_turn = told
+        self._tail = b"" if data[-1] == BRACKET else data[-MARK_SIZE:]
+
+
+class LastFrame(End):
+    """The backend's side while its present frame goes out; then the client is told to connect anew."""
+
+    __slots__ = ("_reader",)
+
+    def __init__(self, tunnel: "Tunnel", peer: asyncio.Transport) -> None:
+        super().__init__(tunnel, peer)
+        self._reader = FrameReader()
+
+    def data_received(self, data: bytes) -> None:
+        """As asyncio.Protocol: a piece that begins a frame is the rule, but nothing rests on it."""
+        self.received += len(data)
+        self._write(data)
+        self._reader.push(data)
+        try:
+            while self._reader.next() is not None:
+                pass
+        except FrameError:
+            self._tunnel.close()
+            return
+        if not self._reader.rest:
+            self._tunnel.say_goodbye()
+
+
+class Parting(asyncio.Protocol):
+    """The client's side after the close frame: what it still says goes nowhere."""
+
+    __slots__ = ("_timer", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._timer = asyncio.get_running_loop().call_later(_GOODBYE, transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As asyncio.Protocol."""
+        self._timer.cancel()
+
+
 class Tunnel:
     """A client's transport and a backend's; created at 101, lives until both are closed.
 
@@ -68,12 +141,14 @@ class Tunnel:
         "_up_end",
         "active",
         "client",
+        "close_code",
         "deadline",
         "down",
         "engine",
         "pool",
         "session",
         "up",
+        "websocket",
         "work",
     )
 
@@ -92,6 +167,8 @@ class Tunnel:
         self.engine: EngineSession | None = None  # set when it is the upgrade of a polling transport
         self.work: asyncio.Task[None] | None = None  # of its opening: without an end there is no need of it
         self.client = ""  # who its connection is counted for
+        self.close_code = 0  # that of the close frame which the proxy sent, 0 if it sent none
+        self.websocket = False  # whether it can be told in its own words to connect anew
         self.active = True  # whether bytes came since the ticker last looked
         self.deadline = 0.0  # set by the ticker
         self._idle_timeout = idle_timeout  # seconds
@@ -115,7 +192,7 @@ class Tunnel:
     def plain(self) -> None:
         """From now on bytes pass unread."""
         self._down_end = End(self, self.up)
-        self._up_end = End(self, self.down)
+        self._up_end = AppEnd(self, self.down, self.session) if self.session else End(self, self.down)
         self.down.set_protocol(self._down_end)
         self.up.set_protocol(self._up_end)
         if self.down.is_closing() or self.up.is_closing():
@@ -151,15 +228,42 @@ class Tunnel:
         self.active = True
         return True
 
+    def send_away(self) -> None:
+        """Have the client connect anew: by a close frame as soon as no other is on its way."""
+        if self._closed:
+            return
+        if not self.websocket or self._up_end is None or self.down.is_closing() or self.up.is_closing():
+            self.close()
+        elif self.active or self.down.get_write_buffer_size():
+            last = LastFrame(self, self.down)
+            last.received = self._up_end.received
+            self._up_end = last
+            self.up.set_protocol(last)
+            asyncio.get_running_loop().call_later(_WHOLE_FRAME, self.close)
+        else:
+            self.say_goodbye()
+
+    def say_goodbye(self) -> None:
+        """Tell the client that the service restarts (RFC 6455 section 7.4, code 1012 of its registry)."""
+        if self._closed:
+            return
+        self.down.write(close_frame(SERVICE_RESTART))
+        self.close_code = SERVICE_RESTART
+        self.down.set_protocol(Parting(self.down))
+        self._end((self.up,))
+
     def close(self) -> None:
         """End both sides after what is written."""
+        self._end((self.down, self.up))
+
+    def _end(self, transports: tuple[asyncio.Transport, ...]) -> None:
         if self._closed:
             return
         self._closed = True
         if self.work is not None:
             self.work.cancel()
         self.pool.leave(self)
-        for transport in (self.down, self.up):
+        for transport in transports:
             transport.close()
             if transport.get_write_buffer_size():
                 asyncio.get_running_loop().call_later(_LAST_WORDS, transport.abort)

@@ -36,6 +36,7 @@ def switch(exchange: "Exchange", upstream: Upstream, head: ResponseHead, rest: b
     pool.release(upstream)
     early = exchange.down.hand_over()
     tunnel = Tunnel(down, upstream.transport, pool, plane.timeouts.tunnel_idle, exchange.tunnel_closed)
+    tunnel.websocket = head.fields.upgrade.lower() == b"websocket"
     tunnel.client, exchange.down.client = exchange.down.client, ""
     engine = tunnel.engine = exchange.decision.engine if exchange.decision else None
     plane.open_tunnel(tunnel)

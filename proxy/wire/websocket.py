@@ -1,13 +1,15 @@
 """WebSocket frames, as far as affinity must read them (RFC 6455 section 5): the first few of a connection.
 
 The reader splits a byte stream into frames and hands out each with the bytes that made it, so that it can
-be passed on, held or said again as it came. Everything after the first Socket.IO packet is a tunnel that
-nobody reads. Compression is not offered to the backend on this path, so a set RSV bit ends the reading.
+be passed on, held or said again as it came. After the first Socket.IO packet nobody reads frames until the
+proxy itself has one to send, for which the stream must be between two. Compression is not offered to the
+backend on this path, so a set RSV bit ends the reading.
 """
 
 from typing import NamedTuple
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+SERVICE_RESTART = 1012  # the close code that asks to connect anew
 LONGEST_READ = 1 << 18  # a CONNECT packet holds a few ids and the user's env; longer is not for us to read
 
 

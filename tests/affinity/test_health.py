@@ -125,3 +125,50 @@ def test_silence_alone_never_makes_down_before_its_time(observations: str, step:
             assert (at - last_answer) * step >= 45.0
         if letter == "a" or (letter == "f" and "a" in observations[:at]):
             last_answer = at
+
+
+def silent_since(last_answer: float, rules: HealthRules, interval: float, timeout: float) -> dict[str, float]:
+    """When a backend that answered for the last time then is degraded and down, probed as the prober does."""
+    pause = min(0.2, interval / 8)
+    health = Health(rules, 0.0)
+    health.observe(Observation.ANSWERED, last_answer)
+    now, when = last_answer + interval * 1.1, {}
+    while health.verdict is not Verdict.DOWN:
+        now += health.probe_timeout(now, timeout, interval, pause)
+        if health.observe(Observation.SILENT, now):
+            when[health.verdict.value] = now - last_answer
+        now += pause if health.in_doubt else interval * 1.1
+    return when
+
+
+@pytest.mark.parametrize(
+    ("interval", "timeout", "fall"), [(2.0, 2.0, 3), (2.0, 1.0, 3), (1.0, 1.0, 4), (0.5, 0.5, 3)]
+)
+def test_silence_is_noticed_within_fall_intervals(interval: float, timeout: float, fall: int) -> None:
+    """A probe may take as long as an interval; the doubt it leaves is settled by shorter ones."""
+    when = silent_since(7.0, HealthRules(fall=fall, evict_after=45.0), interval, timeout)
+    assert when["degraded"] <= fall * interval
+    assert 45.0 <= when["down"] <= 45.0 + 2 * interval
+
+
+@pytest.mark.parametrize("evict_after", [2.5, 4.0, 10.0])
+def test_silence_ends_on_time(evict_after: float) -> None:
+    """The probe under way ends when `evict_after` is over, be the backend degraded by then or not."""
+    when = silent_since(7.0, HealthRules(fall=3, evict_after=evict_after), 2.0, 2.0)
+    assert evict_after <= when["down"] <= evict_after + 2.5
+
+
+def test_one_that_flaps_has_to_answer_longer_each_time() -> None:
+    """Down soon after its return, a backend needs twice the answers; a calm minute forgives it."""
+    health, now, needed = Health(HealthRules(rise=2), 0.0), 0.0, []
+    health.observe(Observation.ANSWERED, now)
+    for calm in (0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 100.0, 1.0):
+        now += calm
+        health.observe(Observation.REFUSED, now)
+        answers = 0
+        while health.verdict is not Verdict.HEALTHY:
+            now += 0.5
+            answers += 1
+            health.observe(Observation.ANSWERED, now)
+        needed.append(answers)
+    assert needed == [2, 4, 8, 16, 32, 32, 2, 4]

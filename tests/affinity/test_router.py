@@ -3,9 +3,9 @@
 import pytest
 
 from proxy.affinity.backend import Backend
-from proxy.affinity.decision import Decision, Outcome
+from proxy.affinity.decision import Decision, Outcome, Void
 from proxy.affinity.evidence import Evidence
-from proxy.affinity.router import Asked, Void
+from proxy.affinity.router import Asked
 from proxy.config import Locate
 from proxy.errors import NoBackend
 from tests.affinity.making import (

@@ -10,10 +10,11 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from proxy import net
 from proxy.affinity.backend import AdminState
-from proxy.affinity.fleet import Fleet
-from proxy.affinity.health import HealthRules, Observation
-from proxy.config import Address
+from proxy.affinity.health import Observation
+from proxy.app import App
+from proxy.config import Address, Config
 from proxy.controlplane.admin import AdminServer, admin_app
+from proxy.controlplane.operations import Operations
 from tests.dataplane.loop import run_loop
 from tests.dataplane.peers import WAIT, Message, Peer, get
 
@@ -28,7 +29,8 @@ class Admin:
     def __init__(self, address: tuple[str, int]) -> None:
         self.address = address
         self.host = b"127.0.0.1:%d" % address[1]
-        self.fleet = Fleet(HealthRules())
+        self.app = App(Config())
+        self.fleet = self.app.fleet
 
     async def ask(self, path: str, *lines: bytes, method: bytes = b"GET") -> Message:
         """What it answers."""
@@ -52,7 +54,8 @@ def run(test: Test, *, token: str | None = None) -> None:
         admin = Admin(sock.getsockname()[:2])
         registry = CollectorRegistry()
         Gauge("chainlit_proxy_example", "An example.", registry=registry).set(7)
-        server = AdminServer(admin_app(admin.fleet, registry, token), sock)
+        operations = Operations(admin.fleet, admin.app.drains, admin.app.reloads.reload)
+        server = AdminServer(admin_app(operations, registry, lambda: token), sock)
         task = asyncio.create_task(server.run())
         try:
             await test(admin)
@@ -119,6 +122,8 @@ def test_backends() -> None:
             "sessions": 3,
             "tunnels": 2,
             "pid": 42,
+            "leaving": False,
+            "drain": None,
         }
         assert (two["url"], two["health"], two["pid"]) == ("http://[::1]:8002", "down", None)
 

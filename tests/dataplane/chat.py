@@ -6,6 +6,7 @@ its requests when the test wants it.
 """
 
 import asyncio
+import gzip
 import json
 
 from tests.dataplane.frames import ACCEPT, Socket, upgrade
@@ -52,6 +53,7 @@ class Chat:
         self.sessions: set[str] = set()  # that it holds
         self.transports: dict[bytes, Transport] = {}
         self.chunks = False  # whether handshakes are answered in chunks
+        self.packed = False  # whether polls are answered compressed
         self._gates: dict[str, asyncio.Event] = {}
         backend.serve(self._answer)
 
@@ -103,7 +105,8 @@ class Chat:
             await transport.news.wait()
             transport.news.clear()
             packets, transport.queue = transport.queue, []
-            peer.say(ok(SEPARATOR.join(packets)))
+            body = SEPARATOR.join(packets)
+            peer.say(ok(gzip.compress(body), b"Content-Encoding: gzip") if self.packed else ok(body))
 
     def _mint(self) -> Transport:
         sid = self.name + b"-sid-%d" % len(self.transports)

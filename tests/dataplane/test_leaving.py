@@ -137,7 +137,7 @@ def test_fault_of_ours_is_an_answer() -> None:
         backend = await world.backend.accept()
         await backend.request()
         (connection,) = world.plane.connections
-        exchange = connection._exchange
+        exchange = connection.exchange
         assert exchange is not None
         exchange.spawn(fail())
         assert (await client.response()).status == ProxyError.status

@@ -132,8 +132,8 @@ def test_body_waits_in_bounds_while_its_backend_is_not_known() -> None:
             assert (await question.request()).target == b"/project/file/x?session_id=s"
         (connection,) = world.plane.connections
         await world.until(lambda: not connection.transport.is_reading())
-        assert connection._exchange is not None
-        assert connection._exchange.body.held_size < BOUND
+        assert connection.exchange is not None
+        assert connection.exchange.body.held_size < BOUND
         asked[0].say(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
         await asked[0].head()
         got = await receive(asked[0], LONG, world)
@@ -218,7 +218,7 @@ def test_answer_before_the_body_is_read() -> None:
         (connection,) = world.plane.connections
         client.say(b"30000\r\n" + BLOCK * 3 + b"\r\n0\r\n\r\n")
         await backend.head()
-        exchange = connection._exchange
+        exchange = connection.exchange
         assert exchange is not None
         while not exchange.body.done:
             await backend.some()

@@ -11,6 +11,14 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from proxy.app import App
+from proxy.config import Config
+from proxy.controlplane.admin import admin_app
+from proxy.controlplane.operations import Operations
+
 ROOT = Path(__file__).parents[2]
 PAGES = [
     ROOT / "README.md",
@@ -88,3 +96,10 @@ def _read(page: Path) -> Iterator[Piece]:
             yield from (Piece(page, number, "span", text) for text in _SPAN.findall(line))
             yield from (Piece(page, number, "link", text) for text in _LINK.findall(_SPAN.sub("", line)))
     assert fence is None, f"{page}:{start}: the fence is not closed"
+
+
+def admin_of(token: str | None) -> FastAPI:
+    """The admin application of a proxy that has nothing to do."""
+    app = App(Config())
+    operations = Operations(app.fleet, app.drains, app.reloads.reload)
+    return admin_app(operations, CollectorRegistry(), lambda: token)

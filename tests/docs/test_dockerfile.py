@@ -4,12 +4,7 @@ import json
 import re
 import tomllib
 
-from prometheus_client import CollectorRegistry
-
-from proxy.affinity.fleet import Fleet
-from proxy.affinity.health import HealthRules
-from proxy.controlplane.admin import admin_app
-from tests.docs.pages import ROOT
+from tests.docs.pages import ROOT, admin_of
 from tests.docs.test_commands import parse
 
 TEXT = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
@@ -67,6 +62,6 @@ def test_the_health_check_asks_what_is_served() -> None:
     assert words[:2] == ["python", "-c"]
     compile(words[2], "healthcheck", "exec")
     (path,) = re.findall(r"'(/\w+)'", words[2])
-    app = admin_app(Fleet(HealthRules()), CollectorRegistry(), "token")
+    app = admin_of("token")
     (route,) = [route for route in app.routes if getattr(route, "path", None) == path]
     assert not getattr(route, "dependencies", None)

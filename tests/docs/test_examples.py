@@ -10,7 +10,7 @@ import pytest
 from proxy import net
 from proxy.app import App
 from proxy.config import loads
-from proxy.controlplane.admin import BackendStatus
+from proxy.controlplane.operations import BackendStatus
 from proxy.dataplane.downstream import Downstream
 from proxy.logs import AccessLog
 from tests.docs.pages import ROOT, found

@@ -5,20 +5,17 @@ from enum import Enum
 from pathlib import Path
 
 import pytest
-from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import InfoMetricFamily
 
 from proxy import errors
 from proxy.affinity.backend import AdminState
 from proxy.affinity.decision import Outcome
 from proxy.affinity.evidence import Evidence
-from proxy.affinity.fleet import Fleet
-from proxy.affinity.health import HealthRules, Verdict
+from proxy.affinity.health import Verdict
 from proxy.app import App
 from proxy.config import Config
 from proxy.config.fields import KEYS
-from proxy.controlplane.admin import admin_app
-from tests.docs.pages import ROOT, Piece, found, table
+from tests.docs.pages import ROOT, Piece, admin_of, found, table
 
 AFFINITY = ROOT / "docs/affinity.md"
 OPERATIONS = ROOT / "docs/operations.md"
@@ -95,8 +92,9 @@ def test_the_outcomes_are_those_of_the_code() -> None:
 
 
 def test_the_admin_state_is_a_word_of_the_code() -> None:
-    """The only state that this version can reach is called as in the API."""
-    assert f"`admin_state` is always `{AdminState.READY.value}`" in OPERATIONS.read_text(encoding="utf-8")
+    """The states are called as in the API."""
+    states = "`, `".join(state.value for state in AdminState).replace("`, `main", "` or `main")
+    assert f"`admin_state` is what you wish of it: `{states}`" in OPERATIONS.read_text(encoding="utf-8")
 
 
 def test_the_errors_are_those_of_the_code() -> None:
@@ -114,7 +112,7 @@ def test_the_errors_are_those_of_the_code() -> None:
 
 def test_the_addresses_of_the_admin_listener_are_told() -> None:
     """The table of the admin listener has all of its paths, and no other."""
-    app = admin_app(Fleet(HealthRules()), CollectorRegistry(), None)
+    app = admin_of(None)
     served = {path for route in app.routes if (path := getattr(route, "path", None))}
     told = {
         path for row in table(OPERATIONS, "The admin listener") for path in re.findall(r"`(/\S+)`", row[0])

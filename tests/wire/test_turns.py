@@ -1,10 +1,11 @@
+import gzip
 import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.wire.turns import MARK_SIZE, TASK, turn_after
+from proxy.wire.turns import MARK_SIZE, TASK, plain, turn_after
 
 START, END = b'42["task_start",{}]', b'42["task_end",{}]'
 
@@ -42,3 +43,14 @@ def test_a_mark_is_no_longer_than_promised() -> None:
         for cut in range(1, len(event)):
             kept = event[:cut][-MARK_SIZE:]
             assert turn_after(kept + event[cut:]) is turn_after(event) or cut > MARK_SIZE
+
+
+def test_compressed_polls_are_read() -> None:
+    """A piece with a gzip stream, chunk sizes around it, is unpacked; any other stays as it is."""
+    packed = gzip.compress(START + b"\x1e" + END)
+    for piece in (packed, b"2a\r\n" + packed + b"\r\n0\r\n\r\n"):
+        assert turn_after(plain(piece)) is False
+    assert plain(packed[:-9]).startswith(START[:4])
+    assert plain(START) == START
+    broken = b"\x1f\x8b\x08" + b"\xff" * 20
+    assert plain(broken) == broken

@@ -1,0 +1,35 @@
+"""How fast sessions are sent away: spread over time, so that their clients do not all connect anew at once.
+
+A Chainlit instance takes about 8 ms of CPU for a new session, so `PER_SECOND` keeps half a core busy. Only a
+deadline that is nearer than that allows asks for more.
+"""
+
+PER_SECOND = 50.0
+_SOONEST = 0.1  # seconds: a deadline that has passed lets all go
+
+
+class Pace:
+    """Hands out leave to go; made anew for each drain."""
+
+    __slots__ = ("_at", "_credit")
+
+    def __init__(self, now: float) -> None:
+        self._at = now
+        self._credit = 1.0
+
+    def allow(self, waiting: int, now: float, deadline: float) -> int:
+        """How many of `waiting` sessions may go now, so that all have gone by the deadline."""
+        rate = max(PER_SECOND, waiting / max(deadline - self._at, _SOONEST))
+        self._credit = min(float(waiting), self._credit + rate * (now - self._at))
+        self._at = now
+        allowed = int(self._credit)
+        self._credit -= allowed
+        return allowed
+
+    def __repr__(self) -> str:
+        return f"<Pace credit={self._credit:.1f}>"
+
+
+def time_for(sessions: int) -> float:
+    """Seconds that it takes to send so many away without hurry."""
+    return sessions / PER_SECOND

@@ -1,0 +1,17 @@
+"""The command line. Exit codes: 0 done, 1 it failed while running, 2 the user can put it right."""
+
+import click
+
+import proxy
+from proxy.cli.operating import drain, maintenance, ready, reload, status
+from proxy.cli.serving import check, run, serve
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(proxy.__version__, prog_name="chainlit-proxy")
+def main() -> None:
+    """Make several Chainlit instances behave as one."""
+
+
+for _command in (run, serve, check, status, drain, ready, maintenance, reload):
+    main.add_command(_command)

@@ -1,0 +1,87 @@
+"""Asks the admin API of a running proxy, and says what to do where it does not answer."""
+
+import http.client
+import json
+import urllib.error
+import urllib.request
+from typing import Any, NoReturn
+from urllib.parse import quote
+
+from proxy.cli.failing import fail
+
+_WAIT = 10.0  # seconds for an answer
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_args: Any, **_kwargs: Any) -> None:
+        """As HTTPRedirectHandler: the redirect is an error."""
+
+
+class AdminClient:
+    """One running proxy; made from `--admin` and `--token`."""
+
+    def __init__(self, admin: str, token: str | None) -> None:
+        """Ends the command if one of them cannot be used."""
+        self._url = admin.rstrip("/")
+        if not self._url.startswith(("http://", "https://")):
+            fail(f"--admin: must be a URL such as http://127.0.0.1:9901 (got {admin!r})")
+        token = (token or "").strip()  # from a file it often comes with a line end
+        if not all("!" <= character <= "~" for character in token):
+            fail("--token: must be visible ASCII characters without spaces or line ends")
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    def get(self, path: str) -> Any:
+        """What it says; ends the command with status 1 if it says nothing of use."""
+        return self._ask("GET", path, None)
+
+    def post(self, path: str, body: Any = None, *, also: tuple[int, ...] = ()) -> Any:
+        """Have it do something; the answers with the statuses of `also` are no failures."""
+        return self._ask("POST", path, json.dumps({} if body is None else body).encode(), also)
+
+    def backends(self, columns: tuple[str, ...]) -> list[dict[str, Any]]:
+        """All backends, each with at least these fields."""
+        path = "/api/backends"
+        found = self.get(path)
+        wanted = set(columns)
+        if not isinstance(found, list) or not all(isinstance(b, dict) and wanted <= b.keys() for b in found):
+            self._nobody(self._url + path, "what it says is no list of backends")
+        return found
+
+    def backend(self, name: str, wish: str = "", body: Any = None) -> dict[str, Any]:
+        """One backend, after it was told something if there is a wish."""
+        path = f"/api/backends/{quote(name, safe='')}"
+        found = self.post(f"{path}/{wish}", body) if wish else self.get(path)
+        if not isinstance(found, dict) or "admin_state" not in found:
+            self._nobody(self._url + path, "what it says is no backend")
+        return found
+
+    def _ask(self, method: str, path: str, body: bytes | None, also: tuple[int, ...] = ()) -> Any:
+        url = self._url + path
+        headers = self._headers | ({} if body is None else {"Content-Type": "application/json"})
+        # The token is for this address alone: no proxy of the environment, no redirect on the way.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
+        try:
+            request = urllib.request.Request(url, body, headers, method=method)  # noqa: S310 - checked above
+            with opener.open(request, timeout=_WAIT) as response:
+                return json.load(response)
+        except urllib.error.HTTPError as error:
+            with error:
+                if error.code in also:
+                    return json.load(error)
+                if error.code == 401:
+                    fail(f"{url}: needs a valid token, give it with --token or CHAINLIT_PROXY_TOKEN", 1)
+                fail(f"{url}: answered {error.code}{_reason(error)}", 1)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            self._nobody(url, " ".join(str(error).split()))
+
+    def _nobody(self, url: str, why: str) -> NoReturn:
+        fail(f"{url}: no proxy answers there ({why}); --admin says where it is", 1)
+
+
+def _reason(error: urllib.error.HTTPError) -> str:
+    """What the API says of a refusal."""
+    try:
+        detail = json.load(error)["detail"]
+    except (OSError, ValueError, TypeError, LookupError, http.client.HTTPException):
+        return ""
+    return f": {detail}" if isinstance(detail, str) else ""

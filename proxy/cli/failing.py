@@ -1,0 +1,14 @@
+"""How a command ends that cannot do what it was asked for."""
+
+import sys
+from typing import NoReturn
+
+import click
+
+BAD_USE = 2
+
+
+def fail(message: str, code: int = BAD_USE) -> NoReturn:
+    """Say what is wrong, and end."""
+    click.echo(message, err=True)
+    sys.exit(code)

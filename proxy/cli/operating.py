@@ -1,0 +1,133 @@
+"""The commands that talk to a running proxy."""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from proxy.cli.client import AdminClient
+from proxy.cli.failing import fail
+
+_COLUMNS = ("name", "health", "admin_state", "sessions", "tunnels", "pid", "url")  # of `status`
+_LOOK = 0.5  # seconds between two looks at a drain
+_LATE = 30.0  # seconds after its deadline in which a drain has to end
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _to_a_proxy(command: F) -> F:
+    """The options by which the proxy is found."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print what the API says."),
+        click.option("--token", envvar="CHAINLIT_PROXY_TOKEN", help="The admin token, where one is set."),
+        click.option(
+            "--admin", metavar="URL", envvar="CHAINLIT_PROXY_ADMIN", default="http://127.0.0.1:9901"
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+_NAME = click.argument("name", metavar="NAME")
+
+
+@click.command()
+@_to_a_proxy
+def status(admin: str, token: str | None, as_json: bool) -> None:
+    """Show the backends of a running proxy."""
+    backends = AdminClient(admin, token).backends(_COLUMNS)
+    if as_json:
+        click.echo(json.dumps(backends, indent=2))
+        return
+    rows: list[tuple[str, ...]] = [("BACKEND", "HEALTH", "ADMIN STATE", "SESSIONS", "TUNNELS", "PID", "URL")]
+    rows += [tuple("-" if b[column] is None else str(b[column]) for column in _COLUMNS) for b in backends]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        click.echo("  ".join(f"{value:<{width}}" for value, width in zip(row, widths, strict=True)).rstrip())
+
+
+@click.command()
+@_NAME
+@click.option("--wait", is_flag=True, help="Return when it is empty.")
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0),
+    help="When everything has to have left.  [default: timeouts.drain of the proxy]",
+)
+@_to_a_proxy
+def drain(name: str, wait: bool, timeout: float | None, admin: str, token: str | None, as_json: bool) -> None:
+    """Give a backend no new sessions, and have those it has leave it when they are at rest."""
+    client = AdminClient(admin, token)
+    backend = client.backend(name, "drain", {"timeout": timeout})
+    if wait:
+        backend = _until_empty(client, name, backend)
+    _tell(backend, as_json=as_json)
+
+
+def _until_empty(client: AdminClient, name: str, backend: dict[str, Any]) -> dict[str, Any]:
+    """Wait for the end of a drain; ends the command with status 1 if it does not come."""
+    told = None
+    while True:
+        state = backend.get("drain")
+        if not isinstance(state, dict):
+            fail(f"{name} is set to {backend['admin_state']}: the drain was ended", 1)
+        if state["empty"]:
+            return backend
+        if state["seconds_left"] < -_LATE:
+            fail(f"{name} still has {backend['sessions']} sessions and {backend['tunnels']} tunnels", 1)
+        progress = f"{name}: {backend['sessions']} sessions, {max(0, state['seconds_left']):.0f} s left"
+        if sys.stderr.isatty() and progress != told:
+            click.echo(progress, err=True)
+            told = progress
+        time.sleep(_LOOK)
+        backend = client.backend(name)
+
+
+@click.command()
+@_NAME
+@_to_a_proxy
+def ready(name: str, admin: str, token: str | None, as_json: bool) -> None:
+    """Give a backend sessions again, a growing share of the new ones."""
+    _tell(AdminClient(admin, token).backend(name, "ready"), as_json=as_json)
+
+
+@click.command()
+@_NAME
+@_to_a_proxy
+def maintenance(name: str, admin: str, token: str | None, as_json: bool) -> None:
+    """Take a backend out now: its sessions move at once, whatever they are at."""
+    _tell(AdminClient(admin, token).backend(name, "maintenance"), as_json=as_json)
+
+
+@click.command()
+@_to_a_proxy
+def reload(admin: str, token: str | None, as_json: bool) -> None:
+    """Have a running proxy read its configuration again; a bad one changes nothing."""
+    result = AdminClient(admin, token).post("/api/reload", also=(409,))
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+    elif not result["applied"]:
+        fail("\n".join(result["problems"]))
+    else:
+        click.echo(f"changed: {', '.join(result['changes']) or 'nothing'}")
+        for key in result["restart"]:
+            click.echo(f"{key}: takes effect when the proxy is started again")
+    if not result["applied"]:
+        sys.exit(2)
+
+
+def _tell(backend: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(backend, indent=2))
+        return
+    state = backend.get("drain")
+    if state and state["empty"]:
+        forced = f", {state['forced']} of them in the middle of an answer" if state["forced"] else ""
+        moved = state["sent_away"] + state["forced"]
+        click.echo(f"{backend['name']} is drained: {moved} sessions had to leave{forced}")
+    else:
+        click.echo(f"{backend['name']} is set to {backend['admin_state']}, {backend['sessions']} sessions")

@@ -1,0 +1,198 @@
+"""What an operator can tell a running proxy: the part of the API that changes something.
+
+Each of these answers with what is so now. A wish that cannot be carried out is refused with its reason.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import Annotated, Any, Protocol
+
+from fastapi import Depends, FastAPI, HTTPException, Response
+from pydantic import BaseModel, Field
+
+from proxy.affinity.backend import AdminState, Backend
+from proxy.affinity.fleet import Fleet
+from proxy.affinity.health import Verdict
+from proxy.controlplane.drains import Drain, Drains
+
+
+class ReloadResult(Protocol):
+    """How a reload went."""
+
+    @property
+    def at(self) -> float:
+        """When, in unix time."""
+        ...
+
+    @property
+    def applied(self) -> bool:
+        """Whether the file is in effect."""
+        ...
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """Why it was refused."""
+        ...
+
+    @property
+    def changes(self) -> Sequence[str]:
+        """Sections that are different now."""
+        ...
+
+    @property
+    def restart(self) -> Sequence[str]:
+        """Keys that take effect with the next start only."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """What the API acts on; made by the app."""
+
+    fleet: Fleet
+    drains: Drains
+    reload: Callable[[], Awaitable[ReloadResult]]
+
+
+class DrainStatus(BaseModel):
+    """How far a drain is."""
+
+    seconds_left: float = Field(description="Until the deadline; less than 0 after it.", examples=[297.4])
+    sent_away: int = Field(description="Sessions that were at rest when they had to leave.", examples=[12])
+    forced: int = Field(description="Sessions that were in the middle of an answer at the deadline.")
+    empty: bool = Field(description="Whether nothing is left of it.")
+
+
+class BackendStatus(BaseModel):
+    """One backend as the API shows it."""
+
+    name: str = Field(examples=["replica-1"])
+    url: str = Field(examples=["http://127.0.0.1:8001"])
+    weight: float = Field(description="Its share of new sessions.")
+    health: Verdict = Field(description="The verdict of probes and traffic.")
+    admin_state: AdminState = Field(description="The operator's wish.")
+    sessions: int = Field(description="Sessions that are open here, or were just placed.")
+    tunnels: int = Field(description="Open websockets and other upgraded connections.")
+    pid: int | None = Field(default=None, description="The process, for a local replica.")
+    leaving: bool = Field(description="Whether it leaves the fleet when it is empty.")
+    drain: DrainStatus | None = Field(default=None, description="While it drains.")
+
+
+class DrainRequest(BaseModel):
+    """How a backend is to be drained."""
+
+    model_config = {"extra": "forbid"}
+
+    timeout: float | None = Field(
+        default=None,
+        ge=0,
+        description="Seconds until everything has to leave; timeouts.drain if it is not given.",
+        examples=[60],
+    )
+
+
+class ReloadStatus(BaseModel):
+    """How a reload went."""
+
+    applied: bool = Field(description="Whether the file is in effect; if not, the old one is.")
+    at: float = Field(description="When, in unix time.")
+    problems: list[str] = Field(description="Why it was refused, in the words of `check`.")
+    changes: list[str] = Field(description="Sections that are different now.", examples=[["backends"]])
+    restart: list[str] = Field(description="Keys that take effect with the next start only.")
+
+
+def backend_status(backend: Backend, drains: Drains) -> BackendStatus:
+    """What the API shows of a backend."""
+    return BackendStatus(
+        name=backend.name,
+        url=backend.url,
+        weight=backend.weight,
+        health=backend.health.verdict,
+        admin_state=backend.admin_state,
+        sessions=backend.sessions,
+        tunnels=backend.tunnels,
+        pid=backend.pid,
+        leaving=backend.leaving,
+        drain=_drain_status(drains.get(backend)),
+    )
+
+
+def _drain_status(drain: Drain | None) -> DrainStatus | None:
+    if drain is None:
+        return None
+    return DrainStatus(
+        seconds_left=round(drain.deadline - monotonic(), 1),
+        sent_away=drain.sent_away,
+        forced=drain.forced,
+        empty=drain.empty.is_set(),
+    )
+
+
+def reload_status(result: ReloadResult) -> ReloadStatus:
+    """What the API shows of a reload."""
+    return ReloadStatus(
+        applied=result.applied,
+        at=result.at,
+        problems=list(result.problems),
+        changes=list(result.changes),
+        restart=list(result.restart),
+    )
+
+
+def add_operations(app: FastAPI, operations: Operations, guarded: Any) -> None:
+    """Add the routes; `guarded` is what asks for the token."""
+    fleet, drains = operations.fleet, operations.drains
+    asked: dict[str, Any] = {"dependencies": [guarded]}
+
+    def known(name: str) -> Backend:
+        backend = fleet.get(name)
+        if backend is None:
+            names = ", ".join(other.name for other in fleet) or "none"
+            raise HTTPException(404, f"there is no backend {name!r}; there are: {names}")
+        return backend
+
+    Known = Annotated[Backend, Depends(known)]  # noqa: N806 - a type
+
+    def staying(backend: Known) -> Backend:
+        if backend.leaving:
+            raise HTTPException(409, f"{backend.name} is no more configured: it leaves when it is empty")
+        return backend
+
+    Staying = Annotated[Backend, Depends(staying)]  # noqa: N806 - a type
+
+    @app.get("/api/backends", **asked)
+    async def backends() -> list[BackendStatus]:
+        """All backends, in the order of the configuration."""
+        return [backend_status(backend, drains) for backend in fleet]
+
+    @app.get("/api/backends/{name}", **asked)  # noqa: FAST003 - `known` takes it
+    async def backend(backend: Known) -> BackendStatus:
+        """One backend."""
+        return backend_status(backend, drains)
+
+    @app.post("/api/backends/{name}/drain", **asked)  # noqa: FAST003 - `known` takes it
+    async def drain(backend: Known, request: DrainRequest | None = None) -> BackendStatus:
+        """No new sessions; those it has go on until they are at rest, or the time is up."""
+        drains.drain(backend, request.timeout if request else None)
+        return backend_status(backend, drains)
+
+    @app.post("/api/backends/{name}/ready", **asked)  # noqa: FAST003 - `known` takes it
+    async def ready(backend: Staying) -> BackendStatus:
+        """Take sessions again, with a slow start."""
+        drains.ready(backend)
+        return backend_status(backend, drains)
+
+    @app.post("/api/backends/{name}/maintenance", **asked)  # noqa: FAST003 - `known` takes it
+    async def maintenance(backend: Staying) -> BackendStatus:
+        """Take it out now: its sessions move at once."""
+        drains.maintenance(backend)
+        return backend_status(backend, drains)
+
+    @app.post("/api/reload", **asked, responses={409: {"model": ReloadStatus}})
+    async def reload(response: Response) -> ReloadStatus:
+        """Read the configuration again; 409 if it has mistakes: then the old one stays in effect."""
+        result = await operations.reload()
+        if not result.applied:
+            response.status_code = 409
+        return reload_status(result)

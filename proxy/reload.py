@@ -1,0 +1,176 @@
+"""Another configuration for a proxy that runs: read, checked whole, and applied without dropping anything.
+
+Everything that can fail is done first: the file is read, new ports are bound, certificates are loaded. If
+any of it fails the old configuration stays, and what was opened is closed again. What follows only sets
+values. New listeners are open before old ones close; connections, health, drains, pins and the directory
+stay. A backend that is no more in the file is drained, and leaves when it is empty.
+"""
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from proxy import logs, net
+from proxy.affinity.backend import Backend
+from proxy.affinity.health import HealthRules
+from proxy.config import Address, Config, ConfigError
+from proxy.logs import AccessLog
+from proxy.tls import Certificate, CertificateError, Trust
+
+if TYPE_CHECKING:
+    from proxy.app import App
+
+log = logging.getLogger("proxy")
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """How a reload went."""
+
+    at: float  # unix time
+    problems: tuple[str, ...] = ()  # why it was refused; none: it was applied
+    changes: tuple[str, ...] = ()  # what is different now, by key
+    restart: tuple[str, ...] = ()  # keys that take effect with the next start only
+
+    @property
+    def applied(self) -> bool:
+        """Whether the file is in effect."""
+        return not self.problems
+
+
+class Reloads:
+    """Reads the configuration again, one reload at a time; created by the app."""
+
+    def __init__(self, app: "App", read: Callable[[], Config] | None) -> None:
+        """`read` raises ConfigError; None: there is no file."""
+        self._app = app
+        self._read = read
+        self._turn = asyncio.Lock()
+        self.applied = 0
+        self.refused = 0
+        self.last: Reload | None = None  # None until the first
+
+    async def reload(self) -> Reload:
+        """Read the file and apply it; a bad one changes nothing."""
+        async with self._turn:
+            try:
+                done = await self._reload()
+            except (ConfigError, net.ListenError, CertificateError) as error:
+                done = Reload(time.time(), problems=tuple(str(error).splitlines()))
+            self.last = done
+            if done.applied:
+                self.applied += 1
+                log.info("the configuration was read again: %s", ", ".join(done.changes) or "nothing changed")
+                for key in done.restart:
+                    log.warning("%s: takes effect when the proxy is started again", key)
+            else:
+                self.refused += 1
+                log.error("the changed configuration is not used, the old one stays:")
+                for problem in done.problems:
+                    log.error("%s", problem)
+            return done
+
+    async def _reload(self) -> Reload:
+        if self._read is None:
+            return Reload(time.time())
+        app, old, new = self._app, self._app.config, self._read()
+        trusts = {settings.name: app.trust(settings) for settings in new.backends}
+        certificate = app.plane.certificate
+        if new.tls != old.tls:
+            certificate = _certificate(new)
+        opened = _open_listeners(app, new)
+        app.config = new
+        for address in set(app.listening) - set(new.listen):
+            del app.listening[address]  # the data plane closes it, after the others are open
+        await app.plane.change(new, list(app.listening.values()), certificate)
+        await app.move_admin(opened)
+        self._apply_to_backends(old, new, trusts)
+        _apply_to_decisions(app, new)
+        _apply_to_log(app, old, new)
+        changes = tuple(key for key in Config.model_fields if getattr(old, key) != getattr(new, key))
+        restart = tuple(key for key in ("reuse_port",) if key in changes)
+        return Reload(time.time(), changes=changes, restart=restart)
+
+    def _apply_to_backends(self, old: Config, new: Config, trusts: dict[str, Trust | None]) -> None:
+        """Backends that are new, changed, gone, or back before they had left; `run` has its own."""
+        app, fleet = self._app, self._app.fleet
+        before = {settings.name: settings for settings in old.backends}
+        now = monotonic()
+        for settings in new.backends:
+            where = (settings.host, settings.port)
+            backend = fleet.get(settings.name)
+            if backend is None:
+                app.add_backend(settings, trusts[settings.name])
+                continue
+            if backend.leaving:
+                backend.leaving = False
+                app.drains.ready(backend)
+            if settings == before.get(settings.name):
+                continue
+            tls = trusts[settings.name]
+            if fleet.change(backend, *where, path=settings.path, weight=settings.weight, tls=tls):
+                app.plane.moved(backend)
+            app.prober.suspect(backend)
+        kept = {settings.name for settings in new.backends}
+        for name in before.keys() - kept:
+            backend = fleet.get(name)
+            if backend is not None:
+                self._let_go(backend)
+        fleet.order([settings.name for settings in new.backends])
+        health = new.health
+        fleet.set_rules(HealthRules(fall=health.fall, rise=health.rise, evict_after=health.evict_after))
+        if new.health != old.health or new.socketio_path != old.socketio_path:
+            app.prober.change(health, new.socketio_path[0])
+        log.debug("backends applied in %.1f ms", (monotonic() - now) * 1000)
+
+    def _let_go(self, backend: Backend) -> None:
+        backend.leaving = True
+        if backend.holds_pins:
+            self._app.drains.drain(backend)
+        else:
+            self._app.fleet.remove(backend)
+
+
+def _certificate(config: Config) -> Certificate | None:
+    tls = config.tls
+    return Certificate(tls.cert, tls.key) if tls.cert is not None and tls.key is not None else None
+
+
+def _open_listeners(app: "App", config: Config) -> socket.socket | None:
+    """Bind what is new, all or nothing; return the admin listener if that is. Raises ListenError."""
+    opened: dict[Address, socket.socket] = {}
+    try:
+        for address in config.listen:
+            if address not in app.listening:
+                opened[address] = net.bind(address, shared=config.reuse_port)
+        moved = config.admin.listen != app.config.admin.listen
+        admin = net.bind(config.admin.listen) if moved else None
+    except net.ListenError:
+        for sock in opened.values():
+            sock.close()
+        raise
+    app.listening.update(opened)
+    return admin
+
+
+def _apply_to_decisions(app: "App", config: Config) -> None:
+    affinity, router = config.affinity, app.router
+    app.fleet.set_secrets(*(secret.get_secret_value().encode() for secret in affinity.secret or ()))
+    router.locate = affinity.locate
+    router.placement.bound, router.placement.slow_start = config.balance.bound, config.balance.slow_start
+    router.directory.resize(affinity.directory.size, affinity.session_timeout)
+    app.drains.patience = config.timeouts.drain
+
+
+def _apply_to_log(app: "App", old: Config, new: Config) -> None:
+    if new.log == old.log:
+        return
+    logs.set_up(new.log)
+    if app.access is not None:
+        app.access.flush()
+    app.access = app.plane.access = AccessLog(new.log) if new.log.access else None
