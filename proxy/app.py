@@ -83,15 +83,20 @@ class App:
         replica = event.replica
         backend = self.fleet.get(replica.name)
         log.log(
-            logging.INFO if event.kind is EventKind.READY else logging.WARNING,
+            logging.INFO if event.kind in {EventKind.READY, EventKind.RETIRED} else logging.WARNING,
             "%s %s",
             replica.name,
             event.text,
         )
+        now = monotonic()
+        if backend is None and event.kind is EventKind.READY:
+            backend = self.fleet.add(replica.name, *_host_port(replica.url), now=now)
         if backend is None:
             return
-        now = monotonic()
         backend.pid = replica.pid
+        if event.kind is EventKind.RETIRED:
+            self.fleet.remove(backend)
+            return
         if event.kind is EventKind.READY:
             self.fleet.move(backend, *_host_port(replica.url))
             self.fleet.observe(backend, Observation.ANSWERED, now)
