@@ -27,6 +27,7 @@ class Backend:
         "health",
         "host",
         "name",
+        "outdated",
         "path",
         "pid",
         "port",
@@ -60,6 +61,7 @@ class Backend:
         self.health = Health(rules or HealthRules(), now)
         self.admin_state = AdminState.READY
         self.gone = False  # set when it left the fleet
+        self.outdated = False  # set while a rollout is to replace it; others are preferred for sessions
         self.pid: int | None = None  # of a local replica
         self.sessions = 0  # open or placed; written by the Directory
         self.tunnels = 0  # open; written by the data plane

@@ -161,7 +161,7 @@ class Router:
                 settled = self.directory.settle(session_id, located, now)
                 return Decision(located, Evidence.SESSION, outcome, settled)
         left = self._left(session, home, ())
-        if at.takes_sessions and at.name not in left:
+        if self._welcomes(at) and at.name not in left:
             backend = at
         else:
             backend = self._place(session_id.encode(), now, left)
@@ -190,6 +190,17 @@ class Router:
         if not able or (len(able) == 1 and self.locate is LocateMode.AUTO):
             return None
         return Locate(session_id, able)
+
+    def _welcomes(self, backend: Backend) -> bool:
+        """Whether a new session whose transport is at `backend` may stay there.
+
+        Not at an outdated one while there is another: it would have to move again soon.
+        """
+        if not backend.outdated:
+            return backend.takes_sessions
+        return backend.takes_sessions and not any(
+            other.takes_sessions and not other.outdated for other in self.fleet
+        )
 
     def _left(self, session: Session | None, home: Backend | None, avoid: Collection[str]) -> set[str]:
         left = set(avoid)
