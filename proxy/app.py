@@ -29,10 +29,12 @@ from proxy.logs import AccessLog
 from proxy.metrics import ProxyCollector, build_registry
 from proxy.reload import Reloads
 from proxy.replicas import EventKind, ReplicaEvent, ReplicaState, Supervisor
+from proxy.rollout import Rollout, RolloutStatus
 from proxy.tls import Certificate, Trust, client_context
 
 if TYPE_CHECKING:
     from proxy.controlplane.admin import AdminServer
+    from proxy.controlplane.operations import Operations
 
 log = logging.getLogger("proxy")
 
@@ -66,6 +68,7 @@ class App:
         for settings in config.backends:
             self.add_backend(settings, self.trust(settings))
         self.listening: dict[Address, socket.socket] = {}  # bound, by what is configured
+        self.rollout: Rollout | None = None  # set where the backends are replicas of ours
         self._supervisor: Supervisor | None = None
         self._leaving = asyncio.Event()
         self._admin: socket.socket | None = None
@@ -76,6 +79,7 @@ class App:
     def supervise(self, supervisor: Supervisor) -> None:
         """The fleet is the replicas of a supervisor that has been prepared."""
         self._supervisor = supervisor
+        self.rollout = Rollout(supervisor, self.fleet, self.drains)
         self.router.sole = True
         self.prober.good_below = 500
         now = monotonic()
@@ -88,15 +92,21 @@ class App:
         replica = event.replica
         backend = self.fleet.get(replica.name)
         log.log(
-            logging.INFO if event.kind is EventKind.READY else logging.WARNING,
+            logging.INFO if event.kind in {EventKind.READY, EventKind.RETIRED} else logging.WARNING,
             "%s %s",
             replica.name,
             event.text,
         )
+        now = monotonic()
+        if backend is None and event.kind is EventKind.READY:
+            backend = self.fleet.add(replica.name, *_host_port(replica.url), now=now)
+            self.prober.watch(backend)
         if backend is None:
             return
-        now = monotonic()
         backend.pid = replica.pid
+        if event.kind is EventKind.RETIRED:
+            self.fleet.remove(backend)
+            return
         if event.kind is EventKind.READY:
             self.fleet.move(backend, *_host_port(replica.url))
             self.fleet.observe(backend, Observation.ANSWERED, now)
@@ -156,7 +166,8 @@ class App:
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then leave within `timeouts.shutdown`; a second one ends at once.
 
-        SIGHUP reads the configuration again. Raises ReplicaError when the supervised app cannot be started.
+        SIGHUP reads the configuration again, and has replicas replaced by new ones. Raises ReplicaError when
+        the supervised app cannot be started.
         """
         # What was made to load the program lives for ever: the garbage collector need not look at it again.
         gc.freeze()
@@ -213,14 +224,24 @@ class App:
     async def _serve_admin(self) -> None:
         # Imported late: the framework takes longer to load than everything else, and clients need not wait.
         from proxy.controlplane.admin import AdminServer, admin_app  # noqa: PLC0415
-        from proxy.controlplane.operations import Operations  # noqa: PLC0415
 
-        operations = Operations(self.fleet, self.drains, self.reloads.reload)
-        app = admin_app(operations, build_registry(self.collector), self.admin_token)
+        app = admin_app(self.operations(), build_registry(self.collector), self.admin_token)
         while True:  # another round for each address that it moves to
             assert self._admin is not None
             self._admin_server = AdminServer(app, self._admin)
             await self._admin_server.run()
+
+    def operations(self) -> "Operations":
+        """What the API acts on."""
+        from proxy.controlplane.operations import Operations  # noqa: PLC0415 - as above
+
+        return Operations(
+            self.fleet,
+            self.drains,
+            self.reloads.reload,
+            self.begin_rollout,
+            lambda: self.rollout.status if self.rollout else RolloutStatus(),
+        )
 
     def admin_token(self) -> str | None:
         """The token that the admin listener asks for at present."""
@@ -235,13 +256,35 @@ class App:
         if self._admin_server is not None:
             self._admin_server.stop()
 
+    def begin_rollout(self, drain_timeout: float | None = None) -> str:
+        """Replace the replicas one by one; return why that cannot begin, "" if it has."""
+        if self.rollout is None:
+            return "the backends are not replicas of this proxy: only those of `run` can be replaced"
+        if self._tasks is None or self._leaving.is_set():
+            return "the proxy is about to end"
+        if reason := self.rollout.hindrance:
+            return reason
+        self._tasks.create_task(self._roll_out(self.rollout, drain_timeout))
+        return ""
+
+    async def _roll_out(self, rollout: Rollout, drain_timeout: float | None) -> None:
+        leaving = asyncio.ensure_future(self._leaving.wait())
+        rolling = asyncio.ensure_future(rollout.run(drain_timeout))
+        await asyncio.wait([leaving, rolling], return_when=asyncio.FIRST_COMPLETED)
+        for work in (leaving, rolling):
+            work.cancel()
+        await asyncio.wait([leaving, rolling])
+
     def _hung_up(self) -> None:
         """SIGHUP."""
         if self._tasks is not None and not self._leaving.is_set():
-            self._tasks.create_task(self._reload())
+            self._tasks.create_task(self._renew())
 
-    async def _reload(self) -> None:
-        await self.reloads.reload()
+    async def _renew(self) -> None:
+        """Read the configuration again, and have replicas run what the app's file holds now."""
+        done = await self.reloads.reload()
+        if done.applied and self.rollout is not None and (reason := self.begin_rollout()):
+            log.warning("no rollout: %s", reason)
 
     def _signalled(self) -> None:
         if self._leaving.is_set():

@@ -16,7 +16,7 @@ LAYERS = [
     {"proxy.wire"},
     {"proxy.affinity"},
     {"proxy.dataplane", "proxy.controlplane", "proxy.replicas"},
-    {"proxy.app", "proxy.metrics", "proxy.logs", "proxy.reload"},
+    {"proxy.app", "proxy.metrics", "proxy.logs", "proxy.reload", "proxy.rollout"},
     {"proxy.cli", "proxy.__main__"},
 ]
 # The only place that opens sockets, and who may ask it to.

@@ -63,7 +63,7 @@ class Backend:
         self.admin_state = AdminState.READY
         self.gone = False  # set when it left the fleet
         self.leaving = False  # set while it is drained to leave the fleet
-        self.outdated = False  # set while a newer one is to take its place: it gets sessions last
+        self.outdated = False  # set while a rollout is to replace it; others are preferred for sessions
         self.pid: int | None = None  # of a local replica
         self.sessions = 0  # open or placed; written by the Directory
         self.tunnels = 0  # open; written by the data plane

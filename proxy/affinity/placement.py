@@ -52,12 +52,13 @@ class Placement:
     ) -> Backend | None:
         """The backend for `key` among those that take sessions, or None.
 
-        Those named in `avoid` come last. With `reserve` the place counts as load for some seconds.
+        Those named in `avoid` come last, before them those that are outdated: what is placed during a rollout
+        goes where it can stay. With `reserve` the place counts as load for some seconds.
         """
         self._release(now)
         able = [backend for backend in backends if backend.takes_sessions]
-        able = [backend for backend in able if not backend.outdated] or able
         able = [backend for backend in able if backend.name not in avoid] or able
+        able = [backend for backend in able if not backend.outdated] or able
         if not able:
             return None
         recent = self._again(key, able, now, reserve=reserve)

@@ -155,7 +155,7 @@ class Router:
                 outcome = Outcome.LOCATED if located is at else Outcome.REHOMED
                 settled = self.directory.settle(session_id, located, now)
                 return Decision(located, Evidence.SESSION, outcome, settled)
-        if at.takes_sessions and not at.outdated and at.name not in self._left(session, home, ()):
+        if self._welcomes(at) and at.name not in self._left(session, home, ()):
             backend = at
         else:
             backend = self._elsewhere(session_id, session, home, now)
@@ -200,6 +200,17 @@ class Router:
             if home is not None and home.holds_pins:
                 return home
             raise
+
+    def _welcomes(self, backend: Backend) -> bool:
+        """Whether a new session whose transport is at `backend` may stay there.
+
+        Not at an outdated one while there is another: it would have to move again soon.
+        """
+        if not backend.outdated:
+            return backend.takes_sessions
+        return backend.takes_sessions and not any(
+            other.takes_sessions and not other.outdated for other in self.fleet
+        )
 
     def _left(self, session: Session | None, home: Backend | None, avoid: Collection[str]) -> set[str]:
         left = set(avoid)

@@ -3,7 +3,7 @@
 import click
 
 import proxy
-from proxy.cli.operating import drain, maintenance, ready, reload, status
+from proxy.cli.operating import drain, maintenance, ready, reload, rollout, status
 from proxy.cli.serving import check, run, serve
 
 
@@ -13,5 +13,5 @@ def main() -> None:
     """Make several Chainlit instances behave as one."""
 
 
-for _command in (run, serve, check, status, drain, ready, maintenance, reload):
+for _command in (run, serve, check, status, drain, ready, maintenance, rollout, reload):
     main.add_command(_command)

@@ -120,6 +120,35 @@ def reload(admin: str, token: str | None, as_json: bool) -> None:
         sys.exit(2)
 
 
+@click.command()
+@click.option("--wait", is_flag=True, help="Return when it is done, with status 1 if it failed.")
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0),
+    help="What the drain of each replica may take.  [default: timeouts.drain of the proxy]",
+)
+@_to_a_proxy
+def rollout(wait: bool, timeout: float | None, admin: str, token: str | None, as_json: bool) -> None:
+    """Replace the replicas of `run` by new ones, one after the other, without losing a session."""
+    client = AdminClient(admin, token)
+    state = client.post("/api/rollout", {"timeout": timeout})
+    told = ""
+    while wait and state["state"] == "running":
+        progress = f"{state['done']} of {state['total']} are replaced, {state['phase'] or 'about to begin'}"
+        if sys.stderr.isatty() and progress != told:
+            click.echo(progress, err=True)
+            told = progress
+        time.sleep(_LOOK)
+        state = client.get("/api/rollout")
+    if as_json:
+        click.echo(json.dumps(state, indent=2))
+    elif state["state"] != "failed":
+        click.echo(f"rollout {state['state']}: {state['done']} of {state['total']} replicas are new")
+    if state["state"] == "failed":
+        fail(f"rollout failed after {state['done']} of {state['total']} replicas: {state['reason']}", 1)
+
+
 def _tell(backend: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(backend, indent=2))

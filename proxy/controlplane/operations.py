@@ -5,6 +5,7 @@ Each of these answers with what is so now. A wish that cannot be carried out is 
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from time import monotonic
 from typing import Annotated, Any, Protocol
 
@@ -46,6 +47,45 @@ class ReloadResult(Protocol):
         ...
 
 
+class RolloutProgress(Protocol):
+    """How far a rollout is."""
+
+    @property
+    def state(self) -> Enum:
+        """Idle, running, failed or done."""
+        ...
+
+    @property
+    def phase(self) -> Enum | None:
+        """What a running one is at."""
+        ...
+
+    @property
+    def done(self) -> int:
+        """Replicas that were replaced."""
+        ...
+
+    @property
+    def total(self) -> int:
+        """Replicas that were to be replaced."""
+        ...
+
+    @property
+    def old(self) -> str:
+        """Whose turn it is."""
+        ...
+
+    @property
+    def new(self) -> str:
+        """What takes its place."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Why it failed."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Operations:
     """What the API acts on; made by the app."""
@@ -53,6 +93,8 @@ class Operations:
     fleet: Fleet
     drains: Drains
     reload: Callable[[], Awaitable[ReloadResult]]
+    begin_rollout: Callable[[float | None], str]  # why it cannot begin, "" if it has
+    rollout: Callable[[], RolloutProgress]
 
 
 class DrainStatus(BaseModel):
@@ -92,6 +134,31 @@ class DrainRequest(BaseModel):
     )
 
 
+class RolloutRequest(BaseModel):
+    """How replicas are to be replaced."""
+
+    model_config = {"extra": "forbid"}
+
+    timeout: float | None = Field(
+        default=None,
+        ge=0,
+        description="Seconds that the drain of each may take; timeouts.drain if it is not given.",
+        examples=[60],
+    )
+
+
+class RolloutStatus(BaseModel):
+    """How far the newest rollout is."""
+
+    state: str = Field(description="idle, running, failed or done.", examples=["running"])
+    phase: str | None = Field(description="What it is at: starting, checking, draining or stopping.")
+    done: int = Field(description="Replicas that were replaced.")
+    total: int = Field(description="Replicas that were to be replaced.")
+    old: str = Field(description="Whose turn it is, or was.", examples=["replica-2"])
+    new: str = Field(description="What takes its place.", examples=["replica-6"])
+    reason: str = Field(description="Why it failed.")
+
+
 class ReloadStatus(BaseModel):
     """How a reload went."""
 
@@ -126,6 +193,19 @@ def _drain_status(drain: Drain | None) -> DrainStatus | None:
         sent_away=drain.sent_away,
         forced=drain.forced,
         empty=drain.empty.is_set(),
+    )
+
+
+def rollout_status(progress: RolloutProgress) -> RolloutStatus:
+    """What the API shows of a rollout."""
+    return RolloutStatus(
+        state=str(progress.state.value),
+        phase=str(progress.phase.value) if progress.phase else None,
+        done=progress.done,
+        total=progress.total,
+        old=progress.old,
+        new=progress.new,
+        reason=progress.reason,
     )
 
 
@@ -196,3 +276,15 @@ def add_operations(app: FastAPI, operations: Operations, guarded: Any) -> None:
         if not result.applied:
             response.status_code = 409
         return reload_status(result)
+
+    @app.get("/api/rollout", **asked)
+    async def rollout() -> RolloutStatus:
+        """How far the newest rollout is."""
+        return rollout_status(operations.rollout())
+
+    @app.post("/api/rollout", status_code=202, **asked)
+    async def begin_rollout(request: RolloutRequest | None = None) -> RolloutStatus:
+        """Replace the replicas of `run` by new ones, one after the other; 409 if that cannot begin."""
+        if reason := operations.begin_rollout(request.timeout if request else None):
+            raise HTTPException(409, reason)
+        return rollout_status(operations.rollout())

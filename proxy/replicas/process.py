@@ -11,7 +11,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Self, cast
+from typing import Any, Self, cast
 
 from proxy.replicas.output import LineSplitter
 
@@ -47,19 +47,36 @@ class Process(asyncio.SubprocessProtocol):
         """Starts `command`; its standard output and error arrive line by line at `on_line`.
 
         Must be called in a thread that lives as long as the supervisor: Linux takes the end of the thread
-        that started a process for the end of its parent. Raises OSError if the system refuses.
+        that started a process for the end of its parent. Raises OSError if the system refuses. When
+        cancelled, lets the start end, as uvloop would else leave the process, and ends what was started.
         """
-        _, process = await asyncio.get_running_loop().subprocess_exec(
-            lambda: cls(on_line),
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-            pass_fds=tuple(pass_fds),
-            env=env,
+        process = cls(on_line)
+        starting = asyncio.ensure_future(
+            asyncio.get_running_loop().subprocess_exec(
+                lambda: process,
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=tuple(pass_fds),
+                env=env,
+            )
         )
+        try:
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            starting.add_done_callback(process._abandon)  # also when cancelled again
+            await asyncio.wait([starting])
+            if starting.exception() is None:
+                await process.wait()
+            raise
         return process
+
+    def _abandon(self, starting: asyncio.Future[Any]) -> None:
+        """Nobody wants the process that was started, if it was."""
+        if not starting.cancelled() and starting.exception() is None:
+            self.kill()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The process runs."""

@@ -41,6 +41,7 @@ class EventKind(Enum):
     EXITED = "exited"  # its process ended, unasked
     RESTARTING = "restarting"  # it is started again in `delay` seconds
     FAILED = "failed"  # it is given up
+    RETIRED = "retired"  # it was retired, or did not start when it was added; told once, nothing follows
 
 
 class ReplicaError(Exception):
@@ -127,6 +128,10 @@ class Replica:
                 self._port.release()
             self._port = Port()
 
+    def is_port_ours(self) -> bool:
+        """False if another program took the port, so that the replica could not listen."""
+        return self._port is None or self._port.is_free()
+
     def close(self) -> None:
         """Gives the port back, when it does not run any more; the url stays readable."""
         if self._port:
@@ -151,7 +156,7 @@ class Replica:
             while True:
                 ending, was_ready = await self._live(recipe, history)
                 self._tell(recipe, EventKind.EXITED, ending.reason, code=ending.code, lines=self.log.last)
-                if not was_ready and self._is_port_ours() and app_failed(self):
+                if not was_ready and app_failed(self):
                     raise ReplicaError(
                         f"the app did not start: {self.name} {ending.reason} before it was ready",
                         ending.code if ending.code and 0 < ending.code < 126 else 1,
@@ -219,10 +224,6 @@ class Replica:
                 pass
             await process.ended_within(POLL)
         return False
-
-    def _is_port_ours(self) -> bool:
-        """False if another program took the port, so that the replica could not listen."""
-        return self._port is None or self._port.is_free()
 
     def _give_up(self, recipe: Recipe) -> None:
         self.state = ReplicaState.FAILED

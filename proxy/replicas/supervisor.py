@@ -1,5 +1,6 @@
 """Runs the replicas of one app: starts all, keeps each alive, ends with all of them gone.
 
+While it runs, another replica may be started and one retired; each has a number that none had before it.
 What can be wrong is checked before a process is started. No replica outlives the supervisor: each holds the
 reading end of one pipe, the lifeline, whose other end only this process has (see `launch.py`). `stop` and
 `kill` may be called from a signal handler of the event loop.
@@ -10,9 +11,10 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
@@ -65,15 +67,18 @@ class Supervisor:
         self._start_timeout = start_timeout
         self._stop_timeout = stop_timeout
         self._rule = rule or RestartRule()
-        self._tasks: list[asyncio.Task[None]] = []
-        self._lifeline = -1  # the reading end; set while it runs
+        self._output = output
+        self._group: asyncio.TaskGroup | None = None  # set while it runs, as are the next two
+        self._recipe: Recipe | None = None
+        self._lifeline = -1  # the reading end
+        self._tasks: dict[Replica, asyncio.Task[None]] = {}  # of every replica that is not retired
+        self._starting: dict[Replica, asyncio.Future[None]] = {}  # what `start_another` waits for
+        self._retiring: set[Replica] = set()  # told to stop by `retire`, and not gone yet
         self._ever_ready = False  # set when the first replica of this run answered
         self._stopping = False
-        names = [f"replica-{number}" for number in range(1, count + 1)]
-        width = max((len(name) for name in names), default=0)
-        self.replicas = [
-            Replica(name, ReplicaLog(f"{name:<{width}} | ", output, held=name != names[0])) for name in names
-        ]
+        self._width = len(f"replica-{count}")
+        self._next = 1  # the number of the next replica
+        self.replicas = [self._make(held=at > 0) for at in range(count)]
 
     def __repr__(self) -> str:
         return f"<Supervisor {self._app} {self.replicas}>"
@@ -92,8 +97,8 @@ class Supervisor:
     async def run(self) -> None:
         """Runs the replicas until `stop`; returns when the last of them has gone.
 
-        Raises ReplicaError if the app cannot be started at all, or if every replica was given up. When
-        cancelled, stops all in order first; `kill` makes that short.
+        Raises ReplicaError if the app cannot be started at all, or if every replica that is left was given
+        up. When cancelled, stops all in order first; `kill` makes that short.
         """
         if not self.replicas or not self.replicas[0].url:
             self.prepare()
@@ -103,19 +108,17 @@ class Supervisor:
                 aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as http,
                 asyncio.TaskGroup() as group,
             ):
-                recipe = self._recipe(http)
-                self._tasks = [
-                    group.create_task(self._run_one(replica, recipe), name=replica.name)
-                    for replica in self.replicas
-                    if not self._stopping
-                ]
+                self._group, self._recipe = group, self._make_recipe(http)
+                for replica in self.replicas if not self._stopping else ():
+                    self._begin(replica, self._run_one(replica, self._recipe))
             if not self._stopping:
-                raise ReplicaError("every replica was given up")
+                raise ReplicaError("every replica was given up" if self.replicas else "no replica is left")
         except BaseExceptionGroup as failed:
             error = next((error for error in failed.exceptions if isinstance(error, ReplicaError)), None)
             raise (error or failed) from None
         finally:
-            self._tasks = []
+            self._group = self._recipe = None
+            self._tasks = {}
             os.close(self._lifeline)
             os.close(held_end)
             for replica in self.replicas:
@@ -126,14 +129,88 @@ class Supervisor:
         """Ends all replicas in order: SIGTERM, after `stop_timeout` SIGKILL. `run` then returns."""
         if not self._stopping:
             self._stopping = True
-            for task in self._tasks:
-                task.cancel()
+            for task in self._tasks.values():
+                if not task.cancelling():  # one that is being retired, told again, would be killed
+                    task.cancel()
 
     def kill(self) -> None:
         """Ends all replicas at once, without their shutdown; for a user who will not wait for `stop`."""
         self.stop()
         for replica in self.replicas:
             replica.kill()
+
+    async def start_another(self) -> Replica:
+        """Starts one more replica and returns it when it is ready; from then on it is as the others.
+
+        Raises ReplicaError if its process ends or is not ready within `start_timeout`, or if the supervisor
+        does not run. After an error, or when cancelled, it is gone; the others are not touched.
+        """
+        if self._recipe is None or self._stopping:
+            raise ReplicaError("no replica can be started: the supervisor does not run")
+        replica = self._make()
+        self.replicas.append(replica)
+        started = self._starting[replica] = asyncio.get_running_loop().create_future()
+        try:
+            replica.claim_port()
+            self._begin(replica, self._run_another(replica, self._recipe, started))
+            await started
+        except OSError as error:
+            await self.retire(replica)
+            raise ReplicaError(f"{replica.name} gets no port: {error}") from error
+        except BaseException:
+            await self.retire(replica)
+            raise
+        finally:
+            del self._starting[replica]
+        return replica
+
+    async def retire(self, replica: Replica) -> None:
+        """Stops one replica in order, as `stop` does it; returns when it and its folder are gone.
+
+        It is not started again, whatever it was just at. One that was retired before is no error. A
+        retirement whose caller is cancelled goes on, only the folder may stay until the end of the run.
+        """
+        if replica not in self.replicas:
+            return
+        task = self._tasks.get(replica)
+        if task is not None and not task.done():
+            self._retiring.add(replica)
+            if not task.cancelling():
+                task.cancel()
+            await asyncio.wait([task])
+        self._forget(replica)
+        await asyncio.to_thread(shutil.rmtree, self._state / replica.name, ignore_errors=True)
+
+    def _make(self, *, held: bool = False) -> Replica:
+        name = f"replica-{self._next}"
+        self._next += 1
+        return Replica(name, ReplicaLog(f"{name:<{self._width}} | ", self._output, held=held))
+
+    def _begin(self, replica: Replica, life: Coroutine[Any, Any, None]) -> None:
+        """Has a replica run in the group. Raises ReplicaError if that has just ended."""
+        assert self._group
+        try:
+            self._tasks[replica] = task = self._group.create_task(life, name=replica.name)
+        except RuntimeError:
+            life.close()
+            raise ReplicaError("no replica can be started: the supervisor is ending") from None
+        task.add_done_callback(lambda _: self._ended(replica))
+
+    def _ended(self, replica: Replica) -> None:
+        """A replica's task has ended, also one that was cancelled before it began."""
+        started = self._starting.get(replica)
+        if started is not None and not started.done():
+            started.set_exception(ReplicaError(f"{replica.name} was stopped before it was ready"))
+        if replica in self._retiring:
+            self._forget(replica)
+
+    def _forget(self, replica: Replica) -> None:
+        if replica in self.replicas:
+            self.replicas.remove(replica)
+            self._tasks.pop(replica, None)
+            self._retiring.discard(replica)
+            replica.close()
+            self._hear(ReplicaEvent(EventKind.RETIRED, replica, "is retired"))
 
     def _check(self) -> None:
         if not self.replicas:
@@ -153,7 +230,7 @@ class Supervisor:
                 BAD_USE,
             )
 
-    def _recipe(self, http: aiohttp.ClientSession) -> Recipe:
+    def _make_recipe(self, http: aiohttp.ClientSession) -> Recipe:
         return Recipe(
             command=self._command,
             pass_fds=(self._lifeline,),
@@ -176,10 +253,18 @@ class Supervisor:
 
     async def _run_one(self, replica: Replica, recipe: Recipe) -> None:
         try:
-            await replica.run(recipe, lambda _: not self._ever_ready)
+            await replica.run(recipe, lambda _: not self._ever_ready and replica.is_port_ours())
         except ReplicaError:
             await self._hear_failure(replica)
             raise
+
+    async def _run_another(self, replica: Replica, recipe: Recipe, started: asyncio.Future[None]) -> None:
+        """As `_run_one`; but that it does not start is a matter of who wanted it, not of the run."""
+        try:
+            await replica.run(recipe, lambda _: not started.done())
+        except ReplicaError as error:
+            if not started.done():
+                started.set_exception(error)
 
     async def _hear_failure(self, failed: Replica) -> None:
         """Lets only one replica say why the app does not start.
@@ -198,6 +283,9 @@ class Supervisor:
             self._ever_ready = True
             for replica in self.replicas:
                 replica.log.release()
+            started = self._starting.get(event.replica)
+            if started is not None and not started.done():
+                started.set_result(None)
         self._on_event(event)
 
     def _remove_state(self) -> None:

@@ -44,6 +44,17 @@ def test_a_new_session_does_not_stay_at_a_backend_that_takes_none(state: str) ->
         router.connect("t", at, 1.0)
 
 
+def test_a_new_session_does_not_stay_at_an_outdated_backend() -> None:
+    """It would move again soon; but it stays while there is nothing newer, and a session that lives there."""
+    router = router_of("a", "b")
+    at, new = backend_of(router.fleet, "a"), backend_of(router.fleet, "b")
+    at.outdated = new.outdated = True
+    assert told(router.connect("s", at, 1.0)) == ("a", Evidence.SESSION, Outcome.PLACED)
+    new.outdated = False
+    assert told(router.connect("t", at, 2.0)) == ("b", Evidence.SESSION, Outcome.REHOMED)
+    assert told(router.connect("s", at, 3.0)) == ("a", Evidence.SESSION, Outcome.PINNED)
+
+
 @pytest.mark.parametrize("state", HOLDS_NOT)
 def test_a_session_of_a_backend_that_is_not_there_stays_here(state: str) -> None:
     """It has to move in any case, so it moves to where its client is."""

@@ -189,6 +189,20 @@ def test_avoided_backends_come_last(names: list[str], key: bytes, data: st.DataO
     assert (placed.name in avoid) == (avoid == set(names))
 
 
+@given(NAMES, st.binary(max_size=20), st.data())
+def test_outdated_backends_come_after_the_others(names: list[str], key: bytes, data: st.DataObject) -> None:
+    """During a rollout a key gets a backend that stays, one that it avoids only when there is nobody else."""
+    fleet = fleet_of(*names)
+    avoid = data.draw(st.sets(st.sampled_from(names)))
+    outdated = data.draw(st.sets(st.sampled_from(names)))
+    for name in outdated:
+        backend_of(fleet, name).outdated = True
+    placed = Placement(UNBOUND).place(key, fleet, 0.0, avoid=avoid)
+    assert placed is not None
+    candidates = set(names) - avoid or set(names)
+    assert placed.name in (candidates - outdated or candidates)
+
+
 def test_slow_start() -> None:
     """A backend that came back gets a tenth of its share at first, all of it after `slow_start` seconds."""
     fleet = fleet_of("a", "b")

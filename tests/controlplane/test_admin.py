@@ -14,7 +14,6 @@ from proxy.affinity.health import Observation
 from proxy.app import App
 from proxy.config import Address, Config
 from proxy.controlplane.admin import AdminServer, admin_app
-from proxy.controlplane.operations import Operations
 from tests.dataplane.loop import run_loop
 from tests.dataplane.peers import WAIT, Message, Peer, get
 
@@ -54,7 +53,7 @@ def run(test: Test, *, token: str | None = None) -> None:
         admin = Admin(sock.getsockname()[:2])
         registry = CollectorRegistry()
         Gauge("chainlit_proxy_example", "An example.", registry=registry).set(7)
-        operations = Operations(admin.fleet, admin.app.drains, admin.app.reloads.reload)
+        operations = admin.app.operations()
         server = AdminServer(admin_app(operations, registry, lambda: token), sock)
         task = asyncio.create_task(server.run())
         try:

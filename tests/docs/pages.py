@@ -17,7 +17,6 @@ from prometheus_client import CollectorRegistry
 from proxy.app import App
 from proxy.config import Config
 from proxy.controlplane.admin import admin_app
-from proxy.controlplane.operations import Operations
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -101,5 +100,5 @@ def _read(page: Path) -> Iterator[Piece]:
 def admin_of(token: str | None) -> FastAPI:
     """The admin application of a proxy that has nothing to do."""
     app = App(Config())
-    operations = Operations(app.fleet, app.drains, app.reloads.reload)
+    operations = app.operations()
     return admin_app(operations, CollectorRegistry(), lambda: token)

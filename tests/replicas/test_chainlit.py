@@ -90,6 +90,42 @@ def test_files_of_one_stay_when_another_stops(app: App, record: Record) -> None:
     asyncio.run(main())
 
 
+def test_new_version_comes_and_an_old_one_goes(app: App, record: Record, tmp_path: Path) -> None:
+    """One that is started later runs the app as it is then; sessions and files elsewhere do not notice.
+
+    One with an import error in it says so, and is gone.
+    """
+
+    async def main() -> None:
+        run = record(app(PLAIN), 2)
+        async with run.running() as supervisor:
+            await run.until_ready(2)
+            one, other = supervisor.replicas
+            async with Visitor(other.url) as visitor:
+                file = await visitor.uploads("a.txt", b"kept")
+                app("import no_such_module\n")
+                with pytest.raises(ReplicaError, match="replica-3 exited with code 1 before it was ready"):
+                    await supervisor.start_another()
+                missing = "replica-3 | ModuleNotFoundError: No module named 'no_such_module'"
+                assert missing in run.lines
+                app(PLAIN.replace("you said", "you wrote"))
+                new = await supervisor.start_another()
+                await supervisor.retire(one)
+                assert supervisor.replicas == [other, new]
+                assert {folder.name for folder in (tmp_path / "state").iterdir()} == {
+                    "replica-2",
+                    "replica-4",
+                }
+                assert await visitor.fetches(file) == b"kept"
+                await visitor.says("hello")
+                await visitor.reads("you said hello")
+            async with Visitor(new.url) as visitor:
+                await visitor.says("hello")
+                await visitor.reads("you wrote hello")
+
+    asyncio.run(main())
+
+
 def test_broken_app_shows_its_traceback(app: App, record: Record, wait_gone: WaitGone) -> None:
     """An app that does not import ends the run with Chainlit's own traceback, once, and leaves nothing."""
     run = record(app("import os\nprint('pid', os.getpid())\nimport no_such_module\n"), 2)

@@ -1,0 +1,302 @@
+"""A rollout over a real fleet and a real supervisor, whose replicas hold a scripted `chainlit`."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import proxy.rollout
+from proxy.affinity.backend import AdminState, Backend
+from proxy.affinity.fleet import Fleet
+from proxy.affinity.health import HealthRules, Observation
+from proxy.affinity.placement import Placement
+from proxy.replicas import EventKind, ReplicaEvent
+from proxy.rollout import Phase, Rollout, RolloutError, RolloutState, RolloutStatus
+from tests.replicas.recorded import Recorded
+
+pytestmark = [pytest.mark.system, pytest.mark.usefixtures("scripted_chainlit")]
+
+App = Callable[[str], Path]
+SESSIONS = 60
+
+
+class House(Recorded):
+    """What the app joins: replicas and their backends, and a drain that moves sessions."""
+
+    def __init__(self, app: Path, count: int, state: Path, **settings: Any) -> None:
+        super().__init__(app, count, state, **settings)
+        self.fleet = Fleet(HealthRules())
+        self.rollout = Rollout(self.supervisor, self.fleet, self)
+        self.placement = Placement()
+        self.trails: dict[bytes, list[str]] = {}  # the backends of each session, in order
+        self.drained: list[tuple[str, float | None]] = []
+        self.sick: set[str] = set()  # which answer, but not to probes
+        self.gate: asyncio.Event | None = None  # what a drain waits for
+        self.trouble: Exception | None = None  # what a drain meets
+
+    def _event(self, event: ReplicaEvent) -> None:
+        name = event.replica.name
+        backend = self.fleet.get(name)
+        if event.kind is EventKind.READY:
+            backend = backend or self.fleet.add(name, "127.0.0.1", 1, now=0.0)
+            if name not in self.sick:
+                self.fleet.observe(backend, Observation.ANSWERED, 0.0)
+        elif backend is not None and event.kind is EventKind.RETIRED:
+            self.fleet.remove(backend)
+        super()._event(event)
+
+    def ready(self, backend: Backend) -> None:
+        """As Drains."""
+        self.fleet.set_admin_state(backend, AdminState.READY)
+
+    async def until_empty(self, backend: Backend, within: float | None = None) -> None:
+        """As Drains: moves the backend's sessions, as they are placed now."""
+        self.fleet.set_admin_state(backend, AdminState.DRAIN)
+        self.drained.append((backend.name, within))
+        self._told.set()
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.trouble is not None:
+            raise self.trouble
+        for key, trail in self.trails.items():
+            if trail[-1] == backend.name:
+                trail.append(self.place(key, avoid=trail))
+
+    def place(self, key: bytes, avoid: list[str]) -> str:
+        """Where a session goes now."""
+        backend = self.placement.place(key, self.fleet, 0.0, avoid=avoid)
+        assert backend is not None
+        return backend.name
+
+    def open_sessions(self) -> None:
+        """Sessions on all the backends there are."""
+        self.trails = {b"%d" % at: [self.place(b"%d" % at, [])] for at in range(SESSIONS)}
+
+    @property
+    def names(self) -> list[str]:
+        """The backends of the fleet, which are the replicas of the supervisor."""
+        names = sorted(backend.name for backend in self.fleet)
+        assert names == sorted(replica.name for replica in self.supervisor.replicas)
+        return names
+
+    def is_as_before(self, count: int) -> bool:
+        """Whether all backends take sessions and nobody is outdated."""
+        return len(self.names) == count and all(
+            backend.takes_sessions and not backend.outdated for backend in self.fleet
+        )
+
+
+@pytest.fixture
+def house(app: App, tmp_path: Path) -> Callable[..., House]:
+    """Makes a house of some replicas."""
+
+    def make(count: int, **settings: Any) -> House:
+        return House(app(""), count, tmp_path / "state", **settings)
+
+    return make
+
+
+def test_all_are_replaced_and_sessions_move_once(house: Callable[..., House]) -> None:
+    """One after the other: a new one, then an old one goes; each session ends on a new one, by one move."""
+
+    async def main() -> None:
+        one = house(3)
+        async with one.running():
+            await one.until_ready(3)
+            one.open_sessions()
+            assert len({trail[0] for trail in one.trails.values()}) == 3
+            assert one.rollout.status == RolloutStatus()
+            status = await one.rollout.run(7.0)
+            assert status is one.rollout.status
+            assert status == RolloutStatus(RolloutState.DONE, 3, 3)
+            assert one.drained == [("replica-1", 7.0), ("replica-2", 7.0), ("replica-3", 7.0)]
+            new = ["replica-4", "replica-5", "replica-6"]
+            assert one.names == new
+            assert one.is_as_before(3)
+            assert all(len(trail) == 2 and trail[1] in new for trail in one.trails.values())
+            told = [(event.kind, event.replica.name) for event in one.events[3:]]
+            assert told == [
+                (kind, f"replica-{number + (3 if kind is EventKind.READY else 0)}")
+                for number in (1, 2, 3)
+                for kind in (EventKind.READY, EventKind.RETIRED)
+            ]
+
+    asyncio.run(main())
+
+
+def test_status_tells_how_far_it_is(house: Callable[..., House]) -> None:
+    """While it runs: the phase, who goes and who comes, how many are done; a second one is refused."""
+
+    async def main() -> None:
+        one = house(2)
+        one.gate = asyncio.Event()
+        async with one.running():
+            await one.until_ready(2)
+            running = asyncio.create_task(one.rollout.run())
+            await asyncio.sleep(0)
+            assert one.rollout.status == RolloutStatus(
+                RolloutState.RUNNING, 0, 2, Phase.STARTING, "replica-1"
+            )
+            await one.until(lambda: one.drained)
+            assert one.rollout.status == RolloutStatus(
+                RolloutState.RUNNING, 0, 2, Phase.DRAINING, "replica-1", "replica-3"
+            )
+            outdated = {backend.name for backend in one.fleet if backend.outdated}
+            assert outdated == {"replica-1", "replica-2"}
+            with pytest.raises(RolloutError, match="a rollout is running: 0 of 2 are replaced"):
+                await one.rollout.run()
+            one.gate.set()
+            assert (await running).state is RolloutState.DONE
+            assert one.names == ["replica-3", "replica-4"]
+            assert (await one.rollout.run()).done == 2
+            assert one.names == ["replica-5", "replica-6"]
+
+    asyncio.run(main())
+
+
+def test_a_new_one_that_does_not_start_ends_it(house: Callable[..., House], app: App) -> None:
+    """What was replaced stays so, the rest of the old serves on, and the status says why."""
+
+    async def main() -> None:
+        one = house(3)
+        one.gate = asyncio.Event()
+        async with one.running():
+            await one.until_ready(3)
+            one.open_sessions()
+            running = asyncio.create_task(one.rollout.run())
+            await one.until(lambda: one.drained)
+            app("1 / 0\n")
+            one.gate.set()
+            status = await running
+            assert status == RolloutStatus(
+                RolloutState.FAILED,
+                1,
+                3,
+                None,
+                "replica-2",
+                "",
+                "the app did not start: replica-5 exited with code 1 before it was ready",
+            )
+            assert one.names == ["replica-2", "replica-3", "replica-4"]
+            assert one.is_as_before(3)
+            assert all(len(trail) <= 2 for trail in one.trails.values())
+            app("")
+            assert (await one.rollout.run()).state is RolloutState.DONE
+            assert one.names == ["replica-6", "replica-7", "replica-8"]
+
+    asyncio.run(main())
+
+
+def test_a_new_one_that_is_not_healthy_ends_it(
+    house: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answered, but probes never agreed: it is retired and nobody was drained for it."""
+    monkeypatch.setattr(proxy.rollout, "HEALTHY_WITHIN", 0.2)
+
+    async def main() -> None:
+        one = house(2)
+        one.sick.add("replica-3")
+        async with one.running():
+            await one.until_ready(2)
+            status = await one.rollout.run()
+            assert (status.state, status.reason) == (
+                RolloutState.FAILED,
+                "replica-3 was not healthy within 0.2 s",
+            )
+            assert one.drained == []
+            assert one.names == ["replica-1", "replica-2"]
+            assert one.is_as_before(2)
+
+    asyncio.run(main())
+
+
+def test_it_waits_until_a_new_one_is_healthy(house: Callable[..., House]) -> None:
+    """Nobody is drained before probes agree that the new one is there."""
+
+    async def main() -> None:
+        one = house(1)
+        one.sick.add("replica-2")
+        async with one.running():
+            await one.until_ready(1)
+            running = asyncio.create_task(one.rollout.run())
+            await one.until_ready(2)
+            await asyncio.sleep(0.1)
+            assert (one.rollout.status.phase, one.drained) == (Phase.CHECKING, [])
+            new = one.fleet.get("replica-2")
+            assert new is not None
+            one.fleet.observe(new, Observation.ANSWERED, 1.0)
+            assert (await running).state is RolloutState.DONE
+            assert one.names == ["replica-2"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("trouble", "reason"),
+    [
+        (None, "it was cancelled"),
+        (RolloutError("no"), "no"),
+        (ValueError("a fault"), "ValueError('a fault')"),
+    ],
+)
+def test_a_drain_that_does_not_end_in_order(
+    house: Callable[..., House], trouble: Exception | None, reason: str
+) -> None:
+    """Cancelled or failed, the old replica is ready again as it was, beside the new one."""
+
+    async def main() -> None:
+        one = house(2)
+        one.gate, one.trouble = asyncio.Event(), trouble
+        async with one.running():
+            await one.until_ready(2)
+            running = asyncio.create_task(one.rollout.run())
+            await one.until(lambda: one.drained)
+            if trouble is None:
+                running.cancel()
+            one.gate.set()
+            await asyncio.gather(running, return_exceptions=True)
+            assert (one.rollout.status.state, one.rollout.status.reason) == (RolloutState.FAILED, reason)
+            assert one.names == ["replica-1", "replica-2", "replica-3"]
+            assert one.is_as_before(3)
+
+    asyncio.run(main())
+
+
+def test_one_that_was_given_up_is_replaced_too(house: Callable[..., House], app: App) -> None:
+    """A rollout of a mended app also brings back what its bugs had ended."""
+
+    async def main() -> None:
+        one = house(2)
+        async with one.running() as supervisor:
+            await one.until_ready(2)
+            pid = supervisor.replicas[0].pid
+            assert pid
+            app("raise SystemExit(3)")
+            os.kill(pid, signal.SIGKILL)
+            await one.until(lambda: one.told(EventKind.EXITED))
+            app("")
+            assert (await one.rollout.run()).state is RolloutState.DONE
+            assert one.names == ["replica-3", "replica-4"]
+            assert one.is_as_before(2)
+
+    asyncio.run(main())
+
+
+def test_stopped_in_the_middle(house: Callable[..., House]) -> None:
+    """When the supervisor is told to stop meanwhile, the rollout fails and nothing is left running."""
+
+    async def main() -> None:
+        one = house(2)
+        async with one.running():
+            await one.until_ready(2)
+            running = asyncio.create_task(one.rollout.run())
+            await asyncio.sleep(0.05)
+        status = await running
+        assert status.state is RolloutState.FAILED
+        assert "replica-3 was stopped before it was ready" in status.reason
+
+    asyncio.run(main())
