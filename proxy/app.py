@@ -10,6 +10,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -185,7 +186,7 @@ class App:
                 ]
                 if self._supervisor is None:
                     await self._meet_backends()
-                serving = self.plane.run(list(self.listening.values()), lambda: Downstream(self.plane))
+                serving = self.plane.run(list(self.listening.values()), partial(Downstream, self.plane))
                 running.append(tasks.create_task(serving))
                 supervision = tasks.create_task(self._supervisor.run()) if self._supervisor else None
                 log.info(

@@ -1,5 +1,6 @@
 """The metrics: their names, their bounded labels, and that they say what happened."""
 
+import asyncio
 import re
 
 import pytest
@@ -11,7 +12,7 @@ from proxy.affinity.health import Observation
 from proxy.metrics import PREFIX, ProxyCollector, build_registry
 from tests.dataplane.chat import PATH, Tab, chats, connect_packet
 from tests.dataplane.frames import upgrade
-from tests.dataplane.peers import get
+from tests.dataplane.peers import Peer, get
 from tests.dataplane.scripted import echo
 from tests.dataplane.world import World, run
 
@@ -102,6 +103,35 @@ def test_trouble_is_counted() -> None:
         assert value(samples, "backend_admin_state", backend="b", state="ready") == 1
 
     run(test, "ab")
+
+
+def test_shut_doors_are_told() -> None:
+    """While descriptors are few the proxy says that it accepts nothing, and how often that was so."""
+
+    async def test(world: World) -> None:
+        assert (value(scrape(world), "accepting"), world.plane.doors.times_shut) == (1, 0)
+        world.plane.doors._shut_at = 0  # whatever is accepted next is one of the last
+        await world.client()
+        samples = scrape(world)
+        assert value(samples, "accepting") == 0
+        assert value(samples, "limits_hit_total", limit="descriptors") == 1
+
+    run(test)
+
+
+def test_missing_proxy_headers_are_counted() -> None:
+    """A connection of a trusted proxy that does not name its client is no connection of a client."""
+
+    async def test(world: World) -> None:
+        world.guests -= 1
+        reader, writer = await asyncio.open_connection(*world.address)
+        world.clients.append(Peer(reader, writer).say(get()))
+        assert (await world.clients[-1].response()).status == 400
+        samples = scrape(world)
+        assert value(samples, "proxy_headers_refused_total") == 1
+        assert value(samples, "connections_total") == 0
+
+    run(test, forwarded={"proxy_protocol": True})
 
 
 def test_moves_are_counted() -> None:

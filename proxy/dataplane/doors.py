@@ -13,8 +13,13 @@ import resource
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from proxy import net
+from proxy.dataplane.greeting import Greeter
+
+if TYPE_CHECKING:
+    from proxy.dataplane.plane import Plane
 
 log = logging.getLogger("proxy.dataplane")
 
@@ -47,10 +52,11 @@ class Doors:
         self._shut_at = 0  # descriptors: set when they open
         self._open_at = 0
         self._sockets: list[socket.socket] = []
-        self._client: Callable[[], asyncio.Protocol] | None = None
+        self._client: Callable[..., asyncio.Protocol] | None = None
         self._tls: ssl.SSLContext | None = None
         self._handshake = 10.0  # seconds
-        self._servers: dict[socket.socket, asyncio.Server] = {}
+        self._greets: Plane | None = None
+        self._servers: dict[socket.socket, asyncio.Server | Greeter] = {}
         self.shut = False  # whether nothing is accepted for want of descriptors
         self.times_shut = 0
         self.times_opened = 0  # connections accepted, for the hand-over
@@ -58,29 +64,37 @@ class Doors:
     async def open(
         self,
         sockets: Sequence[socket.socket],
-        client: Callable[[], asyncio.Protocol],
+        client: Callable[..., asyncio.Protocol],
         descriptors: int,
         *,
         tls: ssl.SSLContext | None = None,
         handshake: float = 10.0,
+        greets: "Plane | None" = None,
     ) -> None:
         """Accept connections on bound sockets; `client` makes the protocol of one.
 
-        `descriptors` is how many this process may have open; `tls` and `handshake` are as in `net.serve`.
+        `descriptors` is how many this process may have open; `tls` and `handshake` are as in `net.serve`;
+        with `greets` connections begin with a PROXY header, as in `greeting`.
         """
         self._shut_at = descriptors - descriptors // _KEPT
         self._open_at = self._shut_at - descriptors // _REOPEN
         self._sockets, self._client = list(sockets), client
         self._tls, self._handshake = tls, handshake
+        self._greets = greets
         await self._serve()
 
     async def change(
-        self, sockets: Sequence[socket.socket], *, tls: ssl.SSLContext | None, handshake: float
+        self,
+        sockets: Sequence[socket.socket],
+        *,
+        tls: ssl.SSLContext | None,
+        handshake: float,
+        greets: "Plane | None" = None,
     ) -> None:
         """Accept on these bound sockets from now on; those that are not among them are closed at the end."""
-        if tls is not self._tls or handshake != self._handshake:
-            # A server keeps its context; who waits in the backlog of a socket stays there meanwhile.
-            self._tls, self._handshake = tls, handshake
+        if (tls, handshake, greets) != (self._tls, self._handshake, self._greets):
+            # A server keeps what it was made with; who waits in a socket's backlog stays there meanwhile.
+            self._tls, self._handshake, self._greets = tls, handshake, greets
             self._close_servers()
         gone = [sock for sock in self._sockets if sock not in sockets]
         self._sockets = list(sockets)
@@ -111,9 +125,12 @@ class Doors:
         # A server closes the socket it was given; what waits in the backlog stays with the one kept here.
         assert self._client is not None
         for sock in self._sockets:
-            if sock not in self._servers:
-                server = await net.serve(self._client, sock.dup(), self._tls, self._handshake)
-                self._servers[sock] = server
+            if sock in self._servers:
+                continue
+            if self._greets is not None:
+                self._servers[sock] = Greeter(self._greets, sock.dup(), self._client, self._tls)
+            else:
+                self._servers[sock] = await net.serve(self._client, sock.dup(), self._tls, self._handshake)
 
     def accepted(self, transport: asyncio.Transport) -> None:
         """Shut the doors if this connection's descriptor is one of the last."""
