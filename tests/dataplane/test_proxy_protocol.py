@@ -327,7 +327,7 @@ def test_those_who_wait_are_let_go_at_the_end() -> None:
 
     async def test(world: World) -> None:
         waiting = (await connect(world)).say(LINE[:9])
-        (greeter,) = world.plane.doors._servers
+        (greeter,) = world.plane.doors._servers.values()
         assert isinstance(greeter, Greeter)
         await world.until(lambda: greeter.greetings)
         await world.plane.leave(1)
