@@ -24,6 +24,7 @@ from proxy.affinity.router import Router
 from proxy.config import Address, BackendSettings, Config
 from proxy.controlplane.drains import Drains
 from proxy.controlplane.probes import Prober
+from proxy.controlplane.rebalance import Rebalance
 from proxy.dataplane.downstream import Downstream
 from proxy.dataplane.plane import Plane
 from proxy.logs import AccessLog
@@ -63,6 +64,7 @@ class App:
         self.drains = Drains(
             self.fleet, self.plane.moves, patience=config.timeouts.drain, emptied=self._emptied
         )
+        self.rebalance = Rebalance(self.fleet, placement, self.plane.moves, on=config.balance.rebalance)
         self.reloads = Reloads(self, read)
         self.collector = ProxyCollector(self.plane, self.drains, self.reloads)
         self.prober = Prober(self.fleet, health, config.socketio_path[0], self.collector.probed)
@@ -182,6 +184,7 @@ class App:
                 running = [
                     tasks.create_task(self.prober.run()),
                     tasks.create_task(self.drains.run()),
+                    tasks.create_task(self.rebalance.run()),
                     tasks.create_task(self._serve_admin()),
                 ]
                 if self._supervisor is None:

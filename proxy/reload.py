@@ -165,6 +165,7 @@ def _apply_to_decisions(app: "App", config: Config) -> None:
     router.placement.bound, router.placement.slow_start = config.balance.bound, config.balance.slow_start
     router.directory.resize(affinity.directory.size, affinity.session_timeout)
     app.drains.patience = config.timeouts.drain
+    app.rebalance.on = config.balance.rebalance
 
 
 def _apply_to_log(app: "App", old: Config, new: Config) -> None:

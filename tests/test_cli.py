@@ -17,6 +17,7 @@ from proxy import net
 from proxy.cli import main
 from proxy.config import Address
 
+COMMANDS = ("run", "serve", "check", "status", "drain", "ready", "maintenance", "rollout", "reload")
 BACKENDS = [
     {"name": "a", "url": "http://127.0.0.1:8001", "health": "healthy", "admin_state": "ready"}
     | {"weight": 1.0, "sessions": 3, "tunnels": 2, "pid": 42},
@@ -89,9 +90,9 @@ def admin() -> Iterator[tuple[type[Admin], str]]:
 def test_help_and_version() -> None:
     """Every command is told by --help, and --version tells the version."""
     text = call("--help").output
-    assert all(command in text for command in ("run", "serve", "check", "status"))
+    assert all(command in text for command in COMMANDS)
     assert proxy.__version__ in call("--version").output
-    for command in ("run", "serve", "check", "status"):
+    for command in COMMANDS:
         assert call(command, "-h").exit_code == 0
 
 

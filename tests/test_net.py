@@ -6,6 +6,7 @@ import errno
 import os
 import resource
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -206,3 +207,47 @@ def test_reset_is_seen_as_one() -> None:
         await backend.end()
 
     run_loop(test())
+
+
+def _queued(sock: socket.socket) -> int:
+    """How many connections wait in a listener's queue; they are taken."""
+    count = 0
+    while True:
+        try:
+            sock.accept()[0].close()
+        except BlockingIOError:
+            return count
+        count += 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="steering is for Linux")
+def test_shared_port_is_steered() -> None:
+    """Who leaves a shared port sends new connections to the newest, or the oldest; who comes spreads them."""
+    old = net.bind(Address("127.0.0.1", 0), shared=True)
+    address = old.getsockname()
+    assert not net.steer_away(old, newest=True), "there is nobody else"
+    new = net.bind(Address("127.0.0.1", address[1]), shared=True)
+
+    def knock() -> tuple[int, int]:
+        for _ in range(40):
+            socket.create_connection(address).close()
+        return _queued(old), _queued(new)
+
+    assert all(knock()), "both get some"
+    assert net.steer_away(old, newest=True)
+    assert knock() == (0, 40)
+    assert net.steer_away(new, newest=False)
+    assert knock() == (40, 0)
+    third = net.bind(Address("127.0.0.1", address[1]), shared=True)
+    assert all(knock())
+    for sock in (old, new, third):
+        sock.close()
+
+
+def test_port_that_is_not_shared_is_not_steered() -> None:
+    """It is nobody else's: another cannot join it either."""
+    sock = net.bind(Address("127.0.0.1", 0))
+    assert not net.steer_away(sock, newest=True)
+    with pytest.raises(net.ListenError, match="the port is taken"):
+        net.bind(Address("127.0.0.1", sock.getsockname()[1]), shared=True)
+    sock.close()

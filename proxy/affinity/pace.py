@@ -5,6 +5,7 @@ deadline that is nearer than that allows asks for more.
 """
 
 PER_SECOND = 50.0
+_MOST_REST = 0.5  # seconds: who asked nobody for a while does not send all away at once
 _SOONEST = 0.1  # seconds: a deadline that has passed lets all go
 
 
@@ -19,8 +20,10 @@ class Pace:
 
     def allow(self, waiting: int, now: float, deadline: float) -> int:
         """How many of `waiting` sessions may go now, so that all have gone by the deadline."""
+        if now >= deadline:
+            return waiting
         rate = max(PER_SECOND, waiting / max(deadline - self._at, _SOONEST))
-        self._credit = min(float(waiting), self._credit + rate * (now - self._at))
+        self._credit = min(float(waiting), self._credit + rate * min(now - self._at, _MOST_REST))
         self._at = now
         allowed = int(self._credit)
         self._credit -= allowed

@@ -31,11 +31,12 @@ class Admin:
         self.app = App(Config())
         self.fleet = self.app.fleet
 
-    async def ask(self, path: str, *lines: bytes, method: bytes = b"GET") -> Message:
+    async def ask(self, path: str, *lines: bytes, method: bytes = b"GET", body: bytes = b"") -> Message:
         """What it answers."""
         peer = Peer(*await asyncio.open_connection(*self.address))
         answer = await peer.say(
             get(path.encode(), b"Connection: close", *lines, method=method).replace(b"chat.test", self.host)
+            + body
         ).response()
         peer.close()
         await peer.writer.wait_closed()

@@ -46,6 +46,13 @@ class AdminListener:
         with urllib.request.urlopen(f"{self.admin}{path}", timeout=5) as response:
             return str(response.read().decode())
 
+    def post(self, path: str, body: Any = None) -> Any:
+        """Have the API do something; its answer."""
+        data, headers = json.dumps(body or {}).encode(), {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.admin}{path}", data, headers, method="POST")
+        with urllib.request.urlopen(request, timeout=5) as response:
+            return json.load(response)
+
     def backends(self) -> dict[str, dict[str, Any]]:
         """What `/api/backends` tells, by name; empty while the admin listener does not answer."""
         try:

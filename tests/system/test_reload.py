@@ -72,7 +72,7 @@ def test_a_hundred_reloads_under_load(fleet: Fleet, proxy: ProxyProcess) -> None
 
 
 def test_backends_come_and_go_by_reload(fleet: Fleet, make_proxy: MakeProxy) -> None:
-    """One that is added gets sessions; one that is gone is drained, and those of the others stay as they are."""
+    """One that is added gets sessions; one that is gone is drained, and the others see nothing."""
     proxy = make_proxy("ab")
     both = list(proxy.config["backends"])
 

@@ -1,0 +1,178 @@
+"""Draining: who has to leave, when, and what is told of it. Looked at with a clock of the test's own."""
+
+import asyncio
+from itertools import pairwise
+from time import monotonic
+
+import pytest
+
+from proxy.affinity.backend import AdminState, Backend
+from proxy.affinity.fleet import Fleet
+from proxy.affinity.health import Observation
+from proxy.controlplane.drains import Drains
+from tests.controlplane.scripted_moves import ScriptedMoves, healthy_fleet
+
+
+class House:
+    """Two backends and their drains."""
+
+    def __init__(self, *, shared: bool = False, patience: float = 100.0) -> None:
+        self.fleet: Fleet = healthy_fleet("a", "b")
+        self.moves = ScriptedMoves()
+        self.emptied: list[str] = []
+        self.drains = Drains(
+            self.fleet,
+            self.moves,
+            patience=patience,
+            shared=shared,
+            emptied=lambda backend: self.emptied.append(backend.name),
+        )
+
+    @property
+    def a(self) -> Backend:
+        """The first one."""
+        backend = self.fleet.get("a")
+        assert backend is not None
+        return backend
+
+    def look(self, seconds: float) -> int:
+        """Look so many seconds after the drain began; return how many sessions are left."""
+        drain = self.drains.get(self.a)
+        assert drain is not None
+        self.drains._look_at(drain, drain.began + seconds)
+        return len(self.moves.sessions_on(self.a))
+
+
+@pytest.fixture
+def house() -> House:
+    """The common case: conversations end with their instance."""
+    return House()
+
+
+def test_nobody_new_comes_and_who_is_there_stays(house: House) -> None:
+    """A drain takes sessions away from placement at once, and from their users only when it is time."""
+    house.moves.open(house.a, 10)
+    house.drains.drain(house.a)
+    assert (house.a.admin_state, house.a.takes_sessions, house.a.holds_pins) == (
+        AdminState.DRAIN,
+        False,
+        True,
+    )
+    assert house.moves.forgotten == ["a"]
+    assert house.look(50.0) == 10
+
+
+def test_who_is_at_rest_leaves_just_in_time(house: House) -> None:
+    """With 100 sessions at 50 a second that is two seconds, and two more for the move itself."""
+    house.moves.open(house.a, 100)
+    house.drains.drain(house.a)
+    assert house.look(95.5) == 100
+    seconds = 96.2
+    while house.look(seconds):
+        seconds += 0.2
+    assert 97.5 < seconds <= 98.5
+    assert house.look(seconds) == 0
+    assert house.emptied == ["a"]
+
+
+def test_who_is_at_rest_leaves_at_once_where_conversations_are_shared() -> None:
+    """Nothing is lost by a move then; they still go at a pace."""
+    house = House(shared=True)
+    house.moves.open(house.a, 100)
+    house.drains.drain(house.a)
+    left = [house.look(0.2 * step) for step in range(1, 12)]
+    assert all(5 <= before - after <= 15 for before, after in pairwise([100, *left[:-2]]))
+    assert left[-1] == 0
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_who_is_answered_stays_until_the_deadline(shared: bool) -> None:
+    """An answer under way is finished; if it takes longer than the drain may, it is cut off and counted."""
+    house = House(shared=shared)
+    sessions = house.moves.open(house.a, 3)
+    house.moves.busy = {sessions[0], sessions[1]}
+    drain = house.drains.drain(house.a)
+    for seconds in (0.2, 1.0, 97.0, 98.0, 99.0):
+        house.look(seconds)
+    assert house.moves.gone == [sessions[2]]
+    house.moves.busy.remove(sessions[1])
+    house.look(99.5)
+    assert house.moves.gone == [sessions[2], sessions[1]]
+    assert (house.look(100.1), house.moves.was_cut) == (0, ["a"])
+    assert (drain.sent_away, drain.forced) == (2, 1)
+
+
+def test_who_comes_back_after_the_deadline_goes_again(house: House) -> None:
+    """The backend stays drained until the operator says otherwise, and is empty again a moment later."""
+    drain = house.drains.drain(house.a)
+    house.look(0.2)
+    assert drain.empty.is_set()
+    house.moves.open(house.a, 2)
+    house.look(50.0)
+    assert not drain.empty.is_set()
+    assert house.look(101.0) == 0
+    house.look(101.2)
+    assert drain.empty.is_set()
+    assert house.emptied == ["a"]
+    assert house.drains.ended == 1
+    assert house.drains.seconds == pytest.approx(0.2)
+
+
+def test_another_deadline_for_the_same_drain(house: House) -> None:
+    """Asked again, a drain goes on with the new time."""
+    house.moves.open(house.a, 5)
+    first = house.drains.drain(house.a, 500.0)
+    assert house.look(99.0) == 5
+    assert house.drains.drain(house.a, 0.0) is first
+    assert house.look(1.0) == 0
+
+
+def test_one_that_is_down_is_empty(house: House) -> None:
+    """Nobody waits for the sessions of a backend that has died."""
+    house.moves.open(house.a, 5)
+    drain = house.drains.drain(house.a)
+    house.fleet.observe(house.a, Observation.REFUSED, 1.0)
+    house.look(1.0)
+    assert drain.empty.is_set()
+
+
+def test_ready_ends_a_drain_with_a_slow_start(house: House) -> None:
+    """What has not left stays, and new sessions come back slowly."""
+    house.moves.open(house.a, 5)
+    house.drains.drain(house.a)
+    house.drains.ready(house.a)
+    assert house.drains.get(house.a) is None
+    assert house.a.takes_sessions
+    assert house.a.health.returned == pytest.approx(monotonic(), abs=5)
+    assert len(house.moves.sessions_on(house.a)) == 5
+
+
+def test_ready_changes_nothing_where_nothing_was_wished(house: House) -> None:
+    """A backend that is ready already has its full share as before."""
+    house.drains.ready(house.a)
+    assert house.a.health.returned is None
+
+
+def test_maintenance_moves_all_at_once(house: House) -> None:
+    """Whatever they are at; nothing goes there any more."""
+    sessions = house.moves.open(house.a, 5)
+    house.moves.busy = set(sessions)
+    house.drains.drain(house.a)
+    house.drains.maintenance(house.a)
+    assert house.moves.gone == sessions
+    assert (house.drains.get(house.a), house.a.holds_pins) == (None, False)
+
+
+def test_waiting_for_the_end() -> None:
+    """`until_empty` returns when the task has found it empty; a drain that was taken back has no end."""
+    house = House(shared=True)
+
+    async def scenario() -> None:
+        running = asyncio.create_task(house.drains.run())
+        house.moves.open(house.a, 20)
+        await asyncio.wait_for(house.drains.until_empty(house.a, 5.0), 10)
+        assert house.emptied == ["a"]
+        running.cancel()
+        await asyncio.wait([running])
+
+    asyncio.run(scenario())

@@ -1,0 +1,135 @@
+"""The proxy itself is replaced by a new process on the same port, or told to go."""
+
+import asyncio
+import signal
+import time
+from collections import Counter
+from itertools import cycle, islice
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.support.clients import Clients, each
+from tests.support.instances import Fleet
+from tests.support.link import KINDS
+from tests.support.processes import free_port
+from tests.support.proxy_process import MakeProxy, ProxyProcess
+from tests.support.waiting import eventually
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+
+UPGRADES = 20
+VISITORS = 4
+CLOSE_CODES = {aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.CLOSING}
+
+
+class Visitors:
+    """Who asks for a page again and again, each time on a connection of its own."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.answers: Counter[object] = Counter()
+        self._over = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until `stop`."""
+        await asyncio.gather(*(self._visit() for _ in range(VISITORS)))
+
+    def stop(self) -> None:
+        """No more visits."""
+        self._over.set()
+
+    async def _visit(self) -> None:
+        connector = aiohttp.TCPConnector(force_close=True)
+        async with aiohttp.ClientSession(connector=connector) as http:
+            while not self._over.is_set():
+                try:
+                    async with http.get(f"{self.url}/project/translations") as response:
+                        await response.read()
+                        self.answers[response.status] += 1
+                except aiohttp.ClientError as error:
+                    self.answers[repr(error)] += 1
+
+
+def test_twenty_upgrades_refuse_nobody(fleet: Fleet, make_proxy: MakeProxy, tmp_path: Path) -> None:
+    """Old and new share the port, the old one leaves: every connection is taken, every session goes on."""
+    proxy: ProxyProcess = make_proxy(reuse_port=True, timeouts={"shutdown": 5})
+
+    async def scenario() -> None:
+        old = proxy
+        async with Clients(proxy.url, delay=0.2) as clients:
+            chats = await clients.open_many(KINDS)
+            visitors = Visitors(proxy.url)
+            visiting = asyncio.create_task(visitors.run())
+            for number in range(UPGRADES):
+                config = old.config | {"admin": {"listen": f"127.0.0.1:{free_port()}"}}
+                new = ProxyProcess(config, tmp_path, f"upgrade{number}")
+                try:
+                    await asyncio.to_thread(new.start)
+                    assert await asyncio.to_thread(old.stop) == 0, old.tail()
+                finally:
+                    if number == UPGRADES - 1 or not new.running:
+                        visitors.stop()
+                old = new
+            await visiting
+            try:
+                assert set(visitors.answers) == {200}, visitors.answers
+                assert visitors.answers[200] > 20 * UPGRADES
+                await each(chats, lambda chat: chat.resume(within=60))
+                for chat in chats:
+                    chat.check_unmoved(fleet.journal)
+            finally:
+                old.kill9()
+
+    asyncio.run(scenario())
+
+
+def test_websockets_are_closed_with_1012_and_answers_are_finished(fleet: Fleet, proxy: ProxyProcess) -> None:
+    """Told to go, the proxy sends idle websockets away first, waits for the answer, and ends with 0."""
+
+    async def scenario() -> None:
+        async with Clients(proxy.url, delay=0.2) as clients, aiohttp.ClientSession() as http:
+            chat = await clients.open(next(kind for kind in KINDS if "websocket" in str(kind)))
+            async with http.ws_connect(f"{proxy.url}/ws/socket.io/?EIO=4&transport=websocket") as idle:
+                assert (await idle.receive_str()).startswith("0{")
+                await idle.send_str('40{"sessionId":"idle-session","clientType":"webapp","userEnv":"{}"}')
+                assert (await idle.receive_str()).startswith("40{")
+                answer = asyncio.create_task(chat.ask("stream 40 0.1"))
+                await eventually(
+                    lambda: proxy.metric("chainlit_proxy_backend_turns") == 1, 10, "an answer under way"
+                )
+                began = time.monotonic()
+                proxy.send(signal.SIGTERM)
+                while (message := await idle.receive(timeout=10)).type not in CLOSE_CODES:
+                    pass
+                assert (message.data, idle.close_code) == (1012, 1012)
+                assert not answer.done()
+                reply = await answer
+                assert len(reply.tokens) == 41
+                assert await asyncio.to_thread(proxy.wait) == 0
+                assert time.monotonic() - began < 20
+
+    asyncio.run(scenario())
+
+
+def test_a_second_signal_ends_it_at_once(fleet: Fleet, proxy: ProxyProcess) -> None:
+    """Nobody has to wait for an answer that takes too long."""
+
+    async def scenario() -> None:
+        async with Clients(proxy.url, delay=0.2) as clients:
+            chats = await clients.open_many(islice(cycle(KINDS), 4))
+            answers = [asyncio.create_task(chat.ask("stream 300 0.1", within=3)) for chat in chats]
+            await eventually(
+                lambda: proxy.metric("chainlit_proxy_backend_turns") == len(chats), 10, "answers under way"
+            )
+            proxy.send(signal.SIGTERM)
+            await eventually(lambda: "leaving" in proxy.tail(400), 5, "it leaves")
+            assert proxy.running
+            proxy.send(signal.SIGTERM)
+            began = time.monotonic()
+            await asyncio.to_thread(proxy.wait)
+            assert time.monotonic() - began < 5
+            await asyncio.gather(*answers, return_exceptions=True)
+
+    asyncio.run(scenario())
