@@ -89,8 +89,8 @@ class Reloads:
             del app.listening[address]  # the data plane closes it, after the others are open
         await app.plane.change(new, list(app.listening.values()), certificate)
         await app.move_admin(opened)
-        self._apply_to_backends(old, new, trusts)
         _apply_to_decisions(app, new)
+        self._apply_to_backends(old, new, trusts)
         _apply_to_log(app, old, new)
         changes = tuple(key for key in Config.model_fields if getattr(old, key) != getattr(new, key))
         restart = tuple(key for key in ("reuse_port",) if key in changes)

@@ -13,6 +13,7 @@ from enum import Enum
 
 _CALM = 60.0  # seconds up after which a backend is not taken for one that flaps
 _MOST_FLAPS = 4  # doublings: 16 times `rise` are half a minute of probes
+_JUST_AFTER = 0.01  # seconds: a probe that ends when a time is over has to see that it is
 _HURRIED = 4  # a probe in doubt gets no less than this part of its time
 
 
@@ -117,7 +118,19 @@ class Health:
             each = left / max(1, self.rules.fall - self.failures) - pause
             allowed = min(timeout, max(each, timeout / _HURRIED))
         evicted = self.last_answer + self.rules.evict_after - now
-        return min(allowed, evicted) if evicted > 0 else allowed
+        return min(allowed, evicted + _JUST_AFTER if evicted > 0 else timeout / _HURRIED)
+
+    def pause(self, now: float, interval: float, timeout: float, shortest: float) -> float:
+        """Seconds until the next probe of one that is neither in doubt nor in transition.
+
+        The last probe of a silent backend has to end when `evict_after` is over.
+        """
+        if self.verdict is not Verdict.DEGRADED or self.last_answer is None:
+            return interval
+        left = self.last_answer + self.rules.evict_after - now
+        if not 0 < left <= interval + timeout:
+            return interval
+        return max(shortest, left - timeout + _JUST_AFTER)
 
     @property
     def in_transition(self) -> bool:

@@ -128,11 +128,13 @@ class Prober:
         return min(_SOONEST, self._settings.interval / (2 * _FASTER))
 
     async def _pause(self, backend: Backend) -> None:
-        interval = self._settings.interval
-        if backend.health.in_doubt:
-            await asyncio.sleep(self._shortest_pause)
+        health = backend.health
+        settings, shortest = self._settings, self._shortest_pause
+        if health.in_doubt:
+            await asyncio.sleep(shortest)
             return
-        if backend.health.in_transition or backend.health.last_answer is None:
+        interval = health.pause(monotonic(), settings.interval, settings.timeout, shortest)
+        if health.in_transition or health.last_answer is None:
             interval = max(min(interval, _SOONEST), interval / _FASTER)
         event = self._wake[backend]
         event.clear()

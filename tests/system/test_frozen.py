@@ -35,9 +35,9 @@ def test_it_is_degraded_soon_and_its_users_move_after_evict_after(
             frozen = time.time()
             await eventually(lambda: proxy.health().get("a") == "degraded", 10, "degraded")
             assert time.time() - frozen < 3 + LATE, "fall x interval"
+            assert all(chat.connects == 1 for chat in victims), "who is pinned is kept for now"
             newcomers = await clients.open_many(KINDS[:4])
             assert "a" not in {chat.home for chat in newcomers}
-            assert all(chat.connects == 1 for chat in victims), "who is pinned is kept for now"
             await each(victims, lambda chat: chat.recover(), at_once=len(victims))
             took = sorted(chat.ready_at - frozen for chat in victims)
             assert took[-1] < WORKS_AGAIN + LATE, took
