@@ -54,7 +54,7 @@ test: check unit system browser
 
 FUZZ_SECONDS ?= 120
 fuzz: $(STAMP)
-	for target in head cookie engineio chunked websocket; do \
+	for target in head cookie engineio chunked websocket proxy_protocol; do \
 		$(BIN)/python -m tests.fuzz $$target artefacts/fuzz/$$target -max_total_time=$(FUZZ_SECONDS) -timeout=10 \
 			|| exit 1; \
 	done

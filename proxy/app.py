@@ -9,6 +9,7 @@ import gc
 import logging
 import signal
 import socket
+from functools import partial
 from time import monotonic
 
 from proxy import net
@@ -136,7 +137,7 @@ class App:
                 running = [tasks.create_task(self.prober.run()), tasks.create_task(self._serve_admin())]
                 if self._supervisor is None:
                     await self._meet_backends()
-                serving = self.plane.run(self._listening, lambda: Downstream(self.plane))
+                serving = self.plane.run(self._listening, partial(Downstream, self.plane))
                 running.append(tasks.create_task(serving))
                 supervision = tasks.create_task(self._supervisor.run()) if self._supervisor else None
                 log.info(

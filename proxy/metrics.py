@@ -68,6 +68,10 @@ class ProxyCollector(Collector):
         limits.add_metric(["descriptors"], plane.doors.times_shut)
         yield limits
         yield _one(
+            _counter("proxy_headers_refused", "Connections of trusted proxies without a PROXY header."),
+            stats.proxy_headers_refused,
+        )
+        yield _one(
             _gauge("accepting", "1 while connections are accepted, 0 for want of descriptors."),
             not plane.doors.shut,
         )

@@ -1,5 +1,6 @@
 """The metrics: their names, their bounded labels, and that they say what happened."""
 
+import asyncio
 import re
 
 import pytest
@@ -11,7 +12,7 @@ from proxy.affinity.health import Observation
 from proxy.metrics import PREFIX, ProxyCollector, build_registry
 from tests.dataplane.chat import PATH, Tab, chats, connect_packet
 from tests.dataplane.frames import upgrade
-from tests.dataplane.peers import get
+from tests.dataplane.peers import Peer, get
 from tests.dataplane.scripted import echo
 from tests.dataplane.world import World, run
 
@@ -101,6 +102,21 @@ def test_trouble_is_counted() -> None:
         assert value(samples, "backend_admin_state", backend="b", state="ready") == 1
 
     run(test, "ab")
+
+
+def test_missing_proxy_headers_are_counted() -> None:
+    """A connection of a trusted proxy that does not name its client is no connection of a client."""
+
+    async def test(world: World) -> None:
+        world.guests -= 1
+        reader, writer = await asyncio.open_connection(*world.address)
+        world.clients.append(Peer(reader, writer).say(get()))
+        assert (await world.clients[-1].response()).status == 400
+        samples = scrape(world)
+        assert value(samples, "proxy_headers_refused_total") == 1
+        assert value(samples, "connections_total") == 0
+
+    run(test, forwarded={"proxy_protocol": True})
 
 
 def test_moves_are_counted() -> None:

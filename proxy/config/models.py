@@ -246,6 +246,12 @@ class ForwardedSettings(Settings):
         description="The networks of the proxies whose X-Forwarded-For, -Proto, -Host and Forwarded are "
         "believed; from anybody else they are replaced. An empty list believes nobody.",
     )
+    proxy_protocol: v.Flag = Field(
+        default=False,
+        description="Whether connections of these proxies, and those on unix sockets, begin with a PROXY "
+        "protocol header of version 1 or 2 that names the client. They then have to, within timeouts.head, "
+        "and before TLS. From anybody else it is refused.",
+    )
 
 
 class LogSettings(Settings):

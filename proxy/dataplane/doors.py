@@ -13,8 +13,13 @@ import resource
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from proxy import net
+from proxy.dataplane.greeting import Greeter
+
+if TYPE_CHECKING:
+    from proxy.dataplane.plane import Plane
 
 log = logging.getLogger("proxy.dataplane")
 
@@ -45,37 +50,44 @@ class Doors:
         self._shut_at = 0  # descriptors: set when they open
         self._open_at = 0
         self._sockets: Sequence[socket.socket] = ()
-        self._client: Callable[[], asyncio.Protocol] | None = None
+        self._client: Callable[..., asyncio.Protocol] | None = None
         self._tls: ssl.SSLContext | None = None
         self._handshake = 10.0  # seconds
-        self._servers: list[asyncio.Server] = []
+        self._greets: Plane | None = None
+        self._servers: list[asyncio.Server | Greeter] = []
         self.shut = False  # whether nothing is accepted for want of descriptors
         self.times_shut = 0
 
     async def open(
         self,
         sockets: Sequence[socket.socket],
-        client: Callable[[], asyncio.Protocol],
+        client: Callable[..., asyncio.Protocol],
         descriptors: int,
         *,
         tls: ssl.SSLContext | None = None,
         handshake: float = 10.0,
+        greets: "Plane | None" = None,
     ) -> None:
         """Accept connections on bound sockets; `client` makes the protocol of one.
 
-        `descriptors` is how many this process may have open; `tls` and `handshake` are as in `net.serve`.
+        `descriptors` is how many this process may have open; `tls` and `handshake` are as in `net.serve`;
+        with `greets` connections begin with a PROXY header, as in `greeting`.
         """
         self._shut_at = descriptors - descriptors // _KEPT
         self._open_at = self._shut_at - descriptors // _REOPEN
         self._sockets, self._client = sockets, client
         self._tls, self._handshake = tls, handshake
+        self._greets = greets
         await self._serve()
 
     async def _serve(self) -> None:
         # A server closes the socket it was given; what waits in the backlog stays with the one kept here.
         assert self._client is not None
         for sock in self._sockets:
-            self._servers.append(await net.serve(self._client, sock.dup(), self._tls, self._handshake))
+            if self._greets is not None:
+                self._servers.append(Greeter(self._greets, sock.dup(), self._client, self._tls))
+            else:
+                self._servers.append(await net.serve(self._client, sock.dup(), self._tls, self._handshake))
 
     def accepted(self, transport: asyncio.Transport) -> None:
         """Shut the doors if this connection's descriptor is one of the last."""

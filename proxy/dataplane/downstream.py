@@ -53,6 +53,7 @@ class Downstream(asyncio.Protocol):
         "_known",
         "_paused",
         "_said_all",
+        "_told",
         "client",
         "closing",
         "deadline",
@@ -64,8 +65,10 @@ class Downstream(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, plane: "Plane") -> None:
+    def __init__(self, plane: "Plane", told: str = "") -> None:
+        """`told` is the client's address if a PROXY header named it, else the peer is the client."""
         self.plane = plane
+        self._told = told
         self.origin = Origin("unknown", b"http", trusted=False)
         self.deadline = _NEVER  # when the client is late, or its backend
         self.client = ""  # who its connection is counted for
@@ -83,7 +86,8 @@ class Downstream(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass
         peer = transport.get_extra_info("peername")
         scheme = b"http" if transport.get_extra_info("sslcontext") is None else b"https"
-        self.origin = self.plane.origin(peer[0] if isinstance(peer, tuple) else "unix", scheme)
+        address = self._told or (peer[0] if isinstance(peer, tuple) else "unix")
+        self.origin = self.plane.origin(address, scheme)
         self.plane.stats.connections += 1
         self.plane.doors.accepted(self.transport)
         if self.plane.turns_away(self.origin, self.transport):

@@ -84,14 +84,22 @@ class Plane:
         self._ids = itertools.count(int.from_bytes(os.urandom(6), "big") << 16)
         router.fleet.listen(self._backend_changed)
 
-    async def run(self, sockets: Sequence[socket.socket], client: Callable[[], asyncio.Protocol]) -> None:
-        """Serve clients on bound sockets until cancelled; `client` makes the protocol of one connection."""
+    async def run(self, sockets: Sequence[socket.socket], client: Callable[..., asyncio.Protocol]) -> None:
+        """Serve clients on bound sockets until cancelled; `client` makes the protocol of one connection.
+
+        It is given the client's address where a PROXY header named it.
+        """
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             try:
                 context = self.certificate.context if self.certificate else None
                 await self.doors.open(
-                    sockets, client, self._descriptors(), tls=context, handshake=self.timeouts.head
+                    sockets,
+                    client,
+                    self._descriptors(),
+                    tls=context,
+                    handshake=self.timeouts.head,
+                    greets=self if self.config.forwarded.proxy_protocol else None,
                 )
                 await self._tick_forever()
             finally:

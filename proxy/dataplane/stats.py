@@ -38,6 +38,7 @@ class Stats:
         "decisions",
         "first_byte",
         "limits",
+        "proxy_headers_refused",
         "rehomes",
         "requests",
         "retries",
@@ -55,6 +56,7 @@ class Stats:
         self.first_byte: defaultdict[str, Histogram] = defaultdict(Histogram)  # by backend
         self.retries: defaultdict[str, int] = defaultdict(int)  # by the backend that failed
         self.rehomes = 0
+        self.proxy_headers_refused = 0  # connections of trusted peers that did not begin with one
         self.limits = dict.fromkeys(Limit, 0)  # how often clients were over each
         self.upstream_errors: defaultdict[tuple[str, str], int] = defaultdict(int)  # backend, kind
 

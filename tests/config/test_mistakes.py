@@ -165,6 +165,7 @@ TABLE = [
     ("socketio_path: [/a, /a/]", 1, "socketio_path", 'must not be given twice (got "/a")'),
     ("forwarded:\n  trusted:\n  - 10.0.0.0/8\n  - 10.0.0.1/8", 4, "forwarded.trusted[1]",
      'must not have host bits: the network is written 10.0.0.0/8 (got "10.0.0.1/8")'),
+    ("forwarded: {proxy_protocol: v2}", 1, "forwarded.proxy_protocol", 'must be true or false (got "v2")'),
     ("forwarded: {trusted: all}", 1, "forwarded.trusted",
      'must be an IP address or network such as 10.0.0.0/8 (got "all")'),
     # variables

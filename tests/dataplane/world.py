@@ -11,6 +11,7 @@ import logging
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -101,7 +102,7 @@ class World:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, NARROW)
         self.address = sock.getsockname()[:2]
         plane = self.plane
-        self._task = asyncio.create_task(plane.run([sock], lambda: Downstream(plane)))
+        self._task = asyncio.create_task(plane.run([sock], partial(Downstream, plane)))
         await self.until(lambda: plane.doors._servers)
 
     def upstream(self) -> Upstream:

@@ -4,6 +4,7 @@ A target takes bytes and raises AssertionError, or whatever the parser must not 
 fuzzer starts from: one message of each kind that the parser understands.
 """
 
+import ipaddress
 import re
 from collections.abc import Callable
 
@@ -12,6 +13,7 @@ from proxy.wire import cookies, engineio
 from proxy.wire.body import BodyError, ChunkedBody, request_body, response_body
 from proxy.wire.forwarding import Origin, Variant, request_fields, request_head, response_head
 from proxy.wire.head import check_start, parse_request, parse_response
+from proxy.wire.proxy_protocol import SIGNATURE, ProxyHeader, ProxyHeaderError, read_proxy_header
 from proxy.wire.websocket import Frame, FrameError, FrameReader
 
 ORIGIN = Origin("192.0.2.1", b"http", trusted=False)
@@ -125,6 +127,23 @@ def websocket(data: bytes) -> None:
     assert raw + whole.rest == data
 
 
+def proxy_protocol(data: bytes) -> None:
+    """A header is found alike in whole and byte by byte, and ends within what has come."""
+    whole = _header(data)
+    pieces = next((found for end in range(len(data)) if (found := _header(data[:end])) is not None), whole)
+    assert pieces == whole
+    if isinstance(whole, ProxyHeader):
+        assert 0 < whole.length <= len(data)
+        assert not whole.client or ipaddress.ip_address(whole.client)
+
+
+def _header(data: bytes) -> ProxyHeader | str | None:
+    try:
+        return read_proxy_header(data)
+    except ProxyHeaderError:
+        return "refused"
+
+
 def _frames(reader: FrameReader) -> tuple[list[Frame], bool]:
     found: list[Frame] = []
     try:
@@ -141,6 +160,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "engineio": engine,
     "chunked": chunked,
     "websocket": websocket,
+    "proxy_protocol": proxy_protocol,
 }
 SEEDS: dict[str, list[bytes]] = {
     "head": [
@@ -163,5 +183,13 @@ SEEDS: dict[str, list[bytes]] = {
         b"\x81\x85\x01\x02\x03\x0440{}\x00\x89\x00",
         b"\x82\x7e\x00\x03abc\x88\x02\x03\xe8",
         b"\x81\x7f" + b"\x00" * 7 + b"\x01a",
+    ],
+    "proxy_protocol": [
+        b"PROXY TCP4 203.0.113.7 10.0.0.1 56324 443\r\nGET /",
+        b"PROXY TCP6 2001:db8::7 ::1 1 65535\r\n",
+        b"PROXY UNKNOWN x\r\n",
+        SIGNATURE + b"\x21\x11\x00\x0c" + b"\x0a" * 12 + b"GET /",
+        SIGNATURE + b"\x21\x21\x00\x27" + b"\xfd" * 36 + b"\x04\x00\x00",
+        SIGNATURE + b"\x20\x00\x00\x00",
     ],
 }
