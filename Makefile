@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 JS := tests/js/node_modules/.package-lock.json
 
-.PHONY: help setup run test check unit system browser chromium fuzz bench lock clean
+.PHONY: help setup run test check unit system browser chromium fuzz soak bench lock clean
 
 help:
 	@echo "make run     two Chainlit instances of examples/chat/app.py behind the proxy on port 8000"
@@ -15,6 +15,7 @@ help:
 	@echo "make system  the tests with real Chainlit processes and Socket.IO clients"
 	@echo "make browser the tests in real Chromium"
 	@echo "make fuzz    coverage-guided fuzzing of the parsers, FUZZ_SECONDS for each (120)"
+	@echo "make soak    2,000 tabs through a minute of faults, 2 GiB bodies, 1,000 slow clients"
 	@echo "make bench   CPU time per request and per websocket frame"
 	@echo "make lock    resolve the dependencies anew into constraints.txt"
 
@@ -58,6 +59,9 @@ fuzz: $(STAMP)
 		$(BIN)/python -m tests.fuzz $$target artefacts/fuzz/$$target -max_total_time=$(FUZZ_SECONDS) -timeout=10 \
 			|| exit 1; \
 	done
+
+soak: $(STAMP)
+	$(BIN)/python -m tests.soak
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
