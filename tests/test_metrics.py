@@ -104,6 +104,20 @@ def test_trouble_is_counted() -> None:
     run(test, "ab")
 
 
+def test_shut_doors_are_told() -> None:
+    """While descriptors are few the proxy says that it accepts nothing, and how often that was so."""
+
+    async def test(world: World) -> None:
+        assert (value(scrape(world), "accepting"), world.plane.doors.times_shut) == (1, 0)
+        world.plane.doors._shut_at = 0  # whatever is accepted next is one of the last
+        await world.client()
+        samples = scrape(world)
+        assert value(samples, "accepting") == 0
+        assert value(samples, "limits_hit_total", limit="descriptors") == 1
+
+    run(test)
+
+
 def test_missing_proxy_headers_are_counted() -> None:
     """A connection of a trusted proxy that does not name its client is no connection of a client."""
 

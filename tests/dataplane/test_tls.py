@@ -209,6 +209,24 @@ def test_client_that_ends_without_goodbye(authority: Authority) -> None:
     run(test, tls=authority.issue(NAME))
 
 
+@pytest.mark.parametrize("framing", [b"", b"Content-Length: 9\r\n", b"Transfer-Encoding: chunked\r\n"])
+def test_response_that_is_cut_by_the_backend(authority: Authority, framing: bytes) -> None:
+    """A client with TLS sees it cut off as well: no closing alert makes it look whole."""
+
+    async def test(world: World) -> None:
+        client = (await secure(world, authority.client())).say(get())
+        backend = await world.backend.accept()
+        await backend.request()
+        backend.say(b"HTTP/1.1 200 OK\r\n%b\r\n4\r\nhalf" % framing)
+        await client.head()
+        assert await client.read(7) == b"4\r\nhalf"
+        backend.reset()
+        with pytest.raises(Cut):
+            await client.rest()
+
+    run(test, tls=authority.issue(NAME))
+
+
 def test_backend_that_ends_its_half(authority: Authority) -> None:
     """A backend that has said all ends the tunnel: TLS has no half-close to pass on."""
 

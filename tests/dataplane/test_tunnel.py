@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from proxy.affinity.health import Observation
-from tests.dataplane.frames import ACCEPT, upgrade
+from tests.dataplane.frames import ACCEPT, frame, upgrade
 from tests.dataplane.peers import Peer
 from tests.dataplane.test_streaming import BOUND, LONG, held, receive, send
 from tests.dataplane.world import World, run
@@ -98,6 +98,32 @@ def test_half_close_of_the_backend_passes() -> None:
         client.half_close()
         assert await backend.rest() == b""
         await world.until(lambda: not world.plane.tunnels)
+
+    run(test)
+
+
+@pytest.mark.parametrize("by_client", [True, False])
+def test_half_close_behind_a_watched_opening(by_client: bool) -> None:
+    """A websocket of Socket.IO is a tunnel like any other once its session is known."""
+
+    async def test(world: World) -> None:
+        client = (await world.client()).say(upgrade(b"/ws/socket.io/?EIO=4&transport=websocket"))
+        backend = await world.backend.accept()
+        await backend.request()
+        opened, connect = frame(b'0{"sid":"abc"}'), frame(b'40{"sessionId":"s"}', masked=True)
+        backend.say(ACCEPT + opened)
+        assert (await client.response()).status == 101
+        assert await client.read(len(opened)) == opened
+        client.say(connect)
+        assert await backend.read(len(connect)) == connect
+        leaving, staying = (client, backend) if by_client else (backend, client)
+        leaving.say(b"last").half_close()
+        assert await staying.rest() == b"last"
+        staying.say(b"more").half_close()
+        assert await leaving.rest() == b"more"
+        await world.until(lambda: not world.plane.tunnels)
+        assert world.suspected == []
+        assert not world.plane.stats.upstream_errors
 
     run(test)
 

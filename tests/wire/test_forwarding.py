@@ -236,6 +236,51 @@ def test_the_backend_sees_the_body_that_we_saw(lines: list[str], variant: Varian
     assert b"evil" not in block
 
 
+METHOD = st.text("GETPOSgetpos-!~", min_size=1, max_size=32).map(str.encode)
+TARGET = st.text(alphabet=[chr(c) for c in range(0x21, 0x7F) if c != ord("#")], max_size=30)
+VALUE = st.text(st.characters(max_codepoint=255, exclude_characters="".join(map(chr, range(32))) + "\x7f"))
+LINES = st.lists(st.tuples(st.text("abcXYZ-_09", min_size=1, max_size=9), VALUE), max_size=5)
+
+
+def block_of(pairs: list[tuple[str, str]]) -> str:
+    """Fields that are no hop's own."""
+    return "".join(f"\nx-{name}: {value.strip(' ')}" for name, value in pairs)
+
+
+@given(METHOD, TARGET, LINES, st.sampled_from(["", "Content-Length: 7", "Transfer-Encoding: chunked"]))
+def test_a_request_that_is_written_is_read(
+    method: bytes, target: str, pairs: list[tuple[str, str]], framing: str
+) -> None:
+    """parse(serialise(x)) is x: method, target, every field and the framing survive the proxy's writing."""
+    start = f"{method.decode()} /{target} HTTP/1.1\nHost: h"
+    before = parse_request(
+        (start + block_of(pairs) + f"\n{framing}" * bool(framing)).replace("\n", "\r\n").encode("latin-1")
+        + b"\r\n\r\n",
+        {},
+    )
+    block = request_fields(before, STRANGER, Variant.NORMAL, b"pin")
+    after = parse_request(request_head(before.method, before.target, block, b"id"), {})
+    assert after[:5] == before[:5]
+    assert (after.fields.length, after.fields.chunked) == (before.fields.length, before.fields.chunked)
+    mine = tuple(line for line in before.fields.lines if line[0].startswith(b"x-"))
+    assert after.fields.lines[: len(mine) + 1][1:] == mine
+
+
+@given(st.integers(200, 599).filter(lambda s: s != 204), VALUE, LINES, st.booleans())
+def test_a_response_that_is_written_is_read(
+    status: int, reason: str, pairs: list[tuple[str, str]], chunked: bool
+) -> None:
+    """parse(serialise(x)) is x: status, reason, every field and the framing survive the proxy's writing."""
+    framing = "Transfer-Encoding: chunked" if chunked else "Content-Length: 7"
+    text = f"HTTP/1.1 {status} {reason}{block_of(pairs)}\n{framing}\n\n"
+    before = parse_response(text.replace("\n", "\r\n").encode("latin-1"))
+    after = parse_response(response_head(before, request(), b"id", close=False))
+    assert after[:3] == before[:3]
+    assert (after.fields.length, after.fields.chunked) == (before.fields.length, before.fields.chunked)
+    mine = tuple(line for line in before.fields.lines if line[0].startswith(b"x-"))
+    assert after.fields.lines[: len(mine)] == mine
+
+
 def answered(
     text: str,
     *,
