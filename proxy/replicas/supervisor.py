@@ -191,7 +191,8 @@ class Supervisor:
         if failed is not first:
             await asyncio.sleep(SECOND_OPINION)
             first.log.mute()
-            failed.log.release()
+            if first.log.last[-1:] != failed.log.last[-1:]:  # else it has said so, and only takes long to end
+                failed.log.release()
 
     def _hear(self, event: ReplicaEvent) -> None:
         if event.kind is EventKind.READY:

@@ -135,6 +135,18 @@ def test_broken_app_is_told_by_another_if_the_first_hangs(app: App, record: Reco
     assert run.lines[-1] == "replica-2 | ZeroDivisionError: division by zero"
 
 
+def test_broken_app_is_told_once_if_the_first_ends_slowly(app: App, record: Record) -> None:
+    """A first replica that has said why, and takes its time to end, is not repeated by another."""
+    run = record(app(""), 2)
+    run.supervisor.prepare()
+    port = run.supervisor.replicas[0].url.rpartition(":")[2]
+    app(f"import atexit, time\nif PORT == {port}:\n    atexit.register(time.sleep, 60)\n1 / 0\n")
+    with pytest.raises(ReplicaError, match="replica-2 exited with code 1"):
+        asyncio.run(run.supervisor.run())
+    assert sum(line.endswith("ZeroDivisionError: division by zero") for line in run.lines) == 1
+    assert run.lines[-1] == "replica-1 | ZeroDivisionError: division by zero"
+
+
 def test_app_that_never_answers_is_ended(app: App, record: Record) -> None:
     """An app that hangs at its import ends the run when the time for a start is over."""
     run = record(app("import time; time.sleep(60)"), 1, start_timeout=0.5)
