@@ -109,6 +109,7 @@ class Chat:
         reply.tokens = self._tokens.pop(step["id"], [])
         if reply.nonce == "greeting":
             self.greetings.append(reply)
+            self._elements.clear()  # those of another instance; its own come behind the message
         elif (waiting := self._replies.pop(reply.nonce, None)) and not waiting.done():
             waiting.set_result(reply)
 

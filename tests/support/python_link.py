@@ -92,10 +92,16 @@ class OpenConnector(aiohttp.TCPConnector):
         """Closes every connection at once, whatever is under way on it."""
         for transport in self._transports:
             transport.abort()
-        for connection in self._connections:
-            connection.close()
-        self._transports.clear()
-        self._connections.clear()
+        # Not before whoever reads from one has heard of its loss: closed by us, a response between its head
+        # and its end would be waited for without end.
+        asyncio.get_running_loop().call_soon(_close, self._connections)
+        self._transports = []
+        self._connections = []
+
+
+def _close(connections: list[aiohttp.connector.Connection]) -> None:
+    for connection in connections:
+        connection.close()
 
 
 class PythonLink(Link):
