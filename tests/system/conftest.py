@@ -4,6 +4,8 @@ Every test uses sessions of its own, so the fleet can be shared; what a test kil
 back before the next one.
 """
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,9 @@ from typing import Any
 import pytest
 
 from tests.support.instances import Fleet
+from tests.support.processes import alive
 from tests.support.proxy_process import MakeProxy, ProxyProcess, config_for
+from tests.support.run_command import RunCommand
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +56,22 @@ def make_proxy(fleet: Fleet, tmp_path: Path) -> Iterator[MakeProxy]:
 def proxy(make_proxy: MakeProxy) -> ProxyProcess:
     """A running proxy before all three instances."""
     return make_proxy()
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Iterator[RunCommand]:
+    """The command, running; whatever it leaves behind is killed."""
+    folder = tmp_path / "app"
+    folder.mkdir()
+    run = RunCommand(folder)
+    pids: list[int] = []
+    try:
+        run.start()
+        pids = run.pids()
+        yield run
+    finally:
+        pids += run.pids() if run.running else []
+        run.kill9()
+        print(run.tail(200))
+        for pid in filter(alive, pids):
+            os.kill(pid, signal.SIGKILL)

@@ -2,78 +2,20 @@
 
 import asyncio
 import os
-import shutil
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.support.chat import Chat
 from tests.support.clients import Clients, assert_nothing_refused, each
-from tests.support.instances import APP
-from tests.support.journal import Journal
 from tests.support.link import KINDS
-from tests.support.processes import Process, alive, free_port
-from tests.support.proxy_process import COMMAND, ROOT, AdminListener
-from tests.support.waiting import eventually, wait_until
+from tests.support.processes import alive
+from tests.support.run_command import REPLICAS, START, RunCommand
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
-REPLICAS = 2
-START = 40.0
 GONE_WITHIN = 30.0  # Chainlit itself takes up to 24 s to let an idle polling client go
-
-
-class RunCommand(Process, AdminListener):
-    """`chainlit-proxy run` with two replicas of the test app in a folder of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        listen, admin = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
-        self.url, self.admin = f"http://{listen}", f"http://{admin}"
-        self.journal = Journal(folder / "journal.jsonl")
-        shutil.copy(APP, folder / "app.py")
-        super().__init__(
-            "run",
-            [*COMMAND, "run", "app.py", "--replicas", str(REPLICAS), "--listen", listen, "--admin", admin],
-            folder / "run.log",
-            env={"JOURNAL": str(self.journal.path), "PYTHONPATH": str(ROOT)},
-            cwd=folder,
-        )
-
-    def start(self) -> None:
-        """Starts the command and waits until all replicas take sessions."""
-        self.launch()
-        wait_until(self.all_healthy, START, lambda: f"all replicas healthy\n{self.tail()}")
-
-    def all_healthy(self) -> bool:
-        """Whether the command runs and every replica is healthy."""
-        assert self.running, self.tail()
-        health = self.health()
-        return len(health) == REPLICAS and set(health.values()) == {"healthy"}
-
-    def pids(self) -> list[int]:
-        """The processes of the replicas."""
-        return [int(backend["pid"]) for backend in self.backends().values()]
-
-
-@pytest.fixture
-def command(tmp_path: Path) -> Iterator[RunCommand]:
-    """The command, running; whatever it leaves behind is killed."""
-    folder = tmp_path / "app"
-    folder.mkdir()
-    run = RunCommand(folder)
-    pids: list[int] = []
-    try:
-        run.start()
-        pids = run.pids()
-        yield run
-    finally:
-        pids += run.pids() if run.running else []
-        run.kill9()
-        print(run.tail(200))
-        for pid in filter(alive, pids):
-            os.kill(pid, signal.SIGKILL)
 
 
 async def some_chats(clients: Clients) -> list[Chat]:

@@ -1,0 +1,87 @@
+"""A new version of the app goes live under `run`, and nobody is cut off."""
+
+import asyncio
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support.chat import Chat
+from tests.support.clients import Clients, each
+from tests.support.link import KINDS
+from tests.support.processes import alive
+from tests.support.run_command import REPLICAS, RunCommand
+from tests.support.waiting import eventually
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+
+DRAIN = 6  # seconds for each old replica: an answer takes some three of them
+
+
+def app_file(command: RunCommand) -> Path:
+    """The file that replicas run."""
+    assert command.cwd is not None
+    return command.cwd / "app.py"
+
+
+async def rolled_out(command: RunCommand, within: float = 120) -> dict[str, object]:
+    """Wait for the end of a rollout; what is told of it."""
+    await eventually(
+        lambda: command.rollout()["state"] in {"done", "failed"},
+        within,
+        lambda: f"the rollout ends: {command.rollout()}",
+    )
+    return command.rollout()
+
+
+def test_a_new_version_goes_live(command: RunCommand) -> None:
+    """Every replica is a new one, each session moved once, answers were finished, the old ones are gone."""
+
+    async def scenario() -> None:
+        old = command.pids()
+        app_file(command).write_text(app_file(command).read_text() + "\nINSTANCE = f'new{os.getpid()}'\n")
+        async with Clients(command.url, delay=0.2) as clients:
+            chats = await clients.open_many(KINDS)
+            await each(chats, lambda chat: chat.ask())
+            homes = {chat: chat.home for chat in chats}
+            command.post("/api/rollout", {"timeout": DRAIN})
+
+            async def answered(chat: Chat) -> None:
+                reply = await chat.ask("stream 30 0.1")
+                assert len(reply.tokens) == 31
+                assert reply.instance == homes[chat], "it was cut off and asked again"
+
+            await each(chats, answered, at_once=len(chats))
+            state = await rolled_out(command)
+            assert state["state"] == "done", state
+            await each(chats, lambda chat: chat.recover(), at_once=len(chats))
+            await each(chats, lambda chat: chat.check(command.journal))
+            assert all(str(chat.home).startswith("new") for chat in chats)
+            assert all(len(chat.greetings) == 2 for chat in chats), "a session moved twice"
+        new = command.pids()
+        assert len(new) == REPLICAS
+        assert not set(new) & set(old)
+        assert not any(map(alive, old)), "an old replica is left"
+
+    asyncio.run(scenario())
+
+
+def test_a_version_that_does_not_start_changes_nothing(command: RunCommand) -> None:
+    """By SIGHUP: the old replicas go on with their sessions, and the log tells why."""
+
+    async def scenario() -> None:
+        old = command.pids()
+        app_file(command).write_text("import no_such_module\n")
+        async with Clients(command.url, delay=0.2) as clients:
+            chats = await clients.open_many(KINDS)
+            command.send(signal.SIGHUP)
+            state = await rolled_out(command)
+            assert state["state"] == "failed"
+            assert "before it was ready" in str(state["reason"])
+            await each(chats, lambda chat: chat.check(command.journal))
+            assert all(chat.connects == 1 for chat in chats)
+            await clients.open_many(KINDS[:4])
+        assert command.pids() == old
+        assert "no_such_module" in command.tail(400)
+
+    asyncio.run(scenario())
