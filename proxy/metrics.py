@@ -132,6 +132,10 @@ class ProxyCollector(Collector):
         yield in_turn
         sent_away = "Sessions that were told to connect anew, by the backend they had to leave."
         yield _by_backend("sessions_sent_away", sent_away, self._plane.moves.sent_away)
+        lingers = self._plane.lingers
+        yield _one(_gauge("lingering_sessions", "Lost clients that are waited for."), len(lingers.by_session))
+        yield _one(_counter("lingers", "Lost clients that were waited for."), lingers.began)
+        yield _one(_counter("lingers_resumed", "Of these, who came back in time."), lingers.resumed)
         yield _one(_counter("drains", "Drains that ended with an empty backend."), drains.ended)
         yield _one(_counter("drain_seconds", "Seconds that they took together."), drains.seconds)
         counts = _counter("reloads", "Reloads of the configuration, by result.", "result")

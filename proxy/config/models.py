@@ -147,6 +147,16 @@ class AffinitySettings(Settings):
     directory: DirectorySettings = Field(
         default=DirectorySettings(), description="The table of sessions and their backends."
     )
+    linger: v.SecondsOrZero = Field(
+        default=15.0,
+        description="Seconds that the backend's side of a websocket is kept when its client is lost, so that "
+        "what the app says meanwhile reaches it when it connects again; 0 lets go at once. Longer than a "
+        "change of networks, shorter than the 20 after which a backend misses the answer to a ping.",
+    )
+    linger_bytes: v.Count = Field(
+        default=1_048_576,
+        description="Bytes that are kept for one session meanwhile; with more it is let go of.",
+    )
 
 
 class BalanceSettings(Settings):

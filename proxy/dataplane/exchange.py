@@ -5,9 +5,6 @@ decided; then the router decides (`_go`), a connection is taken from the pool or
 answer is passed on as it comes. A polling handshake's answer gets the pin written into its sid. The poll
 that carries the CONNECT packet may move its transport to another backend (`rehome`). What fails before
 a byte of the response has come is tried again where that is safe.
-
-Nothing is awaited on the common path: with an idle connection at hand, a request is one call down and one
-call up.
 """
 
 from asyncio import Task
@@ -254,7 +251,7 @@ class Exchange:
         ends_by_close = not framer.done and head.fields.length is None and not head.fields.chunked
         self.keep = self.keep and self.head.keeps_alive and self.body.done and not ends_by_close
         extra = b""
-        if self.sid is None or self.head.minor == 0:  # a poll with a sid has none of these
+        if self.sid is None or self.head.minor == 0 or self.plane.lingers.by_session:  # most polls need none
             self._rewriter = responses.rewriter(self, head)
             extra = responses.pin_fields(self, head) if self._rewriter is None else b""
         elif TASK in data or GZIP in data:
@@ -292,14 +289,18 @@ class Exchange:
 
     def _whole(self) -> None:
         """The response is whole."""
-        if self._rewriter is not None:
-            self._rewriter.finish()
         is_spare = self.wants_upgrade and self.plane.pool(self.backend).has_idle
         if self.upstream is not None and (is_spare or not self.body.done):
             self.upstream.spoil()
+        all_said = self._rewriter is None or self._rewriter.finish()
         if not self.down.writable:
             self.go_on_receiving()  # the connection is for others now, however slow this client is
         self.upstream = None
+        if all_said:
+            self.close_up()
+
+    def close_up(self) -> None:
+        """The response is said: the client's connection is free."""
         self._end()
         self.down.ended(keep=self.keep, linger=not self.body.done)
 

@@ -59,6 +59,9 @@ class Moves:
                 name = session.backend.name
                 self.sent_away[name] = self.sent_away.get(name, 0) + 1
             router.directory.send_away(session)
+            lingering = self._plane.lingers.by_session.get(session)
+            if lingering is not None:
+                lingering.end()
         engines = router.engines.send_away(wanted, monotonic())
         for connection in list(self._plane.connections):
             exchange = connection.exchange

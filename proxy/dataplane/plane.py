@@ -23,8 +23,10 @@ from proxy.config import Config
 from proxy.dataplane import locate, requests
 from proxy.dataplane.clients import REFUSALS, Clients, Rates, client_key
 from proxy.dataplane.doors import Doors, raise_limit
+from proxy.dataplane.linger import Lingers
 from proxy.dataplane.moves import Moves
 from proxy.dataplane.pool import Pool
+from proxy.dataplane.resuming import app_end
 from proxy.dataplane.stats import Stats
 from proxy.dataplane.tunnel import Tunnel
 from proxy.errors import (
@@ -86,6 +88,8 @@ class Plane:
         self._tasks: asyncio.TaskGroup | None = None
         self.doors = Doors()
         self.moves = Moves(self)
+        self.lingers = Lingers(config.affinity.linger, config.affinity.linger_bytes)
+        self.app_end = app_end(self.lingers)  # made once: what every tunnel of a session asks
         # Ids are unique among proxies by their random start and short to read.
         self._ids = itertools.count(int.from_bytes(os.urandom(6), "big") << 16)
         router.fleet.listen(self._backend_changed)
@@ -114,6 +118,7 @@ class Plane:
                     connection.abort()
                 for tunnel in list(self.tunnels):
                     tunnel.cut()
+                self.lingers.end_all()
                 for pool in self._pools.values():
                     pool.close_all()
 
@@ -131,6 +136,7 @@ class Plane:
             pool.connect_timeout, pool.idle_timeout = config.timeouts.connect, config.timeouts.pool_idle
         for connection in self.connections:
             connection.forget()
+        self.lingers.seconds, self.lingers.most = config.affinity.linger, config.affinity.linger_bytes
         self.certificate = certificate
         context = certificate.context if certificate else None
         await self.doors.change(
@@ -166,6 +172,8 @@ class Plane:
         deadline = monotonic() + grace
         await self.doors.hand_over()
         self.leaving = True
+        self.lingers.seconds = 0.0  # nobody could come back to this process
+        self.lingers.end_all()
         self.doors.close()
         for connection in list(self.connections):
             connection.leave()

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from proxy.affinity.evidence import Kind
 from proxy.affinity.pins import join_pin
+from proxy.dataplane.resuming import ResumedPoll
 from proxy.errors import BadResponse
 from proxy.wire.body import ChunkedBody
 from proxy.wire.cookies import pin_cookie
@@ -25,8 +26,8 @@ class Rewriter(Protocol):
         """Some of the body, framed as it came."""
         ...
 
-    def finish(self) -> None:
-        """The body is whole."""
+    def finish(self) -> bool:
+        """The body is whole; return whether all is said. If not, it calls the exchange's `close_up` then."""
         ...
 
 
@@ -52,7 +53,7 @@ class HandshakeAnswer:
         else:
             self._decoder.feed(data, self._content)
 
-    def finish(self) -> None:
+    def finish(self) -> bool:
         """As Rewriter."""
         exchange = self._exchange
         content = b"".join(self._content)
@@ -71,6 +72,7 @@ class HandshakeAnswer:
         )
         exchange.bytes_out += len(content)
         exchange.down.transport.write(head + content)
+        return True
 
 
 class Unchunked:
@@ -96,14 +98,19 @@ class Unchunked:
         self._exchange.bytes_out += len(plain)
         self._exchange.down.transport.write(plain)
 
-    def finish(self) -> None:
+    def finish(self) -> bool:
         """As Rewriter."""
+        return True
 
 
 def rewriter(exchange: "Exchange", head: ResponseHead) -> Rewriter | None:
     """Who takes this response's body, None: it passes as it is."""
     if exchange.is_handshake and head.status == 200:
         return HandshakeAnswer(exchange, head)
+    if exchange.is_poll and exchange.decision is not None and head.status == 200:
+        lingering = exchange.plane.lingers.at(exchange.decision.session, exchange.backend)
+        if lingering is not None:
+            return ResumedPoll(exchange, head, lingering)
     if head.fields.chunked and exchange.head.minor == 0 and exchange.head.method != b"HEAD":
         return Unchunked(exchange, head)
     return None

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from proxy.affinity.directory import Session
 from proxy.affinity.engine import EngineSession
+from proxy.dataplane.linger import said_goodbye
 from proxy.dataplane.pool import Pool
 from proxy.wire.turns import BRACKET, MARK_SIZE, TASK, turn_after
 from proxy.wire.websocket import SERVICE_RESTART, FrameError, FrameReader, close_frame
@@ -89,6 +90,31 @@ class AppEnd(End):
         self._tail = b"" if data[-1] == BRACKET else data[-MARK_SIZE:]
 
 
+class ClientEnd(End):
+    """The client's side of a Chainlit session: its last words tell whether it has left or was lost."""
+
+    __slots__ = ("last",)
+
+    def __init__(self, tunnel: "Tunnel", peer: asyncio.Transport) -> None:
+        super().__init__(tunnel, peer)
+        self.last = b""
+
+    def data_received(self, data: bytes) -> None:
+        """As asyncio.Protocol."""
+        self.last = data
+        super().data_received(data)
+
+    def eof_received(self) -> bool:
+        """As asyncio.Protocol: a page says goodbye before it closes."""
+        self.ended = True
+        return not self._tunnel.client_lost(self.last) and self._tunnel.half_closed(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As asyncio.Protocol."""
+        if not self._tunnel.client_lost(self.last):
+            self._tunnel.close()
+
+
 class LastFrame(End):
     """The backend's side while its present frame goes out; then the client is told to connect anew."""
 
@@ -140,10 +166,12 @@ class Tunnel:
         "_on_closed",
         "_up_end",
         "active",
+        "app_end",
         "client",
         "close_code",
         "deadline",
         "down",
+        "dropped",
         "engine",
         "pool",
         "session",
@@ -176,6 +204,8 @@ class Tunnel:
         self._closed = False
         self._down_end: End | None = None  # set when it is plain
         self._up_end: End | None = None
+        self.dropped: Callable[[Tunnel], bool] = _not_kept  # takes the backend's side of a lost client
+        self.app_end: Callable[[Tunnel, asyncio.Transport, Session], AppEnd] = AppEnd  # makes that side
         pool.board(self)
 
     @property
@@ -191,8 +221,12 @@ class Tunnel:
 
     def plain(self) -> None:
         """From now on bytes pass unread."""
-        self._down_end = End(self, self.up)
-        self._up_end = AppEnd(self, self.down, self.session) if self.session else End(self, self.down)
+        if self.session is None:
+            self._down_end = End(self, self.up)
+            self._up_end = End(self, self.down)
+        else:
+            self._down_end = ClientEnd(self, self.up)
+            self._up_end = self.app_end(self, self.down, self.session)
         self.down.set_protocol(self._down_end)
         self.up.set_protocol(self._up_end)
         if self.down.is_closing() or self.up.is_closing():
@@ -216,6 +250,13 @@ class Tunnel:
             return True
         return False
 
+    def client_lost(self, last: bytes) -> bool:
+        """The client's connection is gone; return whether the backend's side is kept for it."""
+        if self._closed or said_goodbye(last) or not self.dropped(self):
+            return False
+        self._end((self.down,))
+        return True
+
     def half_closed(self, end: End) -> bool:
         """One side has said all; return whether its transport stays open."""
         own, other = (self.down, self._up_end) if end is self._down_end else (self.up, self._down_end)
@@ -228,6 +269,13 @@ class Tunnel:
         self.active = True
         return True
 
+    def read_backend_with(self, end: End) -> None:
+        """From now on `end` takes what the backend says."""
+        if self._up_end is not None:
+            end.received = self._up_end.received
+        self._up_end = end
+        self.up.set_protocol(end)
+
     def send_away(self) -> None:
         """Have the client connect anew: by a close frame as soon as no other is on its way."""
         if self._closed:
@@ -235,10 +283,7 @@ class Tunnel:
         if not self.websocket or self._up_end is None or self.down.is_closing() or self.up.is_closing():
             self.close()
         elif self.active or self.down.get_write_buffer_size():
-            last = LastFrame(self, self.down)
-            last.received = self._up_end.received
-            self._up_end = last
-            self.up.set_protocol(last)
+            self.read_backend_with(LastFrame(self, self.down))
             asyncio.get_running_loop().call_later(_WHOLE_FRAME, self.close)
         else:
             self.say_goodbye()
@@ -277,3 +322,7 @@ class Tunnel:
     def __repr__(self) -> str:
         up, down = self.received
         return f"<Tunnel to {self.pool.backend.name} up={up} down={down} closed={self._closed}>"
+
+
+def _not_kept(_: Tunnel) -> bool:
+    return False

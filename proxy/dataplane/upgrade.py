@@ -38,6 +38,7 @@ def switch(exchange: "Exchange", upstream: Upstream, head: ResponseHead, rest: b
     tunnel = Tunnel(down, upstream.transport, pool, plane.timeouts.tunnel_idle, exchange.tunnel_closed)
     tunnel.websocket = head.fields.upgrade.lower() == b"websocket"
     tunnel.client, exchange.down.client = exchange.down.client, ""
+    tunnel.dropped, tunnel.app_end = plane.lingers.take, plane.app_end
     engine = tunnel.engine = exchange.decision.engine if exchange.decision else None
     plane.open_tunnel(tunnel)
     if exchange.kind is Kind.SOCKETIO and (engine is None or not engine.decided):

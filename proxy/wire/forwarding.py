@@ -193,11 +193,12 @@ def response_head(
     close: bool,
     extra: bytes = b"",
     length: int | None = None,
+    unpacked: bool = False,
 ) -> bytes:
     """The head that goes to the client.
 
     `close` says that the connection ends with this message; `length` replaces the body's framing;
-    `extra` are further lines.
+    `extra` are further lines; `unpacked` says that the body's content coding was taken off.
     """
     status, reason, _, fields = head
     passed = fields.passed
@@ -206,6 +207,8 @@ def response_head(
     if (length is not None or not request.minor) and fields.get(b"trailer") is not None:
         # RFC 9110 section 6.6.2: what announces trailers goes with them, where the body is framed anew.
         passed = fields.end_to_end(_REWRITTEN | {b"trailer"}) + _via(fields, head.minor)
+    if unpacked and fields.get(b"content-encoding") is not None:
+        passed = fields.end_to_end(_REWRITTEN | {b"content-encoding"}) + _via(fields, head.minor)
     last = b""
     if status == 101:
         last = b"Connection: Upgrade\r\nUpgrade: %b\r\n" % fields.upgrade

@@ -29,9 +29,10 @@ class Frame(NamedTuple):
 class FrameReader:
     """Splits the bytes of one direction into frames. `rest` is what has come of the next."""
 
-    __slots__ = ("rest",)
+    __slots__ = ("_longest", "rest")
 
-    def __init__(self) -> None:
+    def __init__(self, longest: int = LONGEST_READ) -> None:
+        self._longest = longest  # bytes of a frame
         self.rest = bytearray()
 
     def push(self, data: bytes) -> None:
@@ -52,7 +53,7 @@ class FrameReader:
             if len(buffer) < at:
                 return None
             length = int.from_bytes(buffer[2:at], "big")
-        if length > LONGEST_READ:
+        if length > self._longest:
             raise FrameError("frame too long to read")
         mask = b""
         if second & 0x80:
@@ -80,3 +81,8 @@ def close_frame(code: int, reason: bytes = b"") -> bytes:
     """A server's close frame, unmasked."""
     payload = code.to_bytes(2, "big") + reason[:123]
     return bytes((0x80 | CLOSE, len(payload))) + payload
+
+
+def client_frame(opcode: int, payload: bytes) -> bytes:
+    """A client's short frame. The mask of zeros is one as any other; there is no script to guess it."""
+    return bytes((0x80 | opcode, 0x80 | len(payload), 0, 0, 0, 0)) + payload

@@ -1,6 +1,6 @@
 """WebSocket frames for the tests: what a client and a server say (RFC 6455 section 5.2)."""
 
-from proxy.wire.websocket import FrameReader
+from proxy.wire.websocket import PING, PONG, FrameReader
 from tests.dataplane.peers import Peer, get
 
 MASK = b"\x01\x02\x03\x04"
@@ -52,7 +52,10 @@ class Socket:
         self.peer.say(b"".join(frame(packet, opcode=opcode, masked=self._client) for packet in packets))
 
     async def hear(self) -> bytes:
-        """The payload of the next frame."""
-        while (found := self._frames.next()) is None:
-            self._frames.push(await self.peer.some())
-        return found.payload
+        """The payload of the next frame; a server answers pings by itself."""
+        while True:
+            while (found := self._frames.next()) is None:
+                self._frames.push(await self.peer.some())
+            if found.opcode != PING or self._client:
+                return found.payload
+            self.say(found.payload, opcode=PONG)

@@ -104,7 +104,7 @@ def test_half_close_of_the_backend_passes() -> None:
 
 @pytest.mark.parametrize("by_client", [True, False])
 def test_half_close_behind_a_watched_opening(by_client: bool) -> None:
-    """A websocket of Socket.IO is a tunnel like any other once its session is known."""
+    """A websocket of Socket.IO is a tunnel like any other once its session is known, unless it lingers."""
 
     async def test(world: World) -> None:
         client = (await world.client()).say(upgrade(b"/ws/socket.io/?EIO=4&transport=websocket"))
@@ -125,7 +125,7 @@ def test_half_close_behind_a_watched_opening(by_client: bool) -> None:
         assert world.suspected == []
         assert not world.plane.stats.upstream_errors
 
-    run(test)
+    run(test, affinity={"linger": 0})
 
 
 @pytest.mark.parametrize("by_client", [True, False])

@@ -151,6 +151,7 @@ class World:
         for client in self.clients:
             client.reset()
         await self.until(lambda: not plane.connections and not plane.tunnels, "connections stay open")
+        plane.lingers.end_all()
         await self.until(self._pools_are_idle, "connections to backends are still in use")
         for table in (router.engines._named, router.engines._bare):
             for engine in table.values():

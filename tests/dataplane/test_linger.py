@@ -1,0 +1,209 @@
+"""A client that is lost and comes back gets what was said meanwhile, in order and once."""
+
+import pytest
+
+from proxy.dataplane.linger import said_goodbye
+from tests.dataplane.chat import Chat, Tab, Transport, chats, connect_packet
+from tests.dataplane.frames import Socket, frame
+from tests.dataplane.test_moves import START, open_socket, session
+from tests.dataplane.world import World, run
+
+CONNECTED = b'40{"sid":"a"}'
+
+
+def tokens(first: int, last: int) -> list[bytes]:
+    """Numbered packets."""
+    return [b'42["stream_token",{"n":%d}]' % number for number in range(first, last)]
+
+
+async def lose(world: World, socket: Socket) -> None:
+    """The client is gone without a word."""
+    socket.peer.reset()
+    await world.until(lambda: not world.plane.tunnels)
+
+
+def lingering(world: World) -> int:
+    """How many backends' sides are kept."""
+    return len(world.plane.lingers.by_session)
+
+
+async def collected(world: World, count: int) -> None:
+    """Wait until so many packets were collected."""
+    await world.until(
+        lambda: any(len(one.frames) == count for one in world.plane.lingers.by_session.values()), "collected"
+    )
+
+
+def first(instances: dict[str, Chat]) -> Transport:
+    """The oldest transport of a."""
+    return next(iter(instances["a"].transports.values()))
+
+
+def test_a_websocket_gets_them_behind_the_answer_to_connect() -> None:
+    """Collected packets, then what the backend says anew; heartbeats are answered and not passed on."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        socket = await open_socket(world)
+        old = first(instances)
+        assert old.socket is not None
+        old.push(START)
+        assert await socket.hear() == START
+        await lose(world, socket)
+        assert (lingering(world), world.known("a").tunnels) == (1, 1)
+        for packet in (*tokens(0, 3), b"2", b"6", *tokens(3, 5)):
+            old.push(packet)
+        await collected(world, 5)
+        await world.until(lambda: b"3" in old.quiet, "the heartbeat is answered")
+        again = await Tab(world, world.cookie("a")).socket()
+        await again.hear()
+        again.say(connect_packet("S"), b'42["hi"]')
+        heard = [await again.hear() for _ in range(7)]
+        assert heard == [CONNECTED, *tokens(0, 5), b'42["echo","a"]']
+        assert lingering(world) == 0
+        assert (world.plane.lingers.began, world.plane.lingers.resumed) == (1, 1)
+        assert session(world).in_turn
+        await world.until(lambda: world.known("a").tunnels == 1)
+
+    run(test, "ab")
+
+
+def test_a_poll_gets_them_behind_the_answer_to_connect() -> None:
+    """The JavaScript client connects by polling first: the payload is put together anew."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        socket = await open_socket(world)
+        old = first(instances)
+        await lose(world, socket)
+        for packet in tokens(0, 4):
+            old.push(packet)
+        await collected(world, 4)
+        tab = Tab(world, world.cookie("a"))
+        await tab.handshake()
+        await (await tab.post(connect_packet("S"), b'42["hi"]')).response()
+        await tab.listen(b'42["echo","a"]')
+        assert tab.got == [CONNECTED, *tokens(0, 4), b'42["echo","a"]']
+        assert lingering(world) == 0
+
+    run(test, "ab")
+
+
+def test_one_who_never_returns_costs_nothing_after_the_time() -> None:
+    """The backend learns that its client has left, and nothing is kept."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        socket = await open_socket(world)
+        await lose(world, socket)
+        assert lingering(world) == 1
+        await world.until(lambda: not lingering(world), "the time is over")
+        transport = first(instances)
+        assert transport.socket is not None
+        await transport.socket.peer.gone()
+        assert world.known("a").tunnels == 0
+
+    run(test, affinity={"linger": 0.2})
+
+
+def test_one_who_says_goodbye_is_not_waited_for() -> None:
+    """A close frame: the page was closed, and its app may know at once."""
+
+    async def test(world: World) -> None:
+        chats(world)
+        socket = await open_socket(world)
+        socket.say((1001).to_bytes(2, "big"), opcode=8)
+        socket.peer.close()
+        await world.until(lambda: not world.plane.tunnels)
+        assert lingering(world) == 0
+
+    run(test)
+
+
+def test_too_much_is_let_go_of() -> None:
+    """Beyond `linger_bytes` nothing is kept: half of it would be no use."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        socket = await open_socket(world)
+        await lose(world, socket)
+        for _ in range(20):
+            first(instances).push(b'42["x","' + b"x" * 100 + b'"]')
+        await world.until(lambda: not lingering(world))
+
+    run(test, affinity={"linger_bytes": 1000})
+
+
+def test_one_lost_again_before_it_had_them_gets_them_later() -> None:
+    """What was collected is handed on, and what came since is behind it."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        socket = await open_socket(world)
+        await lose(world, socket)
+        for packet in tokens(0, 2):
+            first(instances).push(packet)
+        await collected(world, 2)
+        gate = instances["a"].hold("upgrade")
+        lost = await Tab(world, world.cookie("a")).upgrade()
+        await world.until(lambda: len(instances["a"].asked("upgrade")) == 2)
+        lost.reset()
+        gate.set()
+        await world.until(lambda: not world.plane.connections)
+        again = await Tab(world, world.cookie("a")).socket()
+        await again.hear()
+        again.say(connect_packet("S"))
+        assert [await again.hear() for _ in range(3)] == [CONNECTED, *tokens(0, 2)]
+
+    run(test, "ab")
+
+
+def test_a_session_that_moved_gets_nothing_of_the_old_backend() -> None:
+    """It begins elsewhere: what the old backend says is not for it."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        socket = await open_socket(world)
+        await lose(world, socket)
+        first(instances).push(tokens(0, 1)[0])
+        await collected(world, 1)
+        world.plane.moves.send_away([session(world)])
+        assert lingering(world) == 0
+        again = await Tab(world, world.cookie("b")).socket()
+        await again.hear()
+        again.say(connect_packet("S"), b'42["hi"]')
+        assert [await again.hear() for _ in range(2)] == [b'40{"sid":"b"}', b'42["echo","b"]']
+
+    run(test, "ab")
+
+
+def test_a_backend_that_goes_down_is_let_go_of() -> None:
+    """With its pool, every side that is kept ends."""
+
+    async def test(world: World) -> None:
+        chats(world)
+        socket = await open_socket(world)
+        await lose(world, socket)
+        assert lingering(world) == 1
+        world.plane.pool(world.known("a")).close_all()
+        assert (lingering(world), world.known("a").tunnels) == (0, 0)
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("last", "goodbye"),
+    [
+        (frame(b"", opcode=8, masked=True), True),
+        (frame(b"41", masked=True) + frame(b"", opcode=8, masked=True), True),
+        (frame(b"41", masked=True), True),
+        (frame(b"1", masked=True), True),
+        (frame(b'42["x"]', masked=True), False),
+        (frame(b"3", masked=True), False),
+        (b"", False),
+        (b"\xff\xff garbage", False),
+    ],
+)
+def test_farewells(last: bytes, goodbye: bool) -> None:
+    """A close frame, or a packet that ends the connection; a heartbeat or a message is none."""
+    assert said_goodbye(last) is goodbye
