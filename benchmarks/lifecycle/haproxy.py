@@ -67,7 +67,7 @@ class HAProxy(Peer):
 
     def stop(self) -> None:
         """Ends the master and all its workers."""
-        for pid in reversed(self.processes()):
+        for pid in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._master.kill9()

@@ -82,8 +82,8 @@ class Nginx(Peer):
         self.wait_ready()
 
     def stop(self) -> None:
-        """Ends every master and its workers."""
-        for pid in reversed(self.processes()):
+        """Ends every master and its workers: the masters first, which would else start others."""
+        for pid in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
