@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 JS := tests/js/node_modules/.package-lock.json
 
-.PHONY: help setup run test check unit system browser chromium fuzz soak bench lock clean
+.PHONY: help setup run test check unit system browser chromium fuzz soak bench bench-lifecycle lock clean
 
 help:
 	@echo "make run     two Chainlit instances of examples/chat/app.py behind the proxy on port 8000"
@@ -17,6 +17,7 @@ help:
 	@echo "make fuzz    coverage-guided fuzzing of the parsers, FUZZ_SECONDS for each (120)"
 	@echo "make soak    2,000 tabs through a minute of faults, 2 GiB bodies, 1,000 slow clients"
 	@echo "make bench   CPU time per request and per websocket frame"
+	@echo "make bench-lifecycle  what users notice when instances and proxies come and go, SESSIONS of them (120)"
 	@echo "make lock    resolve the dependencies anew into constraints.txt"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -65,6 +66,10 @@ soak: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
+
+SESSIONS ?= 120
+bench-lifecycle: $(STAMP)
+	$(BIN)/python -m benchmarks.lifecycle --sessions $(SESSIONS)
 
 lock:
 	$(PYTHON) -m venv --clear $(VENV)-lock

@@ -118,14 +118,15 @@ class Running:
     pid: int
 
 
-def _ask_version(program: str, flag: str) -> str:
+def ask_version(name: str, flag: str) -> str:
     """The number in the answer to a version flag; Debian keeps both programs in sbin."""
-    answer = subprocess.run([_program(program), flag], capture_output=True, text=True, check=True)
+    answer = subprocess.run([program(name), flag], capture_output=True, text=True, check=True)
     found = re.search(r"\d+\.\d+(\.\d+)?", answer.stdout + answer.stderr)
     return found[0] if found else "?"
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
+    """Its path; raises UnavailableError where it is not installed."""
     path = shutil.which(name, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/usr/local/sbin")
     if path is None:
         raise UnavailableError(f"{name} is not installed")
@@ -146,15 +147,15 @@ PEERS = {
             "HAProxy",
             HAPROXY,
             "    server {name} 127.0.0.1:{port} cookie {name} check inter 2s",
-            lambda file: [_program("haproxy"), "-db", "-f", str(file)],
-            lambda: _ask_version("haproxy", "-v"),
+            lambda file: [program("haproxy"), "-db", "-f", str(file)],
+            lambda: ask_version("haproxy", "-v"),
         ),
         Peer(
             "nginx",
             NGINX,
             "        server 127.0.0.1:{port};",
-            lambda file: [_program("nginx"), "-p", str(file.parent), "-c", str(file)],
-            lambda: _ask_version("nginx", "-v"),
+            lambda file: [program("nginx"), "-p", str(file.parent), "-c", str(file)],
+            lambda: ask_version("nginx", "-v"),
         ),
     )
 }

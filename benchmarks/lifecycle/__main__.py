@@ -1,0 +1,173 @@
+"""`make bench-lifecycle`: what users notice when instances and proxies come and go, beside HAProxy and nginx.
+
+Real Chainlit instances, real Socket.IO clients, one proxy after the other, all in one run. Prints a
+Markdown table for each work, and writes them to `docs/benchmarks/lifecycle.md`. HAProxy and nginx are
+Debian's packages, installed if they are missing and that is allowed; one that cannot be had is left out.
+"""
+
+import argparse
+import asyncio
+import os
+import platform
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks.lifecycle.crowd import Crowd, Figures
+from benchmarks.lifecycle.haproxy import HAProxy
+from benchmarks.lifecycle.nginx import Nginx
+from benchmarks.lifecycle.peer import Ours, Peer
+from benchmarks.lifecycle.rows import ROWS, Row, Stage
+from benchmarks.peers import UnavailableError, program
+from tests.browser.chromium import install
+from tests.support.instances import Fleet
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "benchmarks" / "lifecycle.md"
+PEERS: dict[str, type[Peer]] = {"proxy": Ours, "haproxy": HAProxy, "nginx": Nginx}
+HEADS = (
+    "connections refused",
+    "requests failed",
+    "websockets dropped",
+    "questions unanswered",
+    "sessions moved",
+    "sessions that forgot",
+    "cut off",
+    "seconds until usable, median / p99",
+    "never usable again",
+    "close codes",
+    "processes of the proxy at the end",
+)
+
+
+async def measure(kind: type[Peer], row: Row, fleet: Fleet, folder: Path, sessions: int) -> Figures:
+    """One work on one proxy."""
+    peer = kind([fleet[name] for name in row.instances], folder)
+    try:
+        peer.start()
+        async with Crowd(peer.url) as crowd:
+            await crowd.come(sessions)
+            crowd.watch()
+            await row.work(Stage(peer, fleet, crowd))
+            await crowd.through(row.patience)
+            figures = crowd.count()
+            figures.processes = len(peer.processes())
+        return figures
+    finally:
+        peer.stop()
+
+
+def cells(figures: Figures) -> list[str]:
+    """The figures as the table shows them."""
+    seconds = f"{figures.median:.1f} / {figures.p99:.1f}" if figures.seconds else "-"
+    closes = ", ".join(f"{code}: {count}" for code, count in sorted(figures.closes.items())) or "-"
+    counts = (
+        figures.refused,
+        figures.failed,
+        figures.dropped,
+        figures.unanswered,
+        figures.moved,
+        figures.lost,
+        figures.cut_off,
+    )
+    return [*map(str, counts), seconds, str(figures.never), closes, str(figures.processes)]
+
+
+def table(row: Row, columns: dict[str, Figures]) -> list[str]:
+    """The lines of one work's table: a row for each figure, a column for each proxy."""
+    shown = {name: cells(figures) for name, figures in columns.items()}
+    lines = [f"### {row.words}", "", f"| | {' | '.join(shown)} |", f"|---|{'---:|' * len(shown)}"]
+    for at, head in enumerate(HEADS):
+        lines.append(f"| {head} | {' | '.join(column[at] for column in shown.values())} |")
+    return [*lines, ""]
+
+
+def available(names: list[str]) -> dict[str, type[Peer]]:
+    """The proxies that can be had, by name and version; the others are told of."""
+    wanted = [name for name in names if name != "proxy"]
+    if missing := [name for name in wanted if not _is_there(name)]:
+        install(missing)
+    found = {}
+    for name in names:
+        try:
+            found[f"{PEERS[name].name} {PEERS[name].version()}"] = PEERS[name]
+        except UnavailableError as error:
+            print(f"{name}: left out, {error}", flush=True)
+    return found
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return bool(program(name))
+    except UnavailableError:
+        return False
+
+
+def heading(sessions: int, began: datetime) -> list[str]:
+    """What the figures were taken on."""
+    line = (
+        f"{sessions} sessions over python-socketio, {began:%Y-%m-%d}; Chainlit {version('chainlit')}, Python "
+        f"{platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores that "
+        "also ran the instances and the clients."
+    )
+    return [line, ""]
+
+
+def write(lines: list[str]) -> None:
+    """Puts the figures between the marks of the page; the words around them are written by hand."""
+    begin, end = "<!-- figures -->", "<!-- end of figures -->"
+    text = PAGE.read_text()
+    before, _, rest = text.partition(begin)
+    after = rest.partition(end)[2]
+    PAGE.write_text(f"{before}{begin}\n\n" + "\n".join(lines) + f"\n{end}{after}")
+
+
+def run(peers: dict[str, type[Peer]], rows: list[Row], sessions: int) -> list[str]:
+    """Measures everything; the lines of the page."""
+    lines = heading(sessions, datetime.now(UTC))
+    folder = Path(tempfile.mkdtemp(prefix="lifecycle-"))
+    try:
+        with Fleet(folder, 3) as fleet:
+            for row in rows:
+                columns = {}
+                for name, kind in peers.items():
+                    began = time.monotonic()
+                    where = folder / f"{row.name}-{kind.name}"
+                    where.mkdir()
+                    fleet.heal()
+                    try:
+                        columns[name] = asyncio.run(measure(kind, row, fleet, where, sessions))
+                    except (AssertionError, RuntimeError) as error:
+                        print(f"{name}, {row.name}: {error}", file=sys.stderr, flush=True)
+                    took = time.monotonic() - began
+                    print(f"{row.name}: {name} in {took:.0f} s", file=sys.stderr, flush=True)
+                lines += table(row, columns)
+                print("\n".join(table(row, columns)), flush=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return lines
+
+
+def main() -> int:
+    """Reads the arguments."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.lifecycle", description=__doc__)
+    parser.add_argument("--sessions", type=int, default=120, help="of each row (120)")
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
+    parser.add_argument("--rows", nargs="+", choices=[row.name for row in ROWS], default=None)
+    parser.add_argument("--dry", action="store_true", help="leave the page as it is")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything started ends with it
+    rows = [row for row in ROWS if options.rows is None or row.name in options.rows]
+    lines = run(available(options.peers), rows, options.sessions)
+    if not options.dry:
+        write(lines)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""What the rows of `make bench-lifecycle` ask of a proxy, and our own proxy's answer to it.
+
+The other two are beside this file. Each is set up as its own documentation says for websockets and sticky
+sessions, before the same instances and, where it can, with the same health checks: every 0.5 s, three
+failures, 1 s for an answer.
+"""
+
+import asyncio
+import signal
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from proxy import __version__
+from tests.support.instances import ChainlitInstance, http_status
+from tests.support.processes import free_port
+from tests.support.proxy_process import COMMAND, ProxyProcess, config_for
+from tests.support.waiting import eventually, wait_until
+
+START = 20.0  # seconds
+SETTLE = 0.5  # seconds for a reload: two of the three do not say when it is done
+LEAVE = 15.0  # seconds that our proxy has for its websockets when it is told to stop
+EVICT = 4.0  # seconds of silence after which our proxy gives an instance up
+
+Instances = Sequence[ChainlitInstance]
+
+
+class Peer(ABC):
+    """One proxy; made for each row, before instances that run already."""
+
+    name: str
+
+    def __init__(self, instances: Instances, folder: Path) -> None:
+        self.folder = folder
+        self.instances = list(instances)
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    @staticmethod
+    @abstractmethod
+    def version() -> str:
+        """Its version; raises UnavailableError where it is not installed."""
+
+    @abstractmethod
+    def start(self) -> None:
+        """Starts it and waits until it serves."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Ends it and whatever it left."""
+
+    @abstractmethod
+    def processes(self) -> list[int]:
+        """Every process of it that is alive, those that it has replaced among them."""
+
+    @abstractmethod
+    async def reload(self, instances: Instances, *, bad: bool = False) -> None:
+        """Has it read its file again, with these instances, or with a mistake in it."""
+
+    @abstractmethod
+    async def upgrade(self) -> None:
+        """Replaces its process by a new one while it serves."""
+
+    @abstractmethod
+    async def take_out(self, instance: ChainlitInstance, within: float) -> None:
+        """Has an instance's sessions leave it; returns when they have, or after `within` seconds."""
+
+    @abstractmethod
+    async def put_back(self, instance: ChainlitInstance) -> None:
+        """Has an instance take sessions again."""
+
+    def wait_ready(self) -> None:
+        """Waits until it passes a request on."""
+        wait_until(lambda: http_status(f"{self.url}/health") == 200, START, f"{self.name} ready")
+
+
+class Ours(Peer):
+    """This proxy, by its commands and signals."""
+
+    name = "chainlit-proxy"
+
+    def __init__(self, instances: Instances, folder: Path) -> None:
+        super().__init__(instances, folder)
+        self._started: list[ProxyProcess] = []
+
+    @staticmethod
+    def version() -> str:
+        """The one of this checkout."""
+        return __version__
+
+    @property
+    def _newest(self) -> ProxyProcess:
+        return self._started[-1]
+
+    def start(self) -> None:
+        """Starts it and waits until all instances are healthy."""
+        self._wait_healthy(self._launch())
+
+    def _launch(self) -> ProxyProcess:
+        """With `reuse_port` it may start beside one that runs; each has an admin listener of its own."""
+        config = config_for(
+            self.instances,
+            listen=f"127.0.0.1:{self.port}",
+            reuse_port=True,
+            health={"interval": 0.5, "timeout": 1, "fall": 3, "rise": 2, "evict_after": EVICT},
+            timeouts={"shutdown": LEAVE},
+            log={"access": False},
+        )
+        process = ProxyProcess(config, self.folder, f"proxy{len(self._started)}")
+        process.launch()
+        self._started.append(process)
+        return process
+
+    def _wait_healthy(self, process: ProxyProcess) -> None:
+        process.wait_ready()
+        process.wait_health({instance.name: "healthy" for instance in self.instances})
+
+    def stop(self) -> None:
+        """Ends all of them."""
+        for process in self._started:
+            process.kill9()
+
+    def processes(self) -> list[int]:
+        """Those that run."""
+        return [process.pid for process in self._started if process.running]
+
+    async def reload(self, instances: Instances, *, bad: bool = False) -> None:
+        """SIGHUP."""
+        self.instances = list(instances)
+        process = self._newest
+        process.config["backends"] = config_for(instances)["backends"]
+        text = yaml.safe_dump(process.config, sort_keys=False)
+        process.file.write_text(text + "nonsense: {\n" if bad else text)
+        process.send(signal.SIGHUP)
+        await asyncio.sleep(SETTLE)
+
+    async def upgrade(self) -> None:
+        """A second process on the same port, then SIGTERM to the first."""
+        old = self._newest
+        await asyncio.to_thread(self._wait_healthy, self._launch())
+        old.send(signal.SIGTERM)
+        await eventually(lambda: not old.running, LEAVE + START, "the old process gone")
+
+    async def take_out(self, instance: ChainlitInstance, within: float) -> None:
+        """`drain --wait`."""
+        await self._command("drain", instance.name, "--wait", "--timeout", f"{within:g}")
+
+    async def put_back(self, instance: ChainlitInstance) -> None:
+        """`ready`."""
+        await self._command("ready", instance.name)
+
+    async def _command(self, *arguments: str) -> None:
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND, *arguments, "--admin", self._newest.admin, stdout=asyncio.subprocess.DEVNULL
+        )
+        if await process.wait():
+            raise RuntimeError(f"chainlit-proxy {' '.join(arguments)} failed")

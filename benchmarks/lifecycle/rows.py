@@ -1,0 +1,89 @@
+"""The works of `make bench-lifecycle`: what happens to instances and proxies while a crowd talks."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from benchmarks.lifecycle.crowd import Crowd
+from benchmarks.lifecycle.peer import Peer
+from tests.support.instances import ChainlitInstance, Fleet
+
+RELOADS = 20
+BAD = 4  # every so manieth reload is of a bad file
+WITHIN = 20.0  # seconds for an instance to be emptied
+STOP = 30.0  # seconds for an instance to end
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where a work is done: the proxy, the instances behind it, and all instances there are."""
+
+    peer: Peer
+    fleet: Fleet
+    crowd: Crowd
+
+    @property
+    def first(self) -> ChainlitInstance:
+        """The instance to which things happen."""
+        return self.fleet["a"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the table."""
+
+    name: str
+    words: str
+    work: Callable[[Stage], Awaitable[None]]
+    instances: str = "abc"  # behind the proxy at first
+    patience: float = 60.0  # seconds after the work in which everybody should be usable
+
+
+async def killed(stage: Stage) -> None:
+    """An instance is gone at once."""
+    stage.crowd.since = time.time()
+    stage.first.kill9()
+
+
+async def hung(stage: Stage) -> None:
+    """An instance does not answer any more, with its connections open."""
+    stage.crowd.since = time.time()
+    stage.first.pause()
+
+
+async def deployed(stage: Stage) -> None:
+    """An instance is emptied, stopped, started again and put back."""
+    await stage.peer.take_out(stage.first, WITHIN)
+    stage.first.send(signal.SIGTERM)
+    await asyncio.to_thread(stage.first.wait, STOP)
+    stage.first.launch()
+    await asyncio.to_thread(stage.first.wait_ready)
+    await stage.peer.put_back(stage.first)
+
+
+async def reloaded(stage: Stage) -> None:
+    """The configuration is read many times, some of them with a mistake in it."""
+    for number in range(1, RELOADS + 1):
+        await stage.peer.reload(stage.peer.instances, bad=number % BAD == 0)
+
+
+async def upgraded(stage: Stage) -> None:
+    """The proxy's program is replaced."""
+    await stage.peer.upgrade()
+
+
+async def scaled(stage: Stage) -> None:
+    """A third instance comes."""
+    await stage.peer.reload([stage.fleet[name] for name in "abc"])
+
+
+ROWS = [
+    Row("killed", "one of three instances killed with -9", killed),
+    Row("hung", "one of three instances stopped with SIGSTOP", hung),
+    Row("deployed", f"one of three instances taken out (at most {WITHIN:g} s), stopped, put back", deployed),
+    Row("reloaded", f"{RELOADS} reloads, {RELOADS // BAD} of them of a bad file", reloaded),
+    Row("upgraded", "the proxy's process replaced", upgraded),
+    Row("scaled", "from two instances to three", scaled, "ab"),
+]
