@@ -27,6 +27,7 @@ LABELS = {
     "verdict",
     "state",
     "le",
+    "reason",
     "result",
     "version",
 }
