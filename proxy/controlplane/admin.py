@@ -1,6 +1,7 @@
 """The admin listener: health of the proxy, metrics, and the API.
 
-Monitoring needs no token (`/healthz`, `/readyz`, `/metrics`); everything else does where one is set. What
+Monitoring needs no token (`/healthz`, `/readyz`, `/metrics`), nor does the page, which holds no data;
+everything else does where one is set. What
 changes something is in `operations`.
 """
 
@@ -20,6 +21,7 @@ import proxy
 from proxy.controlplane.guard import BrowserGuard
 from proxy.controlplane.looking import Sights, add_sights
 from proxy.controlplane.operations import Operations, add_operations
+from proxy.controlplane.page import add_page
 
 
 def admin_app(
@@ -55,6 +57,7 @@ def admin_app(
 
     add_operations(app, operations, guarded)
     add_sights(app, operations, sights, guarded)
+    add_page(app)
     _serve_docs(app, guarded)
     return app
 

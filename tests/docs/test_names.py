@@ -115,6 +115,8 @@ def test_the_addresses_of_the_admin_listener_are_told() -> None:
     app = admin_of(None)
     served = {path for route in app.routes if (path := getattr(route, "path", None))}
     told = {
-        path for row in table(OPERATIONS, "The admin listener") for path in re.findall(r"`(/\S+)`", row[0])
+        path
+        for row in table(OPERATIONS, "The admin listener")
+        for path in re.findall(r"`(/[^`\s]*)`", row[0])
     }
     assert told == served
