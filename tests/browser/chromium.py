@@ -37,10 +37,10 @@ def find() -> str | None:
     return next((path for name in candidates if (path := shutil.which(name))), None)
 
 
-def install() -> None:
-    """Installs the Debian package, if this user may and the system has such packages."""
+def install(packages: tuple[str, ...]) -> None:
+    """Installs Debian packages, if this user may and the system has such packages."""
     apt = shutil.which("apt-get")
-    if apt is None or os.environ.get("CHROMIUM"):
+    if apt is None:
         return
     prefix: list[str] = []
     if os.geteuid() != 0:
@@ -49,15 +49,15 @@ def install() -> None:
             return
         prefix = [sudo, "-n"]
     command = [*prefix, "env", "DEBIAN_FRONTEND=noninteractive", apt, "-q"]
-    for step in (["update"], ["install", "-y", "--no-install-recommends", *PACKAGES]):
+    for step in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
         if subprocess.run([*command, *step], stdin=subprocess.DEVNULL, check=False).returncode:
             return
 
 
 def main() -> int:
     """Prints the path; non-zero with one line if there is no Chromium."""
-    if find() is None:
-        install()
+    if find() is None and not os.environ.get("CHROMIUM"):
+        install(PACKAGES)
     path = find()
     print(path or MISSING, file=sys.stdout if path else sys.stderr)
     return 0 if path else 1
