@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 JS := tests/js/node_modules/.package-lock.json
 
-.PHONY: help setup run test check unit system browser chromium fuzz soak bench bench-lifecycle lock clean
+.PHONY: help setup run test check unit system browser chromium prometheus fuzz soak bench bench-lifecycle lock clean
 
 help:
 	@echo "make run     two Chainlit instances of examples/chat/app.py behind the proxy on port 8000"
@@ -38,6 +38,9 @@ $(JS): $(STAMP) tests/js/package.json tests/js/package-lock.json
 chromium: $(STAMP)
 	@$(BIN)/python tests/browser/chromium.py
 
+prometheus: $(STAMP)
+	@$(BIN)/python -m tests.deploy.prometheus
+
 check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -46,7 +49,7 @@ check: $(STAMP)
 unit: $(STAMP)
 	$(BIN)/pytest -n 2 tests -m "not system and not browser"
 
-system: $(STAMP) $(JS)
+system: $(STAMP) $(JS) prometheus
 	$(BIN)/pytest tests -m "system and not browser"
 
 browser: $(STAMP) $(JS) chromium

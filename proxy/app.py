@@ -23,6 +23,8 @@ from proxy.affinity.placement import Placement
 from proxy.affinity.router import Router
 from proxy.config import Address, BackendSettings, Config
 from proxy.controlplane.drains import Drains
+from proxy.controlplane.events import EventKind as Told
+from proxy.controlplane.events import EventLog
 from proxy.controlplane.probes import Prober
 from proxy.controlplane.rebalance import Rebalance
 from proxy.dataplane.downstream import Downstream
@@ -36,6 +38,7 @@ from proxy.tls import Certificate, Trust, client_context
 
 if TYPE_CHECKING:
     from proxy.controlplane.admin import AdminServer
+    from proxy.controlplane.looking import Sights
     from proxy.controlplane.operations import Operations
 
 log = logging.getLogger("proxy")
@@ -54,6 +57,8 @@ class App:
             HealthRules(fall=health.fall, rise=health.rise, evict_after=health.evict_after),
             *(secret.get_secret_value().encode() for secret in config.affinity.secret or ()),
         )
+        self.events = EventLog()
+        self.fleet.listen(self._backend_changed)
         directory = Directory(config.affinity.directory.size, config.affinity.session_timeout)
         placement = Placement(config.balance.bound, config.balance.slow_start)
         self.router = Router(self.fleet, directory, placement, config.affinity.locate)
@@ -82,7 +87,8 @@ class App:
     def supervise(self, supervisor: Supervisor) -> None:
         """The fleet is the replicas of a supervisor that has been prepared."""
         self._supervisor = supervisor
-        self.rollout = Rollout(supervisor, self.fleet, self.drains)
+        tell = partial(self.events.record, Told.ROLLOUT)
+        self.rollout = Rollout(supervisor, self.fleet, self.drains, tell)
         self.router.sole = True
         self.prober.good_below = 500
         now = monotonic()
@@ -100,6 +106,7 @@ class App:
             replica.name,
             event.text,
         )
+        self.events.record(Told.REPLICA, event.text, replica.name, event.lines)
         now = monotonic()
         if backend is None and event.kind is EventKind.READY:
             backend = self.fleet.add(replica.name, *_host_port(replica.url), now=now)
@@ -146,8 +153,18 @@ class App:
 
     def _emptied(self, backend: Backend) -> None:
         """A drained backend has no sessions any more: one that was to leave the fleet does."""
+        drain = self.drains.get(backend)
+        if drain is not None:
+            text = f"is drained: {drain.sent_away} sessions were sent away, {drain.forced} while answering"
+            self.events.record(Told.DRAIN, text, backend.name)
         if backend.leaving:
             self.fleet.remove(backend)
+
+    def _backend_changed(self, backend: Backend, event: str) -> None:
+        """Told first of all listeners, so that its sessions still count."""
+        self.events.record(Told.BACKEND, event, backend.name)
+        if backend.sessions and not backend.holds_pins and not backend.leaving:
+            self.events.record(Told.FAILOVER, f"is lost with {backend.sessions} sessions", backend.name)
 
     def _public_address(self) -> str:
         return self._address(next(iter(self.listening.values()))).replace("//0.0.0.0:", "//localhost:")
@@ -200,6 +217,7 @@ class App:
                 )
                 await self._leaving.wait()
                 log.info("leaving")
+                self.events.close()
                 self._last_steps = tasks.create_task(self.plane.leave(self.config.timeouts.shutdown))
                 await asyncio.wait([self._last_steps])
                 if self._supervisor and supervision:
@@ -229,10 +247,11 @@ class App:
         # Imported late: the framework takes longer to load than everything else, and clients need not wait.
         from proxy.controlplane.admin import AdminServer, admin_app  # noqa: PLC0415
 
-        app = admin_app(self.operations(), build_registry(self.collector), self.admin_token)
+        registry = build_registry(self.collector)
+        app = admin_app(self.operations(), self.sights(), registry, self.admin_token)
         while True:  # another round for each address that it moves to
             assert self._admin is not None
-            self._admin_server = AdminServer(app, self._admin)
+            self._admin_server = AdminServer(app, self._admin, self.events.hang_up)
             await self._admin_server.run()
 
     def operations(self) -> "Operations":
@@ -246,6 +265,12 @@ class App:
             self.begin_rollout,
             lambda: self.rollout.status if self.rollout else RolloutStatus(),
         )
+
+    def sights(self) -> "Sights":
+        """What the API shows."""
+        from proxy.controlplane.looking import Sights  # noqa: PLC0415 - as above
+
+        return Sights(self.router, self.events, lambda: self.config, self.collector.traffic)
 
     def admin_token(self) -> str | None:
         """The token that the admin listener asks for at present."""

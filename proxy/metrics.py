@@ -4,6 +4,7 @@ Nothing is mirrored into metric objects on the hot path. Labels are backends, me
 fixed words; never a session id, a path or a client's address.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
@@ -22,6 +23,7 @@ from proxy.affinity.decision import Outcome
 from proxy.affinity.evidence import Evidence
 from proxy.affinity.health import Verdict
 from proxy.controlplane.drains import Drains
+from proxy.controlplane.events import Traffic
 from proxy.dataplane.plane import Plane
 from proxy.dataplane.stats import BUCKETS, Histogram
 from proxy.reload import Reloads
@@ -98,6 +100,10 @@ class ProxyCollector(Collector):
         yield _by_backend(
             "failovers", "Sessions that moved, by the backend they left.", router.directory.moves
         )
+        reasons = _counter("session_moves", "Sessions that moved, by why they had to.", "reason")
+        for reason, count in router.directory.moved.items():
+            reasons.add_metric([reason.value], count)
+        yield reasons
         yield _one(
             _counter("rehomes", "Connections moved at CONNECT, because the guess was wrong."), stats.rehomes
         )
@@ -120,14 +126,35 @@ class ProxyCollector(Collector):
             tunnels.add_metric([backend.name], backend.tunnels)
         yield from (verdicts, states, sessions, tunnels)
 
-    def _lifecycle(self) -> Iterator[Metric]:
-        drains, reloads = self._drains, self._reloads
+    def _turns(self) -> dict[str, int]:
+        """Sessions whose app is answering, by backend."""
         turns = dict.fromkeys((backend.name for backend in self._plane.router.fleet), 0)
         for session in self._plane.router.directory.answering():
             if session.backend is not None and session.backend.name in turns:
                 turns[session.backend.name] += 1
+        return turns
+
+    def traffic(self) -> Traffic:
+        """The same counts for the API."""
+        stats = self._plane.stats
+        requests: Counter[str] = Counter()
+        failures: Counter[str] = Counter()
+        for (backend, _, code), count in stats.requests.items():
+            requests[backend] += count
+            failures[backend] += count if code in {0, 5} else 0
+        decisions = [(e.value, o.value, count) for (e, o), count in stats.decisions.items()]
+        return Traffic(
+            requests=requests,
+            failures=failures,
+            turns=self._turns(),
+            probes={name: (sum(probes.counts), probes.total) for name, probes in self.probes.items()},
+            decisions=[(Evidence.SID.value, Outcome.PINNED.value, stats.sid_pinned), *decisions],
+        )
+
+    def _lifecycle(self) -> Iterator[Metric]:
+        drains, reloads = self._drains, self._reloads
         in_turn = _gauge("backend_turns", "Sessions whose app is answering.", "backend")
-        for name, count in turns.items():
+        for name, count in self._turns().items():
             in_turn.add_metric([name], count)
         yield in_turn
         sent_away = "Sessions that were told to connect anew, by the backend they had to leave."

@@ -19,6 +19,7 @@ from proxy import logs, net
 from proxy.affinity.backend import Backend
 from proxy.affinity.health import HealthRules
 from proxy.config import Address, Config, ConfigError
+from proxy.controlplane.events import EventKind
 from proxy.logs import AccessLog
 from proxy.tls import Certificate, CertificateError, Trust
 
@@ -63,9 +64,12 @@ class Reloads:
             except (ConfigError, net.ListenError, CertificateError) as error:
                 done = Reload(time.time(), problems=tuple(str(error).splitlines()))
             self.last = done
+            told = ", ".join(done.changes) or "nothing changed"
+            text = f"applied: {told}" if done.applied else "refused: " + "; ".join(done.problems)
+            self._app.events.record(EventKind.RELOAD, text)
             if done.applied:
                 self.applied += 1
-                log.info("the configuration was read again: %s", ", ".join(done.changes) or "nothing changed")
+                log.info("the configuration was read again: %s", told)
                 for key in done.restart:
                     log.warning("%s: takes effect when the proxy is started again", key)
             else:

@@ -9,6 +9,7 @@ is not known here.
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
@@ -74,11 +75,19 @@ class RolloutStatus:
 class Rollout:
     """Made by the app, once; whoever wants a rollout awaits `run`."""
 
-    def __init__(self, supervisor: Supervisor, fleet: Fleet, drains: Drains) -> None:
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        fleet: Fleet,
+        drains: Drains,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`tell` is told how it goes, in sentences."""
         self.status = RolloutStatus()
         self._supervisor = supervisor
         self._fleet = fleet
         self._drains = drains
+        self._tell = tell
         self._changed = asyncio.Event()  # set at every change of the fleet
         fleet.listen(lambda _backend, _event: self._changed.set())
 
@@ -104,6 +113,7 @@ class Rollout:
         old = list(self._supervisor.replicas)
         self.status = RolloutStatus(RolloutState.RUNNING, total=len(old))
         log.info("rollout of %d replicas", len(old))
+        self._tell(f"of {len(old)} replicas begins")
         self._mark(old, outdated=True)
         try:
             for replica in old:
@@ -116,6 +126,7 @@ class Rollout:
         else:
             self.status = RolloutStatus(RolloutState.DONE, len(old), len(old))
             log.info("rollout is done: %d replicas are new", len(old))
+            self._tell(f"is done: {len(old)} replicas are new")
         finally:
             self._mark(old, outdated=False)
         return self.status
@@ -135,6 +146,7 @@ class Rollout:
         self.status = replace(self.status, phase=Phase.STOPPING)
         await self._supervisor.retire(old)
         log.info("rollout: %s has taken the place of %s", new.name, old.name)
+        self._tell(f"{new.name} has taken the place of {old.name}")
         self.status = replace(self.status, done=self.status.done + 1)
 
     async def _until_healthy(self, replica: Replica) -> None:
@@ -171,6 +183,7 @@ class Rollout:
 
     def _failed(self, reason: str) -> None:
         self.status = replace(self.status, state=RolloutState.FAILED, phase=None, reason=reason)
+        self._tell(f"has failed after {self.status.done} of {self.status.total} replicas: {reason}")
         log.error(
             "rollout has failed after %d of %d replicas: %s", self.status.done, self.status.total, reason
         )

@@ -27,6 +27,7 @@ LABELS = {
     "verdict",
     "state",
     "le",
+    "reason",
     "result",
     "version",
 }
@@ -151,6 +152,8 @@ def test_moves_are_counted() -> None:
         world.observe("b", Observation.REFUSED)
         await world.ask(get(b"/project/file/y?session_id=S"))
         assert value(scrape(world), "failovers_total", backend="b") == 1
+        assert value(scrape(world), "session_moves_total", reason="down") == 1
+        assert value(scrape(world), "session_moves_total") == 1
 
     run(test, "ab")
 

@@ -8,10 +8,35 @@ given up in the order in which they would expire, which is the order in which th
 """
 
 from collections import Counter, OrderedDict
+from dataclasses import dataclass
+from enum import StrEnum
 
-from proxy.affinity.backend import Backend
+from proxy.affinity.backend import AdminState, Backend
+from proxy.affinity.evidence import Evidence
+from proxy.affinity.health import Verdict
 
+_MOVES = 5  # moves that a session remembers: more than any operator asks for, little beside its id
 _UNCONNECTED = 120.0  # seconds: from a page's announcement to its CONNECT, on a phone in a tunnel
+
+
+class MoveReason(StrEnum):
+    """Why a session left its backend."""
+
+    DOWN = "down"
+    GONE = "gone"  # its backend left the fleet
+    MAINTENANCE = "maintenance"
+    SENT_AWAY = "sent_away"  # by a drain, a rollout or a rebalance
+    AVOIDED = "avoided"  # its backend did not accept in time
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One move of a session."""
+
+    at: float
+    origin: str  # names of backends
+    target: str
+    reason: MoveReason
 
 
 class Session:
@@ -22,10 +47,13 @@ class Session:
         "backend",
         "connected",
         "counted",
+        "evidence",
         "expires",
         "id",
         "in_turn",
         "left",
+        "located",
+        "moves",
         "open",
         "sent_away",
         "since",
@@ -39,6 +67,9 @@ class Session:
         self.connected = False  # a CONNECT was seen
         self.open = 0  # its connections: websockets, and polling transports that are in use
         self.since = now  # when it came to its backend
+        self.evidence: Evidence | None = None  # what named it when it came there
+        self.located = False  # whether it came there because that backend said it holds the session
+        self.moves: tuple[Move, ...] = ()  # the newest few, oldest first
         self.expires = now + _UNCONNECTED
         self.counted: Backend | None = None  # whose `sessions` it is part of
         self.in_turn = False  # whether its app is answering: between Chainlit's task_start and task_end
@@ -57,7 +88,17 @@ class Session:
 class Directory:
     """All sessions that are known; `backend.sessions` counts those that are open or just placed."""
 
-    __slots__ = ("_closed", "_fresh", "_open", "evicted", "expired", "moves", "session_timeout", "size")
+    __slots__ = (
+        "_closed",
+        "_fresh",
+        "_open",
+        "evicted",
+        "expired",
+        "moved",
+        "moves",
+        "session_timeout",
+        "size",
+    )
 
     def __init__(self, size: int, session_timeout: float) -> None:
         self.size = size  # entries that had a CONNECT; a quarter as many that had none
@@ -65,6 +106,7 @@ class Directory:
         self.evicted = 0  # connected ones given up for room
         self.expired = 0  # connected ones whose time was up
         self.moves: Counter[str] = Counter()  # connected ones that moved, by the backend they left
+        self.moved = dict.fromkeys(MoveReason, 0)  # the same, by reason
         self._open: dict[str, Session] = {}  # with a connection
         self._closed: OrderedDict[str, Session] = OrderedDict()  # without one now; first to expire first
         self._fresh: OrderedDict[str, Session] = OrderedDict()  # never had one yet; in the same order
@@ -88,16 +130,28 @@ class Directory:
         if not session.connected:
             session.announced = True
 
-    def settle(self, session_id: str, backend: Backend, now: float) -> Session:
-        """The session lives on `backend` from now on, wherever it lived before."""
+    def settle(
+        self,
+        session_id: str,
+        backend: Backend,
+        now: float,
+        evidence: Evidence | None = None,
+        *,
+        located: bool = False,
+    ) -> Session:
+        """The session lives on `backend` from now on, wherever it lived before.
+
+        `evidence` and `located` tell why, and are remembered if it is new there.
+        """
         session = self.get(session_id, now) or self._add(session_id, now)
         if session.backend is not backend:
             if session.backend is not None:
                 session.left = (*session.left, session.backend.name)
-                self.moves[session.backend.name] += session.connected
+                self._note(session, session.backend, backend, now)
             session.left = tuple(name for name in session.left if name != backend.name)
             session.backend = backend
             session.since = now
+            session.evidence, session.located = evidence, located
             session.in_turn = False
         session.sent_away = False
         if session.open == 0:
@@ -166,6 +220,24 @@ class Directory:
         """All entries, for the admin API."""
         return [*self._open.values(), *self._closed.values(), *self._fresh.values()]
 
+    def starting_with(self, start: str, most: int) -> list[Session]:
+        """At most so many entries whose id begins so, for the admin API; looks at all of them."""
+        found: list[Session] = []
+        for table in (self._open, self._closed, self._fresh):
+            for session_id, session in table.items():
+                if session_id.startswith(start):
+                    found.append(session)
+                    if len(found) == most:
+                        return found
+        return found
+
+    def _note(self, session: Session, origin: Backend, target: Backend, now: float) -> None:
+        """Remember a move."""
+        reason = _reason(session, origin)
+        self.moves[origin.name] += session.connected
+        self.moved[reason] += session.connected
+        session.moves = (*session.moves[1 - _MOVES :], Move(now, origin.name, target.name, reason))
+
     def _find(self, session_id: str) -> Session | None:
         return self._open.get(session_id) or self._closed.get(session_id) or self._fresh.get(session_id)
 
@@ -208,3 +280,14 @@ class Directory:
             f"<Directory open={len(self._open)} closed={len(self._closed)}"
             f" fresh={len(self._fresh)} evicted={self.evicted}>"
         )
+
+
+def _reason(session: Session, origin: Backend) -> MoveReason:
+    """Why a session leaves its backend now; what is true of the backend comes before the operator's wish."""
+    if origin.gone:
+        return MoveReason.GONE
+    if origin.health.verdict is Verdict.DOWN:
+        return MoveReason.DOWN
+    if origin.admin_state is AdminState.MAINTENANCE:
+        return MoveReason.MAINTENANCE
+    return MoveReason.SENT_AWAY if session.sent_away else MoveReason.AVOIDED

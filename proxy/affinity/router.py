@@ -99,13 +99,12 @@ class Router:
             if asked is not None:
                 return asked
             if isinstance(located, Backend) and located.holds_pins:
-                return Decision(
-                    located, evidence, Outcome.LOCATED, self.directory.settle(session_id, located, now)
-                )
+                settled = self.directory.settle(session_id, located, now, evidence, located=True)
+                return Decision(located, evidence, Outcome.LOCATED, settled)
         backend = self._elsewhere(session_id, session, home, now, avoid)
         moved = Outcome.PINNED if backend is home else Outcome.MOVED
         outcome = Outcome.PLACED if home is None else moved
-        return Decision(backend, evidence, outcome, self.directory.settle(session_id, backend, now))
+        return Decision(backend, evidence, outcome, self.directory.settle(session_id, backend, now, evidence))
 
     def handshake(
         self, hints: Hints, now: float, located: Located = Asked.NOT_YET, avoid: Collection[str] = ()
@@ -153,7 +152,7 @@ class Router:
                 return asked
             if isinstance(located, Backend) and located.holds_pins:
                 outcome = Outcome.LOCATED if located is at else Outcome.REHOMED
-                settled = self.directory.settle(session_id, located, now)
+                settled = self.directory.settle(session_id, located, now, Evidence.SESSION, located=True)
                 return Decision(located, Evidence.SESSION, outcome, settled)
         if self._welcomes(at) and at.name not in self._left(session, home, ()):
             backend = at
@@ -163,7 +162,7 @@ class Router:
             outcome = Outcome.REHOMED
         else:
             outcome = Outcome.MOVED if home is not None else Outcome.PLACED
-        settled = self.directory.settle(session_id, backend, now)
+        settled = self.directory.settle(session_id, backend, now, Evidence.SESSION)
         return Decision(backend, Evidence.SESSION, outcome, settled)
 
     def sweep(self, now: float) -> None:

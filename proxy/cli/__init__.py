@@ -3,6 +3,7 @@
 import click
 
 import proxy
+from proxy.cli.looking import events, top, where
 from proxy.cli.operating import drain, maintenance, ready, reload, rollout, status
 from proxy.cli.serving import check, run, serve
 
@@ -13,5 +14,5 @@ def main() -> None:
     """Make several Chainlit instances behave as one."""
 
 
-for _command in (run, serve, check, status, drain, ready, maintenance, rollout, reload):
+for _command in (run, serve, check, status, drain, ready, maintenance, rollout, reload, where, events, top):
     main.add_command(_command)

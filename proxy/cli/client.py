@@ -4,12 +4,14 @@ import http.client
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from typing import Any, NoReturn
 from urllib.parse import quote
 
 from proxy.cli.failing import fail
 
 _WAIT = 10.0  # seconds for an answer
+_SILENCE = 60.0  # seconds without a line of a stream, which says every 15 that it lives
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -38,6 +40,21 @@ class AdminClient:
         """Have it do something; the answers with the statuses of `also` are no failures."""
         return self._ask("POST", path, json.dumps({} if body is None else body).encode(), also)
 
+    def follow(self, path: str) -> Iterator[dict[str, Any]]:
+        """The events of a stream as they come; ends the command with status 1 when the proxy ends it."""
+        with self._open("GET", path, None, _SILENCE) as stream:
+            kind = ""
+            try:
+                for line in stream:
+                    name, _, value = line.decode().rstrip("\n").partition(": ")
+                    if name == "event":
+                        kind = value
+                    elif name == "data" and kind == "event":
+                        yield json.loads(value)
+            except (OSError, ValueError, http.client.HTTPException) as error:
+                self._nobody(self._url + path, " ".join(str(error).split()))
+        fail(f"{self._url}: the proxy has ended the stream", 1)
+
     def backends(self, columns: tuple[str, ...]) -> list[dict[str, Any]]:
         """All backends, each with at least these fields."""
         path = "/api/backends"
@@ -56,18 +73,27 @@ class AdminClient:
         return found
 
     def _ask(self, method: str, path: str, body: bytes | None, also: tuple[int, ...] = ()) -> Any:
+        with self._open(method, path, body, _WAIT, also) as response:
+            try:
+                return json.load(response)
+            except (OSError, ValueError, http.client.HTTPException) as error:
+                self._nobody(self._url + path, " ".join(str(error).split()))
+
+    def _open(
+        self, method: str, path: str, body: bytes | None, wait: float, also: tuple[int, ...] = ()
+    ) -> Any:
+        """The answer, which the caller closes."""
         url = self._url + path
         headers = self._headers | ({} if body is None else {"Content-Type": "application/json"})
         # The token is for this address alone: no proxy of the environment, no redirect on the way.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
         try:
             request = urllib.request.Request(url, body, headers, method=method)  # noqa: S310 - checked above
-            with opener.open(request, timeout=_WAIT) as response:
-                return json.load(response)
+            return opener.open(request, timeout=wait)
         except urllib.error.HTTPError as error:
+            if error.code in also:
+                return error
             with error:
-                if error.code in also:
-                    return json.load(error)
                 if error.code == 401:
                     fail(f"{url}: needs a valid token, give it with --token or CHAINLIT_PROXY_TOKEN", 1)
                 fail(f"{url}: answered {error.code}{_reason(error)}", 1)

@@ -13,12 +13,13 @@ from proxy.cli.failing import fail
 
 _COLUMNS = ("name", "health", "admin_state", "sessions", "tunnels", "pid", "url")  # of `status`
 _LOOK = 0.5  # seconds between two looks at a drain
+_WIDTH = 30  # characters of the bar of a drain
 _LATE = 30.0  # seconds after its deadline in which a drain has to end
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _to_a_proxy(command: F) -> F:
+def to_a_proxy(command: F) -> F:
     """The options by which the proxy is found."""
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Print what the API says."),
@@ -35,7 +36,7 @@ _NAME = click.argument("name", metavar="NAME")
 
 
 @click.command()
-@_to_a_proxy
+@to_a_proxy
 def status(admin: str, token: str | None, as_json: bool) -> None:
     """Show the backends of a running proxy."""
     backends = AdminClient(admin, token).backends(_COLUMNS)
@@ -58,7 +59,7 @@ def status(admin: str, token: str | None, as_json: bool) -> None:
     type=click.FloatRange(min=0),
     help="When everything has to have left.  [default: timeouts.drain of the proxy]",
 )
-@_to_a_proxy
+@to_a_proxy
 def drain(name: str, wait: bool, timeout: float | None, admin: str, token: str | None, as_json: bool) -> None:
     """Give a backend no new sessions, and have those it has leave it when they are at rest."""
     client = AdminClient(admin, token)
@@ -70,26 +71,28 @@ def drain(name: str, wait: bool, timeout: float | None, admin: str, token: str |
 
 def _until_empty(client: AdminClient, name: str, backend: dict[str, Any]) -> dict[str, Any]:
     """Wait for the end of a drain; ends the command with status 1 if it does not come."""
-    told = None
+    begun = max(1, backend["sessions"])
     while True:
         state = backend.get("drain")
         if not isinstance(state, dict):
             fail(f"{name} is set to {backend['admin_state']}: the drain was ended", 1)
         if state["empty"]:
+            if sys.stderr.isatty():
+                click.echo(err=True)
             return backend
         if state["seconds_left"] < -_LATE:
             fail(f"{name} still has {backend['sessions']} sessions and {backend['tunnels']} tunnels", 1)
-        progress = f"{name}: {backend['sessions']} sessions, {max(0, state['seconds_left']):.0f} s left"
-        if sys.stderr.isatty() and progress != told:
-            click.echo(progress, err=True)
-            told = progress
+        if sys.stderr.isatty():
+            left = f"{backend['sessions']} sessions, {max(0, state['seconds_left']):.0f} s left"
+            done = bar(1 - min(backend["sessions"], begun) / begun, _WIDTH)
+            click.echo(f"\r{name} {done} {left}\x1b[K", nl=False, err=True)  # and nothing behind it
         time.sleep(_LOOK)
         backend = client.backend(name)
 
 
 @click.command()
 @_NAME
-@_to_a_proxy
+@to_a_proxy
 def ready(name: str, admin: str, token: str | None, as_json: bool) -> None:
     """Give a backend sessions again, a growing share of the new ones."""
     _tell(AdminClient(admin, token).backend(name, "ready"), as_json=as_json)
@@ -97,14 +100,14 @@ def ready(name: str, admin: str, token: str | None, as_json: bool) -> None:
 
 @click.command()
 @_NAME
-@_to_a_proxy
+@to_a_proxy
 def maintenance(name: str, admin: str, token: str | None, as_json: bool) -> None:
     """Take a backend out now: its sessions move at once, whatever they are at."""
     _tell(AdminClient(admin, token).backend(name, "maintenance"), as_json=as_json)
 
 
 @click.command()
-@_to_a_proxy
+@to_a_proxy
 def reload(admin: str, token: str | None, as_json: bool) -> None:
     """Have a running proxy read its configuration again; a bad one changes nothing."""
     result = AdminClient(admin, token).post("/api/reload", also=(409,))
@@ -128,7 +131,7 @@ def reload(admin: str, token: str | None, as_json: bool) -> None:
     type=click.FloatRange(min=0),
     help="What the drain of each replica may take.  [default: timeouts.drain of the proxy]",
 )
-@_to_a_proxy
+@to_a_proxy
 def rollout(wait: bool, timeout: float | None, admin: str, token: str | None, as_json: bool) -> None:
     """Replace the replicas of `run` by new ones, one after the other, without losing a session."""
     client = AdminClient(admin, token)
@@ -147,6 +150,12 @@ def rollout(wait: bool, timeout: float | None, admin: str, token: str | None, as
         click.echo(f"rollout {state['state']}: {state['done']} of {state['total']} replicas are new")
     if state["state"] == "failed":
         fail(f"rollout failed after {state['done']} of {state['total']} replicas: {state['reason']}", 1)
+
+
+def bar(part: float, width: int) -> str:
+    """A bar of so many characters, filled by a part between 0 and 1."""
+    filled = round(part * width)
+    return "#" * filled + "." * (width - filled)
 
 
 def _tell(backend: dict[str, Any], *, as_json: bool) -> None:

@@ -6,7 +6,7 @@ reference `docs/configuration.md` is made from them (`python -m proxy.config.ref
 """
 
 from proxy.config.address import Address
-from proxy.config.dump import dump
+from proxy.config.dump import dump, plain
 from proxy.config.load import load, loads, override
 from proxy.config.models import (
     AdminSettings,
@@ -51,4 +51,5 @@ __all__ = [
     "load",
     "loads",
     "override",
+    "plain",
 ]

@@ -1,6 +1,7 @@
 """The admin listener: health of the proxy, metrics, and the API.
 
-Monitoring needs no token (`/healthz`, `/readyz`, `/metrics`); everything else does where one is set. What
+Monitoring needs no token (`/healthz`, `/readyz`, `/metrics`), nor does the page, which holds no data;
+everything else does where one is set. What
 changes something is in `operations`.
 """
 
@@ -18,11 +19,13 @@ from prometheus_client.exposition import choose_encoder
 
 import proxy
 from proxy.controlplane.guard import BrowserGuard
+from proxy.controlplane.looking import Sights, add_sights
 from proxy.controlplane.operations import Operations, add_operations
+from proxy.controlplane.page import add_page
 
 
 def admin_app(
-    operations: Operations, registry: CollectorRegistry, token: Callable[[], str | None]
+    operations: Operations, sights: Sights, registry: CollectorRegistry, token: Callable[[], str | None]
 ) -> FastAPI:
     """The admin application; `token` tells the one that is asked for at present."""
     fleet = operations.fleet
@@ -53,6 +56,8 @@ def admin_app(
         return Response(encode(registry), media_type=content_type)
 
     add_operations(app, operations, guarded)
+    add_sights(app, operations, sights, guarded)
+    add_page(app)
     _serve_docs(app, guarded)
     return app
 
@@ -80,8 +85,15 @@ class _Quiet(uvicorn.Server):
 class AdminServer:
     """Serves the admin application on a socket that was bound before."""
 
-    def __init__(self, app: Callable[..., Awaitable[None]], sock: socket.socket) -> None:
+    def __init__(
+        self,
+        app: Callable[..., Awaitable[None]],
+        sock: socket.socket,
+        hang_up: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`hang_up` has those go who follow events: they would keep the server from its end."""
         self._sock = sock
+        self._hang_up = hang_up
         self._server = _Quiet(
             uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False)
         )
@@ -93,3 +105,4 @@ class AdminServer:
     def stop(self) -> None:
         """End soon."""
         self._server.should_exit = True
+        self._hang_up()

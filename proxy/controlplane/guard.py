@@ -39,7 +39,9 @@ class BrowserGuard:
 
         async def secured(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(_SECURITY)
+                headers = MutableHeaders(scope=message)
+                for name, value in _SECURITY.items():
+                    headers.setdefault(name, value)  # the page has a policy of its own
             await send(message)
 
         refusal = self._refusal(scope)

@@ -8,8 +8,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from proxy.affinity.backend import Backend
-from proxy.affinity.directory import Directory, Session
+from proxy.affinity.backend import AdminState, Backend
+from proxy.affinity.directory import Directory, Move, MoveReason, Session
+from proxy.affinity.evidence import Evidence
+from proxy.affinity.health import Observation
 
 TIMEOUT = 3600.0
 A, B, C = (Backend(name, "127.0.0.1", 8001) for name in "abc")
@@ -283,3 +285,33 @@ class Operations(RuleBasedStateMachine):
 TestOperations = Operations.TestCase
 TestOperations.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestOperations.__doc__ = "After any sequence of operations the counts on the backends are the truth."
+
+
+@pytest.mark.parametrize("reason", list(MoveReason))
+def test_a_session_remembers_why_it_moved(reason: MoveReason) -> None:
+    """Each move has its reason, is counted by it, and the newest five are kept."""
+    directory = Directory(10, TIMEOUT)
+    old = Backend("old", "127.0.0.1", 8001)
+    if reason is not MoveReason.DOWN:
+        old.health.observe(Observation.ANSWERED, 0.0)
+    session = connected(directory, "s", old, 0.0)
+    old.gone = reason is MoveReason.GONE
+    if reason is MoveReason.MAINTENANCE:
+        old.admin_state = AdminState.MAINTENANCE
+    if reason is MoveReason.SENT_AWAY:
+        directory.send_away(session)
+    directory.settle("s", B, 1.0, Evidence.SESSION)
+    assert session.moves == (Move(1.0, "old", "b", reason),)
+    assert (session.since, session.evidence) == (1.0, Evidence.SESSION)
+    assert {name for name, count in directory.moved.items() if count} == {reason}
+    for at in range(2, 12):
+        directory.settle("s", (A, B)[at % 2], float(at))
+    assert [move.at for move in session.moves] == [7.0, 8.0, 9.0, 10.0, 11.0]
+
+
+def test_a_session_that_stays_keeps_why_it_came() -> None:
+    """Settled where it is, neither evidence nor time changes."""
+    directory = Directory(10, TIMEOUT)
+    directory.settle("s", A, 0.0, Evidence.CHAINLIT_COOKIE, located=True)
+    session = directory.settle("s", A, 5.0, Evidence.SESSION)
+    assert (session.evidence, session.located, session.since) == (Evidence.CHAINLIT_COOKIE, True, 0.0)

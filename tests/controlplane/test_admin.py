@@ -55,7 +55,9 @@ def run(test: Test, *, token: str | None = None) -> None:
         registry = CollectorRegistry()
         Gauge("chainlit_proxy_example", "An example.", registry=registry).set(7)
         operations = admin.app.operations()
-        server = AdminServer(admin_app(operations, registry, lambda: token), sock)
+        server = AdminServer(
+            admin_app(operations, admin.app.sights(), registry, lambda: token), sock, admin.app.events.hang_up
+        )
         task = asyncio.create_task(server.run())
         try:
             await test(admin)

@@ -101,4 +101,4 @@ def admin_of(token: str | None) -> FastAPI:
     """The admin application of a proxy that has nothing to do."""
     app = App(Config())
     operations = app.operations()
-    return admin_app(operations, CollectorRegistry(), lambda: token)
+    return admin_app(operations, app.sights(), CollectorRegistry(), lambda: token)

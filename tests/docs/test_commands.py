@@ -18,7 +18,7 @@ FOREIGN_OPTIONS = {
     "docker run": {"--stop-timeout"},
 }
 # Their own help is the place where these are checked.
-FOREIGN_PROGRAMS = {"chainlit", "docker", "mkdir", "kill"}
+FOREIGN_PROGRAMS = {"chainlit", "docker", "mkdir", "kill", "eval"}
 
 
 def lines(piece: Piece) -> Iterator[tuple[Piece, str]]:

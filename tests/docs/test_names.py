@@ -19,7 +19,7 @@ from tests.docs.pages import ROOT, Piece, admin_of, found, table
 
 AFFINITY = ROOT / "docs/affinity.md"
 OPERATIONS = ROOT / "docs/operations.md"
-FOLDERS = ("proxy", "tests", "docs", "examples", "benchmarks")
+FOLDERS = ("proxy", "tests", "docs", "examples", "benchmarks", "deploy")
 KEY = re.compile(rf"^((?:{'|'.join(sorted({path[0] for path in KEYS}))})(?:\.[a-z_]+)+)(?=:|$)")
 FILE = re.compile(rf"^(?:{'|'.join(FOLDERS)})(?:/[\w.-]+)+$")
 METRIC = re.compile(r"\bchainlit_proxy_\w+")
@@ -115,6 +115,8 @@ def test_the_addresses_of_the_admin_listener_are_told() -> None:
     app = admin_of(None)
     served = {path for route in app.routes if (path := getattr(route, "path", None))}
     told = {
-        path for row in table(OPERATIONS, "The admin listener") for path in re.findall(r"`(/\S+)`", row[0])
+        path
+        for row in table(OPERATIONS, "The admin listener")
+        for path in re.findall(r"`(/[^`\s]*)`", row[0])
     }
     assert told == served

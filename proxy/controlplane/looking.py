@@ -1,0 +1,313 @@
+"""What an operator can see of a running proxy: the part of the API that changes nothing.
+
+A session id opens a session, so the API never tells a whole one: it shows the beginning, and finds a session
+by that or by the whole.
+"""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict, dataclass
+from time import monotonic
+from typing import Annotated, Any, Literal
+
+from fastapi import FastAPI, Header, HTTPException, Query
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, Field
+
+import proxy
+from proxy.affinity.backend import Backend
+from proxy.affinity.directory import MoveReason, Session
+from proxy.affinity.evidence import Evidence
+from proxy.affinity.pins import split_pin
+from proxy.affinity.router import Router
+from proxy.config import Config, plain
+from proxy.controlplane.events import Event, EventKind, EventLog, Traffic
+from proxy.controlplane.operations import (
+    BackendStatus,
+    Operations,
+    RolloutStatus,
+    backend_status,
+    rollout_status,
+)
+
+SHOWN = 8  # characters of a session id: enough to tell sessions apart, useless to who finds them
+_BEAT = 1.0  # seconds between two states on a stream
+_SILENCE = 15.0  # seconds after which a stream without states shows that it lives
+_MOST_STREAMS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Sights:
+    """What the API shows; made by the app."""
+
+    router: Router
+    events: EventLog
+    config: Callable[[], Config]
+    traffic: Callable[[], Traffic]
+
+
+class MoveStatus(BaseModel):
+    """One move of a session."""
+
+    at: float = Field(description="When, in unix time.")
+    origin: str = Field(description="The backend that it left.", examples=["replica-1"])
+    target: str = Field(description="The backend that it went to.", examples=["replica-2"])
+    reason: MoveReason = Field(description="Why it had to.")
+
+
+class SessionStatus(BaseModel):
+    """One session."""
+
+    id: str = Field(description="The beginning of its id.", examples=["3f2a9c1e"])
+    backend: str | None = Field(description="Where it lives; null while it was only announced.")
+    evidence: Evidence | None = Field(description="What named the session when it came there.")
+    located: bool = Field(description="Whether that backend was asked and said that it holds the session.")
+    since: float = Field(description="When it came there, in unix time.")
+    open: int = Field(description="Its connections.")
+    answering: bool = Field(description="Whether its app is answering.")
+    sent_away: bool = Field(description="Whether it has to move when it is next heard of.")
+    moves: list[MoveStatus] = Field(description="The last few, oldest first.")
+
+
+class SessionPage(BaseModel):
+    """A page of sessions."""
+
+    total: int = Field(description="How many there are in all.")
+    sessions: list[SessionStatus] = Field(description="Open ones first.")
+
+
+class Where(BaseModel):
+    """Where something belongs."""
+
+    kind: Literal["session", "sid", "pin"] = Field(description="What was asked for.")
+    backend: str | None = Field(description="Where it belongs; null if nowhere yet.")
+    holds: bool = Field(description="Whether it may go on there; if not, it moves when it is next heard of.")
+    why: str = Field(description="What told so, in words.")
+    session: SessionStatus | None = Field(description="Its session, where that is known.")
+
+
+class EventStatus(BaseModel):
+    """One thing that happened."""
+
+    id: int = Field(description="They count from 1 since the start.")
+    at: float = Field(description="When, in unix time.")
+    kind: EventKind
+    backend: str = Field(description="Which backend it is about; empty for none.")
+    text: str = Field(examples=["is down (refused)"])
+    lines: list[str] = Field(description="The last lines of a replica that ended.")
+
+
+class DecisionCount(BaseModel):
+    """How often requests went by one evidence to one outcome."""
+
+    evidence: str
+    outcome: str
+    count: int
+
+
+class BackendTraffic(BackendStatus):
+    """A backend with what it has done since the start."""
+
+    turns: int = Field(description="Sessions whose app is answering.")
+    requests: int = Field(description="Requests that ended.")
+    failures: int = Field(description="Those answered with 500 or more, or not at all.")
+    probes: int = Field(description="Answered probes.")
+    probe_seconds: float = Field(description="What these took together.")
+
+
+class Overview(BaseModel):
+    """Everything at a glance; rates are the differences of two of these."""
+
+    version: str
+    at: float = Field(description="When, in unix time.")
+    backends: list[BackendTraffic]
+    decisions: list[DecisionCount]
+    moves: dict[str, int] = Field(description="Sessions that moved since the start, by reason.")
+    rollout: RolloutStatus
+
+
+def session_status(session: Session) -> SessionStatus:
+    """What the API shows of a session."""
+    started = time.time() - monotonic()  # what turns the times of the directory into unix time
+    return SessionStatus(
+        id=session.id[:SHOWN],
+        backend=session.backend.name if session.backend else None,
+        evidence=session.evidence,
+        located=session.located,
+        since=started + session.since,
+        open=session.open,
+        answering=session.in_turn,
+        sent_away=session.sent_away,
+        moves=[
+            MoveStatus(at=started + move.at, origin=move.origin, target=move.target, reason=move.reason)
+            for move in session.moves
+        ],
+    )
+
+
+def event_status(event: Event) -> EventStatus:
+    """What the API shows of an event."""
+    return EventStatus(**asdict(event))
+
+
+def overview(operations: Operations, sights: Sights) -> Overview:
+    """Everything at a glance."""
+    traffic = sights.traffic()
+    backends = []
+    for backend in operations.fleet:
+        probes, seconds = traffic.probes.get(backend.name, (0, 0.0))
+        backends.append(
+            BackendTraffic(
+                **dict(backend_status(backend, operations.drains)),
+                turns=traffic.turns.get(backend.name, 0),
+                requests=traffic.requests.get(backend.name, 0),
+                failures=traffic.failures.get(backend.name, 0),
+                probes=probes,
+                probe_seconds=seconds,
+            )
+        )
+    return Overview(
+        version=proxy.__version__,
+        at=time.time(),
+        backends=backends,
+        decisions=[DecisionCount(evidence=e, outcome=o, count=n) for e, o, n in traffic.decisions],
+        moves={reason.value: count for reason, count in sights.router.directory.moved.items()},
+        rollout=rollout_status(operations.rollout()),
+    )
+
+
+def find(router: Router, wanted: str) -> Where | None:
+    """Where a session id, its beginning, a sid or a pin belongs. Raises HTTPException if in doubt."""
+    session = router.directory.get(wanted, monotonic())
+    if session is not None:
+        return _where("session", session.backend, _why(session), session)
+    token, sid = split_pin(wanted.encode())
+    engine = router.engines.get(sid)
+    if engine is not None:
+        why = (
+            "the Engine.IO connection was opened there" if engine.decided else "a guess, until CONNECT tells"
+        )
+        return _where("sid", engine.backend, why, engine.session)
+    backend = router.fleet.by_token(token or sid)
+    if backend is not None:
+        return _where("sid" if token else "pin", backend, "its pin names the backend", None)
+    found = router.directory.starting_with(wanted, 2) if len(wanted) >= SHOWN else []
+    if len(found) > 1:
+        raise HTTPException(409, f"several sessions begin with {wanted!r}: give more of the id")
+    return _where("session", found[0].backend, _why(found[0]), found[0]) if found else None
+
+
+def _where(
+    kind: Literal["session", "sid", "pin"], backend: Backend | None, why: str, session: Session | None
+) -> Where:
+    holds = session.stays if session is not None else backend is not None and backend.holds_pins
+    name = backend.name if backend else None
+    shown = session_status(session) if session else None
+    return Where(kind=kind, backend=name, holds=holds, why=why, session=shown)
+
+
+def _why(session: Session) -> str:
+    if session.backend is None:
+        return "the page has announced it; it is placed when it connects"
+    if session.located:
+        return "the backend was asked and said that it holds the session"
+    if session.moves and session.moves[-1].target == session.backend.name:
+        move = session.moves[-1]
+        return f"it had to leave {move.origin} ({move.reason.value}), and the hash chose this one"
+    return f"a new session, named by {session.evidence or 'nothing'}: the hash chose"
+
+
+def add_sights(app: FastAPI, operations: Operations, sights: Sights, guarded: Any) -> None:
+    """Add the routes; `guarded` is what asks for the token."""
+    asked: dict[str, Any] = {"dependencies": [guarded]}
+    streams = Streams(lambda: overview(operations, sights), sights.events)
+
+    @app.get("/api/where/{wanted}", **asked)
+    async def where(wanted: str) -> Where:
+        """Where a session id, its beginning (8 characters or more), an Engine.IO sid or a pin belongs."""
+        found = find(sights.router, wanted)
+        if found is None:
+            raise HTTPException(
+                404,
+                "no session, sid or pin of that name is known: it has not come through this proxy since it"
+                " started, was forgotten after affinity.session_timeout, or its backend is gone",
+            )
+        return found
+
+    @app.get("/api/sessions", **asked)
+    async def sessions(
+        backend: str | None = None,
+        offset: Annotated[int, Query(ge=0)] = 0,
+        limit: Annotated[int, Query(ge=1, le=500)] = 100,
+    ) -> SessionPage:
+        """The sessions that are known, open ones first, page by page; those of one backend if it is named."""
+        known = sights.router.directory.sessions()
+        if backend is not None:
+            known = [s for s in known if s.backend is not None and s.backend.name == backend]
+        page = known[offset : offset + limit]
+        return SessionPage(total=len(known), sessions=[session_status(session) for session in page])
+
+    @app.get("/api/events", **asked)
+    async def events(after: Annotated[int, Query(ge=0)] = 0) -> list[EventStatus]:
+        """The last events, oldest first; only those after a number if it is given."""
+        return [event_status(event) for event in sights.events.after(after)]
+
+    @app.get("/api/stream", **asked, response_class=StreamingResponse)
+    async def stream(
+        state: bool = False,
+        after: Annotated[int, Query(ge=0)] = 0,
+        last_event_id: Annotated[int | None, Header(ge=0)] = None,
+    ) -> StreamingResponse:
+        """Server-sent events: `event` for what happens, and with `state` an `overview` every second."""
+        if streams.full:
+            raise HTTPException(503, "the proxy ends, or too many follow it already")
+        seen = after if last_event_id is None else last_event_id
+        return StreamingResponse(streams.follow(seen, state=state), media_type="text/event-stream")
+
+    @app.get("/api/overview", **asked)
+    async def glance() -> Overview:
+        """All backends with their counts, affinity and the rollout; rates are the differences of two."""
+        return overview(operations, sights)
+
+    @app.get("/api/config", **asked)
+    async def config() -> dict[str, Any]:
+        """The configuration that is in effect, secrets masked."""
+        told = plain(sights.config())
+        assert isinstance(told, dict)
+        return told
+
+
+class Streams:
+    """The server-sent events of all who follow."""
+
+    def __init__(self, look: Callable[[], Overview], events: EventLog) -> None:
+        self._look = look
+        self._events = events
+        self._open = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether nobody may follow any more."""
+        return self._events.closed or self._open >= _MOST_STREAMS
+
+    async def follow(self, seen: int, *, state: bool) -> AsyncIterator[str]:
+        """What one follower is told, until the followers are told to go or it is cancelled."""
+        events, begun = self._events, self._events.rounds
+        self._open += 1
+        try:
+            yield "retry: 1000\n\n"  # milliseconds until a browser comes back
+            while events.rounds == begun:
+                news = events.after(seen)
+                for event in news:
+                    seen = event.id
+                    yield f"id: {seen}\nevent: event\ndata: {event_status(event).model_dump_json()}\n\n"
+                if state:
+                    yield f"event: overview\ndata: {self._look().model_dump_json()}\n\n"
+                elif not news:
+                    yield ": alive\n\n"
+                await events.news(_BEAT if state else _SILENCE)
+        finally:
+            self._open -= 1
+
+    def __repr__(self) -> str:
+        return f"<Streams open={self._open}>"

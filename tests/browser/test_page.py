@@ -1,0 +1,198 @@
+"""The page of the admin listener in real Chromium: what an operator sees there and does with it."""
+
+import json
+import os
+import re
+import signal
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+
+from tests.browser.chat_server import ChatServer
+from tests.browser.tab import ARTEFACTS, Tab
+from tests.support.processes import free_port
+from tests.support.proxy_process import ProxyProcess
+
+pytestmark = pytest.mark.browser
+
+TOKEN = "a-token-for-the-page"
+LATER = 20_000  # milliseconds: the page is a second behind, the machine more
+
+
+class Dashboard:
+    """The page, opened; what goes wrong in it is collected."""
+
+    def __init__(self, context: BrowserContext, url: str) -> None:
+        self.errors: list[str] = []
+        self.page: Page = context.new_page()
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", lambda told: self.errors.append(told.text) if told.type == "error" else None)
+        self.page.goto(url)
+
+    @property
+    def cards(self) -> Locator:
+        """The backends."""
+        return self.page.locator("#backends article")
+
+    def card(self, name: str) -> Locator:
+        """One of them."""
+        return self.cards.filter(has=self.page.get_by_role("heading", name=name, exact=True))
+
+    def field(self, name: str, title: str) -> Locator:
+        """A number of a backend."""
+        pairs = self.card(name).locator("dl > div")
+        return pairs.filter(has=self.page.get_by_text(title, exact=True)).locator("dd")
+
+    @property
+    def events(self) -> Locator:
+        """What happened."""
+        return self.page.locator("#events")
+
+    def photograph(self, name: str) -> None:
+        """Keeps a screenshot as an artefact of the test run."""
+        ARTEFACTS.mkdir(exist_ok=True)
+        self.page.screenshot(path=ARTEFACTS / f"{name}.png", full_page=True)
+
+
+@pytest.fixture
+def dashboard(context: BrowserContext, server: ChatServer) -> Dashboard:
+    """The page of the running proxy."""
+    return Dashboard(context, server.admin)
+
+
+def api(server: ChatServer, path: str) -> Any:
+    """What the API tells."""
+    with urllib.request.urlopen(f"{server.admin}/api/{path}", timeout=5) as response:
+        return json.load(response)
+
+
+def test_a_session_is_seen_and_found(
+    dashboard: Dashboard, server: ChatServer, open_tab: Callable[[], Tab]
+) -> None:
+    """Each backend has its card; a chat is counted where it lives, and the box tells where and why."""
+    expect(dashboard.cards).to_have_count(3, timeout=LATER)
+    tab = open_tab()
+    (home,) = [backend for backend in server.backends() if backend["pid"] == tab.home]
+    dashboard.page.bring_to_front()
+    expect(dashboard.field(home["name"], "Process")).to_have_text(str(tab.home), timeout=LATER)
+    expect(dashboard.field(home["name"], "Sessions")).not_to_have_text("0", timeout=LATER)
+    expect(dashboard.field(home["name"], "Probe")).to_have_text(re.compile(r"\d+\.\d ms"), timeout=LATER)
+    expect(dashboard.card(home["name"]).locator("polyline")).to_have_attribute("points", re.compile(r"\d,\d"))
+    expect(dashboard.page.locator("#affinity .row").first).to_contain_text(":")
+    session = next(one for one in api(server, f"sessions?backend={home['name']}")["sessions"] if one["open"])
+    dashboard.page.get_by_label("Session id, sid or pin").fill(session["id"])
+    dashboard.page.keyboard.press("Enter")
+    found = dashboard.page.locator("#found")
+    expect(found).to_contain_text(f"session at {home['name']}")
+    expect(found).to_contain_text("connections")
+    dashboard.page.get_by_label("Session id, sid or pin").fill("nobody-knows-this")
+    dashboard.page.get_by_role("button", name="Find").click()
+    expect(found).to_contain_text("no session, sid or pin of that name is known")
+    assert [error for error in dashboard.errors if "404" not in error] == []
+
+
+def test_a_drain_by_keyboard(dashboard: Dashboard, server: ChatServer) -> None:
+    """Buttons are reached and pressed by keys; the card and the events tell what became of it."""
+    card = dashboard.card("replica-2")
+    button = dashboard.page.get_by_role("button", name="Drain replica-2")
+    button.focus()
+    dashboard.page.keyboard.press("Enter")
+    expect(card).to_contain_text(re.compile(r"drained|drains, \d+ s left"), timeout=LATER)
+    expect(button).to_be_disabled()
+    expect(dashboard.events).to_contain_text("replica-2 is set to drain")
+    dashboard.photograph("page-drain")
+    dashboard.page.keyboard.press("Tab")  # to Ready, which is the next button that can be pressed
+    dashboard.page.get_by_role("button", name="Ready replica-2").focus()
+    dashboard.page.keyboard.press("Enter")
+    expect(dashboard.events).to_contain_text("replica-2 is set to ready", timeout=LATER)
+    expect(button).to_be_enabled(timeout=LATER)
+    assert dashboard.errors == []
+
+
+def test_the_end_of_a_replica_is_seen(dashboard: Dashboard, server: ChatServer) -> None:
+    """Its card is down, and the events tell of the end and of the new start."""
+    (victim,) = [backend for backend in server.backends() if backend["name"] == "replica-3"]
+    expect(dashboard.card("replica-3")).to_have_class("card healthy", timeout=LATER)
+    os.kill(victim["pid"], signal.SIGKILL)
+    expect(dashboard.events).to_contain_text("replica-3 is down", timeout=LATER)
+    expect(dashboard.events).to_contain_text("replica-3 restarts in", timeout=LATER)
+    expect(dashboard.card("replica-3")).to_have_class("card healthy", timeout=LATER)
+    expect(dashboard.field("replica-3", "Process")).not_to_have_text(str(victim["pid"]))
+
+
+def test_a_proxy_that_does_not_answer(dashboard: Dashboard, server: ChatServer) -> None:
+    """The page says so plainly, and goes on when it answers again."""
+    expect(dashboard.cards).to_have_count(3, timeout=LATER)
+    trouble = dashboard.page.get_by_role("alert")
+    expect(trouble).to_be_hidden()
+    server.pause()
+    try:
+        expect(trouble).to_contain_text("The proxy does not answer", timeout=LATER)
+        dashboard.photograph("page-silent")
+    finally:
+        server.resume()
+    expect(trouble).to_be_hidden(timeout=LATER)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "device"), [(1280, "desk"), (360, "phone")])
+def test_it_fits(chromium: Browser, server: ChatServer, scheme: Any, width: int, device: str) -> None:
+    """Light and dark, on a phone and on a desk: all cards are there and nothing stands out at the side."""
+    context = chromium.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    try:
+        dashboard = Dashboard(context, server.admin)
+        expect(dashboard.cards).to_have_count(3, timeout=LATER)
+        over = dashboard.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        assert over <= 0
+        (red,) = re.findall(
+            r"rgb\((\d+),",
+            dashboard.page.evaluate("getComputedStyle(document.body).backgroundColor"),
+        )
+        assert (int(red) < 128) is (scheme == "dark")
+        dashboard.photograph(f"page-{scheme}-{device}")
+        assert dashboard.errors == []
+    finally:
+        context.close()
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[str]:
+    """The admin listener of a proxy that asks for a token."""
+    admin = f"127.0.0.1:{free_port()}"
+    backend = {"name": "a", "url": f"http://127.0.0.1:{free_port()}"}
+    config = {
+        "listen": f"127.0.0.1:{free_port()}",
+        "admin": {"listen": admin, "token": TOKEN},
+        "backends": [backend],
+    }
+    proxy = ProxyProcess(config, tmp_path)
+    proxy.launch()
+    try:
+        yield proxy.admin
+    finally:
+        proxy.stop(signal.SIGTERM, 30)
+
+
+def test_the_token_is_asked_for(context: BrowserContext, guarded: str) -> None:
+    """Nothing is shown before; a wrong one is asked for again; the right one stays with the tab alone."""
+    page = context.new_page()
+    for _ in range(100):
+        try:
+            page.goto(guarded)
+            break
+        except Exception:
+            page.wait_for_timeout(100)
+    field = page.get_by_label("Admin token")
+    for token in ("wrong", TOKEN):
+        expect(field).to_be_visible(timeout=LATER)
+        expect(page.locator("#backends article")).to_have_count(0)
+        field.fill(token)
+        field.press("Enter")
+    expect(page.locator("#backends article")).to_have_count(1, timeout=LATER)
+    expect(field).to_be_hidden()
+    assert page.evaluate("sessionStorage.getItem('token')") == TOKEN
+    assert page.evaluate("[localStorage.length, document.cookie]") == [0, ""]

@@ -1,0 +1,38 @@
+"""The page of the admin listener as a document: what its policy lets run, and that it holds no data."""
+
+import base64
+import hashlib
+import re
+
+from tests.controlplane.test_admin import TOKEN, Admin, run
+
+
+def test_the_policy_names_what_the_page_holds() -> None:
+    """Its one style and its one script may run, by their hashes; nothing else, and nothing from elsewhere."""
+
+    async def test(admin: Admin) -> None:
+        answer = await admin.ask("/")
+        policy = (answer.get(b"content-security-policy") or b"").decode()
+        text = answer.body.decode()
+        for tag, directive in (("script", "script-src"), ("style", "style-src")):
+            (content,) = re.findall(rf"<{tag}[^>]*>(.*?)</{tag}>", text, re.DOTALL)
+            digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+            assert f"{directive} 'sha256-{digest}';" in policy
+        assert policy.startswith("default-src 'none';")
+        assert "unsafe" not in policy
+        assert not re.search(r"(?:src|href)=\"(?!data:)", text)
+        assert not re.search(r"\son\w+=|\sstyle=|innerHTML", text)
+        assert (answer.get(b"x-frame-options"), answer.get(b"cache-control")) == (b"DENY", b"no-store")
+
+    run(test)
+
+
+def test_the_page_itself_needs_no_token() -> None:
+    """It is the same for everybody, and tells nothing of this proxy."""
+
+    async def test(admin: Admin) -> None:
+        admin.fleet.add("secret-name", "127.0.0.1", 1, now=0.0)
+        answer = await admin.ask("/")
+        assert (answer.status, b"secret-name" in answer.body) == (200, False)
+
+    run(test, token=TOKEN)

@@ -1,0 +1,64 @@
+"""What `deploy/` asks for is what the proxy has."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from proxy.app import App
+from proxy.config import Config
+from tests.docs.pages import ROOT
+
+DASHBOARD = ROOT / "deploy/grafana/dashboard.json"
+ALERTS = ROOT / "deploy/prometheus/alerts.yml"
+ALERT_TESTS = ROOT / "deploy/prometheus/alerts_test.yml"
+
+
+def rules() -> list[dict[str, Any]]:
+    """All alert rules."""
+    return [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
+
+
+def queries() -> list[str]:
+    """The queries of the dashboard as Grafana would ask them."""
+    found = [
+        target["expr"] for panel in json.loads(DASHBOARD.read_text())["panels"] for target in panel["targets"]
+    ]
+    return [query.replace("$__rate_interval", "1m").replace("$instance", ".*") for query in found]
+
+
+def names() -> set[str]:
+    """What can be asked of our metrics."""
+    found: set[str] = set()
+    for metric in App(Config()).collector.collect():
+        suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"], "info": ["_info"]}
+        found.update(metric.name + suffix for suffix in suffixes.get(metric.type, [""]))
+    return found
+
+
+@pytest.mark.parametrize("query", [rule["expr"] for rule in rules()] + queries())
+def test_a_query_asks_for_metrics_that_exist(query: str) -> None:
+    """Every name of ours in a rule or a panel is a metric."""
+    asked = set(re.findall(r"\bchainlit_proxy_\w+", query))
+    assert asked <= names()
+    assert asked or query.startswith("up{")
+
+
+def test_every_alert_is_tested() -> None:
+    """The file for promtool has each alert fire once at least."""
+    fired = {
+        case["alertname"]
+        for test in yaml.safe_load(ALERT_TESTS.read_text())["tests"]
+        for case in test["alert_rule_test"]
+        if case["exp_alerts"]
+    }
+    assert fired == {rule["alert"] for rule in rules()}
+
+
+def test_panels_do_not_overlap() -> None:
+    """Each panel has its own place and number."""
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    assert len({(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels}) == len(panels)
