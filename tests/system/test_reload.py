@@ -3,6 +3,7 @@
 import asyncio
 import random
 import signal
+import socket
 from itertools import cycle, islice
 
 import pytest
@@ -10,8 +11,9 @@ import yaml
 
 from tests.support.chat import Chat
 from tests.support.clients import Clients, assert_nothing_refused, each
-from tests.support.instances import Fleet
-from tests.support.link import KINDS
+from tests.support.instances import Fleet, http_status
+from tests.support.link import KINDS, Transports
+from tests.support.processes import free_port
 from tests.support.proxy_process import MakeProxy, ProxyProcess, config_for
 from tests.support.waiting import eventually
 
@@ -112,5 +114,54 @@ def test_a_drain_survives_a_reload(fleet: Fleet, proxy: ProxyProcess) -> None:
         async with Clients(proxy.url) as clients:
             chats = await clients.open_many(KINDS)
             assert "a" not in {chat.home for chat in chats}
+
+    asyncio.run(scenario())
+
+
+def test_listeners_move_by_reload(fleet: Fleet, proxy: ProxyProcess) -> None:
+    """The new addresses answer, the old ones are refused, and who came by the old one stays connected."""
+
+    async def scenario() -> None:
+        async with Clients(proxy.url, delay=0.2) as clients:
+            chats = await clients.open_many(KINDS)
+            old, old_admin = proxy.url, proxy.admin
+            moved = proxy.config | {
+                "listen": [f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"],
+                "admin": {"listen": f"127.0.0.1:{free_port()}"},
+            }
+            proxy.file.write_text(yaml.safe_dump(moved))
+            proxy.send(signal.SIGHUP)
+            proxy.admin = f"http://{moved['admin']['listen']}"
+            await eventually(
+                lambda: http_status(f"{proxy.admin}/readyz") == 200, 10, "the admin listener is there"
+            )
+            for address in moved["listen"]:
+                assert http_status(f"http://{address}/health") == 200
+            await eventually(lambda: http_status(f"{old}/health") == 0, 10, "the old address is closed")
+            await eventually(lambda: http_status(f"{old_admin}/healthz") == 0, 10, "so is the old admin's")
+            sockets = [chat for chat in chats if chat.link.kind.transports is Transports.WEBSOCKET]
+            assert sockets
+            await each(sockets, lambda chat: chat.ask())
+            assert all(chat.connects == 1 for chat in sockets)
+
+    asyncio.run(scenario())
+
+
+def test_a_port_that_is_taken_refuses_the_whole_file(fleet: Fleet, proxy: ProxyProcess) -> None:
+    """Nothing of a file is applied whose listeners cannot all be opened; the reason is told."""
+
+    async def scenario() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            spare = free_port()
+            bad = proxy.config | {
+                "listen": [proxy.config["listen"], f"127.0.0.1:{spare}", f"127.0.0.1:{port}"],
+                "backends": proxy.config["backends"][:1],
+            }
+            await reload(proxy, yaml.safe_dump(bad), good=False)
+            assert f"cannot listen on 127.0.0.1:{port}: the port is taken" in proxy.tail(400)
+            assert len(proxy.backends()) == len(fleet.names)
+            assert http_status(f"http://127.0.0.1:{spare}/health") == 0
+            assert http_status(f"{proxy.url}/health") == 200
 
     asyncio.run(scenario())
