@@ -5,7 +5,7 @@ fixed words; never a session id, a path or a client's address.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.core import (
@@ -25,7 +25,7 @@ from proxy.affinity.health import Verdict
 from proxy.controlplane.drains import Drains
 from proxy.controlplane.events import Traffic
 from proxy.dataplane.plane import Plane
-from proxy.dataplane.stats import BUCKETS, Histogram
+from proxy.dataplane.stats import Histogram
 from proxy.reload import Reloads
 
 PREFIX = "chainlit_proxy_"
@@ -83,6 +83,7 @@ class ProxyCollector(Collector):
             not plane.doors.shut,
         )
         yield _histogram("first_byte_seconds", "From a request's head to its response's.", stats.first_byte)
+        yield _histogram("tunnel_seconds", "From a tunnel's request to its end.", stats.tunnel_lives)
         yield _histogram("probe_seconds", "Answered probes.", self.probes)
 
     def _affinity(self) -> Iterator[Metric]:
@@ -134,6 +135,17 @@ class ProxyCollector(Collector):
                 turns[session.backend.name] += 1
         return turns
 
+    def _open_sessions(self) -> Metric:
+        """A session with a websocket counts as one, whatever else it has."""
+        plane = self._plane
+        sockets = {tunnel.session for tunnel in plane.tunnels}
+        counts = Counter((s.backend, s in sockets) for s in plane.router.directory.open())
+        metric = _gauge("open_sessions", "Sessions with a connection.", "backend", "transport")
+        for backend in plane.router.fleet:
+            metric.add_metric([backend.name, "websocket"], counts[backend, True])
+            metric.add_metric([backend.name, "polling"], counts[backend, False])
+        return metric
+
     def traffic(self) -> Traffic:
         """The same counts for the API."""
         stats = self._plane.stats
@@ -157,6 +169,7 @@ class ProxyCollector(Collector):
         for name, count in self._turns().items():
             in_turn.add_metric([name], count)
         yield in_turn
+        yield self._open_sessions()
         sent_away = "Sessions that were told to connect anew, by the backend they had to leave."
         yield _by_backend("sessions_sent_away", sent_away, self._plane.moves.sent_away)
         lingers = self._plane.lingers
@@ -214,12 +227,12 @@ def _by_backend(name: str, text: str, counts: dict[str, int]) -> CounterMetricFa
 def _histogram(name: str, text: str, by_backend: dict[str, Histogram]) -> HistogramMetricFamily:
     metric = HistogramMetricFamily(PREFIX + name, text, labels=["backend"])
     for backend, histogram in list(by_backend.items()):
-        metric.add_metric([backend], list(_cumulated(histogram.counts)), histogram.total)
+        metric.add_metric([backend], list(_cumulated(histogram)), histogram.total)
     return metric
 
 
-def _cumulated(counts: Iterable[int]) -> Iterator[tuple[str, float]]:
+def _cumulated(histogram: Histogram) -> Iterator[tuple[str, float]]:
     total = 0
-    for bound, count in zip((*map(str, BUCKETS), "+Inf"), counts, strict=True):
+    for bound, count in zip((*map(str, histogram.bounds), "+Inf"), histogram.counts, strict=True):
         total += count
         yield bound, total

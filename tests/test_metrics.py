@@ -9,6 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from proxy.affinity.health import Observation
+from proxy.app import App
+from proxy.config import Config
 from proxy.metrics import PREFIX, ProxyCollector, build_registry
 from tests.dataplane.chat import PATH, Tab, chats, connect_packet
 from tests.dataplane.frames import upgrade
@@ -26,6 +28,7 @@ LABELS = {
     "outcome",
     "verdict",
     "state",
+    "transport",
     "le",
     "reason",
     "result",
@@ -83,6 +86,8 @@ def test_traffic_is_counted() -> None:
         assert value(samples, "directory_sessions") == 1
         assert value(samples, "first_byte_seconds_count", backend="a") >= 4
         assert value(samples, "build_info") == 1
+        assert value(samples, "open_sessions", backend="a", transport="websocket") == 1
+        assert value(samples, "open_sessions") == 1
 
     run(test)
 
@@ -185,3 +190,38 @@ def test_names_and_labels_are_bounded() -> None:
                 assert not re.search(r"secret|hunter2|BREW|1111|forged|127\.0", text), sample
 
     run(test)
+
+
+def test_the_lives_of_tunnels_are_counted() -> None:
+    """A tunnel counts when it has ended, apart from requests."""
+
+    async def test(world: World) -> None:
+        chats(world)
+        tab = Tab(world, world.cookie("a"))
+        await tab.handshake()
+        socket = await tab.socket()
+        assert value(scrape(world), "tunnel_seconds_count") == 0
+        socket.peer.close()
+        await world.until(lambda: not world.plane.tunnels)
+        assert value(scrape(world), "tunnel_seconds_count", backend="a") == 1
+
+    run(test)
+
+
+def samples_with(backends: int, sessions: int) -> int:
+    """How many samples there are after everything has happened at every backend."""
+    app = App(Config())
+    for number in range(backends):
+        backend = app.fleet.add(f"b{number}", "127.0.0.1", 1, now=0.0)
+        app.collector.probed(backend, 0.01)
+        for session in range(sessions):
+            settled = app.router.directory.settle(f"{number}-{session}", backend, 0.0)
+            app.router.directory.opened(settled)
+            app.plane.stats.answered(backend.name, b"M%d" % session, 200)
+    return sum(len(metric.samples) for metric in app.collector.collect())
+
+
+def test_samples_are_bounded_by_the_backends() -> None:
+    """Each backend adds the same number of samples; sessions and methods that clients make up add none."""
+    assert samples_with(20, 1) - samples_with(10, 1) == 10 * (samples_with(2, 1) - samples_with(1, 1))
+    assert samples_with(10, 50) == samples_with(10, 1)

@@ -206,6 +206,10 @@ class Directory:
         """The open sessions whose app is answering."""
         return [session for session in self._open.values() if session.in_turn]
 
+    def open(self) -> list[Session]:
+        """The sessions with an open connection, for the metrics."""
+        return list(self._open.values())
+
     def placed_on(self, backend: Backend) -> list[Session]:
         """The sessions that were placed on a backend and have not been there yet."""
         return [s for s in self._fresh.values() if s.backend is backend]

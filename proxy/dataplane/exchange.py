@@ -317,6 +317,7 @@ class Exchange:
     def tunnel_closed(self, tunnel: Tunnel) -> None:
         """The tunnel that it became has ended."""
         self.bytes_in, self.bytes_out = tunnel.received
+        self.plane.stats.tunnel_lives[tunnel.pool.backend.name].add(monotonic() - self.started)
         self.plane.tunnel_closed(tunnel)
         if not self.ended:
             self._end()

@@ -12,21 +12,24 @@ from proxy.errors import Limit, OverLimit, ProxyError
 
 # Seconds; from a poll answered at once to Engine.IO's longest poll (25 s) and beyond.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+# Seconds; from a websocket that was lost at once to a tab that stays open for a day.
+LIVES = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
 _METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")}
 
 
 class Histogram:
-    """Counts by bucket of `BUCKETS`, the last for everything longer."""
+    """Counts by bucket of `bounds`, the last for everything longer."""
 
-    __slots__ = ("counts", "total")
+    __slots__ = ("bounds", "counts", "total")
 
-    def __init__(self) -> None:
-        self.counts = [0] * (len(BUCKETS) + 1)
+    def __init__(self, bounds: tuple[float, ...] = BUCKETS) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
     def add(self, seconds: float) -> None:
         """Count one."""
-        self.counts[bisect_left(BUCKETS, seconds)] += 1
+        self.counts[bisect_left(self.bounds, seconds)] += 1
         self.total += seconds
 
 
@@ -43,6 +46,7 @@ class Stats:
         "requests",
         "retries",
         "sid_pinned",
+        "tunnel_lives",
         "tunnels",
         "upstream_errors",
     )
@@ -54,6 +58,7 @@ class Stats:
         self.decisions: defaultdict[tuple[Evidence, Outcome], int] = defaultdict(int)
         self.requests: defaultdict[tuple[str, str, int], int] = defaultdict(int)  # backend, method, class
         self.first_byte: defaultdict[str, Histogram] = defaultdict(Histogram)  # by backend
+        self.tunnel_lives: defaultdict[str, Histogram] = defaultdict(lambda: Histogram(LIVES))  # the same
         self.retries: defaultdict[str, int] = defaultdict(int)  # by the backend that failed
         self.rehomes = 0
         self.proxy_headers_refused = 0  # connections of trusted peers that did not begin with one
