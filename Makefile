@@ -16,6 +16,7 @@ help:
 	@echo "make browser the tests in real Chromium"
 	@echo "make fuzz    coverage-guided fuzzing of the parsers, FUZZ_SECONDS for each (120)"
 	@echo "make bench   CPU time per request and per websocket frame"
+	@echo "make bench-sessions  what shared sessions cost an instance"
 	@echo "make lock    resolve the dependencies anew into constraints.txt"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -58,6 +59,9 @@ fuzz: $(STAMP)
 		$(BIN)/python -m tests.fuzz $$target artefacts/fuzz/$$target -max_total_time=$(FUZZ_SECONDS) -timeout=10 \
 			|| exit 1; \
 	done
+
+bench-sessions: $(STAMP)
+	$(BIN)/python -m benchmarks.sessions
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks

@@ -3,6 +3,8 @@
 import asyncio
 import http.client
 import json
+import os
+import shutil
 import sys
 import tempfile
 import urllib.error
@@ -16,9 +18,10 @@ import uvloop
 import proxy
 from proxy import logs
 from proxy.app import App
-from proxy.config import Config, ConfigError, dump, load, loads, override
+from proxy.config import Config, ConfigError, SessionSettings, Shared, dump, load, loads, override
 from proxy.net import ListenError
-from proxy.replicas import ReplicaError, Supervisor
+from proxy.replicas import LAUNCHER, SHARING, ReplicaError, Supervisor
+from proxy.sessions import SharingSettings
 
 BAD_USE = 2
 # Without a file, `run` is for one developer at one terminal.
@@ -39,6 +42,7 @@ def main() -> None:
 def serve(file: str) -> None:
     """Stand in front of Chainlit instances that something else runs."""
     config = _load(file, need_backends=True)
+    config = _settled(config, Shared.FALSE)
     logs.set_up(config.log)
     app = App(config)
     _bind(app)
@@ -73,10 +77,13 @@ def run(
         _fail(str(error))
     if config.backends:
         _fail(f"{file}: backends: must not be set for `run`, its backends are the replicas")
+    config = _settled(config, Shared.TRUE)
     logs.set_up(config.log)
     proxy_app = App(config)
     _bind(proxy_app)
     state = Path(tempfile.mkdtemp(prefix="chainlit-proxy-"))
+    if config.sessions.shared is Shared.TRUE:
+        _tell_replicas(config.sessions, f"sqlite://{state}/sessions/sessions.db")
     supervisor = Supervisor(
         app,
         replicas,
@@ -92,6 +99,34 @@ def run(
         _run(proxy_app)
     except ReplicaError as error:
         _fail(str(error), error.exit_code)
+    finally:
+        shutil.rmtree(state, ignore_errors=True)
+
+
+@main.command()
+@click.argument("app", type=click.Path(path_type=Path))
+@click.option(
+    "--sessions",
+    metavar="URL",
+    envvar="CHAINLIT_PROXY_SESSIONS",
+    help="The store, such as redis://HOST:PORT.",
+)
+@_CONFIG
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def replica(app: Path, sessions: str | None, file: str | None, options: tuple[str, ...]) -> None:
+    """Start one instance of a Chainlit APP that shares its sessions, in place of `chainlit run`.
+
+    What stands behind `--` goes to `chainlit run`.
+    """
+    try:
+        config = override(load(file) if file else loads(""), {"sessions.store": sessions})
+        settings = config.sessions
+        if settings.store == "sqlite":
+            _fail("--sessions: must name the store that the instances share, such as redis://127.0.0.1:6379")
+        _tell_replicas(settings, settings.store).open()
+    except (ConfigError, ImportError) as error:
+        _fail(str(error))
+    os.execv(sys.executable, [sys.executable, "-P", str(LAUNCHER), "run", str(app), *options])  # noqa: S606
 
 
 @main.command()
@@ -165,6 +200,20 @@ def _load(file: str, *, need_backends: bool) -> Config:
         return load(file, need_backends=need_backends)
     except ConfigError as error:
         _fail(str(error))
+
+
+def _settled(config: Config, default: Shared) -> Config:
+    """What `auto` means for a command."""
+    is_auto = config.sessions.shared is Shared.AUTO
+    return override(config, {"sessions.shared": default}) if is_auto else config
+
+
+def _tell_replicas(settings: SessionSettings, own: str) -> SharingSettings:
+    """Tells the launcher of replicas, which has our environment; `own` is the store where none is named."""
+    store = own if settings.store == "sqlite" else settings.store
+    told = SharingSettings(store, settings.notice, settings.retry_turn, settings.files, settings.file_limit)
+    os.environ[SHARING] = told.to_text()
+    return told
 
 
 def _bind(app: App) -> None:
