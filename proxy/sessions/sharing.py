@@ -99,11 +99,11 @@ class Sharing:
         """A client connected; `new` if Chainlit did not have the session. Returns what to restore."""
         self._start_housekeeping()
         live = self._live.get(chat.id)
+        unshared = live is not None and live.fence == 0 and not new  # served here while the store was down
         if live is None or new:
             live = self._live[chat.id] = Live(chat)
         live.chat, live.connected = chat, True
         async with live.lock:
-            unshared = live.fence == 0 and not new  # served here while the store was down: that counts
             before = 0 if live.lost else live.fence
             claim = await self._claim(live)
             if claim is None or live.lost or unshared or before == claim.previous:
