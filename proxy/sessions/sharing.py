@@ -68,6 +68,7 @@ class Live:
     chat: Chat
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     fence: int = 0  # 0 until the store was asked for it
+    state: str | None = None  # what is to be written; set when a turn ends, None when it has been
     saved: int | None = None  # hash of the state that is in the store
     noted: str | None = None  # the turns that are in the store
     kept: set[str] = field(default_factory=set)  # names of the files that were kept, or are too large
@@ -109,6 +110,7 @@ class Sharing:
             if claim is None or live.lost or unshared or before == claim.previous:
                 return None
             live.turns.clear()  # of an older copy here
+            live.state = None
             live.saved = None if claim.state is None else hash(claim.state)
             live.noted = claim.turns
             turns = json.loads(claim.turns) if claim.turns else []
@@ -129,11 +131,10 @@ class Sharing:
         live = self._live.get(session)
         if live is None:
             return 0
-        first = not live.turns
+        if live.saved is None and live.state is None:
+            self._look(live)  # nobody has written anything yet: the state before the turn is what there is
         token = self.hold(session, turn)
-        async with live.lock:
-            # What nobody wrote yet is written now, if it is the state before a turn.
-            await self._write(live, with_state=first and live.saved is None)
+        await self._save(live)
         return token
 
     def hold(self, session: str, turn: Any = None) -> int:
@@ -148,6 +149,7 @@ class Sharing:
         live = self._live.get(session)
         if live is not None and token in live.turns:
             del live.turns[token]
+            self._look(live)  # now: the next turn may begin before the store is asked
             self._spawn(self._save(live))
 
     def changed(self, session: str) -> None:
@@ -159,6 +161,7 @@ class Sharing:
     def _settle(self, live: Live) -> None:
         live.timer = None
         if not live.turns:
+            self._look(live)
             self._spawn(self._save(live))
 
     async def leaving(self, session: str) -> bool:
@@ -166,9 +169,8 @@ class Sharing:
         live = self._live.get(session)
         if live is None:
             return True
-        async with live.lock:
-            live.saved = None  # so it is written in any case: the answer tells whose it is
-            await self._write(live, with_state=not live.turns)
+        self._look(live)
+        await self._save(live, anyway=True)  # the answer tells whose it is
         return not live.lost
 
     async def left(self, session: str, *, over: bool) -> None:
@@ -182,6 +184,7 @@ class Sharing:
         if over and not live.lost:
             await self._forget(live)
         elif not live.lost:
+            self._look(live)
             await self._save(live)
 
     async def _forget(self, live: Live) -> None:
@@ -193,47 +196,52 @@ class Sharing:
             except (StoreDown, OSError) as error:
                 self._failed(error)
 
-    async def _save(self, live: Live) -> None:
-        async with live.lock:
-            await self._write(live, with_state=not live.turns)
-
-    async def _write(self, live: Live, *, with_state: bool) -> None:
-        """Writes what is not in the store yet; under the lock."""
-        if live.lost:
-            return
-        if self._down or (live.fence == 0 and await self._claim(live) is None):
-            live.behind = True
-            return
-        if live.lost:
-            return
-        state = None
-        if with_state:
-            try:
-                state, dropped = live.chat.state()
-            except Unstorable as reason:
-                log.warning("a session is not shared: %s", reason)
-                return
-            self.counts.dropped_values += dropped
-        stored = [turn for turn in live.turns.values() if turn]
-        turns = json.dumps(stored) if stored else None
-        if state is not None and hash(state) == live.saved and turns == live.noted:
+    def _look(self, live: Live) -> None:
+        """Takes the state down, unless a turn is half way through it."""
+        if live.turns or live.lost:
             return
         try:
-            if state is not None:
-                await self._keep_files(live)
-            session, owner = live.chat.id, live.chat.owner
-            written = await self._store.write(session, owner, live.fence, state, turns, self._ttl())
-        except (StoreDown, OSError) as error:
-            live.behind = True
-            self._failed(error)
+            live.state, dropped = live.chat.state()
+            self.counts.dropped_values += dropped
+        except Unstorable as reason:
+            log.warning("a session is not shared: %s", reason)
+
+    async def _save(self, live: Live, *, anyway: bool = False) -> None:
+        """Writes what is not in the store yet, or in any case."""
+        async with live.lock:
+            if live.lost:
+                return
+            if self._down or (live.fence == 0 and await self._claim(live) is None):
+                live.behind = True
+                return
+            if not live.lost:
+                try:
+                    await self._write(live, anyway)
+                except (StoreDown, OSError) as error:
+                    live.behind = True
+                    self._failed(error)
+
+    async def _write(self, live: Live, anyway: bool) -> None:
+        """As `_save`, under the lock and while the store is up."""
+        state = live.state
+        if state is not None and hash(state) == live.saved and not anyway:
+            state = live.state = None
+        stored = [turn for turn in live.turns.values() if turn]
+        turns = json.dumps(stored) if stored else None
+        if state is None and turns == live.noted and not anyway:
             return
-        if not written:
+        if state is not None:
+            await self._keep_files(live)
+        session, owner = live.chat.id, live.chat.owner
+        if not await self._store.write(session, owner, live.fence, state, turns, self._ttl()):
             self._lose(live)
             return
         self.counts.writes += 1
         live.behind, live.noted = False, turns
         if state is not None:
             live.saved = hash(state)
+            if live.state is state:  # no turn has ended meanwhile
+                live.state = None
 
     async def _keep_files(self, live: Live) -> None:
         for path in live.chat.files():
@@ -318,7 +326,8 @@ class Sharing:
         ours = {name: live for name, live in self._live.items() if live.connected and not live.lost}
         for name in await self._store.touch(list(ours), ttl):
             ours[name].saved = None  # the store has lost it
-            await self._save(ours[name])
+            self._look(ours[name])
+            await self._save(ours[name], anyway=True)
         for name, live in ours.items():
             await self._files.touch(name, sorted(live.kept), ttl)
         await self._store.purge()

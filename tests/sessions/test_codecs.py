@@ -93,9 +93,7 @@ def test_a_codec_that_fails_is_an_unstorable_value() -> None:
         codecs.encode(Basket(set()))
     codecs.register(Basket, id, _raise)
     with pytest.raises(Unstorable, match="codec of Basket failed"):
-        codecs.decode(
-            {"$type": "Basket"} | {"$value": 1} if codecs.register(Basket, id, _raise) is None else 0
-        )
+        codecs.decode({"$type": "Basket", "$value": 1})
     with pytest.raises(Unstorable, match="Other has no codec"):
         codecs.decode({"$type": "Other", "$value": 1})
 
