@@ -242,10 +242,15 @@ class Hooks:
             self._taken[session.id] = found
         if not isinstance(session.files, _WatchedFiles):
             session.files = _WatchedFiles(session.files, partial(self._sharing.changed, session.id))
-        callbacks = self._names["config"].code.action_callbacks
-        for name, callback in callbacks.items():
+        self._wrap_callbacks(self._names["config"].code)
+
+    def _wrap_callbacks(self, code: Any) -> None:
+        """Has the app's callbacks write what they did; again and again, since an app may be loaded anew."""
+        if code.on_message is not None and not hasattr(code.on_message, "shared"):
+            code.on_message = self._written(code.on_message)
+        for name, callback in code.action_callbacks.items():
             if not hasattr(callback, "shared"):
-                callbacks[name] = self._acting(callback)
+                code.action_callbacks[name] = self._written(callback)
 
     async def _restore(self, chat: ChainlitChat, text: str) -> bool:
         try:
@@ -332,14 +337,14 @@ class Hooks:
             if (session := self._session(sid)) is not None:
                 self._sharing.changed(session.id)
 
-    def _acting(self, callback: Handler) -> Handler:
-        """The callback of a button, which may change the state."""
+    def _written(self, callback: Handler) -> Handler:
+        """A callback after which the state is in the store before the client is told that it has ended."""
 
         async def shared(*arguments: Any) -> Any:
             try:
                 return await callback(*arguments)
             finally:
-                self._sharing.changed(self._names["context"].session.id)
+                await _guarded(self._sharing.finish(self._names["context"].session.id))
 
         shared.shared = True  # type: ignore[attr-defined]
         return shared

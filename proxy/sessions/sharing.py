@@ -152,6 +152,14 @@ class Sharing:
             self._look(live)  # now: the next turn may begin before the store is asked
             self._spawn(self._save(live))
 
+    async def finish(self, session: str) -> None:
+        """As `end` for the only turn, or after a change between turns; returns when it is written."""
+        live = self._live.get(session)
+        if live is not None and len(live.turns) <= 1:
+            live.turns.clear()
+            self._look(live)
+            await self._save(live)
+
     def changed(self, session: str) -> None:
         """Something happened outside of turns; during one it is written with that."""
         live = self._live.get(session)

@@ -18,9 +18,20 @@ from pathlib import Path
 from typing import Any
 
 import chainlit as cl
+from chainlit.data.base import BaseDataLayer
 
 INSTANCE = f"pid{os.getpid()}"
 JOURNAL = os.open(os.environ["JOURNAL"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+if port := os.environ.get("METRICS"):
+    from prometheus_client import start_http_server
+
+    start_http_server(int(port), "127.0.0.1")
+
+if event := os.environ.get("UNKNOWN"):
+    from chainlit.server import sio
+
+    sio.handlers["/"].pop(event)
 
 if os.environ.get("SHARE"):
     sys.path.insert(0, os.environ["SHARE_FROM"])
@@ -99,6 +110,41 @@ if os.environ.get("LOGIN"):
         """Whoever the header names."""
         name = headers.get("x-user")
         return cl.User(identifier=name) if name else None
+
+
+if os.environ.get("DATA"):
+
+    class Threads(BaseDataLayer):
+        """A data layer that only notes which steps it is given for which thread."""
+
+        async def create_step(self, step_dict: Any) -> None:
+            """Noted."""
+            note("step", session_id(), thread=step_dict["threadId"])
+
+        async def get_user(self, identifier: str) -> Any:
+            """Every user is known."""
+            return cl.PersistedUser(identifier=identifier, id=identifier, createdAt="2026-01-01T00:00:00Z")
+
+        async def create_user(self, user: Any) -> Any:
+            """As it was found."""
+            return await self.get_user(user.identifier)
+
+    async def _nothing(*_: Any, **__: Any) -> None:
+        """Whatever else Chainlit asks of a data layer."""
+
+    for name in BaseDataLayer.__abstractmethods__ - vars(Threads).keys():
+        setattr(Threads, name, _nothing)
+    Threads.__abstractmethods__ = frozenset()
+
+    @cl.data_layer
+    def data_layer() -> BaseDataLayer:
+        """One for all."""
+        return Threads()  # type: ignore[abstract]
+
+    @cl.on_chat_resume
+    async def resume(_: Any) -> None:
+        """Noted: a session that was taken over is not resumed."""
+        note("resume", session_id())
 
 
 @cl.on_chat_start

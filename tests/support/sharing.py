@@ -119,6 +119,7 @@ class Conversation:
         self.context = 0  # messages in the chat context before the next turn
         self.outputs: list[str] = []  # every message that the server sent whole
         self.tokens = 0
+        self.ends = 0  # of turns
         self._listener = chat.link.listener
         chat.link.listener = self._hear
 
@@ -130,6 +131,8 @@ class Conversation:
             self.outputs.append(event.data["output"])
         if event.name == "stream_token":
             self.tokens += 1
+        if event.name == "task_end":
+            self.ends += 1
         self._listener(event)
 
     @property
@@ -143,8 +146,11 @@ class Conversation:
         self.context = 1
 
     async def turn(self, text: str = "say", within: float = PATIENCE, files: tuple[str, ...] = ()) -> Reply:
-        """One turn; its answer remembers everything before it."""
-        return self.check(await self.chat.ask(text, files, within))
+        """One turn, to its end; its answer remembers everything before it."""
+        ended = self.ends
+        reply = self.check(await self.chat.ask(text, files, within))
+        await eventually(lambda: self.ends > ended, within, f"{self} ends its turn")
+        return reply
 
     def check(self, reply: Reply) -> Reply:
         """An answer knows all finished turns, in one thread, under the id of the session."""

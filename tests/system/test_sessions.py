@@ -137,7 +137,6 @@ def test_settings_profile_files_and_buttons_come_along(make_run: MakeRun) -> Non
             await talk.turn()
             pressed = await talk.chat.action()
             talk.turns = pressed.n
-            await asyncio.sleep(0.5)  # a button is no turn: it is written a moment later
             greeted = talk.chat.home
             await kill_home(run, talk)
             reply = await talk.turn("elements")
