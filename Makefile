@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 JS := tests/js/node_modules/.package-lock.json
 
-.PHONY: help setup run test check unit system browser chromium fuzz bench lock clean
+.PHONY: help setup run test check unit system browser chromium redis compat fuzz bench bench-sessions lock clean
 
 help:
 	@echo "make run     two Chainlit instances of examples/chat/app.py behind the proxy on port 8000"
@@ -14,6 +14,7 @@ help:
 	@echo "make unit    the unit tests only"
 	@echo "make system  the tests with real Chainlit processes and Socket.IO clients"
 	@echo "make browser the tests in real Chromium"
+	@echo "make compat  shared sessions with older releases of Chainlit"
 	@echo "make fuzz    coverage-guided fuzzing of the parsers, FUZZ_SECONDS for each (120)"
 	@echo "make bench   CPU time per request and per websocket frame"
 	@echo "make bench-sessions  what shared sessions cost an instance"
@@ -21,13 +22,17 @@ help:
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[chainlit,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[chainlit,redis,dev]'
 	touch $@
 
 setup: $(STAMP)
 
 run: $(STAMP)
 	cd examples/chat && ../../$(BIN)/chainlit-proxy run app.py --replicas 2 --listen 127.0.0.1:8000
+
+# The Redis of the tests; Debian's where the machine has none.
+redis: $(STAMP)
+	@$(BIN)/python -m tests.support.redis_server
 
 # The Socket.IO client of the browsers; where the machine has no Node.js, the one of the virtual environment.
 $(JS): $(STAMP) tests/js/package.json tests/js/package-lock.json
@@ -42,16 +47,20 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-unit: $(STAMP)
+unit: $(STAMP) redis
 	$(BIN)/pytest -n 2 tests -m "not system and not browser"
 
-system: $(STAMP) $(JS)
+system: $(STAMP) $(JS) redis
 	$(BIN)/pytest tests -m "system and not browser"
 
 browser: $(STAMP) $(JS) chromium
 	$(BIN)/pytest tests/browser
 
 test: check unit system browser
+
+# Each in a virtual environment of its own below .venv-chainlit.
+compat: $(STAMP) redis
+	COMPAT=all $(BIN)/pytest tests/system/test_sessions_compat.py
 
 FUZZ_SECONDS ?= 120
 fuzz: $(STAMP)
@@ -68,9 +77,9 @@ bench: $(STAMP)
 
 lock:
 	$(PYTHON) -m venv --clear $(VENV)-lock
-	$(VENV)-lock/bin/pip install --quiet --disable-pip-version-check '.[chainlit,dev]'
+	$(VENV)-lock/bin/pip install --quiet --disable-pip-version-check '.[chainlit,redis,dev]'
 	$(VENV)-lock/bin/pip freeze --exclude chainlit-sticky-proxy > constraints.txt
 	rm -rf $(VENV)-lock
 
 clean:
-	rm -rf $(VENV) $(VENV)-lock tests/js/node_modules artefacts .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lock $(VENV)-chainlit tests/js/node_modules artefacts .mypy_cache .ruff_cache .pytest_cache .hypothesis

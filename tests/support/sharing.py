@@ -21,6 +21,17 @@ from tests.support.waiting import eventually, wait_until
 APP = Path(__file__).with_name("session_app.py")
 NOTICE = "The answer was cut off"
 START = 60.0
+# Older releases call home otherwise, by a package that is not there.
+SILENT = """
+[project]
+enable_telemetry = false
+session_timeout = 3600
+[features]
+[UI]
+name = "Assistant"
+[meta]
+generated_by = "2.0.0"
+"""
 
 
 class RunSharing(Process, AdminListener):
@@ -90,6 +101,8 @@ class Instance(Process):
         root = folder / name
         root.mkdir()
         shutil.copy(APP, root / "app.py")
+        (root / ".chainlit").mkdir()
+        (root / ".chainlit" / "config.toml").write_text(SILENT)
         start = command or [*COMMAND, "replica", "app.py", "--sessions", store, "--"]
         where = ["--headless", "--host", "127.0.0.1", "--port", str(self.port)]
         environment = {"JOURNAL": str(folder / "journal.jsonl"), "PYTHONPATH": str(ROOT)} | (env or {})
@@ -119,7 +132,7 @@ class Conversation:
         self.context = 0  # messages in the chat context before the next turn
         self.outputs: list[str] = []  # every message that the server sent whole
         self.tokens = 0
-        self.ends = 0  # of turns
+        self.running = 0  # turns that the server has announced and not ended, `on_chat_start` is one
         self._listener = chat.link.listener
         chat.link.listener = self._hear
 
@@ -131,8 +144,12 @@ class Conversation:
             self.outputs.append(event.data["output"])
         if event.name == "stream_token":
             self.tokens += 1
+        if event.name == "connect":
+            self.running = 0
+        if event.name == "task_start":
+            self.running += 1
         if event.name == "task_end":
-            self.ends += 1
+            self.running = max(0, self.running - 1)
         self._listener(event)
 
     @property
@@ -147,9 +164,8 @@ class Conversation:
 
     async def turn(self, text: str = "say", within: float = PATIENCE, files: tuple[str, ...] = ()) -> Reply:
         """One turn, to its end; its answer remembers everything before it."""
-        ended = self.ends
         reply = self.check(await self.chat.ask(text, files, within))
-        await eventually(lambda: self.ends > ended, within, f"{self} ends its turn")
+        await eventually(lambda: self.running == 0, within, f"{self} ends its turn")
         return reply
 
     def check(self, reply: Reply) -> Reply:
