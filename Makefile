@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 JS := tests/js/node_modules/.package-lock.json
 
-.PHONY: help setup run test check unit system browser chromium prometheus fuzz soak bench bench-lifecycle lock clean
+.PHONY: help setup run test check unit system browser chromium prometheus redis compat fuzz soak bench \
+	bench-lifecycle bench-sessions lock clean
 
 help:
 	@echo "make run     two Chainlit instances of examples/chat/app.py behind the proxy on port 8000"
@@ -14,21 +15,27 @@ help:
 	@echo "make unit    the unit tests only"
 	@echo "make system  the tests with real Chainlit processes and Socket.IO clients"
 	@echo "make browser the tests in real Chromium"
+	@echo "make compat  shared sessions with older releases of Chainlit"
 	@echo "make fuzz    coverage-guided fuzzing of the parsers, FUZZ_SECONDS for each (120)"
 	@echo "make soak    2,000 tabs through a minute of faults, 2 GiB bodies, 1,000 slow clients"
 	@echo "make bench   CPU time per request and per websocket frame"
 	@echo "make bench-lifecycle  what users notice when instances and proxies come and go, SESSIONS of them (120)"
+	@echo "make bench-sessions  what shared sessions cost an instance"
 	@echo "make lock    resolve the dependencies anew into constraints.txt"
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[chainlit,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[chainlit,redis,dev]'
 	touch $@
 
 setup: $(STAMP)
 
 run: $(STAMP)
 	cd examples/chat && ../../$(BIN)/chainlit-proxy run app.py --replicas 2 --listen 127.0.0.1:8000
+
+# The Redis of the tests; Debian's where the machine has none.
+redis: $(STAMP)
+	@$(BIN)/python -m tests.support.redis_server
 
 # The Socket.IO client of the browsers; where the machine has no Node.js, the one of the virtual environment.
 $(JS): $(STAMP) tests/js/package.json tests/js/package-lock.json
@@ -46,16 +53,20 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-unit: $(STAMP)
+unit: $(STAMP) redis
 	$(BIN)/pytest -n 2 tests -m "not system and not browser"
 
-system: $(STAMP) $(JS) prometheus
+system: $(STAMP) $(JS) prometheus redis
 	$(BIN)/pytest tests -m "system and not browser"
 
 browser: $(STAMP) $(JS) chromium
 	$(BIN)/pytest tests/browser
 
 test: check unit system browser
+
+# Each in a virtual environment of its own below .venv-chainlit.
+compat: $(STAMP) redis
+	COMPAT=all $(BIN)/pytest tests/system/test_sessions_compat.py
 
 FUZZ_SECONDS ?= 120
 fuzz: $(STAMP)
@@ -67,6 +78,9 @@ fuzz: $(STAMP)
 soak: $(STAMP)
 	$(BIN)/python -m tests.soak
 
+bench-sessions: $(STAMP)
+	$(BIN)/python -m benchmarks.sessions
+
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 
@@ -76,9 +90,9 @@ bench-lifecycle: $(STAMP)
 
 lock:
 	$(PYTHON) -m venv --clear $(VENV)-lock
-	$(VENV)-lock/bin/pip install --quiet --disable-pip-version-check '.[chainlit,dev]'
+	$(VENV)-lock/bin/pip install --quiet --disable-pip-version-check '.[chainlit,redis,dev]'
 	$(VENV)-lock/bin/pip freeze --exclude chainlit-sticky-proxy > constraints.txt
 	rm -rf $(VENV)-lock
 
 clean:
-	rm -rf $(VENV) $(VENV)-lock tests/js/node_modules artefacts .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lock $(VENV)-chainlit tests/js/node_modules artefacts .mypy_cache .ruff_cache .pytest_cache .hypothesis

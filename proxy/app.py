@@ -21,7 +21,7 @@ from proxy.affinity.fleet import Fleet
 from proxy.affinity.health import HealthRules, Observation
 from proxy.affinity.placement import Placement
 from proxy.affinity.router import Router
-from proxy.config import Address, BackendSettings, Config
+from proxy.config import Address, BackendSettings, Config, Shared
 from proxy.controlplane.drains import Drains
 from proxy.controlplane.events import EventKind as Told
 from proxy.controlplane.events import EventLog
@@ -67,7 +67,11 @@ class App:
         if config.tls.cert is not None and config.tls.key is not None:
             self.plane.certificate = Certificate(config.tls.cert, config.tls.key)
         self.drains = Drains(
-            self.fleet, self.plane.moves, patience=config.timeouts.drain, emptied=self._emptied
+            self.fleet,
+            self.plane.moves,
+            patience=config.timeouts.drain,
+            shared=config.sessions.shared is Shared.TRUE,
+            emptied=self._emptied,
         )
         self.rebalance = Rebalance(self.fleet, placement, self.plane.moves, on=config.balance.rebalance)
         self.reloads = Reloads(self, read)

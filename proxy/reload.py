@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from proxy import logs, net
 from proxy.affinity.backend import Backend
 from proxy.affinity.health import HealthRules
-from proxy.config import Address, Config, ConfigError
+from proxy.config import Address, Config, ConfigError, Shared
 from proxy.controlplane.events import EventKind
 from proxy.logs import AccessLog
 from proxy.tls import Certificate, CertificateError, Trust
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from proxy.app import App
 
 log = logging.getLogger("proxy")
+
+_AT_START = ("reuse_port", "sessions")  # what was handed to the kernel, and to the replicas
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class Reloads:
         self._apply_to_backends(old, new, trusts)
         _apply_to_log(app, old, new)
         changes = tuple(key for key in Config.model_fields if getattr(old, key) != getattr(new, key))
-        restart = tuple(key for key in ("reuse_port",) if key in changes)
+        restart = tuple(key for key in _AT_START if key in changes)
         return Reload(time.time(), changes=changes, restart=restart)
 
     def _apply_to_backends(self, old: Config, new: Config, trusts: dict[str, Trust | None]) -> None:
@@ -169,6 +171,7 @@ def _apply_to_decisions(app: "App", config: Config) -> None:
     router.placement.bound, router.placement.slow_start = config.balance.bound, config.balance.slow_start
     router.directory.resize(affinity.directory.size, affinity.session_timeout)
     app.drains.patience = config.timeouts.drain
+    app.drains.shared = config.sessions.shared is Shared.TRUE
     app.rebalance.on = config.balance.rebalance
 
 

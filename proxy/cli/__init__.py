@@ -5,7 +5,7 @@ import click
 import proxy
 from proxy.cli.looking import events, top, where
 from proxy.cli.operating import drain, maintenance, ready, reload, rollout, status
-from proxy.cli.serving import check, run, serve
+from proxy.cli.serving import check, replica, run, serve
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -14,5 +14,19 @@ def main() -> None:
     """Make several Chainlit instances behave as one."""
 
 
-for _command in (run, serve, check, status, drain, ready, maintenance, rollout, reload, where, events, top):
+for _command in (
+    run,
+    serve,
+    replica,
+    check,
+    status,
+    drain,
+    ready,
+    maintenance,
+    rollout,
+    reload,
+    where,
+    events,
+    top,
+):
     main.add_command(_command)

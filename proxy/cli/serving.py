@@ -1,6 +1,8 @@
 """The commands that are the proxy, and the one that looks at its configuration."""
 
 import asyncio
+import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -11,9 +13,20 @@ import uvloop
 from proxy import logs
 from proxy.app import App
 from proxy.cli.failing import fail
-from proxy.config import Config, ConfigError, Problem, dump, load, loads, override
+from proxy.config import (
+    Config,
+    ConfigError,
+    Problem,
+    SessionSettings,
+    Shared,
+    dump,
+    load,
+    loads,
+    override,
+)
 from proxy.net import ListenError
-from proxy.replicas import ReplicaError, Supervisor
+from proxy.replicas import LAUNCHER, SHARING, ReplicaError, Supervisor
+from proxy.sessions import SharingSettings
 
 # Without a file, `run` is for one developer at one terminal.
 _RUN_DEFAULTS = {"listen": "127.0.0.1:8000", "log.access": False}
@@ -25,9 +38,9 @@ _CONFIG = click.option("-c", "--config", "file", metavar="FILE", help="The confi
 @click.option("-c", "--config", "file", metavar="FILE", required=True, help="The configuration, in YAML.")
 def serve(file: str) -> None:
     """Stand in front of Chainlit instances that something else runs."""
-    config = _load(file, need_backends=True)
+    config = _settled(_load(file, need_backends=True), Shared.FALSE)
     logs.set_up(config.log)
-    app = App(config, lambda: load(file, need_backends=True))
+    app = App(config, lambda: _settled(load(file, need_backends=True), Shared.FALSE))
     _bind(app)
     _run(app)
 
@@ -59,7 +72,7 @@ def run(
         if config.backends:
             message = "must not be set for `run`, its backends are the replicas"
             raise ConfigError([Problem(str(file), None, "backends", message)])
-        return override(config, {"listen": listen, "admin.listen": admin})
+        return _settled(override(config, {"listen": listen, "admin.listen": admin}), Shared.TRUE)
 
     try:
         config = read()
@@ -69,6 +82,8 @@ def run(
     proxy_app = App(config, read)
     _bind(proxy_app)
     state = Path(tempfile.mkdtemp(prefix="chainlit-proxy-"))
+    if config.sessions.shared is Shared.TRUE:
+        _tell_replicas(config.sessions, f"sqlite://{state}/sessions/sessions.db")
     supervisor = Supervisor(
         app,
         replicas,
@@ -84,6 +99,34 @@ def run(
         _run(proxy_app)
     except ReplicaError as error:
         fail(str(error), error.exit_code)
+    finally:
+        shutil.rmtree(state, ignore_errors=True)
+
+
+@click.command()
+@click.argument("app", type=click.Path(path_type=Path))
+@click.option(
+    "--sessions",
+    metavar="URL",
+    envvar="CHAINLIT_PROXY_SESSIONS",
+    help="The store, such as redis://HOST:PORT.",
+)
+@_CONFIG
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def replica(app: Path, sessions: str | None, file: str | None, options: tuple[str, ...]) -> None:
+    """Start one instance of a Chainlit APP that shares its sessions, in place of `chainlit run`.
+
+    What stands behind `--` goes to `chainlit run`.
+    """
+    try:
+        config = override(load(file) if file else loads(""), {"sessions.store": sessions})
+        settings = config.sessions
+        if settings.store == "sqlite":
+            fail("--sessions: must name the store that the instances share, such as redis://127.0.0.1:6379")
+        _tell_replicas(settings, settings.store).open()
+    except (ConfigError, ImportError) as error:
+        fail(str(error))
+    os.execv(sys.executable, [sys.executable, "-P", str(LAUNCHER), "run", str(app), *options])  # noqa: S606
 
 
 @click.command()
@@ -98,6 +141,20 @@ def _load(file: str, *, need_backends: bool) -> Config:
         return load(file, need_backends=need_backends)
     except ConfigError as error:
         fail(str(error))
+
+
+def _settled(config: Config, default: Shared) -> Config:
+    """What `auto` means for a command."""
+    is_auto = config.sessions.shared is Shared.AUTO
+    return override(config, {"sessions.shared": default}) if is_auto else config
+
+
+def _tell_replicas(settings: SessionSettings, own: str) -> SharingSettings:
+    """Tells the launcher of replicas, which has our environment; `own` is the store where none is named."""
+    store = own if settings.store == "sqlite" else settings.store
+    told = SharingSettings(store, settings.notice, settings.retry_turn, settings.files, settings.file_limit)
+    os.environ[SHARING] = told.to_text()
+    return told
 
 
 def _bind(app: App) -> None:

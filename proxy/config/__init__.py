@@ -22,8 +22,8 @@ from proxy.config.models import (
     TimeoutSettings,
 )
 from proxy.config.problems import ConfigError, Problem
-from proxy.config.sections import BackendTlsSettings, LimitSettings, TlsSettings
-from proxy.config.values import HealthType, Locate, LogFormat, LogLevel
+from proxy.config.sections import BackendTlsSettings, LimitSettings, SessionSettings, TlsSettings
+from proxy.config.values import HealthType, Locate, LogFormat, LogLevel, Shared
 
 __all__ = [
     "Address",
@@ -45,6 +45,8 @@ __all__ = [
     "LogLevel",
     "LogSettings",
     "Problem",
+    "SessionSettings",
+    "Shared",
     "TimeoutSettings",
     "TlsSettings",
     "dump",

@@ -15,7 +15,13 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from proxy.config import values as v
 from proxy.config.address import Address
 from proxy.config.problems import KeyPath, got
-from proxy.config.sections import BackendTlsSettings, LimitSettings, Settings, TlsSettings
+from proxy.config.sections import (
+    BackendTlsSettings,
+    LimitSettings,
+    SessionSettings,
+    Settings,
+    TlsSettings,
+)
 
 _UNIX = "http+unix://"
 
@@ -335,6 +341,9 @@ class Config(Settings):
         description="Whose word on the client's address, scheme and host is taken.",
     )
     log: LogSettings = Field(default=LogSettings(), description="What is written to standard error.")
+    sessions: SessionSettings = Field(
+        default=SessionSettings(), description="Conversations that outlive their instance."
+    )
     tls: TlsSettings = Field(
         default=TlsSettings(), description="The certificate that clients meet; without one, plain HTTP."
     )

@@ -57,6 +57,40 @@ class BackendTlsSettings(Settings):
     )
 
 
+class SessionSettings(Settings):
+    """`sessions`: conversations that outlive their instance."""
+
+    shared: v.SharedChoice = Field(
+        default=v.Shared.AUTO,
+        description="Whether the instances share their sessions. auto is true for `run`, which then starts "
+        "its replicas so, and false for `serve`: there it only tells the proxy what the instances do.",
+    )
+    store: v.StoreUrl = Field(
+        default="sqlite",
+        description="Where `run` and `replica` keep sessions. sqlite is a file in the folder of `run`, which "
+        "goes with it; instances on several machines need Redis or Valkey.",
+    )
+    notice: v.Text = Field(
+        default="The answer was cut off because its server went away. Please ask again.",
+        description="What a user reads whose answer was cut off when its instance died; empty: nothing.",
+    )
+    retry_turn: v.Flag = Field(
+        default=False,
+        description="Whether the message of such a turn is given to the new instance, once. What the turn "
+        "had already done, a payment for instance, is then done twice.",
+    )
+    files: v.File = Field(
+        default=None,
+        description="A folder that all instances reach, in which uploaded files are kept. By default beside "
+        "the file of sqlite, and with Redis in the store itself.",
+    )
+    file_limit: v.CountOrZero = Field(
+        default=10_485_760,
+        description="Bytes of the largest uploaded file that is copied to the folder or the store; a larger "
+        "one stays on its instance alone. Files on the same disk are linked, whatever their size.",
+    )
+
+
 class LimitSettings(Settings):
     """`limits`: how much the proxy accepts."""
 

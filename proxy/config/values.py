@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, SecretStr
 
@@ -18,6 +19,8 @@ from proxy.config.address import LISTEN_FORMS, URL_FORMS, Address, backend_url, 
 from proxy.config.problems import got
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+STORE_FORMS = "sqlite, sqlite:///FILE, redis://HOST:PORT, rediss://HOST:PORT or unix:///SOCKET"
 
 MASK = "***"
 """What stands for a secret wherever the configuration is shown."""
@@ -41,6 +44,14 @@ class Locate(StrEnum):
     AUTO = "auto"
     ALWAYS = "always"
     NEVER = "never"
+
+
+class Shared(StrEnum):
+    """Whether the instances share their sessions."""
+
+    AUTO = "auto"
+    TRUE = "true"
+    FALSE = "false"
 
 
 class HealthType(StrEnum):
@@ -143,6 +154,29 @@ def _file(value: str | None) -> str | None:
     return value
 
 
+def _shared(value: object) -> object:
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def _store(value: str) -> str:
+    # The message does not repeat the value: it may hold a password.
+    parts = urlsplit(value)
+    known = parts.scheme in {"redis", "rediss"} and parts.hostname
+    if value != "sqlite" and not known and not (parts.scheme in {"sqlite", "unix"} and parts.path[:1] == "/"):
+        raise ValueError(f"must be {STORE_FORMS}")
+    if parts.password == MASK:
+        raise ValueError(
+            "must hold the password itself, not the mask that stands for one where it is printed"
+        )
+    return value
+
+
+def masked(url: str) -> str:
+    """Return a store's url without its password."""
+    password = urlsplit(url).password
+    return url.replace(f":{password}@", f":{MASK}@") if password else url
+
+
 def _as_list(value: object) -> object:
     return (value,) if isinstance(value, str | SecretStr | Address | Network) else value
 
@@ -207,6 +241,9 @@ Token = Annotated[
 HostName = Annotated[str | None, AfterValidator(host_name), Allowed("a host name or an IP address")]
 File = Annotated[str | None, AfterValidator(_file), Allowed("the path of a file")]
 
+StoreUrl = Annotated[str, AfterValidator(_store), Allowed(STORE_FORMS)]
+Text = Annotated[str, Allowed("text")]
+SharedChoice = Annotated[Shared, BeforeValidator(_shared), Allowed("one of auto, true, false")]
 LocateChoice = Annotated[Locate, Allowed("one of auto, always, never")]
 HealthChoice = Annotated[HealthType, Allowed("one of http, engineio, tcp, none")]
 FormatChoice = Annotated[LogFormat, Allowed("one of console, json")]

@@ -39,7 +39,7 @@ _NEVER = float("inf")
 class Exchange:
     """One request and its response; created by the client's connection, ends itself."""
 
-    # What most requests never change stands here and is set on the instance only when it changes.
+    # Set on the instance only where it differs.
     session_id: str | None = None  # set when the request names its session
     decision: Decision | None = None  # set when a backend was chosen
     upstream: Upstream | None = None  # set while a connection serves it
@@ -289,9 +289,9 @@ class Exchange:
 
     def _whole(self) -> None:
         """The response is whole."""
-        is_spare = self.wants_upgrade and self.plane.pool(self.backend).has_idle
-        if self.upstream is not None and (is_spare or not self.body.done):
-            self.upstream.spoil()
+        if self.upstream is not None:
+            if not self.body.done or (self.wants_upgrade and self.plane.pool(self.backend).has_idle):
+                self.upstream.spoil()
         all_said = self._rewriter is None or self._rewriter.finish()
         if not self.down.writable:
             self.go_on_receiving()  # the connection is for others now, however slow this client is
@@ -339,8 +339,6 @@ class Exchange:
         """The client has caught up."""
         if self.upstream is not None and not self.upstream.transport.is_closing():
             self.upstream.transport.resume_reading()
-
-    # What goes wrong
 
     def failed(self, error: ProxyError) -> None:
         """As User: the backend's connection broke or broke the protocol."""

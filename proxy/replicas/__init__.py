@@ -5,11 +5,14 @@ supervisor, however the supervisor ends. What the replicas are used for is not k
 `Supervisor.replicas` and listens to the events.
 """
 
+from proxy.replicas.launch import SHARING
 from proxy.replicas.replica import EventKind, Replica, ReplicaError, ReplicaEvent, ReplicaState
 from proxy.replicas.restarts import RestartRule
-from proxy.replicas.supervisor import Supervisor
+from proxy.replicas.supervisor import LAUNCHER, Supervisor
 
 __all__ = [
+    "LAUNCHER",
+    "SHARING",
     "EventKind",
     "Replica",
     "ReplicaError",

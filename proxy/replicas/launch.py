@@ -1,8 +1,9 @@
-"""What runs inside a replica's process: `chainlit run`, tied to the life of the supervisor.
+"""What runs inside a replica's process: `chainlit run`, tied to the life of the supervisor if there is one.
 
 The supervisor runs this file by its path and with `python -P`, and nothing here imports the rest of the
-package: the app must find its own modules, also one named `proxy`, as under plain `chainlit run`.
-Everything this project touches inside Chainlit is in `give_own_files` and `run_chainlit`. Chainlit keeps
+package by its name: the app must find its own modules, also one named `proxy`, as under plain `chainlit run`.
+Everything this project touches inside Chainlit is in `give_own_files` and `run_chainlit`, and for shared
+sessions in `proxy/sessions/hooks.py`, which is loaded by its path under a name of its own. Chainlit keeps
 uploads in `.files` of the app's root and removes that folder when it stops, so instances that share a root
 would delete each other's files: each replica gets a files directory of its own, and nothing else changes.
 """
@@ -10,6 +11,7 @@ would delete each other's files: each replica gets a files directory of its own,
 import argparse
 import ctypes
 import importlib
+import importlib.util
 import os
 import shutil
 import signal
@@ -17,7 +19,11 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
+SESSIONS = Path(__file__).parents[1] / "sessions" / "__init__.py"
+SHARING = "_CHAINLIT_PROXY_SHARING"  # variable with how sessions are shared; others can read a command line
+SESSIONS_NAME = "_chainlit_proxy_sessions"  # also known to `proxy/sessions/codecs.py`
 GRACE = 3.0  # seconds between SIGTERM and SIGKILL when the supervisor is gone; nobody is served any more
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LINKED = (".chainlit", "public", "chainlit*.md")  # what Chainlit reads from its root, beside `.files`
@@ -82,34 +88,56 @@ def restart_in_own_root(root: Path, lifeline: int) -> None:
     os.execv(sys.executable, sys.orig_argv)  # noqa: S606  # our own command line again
 
 
-def run_chainlit(state: Path, lifeline: int, arguments: list[str]) -> None:
-    """Calls Chainlit's command line in this process, with files of its own. Does not return."""
+def load_sessions() -> Any:
+    """The package `proxy.sessions`, under a name that no app has."""
+    spec = importlib.util.spec_from_file_location(
+        SESSIONS_NAME, SESSIONS, submodule_search_locations=[str(SESSIONS.parent)]
+    )
+    assert spec
+    assert spec.loader
+    sessions = sys.modules[SESSIONS_NAME] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sessions)
+    return sessions
+
+
+def share_sessions() -> None:
+    """Has sessions shared if the environment says how."""
+    if told := os.environ.pop(SHARING, ""):  # it may hold a password: not for what the app starts
+        sessions = load_sessions()
+        sessions.share_from_start(sessions.SharingSettings.from_text(told))
+
+
+def run_chainlit(state: Path | None, lifeline: int, arguments: list[str]) -> None:
+    """Calls Chainlit's command line in this process, with files of its own in `state`. Does not return."""
     sys.argv = ["chainlit", *arguments]  # what an app that looks sees under plain `chainlit run`
     cli = importlib.import_module("chainlit.cli").cli
-    root = state / "root"
-    if os.environ.get("CHAINLIT_APP_ROOT") != str(root):
+    root = state / "root" if state else None
+    if state and root and os.environ.get("CHAINLIT_APP_ROOT") != str(root):
         shutil.rmtree(state, ignore_errors=True)  # what an earlier life of this replica left
         state.mkdir(mode=0o700, parents=True)
         if not give_own_files(state / "files"):
             sys.stdout.write("This Chainlit keeps uploads elsewhere: it gets a root of links for itself.\n")
             sys.stdout.flush()
             restart_in_own_root(root, lifeline)
+    share_sessions()
     # The proxy ends TLS; a certificate named in the environment or in `.env` is not for this port.
-    os.environ.pop("CHAINLIT_SSL_CERT", None)
-    os.environ.pop("CHAINLIT_SSL_KEY", None)
+    if state:
+        os.environ.pop("CHAINLIT_SSL_CERT", None)
+        os.environ.pop("CHAINLIT_SSL_KEY", None)
     cli.main(args=arguments, prog_name="chainlit")
 
 
 def main() -> None:
     """Reads the supervisor's half of the command line; what follows it is Chainlit's."""
     parser = argparse.ArgumentParser(prog="proxy.replicas.launch", description="Starts one replica.")
-    parser.add_argument("--supervisor", type=int, required=True, help="its process id")
-    parser.add_argument("--lifeline", type=int, required=True, help="file descriptor to wait on")
-    parser.add_argument("--state", type=Path, required=True, help="a folder for this replica alone")
+    parser.add_argument("--supervisor", type=int, help="its process id, where there is one")
+    parser.add_argument("--lifeline", type=int, default=-1, help="file descriptor to wait on")
+    parser.add_argument("--state", type=Path, help="a folder for this replica alone")
     parser.add_argument("chainlit", nargs=argparse.REMAINDER, help="arguments of the command `chainlit`")
     given = parser.parse_args()
-    tie_to_supervisor(given.supervisor, given.lifeline)
-    run_chainlit(given.state.absolute(), given.lifeline, given.chainlit)
+    if given.supervisor is not None:
+        tie_to_supervisor(given.supervisor, given.lifeline)
+    run_chainlit(given.state and given.state.absolute(), given.lifeline, given.chainlit)
 
 
 if __name__ == "__main__":

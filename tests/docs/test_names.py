@@ -15,9 +15,11 @@ from proxy.affinity.health import Verdict
 from proxy.app import App
 from proxy.config import Config
 from proxy.config.fields import KEYS
+from proxy.sessions.metrics import Counts
 from tests.docs.pages import ROOT, Piece, admin_of, found, table
 
 AFFINITY = ROOT / "docs/affinity.md"
+SESSIONS = ROOT / "docs/sessions.md"
 OPERATIONS = ROOT / "docs/operations.md"
 FOLDERS = ("proxy", "tests", "docs", "examples", "benchmarks", "deploy")
 KEY = re.compile(rf"^((?:{'|'.join(sorted({path[0] for path in KEYS}))})(?:\.[a-z_]+)+)(?=:|$)")
@@ -38,6 +40,11 @@ def metrics() -> dict[str, set[str]]:
     return labels
 
 
+def instance_metrics() -> set[str]:
+    """The metrics of an instance that shares its sessions."""
+    return {metric.name + "_total" * (metric.type == "counter") for metric in Counts().collect()}
+
+
 def having(pattern: re.Pattern[str], *kinds: str) -> list[Piece]:
     """The pieces of some kinds that speak of something."""
     return [piece for piece in found(*kinds) if pattern.search(piece.text)]
@@ -56,10 +63,15 @@ def test_every_metric_is_told() -> None:
     assert told == metrics()
 
 
+def test_every_metric_of_an_instance_is_told() -> None:
+    """The page on shared sessions has each of them, and no other."""
+    assert {code(name) for name, _ in table(SESSIONS, "What an instance tells")} == instance_metrics()
+
+
 @pytest.mark.parametrize("piece", having(METRIC, "span", "promql"), ids=str)
 def test_a_metric_in_the_text_exists(piece: Piece) -> None:
     """A metric that a page speaks of, or asks for, is one of ours."""
-    assert set(METRIC.findall(piece.text)) <= metrics().keys()
+    assert set(METRIC.findall(piece.text)) <= metrics().keys() | instance_metrics()
 
 
 @pytest.mark.parametrize("piece", having(KEY, "span"), ids=str)

@@ -257,6 +257,22 @@ class Chat:
             lambda: self.home == instance, within, lambda: f"{self} greeted by {instance}: {self.story()}"
         )
 
+    async def go_on(self, within: float = PATIENCE) -> Reply:
+        """Asks until an answer comes; it knows the session, which was not greeted again. That answer."""
+        deadline = time.monotonic() + within
+        while True:
+            await eventually(lambda: self.ready, within, lambda: f"{self} ready: {self.story()}")
+            try:
+                reply = await self.ask(within=3)
+            except AssertionError:
+                if time.monotonic() > deadline:
+                    raise
+            else:
+                assert reply.n >= self.asked, f"{self} forgot: {self.story()}"
+                assert len(self.greetings) == 1, f"{self} was greeted by {self.greetings}: {self.story()}"
+                self.asked = reply.n
+                return reply
+
     async def resume(self, within: float = PATIENCE) -> None:
         """As `recover`, and the session still knows what it was told."""
         before = self.asked

@@ -57,7 +57,7 @@ def test_a_killed_supervisor_leaves_no_orphan(command: RunCommand) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
 def test_a_replica_that_ends_is_started_again(command: RunCommand, number: signal.Signals) -> None:
-    """Its clients go on with a new session; those of the other replica keep session and files."""
+    """Its clients go on with their session at the other replica, whose own clients see nothing."""
 
     async def scenario() -> None:
         async with Clients(command.url) as clients:
@@ -66,7 +66,7 @@ def test_a_replica_that_ends_is_started_again(command: RunCommand, number: signa
             victims = [chat for chat in chats if chat.home == f"pid{ended}"]
             others = [chat for chat in chats if chat.home == f"pid{kept}"]
             os.kill(ended, number)
-            await each(victims, lambda chat: chat.recover(within=60), at_once=len(victims))
+            await each(victims, lambda chat: chat.go_on(within=60), at_once=len(victims))
             await each(others, lambda chat: chat.check(command.journal))
             assert all(chat.connects == 1 for chat in others), "a session elsewhere was disturbed"
             await eventually(

@@ -1,0 +1,174 @@
+"""What shared sessions cost: `make bench-sessions`.
+
+Two figures, each against the same instance without sharing, in turns, in one run: the processor time of an
+instance that streams answers, and the time from a client's CONNECT to its acknowledgement where the session
+has to be taken over from another instance. Instances are started as `chainlit-proxy replica` starts them.
+"""
+
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import socketio
+
+from benchmarks.cpu import cpu_ns
+from proxy.replicas import LAUNCHER, SHARING
+from tests.support.instances import http_status
+from tests.support.processes import Process, free_port
+from tests.support.redis_server import RedisServer, find
+from tests.support.waiting import wait_until
+
+APP = Path(__file__).with_name("streaming_app.py")
+CHATS, TURNS, TOKENS, PAUSE = 20, 3, 200, 0.005
+ROUNDS = 5  # of streaming, for each kind of instance
+MOVES = 40  # sessions that are taken over
+HISTORY = 10  # turns that such a session has
+
+
+class Instance(Process):
+    """One Chainlit process, which shares through `store` if there is one."""
+
+    def __init__(self, name: str, folder: Path, store: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        root = folder / name
+        root.mkdir()
+        where = ["--headless", "--host", "127.0.0.1", "--port", str(self.port)]
+        env = {SHARING: json.dumps({"store": store})} if store else {}
+        command = [sys.executable, "-P", str(LAUNCHER), "run", str(APP), *where]
+        super().__init__(name, command, folder / f"{name}.log", env=env, cwd=root)
+
+    def wait_ready(self) -> None:
+        """Waits until it answers."""
+        wait_until(lambda: http_status(f"{self.url}/health") == 200, 60, self.tail)
+
+
+class Tab:
+    """One session's client; it says messages and waits for the end of their turns."""
+
+    def __init__(self, session: str | None = None) -> None:
+        self.session = session or str(uuid.uuid4())
+        self._sio = socketio.AsyncClient(reconnection=False, handle_sigint=False)
+        self._sio.on("task_end", self._end)
+        self._ended = asyncio.Event()
+
+    async def _end(self, _: Any = None) -> None:
+        self._ended.set()
+
+    async def open(self, url: str) -> float:
+        """Connects; seconds until the session is there."""
+        auth = {"clientType": "webapp", "sessionId": self.session, "threadId": "", "userEnv": "{}"}
+        begun = time.perf_counter()
+        await self._sio.connect(
+            url, auth=auth, transports=["websocket"], socketio_path="/ws/socket.io", wait_timeout=20
+        )
+        took = time.perf_counter() - begun
+        self._ended.clear()
+        await self._sio.emit("connection_successful")
+        await self._ended.wait()
+        return took
+
+    async def turn(self, text: str) -> None:
+        """One message, to the end of its turn."""
+        self._ended.clear()
+        message = {"id": str(uuid.uuid4()), "threadId": "", "name": "user", "type": "user_message"}
+        message |= {"output": text, "createdAt": "2026-01-01T00:00:00Z"}
+        await self._sio.emit("client_message", {"message": message, "fileReferences": []})
+        await asyncio.wait_for(self._ended.wait(), 60)
+
+    async def close(self) -> None:
+        """Leaves."""
+        await self._sio.disconnect()
+
+
+async def streaming(instance: Instance) -> float:
+    """Milliseconds of the instance's processor time for a turn of `TOKENS` tokens."""
+    tabs = [Tab() for _ in range(CHATS)]
+    for tab in tabs:
+        await tab.open(instance.url)
+    before = cpu_ns(instance.pid)
+
+    async def talk(tab: Tab) -> None:
+        for _ in range(TURNS):
+            await tab.turn(f"{TOKENS} {PAUSE}")
+
+    await asyncio.gather(*map(talk, tabs))
+    spent = cpu_ns(instance.pid) - before
+    for tab in tabs:
+        await tab.close()
+    return spent / 1e6 / (CHATS * TURNS)
+
+
+async def moves(giver: Instance, taker: Instance, plain: Instance) -> tuple[list[float], list[float]]:
+    """Milliseconds to connect: a session that is taken over, and one at an instance that shares nothing."""
+    shared: list[float] = []
+    alone: list[float] = []
+    for _ in range(MOVES):
+        tab = Tab()
+        await tab.open(giver.url)
+        for _ in range(HISTORY):
+            await tab.turn("20 0")
+        await tab.close()
+        for times, instance in ((shared, taker), (alone, plain)):
+            again = Tab(tab.session)
+            times.append(1000 * await again.open(instance.url))
+            await again.close()
+    return shared, alone
+
+
+async def compare(kind: str, plain: Instance, giver: Instance, taker: Instance) -> None:
+    """Measures and prints both figures for one kind of store."""
+    with_it, without = [], []
+    for _ in range(ROUNDS):
+        without.append(await streaming(plain))
+        with_it.append(await streaming(giver))
+    a, b = statistics.median(without), statistics.median(with_it)
+    print(
+        f"{kind:<7} streaming, ms of CPU for a turn of {TOKENS} tokens: {a:.2f} alone, {b:.2f} shared: "
+        f"{100 * (b / a - 1):+.1f} % (limit 3 %; spread of the rounds alone "
+        f"{100 * (max(without) / min(without) - 1):.1f} %)"
+    )
+    shared, alone = await moves(giver, taker, plain)
+    a, b = statistics.median(alone), statistics.median(shared)
+    print(
+        f"{kind:<7} connecting, ms: {a:.2f} a new session alone, {b:.2f} one of {2 * HISTORY} messages taken "
+        f"over: {b - a:+.2f} (limit 5)"
+    )
+
+
+def main() -> None:
+    """Measures SQLite, and Redis where there is one."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        stores = {"sqlite": f"sqlite://{folder}/sessions.db"}
+        started: list[Process] = []
+        try:
+            if find():
+                redis = RedisServer(folder)
+                redis.start()
+                started.append(redis)
+                stores["redis"] = redis.url
+            for kind, store in stores.items():
+                trio = [Instance(f"{kind}-{role}", folder, at) for role, at in
+                        (("plain", ""), ("giver", store), ("taker", store))]  # fmt: skip
+                started += trio
+                for instance in trio:
+                    instance.launch()
+                for instance in trio:
+                    instance.wait_ready()
+                asyncio.run(compare(kind, *trio))
+                for instance in trio:
+                    instance.kill9()
+        finally:
+            for process in started:
+                process.kill9()
+
+
+if __name__ == "__main__":
+    main()

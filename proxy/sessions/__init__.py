@@ -1,0 +1,84 @@
+"""A conversation outlives its instance: sessions shared between Chainlit processes.
+
+Runs inside the Chainlit process and knows nothing of the proxy. The launcher of `run` and `replica` loads
+this package by its path under another name, so that it needs no place on the app's import path; for that its
+modules import each other relatively. An app that is started by `chainlit run` calls `share` in its first
+lines.
+"""
+
+import logging
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from . import hooks
+from .codecs import CODECS
+from .settings import FILE_LIMIT, NOTICE, SharingSettings
+
+__all__ = ["SharingSettings", "on_restore", "register_codec", "share", "share_from_start"]
+
+log = logging.getLogger("chainlit_proxy.sessions")
+_MARK = "_chainlit_proxy_hooks"  # on Chainlit's Socket.IO server, once sharing is hooked in
+register_codec = CODECS.register
+"""register_codec(type, encode, decode): how values of a type of the app are stored."""
+
+
+def share(
+    store: str,
+    *,
+    notice: str = NOTICE,
+    retry_turn: bool = False,
+    files: str | None = None,
+    file_limit: int = FILE_LIMIT,
+) -> bool:
+    """Shares the sessions of this process through `store`, such as redis://localhost:6379.
+
+    Does nothing where the launcher does it already. Returns whether they are shared; why not is logged.
+    Raises ValueError for a store that cannot be meant, ImportError without the package it needs.
+    """
+    return share_with(SharingSettings(store, notice, retry_turn, files, file_limit))
+
+
+def share_with(settings: SharingSettings) -> bool:
+    """As `share`."""
+    import chainlit.server  # noqa: PLC0415 - only now: the command line sets first what it reads
+
+    sio = getattr(chainlit.server, "sio", None)
+    if hasattr(sio, _MARK):
+        return True
+    try:
+        installed = hooks.install(settings)
+    except hooks.Unknown as reason:
+        log.warning("sessions are not shared: %s", reason)
+        return False
+    setattr(sio, _MARK, installed)
+    return True
+
+
+def share_from_start(settings: SharingSettings) -> None:
+    """As `share`, for who starts Chainlit's command line in this process: as soon as its server is loaded."""
+
+    def start() -> None:
+        try:
+            share_with(settings)
+        except (ValueError, ImportError) as error:
+            log.error("sessions are not shared: %s", error)  # noqa: TRY400 - the text says it all
+        except Exception:  # the app runs all the same
+            log.exception("sessions are not shared")
+
+    try:
+        hooks.before_app(start)
+    except hooks.Unknown as reason:
+        log.warning("sessions are not shared: %s", reason)
+
+
+def on_restore(callback: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], Coroutine[Any, Any, None]]:
+    """Has `callback` run when a session was taken over, in its context and before its next message.
+
+    For what cannot be stored, such as clients and models: make it again there. A decorator, like Chainlit's.
+    """
+    server = sys.modules.get("chainlit.server")
+    installed: hooks.Hooks | None = getattr(getattr(server, "sio", None), _MARK, None)
+    if installed is not None:
+        installed.on_restore.append(callback)
+    return callback

@@ -1,0 +1,400 @@
+"""All that touches Chainlit: what it exports, and the handlers that it registers.
+
+`find` looks for every name that is used here and raises `Unknown` where one is missing or different, so that
+a Chainlit which nobody has tried runs as it would without us. Handlers of Socket.IO events are replaced by
+ones that call them; whatever fails in ours is logged, and Chainlit's own part goes on.
+
+A session that is taken over looks to Chainlit like one whose client came back: `on_chat_start` and
+`on_chat_resume` do not run, because what they would set up is restored.
+"""
+
+import importlib
+import importlib.metadata
+import inspect
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from .codecs import CODECS
+from .settings import SharingSettings
+from .sharing import Found, Sharing
+from .state import State, Unreadable
+
+log = logging.getLogger("chainlit_proxy.sessions")
+
+NAMES = {
+    "chainlit.server": ("sio",),
+    "chainlit.session": ("WebsocketSession", "HTTPSession"),
+    "chainlit.user_session": ("user_sessions",),
+    "chainlit.chat_context": ("chat_contexts",),
+    "chainlit.message": ("Message",),
+    "chainlit.element": ("Element",),
+    "chainlit.config": ("config",),
+    "chainlit.context": ("init_ws_context", "context"),
+}
+EVENTS = ("connect", "connection_successful", "client_message", "edit_message", "disconnect")
+# May change the state.
+CHANGING = ("chat_settings_change", "chat_settings_edit", "window_message", "stop")
+TURNS = ("edit_message", "audio_end")  # their handlers return when the turn has ended
+ATTRIBUTES = (
+    *("id", "user", "thread_id", "has_first_interaction", "chat_profile", "chat_settings"),
+    *("files", "files_dir", "current_task", "thread_id_to_resume"),
+)
+# What `cl.user_session` copies from the session at each look; env holds the user's keys: they are not stored.
+COPIED = {"id", "env", "user", "chat_settings", "chat_profile", "client_type"}
+
+Handler = Callable[..., Coroutine[Any, Any, Any]]
+
+
+class Unknown(Exception):  # noqa: N818 - it is an answer, not a fault
+    """This Chainlit is not one that we know; the text says what is different."""
+
+
+def find() -> dict[str, Any]:
+    """Everything in NAMES, by its last name. Raises Unknown."""
+    version = importlib.metadata.version("chainlit")
+    if version.partition(".")[0] != "2":
+        raise Unknown(f"Chainlit {version} is not known, only 2.x is")
+    found: dict[str, Any] = {}
+    for module, names in NAMES.items():
+        for name in names:
+            try:
+                found[name] = getattr(importlib.import_module(module), name)
+            except (ImportError, AttributeError):
+                raise Unknown(f"Chainlit {version} has no {module}.{name}") from None
+    handlers = getattr(found["sio"], "handlers", {}).get("/", {})
+    missing = [event for event in EVENTS if not inspect.iscoroutinefunction(handlers.get(event))]
+    if missing:
+        raise Unknown(f"Chainlit {version} handles no {', '.join(missing)}")
+    session = found["HTTPSession"](id="probe", client_type="webapp")
+    missing = [name for name in ATTRIBUTES if not hasattr(session, name)]
+    missing += [
+        name for name in ("get", "get_by_id", "restore") if not hasattr(found["WebsocketSession"], name)
+    ]
+    missing += [] if hasattr(found["Message"], "to_dict") else ["Message.to_dict"]
+    if missing or not hasattr(found["config"].project, "session_timeout"):
+        raise Unknown(f"Chainlit {version} has no {', '.join(missing) or 'session_timeout'}")
+    return found
+
+
+class _WatchedFiles(dict[str, Any]):
+    """A session's list of files, which tells when one has been taken."""
+
+    def __init__(self, files: dict[str, Any], told: Callable[[], None]) -> None:
+        super().__init__(files)
+        self._told = told
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        super().__setitem__(key, value)
+        self._told()
+
+
+@dataclass(slots=True)
+class ChainlitChat:
+    """See `sharing.Chat`."""
+
+    session: Any
+    names: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        """The session's id, which the page made."""
+        return str(self.session.id)
+
+    @property
+    def owner(self) -> str:
+        """Nobody in particular, or the user that is logged in."""
+        user = self.session.user
+        return "" if user is None else f"={user.identifier}"
+
+    def state(self) -> tuple[str, int]:
+        """Its state as text."""
+        session, names = self.session, self.names
+        kept = names["user_sessions"].get(session.id) or {}
+        state = State(
+            thread_id=session.thread_id,
+            first_interaction=session.has_first_interaction,
+            chat_profile=session.chat_profile,
+            chat_settings=session.chat_settings,
+            user_session={key: value for key, value in kept.items() if key not in COPIED},
+            messages=[_message(message) for message in names["chat_contexts"].get(session.id, ())],
+            files={
+                key: {"name": file["name"], "type": file["type"], "size": file["size"]}
+                | {"file": Path(file["path"]).name}
+                for key, file in session.files.items()
+            },
+        )
+        return state.to_text()
+
+    def files(self) -> list[Path]:
+        """Its files on this instance's disk."""
+        return [Path(file["path"]) for file in self.session.files.values()]
+
+    def abandon(self) -> None:
+        """Ends what runs in it."""
+        if self.session.current_task is not None:
+            self.session.current_task.cancel()
+
+    def is_alive(self) -> bool:
+        """Whether Chainlit still has it."""
+        return self.names["WebsocketSession"].get_by_id(self.id) is self.session
+
+    def restore(self, state: State) -> None:
+        """Makes the session what it was elsewhere; its files are brought first, see `expected`."""
+        session, names = self.session, self.names
+        names["init_ws_context"](session)  # elements ask it for their thread
+        session.restored = session.chat_started = True
+        session.thread_id_to_resume = None
+        session.thread_id = state.thread_id
+        session.has_first_interaction = state.first_interaction
+        session.chat_profile, session.chat_settings = state.chat_profile, state.chat_settings
+        names["user_sessions"][session.id] = state.user_session
+        session.files = {
+            key: {"id": key, "name": file["name"], "type": file["type"], "size": file["size"], "path": path}
+            for (key, file), path in zip(state.files.items(), self.expected(state), strict=True)
+            if path.is_file()
+        }
+        names["chat_contexts"][session.id] = [self._message(message) for message in state.messages]
+
+    def expected(self, state: State) -> list[Path]:
+        """Where Chainlit looks for the files of a state."""
+        return [self.session.files_dir / Path(file["file"]).name for file in state.files.values()]
+
+    def _message(self, data: dict[str, Any]) -> Any:
+        message = made(self.names["Message"], data)
+        for element in data["elements"]:
+            file = self.session.files.get(element.get("chainlitKey"))
+            if file is not None:
+                element["path"] = str(file["path"])
+            if file is not None or element.get("url"):
+                message.elements.append(self.names["Element"].from_dict(element))
+        return message
+
+
+def made(kind: type, data: dict[str, Any]) -> Any:
+    """A message as it was; not by its constructor, which sleeps a millisecond and needs a running turn."""
+    message: Any = object.__new__(kind)
+    own = {"author": data["name"], "content": data["output"], "is_error": bool(data.get("isError"))}
+    own |= {"thread_id": data.get("threadId"), "parent_id": data.get("parentId")}
+    own |= {"created_at": data.get("createdAt"), "wait_for_answer": bool(data.get("waitForAnswer"))}
+    same = ("id", "type", "command", "modes", "language", "metadata", "tags")
+    own |= {name: data.get(name) for name in same}
+    vars(message).update(own, streaming=False, persisted=True, actions=[], elements=[])
+    return message
+
+
+def _message(message: Any) -> dict[str, Any]:
+    elements = [element.to_dict() for element in getattr(message, "elements", None) or ()]
+    return {**message.to_dict(), "elements": elements}
+
+
+class Hooks:
+    """Made once for a process, by `install`."""
+
+    def __init__(self, names: dict[str, Any], settings: SharingSettings, sharing: Sharing) -> None:
+        self._names, self._settings, self._sharing = names, settings, sharing
+        self._chainlit: dict[str, Handler] = {}  # its own handlers
+        self._taken: dict[str, Found] = {}  # sessions taken over whose client has not said hello yet
+        self.on_restore: list[Handler] = []
+
+    def __repr__(self) -> str:
+        return f"<Hooks {self._sharing!r}>"
+
+    def install(self) -> None:
+        """Puts our handlers before Chainlit's."""
+        sio = self._names["sio"]
+        self._chainlit = dict(sio.handlers["/"])
+        ours: dict[str, Handler] = {
+            "connect": self._connect,
+            "connection_successful": self._connection_successful,
+            "client_message": self._client_message,
+            "disconnect": self._disconnect,
+        }
+        ours |= {event: partial(self._changing, event) for event in CHANGING}
+        ours |= {event: partial(self._turn, event) for event in TURNS}
+        for event, handler in ours.items():
+            if event in self._chainlit:
+                sio.on(event, handler)
+
+    def _session(self, sid: str) -> Any:
+        return self._names["WebsocketSession"].get(sid)
+
+    async def _connect(self, sid: str, environ: Any, auth: Any) -> Any:
+        session_id = auth.get("sessionId") if isinstance(auth, dict) else None
+        before = self._names["WebsocketSession"].get_by_id(session_id)
+        answer = await self._chainlit["connect"](sid, environ, auth)
+        session = self._session(sid)
+        if answer is not False and session is not None:
+            await _guarded(self._take(session, new=session is not before))
+        return answer
+
+    async def _take(self, session: Any, *, new: bool) -> None:
+        """Restores the session if it was elsewhere; before the client may say anything."""
+        chat = ChainlitChat(session, self._names)
+        found = await self._sharing.connected(chat, new=new)
+        if found is not None:
+            chat.abandon()  # what an old copy here still does
+            if found.state is not None and not await self._restore(chat, found.state):
+                found = Found(None, found.turns)
+            self._taken[session.id] = found
+        if not isinstance(session.files, _WatchedFiles):
+            session.files = _WatchedFiles(session.files, partial(self._sharing.changed, session.id))
+        self._wrap_callbacks(self._names["config"].code)
+
+    def _wrap_callbacks(self, code: Any) -> None:
+        """Has the app's callbacks write what they did; again and again, since an app may be loaded anew."""
+        if code.on_message is not None and not hasattr(code.on_message, "shared"):
+            code.on_message = self._written(code.on_message)
+        for name, callback in code.action_callbacks.items():
+            if not hasattr(callback, "shared"):
+                code.action_callbacks[name] = self._written(callback)
+
+    async def _restore(self, chat: ChainlitChat, text: str) -> bool:
+        try:
+            state = State.from_text(text)
+        except Unreadable as reason:
+            log.warning("a session cannot be restored: %s", reason)
+            return False
+        await self._sharing.bring(chat.id, chat.expected(state))
+        chat.restore(state)
+        self._sharing.counts.restores += 1
+        return True
+
+    async def _connection_successful(self, sid: str) -> None:
+        session = self._session(sid)
+        found = self._taken.pop(session.id, None) if session is not None else None
+        if found is None or found.state is None:
+            before = session and session.current_task
+            await self._chainlit["connection_successful"](sid)
+            if session is not None:
+                if session.current_task is not before:  # on_chat_start: a state of its middle is of no use
+                    end = partial(self._sharing.end, session.id, self._sharing.hold(session.id))
+                    session.current_task.add_done_callback(lambda _: end())
+                self._sharing.changed(session.id)
+        else:
+            context = self._names["init_ws_context"](sid)
+            await context.emitter.task_end()
+            await context.emitter.clear("clear_ask")
+            await context.emitter.clear("clear_call_fn")
+            for callback in self.on_restore:
+                await _guarded(callback())
+        if found is not None and found.turns:
+            await _guarded(self._cut(sid, session, found.turns))
+
+    async def _cut(self, sid: str, session: Any, turns: list[Any]) -> None:
+        """Tells the user that an answer was cut off, and asks again if that is wanted."""
+        self._sharing.counts.cut_turns += 1
+        self._names["init_ws_context"](session)
+        if self._settings.notice:
+            notice = self._names["Message"](content=self._settings.notice, type="system_message")
+            await notice.send()
+            contexts = self._names["chat_contexts"]
+            contexts[session.id] = [message for message in contexts[session.id] if message is not notice]
+        # Once only: a message that ends its instance would end one after the other.
+        if self._settings.retry_turn and turns[-1].get("message") and not turns[-1].get("tries"):
+            await self._client_message(sid, turns[-1]["message"], tries=1)
+        else:
+            self._sharing.changed(session.id)  # it is no more under way
+
+    async def _client_message(self, sid: str, payload: Any, tries: int = 0) -> None:
+        session = self._session(sid)
+        if session is None:
+            await self._chainlit["client_message"](sid, payload)
+            return
+        end = await self._begin(session, {"message": payload, "tries": tries})
+        try:
+            await self._chainlit["client_message"](sid, payload)
+        except BaseException:
+            end()
+            raise
+        session.current_task.add_done_callback(lambda _: end())
+
+    async def _turn(self, event: str, sid: str, *arguments: Any) -> Any:
+        session = self._session(sid)
+        end = await self._begin(session, {}) if session is not None else None
+        try:
+            return await self._chainlit[event](sid, *arguments)
+        finally:
+            if end is not None:
+                end()
+
+    async def _begin(self, session: Any, turn: dict[str, Any]) -> Callable[[], None]:
+        """Records that a turn begins; returns what ends it."""
+        token = 0
+        try:
+            token = await self._sharing.begin(session.id, turn)
+        except Exception:  # the turn itself must go on
+            log.exception("the beginning of a turn could not be recorded")
+        return partial(self._sharing.end, session.id, token)
+
+    async def _changing(self, event: str, sid: str, *arguments: Any) -> Any:
+        try:
+            return await self._chainlit[event](sid, *arguments)
+        finally:
+            if (session := self._session(sid)) is not None:
+                self._sharing.changed(session.id)
+
+    def _written(self, callback: Handler) -> Handler:
+        """A callback after which the state is in the store before the client is told that it has ended."""
+
+        async def shared(*arguments: Any) -> Any:
+            try:
+                return await callback(*arguments)
+            finally:
+                await _guarded(self._sharing.finish(self._names["context"].session.id))
+
+        shared.shared = True  # type: ignore[attr-defined]
+        return shared
+
+    async def _disconnect(self, sid: str, *_reason: Any) -> None:
+        session = self._session(sid)
+        over = session is not None and session.to_clear
+        if session is not None and await _guarded(self._sharing.leaving(session.id)) is False:
+            # Another instance has it: nothing of this copy goes to the data layer, or stays in memory.
+            session.has_first_interaction = False
+            session.to_clear = True
+        await self._chainlit["disconnect"](sid)
+        if session is not None:
+            await _guarded(self._sharing.left(session.id, over=over))
+
+
+async def _guarded(work: Coroutine[Any, Any, Any]) -> Any:
+    """Does our part of an event; Chainlit's must not suffer from it."""
+    try:
+        return await work
+    except Exception:
+        log.exception("sharing a session failed")
+        return None
+
+
+def install(settings: SharingSettings) -> Hooks:
+    """Hooks sharing in; Chainlit's server is loaded. Raises Unknown, ValueError, ImportError."""
+    names = find()
+    store, files = settings.open()
+    sharing = Sharing(store, files, lambda: float(names["config"].project.session_timeout))
+    hooks = Hooks(names, settings, sharing)
+    CODECS.register(names["Message"], _message, partial(made, names["Message"]))
+    hooks.install()
+    sharing.counts.show()
+    return hooks
+
+
+def before_app(callback: Callable[[], Any]) -> None:
+    """Has `callback` run when Chainlit's command line has loaded the server, and not yet the app.
+
+    Not sooner: the server reads at its import what the command line sets, such as the root path. Raises
+    Unknown.
+    """
+    cli = importlib.import_module("chainlit.cli")
+    load = getattr(cli, "load_module", None)
+    if load is None:
+        raise Unknown("this Chainlit has no chainlit.cli.load_module")
+
+    def load_module(*arguments: Any, **named: Any) -> Any:
+        callback()
+        return load(*arguments, **named)
+
+    vars(cli)["load_module"] = load_module
