@@ -289,9 +289,9 @@ class Exchange:
 
     def _whole(self) -> None:
         """The response is whole."""
-        if self.upstream is not None:
-            if not self.body.done or (self.wants_upgrade and self.plane.pool(self.backend).has_idle):
-                self.upstream.spoil()
+        is_spare = self.wants_upgrade and self.plane.pool(self.backend).has_idle
+        if self.upstream is not None and (is_spare or not self.body.done):
+            self.upstream.spoil()
         all_said = self._rewriter is None or self._rewriter.finish()
         if not self.down.writable:
             self.go_on_receiving()  # the connection is for others now, however slow this client is
