@@ -132,11 +132,11 @@ def kill_home(victim: Tab, tabs: list[Tab], server: ChatServer, name: str) -> li
     for tab, home, count in zip(tabs, homes, counts, strict=True):
         answer = tab.answer(count)
         told.append(f"{name}: answered {time.time() - killed:.2f} s after the kill")
+        assert "You are Ada." in answer
         if home == pid:
             assert tab.home != pid
         else:
             assert tab.home == home
-            assert "You are Ada." in answer
             assert not tab.was_closed(since=killed)
     for number, tab in enumerate(tabs, 1):
         tab.photograph(f"{name}-tab-{number}")

@@ -1,0 +1,73 @@
+"""A conversation in the real page outlives its instance."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.chat_server import ChatServer
+from tests.browser.tab import ANSWER, Tab
+
+pytestmark = pytest.mark.browser
+
+OpenTab = Callable[[], Tab]
+NOTICE = "The answer was cut off"
+BUTTON = "What do you remember?"
+
+
+def kill_home(tab: Tab, server: ChatServer) -> None:
+    """Kills the instance of a tab and waits until its page is connected again."""
+    assert tab.home in {backend["pid"] for backend in server.backends()}
+    killed = time.time()
+    os.kill(tab.home, signal.SIGKILL)
+    tab.wait_connected(killed)
+
+
+def test_the_fourth_answer_remembers_the_first(open_tab: OpenTab, server: ChatServer, tmp_path: Path) -> None:
+    """Three turns, a kill, and the fourth answer knows the first, with no reload and no second greeting."""
+    tab = open_tab()
+    file = tmp_path / "notes.txt"
+    file.write_text("some notes")
+    tab.say("my name is Ada")
+    tab.attach(file)
+    tab.say("take this")
+    tab.say("tell me something")
+    home, said = tab.home, tab.messages.count()
+    kill_home(tab, server)
+    assert "You are Ada." in tab.say("who am I?")
+    assert tab.home != home
+    assert tab.messages.count() == said + 1
+    remembered = tab.press(BUTTON)
+    assert "your name is Ada; you sent 4 messages" in remembered
+    assert "you gave me notes.txt" in remembered
+    assert tab.said.first.inner_text() == "my name is Ada"
+    assert not tab.reloaded
+    assert not [failure for failure in tab.failures if failure.startswith("5")]
+    tab.photograph("session-restored")
+
+
+def test_an_answer_that_was_cut_off_is_told_and_stays(open_tab: OpenTab, server: ChatServer) -> None:
+    """What had been streamed stays on the page, the user reads why it ends, and the input is free."""
+    tab = open_tab()
+    tab.say("my name is Ada")
+    before, home = tab.messages.count(), tab.home
+    tab.send("tell me something")
+    growing = tab.messages.nth(before)
+    expect(growing).to_contain_text(" ", timeout=ANSWER)
+    tab.page.wait_for_timeout(300)
+    killed = time.time()
+    os.kill(home, signal.SIGKILL)
+    tab.wait_connected(killed)
+    notice = tab.page.get_by_text(NOTICE)
+    notice.wait_for(timeout=ANSWER)
+    streamed = growing.inner_text()
+    assert streamed
+    tab.photograph("session-cut-off")
+    assert "You are Ada." in tab.say("who am I?")
+    assert growing.inner_text() == streamed
+    assert notice.count() == 1
+    assert not tab.reloaded
