@@ -28,6 +28,7 @@ MASK = "***"
 _BACKEND_NAME = re.compile(r"[A-Za-z0-9._:-]{1,63}")
 _COOKIE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")  # RFC 6265 4.1.1: a token
 _URL_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")  # RFC 3986 3.3
+_PASSWORD = re.compile(r"^((?:rediss?|unix)://[^/@]*:)[^/@]*(?=@)")
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
 
 
@@ -160,7 +161,10 @@ def _shared(value: object) -> object:
 
 def _store(value: str) -> str:
     # The message does not repeat the value: it may hold a password.
-    parts = urlsplit(value)
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        raise ValueError(f"must be {STORE_FORMS}") from None
     known = parts.scheme in {"redis", "rediss"} and parts.hostname
     if value != "sqlite" and not known and not (parts.scheme in {"sqlite", "unix"} and parts.path[:1] == "/"):
         raise ValueError(f"must be {STORE_FORMS}")
@@ -171,10 +175,9 @@ def _store(value: str) -> str:
     return value
 
 
-def masked(url: str) -> str:
-    """Return a store's url without its password."""
-    password = urlsplit(url).password
-    return url.replace(f":{password}@", f":{MASK}@") if password else url
+def masked(text: str) -> str:
+    """Return a store's url without its password; any other text as it is."""
+    return _PASSWORD.sub(rf"\1{MASK}", text)
 
 
 def _as_list(value: object) -> object:

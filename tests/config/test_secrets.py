@@ -3,6 +3,7 @@
 import json
 import traceback
 
+import pytest
 import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -112,3 +113,31 @@ def test_every_secret_of_a_list_is_masked() -> None:
     assert dump(config).count('"***"') == 2
     assert MARK not in dump(config) + repr(config) + config.model_dump_json()
     assert [secret.get_secret_value() for secret in config.affinity.secret or ()] == ["hUsH-new", "hUsH-old"]
+
+
+@pytest.mark.parametrize(
+    "store", ["redis://:hunter2@cache:6379/1", "rediss://user:hunter2@cache", "unix://:hunter2@/s"]
+)
+def test_the_password_of_a_store_is_masked(store: str) -> None:
+    """The url of `sessions.store` is printed without its password, and the mask is no password."""
+    printed = dump(loads(f"sessions: {{store: '{store}'}}"))
+    assert "hunter2" not in printed
+    assert f"store: {store.replace('hunter2', '***')}" in printed.replace("'", "").replace('"', "")
+    with pytest.raises(ConfigError, match="not the mask"):
+        loads(printed)
+
+
+@pytest.mark.parametrize("store", ["postgres://hunter2@db", "redis://", "sqlite:relative", "http://[hunter2"])
+def test_a_store_that_is_none_is_refused_without_repeating_it(store: str) -> None:
+    """What is allowed is said; what was given may hold a password."""
+    with pytest.raises(ConfigError, match=r"sessions\.store: must be sqlite, ") as caught:
+        loads(f"sessions: {{store: '{store}'}}")
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "shared"), [("auto", "auto"), ("true", "true"), ("false", "false")])
+def test_sharing_is_a_choice_of_three(text: str, shared: str) -> None:
+    """`sessions.shared` takes true and false as YAML has them, and is printed so."""
+    config = loads(f"sessions: {{shared: {text}}}")
+    assert config.sessions.shared.value == shared
+    assert f"shared: {text}\n" in dump(config)
