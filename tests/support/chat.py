@@ -239,18 +239,21 @@ class Chat:
 
         A new instance may answer before its greeting has come; it is waited for, so that `home` is true.
         """
+        reply = await self._answer(within)
+        self.asked = reply.n  # some that were asked before arrived, others did not
+        await self._greeted_by(reply.instance, within)
+        return reply
+
+    async def _answer(self, within: float) -> Reply:
+        """Asks until an answer comes."""
         deadline = time.monotonic() + within
         while True:
             await eventually(lambda: self.ready, within, lambda: f"{self} ready: {self.story()}")
             try:
-                reply = await self.ask(within=3)
+                return await self.ask(within=3)
             except AssertionError:
                 if time.monotonic() > deadline:
                     raise
-            else:
-                self.asked = reply.n  # some that were asked before arrived, others did not
-                await self._greeted_by(reply.instance, within)
-                return reply
 
     async def _greeted_by(self, instance: str, within: float) -> None:
         await eventually(
@@ -259,19 +262,11 @@ class Chat:
 
     async def go_on(self, within: float = PATIENCE) -> Reply:
         """Asks until an answer comes; it knows the session, which was not greeted again. That answer."""
-        deadline = time.monotonic() + within
-        while True:
-            await eventually(lambda: self.ready, within, lambda: f"{self} ready: {self.story()}")
-            try:
-                reply = await self.ask(within=3)
-            except AssertionError:
-                if time.monotonic() > deadline:
-                    raise
-            else:
-                assert reply.n >= self.asked, f"{self} forgot: {self.story()}"
-                assert len(self.greetings) == 1, f"{self} was greeted by {self.greetings}: {self.story()}"
-                self.asked = reply.n
-                return reply
+        reply = await self._answer(within)
+        assert reply.n >= self.asked, f"{self} forgot: {self.story()}"
+        assert len(self.greetings) == 1, f"{self} was greeted by {self.greetings}: {self.story()}"
+        self.asked = reply.n
+        return reply
 
     async def resume(self, within: float = PATIENCE) -> None:
         """As `recover`, and the session still knows what it was told."""
