@@ -95,36 +95,27 @@ def _console_line(exchange: Exchange, now: float) -> str:
 
 def _json_line(exchange: Exchange, now: float) -> str:
     """One JSON object, written by hand: only what a client or the configuration chose needs escaping."""
-    head, decision = exchange.head, exchange.decision
+    head, decision, status = exchange.head, exchange.decision, exchange.status
     why = '"backend":null,"evidence":null,"outcome":null'
     if decision is not None:
-        why = _WHY_JSON[decision.evidence, decision.outcome] % decision.backend.name
+        why = _why(decision.backend.name, decision.evidence, decision.outcome)
     second = int(now)
-    return _JSON % (
-        _second(second),
-        (now - second) * 1000,
-        "tunnel" if exchange.status == 101 else "exchange",
-        exchange.request_id.decode(),
-        exchange.down.origin.address,
-        _request(head.method, head.path),
-        exchange.status,
-        why,
-        monotonic() - exchange.started,
-        exchange.first_byte,
-        exchange.bytes_in,
-        exchange.bytes_out,
-        json.dumps(exchange.error) if exchange.error else "null",
+    return (
+        f'{{"time":"{_second(second)}.{int((now - second) * 1000):03d}Z","level":"info","logger":"access"'
+        f',"event":"{"tunnel" if status == 101 else "exchange"}","id":"{exchange.request_id.decode()}"'
+        f',"client":"{exchange.down.origin.address}",{_request(head.method, head.path)},"status":{status}'
+        f',{why},"seconds":{monotonic() - exchange.started:.6f},"first_byte":{exchange.first_byte:.6f}'
+        f',"bytes_in":{exchange.bytes_in},"bytes_out":{exchange.bytes_out}'
+        f',"error":{json.dumps(exchange.error) if exchange.error else "null"}}}\n'
     )
 
 
-_JSON = (
-    '{"time":"%s.%03dZ","level":"info","logger":"access","event":"%s","id":"%s","client":"%s",%s,"status":%d,'
-    '%s,"seconds":%.6f,"first_byte":%.6f,"bytes_in":%d,"bytes_out":%d,"error":%s}\n'
-)
 _WHY = {(e, o): f"{e.value}/{o.value}" for e in Evidence for o in Outcome}
-_WHY_JSON = {
-    (e, o): f'"backend":"%s","evidence":"{e.value}","outcome":"{o.value}"' for e in Evidence for o in Outcome
-}
+
+
+@lru_cache(maxsize=1024)
+def _why(backend: str, evidence: Evidence, outcome: Outcome) -> str:
+    return f'"backend":"{backend}","evidence":"{evidence.value}","outcome":"{outcome.value}"'
 
 
 @lru_cache(maxsize=256)
