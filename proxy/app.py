@@ -29,8 +29,9 @@ from proxy.controlplane.probes import Prober
 from proxy.controlplane.rebalance import Rebalance
 from proxy.dataplane.downstream import Downstream
 from proxy.dataplane.plane import Plane
+from proxy.exposition import Scrape
 from proxy.logs import AccessLog
-from proxy.metrics import ProxyCollector, build_registry
+from proxy.metrics import ProxyCollector
 from proxy.reload import Reloads
 from proxy.replicas import EventKind, ReplicaEvent, ReplicaState, Supervisor
 from proxy.rollout import Rollout, RolloutStatus
@@ -251,8 +252,8 @@ class App:
         # Imported late: the framework takes longer to load than everything else, and clients need not wait.
         from proxy.controlplane.admin import AdminServer, admin_app  # noqa: PLC0415
 
-        registry = build_registry(self.collector)
-        app = admin_app(self.operations(), self.sights(), registry, self.admin_token)
+        scrape = Scrape(self.collector.collect)
+        app = admin_app(self.operations(), self.sights(), scrape, self.admin_token)
         while True:  # another round for each address that it moves to
             assert self._admin is not None
             self._admin_server = AdminServer(app, self._admin, self.events.hang_up)

@@ -14,8 +14,6 @@ from typing import Any
 import uvicorn
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import PlainTextResponse
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 
 import proxy
 from proxy.controlplane.guard import BrowserGuard
@@ -25,9 +23,16 @@ from proxy.controlplane.page import add_page
 
 
 def admin_app(
-    operations: Operations, sights: Sights, registry: CollectorRegistry, token: Callable[[], str | None]
+    operations: Operations,
+    sights: Sights,
+    scrape: Callable[[str], tuple[bytes, str]],
+    token: Callable[[], str | None],
 ) -> FastAPI:
-    """The admin application; `token` tells the one that is asked for at present."""
+    """The admin application.
+
+    `scrape` tells the metrics in the format of an `Accept` field, and its media type; `token` the one that is
+    asked for at present.
+    """
     fleet = operations.fleet
 
     def authorised(request: Request) -> None:
@@ -52,8 +57,8 @@ def admin_app(
 
     @app.get("/metrics", include_in_schema=False)
     async def metrics(request: Request) -> Response:
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(registry), media_type=content_type)
+        text, media_type = scrape(request.headers.get("accept", ""))
+        return Response(text, media_type=media_type)
 
     add_operations(app, operations, guarded)
     add_sights(app, operations, sights, guarded)

@@ -210,6 +210,10 @@ class Plane:
         if all(connection.waits_for_news for connection in self.connections):
             self._quiet.set()
 
+    def pools(self) -> list[Pool]:
+        """Those that were used, for the metrics."""
+        return list(self._pools.values())
+
     def pool(self, backend: Backend) -> Pool:
         """The pool of a backend, made at first use."""
         pool = self._pools.get(backend)

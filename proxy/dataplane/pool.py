@@ -10,6 +10,7 @@ from typing import Protocol
 
 from proxy import net
 from proxy.affinity.backend import Backend
+from proxy.dataplane.stats import CONNECTS, Histogram
 from proxy.dataplane.upstream import Upstream
 from proxy.wire.head import ResponseHead
 
@@ -29,8 +30,8 @@ class Pool:
         "_all",
         "_idle",
         "backend",
+        "connect_seconds",
         "connect_timeout",
-        "connects",
         "heads",
         "idle_timeout",
         "passengers",
@@ -40,7 +41,7 @@ class Pool:
         self.backend = backend
         self.connect_timeout = connect_timeout  # seconds
         self.idle_timeout = idle_timeout  # seconds
-        self.connects = 0  # connections opened, for the metrics
+        self.connect_seconds = Histogram(CONNECTS)  # of connections that were opened, for the metrics
         self.heads: dict[bytes, ResponseHead] = {}  # as Keeper
         self._idle: list[Upstream] = []  # the most recent last
         self._all: set[Upstream] = set()
@@ -61,7 +62,7 @@ class Pool:
 
     async def connect(self) -> Upstream:
         """A new connection; raises ConnectRefused, HandshakeFailed, ConnectTimeout, ProxyError."""
-        backend = self.backend
+        backend, begun = self.backend, monotonic()
         upstream = await net.connect(
             lambda: Upstream(self),
             backend.host,
@@ -71,7 +72,7 @@ class Pool:
             backend.path,
         )
         self._all.add(upstream)
-        self.connects += 1
+        self.connect_seconds.add(monotonic() - begun)
         return upstream
 
     def freed(self, upstream: Upstream) -> None:
