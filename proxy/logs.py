@@ -86,10 +86,16 @@ def _console_line(exchange: Exchange, now: float) -> str:
     where, why = "-", "-"
     if decision is not None:
         where, why = decision.backend.name, _WHY[decision.evidence, decision.outcome]
+    more = f" {exchange.error}" if exchange.error else ""
+    if exchange.known.trace:
+        more += f" trace={exchange.known.trace}"
+    if exchange.tunnel is not None:
+        frames_in, frames_out = exchange.tunnel.frames
+        more = f" {frames_in}/{frames_out} frames, closed with {exchange.tunnel.ended_with or '-'}{more}"
     return (
         f"{_local_second(int(now))} access  {head.method.decode()} {head.path.decode()}"
         f" {exchange.status} {where} {why} {monotonic() - exchange.started:.3f}s"
-        f" {exchange.bytes_in}/{exchange.bytes_out}B{' ' if exchange.error else ''}{exchange.error}\n"
+        f" {exchange.bytes_in}/{exchange.bytes_out}B{more}\n"
     )
 
 
@@ -99,7 +105,7 @@ def _json_line(exchange: Exchange, now: float) -> str:
     why = '"backend":null,"evidence":null,"outcome":null'
     if decision is not None:
         why = _WHY_JSON[decision.evidence, decision.outcome] % decision.backend.name
-    second = int(now)
+    second, tunnel = int(now), exchange.tunnel
     return _JSON % (
         _second(second),
         (now - second) * 1000,
@@ -113,14 +119,17 @@ def _json_line(exchange: Exchange, now: float) -> str:
         exchange.first_byte,
         exchange.bytes_in,
         exchange.bytes_out,
+        f'"{exchange.known.trace}"' if exchange.known.trace else "null",
         json.dumps(exchange.error) if exchange.error else "null",
+        "" if tunnel is None else _TUNNEL % (*tunnel.frames, json.dumps(tunnel.ended_with)),
     )
 
 
 _JSON = (
     '{"time":"%s.%03dZ","level":"info","logger":"access","event":"%s","id":"%s","client":"%s",%s,"status":%d,'
-    '%s,"seconds":%.6f,"first_byte":%.6f,"bytes_in":%d,"bytes_out":%d,"error":%s}\n'
+    '%s,"seconds":%.6f,"first_byte":%.6f,"bytes_in":%d,"bytes_out":%d,"trace":%s,"error":%s%s}\n'
 )
+_TUNNEL = ',"frames_in":%d,"frames_out":%d,"close_code":%s'
 _WHY = {(e, o): f"{e.value}/{o.value}" for e in Evidence for o in Outcome}
 _WHY_JSON = {
     (e, o): f'"backend":"%s","evidence":"{e.value}","outcome":"{o.value}"' for e in Evidence for o in Outcome

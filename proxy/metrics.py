@@ -96,6 +96,12 @@ class ProxyCollector:
         )
         yield _histogram("first_byte_seconds", "From a request's head to its response's.", stats.first_byte)
         yield _histogram("tunnel_seconds", "From a tunnel's request to its end.", stats.tunnel_lives)
+        frames = _counter(
+            "frames", "Frames of websockets; those of one read are one.", "backend", "direction"
+        )
+        for pool in plane.pools():
+            frames.add(pool.frames_in, pool.backend.name, "in").add(pool.frames_out, pool.backend.name, "out")
+        yield frames
         connects = {pool.backend.name: pool.connect_seconds for pool in plane.pools()}
         yield _histogram("connect_seconds", "Connections to backends, with their TLS handshake.", connects)
         yield self._open_requests()
@@ -186,6 +192,7 @@ class ProxyCollector:
         return Traffic(
             requests=requests,
             failures=failures,
+            frames={pool.backend.name: pool.frames_in + pool.frames_out for pool in self._plane.pools()},
             turns=self._turns(),
             probes={name: (sum(probes.counts), probes.total) for name, probes in self.probes.items()},
             decisions=[(Evidence.SID.value, Outcome.PINNED.value, stats.sid_pinned), *decisions],

@@ -8,14 +8,15 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from benchmarks.scrape import ACCEPT, busy
+from benchmarks.scrape import ACCEPT as FORMATS
+from benchmarks.scrape import busy
 from proxy.affinity.health import Observation
 from proxy.app import App
 from proxy.config import Config
 from proxy.exposition import Scrape
 from proxy.metrics import PREFIX, ProxyCollector
 from tests.dataplane.chat import PATH, Tab, chats, connect_packet
-from tests.dataplane.frames import upgrade
+from tests.dataplane.frames import ACCEPT, Socket, upgrade
 from tests.dataplane.peers import WAIT, Peer, get
 from tests.dataplane.scripted import echo
 from tests.dataplane.world import World, run
@@ -24,6 +25,7 @@ LABELS = {
     "backend",
     "method",
     "code",
+    "direction",
     "error",
     "limit",
     "evidence",
@@ -210,6 +212,38 @@ def test_the_lives_of_tunnels_are_counted() -> None:
     run(test)
 
 
+def test_frames_are_counted() -> None:
+    """By backend and direction: soon after they came, and the last of them when the tunnel has ended."""
+
+    async def test(world: World) -> None:
+        def told() -> tuple[float, float]:
+            samples = scrape(world)
+            into, out = (value(samples, "frames_total", backend="a", direction=way) for way in ("in", "out"))
+            assert world.app.collector.traffic().frames.get("a", 0) == into + out
+            return into, out
+
+        client = (await world.client()).say(upgrade(b"/ws"))
+        backend = await world.backend.accept()
+        await backend.request()
+        backend.say(ACCEPT)
+        await client.response()
+        ours, theirs = Socket(client, client=True), Socket(backend, client=False)
+        for _ in range(3):
+            ours.say(b"one")
+            await theirs.hear()
+        theirs.say(b"two")
+        await ours.hear()
+        await world.until(lambda: told() == (3, 1))
+        ours.say(b"three")
+        await theirs.hear()
+        client.close()
+        backend.close()
+        await world.until(lambda: not world.plane.tunnels)
+        assert told() == (4, 1)
+
+    run(test)
+
+
 def test_connections_to_backends_are_timed() -> None:
     """Each that was opened counts with its seconds, one that was used again does not."""
 
@@ -274,7 +308,7 @@ def test_a_scrape_is_cheap() -> None:
     times = []
     for _ in range(40):
         begun = process_time()
-        scrape(ACCEPT["OpenMetrics"])
+        scrape(FORMATS["OpenMetrics"])
         times.append(process_time() - begun)
     assert min(times) < 0.005
 

@@ -110,6 +110,7 @@ class BackendTraffic(BackendStatus):
 
     turns: int = Field(description="Sessions whose app is answering.")
     requests: int = Field(description="Requests that ended.")
+    frames: int = Field(description="Frames of websockets, both ways; those that were read at once are one.")
     failures: int = Field(description="Those answered with 500 or more, or not at all.")
     probes: int = Field(description="Answered probes.")
     probe_seconds: float = Field(description="What these took together.")
@@ -161,6 +162,7 @@ def overview(operations: Operations, sights: Sights) -> Overview:
                 **dict(backend_status(backend, operations.drains)),
                 turns=traffic.turns.get(backend.name, 0),
                 requests=traffic.requests.get(backend.name, 0),
+                frames=traffic.frames.get(backend.name, 0),
                 failures=traffic.failures.get(backend.name, 0),
                 probes=probes,
                 probe_seconds=seconds,

@@ -47,6 +47,7 @@ class Exchange:
     first_byte = 0.0  # seconds from the request's head to the response's
     bytes_in = 0  # of the request's body, or from the client through the tunnel
     bytes_out = 0  # of the response's body, or from the backend through the tunnel
+    tunnel: Tunnel | None = None  # set when the one that it became has ended
     keep = True  # whether the client's connection serves another request after this one
     ended = False
     wants_upgrade = False
@@ -316,7 +317,7 @@ class Exchange:
 
     def tunnel_closed(self, tunnel: Tunnel) -> None:
         """The tunnel that it became has ended."""
-        self.bytes_in, self.bytes_out = tunnel.received
+        self.tunnel, (self.bytes_in, self.bytes_out) = tunnel, tunnel.received
         self.plane.stats.tunnel_lives[tunnel.pool.backend.name].add(monotonic() - self.started)
         self.plane.tunnel_closed(tunnel)
         if not self.ended:

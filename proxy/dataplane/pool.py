@@ -32,6 +32,8 @@ class Pool:
         "backend",
         "connect_seconds",
         "connect_timeout",
+        "frames_in",
+        "frames_out",
         "heads",
         "idle_timeout",
         "passengers",
@@ -42,6 +44,7 @@ class Pool:
         self.connect_timeout = connect_timeout  # seconds
         self.idle_timeout = idle_timeout  # seconds
         self.connect_seconds = Histogram(CONNECTS)  # of connections that were opened, for the metrics
+        self.frames_in = self.frames_out = 0  # of websockets, from clients and from the backend
         self.heads: dict[bytes, ResponseHead] = {}  # as Keeper
         self._idle: list[Upstream] = []  # the most recent last
         self._all: set[Upstream] = set()
