@@ -18,9 +18,9 @@ from proxy.config.models import (
     DirectorySettings,
     ForwardedSettings,
     HealthSettings,
-    LogSettings,
     TimeoutSettings,
 )
+from proxy.config.observing import LogSettings, ResponseSettings
 from proxy.config.problems import ConfigError, Problem
 from proxy.config.sections import BackendTlsSettings, LimitSettings, SessionSettings, TlsSettings
 from proxy.config.values import HealthType, Locate, LogFormat, LogLevel, Shared
@@ -45,6 +45,7 @@ __all__ = [
     "LogLevel",
     "LogSettings",
     "Problem",
+    "ResponseSettings",
     "SessionSettings",
     "Shared",
     "TimeoutSettings",

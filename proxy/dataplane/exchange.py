@@ -251,11 +251,11 @@ class Exchange:
         self._got_head(head)
         ends_by_close = not framer.done and head.fields.length is None and not head.fields.chunked
         self.keep = self.keep and self.head.keeps_alive and self.body.done and not ends_by_close
-        extra = b""
-        if self.sid is None or self.head.minor == 0 or self.plane.lingers.by_session:  # most polls need none
+        extra, plane = b"", self.plane
+        if self.sid is None or self.head.minor == 0 or plane.lingers.by_session or plane.timing:
             self._rewriter = responses.rewriter(self, head)
-            extra = responses.pin_fields(self, head) if self._rewriter is None else b""
-        elif TASK in data or GZIP in data:
+            extra = responses.own_fields(self, head) if self._rewriter is None else b""
+        if self.sid is not None and self._rewriter is None and (TASK in data or GZIP in data):
             polls.note_turn(self, data)
         if self._rewriter is None:
             close = not self.keep or self.plane.leaving

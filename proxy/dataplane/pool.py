@@ -32,6 +32,7 @@ class Pool:
         "backend",
         "connect_seconds",
         "connect_timeout",
+        "extra",
         "frames_in",
         "frames_out",
         "heads",
@@ -45,10 +46,16 @@ class Pool:
         self.idle_timeout = idle_timeout  # seconds
         self.connect_seconds = Histogram(CONNECTS)  # of connections that were opened, for the metrics
         self.frames_in = self.frames_out = 0  # of websockets, from clients and from the backend
+        self.extra = b""  # as Keeper
         self.heads: dict[bytes, ResponseHead] = {}  # as Keeper
         self._idle: list[Upstream] = []  # the most recent last
         self._all: set[Upstream] = set()
         self.passengers: set[Passenger] = set()
+
+    def show(self, *, named: bool) -> None:
+        """Whether responses name the backend, from now on."""
+        self.extra = b"X-Chainlit-Backend: %b\r\n" % self.backend.name.encode() if named else b""
+        self.heads.clear()
 
     def take(self) -> Upstream | None:
         """An idle connection that is still good, or None."""

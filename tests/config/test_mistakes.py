@@ -21,7 +21,7 @@ def mistakes(text: str, *, need_backends: bool = False) -> tuple[Problem, ...]:
 LISTEN = "host:port, [v6]:port or unix:/path"
 TOP = (
     "listen, reuse_port, admin, backends, socketio_path, affinity, balance, health, timeouts, limits, "
-    "forwarded, log, sessions, tls"
+    "forwarded, log, responses, sessions, tls"
 )
 NOT_LOOPBACK = "must be a loopback address such as 127.0.0.1:9901, because admin.token is not set"
 
