@@ -20,7 +20,7 @@ from proxy.config.models import (
     HealthSettings,
     TimeoutSettings,
 )
-from proxy.config.observing import LogSettings, ResponseSettings
+from proxy.config.observing import LogSettings, OtelSettings, ResponseSettings
 from proxy.config.problems import ConfigError, Problem
 from proxy.config.sections import BackendTlsSettings, LimitSettings, SessionSettings, TlsSettings
 from proxy.config.values import HealthType, Locate, LogFormat, LogLevel, Shared
@@ -44,6 +44,7 @@ __all__ = [
     "LogFormat",
     "LogLevel",
     "LogSettings",
+    "OtelSettings",
     "Problem",
     "ResponseSettings",
     "SessionSettings",

@@ -14,7 +14,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from proxy.config import values as v
 from proxy.config.address import Address
-from proxy.config.observing import LogSettings, ResponseSettings
+from proxy.config.observing import LogSettings, OtelSettings, ResponseSettings
 from proxy.config.problems import KeyPath, got
 from proxy.config.sections import (
     BackendTlsSettings,
@@ -327,6 +327,9 @@ class Config(Settings):
         description="Whose word on the client's address, scheme and host is taken.",
     )
     log: LogSettings = Field(default=LogSettings(), description="What is written to standard error.")
+    otel: OtelSettings = Field(
+        default=OtelSettings(), description="Spans for OpenTelemetry. Takes effect at the start."
+    )
     responses: ResponseSettings = Field(
         default=ResponseSettings(), description="What responses tell of the proxy, for the curious."
     )

@@ -1,4 +1,4 @@
-"""The settings of what is told of requests: to the log, and in their responses. See `models`."""
+"""The settings of what is told of requests: to the log, to a collector of spans, in responses."""
 
 from pydantic import Field
 
@@ -18,6 +18,25 @@ class LogSettings(Settings):
     )
     level: v.LevelChoice = Field(
         default=v.LogLevel.INFO, description="The least important lines that are written."
+    )
+
+
+class OtelSettings(Settings):
+    """`otel`: spans for OpenTelemetry."""
+
+    endpoint: v.OtlpUrl = Field(
+        default=None,
+        description="Where spans are sent, one for each request and websocket: a collector that takes OTLP "
+        "over HTTP. Without it there are none. It needs the extra otel.",
+    )
+    service: v.Text = Field(
+        default="chainlit-proxy",
+        description="What the proxy is called in traces: the service.name of its spans.",
+    )
+    sample: v.Share = Field(
+        default=1.0,
+        description="The share of traces that begin here and are sent. Those that a request brings along in "
+        "traceparent go by the decision in it. A span takes more CPU time than its request.",
     )
 
 

@@ -16,7 +16,7 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 LIVES = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
 # Seconds; from a socket on the same machine to `timeouts.connect` and a TLS handshake far away.
 CONNECTS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-_METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")}
+METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")}
 
 
 class Histogram:
@@ -96,4 +96,4 @@ class Stats:
 
     def answered(self, backend: str, method: bytes, status: int) -> None:
         """Count an exchange; `backend` is "" for the proxy's own answers."""
-        self.requests[backend, _METHODS.get(method, "other"), status // 100] += 1
+        self.requests[backend, METHODS.get(method, "other"), status // 100] += 1
