@@ -13,9 +13,10 @@ from typing import Any
 
 import uvicorn
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse
 
 import proxy
+from proxy.controlplane import reference
 from proxy.controlplane.guard import BrowserGuard
 from proxy.controlplane.looking import Sights, add_sights
 from proxy.controlplane.operations import Operations, add_operations
@@ -68,15 +69,15 @@ def admin_app(
 
 
 def _serve_docs(app: FastAPI, guarded: Any) -> None:
-    from fastapi.openapi.docs import get_swagger_ui_html  # noqa: PLC0415 - only for those who look
-
     @app.get("/openapi.json", dependencies=[guarded], include_in_schema=False)
     async def openapi() -> dict[str, object]:
         return app.openapi()
 
     @app.get("/docs", dependencies=[guarded], include_in_schema=False)
-    async def docs() -> Response:
-        return get_swagger_ui_html(openapi_url="/openapi.json", title=app.title)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(
+            reference.page(app.openapi()), headers={"Content-Security-Policy": reference.POLICY}
+        )
 
 
 class _Quiet(uvicorn.Server):
