@@ -25,7 +25,7 @@ help:
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[chainlit,redis,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[chainlit,otel,redis,dev]'
 	touch $@
 
 setup: $(STAMP)
@@ -90,7 +90,7 @@ bench-lifecycle: $(STAMP)
 
 lock:
 	$(PYTHON) -m venv --clear $(VENV)-lock
-	$(VENV)-lock/bin/pip install --quiet --disable-pip-version-check '.[chainlit,redis,dev]'
+	$(VENV)-lock/bin/pip install --quiet --disable-pip-version-check '.[chainlit,otel,redis,dev]'
 	$(VENV)-lock/bin/pip freeze --exclude chainlit-sticky-proxy > constraints.txt
 	rm -rf $(VENV)-lock
 

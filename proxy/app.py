@@ -28,13 +28,16 @@ from proxy.controlplane.events import EventLog
 from proxy.controlplane.probes import Prober
 from proxy.controlplane.rebalance import Rebalance
 from proxy.dataplane.downstream import Downstream
+from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.plane import Plane
+from proxy.exposition import Scrape
 from proxy.logs import AccessLog
-from proxy.metrics import ProxyCollector, build_registry
+from proxy.metrics import ProxyCollector
 from proxy.reload import Reloads
 from proxy.replicas import EventKind, ReplicaEvent, ReplicaState, Supervisor
 from proxy.rollout import Rollout, RolloutStatus
 from proxy.tls import Certificate, Trust, client_context
+from proxy.tracing import Spans
 
 if TYPE_CHECKING:
     from proxy.controlplane.admin import AdminServer
@@ -63,7 +66,8 @@ class App:
         placement = Placement(config.balance.bound, config.balance.slow_start)
         self.router = Router(self.fleet, directory, placement, config.affinity.locate)
         self.access = AccessLog(config.log) if config.log.access else None
-        self.plane = Plane(config, self.router, self.access, self._suspect)
+        self.spans = Spans(config.otel) if config.otel.endpoint else None
+        self.plane = Plane(config, self.router, self.told(), self._suspect)
         if config.tls.cert is not None and config.tls.key is not None:
             self.plane.certificate = Certificate(config.tls.cert, config.tls.key)
         self.drains = Drains(
@@ -87,6 +91,18 @@ class App:
         self._admin_server: AdminServer | None = None  # set while it serves
         self._tasks: asyncio.TaskGroup | None = None  # set while it runs
         self._last_steps: asyncio.Task[None] | None = None  # set while it leaves
+
+    def told(self) -> Callable[[Exchange], None] | None:
+        """Who is told of each exchange that has ended; None: nobody."""
+        access, spans = self.access, self.spans
+        if access is None or spans is None:
+            return access or spans
+
+        def both(exchange: Exchange) -> None:
+            access(exchange)
+            spans(exchange)
+
+        return both
 
     def supervise(self, supervisor: Supervisor) -> None:
         """The fleet is the replicas of a supervisor that has been prepared."""
@@ -235,6 +251,8 @@ class App:
             self._tasks = None
             if self.access is not None:
                 self.access.flush()
+            if self.spans is not None:
+                self.spans.close()
 
     async def _meet_backends(self) -> None:
         """Know how the backends are before the first request: it may be for a session that lives on one.
@@ -251,8 +269,8 @@ class App:
         # Imported late: the framework takes longer to load than everything else, and clients need not wait.
         from proxy.controlplane.admin import AdminServer, admin_app  # noqa: PLC0415
 
-        registry = build_registry(self.collector)
-        app = admin_app(self.operations(), self.sights(), registry, self.admin_token)
+        scrape = Scrape(self.collector.collect)
+        app = admin_app(self.operations(), self.sights(), scrape, self.admin_token)
         while True:  # another round for each address that it moves to
             assert self._admin is not None
             self._admin_server = AdminServer(app, self._admin, self.events.hang_up)

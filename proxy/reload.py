@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("proxy")
 
-_AT_START = ("reuse_port", "sessions")  # what was handed to the kernel, and to the replicas
+_AT_START = ("otel", "reuse_port", "sessions")  # what was handed to threads, the kernel, the replicas
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,4 +181,5 @@ def _apply_to_log(app: "App", old: Config, new: Config) -> None:
     logs.set_up(new.log)
     if app.access is not None:
         app.access.flush()
-    app.access = app.plane.access = AccessLog(new.log) if new.log.access else None
+    app.access = AccessLog(new.log) if new.log.access else None
+    app.plane.access = app.told()

@@ -18,9 +18,9 @@ from proxy.config.models import (
     DirectorySettings,
     ForwardedSettings,
     HealthSettings,
-    LogSettings,
     TimeoutSettings,
 )
+from proxy.config.observing import LogSettings, OtelSettings, ResponseSettings
 from proxy.config.problems import ConfigError, Problem
 from proxy.config.sections import BackendTlsSettings, LimitSettings, SessionSettings, TlsSettings
 from proxy.config.values import HealthType, Locate, LogFormat, LogLevel, Shared
@@ -44,7 +44,9 @@ __all__ = [
     "LogFormat",
     "LogLevel",
     "LogSettings",
+    "OtelSettings",
     "Problem",
+    "ResponseSettings",
     "SessionSettings",
     "Shared",
     "TimeoutSettings",

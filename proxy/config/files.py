@@ -1,18 +1,23 @@
-"""The files that a configuration names: whether the proxy could use them.
+"""The files that a configuration names, and the extra that it needs: whether the proxy could use them.
 
 Looked at for a file that is about to be served or checked, not for a text: what a page of the
 documentation names need not exist.
 """
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 from proxy import tls
 from proxy.config.models import Config
 from proxy.config.problems import KeyPath
 
+_OTEL = ("opentelemetry", "opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
+
 
 def unusable(config: Config) -> Iterator[tuple[KeyPath, str]]:
     """Yield where a file is named that cannot be used, and what to say about it."""
+    if config.otel.endpoint is not None and not _is_installed(*_OTEL):
+        yield ("otel", "endpoint"), "needs the extra otel: pip install 'chainlit-sticky-proxy[otel]'"
     pair = config.tls
     if pair.cert is not None and pair.key is not None:
         try:
@@ -25,3 +30,10 @@ def unusable(config: Config) -> Iterator[tuple[KeyPath, str]]:
                 tls.client_context(backend.tls.ca, verify=backend.tls.verify)
             except tls.CertificateError as error:
                 yield ("backends", index, "tls", error.key), str(error)
+
+
+def _is_installed(*modules: str) -> bool:
+    try:
+        return all(find_spec(module) is not None for module in modules)
+    except ModuleNotFoundError:  # not even the package around it
+        return False

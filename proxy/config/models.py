@@ -14,6 +14,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from proxy.config import values as v
 from proxy.config.address import Address
+from proxy.config.observing import LogSettings, OtelSettings, ResponseSettings
 from proxy.config.problems import KeyPath, got
 from proxy.config.sections import (
     BackendTlsSettings,
@@ -280,21 +281,6 @@ class ForwardedSettings(Settings):
     )
 
 
-class LogSettings(Settings):
-    """`log`: what is written to standard error."""
-
-    format: v.FormatChoice = Field(
-        default=v.LogFormat.CONSOLE, description="console for people, json for machines: one object per line."
-    )
-    access: v.Flag = Field(
-        default=True,
-        description="Whether each request gets a line with its backend, its evidence and the outcome.",
-    )
-    level: v.LevelChoice = Field(
-        default=v.LogLevel.INFO, description="The least important lines that are written."
-    )
-
-
 class Config(Settings):
     """The whole configuration, made by `load` and handed down by `app`."""
 
@@ -341,6 +327,12 @@ class Config(Settings):
         description="Whose word on the client's address, scheme and host is taken.",
     )
     log: LogSettings = Field(default=LogSettings(), description="What is written to standard error.")
+    otel: OtelSettings = Field(
+        default=OtelSettings(), description="Spans for OpenTelemetry. Takes effect at the start."
+    )
+    responses: ResponseSettings = Field(
+        default=ResponseSettings(), description="What responses tell of the proxy, for the curious."
+    )
     sessions: SessionSettings = Field(
         default=SessionSettings(), description="Conversations that outlive their instance."
     )

@@ -18,7 +18,7 @@ from proxy.dataplane.settled import settled
 from proxy.errors import BadRequest, Limit, OverLimit
 from proxy.wire import reply
 from proxy.wire.fields import Fields
-from proxy.wire.forwarding import Origin, Variant, client_address, request_fields
+from proxy.wire.forwarding import Origin, Variant, client_address, request_fields, trace_id
 from proxy.wire.head import RequestHead, check_start, parse_request, repeated_request
 
 if TYPE_CHECKING:
@@ -34,12 +34,15 @@ _NEVER = float("inf")
 class Known:
     """What a connection remembers of one field block: its hints, and the blocks that go upstream."""
 
-    __slots__ = ("blocks", "client", "hints", "request_id", "secure")
+    __slots__ = ("blocks", "client", "hints", "request_id", "secure", "trace")
 
-    def __init__(self, hints: Hints, client: str, *, secure: bool, request_id: bytes | None) -> None:
+    def __init__(
+        self, hints: Hints, client: str, *, secure: bool, request_id: bytes | None, trace: str
+    ) -> None:
         self.hints = hints
         self.client = client  # who its requests are counted for, "" for nobody
         self.secure = secure  # whether the client's own connection is TLS
+        self.trace = trace  # the id of the trace that the request is part of, "" if it is of none
         self.request_id = request_id  # given by a trusted proxy before us
         self.blocks: dict[Variant, bytes] = {}
 
@@ -194,6 +197,7 @@ class Downstream(asyncio.Protocol):
             self.plane.counted_as(address),
             secure=self._is_secure(head),
             request_id=requests.given_id(head) if self.origin.trusted else None,
+            trace=trace_id(head.fields),
         )
         block = raw[raw.index(b"\r\n") + 2 :]
         if self._blocks.get(block[:-2]) is head.fields:

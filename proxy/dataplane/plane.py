@@ -74,6 +74,7 @@ class Plane:
         self.suspect = suspect
         self.stats = Stats()
         self.paths = Paths(config.socketio_path)
+        self.timing = config.responses.timing
         self.cookie_name = config.affinity.cookie.name.encode()
         self.clients = Clients(config.limits)
         self.rates = Rates(config.limits) or None  # None: no request need be looked at
@@ -129,11 +130,13 @@ class Plane:
         self.config = config
         self.timeouts, self.limits = config.timeouts, config.limits
         self.paths = Paths(config.socketio_path)
+        self.timing = config.responses.timing
         self.cookie_name = config.affinity.cookie.name.encode()
         self.clients.change(config.limits)
         self.rates = Rates(config.limits) or None
         for pool in self._pools.values():
             pool.connect_timeout, pool.idle_timeout = config.timeouts.connect, config.timeouts.pool_idle
+            pool.show(named=config.responses.backend)
         for connection in self.connections:
             connection.forget()
         self.lingers.seconds, self.lingers.most = config.affinity.linger, config.affinity.linger_bytes
@@ -210,6 +213,10 @@ class Plane:
         if all(connection.waits_for_news for connection in self.connections):
             self._quiet.set()
 
+    def pools(self) -> list[Pool]:
+        """Those that were used, for the metrics."""
+        return list(self._pools.values())
+
     def pool(self, backend: Backend) -> Pool:
         """The pool of a backend, made at first use."""
         pool = self._pools.get(backend)
@@ -218,6 +225,7 @@ class Plane:
             pool = self._pools[backend] = Pool(
                 backend, connect_timeout=timeouts.connect, idle_timeout=timeouts.pool_idle
             )
+            pool.show(named=self.config.responses.backend)
         return pool
 
     def origin(self, address: str, scheme: bytes = b"http") -> Origin:

@@ -85,7 +85,12 @@ class SettledPoll(Exchange):
         answer = head.fields.answer
         if answer is None:
             answer = plain_answer(head)
-        if not framer.done or not answer or plane.leaving or plane.lingers.by_session or not down.writable:
+        if (
+            not (framer.done and answer and down.writable)
+            or plane.leaving
+            or plane.lingers.by_session
+            or plane.timing
+        ):
             super().responded(head, framer, data)
             return
         if TASK in data or GZIP in data:

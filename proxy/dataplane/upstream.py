@@ -53,6 +53,7 @@ class Keeper(Protocol):
     """Who is told when the connection is free again or gone."""
 
     heads: dict[bytes, ResponseHead]  # response heads that came lately, by their bytes
+    extra: bytes  # lines that every response gets
 
     def freed(self, upstream: "Upstream") -> None:
         """The response is whole and the connection may serve another request."""
@@ -177,10 +178,11 @@ class Upstream(asyncio.Protocol):
                 if len(known) >= _MOST_KNOWN:
                     known.clear()  # the date in them changes every second
                 head = parse_response(raw)
-                if head.fields.dated or head.status < 200:
-                    known[raw] = head
-                else:
-                    head = known[dated] = parse_response(dated)
+                passed = raw if head.fields.dated or head.status < 200 else dated
+                extra = self._keeper.extra if head.status >= 200 or head.status == 101 else b""
+                if extra or passed is dated:
+                    head = parse_response(passed[:-2] + extra + b"\r\n")
+                known[passed] = head
         return head
 
     def _body(self, user: User, framer: Framer, data: bytes) -> None:

@@ -23,6 +23,10 @@ _PORT = rb"(?::[0-9]{1,5})?"
 _HOP = re.compile(
     rb"\[([0-9A-Fa-f:.]{2,45})\]" + _PORT + rb"|([0-9.]{7,15})" + _PORT + rb"|([0-9A-Fa-f:.]{2,45})"
 )
+# Version, trace, parent and flags; ff and ids of zeros are invalid, versions after 00 may have further parts.
+_TRACEPARENT = re.compile(
+    rb"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
+)
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _UNIX = "unix"  # the address of a peer on a socket file: none that could be told
 _REWRITTEN = HOP_BY_HOP | {b"content-length", b"via", b"x-request-id"}
@@ -100,6 +104,13 @@ def request_fields(head: RequestHead, origin: Origin, variant: Variant, cookie: 
     if variant not in _OWN:
         out.append(_framing(fields))
     return b"".join(out)
+
+
+def trace_id(fields: Fields) -> str:
+    """The trace that `traceparent` names (W3C Trace Context, section 3.2), "" if it names none."""
+    given = fields.get_all(b"traceparent")
+    match = _TRACEPARENT.fullmatch(given[0]) if len(given) == 1 else None
+    return match[1].decode("ascii") if match else ""
 
 
 def _takes_trailers(fields: Fields) -> bool:

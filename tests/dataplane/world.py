@@ -97,7 +97,7 @@ class World:
             await backend.listen()
             if healthy:
                 self.observe(backend.name, Observation.ANSWERED)
-        sock = net.bind(Address("127.0.0.1", 0))
+        sock = self.listening = net.bind(Address("127.0.0.1", 0))
         if narrow:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, NARROW)
         self.address = sock.getsockname()[:2]

@@ -5,7 +5,6 @@ from enum import Enum
 from pathlib import Path
 
 import pytest
-from prometheus_client.metrics_core import InfoMetricFamily
 
 from proxy import errors
 from proxy.affinity.backend import AdminState
@@ -29,15 +28,7 @@ METRIC = re.compile(r"\bchainlit_proxy_\w+")
 
 def metrics() -> dict[str, set[str]]:
     """The labels of our metrics, by the name that a query uses."""
-    labels = {}
-    for metric in App(Config()).collector.collect():
-        suffix = {"counter": "_total", "info": "_info"}.get(metric.type, "")
-        if isinstance(metric, InfoMetricFamily):
-            suffix = "_info"
-            labels[metric.name + suffix] = set(metric.samples[0].labels)
-        else:
-            labels[metric.name + suffix] = set(vars(metric)["_labelnames"])
-    return labels
+    return {family.sample: set(family.labels) for family in App(Config()).collector.collect()}
 
 
 def instance_metrics() -> set[str]:
