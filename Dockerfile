@@ -9,6 +9,8 @@ WORKDIR /src
 RUN python -m venv --without-pip /opt/chainlit-proxy
 COPY pyproject.toml README.md LICENSE constraints.txt ./
 COPY proxy ./proxy
+COPY deploy/man ./deploy/man
+COPY deploy/completion ./deploy/completion
 RUN pip --python /opt/chainlit-proxy/bin/python install --no-cache-dir --disable-pip-version-check \
     --constraint constraints.txt .
 

@@ -4,6 +4,7 @@ Everything else that a page tells to type is either run (`tests/system/test_page
 parsed by the program that it is for (`test_commands.py`).
 """
 
+_NEEDS_SYSTEMD = "needs a machine that systemd has booted: "
 _NO_ENGINE = "needs a container engine: "
 
 NOT_RUN = {
@@ -12,5 +13,18 @@ NOT_RUN = {
     "chainlit-proxy": _NO_ENGINE + "the port, the path and the user are read by test_dockerfile.py",
     "mkdir -p instance-a instance-b": "run by tests/system/test_pages.py",
     "kill -HUP 4711": "a made-up process id; the signal is sent by tests/system/test_reload.py",
-    'eval "$(_CHAINLIT_PROXY_COMPLETE=bash_source chainlit-proxy)"': "run by tests/test_completion.py",
+    'eval "$(_CHAINLIT_PROXY_COMPLETE=bash_source chainlit-proxy)"': "run by tests/docs/test_manual.py",
+    "python -m venv /opt/chainlit-proxy": _NEEDS_SYSTEMD
+    + "an ordinary environment, as the Makefile makes one",
+    "/opt/chainlit-proxy/bin/pip install .": _NEEDS_SYSTEMD
+    + "the wheel is built by tests/deploy/test_release.py",
+    "install -D -m 644 proxy.yaml /etc/chainlit-proxy/proxy.yaml": _NEEDS_SYSTEMD + "a copy",
+    "install -m 644 deploy/systemd/chainlit-proxy.socket deploy/systemd/chainlit-proxy.service "
+    "/etc/systemd/system/": _NEEDS_SYSTEMD + "systemd reads both in tests/deploy/test_systemd.py",
+    "systemctl daemon-reload": _NEEDS_SYSTEMD + "it has no arguments",
+    "systemctl enable --now chainlit-proxy.socket chainlit-proxy.service": _NEEDS_SYSTEMD
+    + "names of the units",
+    "systemctl restart chainlit-proxy.service": _NEEDS_SYSTEMD + "done in tests/system/test_activation.py",
+    "systemctl reload chainlit-proxy.service": _NEEDS_SYSTEMD + "done in tests/system/test_reload.py",
+    "systemctl restart chat@8001.service": _NEEDS_SYSTEMD + "a unit of the reader's own",
 }
