@@ -15,7 +15,7 @@ from tests.docs.pages import ROOT
 
 SOURCES = ["proxy", "deploy", "docs", "tests", "examples", "benchmarks"]
 FILES = ["pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "Makefile", "constraints.txt"]
-FILES += ["config.example.yaml", "mkdocs.yml", "Dockerfile", ".dockerignore", ".gitignore"]
+FILES += ["config.example.yaml", "mkdocs.yml", "compose.yaml", "Dockerfile", ".dockerignore", ".gitignore"]
 SKIPPED = shutil.ignore_patterns("__pycache__", "node_modules", ".files", ".chainlit", "chainlit.md")
 IN_WHEEL = [
     "proxy/cli/__init__.py",

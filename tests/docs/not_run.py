@@ -6,6 +6,10 @@ parsed by the program that it is for (`test_commands.py`).
 
 _NEEDS_SYSTEMD = "needs a machine that systemd has booted: "
 _NO_ENGINE = "needs a container engine: "
+_COMPOSE = (
+    _NO_ENGINE
+    + "compose.yaml is read by tests/deploy/test_compose.py, the names and words by test_not_run.py"
+)
 
 NOT_RUN = {
     "docker build -t chainlit-proxy .": _NO_ENGINE + "the steps of the build are read by test_dockerfile.py",
@@ -27,4 +31,13 @@ NOT_RUN = {
     "systemctl restart chainlit-proxy.service": _NEEDS_SYSTEMD + "done in tests/system/test_activation.py",
     "systemctl reload chainlit-proxy.service": _NEEDS_SYSTEMD + "done in tests/system/test_reload.py",
     "systemctl restart chat@8001.service": _NEEDS_SYSTEMD + "a unit of the reader's own",
+    "export ADMIN_TOKEN=$(openssl rand -hex 16)": _NO_ENGINE + "sets a variable for the lines below it",
+    "docker compose up --build --detach": _COMPOSE,
+    "docker compose exec proxy chainlit-proxy status --token $ADMIN_TOKEN": _COMPOSE,
+    "docker compose stop chat-b": _COMPOSE,
+    "docker compose up --detach chat-d": _COMPOSE,
+    "docker compose kill --signal HUP proxy": _COMPOSE,
+    "docker compose exec proxy chainlit-proxy drain chat-a --wait --token $ADMIN_TOKEN": _COMPOSE,
+    "docker compose up --build --detach --no-deps chat-a": _COMPOSE,
+    "docker compose exec proxy chainlit-proxy ready chat-a --token $ADMIN_TOKEN": _COMPOSE,
 }
