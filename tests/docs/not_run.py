@@ -4,6 +4,7 @@ Everything else that a page tells to type is either run (`tests/system/test_page
 parsed by the program that it is for (`test_commands.py`).
 """
 
+_CLUSTER = "needs a cluster: objects by tests/deploy/test_kubernetes.py, names and values by test_not_run.py"
 _NEEDS_SYSTEMD = "needs a machine that systemd has booted: "
 _NO_ENGINE = "needs a container engine: "
 _COMPOSE = (
@@ -40,4 +41,20 @@ NOT_RUN = {
     "docker compose exec proxy chainlit-proxy drain chat-a --wait --token $ADMIN_TOKEN": _COMPOSE,
     "docker compose up --build --detach --no-deps chat-a": _COMPOSE,
     "docker compose exec proxy chainlit-proxy ready chat-a --token $ADMIN_TOKEN": _COMPOSE,
+    "kubectl create namespace chat": _CLUSTER,
+    "kubectl --namespace chat create secret generic chainlit "
+    "--from-literal=admin-token=$(openssl rand -hex 16) --from-literal=affinity-secret=$(openssl "
+    "rand -hex 32) --from-literal=sessions-url=redis://:PASSWORD@valkey:6379/0 "
+    "--from-literal=auth-secret=$(openssl rand -hex 32)": _CLUSTER,
+    "kubectl apply -k .": _CLUSTER,
+    "kubectl apply --namespace chat -k deploy/kubernetes/base": _CLUSTER,
+    "helm upgrade --install site deploy/kubernetes/chart --namespace chat --set "
+    "proxy.image=registry.example.com/chainlit-proxy:0.1.0 --set "
+    "chat.image=registry.example.com/chat:42 --set chat.replicas=5 --set "
+    "serviceMonitor.enabled=true": _CLUSTER,
+    "kubectl --namespace chat exec deploy/chainlit-proxy -- sh -c 'chainlit-proxy status --token "
+    "$ADMIN_TOKEN'": _CLUSTER,
+    "kubectl --namespace chat port-forward deploy/chainlit-proxy 9901": _CLUSTER,
+    "kubectl --namespace chat rollout restart statefulset/chat": _CLUSTER,
+    "kubectl --namespace chat rollout status statefulset/chat": _CLUSTER,
 }

@@ -27,10 +27,16 @@ FOREIGN_OPTIONS = {
 
 
 def lines(piece: Piece) -> Iterator[tuple[Piece, str]]:
-    """The commands of a block, one a line, each with its own place."""
+    """The commands of a block, each with its own place; a backslash at its end joins a line with the next."""
+    begun, begun_at = "", 0
     for number, line in enumerate(piece.text.splitlines(), piece.line):
-        if line.strip() and not line.startswith("#"):
-            yield piece._replace(line=number), line
+        begun, begun_at = (f"{begun} {line.strip()}", begun_at) if begun else (line, number)
+        if begun.endswith("\\"):
+            begun = begun.removesuffix("\\").rstrip()
+            continue
+        if begun.strip() and not begun.startswith("#"):
+            yield piece._replace(line=begun_at), begun
+        begun = ""
 
 
 def commands() -> list[tuple[Piece, str]]:

