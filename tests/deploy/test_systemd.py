@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from proxy.config import Config
-from tests.docs.pages import ROOT
+from tests.docs.pages import ROOT, found
 from tests.docs.test_commands import parse
 
 UNITS = ROOT / "deploy/systemd"
@@ -62,6 +62,23 @@ def test_systemd_accepts_the_units(analyze: str, tmp_path: Path) -> None:
     )
     ours_told = [line for line in done.stderr.splitlines() if "chainlit" in line]
     assert (done.returncode, ours_told) == (0, []), done.stderr
+
+
+def test_systemd_accepts_the_unit_on_the_page(analyze: str, tmp_path: Path) -> None:
+    """The unit for instances that the page shows is right too, with a program that is there."""
+    (block,) = found("ini")
+    text = block.text.replace("/opt/chat/bin/chainlit", sys.executable)
+    file = tmp_path / "chat@8001.service"
+    file.write_text(text, encoding="utf-8")
+    done = subprocess.run(
+        [analyze, "verify", "--recursive-errors=no", str(file)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    told = [line for line in done.stderr.splitlines() if "chat" in line]
+    assert (done.returncode, told) == (0, []), done.stderr
 
 
 def test_the_service_may_do_little(analyze: str) -> None:
