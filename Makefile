@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 JS := tests/js/node_modules/.package-lock.json
 
-.PHONY: help setup run test check unit system browser chromium prometheus redis compat fuzz soak bench \
+.PHONY: help setup run docs test check unit system browser chromium prometheus redis compat fuzz soak bench \
 	bench-lifecycle bench-sessions lock clean
 
 help:
 	@echo "make run     two Chainlit instances of examples/chat/app.py behind the proxy on port 8000"
 	@echo "make test    every check and test"
+	@echo "make docs    the documentation as a site, in artefacts/site"
 	@echo "make check   formatting, lint and types only"
 	@echo "make unit    the unit tests only"
 	@echo "make system  the tests with real Chainlit processes and Socket.IO clients"
@@ -32,6 +33,10 @@ setup: $(STAMP)
 
 run: $(STAMP)
 	cd examples/chat && ../../$(BIN)/chainlit-proxy run app.py --replicas 2 --listen 127.0.0.1:8000
+
+# The variable silences a notice of the theme about the future of MkDocs.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir artefacts/site
 
 # The Redis of the tests; Debian's where the machine has none.
 redis: $(STAMP)

@@ -84,6 +84,7 @@ class App:
         for settings in config.backends:
             self.add_backend(settings, self.trust(settings))
         self.listening: dict[Address, socket.socket] = {}  # bound, by what is configured
+        self.inherited = net.Inherited({})  # nothing, until `bind` looks
         self.rollout: Rollout | None = None  # set where the backends are replicas of ours
         self._supervisor: Supervisor | None = None
         self._leaving = asyncio.Event()
@@ -193,11 +194,13 @@ class App:
         return net.bound_address(sock, secure=self.plane.certificate is not None)
 
     def bind(self) -> None:
-        """Take all ports, or none. Raises ListenError."""
+        """Take all ports, or none; those that the service manager opened from it. Raises ListenError."""
+        self.inherited = net.Inherited()
+        self.inherited.refuse_others([*self.config.listen, self.config.admin.listen])
         try:
             for address in self.config.listen:
-                self.listening[address] = net.bind(address, shared=self.config.reuse_port)
-            self._admin = net.bind(self.config.admin.listen)
+                self.listening[address] = self.inherited.open(address, shared=self.config.reuse_port)
+            self._admin = self.inherited.open(self.config.admin.listen)
         except net.ListenError:
             for sock in self.listening.values():
                 sock.close()

@@ -153,9 +153,9 @@ def _open_listeners(app: "App", config: Config) -> socket.socket | None:
     try:
         for address in config.listen:
             if address not in app.listening:
-                opened[address] = net.bind(address, shared=config.reuse_port)
+                opened[address] = app.inherited.open(address, shared=config.reuse_port)
         moved = config.admin.listen != app.config.admin.listen
-        admin = net.bind(config.admin.listen) if moved else None
+        admin = app.inherited.open(config.admin.listen) if moved else None
     except net.ListenError:
         for sock in opened.values():
             sock.close()
