@@ -19,10 +19,15 @@ from proxy.config.models import (
     ForwardedSettings,
     HealthSettings,
     LogSettings,
-    TimeoutSettings,
 )
 from proxy.config.problems import ConfigError, Problem
-from proxy.config.sections import BackendTlsSettings, LimitSettings, SessionSettings, TlsSettings
+from proxy.config.sections import (
+    BackendTlsSettings,
+    LimitSettings,
+    SessionSettings,
+    TimeoutSettings,
+    TlsSettings,
+)
 from proxy.config.values import HealthType, Locate, LogFormat, LogLevel, Shared
 
 __all__ = [
