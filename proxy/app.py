@@ -241,7 +241,7 @@ class App:
                 await self._leaving.wait()
                 log.info("leaving")
                 self.events.close()
-                self._last_steps = tasks.create_task(self.plane.leave(self.config.timeouts.shutdown))
+                self._last_steps = tasks.create_task(self._leave())
                 await asyncio.wait([self._last_steps])
                 if self._supervisor and supervision:
                     self._supervisor.stop()
@@ -256,6 +256,10 @@ class App:
                 self.access.flush()
             if self.spans is not None:
                 self.spans.close()
+
+    async def _leave(self) -> None:
+        timeouts = self.config.timeouts
+        await self.plane.leave(timeouts.shutdown, timeouts.hand_over)
 
     async def _meet_backends(self) -> None:
         """Know how the backends are before the first request: it may be for a session that lives on one.

@@ -18,11 +18,16 @@ from proxy.config.models import (
     DirectorySettings,
     ForwardedSettings,
     HealthSettings,
-    TimeoutSettings,
 )
 from proxy.config.observing import LogSettings, OtelSettings, ResponseSettings
 from proxy.config.problems import ConfigError, Problem
-from proxy.config.sections import BackendTlsSettings, LimitSettings, SessionSettings, TlsSettings
+from proxy.config.sections import (
+    BackendTlsSettings,
+    LimitSettings,
+    SessionSettings,
+    TimeoutSettings,
+    TlsSettings,
+)
 from proxy.config.values import HealthType, Locate, LogFormat, LogLevel, Shared
 
 __all__ = [

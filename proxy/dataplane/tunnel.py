@@ -21,6 +21,7 @@ _LAST_WORDS = 60.0  # seconds in which a side has to take what was written befor
 _HALF_CLOSED = 10.0  # seconds that the other half may go on; a browser answers a close within one round trip
 _GOODBYE = 2.0  # seconds in which a client answers a close frame
 _WHOLE_FRAME = 1.0  # seconds in which the frame that is on its way ends
+_REST = 1.0  # seconds in which an app that was asked says that it answers
 
 
 class End(asyncio.Protocol):
@@ -183,6 +184,7 @@ class Tunnel:
         "engine",
         "pool",
         "session",
+        "silent_since",
         "up",
         "websocket",
         "work",
@@ -206,6 +208,7 @@ class Tunnel:
         self.close_code = 0  # that of the close frame which the proxy sent, 0 if it sent none
         self.websocket = False  # whether it can be told in its own words to connect anew
         self.active = True  # whether bytes came since the ticker last looked
+        self.silent_since = 0.0  # set by the ticker when no more came
         self.deadline = 0.0  # set by the ticker
         self._idle_timeout = idle_timeout  # seconds
         self._on_closed = on_closed
@@ -267,6 +270,7 @@ class Tunnel:
         if self.active:
             self.active = False
             self._tell_frames()
+            self.silent_since = now
             half = any(end is not None and end.ended for end in (self._down_end, self._up_end))
             self.deadline = now + (_HALF_CLOSED if half else self._idle_timeout)
         elif self.deadline <= now:
@@ -279,6 +283,10 @@ class Tunnel:
         told, self._told = self._told, self.frames
         self.pool.frames_in += self._told[0] - told[0]
         self.pool.frames_out += self._told[1] - told[1]
+
+    def is_silent(self, now: float) -> bool:
+        """Whether nothing is on its way: what the client said last has reached an app that would answer."""
+        return not self.active and now >= self.silent_since + _REST
 
     def client_lost(self, last: bytes) -> bool:
         """The client's connection is gone; return whether the backend's side is kept for it."""
@@ -308,7 +316,7 @@ class Tunnel:
 
     def send_away(self) -> None:
         """Have the client connect anew: by a close frame as soon as no other is on its way."""
-        if self._closed:
+        if self._closed or isinstance(self._up_end, LastFrame):
             return
         if not self.websocket or self._up_end is None or self.down.is_closing() or self.up.is_closing():
             self.close()
