@@ -30,6 +30,7 @@ from proxy.controlplane.rebalance import Rebalance
 from proxy.dataplane.downstream import Downstream
 from proxy.dataplane.plane import Plane
 from proxy.logs import AccessLog
+from proxy.members import Discovery
 from proxy.metrics import ProxyCollector, build_registry
 from proxy.reload import Reloads
 from proxy.replicas import EventKind, ReplicaEvent, ReplicaState, Supervisor
@@ -75,7 +76,8 @@ class App:
         )
         self.rebalance = Rebalance(self.fleet, placement, self.plane.moves, on=config.balance.rebalance)
         self.reloads = Reloads(self, read)
-        self.collector = ProxyCollector(self.plane, self.drains, self.reloads)
+        self.discovery = Discovery(self)
+        self.collector = ProxyCollector(self.plane, self.drains, self.reloads, self.discovery)
         self.prober = Prober(self.fleet, health, config.socketio_path[0], self.collector.probed)
         for settings in config.backends:
             self.add_backend(settings, self.trust(settings))
@@ -134,7 +136,7 @@ class App:
             self.fleet.observe(backend, Observation.REFUSED, now)
 
     def add_backend(self, settings: BackendSettings, tls: Trust | None) -> None:
-        """A backend of the configuration comes to the fleet."""
+        """A backend that is configured or was found comes to the fleet."""
         backend = self.fleet.add(
             settings.name,
             settings.host,
@@ -207,8 +209,10 @@ class App:
                     tasks.create_task(self.drains.run()),
                     tasks.create_task(self.rebalance.run()),
                     tasks.create_task(self._serve_admin()),
+                    tasks.create_task(self.discovery.run()),
                 ]
-                if self._supervisor is None:
+                await self.discovery.first()
+                if self._supervisor is None and len(self.fleet):
                     await self._meet_backends()
                 serving = self.plane.run(list(self.listening.values()), partial(Downstream, self.plane))
                 running.append(tasks.create_task(serving))

@@ -26,6 +26,7 @@ from proxy.controlplane.drains import Drains
 from proxy.controlplane.events import Traffic
 from proxy.dataplane.plane import Plane
 from proxy.dataplane.stats import Histogram
+from proxy.members import Discovery
 from proxy.reload import Reloads
 
 PREFIX = "chainlit_proxy_"
@@ -34,10 +35,11 @@ PREFIX = "chainlit_proxy_"
 class ProxyCollector(Collector):
     """Reads the counters of one plane."""
 
-    def __init__(self, plane: Plane, drains: Drains, reloads: Reloads) -> None:
+    def __init__(self, plane: Plane, drains: Drains, reloads: Reloads, discovery: Discovery) -> None:
         self._plane = plane
         self._drains = drains
         self._reloads = reloads
+        self._discovery = discovery
         self.probes: dict[str, Histogram] = {}  # seconds of answered probes, by backend
 
     def probed(self, backend: Backend, seconds: float) -> None:
@@ -51,6 +53,7 @@ class ProxyCollector(Collector):
         yield from self._affinity()
         yield from self._backends()
         yield from self._lifecycle()
+        yield from self._found()
         yield from self._tls()
 
     def _traffic(self) -> Iterator[Metric]:
@@ -184,6 +187,17 @@ class ProxyCollector(Collector):
         yield counts
         good = reloads.last is None or reloads.last.applied
         yield _one(_gauge("config_current", "1 while the file is in effect as it was last read."), good)
+
+    def _found(self) -> Iterator[Metric]:
+        updates = _counter("discovery_updates", "Lists of backends that differed from the last.", "source")
+        failures = _counter("discovery_failures", "Lists that could not be used.", "source")
+        backends = _gauge("discovery_backends", "Backends in the last good list.", "source")
+        source = self._discovery.source
+        if source is not None:
+            updates.add_metric([source.name], source.updates)
+            failures.add_metric([source.name], source.failures)
+            backends.add_metric([source.name], len(source.last))
+        yield from (updates, failures, backends)
 
     def _tls(self) -> Iterator[Metric]:
         certificate = self._plane.certificate

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from proxy import logs, net
-from proxy.affinity.backend import Backend
+from proxy import logs, members, net
 from proxy.affinity.health import HealthRules
 from proxy.config import Address, Config, ConfigError, Shared
 from proxy.controlplane.events import EventKind
@@ -105,41 +104,16 @@ class Reloads:
     def _apply_to_backends(self, old: Config, new: Config, trusts: dict[str, Trust | None]) -> None:
         """Backends that are new, changed, gone, or back before they had left; `run` has its own."""
         app, fleet = self._app, self._app.fleet
-        before = {settings.name: settings for settings in old.backends}
         now = monotonic()
-        for settings in new.backends:
-            where = (settings.host, settings.port)
-            backend = fleet.get(settings.name)
-            if backend is None:
-                app.add_backend(settings, trusts[settings.name])
-                continue
-            if backend.leaving:
-                backend.leaving = False
-                app.drains.ready(backend)
-            if settings == before.get(settings.name):
-                continue
-            tls = trusts[settings.name]
-            if fleet.change(backend, *where, path=settings.path, weight=settings.weight, tls=tls):
-                app.plane.moved(backend)
-            app.prober.suspect(backend)
-        kept = {settings.name for settings in new.backends}
-        for name in before.keys() - kept:
-            backend = fleet.get(name)
-            if backend is not None:
-                self._let_go(backend)
+        before = {settings.name: settings for settings in old.backends}
+        members.apply(app, before, new.backends, trusts)
+        app.discovery.rejoin()
         fleet.order([settings.name for settings in new.backends])
         health = new.health
         fleet.set_rules(HealthRules(fall=health.fall, rise=health.rise, evict_after=health.evict_after))
         if new.health != old.health or new.socketio_path != old.socketio_path:
             app.prober.change(health, new.socketio_path[0])
         log.debug("backends applied in %.1f ms", (monotonic() - now) * 1000)
-
-    def _let_go(self, backend: Backend) -> None:
-        backend.leaving = True
-        if backend.holds_pins:
-            self._app.drains.drain(backend)
-        else:
-            self._app.fleet.remove(backend)
 
 
 def _certificate(config: Config) -> Certificate | None:

@@ -22,7 +22,13 @@ from proxy.config.models import (
     TimeoutSettings,
 )
 from proxy.config.problems import ConfigError, Problem
-from proxy.config.sections import BackendTlsSettings, LimitSettings, SessionSettings, TlsSettings
+from proxy.config.sections import (
+    BackendTlsSettings,
+    DiscoverySettings,
+    LimitSettings,
+    SessionSettings,
+    TlsSettings,
+)
 from proxy.config.values import HealthType, Locate, LogFormat, LogLevel, Shared
 
 __all__ = [
@@ -36,6 +42,7 @@ __all__ = [
     "ConfigError",
     "CookieSettings",
     "DirectorySettings",
+    "DiscoverySettings",
     "ForwardedSettings",
     "HealthSettings",
     "HealthType",

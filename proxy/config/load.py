@@ -18,9 +18,11 @@ from proxy.config.fields import Kind, allowed_at, key_at, keys_below
 from proxy.config.files import unusable
 from proxy.config.models import BackendSettings, Config, repeated
 from proxy.config.problems import ConfigError, KeyPath, Problem, got, got_type
-from proxy.config.sections import Settings
+from proxy.config.sections import DiscoverySettings, Settings
 
-NO_BACKEND = "must list at least one Chainlit instance, such as - url: http://127.0.0.1:8001"
+NO_BACKEND = (
+    "must list at least one Chainlit instance, such as - url: http://127.0.0.1:8001; or set discovery.file"
+)
 
 
 def load(
@@ -44,7 +46,7 @@ def load(
             problem = Problem(name, line, "", "is not valid YAML: it is not UTF-8 text")
         else:
             document = read(text, name, os.environ if environ is None else environ)
-            return _validated(document, need_backends=need_backends, look_at_files=True)
+            return validated(document, need_backends=need_backends, look_at_files=True)
     raise ConfigError([problem])
 
 
@@ -53,7 +55,7 @@ def loads(
 ) -> Config:
     """Read YAML text; messages call it `name`. Raises ConfigError."""
     document = read(text, name, os.environ if environ is None else environ)
-    return _validated(document, need_backends=need_backends)
+    return validated(document, need_backends=need_backends)
 
 
 def override(
@@ -72,7 +74,7 @@ def override(
             section = section[part]
         if value is not None:
             section[last] = value
-    return _validated(Document(name, data), need_backends=need_backends)
+    return validated(Document(name, data), need_backends=need_backends)
 
 
 def _as_data(settings: Settings) -> dict[str, Any]:
@@ -82,7 +84,8 @@ def _as_data(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _validated(document: Document, *, need_backends: bool, look_at_files: bool = False) -> Config:
+def validated(document: Document, *, need_backends: bool, look_at_files: bool = False) -> Config:
+    """Return the configuration of a document that was read. Raises ConfigError."""
     config, errors = None, []
     try:
         config = Config.model_validate(document.data)
@@ -93,7 +96,7 @@ def _validated(document: Document, *, need_backends: bool, look_at_files: bool =
     backends = document.data.get("backends") if isinstance(document.data, dict) else UNREADABLE
     if errors and not any(detail["type"] == "conflict" for detail in errors):
         _report_repeated(backends, document)
-    if need_backends and not backends:
+    if need_backends and not backends and not _discovers(document.data):
         document.report(("backends",), NO_BACKEND)
     for path, message in unusable(config) if config and look_at_files else ():
         document.report(path, message)
@@ -101,6 +104,13 @@ def _validated(document: Document, *, need_backends: bool, look_at_files: bool =
         # Raised here, after the except block: the error carries no context that holds the input.
         raise ConfigError(sorted(document.problems, key=lambda problem: problem.line or 0))
     return config
+
+
+def _discovers(data: object) -> bool:
+    section = data.get("discovery") if isinstance(data, dict) else None
+    if isinstance(section, DiscoverySettings):
+        return section.file is not None
+    return bool(section.get("file") if isinstance(section, dict) else section)
 
 
 def _explain(detail: ErrorDetails, document: Document) -> None:

@@ -17,6 +17,7 @@ from proxy.config.address import Address
 from proxy.config.problems import KeyPath, got
 from proxy.config.sections import (
     BackendTlsSettings,
+    DiscoverySettings,
     LimitSettings,
     SessionSettings,
     Settings,
@@ -314,7 +315,12 @@ class Config(Settings):
         description="The listener for operators and monitoring.",
     )
     backends: tuple[BackendSettings, ...] = Field(
-        default=(), description="The Chainlit instances, one entry each. `serve` needs at least one."
+        default=(),
+        description="The Chainlit instances, one entry each. `serve` needs at least one, or discovery.",
+    )
+    discovery: DiscoverySettings = Field(
+        default=DiscoverySettings(),
+        description="Where backends are found while it runs, beside those of backends or instead.",
     )
     socketio_path: v.SocketioPaths = Field(
         default=("/ws/socket.io",),
