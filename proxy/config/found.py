@@ -57,7 +57,7 @@ def _entries(item: yaml.Node) -> Iterator[yaml.Node]:
         pairs = [(yaml.ScalarNode(_STR, "url", where, where), url)]
         weight = labels.get("weight")
         if isinstance(weight, yaml.ScalarNode):  # labels are text there, whatever they hold
-            tag = yaml.SafeLoader("").resolve(yaml.ScalarNode, weight.value, (True, False))
+            tag = yaml.SafeLoader("").resolve(yaml.ScalarNode, weight.value, (True, False))  # type: ignore[no-untyped-call]
             number = yaml.ScalarNode(tag, weight.value, weight.start_mark, weight.end_mark)
             pairs.append((yaml.ScalarNode(_STR, "weight", weight.start_mark, weight.start_mark), number))
         yield yaml.MappingNode(_MAP, pairs, where, until, flow_style=False)
