@@ -30,12 +30,12 @@ from proxy.controlplane.rebalance import Rebalance
 from proxy.dataplane.downstream import Downstream
 from proxy.dataplane.plane import Plane
 from proxy.logs import AccessLog
-from proxy.members import Discovery
+from proxy.members import Members, trusted
 from proxy.metrics import ProxyCollector, build_registry
 from proxy.reload import Reloads
 from proxy.replicas import EventKind, ReplicaEvent, ReplicaState, Supervisor
 from proxy.rollout import Rollout, RolloutStatus
-from proxy.tls import Certificate, Trust, client_context
+from proxy.tls import Certificate, Trust
 
 if TYPE_CHECKING:
     from proxy.controlplane.admin import AdminServer
@@ -76,11 +76,10 @@ class App:
         )
         self.rebalance = Rebalance(self.fleet, placement, self.plane.moves, on=config.balance.rebalance)
         self.reloads = Reloads(self, read)
-        self.discovery = Discovery(self)
-        self.collector = ProxyCollector(self.plane, self.drains, self.reloads, self.discovery)
+        self.members = Members(self)
+        self.collector = ProxyCollector(self.plane, self.drains, self.reloads, self.members.sources)
         self.prober = Prober(self.fleet, health, config.socketio_path[0], self.collector.probed)
-        for settings in config.backends:
-            self.add_backend(settings, self.trust(settings))
+        self.members.configure(trusted(config.backends), config.discovery)
         self.listening: dict[Address, socket.socket] = {}  # bound, by what is configured
         self.rollout: Rollout | None = None  # set where the backends are replicas of ours
         self._supervisor: Supervisor | None = None
@@ -148,15 +147,6 @@ class App:
         )
         self.prober.watch(backend)
 
-    def trust(self, settings: BackendSettings) -> Trust | None:
-        """How the certificate of a backend is looked at. Raises CertificateError."""
-        if not settings.is_https:
-            return None
-        context = client_context(settings.tls.ca, verify=settings.tls.verify)
-        if not settings.tls.verify:
-            log.warning("backend %s: its certificate is not verified", settings.name)
-        return Trust(context, settings.tls.server_name or settings.host)
-
     def _emptied(self, backend: Backend) -> None:
         """A drained backend has no sessions any more: one that was to leave the fleet does."""
         drain = self.drains.get(backend)
@@ -209,9 +199,9 @@ class App:
                     tasks.create_task(self.drains.run()),
                     tasks.create_task(self.rebalance.run()),
                     tasks.create_task(self._serve_admin()),
-                    tasks.create_task(self.discovery.run()),
+                    tasks.create_task(self.members.run()),
                 ]
-                await self.discovery.first()
+                await self.members.first()
                 if self._supervisor is None and len(self.fleet):
                     await self._meet_backends()
                 serving = self.plane.run(list(self.listening.values()), partial(Downstream, self.plane))

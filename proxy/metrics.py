@@ -5,7 +5,7 @@ fixed words; never a session id, a path or a client's address.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.core import (
@@ -22,11 +22,11 @@ from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.decision import Outcome
 from proxy.affinity.evidence import Evidence
 from proxy.affinity.health import Verdict
+from proxy.controlplane.discovery.source import Source
 from proxy.controlplane.drains import Drains
 from proxy.controlplane.events import Traffic
 from proxy.dataplane.plane import Plane
 from proxy.dataplane.stats import Histogram
-from proxy.members import Discovery
 from proxy.reload import Reloads
 
 PREFIX = "chainlit_proxy_"
@@ -35,11 +35,12 @@ PREFIX = "chainlit_proxy_"
 class ProxyCollector(Collector):
     """Reads the counters of one plane."""
 
-    def __init__(self, plane: Plane, drains: Drains, reloads: Reloads, discovery: Discovery) -> None:
+    def __init__(self, plane: Plane, drains: Drains, reloads: Reloads, sources: Mapping[str, Source]) -> None:
+        """`sources` are those of discovery, by name."""
         self._plane = plane
         self._drains = drains
         self._reloads = reloads
-        self._discovery = discovery
+        self._sources = sources
         self.probes: dict[str, Histogram] = {}  # seconds of answered probes, by backend
 
     def probed(self, backend: Backend, seconds: float) -> None:
@@ -192,12 +193,13 @@ class ProxyCollector(Collector):
         updates = _counter("discovery_updates", "Lists of backends that differed from the last.", "source")
         failures = _counter("discovery_failures", "Lists that could not be used.", "source")
         backends = _gauge("discovery_backends", "Backends in the last good list.", "source")
-        source = self._discovery.source
-        if source is not None:
-            updates.add_metric([source.name], source.updates)
-            failures.add_metric([source.name], source.failures)
-            backends.add_metric([source.name], len(source.last))
-        yield from (updates, failures, backends)
+        current = _gauge("discovery_current", "1 while the last list could be used.", "source")
+        for name, source in self._sources.items():
+            updates.add_metric([name], source.updates)
+            failures.add_metric([name], source.failures)
+            backends.add_metric([name], len(source.last or ()))
+            current.add_metric([name], source.is_current)
+        yield from (updates, failures, backends, current)
 
     def _tls(self) -> Iterator[Metric]:
         certificate = self._plane.certificate

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from proxy import logs, members, net
+from proxy import logs, net
 from proxy.affinity.health import HealthRules
 from proxy.config import Address, Config, ConfigError, Shared
 from proxy.controlplane.events import EventKind
 from proxy.logs import AccessLog
-from proxy.tls import Certificate, CertificateError, Trust
+from proxy.members import Member, trusted
+from proxy.tls import Certificate, CertificateError
 
 if TYPE_CHECKING:
     from proxy.app import App
@@ -84,7 +85,7 @@ class Reloads:
         if self._read is None:
             return Reload(time.time())
         app, old, new = self._app, self._app.config, self._read()
-        trusts = {settings.name: app.trust(settings) for settings in new.backends}
+        members = trusted(new.backends)
         certificate = app.plane.certificate
         if new.tls != old.tls:
             certificate = _certificate(new)
@@ -95,20 +96,17 @@ class Reloads:
         await app.plane.change(new, list(app.listening.values()), certificate)
         await app.move_admin(opened)
         _apply_to_decisions(app, new)
-        self._apply_to_backends(old, new, trusts)
+        self._apply_to_backends(old, new, members)
         _apply_to_log(app, old, new)
         changes = tuple(key for key in Config.model_fields if getattr(old, key) != getattr(new, key))
         restart = tuple(key for key in _AT_START if key in changes)
         return Reload(time.time(), changes=changes, restart=restart)
 
-    def _apply_to_backends(self, old: Config, new: Config, trusts: dict[str, Trust | None]) -> None:
+    def _apply_to_backends(self, old: Config, new: Config, members: tuple[Member, ...]) -> None:
         """Backends that are new, changed, gone, or back before they had left; `run` has its own."""
         app, fleet = self._app, self._app.fleet
         now = monotonic()
-        before = {settings.name: settings for settings in old.backends}
-        members.apply(app, before, new.backends, trusts)
-        app.discovery.rejoin()
-        fleet.order([settings.name for settings in new.backends])
+        app.members.configure(members, new.discovery)
         health = new.health
         fleet.set_rules(HealthRules(fall=health.fall, rise=health.rise, evict_after=health.evict_after))
         if new.health != old.health or new.socketio_path != old.socketio_path:

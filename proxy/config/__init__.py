@@ -6,6 +6,7 @@ reference `docs/configuration.md` is made from them (`python -m proxy.config.ref
 """
 
 from proxy.config.address import Address
+from proxy.config.discovery import DiscoverySettings
 from proxy.config.dump import dump, plain
 from proxy.config.load import load, loads, override
 from proxy.config.models import (
@@ -22,13 +23,7 @@ from proxy.config.models import (
     TimeoutSettings,
 )
 from proxy.config.problems import ConfigError, Problem
-from proxy.config.sections import (
-    BackendTlsSettings,
-    DiscoverySettings,
-    LimitSettings,
-    SessionSettings,
-    TlsSettings,
-)
+from proxy.config.sections import BackendTlsSettings, LimitSettings, SessionSettings, TlsSettings
 from proxy.config.values import HealthType, Locate, LogFormat, LogLevel, Shared
 
 __all__ = [

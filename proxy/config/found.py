@@ -26,7 +26,8 @@ def found_backends(data: bytes, name: str) -> tuple[BackendSettings, ...]:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError([Problem(name, line, "", "is not valid YAML: it is not UTF-8 text")]) from None
-    backends = validated(read(text, name, {}, _as_configuration), need_backends=False).backends
+    document = read(text, name, {}, _as_configuration)
+    backends = validated(document, need_backends=False, look_at_files=True).backends
     if not backends:
         raise ConfigError([Problem(name, 1, "", "must list at least one backend")])
     return backends

@@ -13,15 +13,16 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from proxy.config.discovery import SWITCHES, is_on
 from proxy.config.document import UNREADABLE, Document, read
 from proxy.config.fields import Kind, allowed_at, key_at, keys_below
 from proxy.config.files import unusable
 from proxy.config.models import BackendSettings, Config, repeated
 from proxy.config.problems import ConfigError, KeyPath, Problem, got, got_type
-from proxy.config.sections import DiscoverySettings, Settings
+from proxy.config.sections import Settings
 
 NO_BACKEND = (
-    "must list at least one Chainlit instance, such as - url: http://127.0.0.1:8001; or set discovery.file"
+    "must list at least one Chainlit instance, such as - url: http://127.0.0.1:8001; or set discovery"
 )
 
 
@@ -96,7 +97,7 @@ def validated(document: Document, *, need_backends: bool, look_at_files: bool = 
     backends = document.data.get("backends") if isinstance(document.data, dict) else UNREADABLE
     if errors and not any(detail["type"] == "conflict" for detail in errors):
         _report_repeated(backends, document)
-    if need_backends and not backends and not _discovers(document.data):
+    if need_backends and not backends and not _discovers(config, document.data):
         document.report(("backends",), NO_BACKEND)
     for path, message in unusable(config) if config and look_at_files else ():
         document.report(path, message)
@@ -106,11 +107,12 @@ def validated(document: Document, *, need_backends: bool, look_at_files: bool = 
     return config
 
 
-def _discovers(data: object) -> bool:
+def _discovers(config: Config | None, data: Any) -> bool:
+    """Whether a source of backends is on, or was meant to be where the configuration has mistakes."""
+    if config is not None:
+        return bool(config.discovery.parts())
     section = data.get("discovery") if isinstance(data, dict) else None
-    if isinstance(section, DiscoverySettings):
-        return section.file is not None
-    return bool(section.get("file") if isinstance(section, dict) else section)
+    return isinstance(section, dict) and any(is_on(name, section.get(name)) for name in SWITCHES)
 
 
 def _explain(detail: ErrorDetails, document: Document) -> None:

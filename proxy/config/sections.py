@@ -37,17 +37,6 @@ class TlsSettings(Settings):
         return value
 
 
-class DiscoverySettings(Settings):
-    """`discovery`: backends that come and go without a reload."""
-
-    file: v.File = Field(
-        default=None,
-        description="A YAML or JSON file with more backends, a list of entries as those of `backends`, or in "
-        "the form of Prometheus' file_sd. It is watched; a bad or empty one is logged, and the last good one "
-        "stays. A backend that is no more in it is drained. Takes effect at the start.",
-    )
-
-
 class BackendTlsSettings(Settings):
     """`backends.tls`: whom an https backend has to be."""
 

@@ -20,8 +20,8 @@ def mistakes(text: str, *, need_backends: bool = False) -> tuple[Problem, ...]:
 
 LISTEN = "host:port, [v6]:port or unix:/path"
 TOP = (
-    "listen, reuse_port, admin, backends, discovery, socketio_path, affinity, balance, health, timeouts, limits, "
-    "forwarded, log, sessions, tls"
+    "listen, reuse_port, admin, backends, discovery, socketio_path, affinity, balance, health, timeouts, "
+    "limits, forwarded, log, sessions, tls"
 )
 NOT_LOOPBACK = "must be a loopback address such as 127.0.0.1:9901, because admin.token is not set"
 
@@ -247,7 +247,7 @@ def test_serve_needs_a_backend(text: str) -> None:
     (problem,) = mistakes(text, need_backends=True)
     assert str(problem) == (
         "proxy.yaml:1: backends: must list at least one Chainlit instance, "
-        "such as - url: http://127.0.0.1:8001; or set discovery.file"
+        "such as - url: http://127.0.0.1:8001; or set discovery"
     )
     assert loads(text).backends == ()
 
