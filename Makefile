@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 JS := tests/js/node_modules/.package-lock.json
 
-.PHONY: help setup run test check unit system browser chromium prometheus redis compat fuzz soak bench \
+.PHONY: help setup run test check unit system browser chromium dns prometheus redis compat fuzz soak bench \
 	bench-lifecycle bench-sessions lock clean
 
 help:
@@ -25,13 +25,17 @@ help:
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[chainlit,redis,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[chainlit,dev,dns,redis]'
 	touch $@
 
 setup: $(STAMP)
 
 run: $(STAMP)
 	cd examples/chat && ../../$(BIN)/chainlit-proxy run app.py --replicas 2 --listen 127.0.0.1:8000
+
+# The DNS server of the tests; Debian's where the machine has none.
+dns: $(STAMP)
+	@$(BIN)/python -m tests.support.dns_server
 
 # The Redis of the tests; Debian's where the machine has none.
 redis: $(STAMP)
@@ -53,7 +57,7 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-unit: $(STAMP) redis
+unit: $(STAMP) dns redis
 	$(BIN)/pytest -n 2 tests -m "not system and not browser"
 
 system: $(STAMP) $(JS) prometheus redis
@@ -90,7 +94,7 @@ bench-lifecycle: $(STAMP)
 
 lock:
 	$(PYTHON) -m venv --clear $(VENV)-lock
-	$(VENV)-lock/bin/pip install --quiet --disable-pip-version-check '.[chainlit,redis,dev]'
+	$(VENV)-lock/bin/pip install --quiet --disable-pip-version-check '.[chainlit,dev,dns,redis]'
 	$(VENV)-lock/bin/pip freeze --exclude chainlit-sticky-proxy > constraints.txt
 	rm -rf $(VENV)-lock
 

@@ -16,7 +16,7 @@ from ssl import SSLContext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from proxy.affinity.backend import AdminState, Backend
-from proxy.config import BackendSettings, DiscoverySettings
+from proxy.config import BackendSettings, DiscoverySettings, DnsSettings
 from proxy.controlplane.discovery.file import FileSource
 from proxy.controlplane.discovery.source import Backends, Found, Source, UnusableError
 from proxy.tls import CertificateError, Trust, client_context
@@ -29,7 +29,14 @@ log = logging.getLogger("proxy")
 _FIRST_ANSWER = 5.0  # seconds that serving waits for the first lists
 _AGAIN = 5.0  # seconds until a source is followed again that broke by a mistake of ours
 
-_SOURCES: dict[str, Callable[[Any, Found], Source]] = {"file": FileSource}
+
+def _dns(settings: DnsSettings, found: Found) -> Source:
+    from proxy.controlplane.discovery.dns import DnsSource  # noqa: PLC0415 - needs an extra
+
+    return DnsSource(settings, found)
+
+
+_SOURCES: dict[str, Callable[[Any, Found], Source]] = {"file": FileSource, "dns": _dns}
 
 
 class Member(NamedTuple):

@@ -6,7 +6,7 @@ reference `docs/configuration.md` is made from them (`python -m proxy.config.ref
 """
 
 from proxy.config.address import Address
-from proxy.config.discovery import DiscoverySettings
+from proxy.config.discovery import DiscoverySettings, DnsSettings
 from proxy.config.dump import dump, plain
 from proxy.config.load import load, loads, override
 from proxy.config.models import (
@@ -24,7 +24,7 @@ from proxy.config.models import (
 )
 from proxy.config.problems import ConfigError, Problem
 from proxy.config.sections import BackendTlsSettings, LimitSettings, SessionSettings, TlsSettings
-from proxy.config.values import HealthType, Locate, LogFormat, LogLevel, Shared
+from proxy.config.values import HealthType, Locate, LogFormat, LogLevel, Records, Shared
 
 __all__ = [
     "Address",
@@ -38,6 +38,7 @@ __all__ = [
     "CookieSettings",
     "DirectorySettings",
     "DiscoverySettings",
+    "DnsSettings",
     "ForwardedSettings",
     "HealthSettings",
     "HealthType",
@@ -47,6 +48,7 @@ __all__ = [
     "LogLevel",
     "LogSettings",
     "Problem",
+    "Records",
     "SessionSettings",
     "Shared",
     "TimeoutSettings",

@@ -2,13 +2,64 @@
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from proxy.config import values as v
+from proxy.config.problems import got
 from proxy.config.sections import Settings
 
-SWITCHES = {"file": ""}
+SWITCHES = {"file": "", "dns": "name"}
 """Each source, in the order in which their backends are taken, and the key of it that turns it on."""
+
+
+class DnsSettings(Settings):
+    """`discovery.dns`: the addresses of a name."""
+
+    name: v.DnsName = Field(
+        default=None,
+        description="The name whose addresses are the backends, such as that of a headless service; with one "
+        "this source is on. It needs the extra `dns`.",
+    )
+    records: v.RecordsChoice = Field(
+        default=v.Records.A,
+        description="Which records are asked for: a or aaaa for addresses, srv for names with ports, of "
+        "which those of the best priority are taken.",
+    )
+    port: v.Port = Field(
+        default=None,
+        validate_default=True,
+        description="Where the instances listen, for a and aaaa. SRV records hold it.",
+    )
+    servers: v.DnsServers = Field(
+        default=(),
+        description="Whom to ask, instead of the servers of the system.",
+    )
+    shortest: v.Seconds = Field(
+        default=1.0,
+        description="Seconds between two questions at least, however short the time to live of an answer is.",
+    )
+    longest: v.Seconds = Field(
+        default=30.0,
+        description="Seconds between two questions at most, however long the time to live of an answer is. "
+        "After a failure the pause grows from shortest to this.",
+    )
+
+    @field_validator("port")
+    @classmethod
+    def _has_one_port(cls, value: int | None, info: ValidationInfo) -> int | None:
+        is_srv = info.data.get("records") is v.Records.SRV
+        if value is None and info.data.get("name") is not None and "records" in info.data and not is_srv:
+            raise ValueError("must be the port of the instances, unless dns.records is srv")
+        if value is not None and is_srv:
+            raise ValueError("must be left out, because SRV records hold the port")
+        return value
+
+    @field_validator("longest")
+    @classmethod
+    def _is_not_shorter(cls, value: float, info: ValidationInfo) -> float:
+        if value < info.data.get("shortest", value):
+            raise ValueError(f"must not be less than dns.shortest{got(value)}")
+        return value
 
 
 class DiscoverySettings(Settings):
@@ -20,6 +71,8 @@ class DiscoverySettings(Settings):
         "the form of Prometheus' file_sd. It is watched; a bad or empty one is logged, and the last good one "
         "stays.",
     )
+
+    dns: DnsSettings = Field(default=DnsSettings(), description="Backends that DNS names.")
 
     def parts(self) -> dict[str, object]:
         """What is configured of each source that is on, in the order in which their backends are taken."""

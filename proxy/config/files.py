@@ -1,14 +1,17 @@
-"""The files that a configuration names: whether the proxy could use them.
+"""The files and packages that a configuration needs: whether the proxy could use them.
 
 Looked at for a file that is about to be served or checked, not for a text: what a page of the
 documentation names need not exist.
 """
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 from proxy import tls
 from proxy.config.models import Config
 from proxy.config.problems import KeyPath
+
+_EXTRAS = {"dns": "dns"}  # what has to be importable for a source, which is the name of an extra too
 
 
 def unusable(config: Config) -> Iterator[tuple[KeyPath, str]]:
@@ -19,6 +22,10 @@ def unusable(config: Config) -> Iterator[tuple[KeyPath, str]]:
             tls.server_context(pair.cert, pair.key)
         except tls.CertificateError as error:
             yield ("tls", error.key), str(error)
+    for source in config.discovery.parts():
+        if source in _EXTRAS and find_spec(_EXTRAS[source]) is None:
+            package = f"chainlit-sticky-proxy[{source}]"
+            yield ("discovery", source), f"needs the extra {source}: pip install '{package}'"
     for index, backend in enumerate(config.backends):
         if backend.tls.ca is not None:
             try:

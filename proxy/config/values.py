@@ -55,6 +55,14 @@ class Shared(StrEnum):
     FALSE = "false"
 
 
+class Records(StrEnum):
+    """What is asked of DNS."""
+
+    A = "a"
+    AAAA = "aaaa"
+    SRV = "srv"
+
+
 class HealthType(StrEnum):
     """How a backend is probed."""
 
@@ -191,6 +199,17 @@ def _distinct_addresses(values: tuple[Address, ...]) -> tuple[Address, ...]:
     return values
 
 
+def _dns_servers(values: tuple[Address, ...]) -> tuple[Address, ...]:
+    for value in values:
+        try:
+            ipaddress.ip_address(value.host)
+        except ValueError:
+            raise ValueError(
+                f"must be IP addresses with their ports, such as 10.0.0.2:53{got(str(value))}"
+            ) from None
+    return values
+
+
 def _distinct_texts(values: tuple[str, ...]) -> tuple[str, ...]:
     for index, value in enumerate(values):
         if value in values[:index]:
@@ -215,6 +234,7 @@ Factor = Annotated[float, _Strict, Field(gt=1), Allowed("a number greater than 1
 Count = Annotated[int, Field(strict=True, ge=1), Allowed("a whole number, 1 or greater")]
 CountOrZero = Annotated[int, Field(strict=True, ge=0), Allowed("a whole number, 0 or greater")]
 HeadBytes = Annotated[int, Field(strict=True, ge=1024), Allowed("a whole number, 1024 or greater")]
+Port = Annotated[int | None, Field(strict=True, ge=1, le=65535), Allowed("a whole number from 1 to 65535")]
 Flag = Annotated[bool, Field(strict=True), Allowed("true or false")]
 
 BackendName = Annotated[
@@ -242,11 +262,13 @@ Token = Annotated[
 ]
 
 HostName = Annotated[str | None, AfterValidator(host_name), Allowed("a host name or an IP address")]
+DnsName = Annotated[str | None, AfterValidator(host_name), Allowed("a host name")]
 File = Annotated[str | None, AfterValidator(_file), Allowed("the path of a file")]
 
 StoreUrl = Annotated[str, AfterValidator(_store), Allowed(STORE_FORMS)]
 Text = Annotated[str, Allowed("text")]
 SharedChoice = Annotated[Shared, BeforeValidator(_shared), Allowed("one of auto, true, false")]
+RecordsChoice = Annotated[Records, Allowed("one of a, aaaa, srv")]
 LocateChoice = Annotated[Locate, Allowed("one of auto, always, never")]
 HealthChoice = Annotated[HealthType, Allowed("one of http, engineio, tcp, none")]
 FormatChoice = Annotated[LogFormat, Allowed("one of console, json")]
@@ -259,6 +281,12 @@ Addresses = Annotated[
     Field(min_length=1),
     AfterValidator(_distinct_addresses),
     Allowed(f"{LISTEN_FORMS}, or a list of them"),
+]
+DnsServers = Annotated[
+    tuple[Annotated[Address, PlainValidator(_address), PlainSerializer(str)], ...],
+    BeforeValidator(_as_list),
+    AfterValidator(_dns_servers),
+    Allowed("an IP address with its port such as 10.0.0.2:53, or a list of them"),
 ]
 SocketioPaths = Annotated[
     tuple[Annotated[str, AfterValidator(_socketio_path)], ...],

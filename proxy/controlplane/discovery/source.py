@@ -5,15 +5,18 @@ logged once, until it is something else. No source touches the fleet: `members` 
 """
 
 import asyncio
+import hashlib
 import logging
 import random
+import re
 from collections.abc import Callable
 
-from proxy.config import BackendSettings
+from proxy.config import Address, BackendSettings
 
 log = logging.getLogger("proxy.discovery")
 
 _SPREAD = 0.2  # of a pause, each way: proxies that failed together do not come again together
+_LONGEST_NAME = 63  # characters, as `backends.name` has it
 
 Backends = tuple[BackendSettings, ...]
 Found = Callable[[Backends], None]
@@ -21,6 +24,21 @@ Found = Callable[[Backends], None]
 
 class UnusableError(Exception):
     """A list that cannot be joined to the fleet; the text says why."""
+
+
+def backend_at(host: str, port: int, name: str = "", weight: float = 1.0) -> BackendSettings:
+    """The backend at an address. Raises ValueError; without a name it is called host:port."""
+    told = {"name": _short(name)} if name else {}
+    return BackendSettings.model_validate({"url": f"http://{Address(host, port)}", "weight": weight, **told})
+
+
+def _short(name: str) -> str:
+    """A name as a backend may bear it, the same on every proxy; two long ones still differ."""
+    plain = re.sub(r"[^A-Za-z0-9._:-]", "_", name)
+    if plain == name and len(name) <= _LONGEST_NAME:
+        return name
+    mark = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
+    return f"{plain[: _LONGEST_NAME - 1 - len(mark)]}-{mark}"
 
 
 class Source:
