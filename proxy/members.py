@@ -16,7 +16,7 @@ from ssl import SSLContext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from proxy.affinity.backend import AdminState, Backend
-from proxy.config import BackendSettings, DiscoverySettings, DnsSettings
+from proxy.config import BackendSettings, DiscoverySettings, DnsSettings, KubernetesSettings
 from proxy.controlplane.discovery.file import FileSource
 from proxy.controlplane.discovery.source import Backends, Found, Source, UnusableError
 from proxy.tls import CertificateError, Trust, client_context
@@ -36,7 +36,17 @@ def _dns(settings: DnsSettings, found: Found) -> Source:
     return DnsSource(settings, found)
 
 
-_SOURCES: dict[str, Callable[[Any, Found], Source]] = {"file": FileSource, "dns": _dns}
+def _kubernetes(settings: KubernetesSettings, found: Found) -> Source:
+    from proxy.controlplane.discovery.kubernetes import KubernetesSource  # noqa: PLC0415 - as above
+
+    return KubernetesSource(settings, found)
+
+
+_SOURCES: dict[str, Callable[[Any, Found], Source]] = {
+    "file": FileSource,
+    "dns": _dns,
+    "kubernetes": _kubernetes,
+}
 
 
 class Member(NamedTuple):

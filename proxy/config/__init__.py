@@ -6,7 +6,7 @@ reference `docs/configuration.md` is made from them (`python -m proxy.config.ref
 """
 
 from proxy.config.address import Address
-from proxy.config.discovery import DiscoverySettings, DnsSettings
+from proxy.config.discovery import DiscoverySettings, DnsSettings, KubernetesSettings
 from proxy.config.dump import dump, plain
 from proxy.config.load import load, loads, override
 from proxy.config.models import (
@@ -42,6 +42,7 @@ __all__ = [
     "ForwardedSettings",
     "HealthSettings",
     "HealthType",
+    "KubernetesSettings",
     "LimitSettings",
     "Locate",
     "LogFormat",

@@ -8,7 +8,7 @@ from proxy.config import values as v
 from proxy.config.problems import got
 from proxy.config.sections import Settings
 
-SWITCHES = {"file": "", "dns": "name"}
+SWITCHES = {"file": "", "dns": "name", "kubernetes": "service"}
 """Each source, in the order in which their backends are taken, and the key of it that turns it on."""
 
 
@@ -62,6 +62,30 @@ class DnsSettings(Settings):
         return value
 
 
+class KubernetesSettings(Settings):
+    """`discovery.kubernetes`: the endpoints of a Service."""
+
+    service: v.Label = Field(
+        default=None,
+        description="The Service whose endpoints are the backends; with one this source is on. It needs the "
+        "extra `kubernetes`, and a Role that may list and watch endpointslices.",
+    )
+    namespace: v.Label = Field(
+        default=None,
+        description="The namespace of the Service; by default that of the proxy's own pod, or `default` "
+        "with a kubeconfig.",
+    )
+    port: v.Label = Field(
+        default=None,
+        description="The name of the Service's port behind which the instances listen, where it has several.",
+    )
+    kubeconfig: v.File = Field(
+        default=None,
+        description="The file that tells how to reach the API server. By default the proxy's own pod and its "
+        "service account tell.",
+    )
+
+
 class DiscoverySettings(Settings):
     """`discovery`: backends that come and go without a reload."""
 
@@ -73,6 +97,9 @@ class DiscoverySettings(Settings):
     )
 
     dns: DnsSettings = Field(default=DnsSettings(), description="Backends that DNS names.")
+    kubernetes: KubernetesSettings = Field(
+        default=KubernetesSettings(), description="Backends that are the endpoints of a Service."
+    )
 
     def parts(self) -> dict[str, object]:
         """What is configured of each source that is on, in the order in which their backends are taken."""

@@ -11,7 +11,8 @@ from proxy import tls
 from proxy.config.models import Config
 from proxy.config.problems import KeyPath
 
-_EXTRAS = {"dns": "dns"}  # what has to be importable for a source, which is the name of an extra too
+# What has to be importable for a source; the extra that brings it is called as the source.
+_EXTRAS = {"dns": "dns", "kubernetes": "kubernetes_asyncio"}
 
 
 def unusable(config: Config) -> Iterator[tuple[KeyPath, str]]:

@@ -29,6 +29,7 @@ _BACKEND_NAME = re.compile(r"[A-Za-z0-9._:-]{1,63}")
 _COOKIE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")  # RFC 6265 4.1.1: a token
 _URL_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")  # RFC 3986 3.3
 _PASSWORD = re.compile(r"^((?:rediss?|unix)://[^/@]*:)[^/@]*(?=@)")
+_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")  # RFC 1123: names of Kubernetes
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
 
 
@@ -210,6 +211,12 @@ def _dns_servers(values: tuple[Address, ...]) -> tuple[Address, ...]:
     return values
 
 
+def _label(value: str | None) -> str | None:
+    if value is not None and _LABEL.fullmatch(value) is None:
+        raise ValueError(f"must be 1 to 63 small letters, digits and -{got(value)}")
+    return value
+
+
 def _distinct_texts(values: tuple[str, ...]) -> tuple[str, ...]:
     for index, value in enumerate(values):
         if value in values[:index]:
@@ -263,6 +270,7 @@ Token = Annotated[
 
 HostName = Annotated[str | None, AfterValidator(host_name), Allowed("a host name or an IP address")]
 DnsName = Annotated[str | None, AfterValidator(host_name), Allowed("a host name")]
+Label = Annotated[str | None, AfterValidator(_label), Allowed("1 to 63 small letters, digits and -")]
 File = Annotated[str | None, AfterValidator(_file), Allowed("the path of a file")]
 
 StoreUrl = Annotated[str, AfterValidator(_store), Allowed(STORE_FORMS)]

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from time import monotonic
 
@@ -81,20 +82,30 @@ class Found:
         return float(value)
 
 
-def follow(config: Config, scenario: Callable[[Found], Awaitable[None]], *, drains: bool = True) -> None:
-    """Run a scenario while the sources are followed; without `drains` nothing is ever empty."""
+def follow(
+    config: Config,
+    scenario: Callable[[Found], Awaitable[None]],
+    *,
+    drains: bool = True,
+    beside: AbstractAsyncContextManager[object] | None = None,
+) -> None:
+    """Run a scenario while the sources are followed; without `drains` nothing is ever empty.
+
+    `beside` is a server that is there before.
+    """
 
     async def both() -> None:
-        found = Found(config)
-        works = [found.app.members.run(), *([found.app.drains.run()] if drains else [])]
-        tasks = [asyncio.create_task(work) for work in works]
-        try:
-            await found.app.members.first()
-            await scenario(found)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+        async with beside or nullcontext():
+            found = Found(config)
+            works = [found.app.members.run(), *([found.app.drains.run()] if drains else [])]
+            tasks = [asyncio.create_task(work) for work in works]
+            try:
+                await found.app.members.first()
+                await scenario(found)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
 
     asyncio.run(both())
 
