@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from time import monotonic
 
+import uvloop
 from prometheus_client import generate_latest
 
 from proxy.affinity.backend import AdminState, Backend
@@ -107,7 +108,8 @@ def follow(
                     task.cancel()
                 await asyncio.wait(tasks)
 
-    asyncio.run(both())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as the proxy runs
+        runner.run(both())
 
 
 def url(name: str) -> str:

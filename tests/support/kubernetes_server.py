@@ -171,7 +171,7 @@ class ApiServer:
             await response.write(json.dumps({"type": "ERROR", "object": gone}).encode() + b"\n")
             return response
         transport = request.transport
-        assert isinstance(transport, asyncio.Transport)
+        assert transport is not None
         self._watches.add(transport)
         try:
             async with asyncio.timeout(float(request.query["timeoutSeconds"])):
