@@ -25,7 +25,7 @@ help:
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[chainlit,dev,dns,kubernetes,redis]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[chainlit,dev,dns,docker,kubernetes,redis]'
 	touch $@
 
 setup: $(STAMP)
@@ -94,7 +94,7 @@ bench-lifecycle: $(STAMP)
 
 lock:
 	$(PYTHON) -m venv --clear $(VENV)-lock
-	$(VENV)-lock/bin/pip install --quiet --disable-pip-version-check '.[chainlit,dev,dns,kubernetes,redis]'
+	$(VENV)-lock/bin/pip install --quiet --disable-pip-version-check '.[chainlit,dev,dns,docker,kubernetes,redis]'
 	$(VENV)-lock/bin/pip freeze --exclude chainlit-sticky-proxy > constraints.txt
 	rm -rf $(VENV)-lock
 

@@ -16,7 +16,7 @@ from ssl import SSLContext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from proxy.affinity.backend import AdminState, Backend
-from proxy.config import BackendSettings, DiscoverySettings, DnsSettings, KubernetesSettings
+from proxy.config import BackendSettings, DiscoverySettings, DnsSettings, DockerSettings, KubernetesSettings
 from proxy.controlplane.discovery.file import FileSource
 from proxy.controlplane.discovery.source import Backends, Found, Source, UnusableError
 from proxy.tls import CertificateError, Trust, client_context
@@ -42,10 +42,17 @@ def _kubernetes(settings: KubernetesSettings, found: Found) -> Source:
     return KubernetesSource(settings, found)
 
 
+def _docker(settings: DockerSettings, found: Found) -> Source:
+    from proxy.controlplane.discovery.docker import DockerSource  # noqa: PLC0415 - as above
+
+    return DockerSource(settings, found)
+
+
 _SOURCES: dict[str, Callable[[Any, Found], Source]] = {
     "file": FileSource,
     "dns": _dns,
     "kubernetes": _kubernetes,
+    "docker": _docker,
 }
 
 

@@ -6,7 +6,7 @@ reference `docs/configuration.md` is made from them (`python -m proxy.config.ref
 """
 
 from proxy.config.address import Address
-from proxy.config.discovery import DiscoverySettings, DnsSettings, KubernetesSettings
+from proxy.config.discovery import DiscoverySettings, DnsSettings, DockerSettings, KubernetesSettings
 from proxy.config.dump import dump, plain
 from proxy.config.load import load, loads, override
 from proxy.config.models import (
@@ -39,6 +39,7 @@ __all__ = [
     "DirectorySettings",
     "DiscoverySettings",
     "DnsSettings",
+    "DockerSettings",
     "ForwardedSettings",
     "HealthSettings",
     "HealthType",

@@ -8,7 +8,7 @@ from proxy.config import values as v
 from proxy.config.problems import got
 from proxy.config.sections import Settings
 
-SWITCHES = {"file": "", "dns": "name", "kubernetes": "service"}
+SWITCHES = {"file": "", "dns": "name", "kubernetes": "service", "docker": "label"}
 """Each source, in the order in which their backends are taken, and the key of it that turns it on."""
 
 
@@ -86,6 +86,28 @@ class KubernetesSettings(Settings):
     )
 
 
+class DockerSettings(Settings):
+    """`discovery.docker`: the containers that bear a label."""
+
+    label: v.Given = Field(
+        default=None,
+        description="The label of the containers that are the backends, KEY or KEY=VALUE, such as "
+        "com.docker.compose.service=chainlit; with one this source is on. It needs the extra `docker`.",
+    )
+    port: v.GivenPort = Field(
+        default=8000, description="Where the instances listen in their containers; 8000 is Chainlit's own."
+    )
+    network: v.Given = Field(
+        default=None,
+        description="The network in which the containers are reached, where they are in several.",
+    )
+    socket: v.SocketPath = Field(
+        default="/var/run/docker.sock",
+        description="The socket of the engine. Who may write there rules the machine: give the proxy "
+        "one that lets through GET alone.",
+    )
+
+
 class DiscoverySettings(Settings):
     """`discovery`: backends that come and go without a reload."""
 
@@ -99,6 +121,9 @@ class DiscoverySettings(Settings):
     dns: DnsSettings = Field(default=DnsSettings(), description="Backends that DNS names.")
     kubernetes: KubernetesSettings = Field(
         default=KubernetesSettings(), description="Backends that are the endpoints of a Service."
+    )
+    docker: DockerSettings = Field(
+        default=DockerSettings(), description="Backends that are containers of this machine."
     )
 
     def parts(self) -> dict[str, object]:

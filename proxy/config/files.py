@@ -12,7 +12,7 @@ from proxy.config.models import Config
 from proxy.config.problems import KeyPath
 
 # What has to be importable for a source; the extra that brings it is called as the source.
-_EXTRAS = {"dns": "dns", "kubernetes": "kubernetes_asyncio"}
+_EXTRAS = {"dns": "dns", "kubernetes": "kubernetes_asyncio", "docker": "aiodocker"}
 
 
 def unusable(config: Config) -> Iterator[tuple[KeyPath, str]]:

@@ -217,6 +217,18 @@ def _label(value: str | None) -> str | None:
     return value
 
 
+def _given(value: str | None) -> str | None:
+    if value is not None and not value:
+        raise ValueError("must not be empty; leave the key out to have none")
+    return value
+
+
+def _socket(value: str) -> str:
+    if not value.startswith("/") or "\0" in value:
+        raise ValueError(f"must be the absolute path of a socket{got(value)}")
+    return value
+
+
 def _distinct_texts(values: tuple[str, ...]) -> tuple[str, ...]:
     for index, value in enumerate(values):
         if value in values[:index]:
@@ -242,6 +254,7 @@ Count = Annotated[int, Field(strict=True, ge=1), Allowed("a whole number, 1 or g
 CountOrZero = Annotated[int, Field(strict=True, ge=0), Allowed("a whole number, 0 or greater")]
 HeadBytes = Annotated[int, Field(strict=True, ge=1024), Allowed("a whole number, 1024 or greater")]
 Port = Annotated[int | None, Field(strict=True, ge=1, le=65535), Allowed("a whole number from 1 to 65535")]
+GivenPort = Annotated[int, Field(strict=True, ge=1, le=65535), Allowed("a whole number from 1 to 65535")]
 Flag = Annotated[bool, Field(strict=True), Allowed("true or false")]
 
 BackendName = Annotated[
@@ -271,6 +284,8 @@ Token = Annotated[
 HostName = Annotated[str | None, AfterValidator(host_name), Allowed("a host name or an IP address")]
 DnsName = Annotated[str | None, AfterValidator(host_name), Allowed("a host name")]
 Label = Annotated[str | None, AfterValidator(_label), Allowed("1 to 63 small letters, digits and -")]
+Given = Annotated[str | None, AfterValidator(_given), Allowed("text")]
+SocketPath = Annotated[str, AfterValidator(_socket), Allowed("the absolute path of a socket")]
 File = Annotated[str | None, AfterValidator(_file), Allowed("the path of a file")]
 
 StoreUrl = Annotated[str, AfterValidator(_store), Allowed(STORE_FORMS)]

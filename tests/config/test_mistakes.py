@@ -31,7 +31,8 @@ TABLE = [
     ("health:\n  intervall: 2", 2, "health.intervall", ("unknown key, did you mean 'interval'? Allowed here: "
      "type, path, interval, timeout, fall, rise, evict_after")),
     ("\nssl: {cert: a}", 2, "ssl", f"unknown key. Allowed here: {TOP}"),
-    ("discovery:\n  consul: x", 2, "discovery.consul", "unknown key. Allowed here: file, dns, kubernetes"),
+    ("discovery:\n  nomad: x", 2, "discovery.nomad",
+     "unknown key. Allowed here: file, dns, kubernetes, docker"),
     ("log: {on: true}", 1, "log.on", "unknown key. Allowed here: format, access, level"),
     ("'a\\b c': 1", 1, '"a\\\\b c"', f"unknown key. Allowed here: {TOP}"),
     ("backends:\n- url: http://a:1\n  wait: 2", 3, "backends[0].wait",
