@@ -16,7 +16,7 @@ COPY deploy/completion ./deploy/completion
 
 FROM sources AS build
 RUN pip --python /opt/chainlit-proxy/bin/python install --no-cache-dir --no-compile --disable-pip-version-check \
-    --constraint constraints.txt .
+    --constraint constraints.txt '.[dns,docker,kubernetes,otel,redis]'
 
 FROM sources AS build-chat
 RUN pip --python /opt/chainlit-proxy/bin/python install --no-cache-dir --no-compile --disable-pip-version-check \

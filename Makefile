@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 JS := tests/js/node_modules/.package-lock.json
 
-.PHONY: help setup run docs test check unit system browser chromium prometheus redis compat fuzz soak bench \
+.PHONY: help setup run docs test check unit system browser chromium dns prometheus redis compat fuzz soak bench \
 	bench-lifecycle bench-sessions lock clean
 
 help:
@@ -26,7 +26,7 @@ help:
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[chainlit,otel,redis,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[chainlit,dev,dns,docker,kubernetes,otel,redis]'
 	touch $@
 
 setup: $(STAMP)
@@ -37,6 +37,10 @@ run: $(STAMP)
 # The variable silences a notice of the theme about the future of MkDocs.
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir artefacts/site
+
+# The DNS server of the tests; Debian's where the machine has none.
+dns: $(STAMP)
+	@$(BIN)/python -m tests.support.dns_server
 
 # The Redis of the tests; Debian's where the machine has none.
 redis: $(STAMP)
@@ -58,7 +62,7 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-unit: $(STAMP) redis
+unit: $(STAMP) dns redis
 	$(BIN)/pytest -n 2 tests -m "not system and not browser"
 
 system: $(STAMP) $(JS) prometheus redis
@@ -95,7 +99,7 @@ bench-lifecycle: $(STAMP)
 
 lock:
 	$(PYTHON) -m venv --clear $(VENV)-lock
-	$(VENV)-lock/bin/pip install --quiet --disable-pip-version-check '.[chainlit,otel,redis,dev]'
+	$(VENV)-lock/bin/pip install --quiet --disable-pip-version-check '.[chainlit,dev,dns,docker,kubernetes,otel,redis]'
 	$(VENV)-lock/bin/pip freeze --exclude chainlit-sticky-proxy > constraints.txt
 	rm -rf $(VENV)-lock
 

@@ -32,11 +32,12 @@ from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.plane import Plane
 from proxy.exposition import Scrape
 from proxy.logs import AccessLog
+from proxy.members import Members, trusted
 from proxy.metrics import ProxyCollector
 from proxy.reload import Reloads
 from proxy.replicas import EventKind, ReplicaEvent, ReplicaState, Supervisor
 from proxy.rollout import Rollout, RolloutStatus
-from proxy.tls import Certificate, Trust, client_context
+from proxy.tls import Certificate, Trust
 from proxy.tracing import Spans
 
 if TYPE_CHECKING:
@@ -79,10 +80,10 @@ class App:
         )
         self.rebalance = Rebalance(self.fleet, placement, self.plane.moves, on=config.balance.rebalance)
         self.reloads = Reloads(self, read)
-        self.collector = ProxyCollector(self.plane, self.drains, self.reloads)
+        self.members = Members(self)
+        self.collector = ProxyCollector(self.plane, self.drains, self.reloads, self.members.sources)
         self.prober = Prober(self.fleet, health, config.socketio_path[0], self.collector.probed)
-        for settings in config.backends:
-            self.add_backend(settings, self.trust(settings))
+        self.members.configure(trusted(config.backends), config.discovery)
         self.listening: dict[Address, socket.socket] = {}  # bound, by what is configured
         self.inherited = net.Inherited({})  # nothing, until `bind` looks
         self.rollout: Rollout | None = None  # set where the backends are replicas of ours
@@ -151,7 +152,7 @@ class App:
             self.fleet.observe(backend, Observation.REFUSED, now)
 
     def add_backend(self, settings: BackendSettings, tls: Trust | None) -> None:
-        """A backend of the configuration comes to the fleet."""
+        """A backend that is configured or was found comes to the fleet."""
         backend = self.fleet.add(
             settings.name,
             settings.host,
@@ -162,15 +163,6 @@ class App:
             tls=tls,
         )
         self.prober.watch(backend)
-
-    def trust(self, settings: BackendSettings) -> Trust | None:
-        """How the certificate of a backend is looked at. Raises CertificateError."""
-        if not settings.is_https:
-            return None
-        context = client_context(settings.tls.ca, verify=settings.tls.verify)
-        if not settings.tls.verify:
-            log.warning("backend %s: its certificate is not verified", settings.name)
-        return Trust(context, settings.tls.server_name or settings.host)
 
     def _emptied(self, backend: Backend) -> None:
         """A drained backend has no sessions any more: one that was to leave the fleet does."""
@@ -226,8 +218,10 @@ class App:
                     tasks.create_task(self.drains.run()),
                     tasks.create_task(self.rebalance.run()),
                     tasks.create_task(self._serve_admin()),
+                    tasks.create_task(self.members.run()),
                 ]
-                if self._supervisor is None:
+                await self.members.first()
+                if self._supervisor is None and len(self.fleet):
                     await self._meet_backends()
                 serving = self.plane.run(list(self.listening.values()), partial(Downstream, self.plane))
                 running.append(tasks.create_task(serving))

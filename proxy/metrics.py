@@ -6,7 +6,7 @@ told for a while and then forgotten, so that replicas that come and go under new
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from operator import attrgetter
 from time import monotonic
 
@@ -15,6 +15,7 @@ from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.decision import Outcome
 from proxy.affinity.evidence import Evidence
 from proxy.affinity.health import Verdict
+from proxy.controlplane.discovery.source import Source
 from proxy.controlplane.drains import Drains
 from proxy.controlplane.events import Traffic
 from proxy.dataplane.exchange import Exchange
@@ -34,10 +35,12 @@ _AFTERWARDS = 600.0  # seconds that the counts of a backend outlive it: ten scra
 class ProxyCollector:
     """Reads the counters of one plane."""
 
-    def __init__(self, plane: Plane, drains: Drains, reloads: Reloads) -> None:
+    def __init__(self, plane: Plane, drains: Drains, reloads: Reloads, sources: Mapping[str, Source]) -> None:
+        """`sources` are those of discovery, by name."""
         self._plane = plane
         self._drains = drains
         self._reloads = reloads
+        self._sources = sources
         self.probes: dict[str, Histogram] = {}  # seconds of answered probes, by backend
         self._gone: dict[str, float] = {}  # when it was first seen that a counted backend had left
 
@@ -53,6 +56,7 @@ class ProxyCollector:
         yield from self._affinity()
         yield from self._backends()
         yield from self._lifecycle()
+        yield from self._found()
         yield from self._tls()
 
     def forget_gone(self, now: float) -> None:
@@ -219,6 +223,18 @@ class ProxyCollector:
         yield counts
         good = reloads.last is None or reloads.last.applied
         yield _gauge("config_current", "1 while the file is in effect as it was last read.").add(good)
+
+    def _found(self) -> Iterator[Family]:
+        updates = _counter("discovery_updates", "Lists of backends that differed from the last.", "source")
+        failures = _counter("discovery_failures", "Lists that could not be used.", "source")
+        backends = _gauge("discovery_backends", "Backends in the last good list.", "source")
+        current = _gauge("discovery_current", "1 while the last list could be used.", "source")
+        for name, source in self._sources.items():
+            updates.add(source.updates, name)
+            failures.add(source.failures, name)
+            backends.add(len(source.last or ()), name)
+            current.add(source.is_current, name)
+        yield from (updates, failures, backends, current)
 
     def _tls(self) -> Iterator[Family]:
         certificate = self._plane.certificate

@@ -16,12 +16,12 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from proxy import logs, net
-from proxy.affinity.backend import Backend
 from proxy.affinity.health import HealthRules
 from proxy.config import Address, Config, ConfigError, Shared
 from proxy.controlplane.events import EventKind
 from proxy.logs import AccessLog
-from proxy.tls import Certificate, CertificateError, Trust
+from proxy.members import Member, trusted
+from proxy.tls import Certificate, CertificateError
 
 if TYPE_CHECKING:
     from proxy.app import App
@@ -85,7 +85,7 @@ class Reloads:
         if self._read is None:
             return Reload(time.time())
         app, old, new = self._app, self._app.config, self._read()
-        trusts = {settings.name: app.trust(settings) for settings in new.backends}
+        members = trusted(new.backends)
         certificate = app.plane.certificate
         if new.tls != old.tls:
             certificate = _certificate(new)
@@ -96,50 +96,22 @@ class Reloads:
         await app.plane.change(new, list(app.listening.values()), certificate)
         await app.move_admin(opened)
         _apply_to_decisions(app, new)
-        self._apply_to_backends(old, new, trusts)
+        self._apply_to_backends(old, new, members)
         _apply_to_log(app, old, new)
         changes = tuple(key for key in Config.model_fields if getattr(old, key) != getattr(new, key))
         restart = tuple(key for key in _AT_START if key in changes)
         return Reload(time.time(), changes=changes, restart=restart)
 
-    def _apply_to_backends(self, old: Config, new: Config, trusts: dict[str, Trust | None]) -> None:
+    def _apply_to_backends(self, old: Config, new: Config, members: tuple[Member, ...]) -> None:
         """Backends that are new, changed, gone, or back before they had left; `run` has its own."""
         app, fleet = self._app, self._app.fleet
-        before = {settings.name: settings for settings in old.backends}
         now = monotonic()
-        for settings in new.backends:
-            where = (settings.host, settings.port)
-            backend = fleet.get(settings.name)
-            if backend is None:
-                app.add_backend(settings, trusts[settings.name])
-                continue
-            if backend.leaving:
-                backend.leaving = False
-                app.drains.ready(backend)
-            if settings == before.get(settings.name):
-                continue
-            tls = trusts[settings.name]
-            if fleet.change(backend, *where, path=settings.path, weight=settings.weight, tls=tls):
-                app.plane.moved(backend)
-            app.prober.suspect(backend)
-        kept = {settings.name for settings in new.backends}
-        for name in before.keys() - kept:
-            backend = fleet.get(name)
-            if backend is not None:
-                self._let_go(backend)
-        fleet.order([settings.name for settings in new.backends])
+        app.members.configure(members, new.discovery)
         health = new.health
         fleet.set_rules(HealthRules(fall=health.fall, rise=health.rise, evict_after=health.evict_after))
         if new.health != old.health or new.socketio_path != old.socketio_path:
             app.prober.change(health, new.socketio_path[0])
         log.debug("backends applied in %.1f ms", (monotonic() - now) * 1000)
-
-    def _let_go(self, backend: Backend) -> None:
-        backend.leaving = True
-        if backend.holds_pins:
-            self._app.drains.drain(backend)
-        else:
-            self._app.fleet.remove(backend)
 
 
 def _certificate(config: Config) -> Certificate | None:

@@ -19,6 +19,7 @@ LAYERS = [
     {
         "proxy.app",
         "proxy.exposition",
+        "proxy.members",
         "proxy.metrics",
         "proxy.logs",
         "proxy.reload",

@@ -42,7 +42,7 @@ LABELS = {
 
 def scrape(world: World) -> list[Sample]:
     """All samples of ours, as Prometheus reads them."""
-    collector = ProxyCollector(world.plane, world.app.drains, world.app.reloads)
+    collector = ProxyCollector(world.plane, world.app.drains, world.app.reloads, world.app.members.sources)
     collector.probed(world.known("a"), 0.03)
     text, _ = Scrape(collector.collect)("")
     families = list(text_string_to_metric_families(text.decode()))

@@ -79,6 +79,9 @@ def run(
         if config.backends:
             message = "must not be set for `run`, its backends are the replicas"
             raise ConfigError([Problem(str(file), None, "backends", message)])
+        for source in config.discovery.parts():
+            message = "must not be set for `run`, its backends are the replicas"
+            raise ConfigError([Problem(str(file), None, f"discovery.{source}", message)])
         return _settled(override(config, {"listen": listen, "admin.listen": admin}), Shared.TRUE)
 
     try:

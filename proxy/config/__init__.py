@@ -6,6 +6,7 @@ reference `docs/configuration.md` is made from them (`python -m proxy.config.ref
 """
 
 from proxy.config.address import Address
+from proxy.config.discovery import DiscoverySettings, DnsSettings, DockerSettings, KubernetesSettings
 from proxy.config.dump import dump, plain
 from proxy.config.load import load, loads, override
 from proxy.config.models import (
@@ -28,7 +29,7 @@ from proxy.config.sections import (
     TimeoutSettings,
     TlsSettings,
 )
-from proxy.config.values import HealthType, Locate, LogFormat, LogLevel, Shared
+from proxy.config.values import HealthType, Locate, LogFormat, LogLevel, Records, Shared
 
 __all__ = [
     "Address",
@@ -41,9 +42,13 @@ __all__ = [
     "ConfigError",
     "CookieSettings",
     "DirectorySettings",
+    "DiscoverySettings",
+    "DnsSettings",
+    "DockerSettings",
     "ForwardedSettings",
     "HealthSettings",
     "HealthType",
+    "KubernetesSettings",
     "LimitSettings",
     "Locate",
     "LogFormat",
@@ -51,6 +56,7 @@ __all__ = [
     "LogSettings",
     "OtelSettings",
     "Problem",
+    "Records",
     "ResponseSettings",
     "SessionSettings",
     "Shared",

@@ -15,6 +15,8 @@ from proxy.config.problems import got
 
 LISTEN_FORMS = "host:port, [v6]:port or unix:/path"
 URL_FORMS = "http://host:port, https://host:port or http+unix:///path"
+UNIX = "http+unix://"
+"""How the url of a backend on a unix socket begins."""
 
 _HOST = re.compile(r"(?!-)[A-Za-z0-9_.-]{1,253}(?<!-)")
 _ADDRESS = re.compile(r"(?:\[(?P<v6>[^\[\]]*)\]|(?P<host>[^\[\]:]*)):(?P<port>[0-9]{1,5})")
@@ -101,6 +103,13 @@ def backend_url(text: str) -> str:
     if pair is None or pair[1] == 0:
         raise ValueError(f"must be {URL_FORMS}{shown}")
     return f"{scheme}://{Address(*pair)}".lower()
+
+
+def backend_name(url: str) -> str:
+    """Return what a backend is called that has no name of its own."""
+    if url.startswith(UNIX):  # the file's name, as far as a backend may be called so
+        return re.sub(r"[^A-Za-z0-9._:-]", "_", url.rpartition("/")[2].removesuffix(".sock"))[:63]
+    return url.partition("://")[2].translate(str.maketrans("%", "_", "[]"))
 
 
 def host_name(text: str | None) -> str | None:

@@ -7,7 +7,7 @@ piece of the text that may belong to a secret.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -19,6 +19,8 @@ from proxy.config.variables import Shield, substitute
 
 UNREADABLE: Final = object()
 """Stands for a value that a problem was reported for already; no type accepts it."""
+
+Reshape = Callable[[yaml.Node], yaml.Node]
 
 MOST_VALUES: Final = 100_000
 """Values of a file after its aliases are expanded: far above any real one, far below what hurts."""
@@ -66,11 +68,11 @@ class Document:
         return self.lines.get(path)
 
 
-def read(text: str, file: str, environ: Mapping[str, str]) -> Document:
-    """Parse `text`; what is wrong with it is in the document's `problems`."""
+def read(text: str, file: str, environ: Mapping[str, str], reshape: Reshape = lambda node: node) -> Document:
+    """Parse `text`, its nodes as `reshape` returns them; what is wrong is in the document's `problems`."""
     document = Document(file, data=UNREADABLE, lines={(): 1})
     try:
-        document.data = _Reader(document, environ, text).read()
+        document.data = _Reader(document, environ, text, reshape).read()
     except yaml.MarkedYAMLError as error:
         document.report((), *_syntax(error))
     except yaml.reader.ReaderError as error:
@@ -90,9 +92,10 @@ class _TooManyValuesError(Exception):
 class _Reader:
     """One walk over the nodes of a document, which it fills in."""
 
-    def __init__(self, document: Document, environ: Mapping[str, str], text: str) -> None:
+    def __init__(self, document: Document, environ: Mapping[str, str], text: str, reshape: Reshape) -> None:
         self.document = document
         self.environ = environ
+        self.reshape = reshape
         self.shield = Shield(text)
         self.loader = yaml.SafeLoader(self.shield.text)
         self.left = MOST_VALUES
@@ -101,7 +104,7 @@ class _Reader:
         """Return the whole text as plain data."""
         try:
             node = self.loader.get_single_node()
-            return {} if node is None else self._value(node, ())
+            return {} if node is None else self._value(self.reshape(node), ())
         finally:
             self.loader.dispose()
 

@@ -8,6 +8,7 @@ import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum, auto
+from types import NoneType
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
@@ -90,7 +91,8 @@ def _kind(field: FieldInfo) -> tuple[Kind, type[Settings] | None]:
         return Kind.SECTIONS, parts[0]
     if _holds_a_secret(annotation):
         return Kind.SECRET, None
-    return (Kind.NUMBER if annotation in {int, float, bool} else Kind.TEXT), None
+    kinds = set(typing.get_args(annotation)) - {NoneType} or {annotation}
+    return (Kind.NUMBER if kinds <= {int, float, bool} else Kind.TEXT), None
 
 
 def _holds_a_secret(annotation: object) -> bool:

@@ -1,4 +1,4 @@
-"""The files that a configuration names, and the extra that it needs: whether the proxy could use them.
+"""The files and packages that a configuration needs: whether the proxy could use them.
 
 Looked at for a file that is about to be served or checked, not for a text: what a page of the
 documentation names need not exist.
@@ -12,6 +12,8 @@ from proxy.config.models import Config
 from proxy.config.problems import KeyPath
 
 _OTEL = ("opentelemetry", "opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
+# What has to be importable for a source; the extra that brings it is called as the source.
+_EXTRAS = {"dns": "dns", "kubernetes": "kubernetes_asyncio", "docker": "aiodocker"}
 
 
 def unusable(config: Config) -> Iterator[tuple[KeyPath, str]]:
@@ -24,6 +26,10 @@ def unusable(config: Config) -> Iterator[tuple[KeyPath, str]]:
             tls.server_context(pair.cert, pair.key)
         except tls.CertificateError as error:
             yield ("tls", error.key), str(error)
+    for source in config.discovery.parts():
+        if source in _EXTRAS and find_spec(_EXTRAS[source]) is None:
+            package = f"chainlit-sticky-proxy[{source}]"
+            yield ("discovery", source), f"needs the extra {source}: pip install '{package}'"
     for index, backend in enumerate(config.backends):
         if backend.tls.ca is not None:
             try:

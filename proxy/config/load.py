@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from proxy.config.discovery import SWITCHES, is_on
 from proxy.config.document import UNREADABLE, Document, read
 from proxy.config.fields import Kind, allowed_at, key_at, keys_below
 from proxy.config.files import unusable
@@ -20,7 +21,9 @@ from proxy.config.models import BackendSettings, Config, repeated
 from proxy.config.problems import ConfigError, KeyPath, Problem, got, got_type
 from proxy.config.sections import Settings
 
-NO_BACKEND = "must list at least one Chainlit instance, such as - url: http://127.0.0.1:8001"
+NO_BACKEND = (
+    "must list at least one Chainlit instance, such as - url: http://127.0.0.1:8001; or set discovery"
+)
 
 
 def load(
@@ -44,7 +47,7 @@ def load(
             problem = Problem(name, line, "", "is not valid YAML: it is not UTF-8 text")
         else:
             document = read(text, name, os.environ if environ is None else environ)
-            return _validated(document, need_backends=need_backends, look_at_files=True)
+            return validated(document, need_backends=need_backends, look_at_files=True)
     raise ConfigError([problem])
 
 
@@ -53,7 +56,7 @@ def loads(
 ) -> Config:
     """Read YAML text; messages call it `name`. Raises ConfigError."""
     document = read(text, name, os.environ if environ is None else environ)
-    return _validated(document, need_backends=need_backends)
+    return validated(document, need_backends=need_backends)
 
 
 def override(
@@ -72,7 +75,7 @@ def override(
             section = section[part]
         if value is not None:
             section[last] = value
-    return _validated(Document(name, data), need_backends=need_backends)
+    return validated(Document(name, data), need_backends=need_backends)
 
 
 def _as_data(settings: Settings) -> dict[str, Any]:
@@ -82,7 +85,8 @@ def _as_data(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _validated(document: Document, *, need_backends: bool, look_at_files: bool = False) -> Config:
+def validated(document: Document, *, need_backends: bool, look_at_files: bool = False) -> Config:
+    """Return the configuration of a document that was read. Raises ConfigError."""
     config, errors = None, []
     try:
         config = Config.model_validate(document.data)
@@ -93,7 +97,7 @@ def _validated(document: Document, *, need_backends: bool, look_at_files: bool =
     backends = document.data.get("backends") if isinstance(document.data, dict) else UNREADABLE
     if errors and not any(detail["type"] == "conflict" for detail in errors):
         _report_repeated(backends, document)
-    if need_backends and not backends:
+    if need_backends and not backends and not _discovers(config, document.data):
         document.report(("backends",), NO_BACKEND)
     for path, message in unusable(config) if config and look_at_files else ():
         document.report(path, message)
@@ -101,6 +105,14 @@ def _validated(document: Document, *, need_backends: bool, look_at_files: bool =
         # Raised here, after the except block: the error carries no context that holds the input.
         raise ConfigError(sorted(document.problems, key=lambda problem: problem.line or 0))
     return config
+
+
+def _discovers(config: Config | None, data: Any) -> bool:
+    """Whether a source of backends is on, or was meant to be where the configuration has mistakes."""
+    if config is not None:
+        return bool(config.discovery.parts())
+    section = data.get("discovery") if isinstance(data, dict) else None
+    return isinstance(section, dict) and any(is_on(name, section.get(name)) for name in SWITCHES)
 
 
 def _explain(detail: ErrorDetails, document: Document) -> None:

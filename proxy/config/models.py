@@ -6,14 +6,14 @@ reference is made from these words. A check of two fields together stands at the
 it runs whatever else is wrong. Nothing here knows YAML, files or the environment.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from proxy.config import values as v
-from proxy.config.address import Address
+from proxy.config.address import UNIX, Address, backend_name
+from proxy.config.discovery import DiscoverySettings
 from proxy.config.observing import LogSettings, OtelSettings, ResponseSettings
 from proxy.config.problems import KeyPath, got
 from proxy.config.sections import (
@@ -24,8 +24,6 @@ from proxy.config.sections import (
     TimeoutSettings,
     TlsSettings,
 )
-
-_UNIX = "http+unix://"
 
 
 class AdminSettings(Settings):
@@ -57,7 +55,7 @@ class BackendSettings(Settings):
 
     url: v.BackendUrl = Field(description="Where the instance listens, without a path.")
     name: v.BackendName = Field(
-        default_factory=lambda data: _name_of(data.get("url", "")),
+        default_factory=lambda data: backend_name(data.get("url", "")),
         validate_default=True,
         description="What the backend is called in pins, metrics and logs; without it host:port of its "
         "url, or the name of its socket without .sock. Pins are made from it: an instance that keeps its "
@@ -86,7 +84,7 @@ class BackendSettings(Settings):
     @property
     def path(self) -> str:
         """The socket of an http+unix url, else empty."""
-        return self.url.removeprefix(_UNIX) if self.url.startswith(_UNIX) else ""
+        return self.url.removeprefix(UNIX) if self.url.startswith(UNIX) else ""
 
     @property
     def host(self) -> str:
@@ -257,7 +255,12 @@ class Config(Settings):
         description="The listener for operators and monitoring.",
     )
     backends: tuple[BackendSettings, ...] = Field(
-        default=(), description="The Chainlit instances, one entry each. `serve` needs at least one."
+        default=(),
+        description="The Chainlit instances, one entry each. `serve` needs at least one, or discovery.",
+    )
+    discovery: DiscoverySettings = Field(
+        default=DiscoverySettings(),
+        description="Where backends are found while it runs, beside those of backends or instead.",
     )
     socketio_path: v.SocketioPaths = Field(
         default=("/ws/socket.io",),
@@ -337,9 +340,3 @@ def conflicts(found: Iterable[tuple[KeyPath, str]]) -> ValidationError:
             for path, message in found
         ],
     )
-
-
-def _name_of(url: str) -> str:
-    if url.startswith(_UNIX):  # the file's name, as far as a backend may be called so
-        return re.sub(r"[^A-Za-z0-9._:-]", "_", url.rpartition("/")[2].removesuffix(".sock"))[:63]
-    return url.partition("://")[2].translate(str.maketrans("%", "_", "[]"))

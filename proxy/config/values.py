@@ -30,6 +30,7 @@ _BACKEND_NAME = re.compile(r"[A-Za-z0-9._:-]{1,63}")
 _COOKIE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")  # RFC 6265 4.1.1: a token
 _URL_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")  # RFC 3986 3.3
 _PASSWORD = re.compile(r"^((?:rediss?|unix)://[^/@]*:)[^/@]*(?=@)")
+_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")  # RFC 1123: names of Kubernetes
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
 
 
@@ -54,6 +55,14 @@ class Shared(StrEnum):
     AUTO = "auto"
     TRUE = "true"
     FALSE = "false"
+
+
+class Records(StrEnum):
+    """What is asked of DNS."""
+
+    A = "a"
+    AAAA = "aaaa"
+    SRV = "srv"
 
 
 class HealthType(StrEnum):
@@ -204,6 +213,35 @@ def _distinct_addresses(values: tuple[Address, ...]) -> tuple[Address, ...]:
     return values
 
 
+def _dns_servers(values: tuple[Address, ...]) -> tuple[Address, ...]:
+    for value in values:
+        try:
+            ipaddress.ip_address(value.host)
+        except ValueError:
+            raise ValueError(
+                f"must be IP addresses with their ports, such as 10.0.0.2:53{got(str(value))}"
+            ) from None
+    return values
+
+
+def _label(value: str | None) -> str | None:
+    if value is not None and _LABEL.fullmatch(value) is None:
+        raise ValueError(f"must be 1 to 63 small letters, digits and -{got(value)}")
+    return value
+
+
+def _given(value: str | None) -> str | None:
+    if value is not None and not value:
+        raise ValueError("must not be empty; leave the key out to have none")
+    return value
+
+
+def _socket(value: str) -> str:
+    if not value.startswith("/") or "\0" in value:
+        raise ValueError(f"must be the absolute path of a socket{got(value)}")
+    return value
+
+
 def _distinct_texts(values: tuple[str, ...]) -> tuple[str, ...]:
     for index, value in enumerate(values):
         if value in values[:index]:
@@ -229,6 +267,8 @@ Factor = Annotated[float, _Strict, Field(gt=1), Allowed("a number greater than 1
 Count = Annotated[int, Field(strict=True, ge=1), Allowed("a whole number, 1 or greater")]
 CountOrZero = Annotated[int, Field(strict=True, ge=0), Allowed("a whole number, 0 or greater")]
 HeadBytes = Annotated[int, Field(strict=True, ge=1024), Allowed("a whole number, 1024 or greater")]
+Port = Annotated[int | None, Field(strict=True, ge=1, le=65535), Allowed("a whole number from 1 to 65535")]
+GivenPort = Annotated[int, Field(strict=True, ge=1, le=65535), Allowed("a whole number from 1 to 65535")]
 Flag = Annotated[bool, Field(strict=True), Allowed("true or false")]
 
 BackendName = Annotated[
@@ -256,12 +296,17 @@ Token = Annotated[
 ]
 
 HostName = Annotated[str | None, AfterValidator(host_name), Allowed("a host name or an IP address")]
+DnsName = Annotated[str | None, AfterValidator(host_name), Allowed("a host name")]
+Label = Annotated[str | None, AfterValidator(_label), Allowed("1 to 63 small letters, digits and -")]
+Given = Annotated[str | None, AfterValidator(_given), Allowed("text")]
+SocketPath = Annotated[str, AfterValidator(_socket), Allowed("the absolute path of a socket")]
 File = Annotated[str | None, AfterValidator(_file), Allowed("the path of a file")]
 
 OtlpUrl = Annotated[str | None, AfterValidator(_otlp), Allowed(OTLP_FORM)]
 StoreUrl = Annotated[str, AfterValidator(_store), Allowed(STORE_FORMS)]
 Text = Annotated[str, Allowed("text")]
 SharedChoice = Annotated[Shared, BeforeValidator(_shared), Allowed("one of auto, true, false")]
+RecordsChoice = Annotated[Records, Allowed("one of a, aaaa, srv")]
 LocateChoice = Annotated[Locate, Allowed("one of auto, always, never")]
 HealthChoice = Annotated[HealthType, Allowed("one of http, engineio, tcp, none")]
 FormatChoice = Annotated[LogFormat, Allowed("one of console, json")]
@@ -274,6 +319,12 @@ Addresses = Annotated[
     Field(min_length=1),
     AfterValidator(_distinct_addresses),
     Allowed(f"{LISTEN_FORMS}, or a list of them"),
+]
+DnsServers = Annotated[
+    tuple[Annotated[Address, PlainValidator(_address), PlainSerializer(str)], ...],
+    BeforeValidator(_as_list),
+    AfterValidator(_dns_servers),
+    Allowed("an IP address with its port such as 10.0.0.2:53, or a list of them"),
 ]
 SocketioPaths = Annotated[
     tuple[Annotated[str, AfterValidator(_socketio_path)], ...],

@@ -101,6 +101,8 @@ class Drains:
         known = self._drains.get(backend)
         if known is not None:
             known.deadline = deadline
+            if known.ended is not None:  # it is told again that it is empty, to whoever wishes so now
+                known.began, known.ended = now, None
             return known
         drain = self._drains[backend] = Drain(backend, now, deadline, Pace(now))
         self._fleet.set_admin_state(backend, AdminState.DRAIN)

@@ -20,8 +20,8 @@ def mistakes(text: str, *, need_backends: bool = False) -> tuple[Problem, ...]:
 
 LISTEN = "host:port, [v6]:port or unix:/path"
 TOP = (
-    "listen, reuse_port, admin, backends, socketio_path, affinity, balance, health, timeouts, limits, "
-    "forwarded, log, otel, responses, sessions, tls"
+    "listen, reuse_port, admin, backends, discovery, socketio_path, affinity, balance, health, timeouts, "
+    "limits, forwarded, log, otel, responses, sessions, tls"
 )
 NOT_LOOPBACK = "must be a loopback address such as 127.0.0.1:9901, because admin.token is not set"
 
@@ -31,7 +31,8 @@ TABLE = [
     ("health:\n  intervall: 2", 2, "health.intervall", ("unknown key, did you mean 'interval'? Allowed here: "
      "type, path, interval, timeout, fall, rise, evict_after")),
     ("\nssl: {cert: a}", 2, "ssl", f"unknown key. Allowed here: {TOP}"),
-    ("discovery:\n  dns: x", 1, "discovery", f"unknown key. Allowed here: {TOP}"),
+    ("discovery:\n  nomad: x", 2, "discovery.nomad",
+     "unknown key. Allowed here: file, dns, kubernetes, docker"),
     ("log: {on: true}", 1, "log.on", "unknown key. Allowed here: format, access, level"),
     ("'a\\b c': 1", 1, '"a\\\\b c"', f"unknown key. Allowed here: {TOP}"),
     ("backends:\n- url: http://a:1\n  wait: 2", 3, "backends[0].wait",
@@ -252,7 +253,8 @@ def test_serve_needs_a_backend(text: str) -> None:
     """`need_backends` makes a file without one a mistake; nothing else does."""
     (problem,) = mistakes(text, need_backends=True)
     assert str(problem) == (
-        "proxy.yaml:1: backends: must list at least one Chainlit instance, such as - url: http://127.0.0.1:8001"
+        "proxy.yaml:1: backends: must list at least one Chainlit instance, "
+        "such as - url: http://127.0.0.1:8001; or set discovery"
     )
     assert loads(text).backends == ()
 

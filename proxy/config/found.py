@@ -1,0 +1,70 @@
+"""Backends that stand in a file of their own, written by a program: `discovery.file`.
+
+It is YAML or JSON: a list of entries as those of `backends`, or of groups as Prometheus' `file_sd` has
+them (https://prometheus.io/docs/prometheus/latest/configuration/configuration/#file_sd_config), or both.
+A group's label `__scheme__` is http or https, its label `weight` is the weight of each of its targets;
+other labels are none of ours. Mistakes are told as those of the configuration, at their lines.
+"""
+
+from collections.abc import Iterator
+
+import yaml
+
+from proxy.config.document import read
+from proxy.config.load import validated
+from proxy.config.models import BackendSettings
+from proxy.config.problems import ConfigError, Problem
+
+_STR = "tag:yaml.org,2002:str"
+_MAP = "tag:yaml.org,2002:map"
+
+
+def found_backends(data: bytes, name: str) -> tuple[BackendSettings, ...]:
+    """The backends of a list; messages call it `name`. Raises ConfigError; an empty list is a mistake."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError([Problem(name, line, "", "is not valid YAML: it is not UTF-8 text")]) from None
+    document = read(text, name, {}, _as_configuration)
+    backends = validated(document, need_backends=False, look_at_files=True).backends
+    if not backends:
+        raise ConfigError([Problem(name, 1, "", "must list at least one backend")])
+    return backends
+
+
+def _as_configuration(node: yaml.Node) -> yaml.Node:
+    """The list as the `backends` of a configuration, each target of a group as an entry of its own."""
+    if isinstance(node, yaml.SequenceNode):
+        node.value = [entry for item in node.value for entry in _entries(item)]
+    key = yaml.ScalarNode(_STR, "backends", node.start_mark, node.start_mark)
+    return yaml.MappingNode(_MAP, [(key, node)], node.start_mark, node.end_mark, flow_style=False)
+
+
+def _entries(item: yaml.Node) -> Iterator[yaml.Node]:
+    fields = _fields(item)
+    targets = fields.get("targets")
+    if not isinstance(targets, yaml.SequenceNode):
+        yield item
+        return
+    labels = _fields(fields.get("labels"))
+    scheme = labels.get("__scheme__")
+    scheme_name = scheme.value if isinstance(scheme, yaml.ScalarNode) else "http"
+    for target in targets.value:
+        where, until = target.start_mark, target.end_mark
+        url = target
+        if isinstance(target, yaml.ScalarNode):
+            url = yaml.ScalarNode(_STR, f"{scheme_name}://{target.value}", where, until, style="'")
+        pairs = [(yaml.ScalarNode(_STR, "url", where, where), url)]
+        weight = labels.get("weight")
+        if isinstance(weight, yaml.ScalarNode):  # labels are text there, whatever they hold
+            tag = yaml.SafeLoader("").resolve(yaml.ScalarNode, weight.value, (True, False))  # type: ignore[no-untyped-call]
+            number = yaml.ScalarNode(tag, weight.value, weight.start_mark, weight.end_mark)
+            pairs.append((yaml.ScalarNode(_STR, "weight", weight.start_mark, weight.start_mark), number))
+        yield yaml.MappingNode(_MAP, pairs, where, until, flow_style=False)
+
+
+def _fields(node: yaml.Node | None) -> dict[str, yaml.Node]:
+    if not isinstance(node, yaml.MappingNode):
+        return {}
+    return {key.value: value for key, value in node.value if isinstance(key, yaml.ScalarNode)}

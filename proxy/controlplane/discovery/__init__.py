@@ -1,0 +1,1 @@
+"""Sources of backends that come and go while the proxy runs, one module each."""

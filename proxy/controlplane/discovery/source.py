@@ -1,0 +1,111 @@
+"""What all sources of backends have in common: a source tells complete lists, or why it has none.
+
+Rules: what cannot be read or used changes nothing, the last good list stays; it is counted each time and
+logged once, until it is something else. No source touches the fleet: `members` joins what they find.
+"""
+
+import asyncio
+import hashlib
+import logging
+import random
+import re
+from collections.abc import Callable
+
+from proxy.config import Address, BackendSettings
+
+log = logging.getLogger("proxy.discovery")
+
+_SPREAD = 0.2  # of a pause, each way: proxies that failed together do not come again together
+_LONGEST_NAME = 63  # characters, as `backends.name` has it
+
+Backends = tuple[BackendSettings, ...]
+Found = Callable[[Backends], None]
+
+
+class UnusableError(Exception):
+    """A list that cannot be joined to the fleet; the text says why."""
+
+
+def backend_at(host: str, port: int, name: str = "", weight: float = 1.0) -> BackendSettings:
+    """The backend at an address. Raises ValueError; without a name it is called host:port."""
+    told = {"name": _short(name)} if name else {}
+    return BackendSettings.model_validate({"url": f"http://{Address(host, port)}", "weight": weight, **told})
+
+
+def _short(name: str) -> str:
+    """A name as a backend may bear it, the same on every proxy; two long ones still differ."""
+    plain = re.sub(r"[^A-Za-z0-9._:-]", "_", name)
+    if plain == name and len(name) <= _LONGEST_NAME:
+        return name
+    mark = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
+    return f"{plain[: _LONGEST_NAME - 1 - len(mark)]}-{mark}"
+
+
+class Source:
+    """One place where backends are found; created and run by the app's Members."""
+
+    def __init__(self, name: str, found: Found) -> None:
+        """`found(backends)` takes a list that differs from the one before. It raises UnusableError."""
+        self.name = name
+        self._found = found
+        self.asked = asyncio.Event()  # set when it was asked once, however that went
+        self.updates = 0  # good lists that differed from the one before
+        self.failures = 0  # times that there was none that could be used
+        self.last: Backends | None = None  # the last good list, None until the first
+        self._trouble: tuple[str, ...] = ()  # what was last said to be wrong
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the last list could be used."""
+        return self.last is not None and not self._trouble
+
+    async def run(self) -> None:
+        """Follow the source until cancelled."""
+        raise NotImplementedError
+
+    def tell(self, backends: Backends) -> None:
+        """Here is the complete list as it is now."""
+        if backends != self.last:
+            try:
+                self._found(backends)
+            except UnusableError as error:
+                self.fail(str(error))
+                return
+            self.last = backends
+            self.updates += 1
+            log.info("discovery.%s: %d backends", self.name, len(backends))
+        elif self._trouble:
+            log.info("discovery.%s: is well again", self.name)
+        self._trouble = ()
+        self.asked.set()
+
+    def fail(self, *reasons: str) -> None:
+        """There is no list that can be used, and why."""
+        self.failures += 1
+        if reasons != self._trouble:
+            self._trouble = reasons
+            log.error("discovery.%s: not usable, the last good list stays:", self.name)
+            for reason in reasons:
+                log.error("%s", reason)
+        self.asked.set()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {len(self.last or ())} backends failures={self.failures}>"
+
+
+class Backoff:
+    """The pauses between attempts that fail: each twice as long as the one before, up to a limit."""
+
+    def __init__(self, shortest: float, longest: float) -> None:
+        self._shortest = shortest
+        self._longest = longest
+        self._next = shortest
+
+    def reset(self) -> None:
+        """It went well: begin with the shortest again."""
+        self._next = self._shortest
+
+    def pause(self) -> float:
+        """Seconds until the next attempt."""
+        seconds, self._next = self._next, min(self._next * 2, self._longest)
+        return seconds * random.uniform(1 - _SPREAD, 1 + _SPREAD)  # noqa: S311
