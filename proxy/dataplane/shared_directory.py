@@ -118,7 +118,8 @@ class SharedDirectory:
         entry = entry_of(session, time()) if session is not None else None
         if session is None or entry is None or not self.up:
             return
-        self._messages.append(f"e {engine.sid.decode()} {engine.upstream_sid.decode()} {entry} {session.id}")
+        sids = b"%b %b" % (engine.sid, engine.upstream_sid)
+        self._messages.append(f"e {sids.decode('latin-1')} {entry} {session.id}")
         self._work.set()
 
     # The work behind it
@@ -218,8 +219,8 @@ class SharedDirectory:
             self.learned += 1
         session = learn(directory, self._router.fleet, session_id, entry, now)
         if kind == "e" and session is not None and session.backend is not None:
-            told = Elsewhere(session, session.backend, sids[1].encode(), now)
-            self._router.engines.told(sids[0].encode(), told)
+            told = Elsewhere(session, session.backend, sids[1].encode("latin-1", "replace"), now)
+            self._router.engines.told(sids[0].encode("latin-1", "replace"), told)
 
     async def _talk(self, client: Any) -> None:
         """Ask, write and tell, whatever there is, in one round trip after the other."""

@@ -155,15 +155,16 @@ def test_many_changes_are_one_write(redis_server: RedisServer) -> None:
     run(scenario)
 
 
-def test_a_connect_by_poll_is_told(redis_server: RedisServer) -> None:
-    """The other requests of its transport follow it at every proxy."""
+@pytest.mark.parametrize("sid", [b"sid", b"\xff\xfe"])
+def test_a_connect_by_poll_is_told(redis_server: RedisServer, sid: bytes) -> None:
+    """The other requests of its transport follow it at every proxy, whatever bytes its sid is made of."""
 
     async def scenario() -> None:
         one, two = Side(redis_server.url), Side(redis_server.url)
         async with sides(one, two):
             a, b = (backend_of(two.router.fleet, name) for name in "ab")
-            here = one.router.engines.opened(b"sid", backend_of(one.router.fleet, "a"), monotonic())
-            there = two.router.engines.opened(b"sid", a, monotonic())
+            here = one.router.engines.opened(sid, backend_of(one.router.fleet, "a"), monotonic())
+            there = two.router.engines.opened(sid, a, monotonic())
             session = one.connect("polling", "b")
             one.router.engines.rehome(here, backend_of(one.router.fleet, "b"), b"other")
             one.router.engines.decide(here, session)
