@@ -62,7 +62,7 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-unit: $(STAMP) dns redis
+unit: $(STAMP) $(JS) dns redis
 	$(BIN)/pytest -n 2 tests -m "not system and not browser"
 
 system: $(STAMP) $(JS) prometheus redis

@@ -21,7 +21,7 @@ from proxy.affinity.fleet import Fleet
 from proxy.affinity.health import HealthRules, Observation
 from proxy.affinity.placement import Placement
 from proxy.affinity.router import Router
-from proxy.config import Address, BackendSettings, Config, Shared
+from proxy.config import Address, AffinitySettings, BackendSettings, Config, Shared
 from proxy.controlplane.drains import Drains
 from proxy.controlplane.events import EventKind as Told
 from proxy.controlplane.events import EventLog
@@ -69,6 +69,7 @@ class App:
         self.access = AccessLog(config.log) if config.log.access else None
         self.spans = Spans(config.otel) if config.otel.endpoint else None
         self.plane = Plane(config, self.router, self.told(), self._suspect)
+        self.share_directory(config.affinity)
         if config.tls.cert is not None and config.tls.key is not None:
             self.plane.certificate = Certificate(config.tls.cert, config.tls.key)
         self.drains = Drains(
@@ -151,6 +152,11 @@ class App:
         else:
             self.fleet.observe(backend, Observation.REFUSED, now)
 
+    def share_directory(self, settings: AffinitySettings) -> None:
+        """Share the directory with other proxies, or do not."""
+        redis = settings.directory.redis
+        self.plane.shared.use(redis.get_secret_value() if redis else None)
+
     def add_backend(self, settings: BackendSettings, tls: Trust | None) -> None:
         """A backend that is configured or was found comes to the fleet."""
         backend = self.fleet.add(
@@ -217,6 +223,7 @@ class App:
                     tasks.create_task(self.prober.run()),
                     tasks.create_task(self.drains.run()),
                     tasks.create_task(self.rebalance.run()),
+                    tasks.create_task(self.plane.shared.run()),
                     tasks.create_task(self._serve_admin()),
                     tasks.create_task(self.members.run()),
                 ]

@@ -54,6 +54,7 @@ class ProxyCollector:
         yield Family(Kind.INFO, f"{PREFIX}build", "The version.", ("version",)).add(1, proxy.__version__)
         yield from self._traffic()
         yield from self._affinity()
+        yield from self._shared_directory()
         yield from self._backends()
         yield from self._lifecycle()
         yield from self._found()
@@ -147,6 +148,21 @@ class ProxyCollector:
         yield _gauge("directory_sessions", "Sessions in the directory.").add(len(router.directory))
         yield _counter("directory_evicted", "Sessions given up for room.").add(router.directory.evicted)
         yield _counter("directory_expired", "Sessions whose time was up.").add(router.directory.expired)
+
+    def _shared_directory(self) -> Iterator[Family]:
+        shared = self._plane.shared
+        up = _gauge("shared_directory_up", "1 while the shared directory answers.")
+        yield up.add(shared.up) if self._plane.router.shared else up
+        lookups = _counter("shared_directory_lookups", "Sessions looked up there, by result.", "result")
+        writes = _counter("shared_directory_writes", "Sessions written there, by result.", "result")
+        for metric, counts in ((lookups, shared.lookups), (writes, shared.writes)):
+            for result, count in counts.items():
+                metric.add(count, result)
+            yield metric
+        yield _counter("shared_directory_errors", "Times that it was lost.").add(shared.errors)
+        yield _counter("shared_directory_learned", "News of other proxies.").add(shared.learned)
+        name = f"{PREFIX}shared_directory_lookup_seconds"
+        yield Family(Kind.HISTOGRAM, name, "Looking one up.", histograms=[((), shared.seconds)])
 
     def _backends(self) -> Iterator[Family]:
         fleet = list(self._plane.router.fleet)

@@ -142,6 +142,7 @@ def _apply_to_decisions(app: "App", config: Config) -> None:
     router.locate = affinity.locate
     router.placement.bound, router.placement.slow_start = config.balance.bound, config.balance.slow_start
     router.directory.resize(affinity.directory.size, affinity.session_timeout)
+    app.share_directory(affinity)
     app.drains.patience = config.timeouts.drain
     app.drains.shared = config.sessions.shared is Shared.TRUE
     app.rebalance.on = config.balance.rebalance

@@ -8,6 +8,7 @@ given up in the order in which they would expire, which is the order in which th
 """
 
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -27,6 +28,7 @@ class MoveReason(StrEnum):
     MAINTENANCE = "maintenance"
     SENT_AWAY = "sent_away"  # by a drain, a rollout or a rebalance
     AVOIDED = "avoided"  # its backend did not accept in time
+    ALONE = "alone"  # a poll connected elsewhere, and other proxies could not be told to follow
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ class Session:
         "open",
         "sent_away",
         "since",
+        "told",
+        "version",
     )
 
     def __init__(self, session_id: str, now: float) -> None:
@@ -74,6 +78,8 @@ class Session:
         self.counted: Backend | None = None  # whose `sessions` it is part of
         self.in_turn = False  # whether its app is answering: between Chainlit's task_start and task_end
         self.sent_away = False  # set when its backend is to be empty: it moves when it is next heard of
+        self.version = 0  # of what other proxies know of it, 0 for nothing; see `telling`
+        self.told: tuple[Backend, bool] | None = None  # what that is: `backend` and `sent_away`
 
     @property
     def stays(self) -> bool:
@@ -94,6 +100,7 @@ class Directory:
         "_open",
         "evicted",
         "expired",
+        "heard",
         "moved",
         "moves",
         "session_timeout",
@@ -107,6 +114,7 @@ class Directory:
         self.expired = 0  # connected ones whose time was up
         self.moves: Counter[str] = Counter()  # connected ones that moved, by the backend they left
         self.moved = dict.fromkeys(MoveReason, 0)  # the same, by reason
+        self.heard: Callable[[Session], None] | None = None  # tells other proxies of connected sessions
         self._open: dict[str, Session] = {}  # with a connection
         self._closed: OrderedDict[str, Session] = OrderedDict()  # without one now; first to expire first
         self._fresh: OrderedDict[str, Session] = OrderedDict()  # never had one yet; in the same order
@@ -138,22 +146,25 @@ class Directory:
         evidence: Evidence | None = None,
         *,
         located: bool = False,
+        reason: MoveReason | None = None,
     ) -> Session:
         """The session lives on `backend` from now on, wherever it lived before.
 
-        `evidence` and `located` tell why, and are remembered if it is new there.
+        `evidence` and `located` tell why, and are remembered if it is new there; `reason` tells why it had
+        to leave, where that is not a matter of the backend that it leaves.
         """
         session = self.get(session_id, now) or self._add(session_id, now)
         if session.backend is not backend:
             if session.backend is not None:
                 session.left = (*session.left, session.backend.name)
-                self._note(session, session.backend, backend, now)
+                self._note(session, session.backend, backend, now, reason)
             session.left = tuple(name for name in session.left if name != backend.name)
             session.backend = backend
             session.since = now
             session.evidence, session.located = evidence, located
             session.in_turn = False
         session.sent_away = False
+        self._tell(session)
         if session.open == 0:
             table = self._closed if session.connected else self._fresh
             session.expires = now + (self.session_timeout if session.connected else _UNCONNECTED)
@@ -176,6 +187,30 @@ class Directory:
             self._open[session.id] = session
         self._count(session)
         self._make_room()
+        self._tell(session)
+
+    def learn(
+        self, session_id: str, backend: Backend, left: tuple[str, ...], now: float, *, sent_away: bool
+    ) -> Session:
+        """Another proxy has seen the session connect at `backend`.
+
+        Whether it has to leave that is decided by the proxy that has its connection.
+        """
+        session = self.get(session_id, now) or Session(session_id, now)
+        if session.backend is not backend:
+            session.backend, session.since = backend, now
+            session.evidence, session.located = None, False
+            session.in_turn = False
+        session.left, session.connected = left, True
+        if session.open == 0:
+            session.sent_away = sent_away
+            session.expires = now + self.session_timeout
+            self._fresh.pop(session_id, None)
+            self._closed[session_id] = session
+            self._closed.move_to_end(session_id)
+        self._count(session)
+        self._make_room()
+        return session
 
     def closed(self, session: Session, now: float) -> None:
         """A connection of the session has ended."""
@@ -187,6 +222,7 @@ class Directory:
             del self._open[session.id]
             self._closed[session.id] = session
         self._count(session)
+        self._tell(session)
 
     def resize(self, size: int, session_timeout: float) -> None:
         """Remember so many from now on; what is there already keeps its time."""
@@ -197,6 +233,7 @@ class Directory:
         """The session has to leave its backend: it moves when it is next heard of."""
         session.sent_away = True
         self._count(session)
+        self._tell(session)
 
     def on(self, backend: Backend) -> list[Session]:
         """The sessions with an open connection that live on a backend and may stay there."""
@@ -207,8 +244,12 @@ class Directory:
         return [session for session in self._open.values() if session.in_turn]
 
     def open(self) -> list[Session]:
-        """The sessions with an open connection, for the metrics."""
+        """The sessions with an open connection."""
         return list(self._open.values())
+
+    def connected(self) -> list[Session]:
+        """The sessions that have or had a connection."""
+        return [*self._open.values(), *self._closed.values()]
 
     def placed_on(self, backend: Backend) -> list[Session]:
         """The sessions that were placed on a backend and have not been there yet."""
@@ -235,12 +276,18 @@ class Directory:
                         return found
         return found
 
-    def _note(self, session: Session, origin: Backend, target: Backend, now: float) -> None:
+    def _note(
+        self, session: Session, origin: Backend, target: Backend, now: float, reason: MoveReason | None
+    ) -> None:
         """Remember a move."""
-        reason = _reason(session, origin)
+        reason = reason or _reason(session, origin)
         self.moves[origin.name] += session.connected
         self.moved[reason] += session.connected
         session.moves = (*session.moves[1 - _MOVES :], Move(now, origin.name, target.name, reason))
+
+    def _tell(self, session: Session) -> None:
+        if self.heard is not None and session.connected:
+            self.heard(session)
 
     def _find(self, session_id: str) -> Session | None:
         return self._open.get(session_id) or self._closed.get(session_id) or self._fresh.get(session_id)

@@ -8,7 +8,8 @@ Entries whose loss costs nothing are kept apart and given up first, so that made
 """
 
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Protocol
 
 from proxy.affinity.backend import Backend
@@ -70,10 +71,20 @@ class EngineSession:
         return f"<EngineSession at {self.backend.name} {state}>"
 
 
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What another proxy has read in a CONNECT packet of a transport."""
+
+    session: Session
+    backend: Backend  # where the transport is
+    upstream_sid: bytes
+    at: float  # when this was told
+
+
 class EngineSessions:
     """All of them; owned by the router."""
 
-    __slots__ = ("_bare", "_directory", "_named", "most", "settled")
+    __slots__ = ("_bare", "_directory", "_elsewhere", "_named", "heard", "most", "settled")
 
     def __init__(self, directory: Directory, most: int = _MOST) -> None:
         self.most = most
@@ -81,6 +92,8 @@ class EngineSessions:
         self._named: OrderedDict[bytes, EngineSession] = OrderedDict()  # whose session counts as open by them
         self._directory = directory
         self.settled: dict[bytes, EngineSession] = {}  # the decided ones, by what their clients say
+        self.heard: Callable[[EngineSession], None] | None = None  # tells other proxies of a CONNECT
+        self._elsewhere: OrderedDict[bytes, Elsewhere] = OrderedDict()  # of transports not met here yet
 
     def get(self, sid: bytes) -> EngineSession | None:
         """The entry for a client's sid (without its pin)."""
@@ -94,13 +107,38 @@ class EngineSessions:
         engine = self._bare[sid] = EngineSession(sid, backend, now)
         if len(self._bare) > self.most:
             self.closed(next(iter(self._bare.values())), now)
+        if self._elsewhere and (told := self._elsewhere.pop(sid, None)) is not None:
+            self._follow(engine, told)
         return engine
+
+    def told(self, sid: bytes, told: Elsewhere) -> None:
+        """Another proxy has read the CONNECT of a transport, parts of which may be here or come."""
+        engine = self.get(sid)
+        if engine is not None:
+            self._follow(engine, told)
+            return
+        self._elsewhere[sid] = told
+        self._elsewhere.move_to_end(sid)
+        if len(self._elsewhere) > self.most:
+            self._elsewhere.popitem(last=False)
+
+    def _follow(self, engine: EngineSession, told: Elsewhere) -> None:
+        if engine.session is not None or isinstance(engine.decision, Void):
+            return
+        if (engine.backend, engine.upstream_sid) != (told.backend, told.upstream_sid):
+            self.rehome(engine, told.backend, told.upstream_sid)
+        self._decide(engine, told.session)
 
     def decide(self, engine: EngineSession, session: Session | None) -> None:
         """The CONNECT was seen (or there is none to wait for): the transport stays at its backend.
 
         An entry that was given up meanwhile opens no session: nothing would close it again.
         """
+        self._decide(engine, session)
+        if session is not None and self.heard is not None:
+            self.heard(engine)
+
+    def _decide(self, engine: EngineSession, session: Session | None) -> None:
         engine.decided = True
         if session is not None and self._bare.get(engine.sid) is engine:
             del self._bare[engine.sid]
@@ -154,6 +192,8 @@ class EngineSessions:
             idle = [e for e in table.values() if not e.tunnels and not e.polls and e.seen + _QUIET < now]
             for engine in idle:
                 self.closed(engine, now)
+        while self._elsewhere and next(iter(self._elsewhere.values())).at + _QUIET < now:
+            self._elsewhere.popitem(last=False)
 
     def __len__(self) -> int:
         return len(self._bare) + len(self._named)

@@ -13,7 +13,7 @@ from enum import Enum
 
 from proxy.affinity.backend import Backend
 from proxy.affinity.decision import Decision, Outcome, Void
-from proxy.affinity.directory import Directory, Session
+from proxy.affinity.directory import Directory, MoveReason, Session
 from proxy.affinity.engine import EngineSessions
 from proxy.affinity.evidence import Evidence, Hints
 from proxy.affinity.fleet import Fleet
@@ -22,13 +22,16 @@ from proxy.affinity.placement import Placement
 from proxy.config import Locate as LocateMode
 from proxy.errors import NoBackend
 
+_JUST = 10.0  # seconds: a page connects as soon as its announcement is answered
+
 
 @dataclass(frozen=True, slots=True)
 class Locate:
-    """Ask these backends for this session, then call again with `located`."""
+    """Ask the directory that proxies share, if there is one, and these backends; then call again."""
 
     session_id: str
     backends: tuple[Backend, ...]
+    is_new: bool = False  # no backend need be asked, unless what the others know cannot be had
 
 
 class Asked(Enum):
@@ -56,6 +59,7 @@ class Router:
         self.engines = EngineSessions(directory)
         self.locate = locate
         self.sole = False  # every session there is came through this proxy: it started the backends itself
+        self.shared = False  # whether other proxies' directory is asked before a session is placed or moved
 
     def by_sid(self, pinned: bytes, now: float) -> Decision | Void | None:
         """A poll or upgrade with a sid; None: it carries no pin, so other evidence must do."""
@@ -94,13 +98,14 @@ class Router:
                 return Decision(home, evidence, Outcome.PINNED, session)
             if evidence is not Evidence.SESSION:
                 return Decision(self._place(session_id.encode(), now, avoid), evidence, Outcome.PLACED)
-        if home is None:
-            asked = self._ask(session_id, session, located)
+        if home is None or self.shared:
+            opens = evidence is not Evidence.SESSION
+            asked = self._ask(session_id, session, located, now, opens=opens)
             if asked is not None:
                 return asked
-            if isinstance(located, Backend) and located.holds_pins:
-                settled = self.directory.settle(session_id, located, now, evidence, located=True)
-                return Decision(located, evidence, Outcome.LOCATED, settled)
+        if home is None and isinstance(located, Backend) and located.holds_pins:
+            settled = self.directory.settle(session_id, located, now, evidence, located=True)
+            return Decision(located, evidence, Outcome.LOCATED, settled)
         backend = self._elsewhere(session_id, session, home, now, avoid)
         moved = Outcome.PINNED if backend is home else Outcome.MOVED
         outcome = Outcome.PLACED if home is None else moved
@@ -146,14 +151,14 @@ class Router:
         if session is not None and home is not None and session.stays:
             outcome = Outcome.PINNED if home is at else Outcome.REHOMED
             return Decision(home, Evidence.SESSION, outcome, self.directory.settle(session_id, home, now))
-        if home is None:
-            asked = self._ask(session_id, session, located)
+        if home is None or self.shared:
+            asked = self._ask(session_id, session, located, now, opens=True)
             if asked is not None:
                 return asked
-            if isinstance(located, Backend) and located.holds_pins:
-                outcome = Outcome.LOCATED if located is at else Outcome.REHOMED
-                settled = self.directory.settle(session_id, located, now, Evidence.SESSION, located=True)
-                return Decision(located, Evidence.SESSION, outcome, settled)
+        if home is None and isinstance(located, Backend) and located.holds_pins:
+            outcome = Outcome.LOCATED if located is at else Outcome.REHOMED
+            settled = self.directory.settle(session_id, located, now, Evidence.SESSION, located=True)
+            return Decision(located, Evidence.SESSION, outcome, settled)
         if self._welcomes(at) and at.name not in self._left(session, home, ()):
             backend = at
         else:
@@ -165,24 +170,40 @@ class Router:
         settled = self.directory.settle(session_id, backend, now, Evidence.SESSION)
         return Decision(backend, Evidence.SESSION, outcome, settled)
 
+    def accept(self, session_id: str, at: Backend, now: float) -> Decision | None:
+        """A CONNECT for a session of another backend has to be taken where it is; None: it cannot be."""
+        if not at.takes_sessions:
+            return None
+        settled = self.directory.settle(session_id, at, now, Evidence.SESSION, reason=MoveReason.ALONE)
+        return Decision(at, Evidence.SESSION, Outcome.MOVED, settled)
+
     def sweep(self, now: float) -> None:
         """Forget what has expired; called every few seconds."""
         self.engines.sweep(now)
         self.directory.sweep(now)
 
-    def _ask(self, session_id: str, session: Session | None, located: Located) -> Locate | None:
-        """Whether the backends have to be asked for a session without a home."""
-        if located is not Asked.NOT_YET or self.locate is LocateMode.NEVER:
+    def _ask(
+        self, session_id: str, session: Session | None, located: Located, now: float, *, opens: bool
+    ) -> Locate | None:
+        """Whether anybody has to be asked before a session is placed or moved.
+
+        `opens`: the request opens a connection. Any other that names an announced session comes behind its
+        first connection, which then another proxy has seen. So has one that reconnects a while later.
+        """
+        if located is not Asked.NOT_YET:
             return None
-        if self.locate is LocateMode.AUTO:
-            if session is not None and session.announced:
-                return None
-            if self.sole and self.directory.is_complete:
-                return None
+        auto = self.locate is LocateMode.AUTO
+        if auto and self.sole and self.directory.is_complete:
+            return None
         able = tuple(backend for backend in self.fleet if backend.holds_pins)
-        if not able or (len(able) == 1 and self.locate is LocateMode.AUTO):
+        if not able or (auto and len(able) == 1):
             return None
-        return Locate(session_id, able)
+        is_new = auto and session is not None and session.announced and opens and now - session.since < _JUST
+        if self.locate is LocateMode.NEVER or (session is not None and session.backend is not None):
+            able = ()
+        if not self.shared and (is_new or not able):
+            return None
+        return Locate(session_id, able, is_new)
 
     def _elsewhere(
         self,

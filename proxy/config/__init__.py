@@ -16,7 +16,6 @@ from proxy.config.models import (
     BalanceSettings,
     Config,
     CookieSettings,
-    DirectorySettings,
     ForwardedSettings,
     HealthSettings,
 )
@@ -24,6 +23,7 @@ from proxy.config.observing import LogSettings, OtelSettings, ResponseSettings
 from proxy.config.problems import ConfigError, Problem
 from proxy.config.sections import (
     BackendTlsSettings,
+    DirectorySettings,
     LimitSettings,
     SessionSettings,
     TimeoutSettings,

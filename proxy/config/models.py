@@ -18,6 +18,7 @@ from proxy.config.observing import LogSettings, OtelSettings, ResponseSettings
 from proxy.config.problems import KeyPath, got
 from proxy.config.sections import (
     BackendTlsSettings,
+    DirectorySettings,
     LimitSettings,
     SessionSettings,
     Settings,
@@ -111,16 +112,6 @@ class CookieSettings(Settings):
         default=True,
         description="Whether the cookie is set and read. No session depends on it; it saves moves after a "
         "handshake, and an app's own routes keep meeting the same instance.",
-    )
-
-
-class DirectorySettings(Settings):
-    """`affinity.directory`: which session lives where."""
-
-    size: v.Count = Field(
-        default=100_000,
-        description="How many sessions are remembered; the one that was not used for longest is forgotten "
-        "first. It is a cache: what it forgot is asked of the backends again.",
     )
 
 

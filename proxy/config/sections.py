@@ -1,4 +1,4 @@
-"""What all sections of the configuration share, and those about TLS, limits and times: see `models`."""
+"""What all sections of the configuration share, and some of them: see `models`."""
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -54,6 +54,22 @@ class BackendTlsSettings(Settings):
         default=True,
         description="Whether its certificate is verified. Without that, whoever is between the proxy and "
         "the backend can read and change everything.",
+    )
+
+
+class DirectorySettings(Settings):
+    """`affinity.directory`: which session lives where."""
+
+    size: v.Count = Field(
+        default=100_000,
+        description="How many sessions are remembered; the one that was not used for longest is forgotten "
+        "first. It is a cache: what it forgot is asked of the backends again.",
+    )
+    redis: v.RedisUrl = Field(
+        default=None,
+        description="The Redis or Valkey through which several proxies share the table, the same for all of "
+        "them. It is asked only for what a proxy does not know, and while it does not answer each goes on "
+        "alone. The url may hold a password, so it is never shown.",
     )
 
 

@@ -5,6 +5,7 @@ the value alone. The words of `Allowed` stand in messages ("must be ...") and in
 they have to name every limit that the type has.
 """
 
+import importlib.util
 import ipaddress
 import re
 from collections.abc import Callable
@@ -22,6 +23,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 OTLP_FORM = "an http or https URL such as http://127.0.0.1:4318/v1/traces"
 STORE_FORMS = "sqlite, sqlite:///FILE, redis://HOST:PORT, rediss://HOST:PORT or unix:///SOCKET"
+
+REDIS_FORMS = "redis://HOST:PORT, rediss://HOST:PORT or unix:///SOCKET"
 
 MASK = "***"
 """What stands for a secret wherever the configuration is shown."""
@@ -157,6 +160,24 @@ def _token(value: SecretStr | None) -> SecretStr | None:
     if token is not None and _VISIBLE_ASCII.fullmatch(token.get_secret_value()) is None:
         raise ValueError("must be visible ASCII characters without spaces or line ends")
     return token
+
+
+def _redis(value: SecretStr | None) -> SecretStr | None:
+    url = _secret(value)
+    if url is None:
+        return None
+    try:
+        parts = urlsplit(url.get_secret_value())
+        known = (parts.scheme in {"redis", "rediss"} and parts.hostname and parts.port != 0) or (
+            parts.scheme == "unix" and parts.path[:1] == "/"
+        )
+    except ValueError:
+        known = False
+    if not known:
+        raise ValueError(f"must be {REDIS_FORMS}")
+    if importlib.util.find_spec("redis") is None:
+        raise ValueError("needs the package redis: pip install 'chainlit-sticky-proxy[redis]'")
+    return url
 
 
 def _file(value: str | None) -> str | None:
@@ -295,6 +316,7 @@ Token = Annotated[
     Allowed("visible ASCII text without spaces"),
 ]
 
+RedisUrl = Annotated[SecretStr | None, AfterValidator(_redis), Allowed(REDIS_FORMS)]
 HostName = Annotated[str | None, AfterValidator(host_name), Allowed("a host name or an IP address")]
 DnsName = Annotated[str | None, AfterValidator(host_name), Allowed("a host name")]
 Label = Annotated[str | None, AfterValidator(_label), Allowed("1 to 63 small letters, digits and -")]

@@ -27,6 +27,7 @@ from proxy.dataplane.linger import Lingers
 from proxy.dataplane.moves import Moves
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.resuming import app_end
+from proxy.dataplane.shared_directory import SharedDirectory
 from proxy.dataplane.stats import Stats
 from proxy.dataplane.tunnel import Tunnel
 from proxy.errors import (
@@ -89,6 +90,7 @@ class Plane:
         self._tasks: asyncio.TaskGroup | None = None
         self.doors = Doors()
         self.moves = Moves(self)
+        self.shared = SharedDirectory(router)
         self.lingers = Lingers(config.affinity.linger, config.affinity.linger_bytes)
         self.app_end = app_end(self.lingers)  # made once: what every tunnel of a session asks
         # Ids are unique among proxies by their random start and short to read.
@@ -272,7 +274,16 @@ class Plane:
         return b"%x" % next(self._ids)
 
     async def locate(self, question: Locate, exchange: "Exchange") -> Backend | None:
-        """Ask backends which of them holds a session, with this client's cookies."""
+        """Ask the shared directory for a session, else which backend holds it, with this client's cookies.
+
+        What the directory told is in ours when this returns.
+        """
+        if self.router.shared:
+            known = await self.shared.find(question.session_id)
+            if known or (question.is_new and known is not None):
+                return None
+        if not question.backends:
+            return None
         pools = [self.pool(backend) for backend in question.backends]
         head = requests.locate_head(exchange, question.session_id)
         if head is None:

@@ -44,6 +44,10 @@ def _connect(exchange: "Exchange", session_id: str, located: Located = Asked.NOT
     if isinstance(decision, Locate):
         exchange.locate(decision, lambda found: _connect(exchange, session_id, found))
         return
+    if decision.backend is not engine.backend and router.shared and not exchange.plane.shared.up:
+        # Its other requests come to other proxies, which would go on where the handshake went: better a
+        # session that begins anew, or is taken over, than a client that cannot connect.
+        decision = router.accept(session_id, engine.backend, monotonic()) or decision
     exchange.plane.stats.decided(decision.evidence, decision.outcome)
     if decision.backend is engine.backend:
         router.engines.decide(engine, decision.session)

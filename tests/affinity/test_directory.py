@@ -300,7 +300,8 @@ def test_a_session_remembers_why_it_moved(reason: MoveReason) -> None:
         old.admin_state = AdminState.MAINTENANCE
     if reason is MoveReason.SENT_AWAY:
         directory.send_away(session)
-    directory.settle("s", B, 1.0, Evidence.SESSION)
+    alone = reason if reason is MoveReason.ALONE else None
+    directory.settle("s", B, 1.0, Evidence.SESSION, reason=alone)
     assert session.moves == (Move(1.0, "old", "b", reason),)
     assert (session.since, session.evidence) == (1.0, Evidence.SESSION)
     assert {name for name, count in directory.moved.items() if count} == {reason}

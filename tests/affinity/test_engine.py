@@ -3,8 +3,9 @@
 import pytest
 
 from proxy.affinity.backend import Backend
+from proxy.affinity.decision import Void
 from proxy.affinity.directory import Directory
-from proxy.affinity.engine import EngineSession, EngineSessions
+from proxy.affinity.engine import Elsewhere, EngineSession, EngineSessions
 
 
 class Waiter:
@@ -188,3 +189,50 @@ def test_what_is_shown() -> None:
     assert repr(scene.engines) == "<EngineSessions named=0 bare=1>"
     scene.engines.decide(engine, None)
     assert repr(engine) == "<EngineSession at a decided>"
+
+
+@pytest.mark.parametrize("first", ["told", "met"])
+def test_a_connect_that_another_proxy_has_read(first: str) -> None:
+    """The transport follows it: what waits is asked again at its backend, and its session is known."""
+    scene = Scene()
+    heard: list[EngineSession] = []
+    scene.engines.heard = heard.append
+    session = scene.directory.settle("one", scene.b, 0.0)
+    told = Elsewhere(session, scene.b, b"other", 0.0)
+    if first == "told":
+        scene.engines.told(b"s", told)
+        engine = scene.engines.opened(b"s", scene.a, 1.0)
+    else:
+        engine = scene.engines.opened(b"s", scene.a, 0.0)
+        waiter = Waiter(engine)
+        scene.engines.told(b"s", told)
+        assert waiter.told == ["redirect to b", "decided"]
+    assert (engine.backend, engine.upstream_sid, engine.session) == (scene.b, b"other", session)
+    assert session.open == 1
+    scene.engines.told(b"s", told)
+    assert (session.open, heard) == (1, [])
+    scene.engines.closed(engine, 2.0)
+    assert session.open == 0
+
+
+def test_what_was_sent_away_follows_nobody() -> None:
+    """News that were on their way when a session had to leave do not bring its transport back to life."""
+    scene = Scene()
+    engine = scene.decided(b"s", "one")
+    assert engine.session is not None
+    told = Elsewhere(engine.session, scene.a, b"s", 0.0)
+    scene.engines.send_away([engine.session], 1.0)
+    scene.engines.told(b"s", told)
+    assert engine.decision is Void.VOID
+
+
+def test_transports_that_never_come_are_forgotten() -> None:
+    """Most of what other proxies tell of never comes here: it is kept for a minute, and bounded."""
+    scene = Scene(most=2)
+    session = scene.directory.settle("one", scene.a, 0.0)
+    for sid in (b"1", b"2", b"3"):
+        scene.engines.told(sid, Elsewhere(session, scene.a, sid, 0.0))
+    assert scene.engines.opened(b"1", scene.b, 1.0).session is None
+    assert scene.engines.opened(b"2", scene.b, 1.0).session is session
+    scene.engines.sweep(61.0)
+    assert scene.engines.opened(b"3", scene.b, 61.0).session is None

@@ -3,9 +3,11 @@
 import pytest
 
 from proxy.affinity.decision import Outcome
+from proxy.affinity.directory import MoveReason
 from proxy.affinity.evidence import Evidence
 from proxy.affinity.router import Asked, Located, Router
 from proxy.affinity.router import Locate as Question
+from proxy.affinity.telling import Entry, learn
 from proxy.config import Locate
 from proxy.errors import NoBackend
 from tests.affinity.making import backend_of, drain, hints, kill, maintain, router_of, silence, told
@@ -28,13 +30,14 @@ def ask_by_connect(router: Router, located: Located) -> object:
 
 ASKING = [ask_by_session, ask_by_cookie, ask_by_connect]
 
-# mode, backends, announced, this proxy has seen every session, one was forgotten, whether backends are asked
+# mode, backends, announced, this proxy has seen every session, one was forgotten, whether backends are asked;
+# None: unless the request opens a connection, since any other comes behind one, which another proxy has seen
 QUESTIONS = [
     (Locate.AUTO, "abc", False, False, False, True),
-    (Locate.AUTO, "abc", True, False, False, False),
+    (Locate.AUTO, "abc", True, False, False, None),
     (Locate.AUTO, "abc", False, True, False, False),
     (Locate.AUTO, "abc", False, True, True, True),
-    (Locate.AUTO, "abc", True, True, True, False),
+    (Locate.AUTO, "abc", True, True, True, None),
     (Locate.AUTO, "a", False, False, False, False),
     (Locate.ALWAYS, "abc", True, True, False, True),
     (Locate.ALWAYS, "a", False, False, False, True),
@@ -45,7 +48,7 @@ QUESTIONS = [
 @pytest.mark.parametrize("ask", ASKING)
 @pytest.mark.parametrize(("mode", "names", "announced", "sole", "evicted", "asked"), QUESTIONS)
 def test_when_backends_are_asked(
-    ask: object, mode: Locate, names: str, announced: bool, sole: bool, evicted: bool, asked: bool
+    ask: object, mode: Locate, names: str, announced: bool, sole: bool, evicted: bool, asked: bool | None
 ) -> None:
     """Only for a session that may be in one of them and that this proxy does not know."""
     router = router_of(*names, locate=mode)
@@ -55,7 +58,7 @@ def test_when_backends_are_asked(
         router.directory.announce("s", 0.0)
     assert callable(ask)
     answer = ask(router, Asked.NOT_YET)
-    assert isinstance(answer, Question) == asked
+    assert isinstance(answer, Question) == (ask is ask_by_session if asked is None else asked)
     if isinstance(answer, Question):
         assert (answer.session_id, answer.backends) == ("s", tuple(router.fleet))
 
@@ -132,3 +135,63 @@ def test_nobody_is_asked_where_there_is_nobody() -> None:
     kill(router.fleet, "a")
     with pytest.raises(NoBackend):
         router.by_session("s", Evidence.SESSION, 1.0)
+
+
+# mode, announced when, what is asked of a session without a home: the backends, and whether only if need be
+SHARED = [
+    (Locate.AUTO, None, "abc", False),
+    (Locate.AUTO, 0.0, "abc", True),
+    (Locate.AUTO, -20.0, "abc", False),
+    (Locate.ALWAYS, 0.0, "abc", False),
+    (Locate.NEVER, None, "", False),
+]
+
+
+@pytest.mark.parametrize("ask", [ask_by_cookie, ask_by_connect])
+@pytest.mark.parametrize(("mode", "announced", "asked", "is_new"), SHARED)
+def test_other_proxies_are_asked_first(
+    ask: object, mode: Locate, announced: float | None, asked: str, is_new: bool
+) -> None:
+    """Where proxies share a directory, it is asked for whatever has no home here, before the backends.
+
+    An announcement tells that a session is new, but not for long: it may have connected elsewhere since.
+    """
+    router = router_of("a", "b", "c", locate=mode)
+    router.shared = True
+    if announced is not None:
+        router.directory.announce("s", announced)
+    assert callable(ask)
+    answer = ask(router, Asked.NOT_YET)
+    assert isinstance(answer, Question)
+    assert ("".join(backend.name for backend in answer.backends), answer.is_new) == (asked, is_new)
+    assert told(ask(router, None))[2] is Outcome.PLACED
+
+
+@pytest.mark.parametrize("ask", ASKING)
+def test_other_proxies_are_asked_before_a_move(ask: object) -> None:
+    """Another one may have moved the session already; who stays where it is is not asked for."""
+    router = router_of("a", "b", "c", locate=Locate.NEVER)
+    router.shared = True
+    router.directory.settle("s", backend_of(router.fleet, "b"), 0.0)
+    assert callable(ask)
+    assert told(ask(router, Asked.NOT_YET))[0] == "b"
+    kill(router.fleet, "b")
+    answer = ask(router, Asked.NOT_YET)
+    assert isinstance(answer, Question)
+    assert answer.backends == ()
+    learn(router.directory, router.fleet, "s", Entry(1, "c", ("b",)), 1.0)
+    assert told(ask(router, None))[0] == "c"
+
+
+def test_a_connect_that_cannot_be_followed_is_taken_where_it_is() -> None:
+    """The session moves to the backend at which it connects, unless that takes none."""
+    router = router_of("a", "b")
+    session = router.directory.settle("s", backend_of(router.fleet, "b"), 0.0)
+    router.directory.opened(session)
+    drain(router, "a")
+    assert router.accept("s", backend_of(router.fleet, "a"), 1.0) is None
+    router = router_of("a", "b")
+    session = router.directory.settle("s", backend_of(router.fleet, "b"), 0.0)
+    router.directory.opened(session)
+    assert told(router.accept("s", backend_of(router.fleet, "a"), 1.0))[::2] == ("a", Outcome.MOVED)
+    assert [move.reason for move in session.moves] == [MoveReason.ALONE]

@@ -57,6 +57,12 @@ class CookieJar {
 class OpenAgent extends http.Agent {
   broken = false;
 
+  // A POST that it repeats is never sent whole, and would hang; a request on a socket that was not used
+  // before it does not repeat, so none counts as used.
+  reuseSocket(socket) {
+    socket.ref();
+  }
+
   createConnection(options, done) {
     if (!this.broken) return super.createConnection(options, done);
     const socket = new net.Socket();
