@@ -2,10 +2,14 @@
 
 import asyncio
 import re
+from collections.abc import Callable
 from time import process_time
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
 from benchmarks.scrape import ACCEPT as FORMATS
@@ -302,15 +306,36 @@ def test_a_backend_that_left_is_forgotten() -> None:
     run(test, "ab")
 
 
-def test_a_scrape_is_cheap() -> None:
-    """With fifty backends the best of some scrapes takes less than 5 ms of CPU time."""
-    scrape = Scrape(busy().collector.collect)
+class Same(Collector):
+    """The families of a scrape, as prometheus_client has them."""
+
+    def __init__(self, text: str) -> None:
+        self._families = list(text_string_to_metric_families(text))
+
+    def collect(self) -> list[Metric]:
+        """As Collector."""
+        return self._families
+
+
+def best_of(work: Callable[[], object]) -> float:
+    """Seconds of CPU time that it takes where nothing disturbs it."""
     times = []
-    for _ in range(40):
+    for _ in range(30):
         begun = process_time()
-        scrape(FORMATS["OpenMetrics"])
+        work()
         times.append(process_time() - begun)
-    assert min(times) < 0.005
+    return min(times)
+
+
+def test_a_scrape_is_cheap() -> None:
+    """With fifty backends, reading and writing all is at least three times as quick as the client's writing.
+
+    That is less than 5 ms on an idle core: `python -m benchmarks.scrape`. Here others may have the core too.
+    """
+    scrape = Scrape(busy().collector.collect)
+    registry = CollectorRegistry()
+    registry.register(Same(scrape("")[0].decode()))
+    assert 3 * best_of(lambda: scrape(FORMATS["text"])) < best_of(lambda: generate_latest(registry))
 
 
 def samples_with(backends: int, sessions: int) -> int:
