@@ -65,7 +65,7 @@ check: $(STAMP)
 unit: $(STAMP) $(JS) dns redis
 	$(BIN)/pytest -n 2 tests -m "not system and not browser"
 
-system: $(STAMP) $(JS) prometheus redis
+system: $(STAMP) $(JS) dns prometheus redis
 	$(BIN)/pytest tests -m "system and not browser"
 
 browser: $(STAMP) $(JS) chromium

@@ -10,6 +10,8 @@ from proxy.affinity.backend import AdminState
 from proxy.affinity.health import Observation
 from proxy.config import Config, loads
 from proxy.controlplane.discovery.source import Backoff
+from tests.support.certificates import Authority
+from tests.support.dns_server import DnsServer
 from tests.support.finding import WITHIN, Found, entries, follow, replace, url
 from tests.support.waiting import eventually
 
@@ -198,3 +200,54 @@ def test_pauses_grow_to_a_limit_and_begin_anew() -> None:
     backoff.reset()
     assert backoff.pause() <= 1.2
     assert len({Backoff(1, 8).pause() for _ in range(20)}) > 1
+
+
+def test_several_sources_are_followed_together(tmp_path: Path) -> None:
+    """Their lists are laid together; what one of them lets go of comes from the next that has it."""
+    server = DnsServer(tmp_path)
+    server.serve("host-record=app.test,127.0.0.1", "host-record=app.test,127.0.0.2")
+    file = tmp_path / "list.json"
+    file.write_text(json.dumps([{"name": "x", "url": "http://127.0.0.1:8000"}]))
+    dns = f"{{name: app.test, port: 8000, servers: '127.0.0.1:{server.port}', longest: 1}}"
+    config = loads(f"discovery: {{dns: {dns}, file: '{file}'}}\n", need_backends=True)
+
+    async def scenario(found: Found) -> None:
+        await found.until("127.0.0.2:8000", "x")
+        assert found.metric("backends", "dns") == 2
+        assert found.metric("backends", "file") == 1
+        replace(file, entries("a"))
+        await found.until("127.0.0.1:8000", "127.0.0.2:8000", "a")
+        server.kill9()
+        await found.until_failed("dns")
+        replace(file, entries("b"))
+        await found.until("127.0.0.1:8000", "127.0.0.2:8000", "b")
+
+    try:
+        follow(config, scenario)
+    finally:
+        server.kill9()
+
+
+def test_authorities_that_went_bad_stay_as_they_were(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A reload looks at those of found backends again: good ones are taken, bad ones not used."""
+    authority = Authority(tmp_path)
+    file, ca = tmp_path / "list.yaml", tmp_path / "ca.pem"
+    ca.write_text(authority.file.read_text())
+    file.write_text(f"- {{name: a, url: 'https://h:1', tls: {{ca: '{ca}'}}}}\n")
+
+    async def scenario(found: Found) -> None:
+        a = found.answer("a")
+        first = a.tls
+        assert (await found.reload(configured(file))).applied
+        second = a.tls
+        assert second is not first
+        ca.write_text("no certificate")
+        assert (await found.reload(configured(file))).applied
+        assert a.tls is second
+        assert "backend a: tls.ca must hold certificates in PEM form" in caplog.text
+        assert found.names == ["a"]
+        assert not found.drained("a")
+
+    follow(configured(file), scenario)

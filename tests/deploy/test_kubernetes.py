@@ -203,7 +203,7 @@ def test_the_role_is_for_endpoints_only() -> None:
     assert rule == {
         "apiGroups": ["discovery.k8s.io"],
         "resources": ["endpointslices"],
-        "verbs": ["get", "list", "watch"],
+        "verbs": ["list", "watch"],
     }
     assert ("Role", "chainlit-proxy") not in charts()["default"]
 

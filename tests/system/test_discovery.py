@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.clients import Clients, assert_nothing_refused, each
+from tests.support.dns_server import DnsServer
 from tests.support.finding import replace
 from tests.support.instances import Fleet
 from tests.support.link import KINDS
@@ -15,6 +16,7 @@ from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
+CURRENT = "chainlit_proxy_discovery_current"
 FAILURES = "chainlit_proxy_discovery_failures_total"
 
 
@@ -55,3 +57,43 @@ def test_a_list_that_changes_moves_nobody_who_can_stay(
             assert all(chat.connects == 1 for chat in stayers), "a session that stays was disturbed"
 
     asyncio.run(scenario())
+
+
+def test_an_instance_that_leaves_dns_is_drained(fleet: Fleet, make_proxy: MakeProxy, tmp_path: Path) -> None:
+    """A name that is added takes sessions; one that is gone keeps its own until the drain is over."""
+    server = DnsServer(tmp_path)
+
+    def serve(names: str) -> None:
+        ports = {name: fleet[name].url.rpartition(":")[2] for name in names}
+        server.serve(
+            *(f"host-record={name}.test,127.0.0.1" for name in names),
+            *(f"srv-host=chat.test,{name}.test,{port}" for name, port in ports.items()),
+        )
+
+    def found(name: str) -> str:
+        return f"{name}.test:{fleet[name].url.rpartition(':')[2]}"
+
+    async def scenario() -> None:
+        async with Clients(proxy.url, delay=0.2) as clients:
+            chats = await clients.open_many(KINDS)
+            serve("c")
+            b, c = found("b"), found("c")
+            await eventually(lambda: proxy.health().get(c) == "healthy", 20, "c healthy")
+            await eventually(lambda: proxy.backends()[b]["leaving"], 20, "b leaves")
+            leavers = [chat for chat in chats if chat.home == "b"]
+            assert leavers
+            await each(leavers, lambda chat: chat.ask())
+            assert all(chat.connects == 1 for chat in chats)
+            await eventually(lambda: b not in proxy.backends(), 30, "b has left")
+            await each(leavers, lambda chat: chat.recover(), at_once=len(leavers))
+            await each(chats, lambda chat: chat.check(fleet.journal))
+            assert proxy.metric(CURRENT, source="dns") == 1
+
+    try:
+        serve("b")
+        dns = {"name": "chat.test", "records": "srv", "servers": f"127.0.0.1:{server.port}", "longest": 1}
+        proxy = make_proxy("a", discovery={"dns": dns}, timeouts={"drain": 8})
+        proxy.wait_health({found("b"): "healthy"})
+        asyncio.run(scenario())
+    finally:
+        server.kill9()
