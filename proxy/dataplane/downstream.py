@@ -10,10 +10,11 @@ from time import monotonic
 from typing import TYPE_CHECKING, cast
 
 from proxy import net
-from proxy.affinity.evidence import Hints, read_hints
+from proxy.affinity.evidence import read_hints
 from proxy.dataplane import failures, requests
 from proxy.dataplane.dates import dated
 from proxy.dataplane.exchange import Exchange
+from proxy.dataplane.seen import Known
 from proxy.dataplane.settled import settled
 from proxy.errors import BadRequest, Limit, OverLimit
 from proxy.wire import reply
@@ -29,22 +30,6 @@ _MOST_KNOWN = 16  # different field blocks of one connection: a browser has some
 _LINGER = 2.0  # seconds a client may go on sending after an answer that came early
 _LAST_WORDS = 60.0  # seconds in which a client has to take what was written before it was closed
 _NEVER = float("inf")
-
-
-class Known:
-    """What a connection remembers of one field block: its hints, and the blocks that go upstream."""
-
-    __slots__ = ("blocks", "client", "hints", "request_id", "secure", "trace")
-
-    def __init__(
-        self, hints: Hints, client: str, *, secure: bool, request_id: bytes | None, trace: str
-    ) -> None:
-        self.hints = hints
-        self.client = client  # who its requests are counted for, "" for nobody
-        self.secure = secure  # whether the client's own connection is TLS
-        self.trace = trace  # the id of the trace that the request is part of, "" if it is of none
-        self.request_id = request_id  # given by a trusted proxy before us
-        self.blocks: dict[Variant, bytes] = {}
 
 
 class Downstream(asyncio.Protocol):
@@ -140,6 +125,7 @@ class Downstream(asyncio.Protocol):
             return
         try:
             if head is None:
+                self._recall(buffer[buffer.find(b"\r\n") + 2 : end + 2])
                 head = parse_request(buffer[: end + 4], self._blocks)
             known = self._known.get(head.fields) or self._remember(head, buffer[: end + 4])
         except (BadRequest, OverLimit) as error:
@@ -199,10 +185,23 @@ class Downstream(asyncio.Protocol):
             request_id=requests.given_id(head) if self.origin.trusted else None,
             trace=trace_id(head.fields),
         )
-        block = raw[raw.index(b"\r\n") + 2 :]
-        if self._blocks.get(block[:-2]) is head.fields:
-            self._recent.insert(0, (block, head.fields))
+        block = raw[raw.index(b"\r\n") + 2 : -2]
+        if self._blocks.get(block) is head.fields:
+            self._recent.insert(0, (block + b"\r\n", head.fields))
+            self.plane.seen.add(self.origin, block, head.fields, known)
         return known
+
+    def _recall(self, block: bytes) -> None:
+        """Take over what another connection from the same origin has read of the same fields."""
+        seen = self.plane.seen.get(self.origin, block)
+        if seen is None or block in self._blocks:
+            return
+        if len(self._known) >= _MOST_KNOWN:
+            self._forget()
+        fields, known = seen
+        self._blocks[block] = fields
+        self._known[fields] = known
+        self._recent.insert(0, (block + b"\r\n", fields))
 
     def _forget(self) -> None:
         self._known.clear()

@@ -9,6 +9,7 @@ a byte of the response has come is tried again where that is safe.
 
 from asyncio import Task
 from collections.abc import Callable, Coroutine
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -31,9 +32,8 @@ from proxy.wire.head import RequestHead, ResponseHead
 from proxy.wire.turns import GZIP, TASK
 
 if TYPE_CHECKING:
-    from proxy.dataplane.downstream import Downstream, Known
-
-_NEVER = float("inf")
+    from proxy.dataplane.downstream import Downstream
+    from proxy.dataplane.seen import Known
 
 
 class Exchange:
@@ -258,7 +258,7 @@ class Exchange:
         if self.sid is not None and self._rewriter is None and (TASK in data or GZIP in data):
             polls.note_turn(self, data)
         if self._rewriter is None:
-            close = not self.keep or self.plane.leaving
+            close = not self.keep or plane.leaving
             top = response_head(head, self.head, self.request_id, close=close, extra=extra)
             self.bytes_out += len(data)
             self.down.transport.write(top + data)
@@ -286,7 +286,7 @@ class Exchange:
         self.status = head.status
         self.first_byte = monotonic() - self.started
         self.plane.stats.first_byte[self.backend.name].add(self.first_byte)
-        self.down.deadline = _NEVER
+        self.down.deadline = inf
 
     def _whole(self) -> None:
         """The response is whole."""

@@ -27,6 +27,7 @@ from proxy.dataplane.linger import Lingers
 from proxy.dataplane.moves import Moves
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.resuming import app_end
+from proxy.dataplane.seen import Seen
 from proxy.dataplane.shared_directory import SharedDirectory
 from proxy.dataplane.stats import Stats
 from proxy.dataplane.tunnel import Tunnel
@@ -74,6 +75,7 @@ class Plane:
         self.access = access
         self.suspect = suspect
         self.stats = Stats()
+        self.seen = Seen()
         self.paths = Paths(config.socketio_path)
         self.timing = config.responses.timing
         self.cookie_name = config.affinity.cookie.name.encode()
@@ -139,6 +141,7 @@ class Plane:
         for pool in self._pools.values():
             pool.connect_timeout, pool.idle_timeout = config.timeouts.connect, config.timeouts.pool_idle
             pool.show(named=config.responses.backend)
+        self.seen.clear()
         for connection in self.connections:
             connection.forget()
         self.lingers.seconds, self.lingers.most = config.affinity.linger, config.affinity.linger_bytes

@@ -23,7 +23,8 @@ from proxy.wire.head import RequestHead, ResponseHead
 from proxy.wire.turns import GZIP, TASK
 
 if TYPE_CHECKING:
-    from proxy.dataplane.downstream import Downstream, Known
+    from proxy.dataplane.downstream import Downstream
+    from proxy.dataplane.seen import Known
 
 
 class SettledPoll(Exchange):

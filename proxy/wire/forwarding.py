@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from proxy.wire.cookies import without_cookie
 from proxy.wire.fields import HOP_BY_HOP, Fields
@@ -134,6 +135,7 @@ def _via(fields: Fields, minor: int) -> bytes:
     return b"Via: %b\r\n" % _VIA[minor]
 
 
+@lru_cache(maxsize=1024)
 def read_address(text: str) -> IPAddress | None:
     """An IP address; an IPv4 one in the dress of IPv6 as itself: a listener for both families sees these."""
     try:
