@@ -23,7 +23,7 @@ from tests.docs.test_dockerfile import STEPS
 FOLDER = ROOT / "deploy/kubernetes"
 BASE = FOLDER / "base"
 ALL_ON = {
-    "proxy": {"discovery": {"role": True}, "service": {"type": "LoadBalancer", "annotations": {"a": "b"}}},
+    "proxy": {"discovery": {"enabled": True}, "service": {"type": "LoadBalancer", "annotations": {"a": "b"}}},
     "chat": {"replicas": 5, "healthPath": "/chat/health", "env": [{"name": "MODEL", "value": "small"}]},
     "serviceMonitor": {"enabled": True},
 }
@@ -129,7 +129,7 @@ def test_wrong_values_are_refused() -> None:
             render(**values)
 
 
-@pytest.mark.parametrize("name", ["base", "default", "all", "little"])
+@pytest.mark.parametrize("name", ["base", "default", "little"])
 def test_the_configuration_passes_check(name: str, tmp_path: Path) -> None:
     """The proxy's file is right, and has a backend for every pod, by its own name."""
     objects = base() if name == "base" else charts()[name]
@@ -145,6 +145,21 @@ def test_the_configuration_passes_check(name: str, tmp_path: Path) -> None:
         f"http://chat-{number}.{service}:{port}" for number in range(chat["replicas"])
     ]
     assert config.health.path == container(objects[CHAT])["readinessProbe"]["httpGet"]["path"]
+
+
+def test_the_configuration_with_discovery_passes_check(tmp_path: Path) -> None:
+    """The component's and the chart's are one: the Service that there is, and a port that it names."""
+    text = (FOLDER / "discovery/proxy.yaml").read_text(encoding="utf-8")
+    file = tmp_path / "proxy.yaml"
+    file.write_text(text)
+    done = CliRunner().invoke(main, ["check", "-c", str(file)], env=ENVIRONMENT)
+    assert done.exit_code == 0, done.output
+    rendered = keyed(render(proxy={"discovery": {"enabled": True}}))["ConfigMap", "chainlit-proxy"]
+    config = loads(text, environ=ENVIRONMENT)
+    assert loads(rendered["data"]["proxy.yaml"], environ=ENVIRONMENT) == config
+    found = config.discovery.kubernetes
+    service = base()["Service", str(found.service)]["spec"]
+    assert found.port in [port["name"] for port in service["ports"]]
 
 
 def test_more_of_the_configuration_is_merged() -> None:
@@ -233,12 +248,11 @@ def test_kustomize_builds_the_base_and_its_components(tmp_path: Path) -> None:
     plain, whole = built(copied / "base"), built(tmp_path)
     maps = {("ConfigMap", name) for name in ("chainlit-proxy", "chainlit-hooks")}
     assert {key for key in plain if key[0] != "ConfigMap"} == base().keys() - maps
-    assert whole.keys() - plain.keys() == {
-        (kind, "chainlit-proxy") for kind in ("Role", "RoleBinding", *CRDS)
-    }
+    added = {key for key in whole.keys() - plain.keys() if key[0] != "ConfigMap"}
+    assert added == {(kind, "chainlit-proxy") for kind in ("Role", "RoleBinding", *CRDS)}
     assert whole[PROXY]["spec"]["template"]["spec"]["automountServiceAccountToken"] is True
     mounted = whole[PROXY]["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"]
-    assert ("ConfigMap", mounted) in whole
+    assert "discovery" in yaml.safe_load(whole["ConfigMap", mounted]["data"]["proxy.yaml"])
     for document in whole.values():
         if document["kind"] not in CRDS:
             assert mistakes(document) == []

@@ -1,4 +1,4 @@
-{{/* The configuration of the proxy: every pod of the instances is a backend, by its own name. */}}
+{{/* The configuration of the proxy: every pod of the instances is a backend, found or by its own name. */}}
 {{- define "chainlit-proxy.config" -}}
 {{- $backends := list -}}
 {{- range $number := until (int .Values.chat.replicas) -}}
@@ -9,11 +9,15 @@
   "listen" "0.0.0.0:8000"
   "admin" (dict "listen" "0.0.0.0:9901" "token" "${ADMIN_TOKEN}")
   "affinity" (dict "secret" "${AFFINITY_SECRET}")
-  "backends" $backends
   "health" (dict "path" .Values.chat.healthPath)
   "sessions" (dict "shared" true)
   "log" (dict "format" "json")
   "forwarded" (dict "trusted" .Values.proxy.trusted)
 -}}
+{{- if .Values.proxy.discovery.enabled -}}
+{{- $_ := set $config "discovery" (dict "kubernetes" (dict "service" "chat" "port" "http")) -}}
+{{- else -}}
+{{- $_ := set $config "backends" $backends -}}
+{{- end -}}
 {{- toYaml (mergeOverwrite $config (deepCopy .Values.proxy.config)) -}}
 {{- end -}}
