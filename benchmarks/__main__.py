@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: what a poll, a frame and a connection cost the proxy, beside HAProxy and nginx.
+"""`python -m benchmarks`: what polls, frames and connections cost the proxy, HAProxy, nginx and aiohttp.
 
 Prints a Markdown table of CPU microseconds per unit of work, of the proxy's processes alone. Each round
 measures every work on every proxy, one after the other, so that what disturbs the machine disturbs all of
@@ -23,10 +23,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.cpu import cpu_ns
+from benchmarks.cpu import cpu_ns, resident_bytes
 from benchmarks.peers import PEERS, Running, UnavailableError, start
 
 ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "benchmarks" / "cpu.md"
+BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 OURS = "proxy"
 TIMEOUT = 60.0  # seconds for one measurement; they take about one
 BACKENDS = 3
@@ -38,6 +40,7 @@ class Work(NamedTuple):
     name: str
     units: int
     words: str
+    is_memory: bool = False  # KiB that the prepared units hold, instead of microseconds that the work takes
 
 
 WORKS = [
@@ -46,6 +49,7 @@ WORKS = [
     Work("paced", 3750, "websocket frame of 110 B, 50 streams of 50 frames/s"),
     Work("connections", 4800, "new connection and request"),
     Work("websockets", 1200, "new websocket (upgrade, probe, a frame each way, close)"),
+    Work("idle", 2000, "KiB of memory per idle websocket", is_memory=True),
 ]
 
 Figures = dict[tuple[str, str], list[float]]  # (work, peer) -> microseconds per unit, one a round
@@ -56,7 +60,8 @@ class MeasureError(Exception):
 
 
 def measure(work: Work, running: Running) -> float:
-    """CPU microseconds of the proxy per unit of the work."""
+    """CPU microseconds of the proxy per unit of the work, or KiB."""
+    held = resident_bytes(running.pid)
     command = [sys.executable, "-m", "benchmarks.load", work.name, str(running.port), str(work.units)]
     with subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -66,6 +71,7 @@ def measure(work: Work, running: Running) -> float:
         try:
             if load.stdout.readline() != "ready\n":
                 raise MeasureError(load.communicate(timeout=TIMEOUT)[1].strip())
+            held = resident_bytes(running.pid) - held
             before = cpu_ns(running.pid)
             out, err = load.communicate("go\n", timeout=TIMEOUT)
             after = cpu_ns(running.pid)
@@ -75,7 +81,7 @@ def measure(work: Work, running: Running) -> float:
             load.kill()
     if load.returncode:
         raise MeasureError(err.strip())
-    return (after - before) / int(out) / 1000
+    return held / int(out) / 1024 if work.is_memory else (after - before) / int(out) / 1000
 
 
 @contextlib.contextmanager
@@ -91,8 +97,8 @@ def backends(count: int) -> Iterator[list[int]]:
             process.stdin.close()
 
 
-def run(names: list[str], works: list[Work], rounds: int) -> int:
-    """Measures, prints the table, and returns the exit status."""
+def run(names: list[str], works: list[Work], rounds: int, *, write: bool) -> int:
+    """Measures, prints the table, and into the page if told so; returns the exit status."""
     figures: Figures = defaultdict(list)
     status = 0
     began = time.monotonic()
@@ -116,9 +122,13 @@ def run(names: list[str], works: list[Work], rounds: int) -> int:
                         print(f"{peer.peer.name}: left out, {error}", flush=True)
                         peers.remove(peer)
                         status |= peer.peer.name == OURS
-        print()
-        print("\n".join(table(figures, works, peers)))
-    print(f"\n{rounds} rounds in {time.monotonic() - began:.0f} s; {_machine()}")
+        lines = table(figures, works, peers)
+    lines += ["", f"{rounds} rounds, {time.strftime('%Y-%m-%d')}; {_machine()}."]
+    print("", *lines, f"{time.monotonic() - began:.0f} s", sep="\n")
+    if write:
+        before, _, rest = PAGE.read_text().partition(BEGIN)
+        after = rest.partition(END)[2]
+        PAGE.write_text("\n".join((before + BEGIN, "", *lines, "", END + after)))
     return status
 
 
@@ -156,10 +166,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
     parser.add_argument("--works", nargs="+", choices=[work.name for work in WORKS], default=None)
+    parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks/cpu.md")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything started ends with it
     works = [work for work in WORKS if options.works is None or work.name in options.works]
-    return run(options.peers, works, options.rounds)
+    return run(options.peers, works, options.rounds, write=options.write)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""CPU time of other processes, in nanoseconds, from the scheduler's own books.
+"""CPU time of other processes, in nanoseconds, from the scheduler's own books; and their memory.
 
 Clock time on a shared machine is mostly other people's work; the time a process spent on a CPU is its own.
 `/proc/PID/task/*/schedstat` counts it to the nanosecond (the clock ticks of `/proc/PID/stat` are 10 ms). A
@@ -6,6 +6,7 @@ process counts with all its descendants. A thread that has ended is no longer co
 the process has settled.
 """
 
+import os
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -14,6 +15,12 @@ PROC = Path("/proc")
 def cpu_ns(pid: int) -> int:
     """CPU time that the process, its threads and its descendants have used so far."""
     return sum(_own_ns(member) for member in family(pid))
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory that the process and its descendants hold now."""
+    pages = sum(int((_read(PROC / str(member) / "statm") or "0 0").split()[1]) for member in family(pid))
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def family(pid: int) -> list[int]:

@@ -121,12 +121,28 @@ async def websockets(port: int, count: int) -> Work:
     return work
 
 
+async def idle(port: int, count: int) -> Work:
+    """Websockets that say nothing; they are there when the preparation is over."""
+    clients = []
+    for _ in range(count):
+        browser, client = Browser(port), await connect(port)
+        polls = await open_session(browser, client)
+        await open_websocket(browser, client, polls)
+        clients.append(client)
+
+    async def work() -> int:
+        return len(clients)
+
+    return work
+
+
 WORKS: dict[str, Preparation] = {
     "poll": poll,
     "frames": frames,
     "paced": paced,
     "connections": connections,
     "websockets": websockets,
+    "idle": idle,
 }
 
 

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiohttp
+
 from proxy import __version__
 
 START = 15.0  # seconds; our own proxy imports its libraries first
@@ -81,7 +83,7 @@ daemon off;
 worker_processes 1;
 pid {folder}/nginx.pid;
 error_log stderr crit;
-events {{ worker_connections 4096; }}
+events {{ worker_connections 16384; }}
 http {{
     access_log /dev/null;
     keepalive_requests 10000000;
@@ -169,6 +171,13 @@ PEERS = {
             "        server 127.0.0.1:{port};",
             lambda file: [program("nginx"), "-p", str(file.parent), "-c", str(file)],
             lambda: ask_version("nginx", "-v"),
+        ),
+        Peer(
+            "aiohttp",
+            "{port}\n{backends}\n",
+            "http://127.0.0.1:{port}",
+            lambda file: [sys.executable, "-m", "benchmarks.baseline", str(file)],
+            lambda: aiohttp.__version__,
         ),
     )
 }
