@@ -2,24 +2,50 @@
 #
 #   docker build -t chainlit-proxy .
 #   docker run -p 8000:8000 -v ./proxy.yaml:/etc/chainlit-proxy/proxy.yaml:ro --stop-timeout 35 chainlit-proxy
+#
+# `--target chat` builds the example app with Chainlit instead, which shares its sessions: see compose.yaml.
 
-FROM python:3.11-slim AS build
+FROM python:3.11-slim AS sources
 WORKDIR /src
-# An environment without pip of its own: the image that runs gets what is needed and no more.
+# Environments without pip of their own: the images that run get what is needed and no more.
 RUN python -m venv --without-pip /opt/chainlit-proxy
 COPY pyproject.toml README.md LICENSE constraints.txt ./
 COPY proxy ./proxy
-RUN pip --python /opt/chainlit-proxy/bin/python install --no-cache-dir --disable-pip-version-check \
+COPY deploy/man ./deploy/man
+COPY deploy/completion ./deploy/completion
+
+FROM sources AS build
+RUN pip --python /opt/chainlit-proxy/bin/python install --no-cache-dir --no-compile --disable-pip-version-check \
     --constraint constraints.txt .
 
-FROM python:3.11-slim
-# A user that owns nothing here; by number, so that Kubernetes can see that it is not root.
+FROM sources AS build-chat
+RUN pip --python /opt/chainlit-proxy/bin/python install --no-cache-dir --no-compile --disable-pip-version-check \
+    --constraint constraints.txt '.[chainlit,redis]'
+
+# A user that owns nothing here; by number, so that Kubernetes can see that it is not root. Neither image writes
+# anywhere but below /tmp, so both run with a read-only file system.
+FROM python:3.11-slim AS base
 RUN useradd --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin proxy \
     && mkdir /etc/chainlit-proxy
-COPY --from=build /opt/chainlit-proxy /opt/chainlit-proxy
 ENV PATH=/opt/chainlit-proxy/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
-    CHAINLIT_PROXY_ADMIN=http://127.0.0.1:9901
+    PYTHONUNBUFFERED=1
+
+FROM base AS chat
+COPY --from=build-chat /opt/chainlit-proxy /opt/chainlit-proxy
+COPY examples/chat/app.py /srv/chat/app.py
+ENV CHAINLIT_APP_ROOT=/tmp
+USER 10001:10001
+WORKDIR /srv/chat
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health', timeout=2)"]
+ENTRYPOINT ["chainlit-proxy"]
+CMD ["replica", "app.py", "--", "--headless", "--host", "0.0.0.0", "--port", "8000"]
+
+FROM base AS proxy
+COPY --from=build /opt/chainlit-proxy /opt/chainlit-proxy
+ENV CHAINLIT_PROXY_ADMIN=http://127.0.0.1:9901
 USER 10001:10001
 WORKDIR /etc/chainlit-proxy
 EXPOSE 8000

@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 JS := tests/js/node_modules/.package-lock.json
 
-.PHONY: help setup run test check unit system browser chromium dns prometheus redis compat fuzz soak bench \
+.PHONY: help setup run docs test check unit system browser chromium dns prometheus redis compat fuzz soak bench \
 	bench-lifecycle bench-sessions lock clean
 
 help:
 	@echo "make run     two Chainlit instances of examples/chat/app.py behind the proxy on port 8000"
 	@echo "make test    every check and test"
+	@echo "make docs    the documentation as a site, in artefacts/site"
 	@echo "make check   formatting, lint and types only"
 	@echo "make unit    the unit tests only"
 	@echo "make system  the tests with real Chainlit processes and Socket.IO clients"
@@ -25,7 +26,7 @@ help:
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[chainlit,dev,dns,docker,kubernetes,redis]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[chainlit,dev,dns,docker,kubernetes,otel,redis]'
 	touch $@
 
 setup: $(STAMP)
@@ -36,6 +37,10 @@ run: $(STAMP)
 # The DNS server of the tests; Debian's where the machine has none.
 dns: $(STAMP)
 	@$(BIN)/python -m tests.support.dns_server
+
+# The variable silences a notice of the theme about the future of MkDocs.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir artefacts/site
 
 # The Redis of the tests; Debian's where the machine has none.
 redis: $(STAMP)
@@ -94,7 +99,7 @@ bench-lifecycle: $(STAMP)
 
 lock:
 	$(PYTHON) -m venv --clear $(VENV)-lock
-	$(VENV)-lock/bin/pip install --quiet --disable-pip-version-check '.[chainlit,dev,dns,docker,kubernetes,redis]'
+	$(VENV)-lock/bin/pip install --quiet --disable-pip-version-check '.[chainlit,dev,dns,docker,kubernetes,otel,redis]'
 	$(VENV)-lock/bin/pip freeze --exclude chainlit-sticky-proxy > constraints.txt
 	rm -rf $(VENV)-lock
 

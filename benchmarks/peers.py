@@ -54,28 +54,16 @@ backend chainlit
 {backends}
 """
 
-NGINX = """\
-daemon off;
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log stderr crit;
-events {{ worker_connections 4096; }}
-http {{
-    access_log /dev/null;
-    keepalive_requests 10000000;
+# What every nginx here has in common: its folders, the session in the cookie, and how requests are passed on.
+NGINX_SESSION = """\
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
     map $http_cookie $session {{ default ""; "~X-Chainlit-Session-id=(?<id>[^;]+)" $id; }}
-    map $http_upgrade $onward {{ default upgrade; "" ""; }}
-    upstream chainlit {{
-        hash $session consistent;
-{backends}
-        keepalive 128;
-        keepalive_requests 10000000;
-    }}
+"""
+NGINX_PASS = """\
     server {{
         listen 127.0.0.1:{port};
         location / {{
@@ -86,11 +74,36 @@ http {{
             proxy_set_header Upgrade $http_upgrade;
             proxy_set_header Connection $onward;
             proxy_buffering off;
+"""
+NGINX = (
+    """\
+daemon off;
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log stderr crit;
+events {{ worker_connections 4096; }}
+http {{
+    access_log /dev/null;
+    keepalive_requests 10000000;
+"""
+    + NGINX_SESSION
+    + """\
+    map $http_upgrade $onward {{ default upgrade; "" ""; }}
+    upstream chainlit {{
+        hash $session consistent;
+{backends}
+        keepalive 128;
+        keepalive_requests 10000000;
+    }}
+"""
+    + NGINX_PASS
+    + """\
             proxy_read_timeout 90s;
         }}
     }}
 }}
 """
+)
 
 
 class UnavailableError(Exception):

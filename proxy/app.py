@@ -28,14 +28,17 @@ from proxy.controlplane.events import EventLog
 from proxy.controlplane.probes import Prober
 from proxy.controlplane.rebalance import Rebalance
 from proxy.dataplane.downstream import Downstream
+from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.plane import Plane
+from proxy.exposition import Scrape
 from proxy.logs import AccessLog
 from proxy.members import Members, trusted
-from proxy.metrics import ProxyCollector, build_registry
+from proxy.metrics import ProxyCollector
 from proxy.reload import Reloads
 from proxy.replicas import EventKind, ReplicaEvent, ReplicaState, Supervisor
 from proxy.rollout import Rollout, RolloutStatus
 from proxy.tls import Certificate, Trust
+from proxy.tracing import Spans
 
 if TYPE_CHECKING:
     from proxy.controlplane.admin import AdminServer
@@ -64,7 +67,8 @@ class App:
         placement = Placement(config.balance.bound, config.balance.slow_start)
         self.router = Router(self.fleet, directory, placement, config.affinity.locate)
         self.access = AccessLog(config.log) if config.log.access else None
-        self.plane = Plane(config, self.router, self.access, self._suspect)
+        self.spans = Spans(config.otel) if config.otel.endpoint else None
+        self.plane = Plane(config, self.router, self.told(), self._suspect)
         if config.tls.cert is not None and config.tls.key is not None:
             self.plane.certificate = Certificate(config.tls.cert, config.tls.key)
         self.drains = Drains(
@@ -81,6 +85,7 @@ class App:
         self.prober = Prober(self.fleet, health, config.socketio_path[0], self.collector.probed)
         self.members.configure(trusted(config.backends), config.discovery)
         self.listening: dict[Address, socket.socket] = {}  # bound, by what is configured
+        self.inherited = net.Inherited({})  # nothing, until `bind` looks
         self.rollout: Rollout | None = None  # set where the backends are replicas of ours
         self._supervisor: Supervisor | None = None
         self._leaving = asyncio.Event()
@@ -88,6 +93,18 @@ class App:
         self._admin_server: AdminServer | None = None  # set while it serves
         self._tasks: asyncio.TaskGroup | None = None  # set while it runs
         self._last_steps: asyncio.Task[None] | None = None  # set while it leaves
+
+    def told(self) -> Callable[[Exchange], None] | None:
+        """Who is told of each exchange that has ended; None: nobody."""
+        access, spans = self.access, self.spans
+        if access is None or spans is None:
+            return access or spans
+
+        def both(exchange: Exchange) -> None:
+            access(exchange)
+            spans(exchange)
+
+        return both
 
     def supervise(self, supervisor: Supervisor) -> None:
         """The fleet is the replicas of a supervisor that has been prepared."""
@@ -169,11 +186,13 @@ class App:
         return net.bound_address(sock, secure=self.plane.certificate is not None)
 
     def bind(self) -> None:
-        """Take all ports, or none. Raises ListenError."""
+        """Take all ports, or none; those that the service manager opened from it. Raises ListenError."""
+        self.inherited = net.Inherited()
+        self.inherited.refuse_others([*self.config.listen, self.config.admin.listen])
         try:
             for address in self.config.listen:
-                self.listening[address] = net.bind(address, shared=self.config.reuse_port)
-            self._admin = net.bind(self.config.admin.listen)
+                self.listening[address] = self.inherited.open(address, shared=self.config.reuse_port)
+            self._admin = self.inherited.open(self.config.admin.listen)
         except net.ListenError:
             for sock in self.listening.values():
                 sock.close()
@@ -216,7 +235,7 @@ class App:
                 await self._leaving.wait()
                 log.info("leaving")
                 self.events.close()
-                self._last_steps = tasks.create_task(self.plane.leave(self.config.timeouts.shutdown))
+                self._last_steps = tasks.create_task(self._leave())
                 await asyncio.wait([self._last_steps])
                 if self._supervisor and supervision:
                     self._supervisor.stop()
@@ -229,6 +248,12 @@ class App:
             self._tasks = None
             if self.access is not None:
                 self.access.flush()
+            if self.spans is not None:
+                self.spans.close()
+
+    async def _leave(self) -> None:
+        timeouts = self.config.timeouts
+        await self.plane.leave(timeouts.shutdown, timeouts.hand_over)
 
     async def _meet_backends(self) -> None:
         """Know how the backends are before the first request: it may be for a session that lives on one.
@@ -245,8 +270,8 @@ class App:
         # Imported late: the framework takes longer to load than everything else, and clients need not wait.
         from proxy.controlplane.admin import AdminServer, admin_app  # noqa: PLC0415
 
-        registry = build_registry(self.collector)
-        app = admin_app(self.operations(), self.sights(), registry, self.admin_token)
+        scrape = Scrape(self.collector.collect)
+        app = admin_app(self.operations(), self.sights(), scrape, self.admin_token)
         while True:  # another round for each address that it moves to
             assert self._admin is not None
             self._admin_server = AdminServer(app, self._admin, self.events.hang_up)

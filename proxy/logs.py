@@ -86,45 +86,49 @@ def _console_line(exchange: Exchange, now: float) -> str:
     where, why = "-", "-"
     if decision is not None:
         where, why = decision.backend.name, _WHY[decision.evidence, decision.outcome]
+    more = f" {exchange.error}" if exchange.error else ""
+    if exchange.known.trace:
+        more += f" trace={exchange.known.trace}"
+    if exchange.tunnel is not None:
+        frames_in, frames_out = exchange.tunnel.frames
+        more = f" {frames_in}/{frames_out} frames, closed with {exchange.tunnel.ended_with or '-'}{more}"
     return (
         f"{_local_second(int(now))} access  {head.method.decode()} {head.path.decode()}"
         f" {exchange.status} {where} {why} {monotonic() - exchange.started:.3f}s"
-        f" {exchange.bytes_in}/{exchange.bytes_out}B{' ' if exchange.error else ''}{exchange.error}\n"
+        f" {exchange.bytes_in}/{exchange.bytes_out}B{more}\n"
     )
 
 
 def _json_line(exchange: Exchange, now: float) -> str:
     """One JSON object, written by hand: only what a client or the configuration chose needs escaping."""
-    head, decision = exchange.head, exchange.decision
+    head, decision, status = exchange.head, exchange.decision, exchange.status
     why = '"backend":null,"evidence":null,"outcome":null'
     if decision is not None:
-        why = _WHY_JSON[decision.evidence, decision.outcome] % decision.backend.name
-    second = int(now)
-    return _JSON % (
-        _second(second),
-        (now - second) * 1000,
-        "tunnel" if exchange.status == 101 else "exchange",
-        exchange.request_id.decode(),
-        exchange.down.origin.address,
-        _request(head.method, head.path),
-        exchange.status,
-        why,
-        monotonic() - exchange.started,
-        exchange.first_byte,
-        exchange.bytes_in,
-        exchange.bytes_out,
-        json.dumps(exchange.error) if exchange.error else "null",
+        why = _why(decision.backend.name, decision.evidence, decision.outcome)
+    second, tunnel = int(now), exchange.tunnel
+    return (
+        f'{{"time":"{_second(second)}.{int((now - second) * 1000):03d}Z","level":"info","logger":"access"'
+        f',"event":"{"tunnel" if status == 101 else "exchange"}","id":"{exchange.request_id.decode()}"'
+        f',"client":"{exchange.down.origin.address}",{_request(head.method, head.path)},"status":{status}'
+        f',{why},"seconds":{monotonic() - exchange.started:.6f},"first_byte":{exchange.first_byte:.6f}'
+        f',"bytes_in":{exchange.bytes_in},"bytes_out":{exchange.bytes_out}'
+        f',"trace":{_quoted(exchange.known.trace) if exchange.known.trace else "null"}'
+        f',"error":{json.dumps(exchange.error) if exchange.error else "null"}'
+        f"{'' if tunnel is None else _TUNNEL % (*tunnel.frames, json.dumps(tunnel.ended_with))}}}\n"
     )
 
 
-_JSON = (
-    '{"time":"%s.%03dZ","level":"info","logger":"access","event":"%s","id":"%s","client":"%s",%s,"status":%d,'
-    '%s,"seconds":%.6f,"first_byte":%.6f,"bytes_in":%d,"bytes_out":%d,"error":%s}\n'
-)
+_TUNNEL = ',"frames_in":%d,"frames_out":%d,"close_code":%s'
 _WHY = {(e, o): f"{e.value}/{o.value}" for e in Evidence for o in Outcome}
-_WHY_JSON = {
-    (e, o): f'"backend":"%s","evidence":"{e.value}","outcome":"{o.value}"' for e in Evidence for o in Outcome
-}
+
+
+def _quoted(plain: str) -> str:
+    return f'"{plain}"'
+
+
+@lru_cache(maxsize=1024)
+def _why(backend: str, evidence: Evidence, outcome: Outcome) -> str:
+    return f'"backend":"{backend}","evidence":"{evidence.value}","outcome":"{outcome.value}"'
 
 
 @lru_cache(maxsize=256)

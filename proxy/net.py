@@ -1,4 +1,4 @@
-"""The only place that opens sockets: listeners, and connections to backends."""
+"""The only place that opens sockets: listeners, and connections to backends; or takes over open ones."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ import ssl
 import stat
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, MutableMapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +21,7 @@ from proxy.tls import Trust
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 _BACKLOG = 1024
+_FIRST_INHERITED = 3  # sd_listen_fds(3): SD_LISTEN_FDS_START
 _ATTACH_REUSEPORT_CBPF, _DETACH_REUSEPORT_BPF = 51, 68  # asm-generic/socket.h
 _NO_LINGER = struct.pack("ii", 1, 0)  # socket(7): close resets
 # Ours to blame, not the backend's: descriptors, memory or local ports have run out.
@@ -99,6 +100,72 @@ def bind(address: Address, *, shared: bool = False) -> socket.socket:
         reason = "the port is taken" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
         raise ListenError(f"cannot listen on {address}: {reason}") from None
     return sock
+
+
+class Inherited:
+    """Listening sockets that the service manager opened, by systemd's protocol (sd_listen_fds(3)).
+
+    Created once, before anything else is started: what is taken over is not handed on to replicas. They stay
+    open here as long as the process lives, as they do at the service manager; what is handed out is a second
+    descriptor of the same socket, so that an address may be given up by a reload and taken again.
+    """
+
+    def __init__(self, environ: MutableMapping[str, str] = os.environ) -> None:
+        """Raises ListenError if one is no listening stream socket."""
+        mine = environ.get("LISTEN_PID") == str(os.getpid())
+        count = int(environ.get("LISTEN_FDS", "0")) if mine else 0
+        for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
+            environ.pop(name, None)
+        self._sockets = [_adopt(_FIRST_INHERITED + number) for number in range(count)]
+
+    def open(self, address: Address, *, shared: bool = False) -> socket.socket:
+        """The socket that was handed over for an address, else one of our own, as `bind`."""
+        for sock in self._sockets:
+            if _listens_on(sock, address):
+                return sock.dup()
+        return bind(address, shared=shared)
+
+    def refuse_others(self, addresses: Iterable[Address]) -> None:
+        """Raise ListenError if a socket was handed over that is none of these: nobody would answer there."""
+        wanted = list(addresses)
+        for sock in self._sockets:
+            if not any(_listens_on(sock, address) for address in wanted):
+                where = bound_address(sock).removeprefix("http://")
+                raise ListenError(
+                    f"a socket on {where} was handed over, but the configuration names only "
+                    f"{', '.join(map(str, wanted))}"
+                )
+
+    def __repr__(self) -> str:
+        return f"<Inherited {len(self._sockets)}>"
+
+
+def _adopt(descriptor: int) -> socket.socket:
+    try:
+        os.set_inheritable(descriptor, False)
+        sock = socket.socket(fileno=descriptor)
+        if sock.type != socket.SOCK_STREAM or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            sock.detach()
+            raise OSError(errno.EINVAL, "not a stream socket that listens")
+    except OSError as error:
+        raise ListenError(f"descriptor {descriptor} was handed over but is unfit: {error.strerror}") from None
+    sock.setblocking(False)
+    return sock
+
+
+def _listens_on(sock: socket.socket, address: Address) -> bool:
+    """Whether connections to an address arrive at a socket."""
+    if sock.family == socket.AF_UNIX or address.is_unix:
+        return sock.family == socket.AF_UNIX and sock.getsockname() == address.path
+    host, port = sock.getsockname()[:2]
+    if port != address.port:
+        return False
+    try:
+        wanted = socket.getaddrinfo(address.host, port, type=socket.SOCK_STREAM)[0][4][0]
+    except OSError:
+        return False
+    # systemd opens `ListenStream=8000` on every address of both families.
+    return host == wanted or (host == "::" and wanted == "0.0.0.0")  # noqa: S104 - compared, not bound
 
 
 def steer_away(sock: socket.socket, *, newest: bool) -> bool:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("proxy")
 
-_AT_START = ("reuse_port", "sessions")  # what was handed to the kernel, and to the replicas
+_AT_START = ("otel", "reuse_port", "sessions")  # what was handed to threads, the kernel, the replicas
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +125,9 @@ def _open_listeners(app: "App", config: Config) -> socket.socket | None:
     try:
         for address in config.listen:
             if address not in app.listening:
-                opened[address] = net.bind(address, shared=config.reuse_port)
+                opened[address] = app.inherited.open(address, shared=config.reuse_port)
         moved = config.admin.listen != app.config.admin.listen
-        admin = net.bind(config.admin.listen) if moved else None
+        admin = app.inherited.open(config.admin.listen) if moved else None
     except net.ListenError:
         for sock in opened.values():
             sock.close()
@@ -153,4 +153,5 @@ def _apply_to_log(app: "App", old: Config, new: Config) -> None:
     logs.set_up(new.log)
     if app.access is not None:
         app.access.flush()
-    app.access = app.plane.access = AccessLog(new.log) if new.log.access else None
+    app.access = AccessLog(new.log) if new.log.access else None
+    app.plane.access = app.told()

@@ -2,7 +2,10 @@
 
 import json
 import logging
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -94,6 +97,23 @@ def test_help_and_version() -> None:
     assert proxy.__version__ in call("--version").output
     for command in COMMANDS:
         assert call(command, "-h").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"), [("chainlit-proxy ro", ["rollout"]), ("chainlit-proxy drain --w", ["--wait"])]
+)
+def test_completion(typed: str, offered: list[str]) -> None:
+    """The shell is told the commands and options that begin with what was typed."""
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    done = subprocess.run(
+        [Path(sys.executable).with_name("chainlit-proxy")],
+        env={**os.environ, **words, "_CHAINLIT_PROXY_COMPLETE": "bash_complete"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.split() == [f"plain,{word}" for word in offered]
 
 
 @pytest.mark.parametrize("args", [["fly"], ["serve"], ["check"], ["run"], ["run", "x.py", "--replicas", "0"]])

@@ -16,7 +16,16 @@ LAYERS = [
     {"proxy.wire"},
     {"proxy.affinity"},
     {"proxy.dataplane", "proxy.controlplane", "proxy.replicas"},
-    {"proxy.app", "proxy.metrics", "proxy.logs", "proxy.reload", "proxy.rollout", "proxy.members"},
+    {
+        "proxy.app",
+        "proxy.exposition",
+        "proxy.metrics",
+        "proxy.logs",
+        "proxy.members",
+        "proxy.reload",
+        "proxy.rollout",
+        "proxy.tracing",
+    },
     {"proxy.cli", "proxy.__main__"},
 ]
 # Runs in an app's process, loaded under another name: it knows nothing of the rest, and imports relatively.

@@ -12,8 +12,9 @@ import pytest
 from proxy import logs
 from proxy.config import LogSettings
 from proxy.logs import AccessLog
+from proxy.wire.websocket import CLOSE
 from tests.dataplane.chat import PATH, Tab, chats, connect_packet
-from tests.dataplane.frames import upgrade
+from tests.dataplane.frames import ACCEPT, Socket, upgrade
 from tests.dataplane.peers import get, ok, post
 from tests.dataplane.scripted import echo
 from tests.dataplane.world import World, run
@@ -75,6 +76,7 @@ def test_exchange() -> None:
             "outcome": "pinned",
             "bytes_in": 4,
             "bytes_out": len(answer.body),
+            "trace": None,
             "error": None,
         }
 
@@ -82,7 +84,7 @@ def test_exchange() -> None:
 
 
 def test_tunnel() -> None:
-    """A websocket gets its line when it has ended, with the bytes of both sides."""
+    """A websocket gets its line when it has ended, with the bytes and frames of both sides."""
 
     async def test(world: World) -> None:
         stream = listen(world)
@@ -103,7 +105,88 @@ def test_tunnel() -> None:
         await world.until(lambda: world.ended)
         (entry,) = entries(stream)
         assert (entry["event"], entry["status"], entry["error"]) == ("tunnel", 101, None)
-        assert entry["bytes_in"] == 3
+        assert (entry["bytes_in"], entry["bytes_out"]) == (3, 1)
+        assert (entry["frames_in"], entry["frames_out"], entry["close_code"]) == (1, 1, 1006)
+
+    run(test)
+
+
+async def open_chat(world: World) -> tuple[Socket, Socket]:
+    """Both sides of the websocket of a session, after its CONNECT."""
+    client = (await world.client()).say(upgrade(PATH + b"websocket"))
+    backend = await world.backend.accept()
+    await backend.request()
+    backend.say(ACCEPT)
+    await client.response()
+    ours, theirs = Socket(client, client=True), Socket(backend, client=False)
+    ours.say(b'40{"sessionId":"s"}')
+    await theirs.hear()
+    return ours, theirs
+
+
+@pytest.mark.parametrize("by_client", [True, False])
+def test_a_tunnel_says_how_it_was_closed(by_client: bool) -> None:
+    """Its line has the close code, whichever side says it first, and how many frames there were."""
+
+    async def test(world: World) -> None:
+        stream = listen(world)
+        ours, theirs = await open_chat(world)
+        for number in range(3):
+            theirs.say(b'42["stream_token",%d]' % number)
+            await ours.hear()
+        ours.say(b"3")
+        await theirs.hear()
+        first, second = (ours, theirs) if by_client else (theirs, ours)
+        first.say((4001).to_bytes(2, "big") + b"enough", opcode=CLOSE)
+        await second.hear()
+        first.peer.close()
+        second.peer.close()
+        await world.until(lambda: world.ended)
+        (entry,) = entries(stream)
+        assert (entry["frames_in"], entry["frames_out"]) == ((2, 3) if by_client else (1, 4))
+        assert entry["close_code"] == 4001
+
+    run(test)
+
+
+def test_a_tunnel_that_the_proxy_closed() -> None:
+    """A session that was sent away has the code that it was told."""
+
+    async def test(world: World) -> None:
+        stream = listen(world, CONSOLE)
+        ours, _ = await open_chat(world)
+        for tunnel in list(world.plane.tunnels):
+            tunnel.active = False  # as when no frame is on its way
+            tunnel.send_away()
+        await ours.hear()
+        await world.until(lambda: world.ended)
+        assert "B 0/0 frames, closed with 1012\n" in stream.getvalue()
+
+    run(test)
+
+
+TRACE = b"0af7651916cd43dd8448eb211c80319c"
+
+
+@pytest.mark.parametrize("settings", [JSON, CONSOLE], ids=["json", "console"])
+def test_the_trace_is_logged(settings: LogSettings) -> None:
+    """`traceparent` and `tracestate` reach the backend as they came; the line names the trace."""
+
+    async def test(world: World) -> None:
+        stream = listen(world, settings)
+        parent = b"traceparent: 00-%b-b7ad6b7169203331-01" % TRACE
+        client = (await world.client()).say(get(b"/x", parent, b"tracestate: a=1,b=2"))
+        backend = await world.backend.accept()
+        request = await backend.request()
+        assert request.get(b"traceparent") == parent.partition(b": ")[2]
+        assert request.get(b"tracestate") == b"a=1,b=2"
+        backend.say(ok())
+        await client.response()
+        told = TRACE.decode()
+        if settings is JSON:
+            assert entries(stream)[0]["trace"] == told
+        else:
+            assert stream.getvalue().endswith(f" trace={told}\n")
 
     run(test)
 

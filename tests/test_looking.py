@@ -29,7 +29,15 @@ WHERE = {"kind": "session", "backend": "b", "holds": True, "why": "the hash chos
 
 def backend(name: str, **more: Any) -> dict[str, Any]:
     """One backend of an overview."""
-    counts = {"sessions": 0, "turns": 0, "requests": 0, "probes": 0, "probe_seconds": 0.0}
+    counts = {
+        "sessions": 0,
+        "turns": 0,
+        "requests": 0,
+        "frames": 0,
+        "cpu_seconds": None,
+        "probes": 0,
+        "probe_seconds": 0.0,
+    }
     return {"name": name, "health": "healthy", "admin_state": "ready", **counts, **more}
 
 
@@ -120,16 +128,29 @@ def test_events(url: str) -> None:
 
 def test_top_shows_rates() -> None:
     """Rates are of the time between two overviews; a backend that is new has none; bars show shares."""
-    before = overview(10.0, backend("a", requests=100, probes=10, probe_seconds=1.0))
+    before = overview(10.0, backend("a", requests=100, cpu_seconds=2.0, probes=10, probe_seconds=1.0))
     now = overview(
         12.0,
-        backend("a", sessions=10, turns=3, requests=150, probes=12, probe_seconds=1.01),
+        backend(
+            "a", sessions=10, turns=3, requests=150, frames=9, cpu_seconds=2.5, probes=12, probe_seconds=1.01
+        ),
         backend("new", sessions=5, requests=7),
     )
     title, _, first, second = picture(before, now).splitlines()
     assert title.endswith("15 sessions")
-    assert first.split() == ["a", "healthy", "ready", "#" * 20, "10", "3", "25.0", "5.0"]
-    assert second.split() == ["new", "healthy", "ready", "#" * 10 + "." * 10, "5", "0", "0.0", "-"]
+    assert first.split() == ["a", "healthy", "ready", "#" * 20, "10", "3", "25.0", "4.5", "5.0", "25%"]
+    assert second.split() == [
+        "new",
+        "healthy",
+        "ready",
+        "#" * 10 + "." * 10,
+        "5",
+        "0",
+        "0.0",
+        "0.0",
+        "-",
+        "-",
+    ]
 
 
 def test_top_as_json(url: str) -> None:

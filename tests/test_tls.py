@@ -156,6 +156,6 @@ def test_metrics(authority: Authority) -> None:
     app = App(Config.model_validate({"tls": pair}))
     assert app.plane.certificate is not None
     app.plane.certificate.failures = 3
-    samples = {sample.name: sample.value for metric in app.collector.collect() for sample in metric.samples}
+    samples = {family.sample: number for family in app.collector.collect() for _, number in family.rows}
     assert samples["chainlit_proxy_tls_certificate_expiry_seconds"] == end.timestamp()
     assert samples["chainlit_proxy_tls_reload_failures_total"] == 3

@@ -47,7 +47,7 @@ HEADS = (
 
 async def measure(kind: type[Peer], row: Row, fleet: Fleet, folder: Path, sessions: int) -> Figures:
     """One work on one proxy."""
-    peer = kind([fleet[name] for name in row.instances], folder)
+    peer = kind([fleet[name] for name in row.instances], folder, row.leave)
     try:
         peer.start()
         async with Crowd(peer.url) as crowd:
@@ -78,13 +78,13 @@ def cells(figures: Figures) -> list[str]:
     return [*map(str, counts), seconds, str(figures.never), closes, str(figures.processes)]
 
 
-def table(row: Row, columns: dict[str, Figures]) -> list[str]:
-    """The lines of one work's table: a row for each figure, a column for each proxy."""
+def table(row: Row, columns: dict[str, Figures], taken_on: str) -> str:
+    """One work's table: a row for each figure, a column for each proxy."""
     shown = {name: cells(figures) for name, figures in columns.items()}
-    lines = [f"### {row.words}", "", f"| | {' | '.join(shown)} |", f"|---|{'---:|' * len(shown)}"]
+    lines = [row.words, "", taken_on, "", f"| | {' | '.join(shown)} |", f"|---|{'---:|' * len(shown)}"]
     for at, head in enumerate(HEADS):
         lines.append(f"| {head} | {' | '.join(column[at] for column in shown.values())} |")
-    return [*lines, ""]
+    return "\n".join([*lines, "", ""])
 
 
 def available(names: list[str]) -> dict[str, type[Peer]]:
@@ -108,28 +108,29 @@ def _is_there(name: str) -> bool:
         return False
 
 
-def heading(sessions: int, began: datetime) -> list[str]:
+def conditions(sessions: int, began: datetime) -> str:
     """What the figures were taken on."""
-    line = (
+    return (
         f"{sessions} sessions over python-socketio, {began:%Y-%m-%d}; Chainlit {version('chainlit')}, Python "
-        f"{platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores that "
-        "also ran the instances and the clients."
+        f"{platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores."
     )
-    return [line, ""]
 
 
-def write(lines: list[str]) -> None:
-    """Puts the figures between the marks of the page; the words around them are written by hand."""
+def write(tables: dict[str, str]) -> None:
+    """Puts tables between the marks of the page, each in its row's place; those of other rows stay."""
     begin, end = "<!-- figures -->", "<!-- end of figures -->"
-    text = PAGE.read_text()
-    before, _, rest = text.partition(begin)
-    after = rest.partition(end)[2]
-    PAGE.write_text(f"{before}{begin}\n\n" + "\n".join(lines) + f"\n{end}{after}")
+    before, _, rest = PAGE.read_text().partition(begin)
+    old, _, after = rest.partition(end)
+    found = {part.partition("\n")[0]: part for part in old.split("### ")[1:]}
+    shown = found | tables
+    figures = "".join("### " + shown[row.words] for row in ROWS if row.words in shown)
+    PAGE.write_text(f"{before}{begin}\n\n{figures}{end}{after}")
 
 
-def run(peers: dict[str, type[Peer]], rows: list[Row], sessions: int) -> list[str]:
-    """Measures everything; the lines of the page."""
-    lines = heading(sessions, datetime.now(UTC))
+def run(peers: dict[str, type[Peer]], rows: list[Row], sessions: int) -> dict[str, str]:
+    """Measures everything; the tables, by the words of their rows."""
+    taken_on = conditions(sessions, datetime.now(UTC))
+    tables = {}
     folder = Path(tempfile.mkdtemp(prefix="lifecycle-"))
     try:
         with Fleet(folder, 3) as fleet:
@@ -146,11 +147,11 @@ def run(peers: dict[str, type[Peer]], rows: list[Row], sessions: int) -> list[st
                         print(f"{name}, {row.name}: {error}", file=sys.stderr, flush=True)
                     took = time.monotonic() - began
                     print(f"{row.name}: {name} in {took:.0f} s", file=sys.stderr, flush=True)
-                lines += table(row, columns)
-                print("\n".join(table(row, columns)), flush=True)
+                tables[row.words] = table(row, columns, taken_on)
+                print(tables[row.words], flush=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return lines
+    return tables
 
 
 def main() -> int:
@@ -163,9 +164,9 @@ def main() -> int:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything started ends with it
     rows = [row for row in ROWS if options.rows is None or row.name in options.rows]
-    lines = run(available(options.peers), rows, options.sessions)
+    tables = run(available(options.peers), rows, options.sessions)
     if not options.dry:
-        write(lines)
+        write(tables)
     return 0
 
 

@@ -19,6 +19,7 @@ CONFIG = """\
 global
     nbthread 1
     stats socket {folder}/stats.sock mode 600 level admin expose-fd listeners
+{limit}
 defaults
     mode http
     option forwardfor
@@ -48,8 +49,8 @@ class HAProxy(Peer):
 
     name = "HAProxy"
 
-    def __init__(self, instances: Instances, folder: Path) -> None:
-        super().__init__(instances, folder)
+    def __init__(self, instances: Instances, folder: Path, leave: int = 0) -> None:
+        super().__init__(instances, folder, leave)
         self._file = folder / "haproxy.cfg"
         command = [program("haproxy"), "-W", "-db", "-f", str(self._file)]
         self._master = Process("haproxy", command, folder / "haproxy.log", cwd=folder)
@@ -78,7 +79,8 @@ class HAProxy(Peer):
 
     def _write(self, *, bad: bool) -> None:
         servers = [f"    server {one.name} 127.0.0.1:{one.port} cookie {one.name}" for one in self.instances]
-        text = CONFIG.format(folder=self.folder, port=self.port, servers="\n".join(servers))
+        limit = f"    hard-stop-after {self.leave}s" if self.leave else ""
+        text = CONFIG.format(folder=self.folder, port=self.port, limit=limit, servers="\n".join(servers))
         self._file.write_text(text + "    nonsense {\n" if bad else text)
 
     async def reload(self, instances: Instances, *, bad: bool = False) -> None:

@@ -9,46 +9,39 @@ from pathlib import Path
 
 from benchmarks.cpu import family
 from benchmarks.lifecycle.peer import SETTLE, START, Instances, Peer
-from benchmarks.peers import ask_version, program
+from benchmarks.peers import NGINX_PASS, NGINX_SESSION, ask_version, program
 from tests.support.instances import ChainlitInstance
 from tests.support.processes import alive
 from tests.support.waiting import eventually, wait_until
 
-CONFIG = """\
+CONFIG = (
+    """\
 user root;
 worker_processes 1;
+{limit}
 pid {folder}/nginx.pid;
 error_log {folder}/errors crit;
 events {{ worker_connections 4096; }}
 http {{
     access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    map $http_cookie $session {{ default ""; "~X-Chainlit-Session-id=(?<id>[^;]+)" $id; }}
+"""
+    + NGINX_SESSION
+    + """\
     map $http_upgrade $onward {{ default upgrade; "" close; }}
     upstream chainlit {{
         hash $session consistent;
 {servers}
     }}
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://chainlit;
-            proxy_http_version 1.1;
-            proxy_set_header Host $http_host;
-            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-            proxy_set_header Upgrade $http_upgrade;
-            proxy_set_header Connection $onward;
-            proxy_buffering off;
+"""
+    + NGINX_PASS
+    + """\
             proxy_connect_timeout 2s;
             proxy_read_timeout 30s;
         }}
     }}
 }}
 """
+)
 
 
 class Nginx(Peer):
@@ -61,8 +54,8 @@ class Nginx(Peer):
 
     name = "nginx"
 
-    def __init__(self, instances: Instances, folder: Path) -> None:
-        super().__init__(instances, folder)
+    def __init__(self, instances: Instances, folder: Path, leave: int = 0) -> None:
+        super().__init__(instances, folder, leave)
         self._file, self._pid_file = folder / "nginx.conf", folder / "nginx.pid"
         self._out: set[str] = set()
         self._masters: list[int] = []
@@ -99,7 +92,8 @@ class Nginx(Peer):
             f"        server 127.0.0.1:{one.port}{' down' if one.name in self._out else ''};"
             for one in self.instances
         ]
-        text = CONFIG.format(folder=self.folder, port=self.port, servers="\n".join(servers))
+        limit = f"worker_shutdown_timeout {self.leave}s;" if self.leave else ""
+        text = CONFIG.format(folder=self.folder, port=self.port, limit=limit, servers="\n".join(servers))
         self._file.write_text(text + "nonsense {\n" if bad else text)
 
     async def reload(self, instances: Instances, *, bad: bool = False) -> None:

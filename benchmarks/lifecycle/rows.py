@@ -14,6 +14,8 @@ RELOADS = 20
 BAD = 4  # every so manieth reload is of a bad file
 WITHIN = 20.0  # seconds for an instance to be emptied
 STOP = 30.0  # seconds for an instance to end
+LEAVE = 15  # seconds for a replaced process to end, in the row where it has to
+GONE = 5.0  # seconds that it may be late
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class Row:
     work: Callable[[Stage], Awaitable[None]]
     instances: str = "abc"  # behind the proxy at first
     patience: float = 60.0  # seconds after the work in which everybody should be usable
+    leave: int = 0  # seconds that a replaced process of the proxy has; 0: it may stay
 
 
 async def killed(stage: Stage) -> None:
@@ -74,6 +77,12 @@ async def upgraded(stage: Stage) -> None:
     await stage.peer.upgrade()
 
 
+async def replaced(stage: Stage) -> None:
+    """The proxy's program is replaced, and its old process ends."""
+    await stage.peer.upgrade()
+    await asyncio.sleep(LEAVE + GONE)
+
+
 async def scaled(stage: Stage) -> None:
     """A third instance comes."""
     await stage.peer.reload([stage.fleet[name] for name in "abc"])
@@ -84,6 +93,7 @@ ROWS = [
     Row("hung", "one of three instances stopped with SIGSTOP", hung),
     Row("deployed", f"one of three instances taken out (at most {WITHIN:g} s), stopped, put back", deployed),
     Row("reloaded", f"{RELOADS} reloads, {RELOADS // BAD} of them of a bad file", reloaded),
-    Row("upgraded", "the proxy's process replaced", upgraded),
+    Row("upgraded", "the proxy's process replaced, the old one may stay", upgraded),
+    Row("replaced", f"the proxy's process replaced, the old one gone in {LEAVE} s", replaced, leave=LEAVE),
     Row("scaled", "from two instances to three", scaled, "ab"),
 ]

@@ -21,6 +21,8 @@ class Void(Enum):
 class Outcome(StrEnum):
     """What became of the evidence."""
 
+    __hash__ = str.__hash__  # that of Enum is a call of Python
+
     PINNED = "pinned"  # the backend that it names
     LOCATED = "located"  # a backend said that it holds the session
     PLACED = "placed"  # a new session, or one without evidence: hashing chose

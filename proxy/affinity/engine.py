@@ -15,6 +15,7 @@ from proxy.affinity.backend import Backend
 from proxy.affinity.decision import Decision, Outcome, Void
 from proxy.affinity.directory import Directory, Session
 from proxy.affinity.evidence import Evidence
+from proxy.affinity.pins import join_pin
 
 _QUIET = 60.0  # seconds: Engine.IO ends a polling transport after 45 s without a poll (25 s ping + 20 s)
 _LAST_POLL = 5.0  # seconds: a client whose upgrade failed polls again within a round trip
@@ -40,6 +41,7 @@ class EngineSession:
         "backend",
         "decided",
         "decision",
+        "pinned",
         "polls",
         "seen",
         "session",
@@ -51,6 +53,7 @@ class EngineSession:
 
     def __init__(self, sid: bytes, backend: Backend, now: float) -> None:
         self.sid = sid  # as the client knows it, without the pin
+        self.pinned = join_pin(backend.token, sid)  # as the client says it
         self.backend = backend
         self.upstream_sid = sid  # as the backend knows it; another one after a re-home
         self.decided = False  # whether the CONNECT was seen, or given up
@@ -70,13 +73,14 @@ class EngineSession:
 class EngineSessions:
     """All of them; owned by the router."""
 
-    __slots__ = ("_bare", "_directory", "_named", "most")
+    __slots__ = ("_bare", "_directory", "_named", "most", "settled")
 
     def __init__(self, directory: Directory, most: int = _MOST) -> None:
         self.most = most
         self._bare: OrderedDict[bytes, EngineSession] = OrderedDict()  # whose session is not known
         self._named: OrderedDict[bytes, EngineSession] = OrderedDict()  # whose session counts as open by them
         self._directory = directory
+        self.settled: dict[bytes, EngineSession] = {}  # the decided ones, by what their clients say
 
     def get(self, sid: bytes) -> EngineSession | None:
         """The entry for a client's sid (without its pin)."""
@@ -106,6 +110,8 @@ class EngineSessions:
             self._directory.opened(session)
             if len(self._named) > self.most:
                 self.closed(next(iter(self._named.values())), engine.seen)
+        if self.get(engine.sid) is engine:
+            self.settled[engine.pinned] = engine
         waiting, engine.waiting = engine.waiting, set()
         for waiter in waiting:
             waiter.decided()
@@ -128,6 +134,7 @@ class EngineSessions:
         for table in (self._bare, self._named):
             if table.get(engine.sid) is engine:
                 del table[engine.sid]
+                self.settled.pop(engine.pinned, None)
                 if engine.session is not None:
                     self._directory.closed(engine.session, now)
 

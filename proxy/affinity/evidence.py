@@ -18,6 +18,8 @@ from proxy.wire.fields import Fields
 class Evidence(StrEnum):
     """What told the backend."""
 
+    __hash__ = str.__hash__  # that of Enum is a call of Python
+
     SID = "sid"  # the pin in a polled sid: exact
     SESSION = "session"  # the session id itself: in the query, the body, a header or the CONNECT packet
     CHAINLIT_COOKIE = "chainlit_cookie"  # a guess, until CONNECT tells
@@ -27,6 +29,8 @@ class Evidence(StrEnum):
 
 class Kind(StrEnum):
     """What a request is to affinity."""
+
+    __hash__ = str.__hash__  # that of Enum is a call of Python
 
     PLAIN = "plain"
     SOCKETIO = "socketio"
@@ -57,6 +61,10 @@ class Paths:
 
     def __init__(self, socketio_paths: tuple[str, ...]) -> None:
         self._socketio = tuple(path.encode() for path in socketio_paths)
+
+    def is_socketio(self, path: bytes) -> bool:
+        """Whether it is a path of Socket.IO."""
+        return path.rstrip(b"/").endswith(self._socketio)
 
     def kind(self, method: bytes, path: bytes) -> Kind:
         """The kind of a request."""

@@ -82,18 +82,22 @@ def picture(before: dict[str, Any], now: dict[str, Any]) -> str:
     title = f"{'BACKEND':<{max(wide, 7)}}  {'HEALTH':<8}  {'ADMIN STATE':<11}  {'SESSIONS':<{_WIDTH}}"
     lines = [
         f"chainlit-proxy {now['version']}   {sum(b['sessions'] for b in now['backends'])} sessions",
-        f"{title}        TURNS  REQUESTS/S  PROBE MS",
+        f"{title}        TURNS  REQUESTS/S  FRAMES/S  PROBE MS   CPU",
     ]
     for backend in now["backends"]:
         old = earlier.get(backend["name"], backend)
         rate = max(0, backend["requests"] - old["requests"]) / seconds
+        frames = max(0, backend["frames"] - old["frames"]) / seconds
         probes = backend["probes"] - old["probes"]
         spent = backend["probe_seconds"] - old["probe_seconds"]
+        cpu = "-"
+        if None not in (backend["cpu_seconds"], old["cpu_seconds"]):
+            cpu = f"{100 * max(0, backend['cpu_seconds'] - old['cpu_seconds']) / seconds:.0f}%"
         probe = f"{1000 * spent / probes:.1f}" if probes > 0 else "-"
         lines.append(
             f"{backend['name']:<{max(wide, 7)}}  {backend['health']:<8}  {backend['admin_state']:<11}"
             f"  {bar(backend['sessions'] / most if most else 0, _WIDTH)}  {backend['sessions']:>4}"
-            f"  {backend['turns']:>5}  {rate:>10.1f}  {probe:>8}"
+            f"  {backend['turns']:>5}  {rate:>10.1f}  {frames:>8.1f}  {probe:>8}  {cpu:>4}"
         )
     return "\n".join(lines)
 

@@ -25,7 +25,11 @@ def to_a_proxy(command: F) -> F:
         click.option("--json", "as_json", is_flag=True, help="Print what the API says."),
         click.option("--token", envvar="CHAINLIT_PROXY_TOKEN", help="The admin token, where one is set."),
         click.option(
-            "--admin", metavar="URL", envvar="CHAINLIT_PROXY_ADMIN", default="http://127.0.0.1:9901"
+            "--admin",
+            metavar="URL",
+            envvar="CHAINLIT_PROXY_ADMIN",
+            default="http://127.0.0.1:9901",
+            help="Where the admin listener is.",
         ),
     ):
         command = option(command)

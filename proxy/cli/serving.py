@@ -47,7 +47,14 @@ def serve(file: str) -> None:
 
 @click.command()
 @click.argument("app", type=click.Path(path_type=Path))
-@click.option("--replicas", metavar="N", type=click.IntRange(1, 256), default=2, show_default=True)
+@click.option(
+    "--replicas",
+    metavar="N",
+    type=click.IntRange(1, 256),
+    default=2,
+    show_default=True,
+    help="How many instances to start.",
+)
 @click.option("--listen", metavar="HOST:PORT", help="Where clients connect.  [default: 127.0.0.1:8000]")
 @click.option(
     "--admin", metavar="HOST:PORT", help="Where metrics and the API are.  [default: 127.0.0.1:9901]"

@@ -19,11 +19,16 @@ from proxy.config.models import (
     DirectorySettings,
     ForwardedSettings,
     HealthSettings,
-    LogSettings,
-    TimeoutSettings,
 )
+from proxy.config.observing import LogSettings, OtelSettings, ResponseSettings
 from proxy.config.problems import ConfigError, Problem
-from proxy.config.sections import BackendTlsSettings, LimitSettings, SessionSettings, TlsSettings
+from proxy.config.sections import (
+    BackendTlsSettings,
+    LimitSettings,
+    SessionSettings,
+    TimeoutSettings,
+    TlsSettings,
+)
 from proxy.config.values import HealthType, Locate, LogFormat, LogLevel, Records, Shared
 
 __all__ = [
@@ -49,8 +54,10 @@ __all__ = [
     "LogFormat",
     "LogLevel",
     "LogSettings",
+    "OtelSettings",
     "Problem",
     "Records",
+    "ResponseSettings",
     "SessionSettings",
     "Shared",
     "TimeoutSettings",

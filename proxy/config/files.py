@@ -1,4 +1,4 @@
-"""The files and packages that a configuration needs: whether the proxy could use them.
+"""The files that a configuration names, and the extras that it needs: whether the proxy could use them.
 
 Looked at for a file that is about to be served or checked, not for a text: what a page of the
 documentation names need not exist.
@@ -13,10 +13,13 @@ from proxy.config.problems import KeyPath
 
 # What has to be importable for a source; the extra that brings it is called as the source.
 _EXTRAS = {"dns": "dns", "kubernetes": "kubernetes_asyncio", "docker": "aiodocker"}
+_OTEL = ("opentelemetry", "opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 
 
 def unusable(config: Config) -> Iterator[tuple[KeyPath, str]]:
     """Yield where a file is named that cannot be used, and what to say about it."""
+    if config.otel.endpoint is not None and not _is_installed(*_OTEL):
+        yield ("otel", "endpoint"), "needs the extra otel: pip install 'chainlit-sticky-proxy[otel]'"
     pair = config.tls
     if pair.cert is not None and pair.key is not None:
         try:
@@ -24,7 +27,7 @@ def unusable(config: Config) -> Iterator[tuple[KeyPath, str]]:
         except tls.CertificateError as error:
             yield ("tls", error.key), str(error)
     for source in config.discovery.parts():
-        if source in _EXTRAS and find_spec(_EXTRAS[source]) is None:
+        if source in _EXTRAS and not _is_installed(_EXTRAS[source]):
             package = f"chainlit-sticky-proxy[{source}]"
             yield ("discovery", source), f"needs the extra {source}: pip install '{package}'"
     for index, backend in enumerate(config.backends):
@@ -33,3 +36,10 @@ def unusable(config: Config) -> Iterator[tuple[KeyPath, str]]:
                 tls.client_context(backend.tls.ca, verify=backend.tls.verify)
             except tls.CertificateError as error:
                 yield ("backends", index, "tls", error.key), str(error)
+
+
+def _is_installed(*modules: str) -> bool:
+    try:
+        return all(find_spec(module) is not None for module in modules)
+    except ModuleNotFoundError:  # not even the package around it
+        return False

@@ -14,12 +14,14 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from proxy.config import values as v
 from proxy.config.address import UNIX, Address, backend_name
 from proxy.config.discovery import DiscoverySettings
+from proxy.config.observing import LogSettings, OtelSettings, ResponseSettings
 from proxy.config.problems import KeyPath, got
 from proxy.config.sections import (
     BackendTlsSettings,
     LimitSettings,
     SessionSettings,
     Settings,
+    TimeoutSettings,
     TlsSettings,
 )
 
@@ -218,50 +220,6 @@ class HealthSettings(Settings):
     )
 
 
-class TimeoutSettings(Settings):
-    """`timeouts`: how long the proxy waits for either side."""
-
-    connect: v.Seconds = Field(default=2.0, description="Seconds to open a connection to a backend.")
-    head: v.Seconds = Field(
-        default=10.0, description="Seconds in which a client has to send the whole head of a request."
-    )
-    idle: v.Seconds = Field(
-        default=75.0,
-        description="Seconds that a client's connection stays open without a request. More than the 60 of "
-        "common load balancers, so that one in front of the proxy closes first.",
-    )
-    response: v.Seconds = Field(
-        default=300.0,
-        description="Seconds until a backend sends the head of its response. Long, because an app that "
-        "blocks its event loop answers late and its users must not lose their session for "
-        "that.",
-    )
-    body: v.Seconds = Field(
-        default=60.0,
-        description="Seconds that a client may take between two pieces of a request's body.",
-    )
-    tunnel_idle: v.Seconds = Field(
-        default=90.0,
-        description="Seconds that a websocket stays open without a byte in either direction. Twice the 45 "
-        "after which Engine.IO itself takes the other side for gone.",
-    )
-    pool_idle: v.Seconds = Field(
-        default=4.0,
-        description="Seconds that an unused connection to a backend is kept. Less than the 5 after which "
-        "uvicorn closes it, so that no request meets a closing connection.",
-    )
-    drain: v.SecondsOrZero = Field(
-        default=300.0,
-        description="Seconds in which the sessions of a backend that drains have to leave it, unless the "
-        "drain names another time. Those in the middle of an answer are the last.",
-    )
-    shutdown: v.SecondsOrZero = Field(
-        default=30.0,
-        description="Seconds that requests and websockets have to finish when the proxy is told to stop. "
-        "What Kubernetes grants by default.",
-    )
-
-
 class ForwardedSettings(Settings):
     """`forwarded`: whose word on the client is taken."""
 
@@ -275,21 +233,6 @@ class ForwardedSettings(Settings):
         description="Whether connections of these proxies, and those on unix sockets, begin with a PROXY "
         "protocol header of version 1 or 2 that names the client. They then have to, within timeouts.head, "
         "and before TLS. From anybody else it is refused.",
-    )
-
-
-class LogSettings(Settings):
-    """`log`: what is written to standard error."""
-
-    format: v.FormatChoice = Field(
-        default=v.LogFormat.CONSOLE, description="console for people, json for machines: one object per line."
-    )
-    access: v.Flag = Field(
-        default=True,
-        description="Whether each request gets a line with its backend, its evidence and the outcome.",
-    )
-    level: v.LevelChoice = Field(
-        default=v.LogLevel.INFO, description="The least important lines that are written."
     )
 
 
@@ -344,6 +287,12 @@ class Config(Settings):
         description="Whose word on the client's address, scheme and host is taken.",
     )
     log: LogSettings = Field(default=LogSettings(), description="What is written to standard error.")
+    otel: OtelSettings = Field(
+        default=OtelSettings(), description="Spans for OpenTelemetry. Takes effect at the start."
+    )
+    responses: ResponseSettings = Field(
+        default=ResponseSettings(), description="What responses tell of the proxy, for the curious."
+    )
     sessions: SessionSettings = Field(
         default=SessionSettings(), description="Conversations that outlive their instance."
     )

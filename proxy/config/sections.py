@@ -1,4 +1,4 @@
-"""What all sections of the configuration share, the two about TLS, and the limits: see `models`."""
+"""What all sections of the configuration share, and those about TLS, limits and times: see `models`."""
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -141,4 +141,53 @@ class LimitSettings(Settings):
         default=0,
         description="Socket.IO sessions that one client may open per minute, at once or over time; more are "
         "answered 429. 0, the default, sets no limit: after a failure all tabs of an office connect anew.",
+    )
+
+
+class TimeoutSettings(Settings):
+    """`timeouts`: how long the proxy waits for either side."""
+
+    connect: v.Seconds = Field(default=2.0, description="Seconds to open a connection to a backend.")
+    head: v.Seconds = Field(
+        default=10.0, description="Seconds in which a client has to send the whole head of a request."
+    )
+    idle: v.Seconds = Field(
+        default=75.0,
+        description="Seconds that a client's connection stays open without a request. More than the 60 of "
+        "common load balancers, so that one in front of the proxy closes first.",
+    )
+    response: v.Seconds = Field(
+        default=300.0,
+        description="Seconds until a backend sends the head of its response. Long, because an app that "
+        "blocks its event loop answers late and its users must not lose their session for "
+        "that.",
+    )
+    body: v.Seconds = Field(
+        default=60.0,
+        description="Seconds that a client may take between two pieces of a request's body.",
+    )
+    tunnel_idle: v.Seconds = Field(
+        default=90.0,
+        description="Seconds that a websocket stays open without a byte in either direction. Twice the 45 "
+        "after which Engine.IO itself takes the other side for gone.",
+    )
+    pool_idle: v.Seconds = Field(
+        default=4.0,
+        description="Seconds that an unused connection to a backend is kept. Less than the 5 after which "
+        "uvicorn closes it, so that no request meets a closing connection.",
+    )
+    drain: v.SecondsOrZero = Field(
+        default=300.0,
+        description="Seconds in which the sessions of a backend that drains have to leave it, unless the "
+        "drain names another time. Those in the middle of an answer are the last.",
+    )
+    shutdown: v.SecondsOrZero = Field(
+        default=30.0,
+        description="Seconds that requests and websockets have to finish when the proxy is told to stop. "
+        "What Kubernetes grants by default.",
+    )
+    hand_over: v.SecondsOrZero = Field(
+        default=0.0,
+        description="Seconds that websockets stay when the proxy is told to stop while another process "
+        "listens on its addresses (see reuse_port). Only then timeouts.shutdown begins.",
     )

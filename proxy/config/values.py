@@ -20,6 +20,7 @@ from proxy.config.problems import got
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+OTLP_FORM = "an http or https URL such as http://127.0.0.1:4318/v1/traces"
 STORE_FORMS = "sqlite, sqlite:///FILE, redis://HOST:PORT, rediss://HOST:PORT or unix:///SOCKET"
 
 MASK = "***"
@@ -168,6 +169,18 @@ def _shared(value: object) -> object:
     return str(value).lower() if isinstance(value, bool) else value
 
 
+def _otlp(value: str | None) -> str | None:
+    try:
+        parts = urlsplit(value or "")
+    except ValueError:
+        raise ValueError(f"must be {OTLP_FORM}") from None
+    if value is not None and (parts.scheme not in {"http", "https"} or not parts.hostname):
+        raise ValueError(f"must be {OTLP_FORM}{got(value)}")
+    if "@" in parts.netloc:
+        raise ValueError("must hold no name or password: those go into OTEL_EXPORTER_OTLP_HEADERS")
+    return value
+
+
 def _store(value: str) -> str:
     # The message does not repeat the value: it may hold a password.
     try:
@@ -249,6 +262,7 @@ _Strict = Field(strict=True, allow_inf_nan=False)
 Seconds = Annotated[float, _Strict, Field(gt=0), Allowed("a number greater than 0")]
 SecondsOrZero = Annotated[float, _Strict, Field(ge=0), Allowed("a number, 0 or greater")]
 Weight = Annotated[float, _Strict, Field(gt=0, le=100), Allowed("a number greater than 0 and at most 100")]
+Share = Annotated[float, _Strict, Field(ge=0, le=1), Allowed("a number from 0 to 1")]
 Factor = Annotated[float, _Strict, Field(gt=1), Allowed("a number greater than 1")]
 Count = Annotated[int, Field(strict=True, ge=1), Allowed("a whole number, 1 or greater")]
 CountOrZero = Annotated[int, Field(strict=True, ge=0), Allowed("a whole number, 0 or greater")]
@@ -288,6 +302,7 @@ Given = Annotated[str | None, AfterValidator(_given), Allowed("text")]
 SocketPath = Annotated[str, AfterValidator(_socket), Allowed("the absolute path of a socket")]
 File = Annotated[str | None, AfterValidator(_file), Allowed("the path of a file")]
 
+OtlpUrl = Annotated[str | None, AfterValidator(_otlp), Allowed(OTLP_FORM)]
 StoreUrl = Annotated[str, AfterValidator(_store), Allowed(STORE_FORMS)]
 Text = Annotated[str, Allowed("text")]
 SharedChoice = Annotated[Shared, BeforeValidator(_shared), Allowed("one of auto, true, false")]

@@ -13,11 +13,10 @@ from typing import Any
 
 import uvicorn
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
-from fastapi.responses import PlainTextResponse
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
+from fastapi.responses import HTMLResponse, PlainTextResponse
 
 import proxy
+from proxy.controlplane import reference
 from proxy.controlplane.guard import BrowserGuard
 from proxy.controlplane.looking import Sights, add_sights
 from proxy.controlplane.operations import Operations, add_operations
@@ -25,9 +24,16 @@ from proxy.controlplane.page import add_page
 
 
 def admin_app(
-    operations: Operations, sights: Sights, registry: CollectorRegistry, token: Callable[[], str | None]
+    operations: Operations,
+    sights: Sights,
+    scrape: Callable[[str], tuple[bytes, str]],
+    token: Callable[[], str | None],
 ) -> FastAPI:
-    """The admin application; `token` tells the one that is asked for at present."""
+    """The admin application.
+
+    `scrape` tells the metrics in the format of an `Accept` field, and its media type; `token` the one that is
+    asked for at present.
+    """
     fleet = operations.fleet
 
     def authorised(request: Request) -> None:
@@ -52,8 +58,8 @@ def admin_app(
 
     @app.get("/metrics", include_in_schema=False)
     async def metrics(request: Request) -> Response:
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(registry), media_type=content_type)
+        text, media_type = scrape(request.headers.get("accept", ""))
+        return Response(text, media_type=media_type)
 
     add_operations(app, operations, guarded)
     add_sights(app, operations, sights, guarded)
@@ -63,15 +69,15 @@ def admin_app(
 
 
 def _serve_docs(app: FastAPI, guarded: Any) -> None:
-    from fastapi.openapi.docs import get_swagger_ui_html  # noqa: PLC0415 - only for those who look
-
     @app.get("/openapi.json", dependencies=[guarded], include_in_schema=False)
     async def openapi() -> dict[str, object]:
         return app.openapi()
 
     @app.get("/docs", dependencies=[guarded], include_in_schema=False)
-    async def docs() -> Response:
-        return get_swagger_ui_html(openapi_url="/openapi.json", title=app.title)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(
+            reference.page(app.openapi()), headers={"Content-Security-Policy": reference.POLICY}
+        )
 
 
 class _Quiet(uvicorn.Server):

@@ -44,6 +44,7 @@ class Traffic:
 
     requests: dict[str, int]
     failures: dict[str, int]  # requests that were answered with 500 or more, or not at all
+    frames: dict[str, int]  # of websockets, from clients and from backends
     turns: dict[str, int]  # sessions whose app is answering, now
     probes: dict[str, tuple[int, float]]  # answered ones, and the seconds that they took together
     decisions: Sequence[tuple[str, str, int]]  # evidence, outcome, how often

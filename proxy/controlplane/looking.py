@@ -4,9 +4,11 @@ A session id opens a session, so the API never tells a whole one: it shows the b
 by that or by the whole.
 """
 
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from time import monotonic
 from typing import Annotated, Any, Literal
 
@@ -110,6 +112,8 @@ class BackendTraffic(BackendStatus):
 
     turns: int = Field(description="Sessions whose app is answering.")
     requests: int = Field(description="Requests that ended.")
+    frames: int = Field(description="Frames of websockets, both ways; those that were read at once are one.")
+    cpu_seconds: float | None = Field(description="CPU time of a local replica's process; null for others.")
     failures: int = Field(description="Those answered with 500 or more, or not at all.")
     probes: int = Field(description="Answered probes.")
     probe_seconds: float = Field(description="What these took together.")
@@ -150,6 +154,17 @@ def event_status(event: Event) -> EventStatus:
     return EventStatus(**asdict(event))
 
 
+def cpu_seconds(pid: int | None) -> float | None:
+    """The CPU time of a process, in user mode and in the kernel (proc(5), fields 14, 15); None: not known."""
+    if pid is None:
+        return None
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
+        return sum(map(int, fields.split()[11:13])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError):
+        return None  # it has ended, or there is no such file system
+
+
 def overview(operations: Operations, sights: Sights) -> Overview:
     """Everything at a glance."""
     traffic = sights.traffic()
@@ -161,6 +176,8 @@ def overview(operations: Operations, sights: Sights) -> Overview:
                 **dict(backend_status(backend, operations.drains)),
                 turns=traffic.turns.get(backend.name, 0),
                 requests=traffic.requests.get(backend.name, 0),
+                frames=traffic.frames.get(backend.name, 0),
+                cpu_seconds=cpu_seconds(backend.pid),
                 failures=traffic.failures.get(backend.name, 0),
                 probes=probes,
                 probe_seconds=seconds,

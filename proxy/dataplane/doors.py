@@ -105,8 +105,10 @@ class Doors:
                 self._servers.pop(sock).close()
             sock.close()
 
-    async def hand_over(self) -> None:
+    async def hand_over(self) -> bool:
         """Before the end: if another process listens on the same ports, have new connections go there.
+
+        Return whether there is one.
 
         What the kernel has queued for a socket is lost when it closes. So it is told to queue nothing more
         here, and what it had queued is accepted meanwhile.
@@ -114,12 +116,13 @@ class Doors:
         for newest in (True, False):
             shared = [sock for sock in self._sockets if net.steer_away(sock, newest=newest)]
             if not shared:
-                return
+                return False
             await asyncio.sleep(_QUEUED)
             before = self.times_opened
             await asyncio.sleep(_HANDED_OVER)
             if self.times_opened == before:
-                return  # otherwise it was ourselves who joined last
+                break  # otherwise it was ourselves who joined last
+        return True
 
     async def _serve(self) -> None:
         # A server closes the socket it was given; what waits in the backlog stays with the one kept here.

@@ -14,11 +14,12 @@ from proxy.affinity.evidence import Hints, read_hints
 from proxy.dataplane import failures, requests
 from proxy.dataplane.dates import dated
 from proxy.dataplane.exchange import Exchange
+from proxy.dataplane.settled import settled
 from proxy.errors import BadRequest, Limit, OverLimit
 from proxy.wire import reply
 from proxy.wire.fields import Fields
-from proxy.wire.forwarding import Origin, Variant, client_address, request_fields
-from proxy.wire.head import RequestHead, check_start, parse_request
+from proxy.wire.forwarding import Origin, Variant, client_address, request_fields, trace_id
+from proxy.wire.head import RequestHead, check_start, parse_request, repeated_request
 
 if TYPE_CHECKING:
     from proxy.dataplane.plane import Plane
@@ -33,12 +34,15 @@ _NEVER = float("inf")
 class Known:
     """What a connection remembers of one field block: its hints, and the blocks that go upstream."""
 
-    __slots__ = ("blocks", "client", "hints", "request_id", "secure")
+    __slots__ = ("blocks", "client", "hints", "request_id", "secure", "trace")
 
-    def __init__(self, hints: Hints, client: str, *, secure: bool, request_id: bytes | None) -> None:
+    def __init__(
+        self, hints: Hints, client: str, *, secure: bool, request_id: bytes | None, trace: str
+    ) -> None:
         self.hints = hints
         self.client = client  # who its requests are counted for, "" for nobody
         self.secure = secure  # whether the client's own connection is TLS
+        self.trace = trace  # the id of the trace that the request is part of, "" if it is of none
         self.request_id = request_id  # given by a trusted proxy before us
         self.blocks: dict[Variant, bytes] = {}
 
@@ -50,7 +54,7 @@ class Downstream(asyncio.Protocol):
         "_blocks",
         "_buffer",
         "_known",
-        "_paused",
+        "_recent",
         "_said_all",
         "_told",
         "client",
@@ -58,6 +62,7 @@ class Downstream(asyncio.Protocol):
         "deadline",
         "exchange",
         "origin",
+        "paused",
         "plane",
         "transport",
         "writable",
@@ -76,10 +81,11 @@ class Downstream(asyncio.Protocol):
         self.writable = True  # whether the client keeps up with what is written
         self._buffer = b""
         self.exchange: Exchange | None = None
-        self._paused = False
+        self.paused = False  # whether nothing is read of it for now
         self._said_all = False  # whether the client has closed its half
         self._blocks: dict[bytes, Fields] = {}
         self._known: dict[Fields, Known] = {}
+        self._recent: list[tuple[bytes, Fields]] = []  # field blocks with their empty line
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """As asyncio.Protocol."""
@@ -120,8 +126,10 @@ class Downstream(asyncio.Protocol):
             buffer = self._buffer = buffer[2:]
             if not buffer:
                 return
-        end = buffer.find(b"\r\n\r\n")
         limit = self.plane.limits.head
+        head, end = self._repeated(buffer)
+        if head is None:
+            end = buffer.find(b"\r\n\r\n")
         if end < 0 or end > limit:
             if len(buffer) > limit:
                 self._refuse(OverLimit(Limit.HEAD, "request head too large", status=431))
@@ -131,15 +139,16 @@ class Downstream(asyncio.Protocol):
                 self._await_head(buffer)
             return
         try:
-            head = parse_request(buffer[: end + 4], self._blocks)
-            known = self._remember(head)
+            if head is None:
+                head = parse_request(buffer[: end + 4], self._blocks)
+            known = self._known.get(head.fields) or self._remember(head, buffer[: end + 4])
         except (BadRequest, OverLimit) as error:
             self._refuse(error)
             return
         self.deadline = _NEVER
         self._buffer = b""
-        exchange = self.exchange = Exchange(self, head, known)
         rest = buffer[end + 4 :]
+        exchange = self.exchange = settled(self, head, known, len(rest)) or Exchange(self, head, known)
         if self.plane.rates is not None and self._is_too_fast(exchange):
             rest = rest if exchange.body.done else b""
         else:
@@ -148,6 +157,14 @@ class Downstream(asyncio.Protocol):
             self._buffer = rest
             if self.exchange is None:
                 self._next_soon()
+
+    def _repeated(self, buffer: bytes) -> tuple[RequestHead | None, int]:
+        """The head at the start of `buffer` and its end, if its fields are those of one before."""
+        line_end = buffer.find(b"\r\n")
+        for block, fields in self._recent:
+            if buffer.startswith(block, line_end + 2):
+                return repeated_request(buffer[:line_end], fields), line_end + len(block) - 2
+        return None, 0
 
     def _is_too_fast(self, exchange: Exchange) -> bool:
         """Refuse a request if its client asks too often, and say so."""
@@ -166,25 +183,31 @@ class Downstream(asyncio.Protocol):
         except BadRequest as error:
             self._refuse(error)
 
-    def _remember(self, head: RequestHead) -> Known:
-        known = self._known.get(head.fields)
-        if known is None:
-            if len(head.fields.lines) > self.plane.limits.headers:
-                raise OverLimit(Limit.HEADERS, "too many header fields", status=431)
-            if len(self._known) >= _MOST_KNOWN:
-                self._known.clear()
-                self._blocks.clear()
-            address = client_address(head.fields, self.origin, self.plane.trusts)
-            hints = read_hints(head.fields, address, self.plane.cookie_name)
-            if not self.plane.config.affinity.cookie.enabled:
-                hints = replace(hints, pin=None)
-            known = self._known[head.fields] = Known(
-                hints,
-                self.plane.counted_as(address),
-                secure=self._is_secure(head),
-                request_id=requests.given_id(head) if self.origin.trusted else None,
-            )
+    def _remember(self, head: RequestHead, raw: bytes) -> Known:
+        if len(head.fields.lines) > self.plane.limits.headers:
+            raise OverLimit(Limit.HEADERS, "too many header fields", status=431)
+        if len(self._known) >= _MOST_KNOWN:
+            self._forget()
+        address = client_address(head.fields, self.origin, self.plane.trusts)
+        hints = read_hints(head.fields, address, self.plane.cookie_name)
+        if not self.plane.config.affinity.cookie.enabled:
+            hints = replace(hints, pin=None)
+        known = self._known[head.fields] = Known(
+            hints,
+            self.plane.counted_as(address),
+            secure=self._is_secure(head),
+            request_id=requests.given_id(head) if self.origin.trusted else None,
+            trace=trace_id(head.fields),
+        )
+        block = raw[raw.index(b"\r\n") + 2 :]
+        if self._blocks.get(block[:-2]) is head.fields:
+            self._recent.insert(0, (block, head.fields))
         return known
+
+    def _forget(self) -> None:
+        self._known.clear()
+        self._blocks.clear()
+        self._recent.clear()
 
     def _is_secure(self, head: RequestHead) -> bool:
         if self.origin.trusted:
@@ -193,8 +216,7 @@ class Downstream(asyncio.Protocol):
 
     def forget(self) -> None:
         """What was read of fields is read anew: whom to trust, or the cookie's name, has changed."""
-        self._known.clear()
-        self._blocks.clear()
+        self._forget()
         self.origin = replace(self.origin, trusted=self.plane.origin(self.origin.address).trusted)
 
     def block(self, head: RequestHead, known: Known, variant: Variant) -> bytes:
@@ -211,7 +233,7 @@ class Downstream(asyncio.Protocol):
         if not keep or self.closing or self.plane.leaving or (self._said_all and not self._buffer):
             self.close(linger=linger)
             return
-        if self._paused:
+        if self.paused:
             self.resume()
         self.deadline = monotonic() + self.plane.timeouts.idle
         if self._buffer:
@@ -258,14 +280,14 @@ class Downstream(asyncio.Protocol):
 
     def pause(self) -> None:
         """Read no more for now."""
-        if not self._paused and not self.transport.is_closing():
-            self._paused = True
+        if not self.paused and not self.transport.is_closing():
+            self.paused = True
             self.transport.pause_reading()
 
     def resume(self) -> None:
         """Read on."""
-        if self._paused and not self.transport.is_closing():
-            self._paused = False
+        if self.paused and not self.transport.is_closing():
+            self.paused = False
             self.transport.resume_reading()
 
     def tick(self, now: float) -> None:

@@ -47,6 +47,7 @@ class Exchange:
     first_byte = 0.0  # seconds from the request's head to the response's
     bytes_in = 0  # of the request's body, or from the client through the tunnel
     bytes_out = 0  # of the response's body, or from the backend through the tunnel
+    tunnel: Tunnel | None = None  # set when the one that it became has ended
     keep = True  # whether the client's connection serves another request after this one
     ended = False
     wants_upgrade = False
@@ -250,11 +251,11 @@ class Exchange:
         self._got_head(head)
         ends_by_close = not framer.done and head.fields.length is None and not head.fields.chunked
         self.keep = self.keep and self.head.keeps_alive and self.body.done and not ends_by_close
-        extra = b""
-        if self.sid is None or self.head.minor == 0 or self.plane.lingers.by_session:  # most polls need none
+        extra, plane = b"", self.plane
+        if self.sid is None or self.head.minor == 0 or plane.lingers.by_session or plane.timing:
             self._rewriter = responses.rewriter(self, head)
-            extra = responses.pin_fields(self, head) if self._rewriter is None else b""
-        elif TASK in data or GZIP in data:
+            extra = responses.own_fields(self, head) if self._rewriter is None else b""
+        if self.sid is not None and self._rewriter is None and (TASK in data or GZIP in data):
             polls.note_turn(self, data)
         if self._rewriter is None:
             close = not self.keep or self.plane.leaving
@@ -316,7 +317,7 @@ class Exchange:
 
     def tunnel_closed(self, tunnel: Tunnel) -> None:
         """The tunnel that it became has ended."""
-        self.bytes_in, self.bytes_out = tunnel.received
+        self.tunnel, (self.bytes_in, self.bytes_out) = tunnel, tunnel.received
         self.plane.stats.tunnel_lives[tunnel.pool.backend.name].add(monotonic() - self.started)
         self.plane.tunnel_closed(tunnel)
         if not self.ended:

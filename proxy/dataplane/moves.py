@@ -41,7 +41,8 @@ class Moves:
 
     def at_rest(self, sessions: Collection[Session]) -> list[Session]:
         """Those of the sessions that lose nothing by connecting anew."""
-        busy = {tunnel.session for tunnel in self._plane.tunnels if tunnel.active}
+        now = monotonic()
+        busy = {tunnel.session for tunnel in self._plane.tunnels if not tunnel.is_silent(now)}
         for connection in self._plane.connections:
             exchange = connection.exchange
             if exchange is not None and exchange.decision is not None and not exchange.is_poll:

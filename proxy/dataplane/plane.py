@@ -74,6 +74,7 @@ class Plane:
         self.suspect = suspect
         self.stats = Stats()
         self.paths = Paths(config.socketio_path)
+        self.timing = config.responses.timing
         self.cookie_name = config.affinity.cookie.name.encode()
         self.clients = Clients(config.limits)
         self.rates = Rates(config.limits) or None  # None: no request need be looked at
@@ -83,7 +84,7 @@ class Plane:
         self._reported: dict[Limit, int] = dict(self.stats.limits)  # what the log has told
         self._report_next = 0.0
         self.certificate: Certificate | None = None  # of the TCP listeners; set by the app before `run`
-        self._quiet = asyncio.Event()  # set when, while leaving, no request is under way but long polls
+        self._quiet = False  # set when, while leaving, no request is under way but long polls
         self._pools: dict[Backend, Pool] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self.doors = Doors()
@@ -129,11 +130,13 @@ class Plane:
         self.config = config
         self.timeouts, self.limits = config.timeouts, config.limits
         self.paths = Paths(config.socketio_path)
+        self.timing = config.responses.timing
         self.cookie_name = config.affinity.cookie.name.encode()
         self.clients.change(config.limits)
         self.rates = Rates(config.limits) or None
         for pool in self._pools.values():
             pool.connect_timeout, pool.idle_timeout = config.timeouts.connect, config.timeouts.pool_idle
+            pool.show(named=config.responses.backend)
         for connection in self.connections:
             connection.forget()
         self.lingers.seconds, self.lingers.most = config.affinity.linger, config.affinity.linger_bytes
@@ -164,13 +167,17 @@ class Plane:
             )
         return descriptors
 
-    async def leave(self, grace: float) -> None:
+    async def leave(self, grace: float, stay: float = 0.0) -> None:
         """Take no new connections, let exchanges end and send tunnels away; at most `grace` seconds.
 
+        Where another process has taken the ports over, tunnels go on for `stay` seconds before they leave.
         Cancel it to have the rest end at once.
         """
-        deadline = monotonic() + grace
-        await self.doors.hand_over()
+        since = monotonic()
+        if await self.doors.hand_over() and stay:
+            log.info("another process has taken over: websockets stay for at most %g s", stay)
+            since += stay
+        deadline = since + grace
         self.leaving = True
         self.lingers.seconds = 0.0  # nobody could come back to this process
         self.lingers.end_all()
@@ -178,27 +185,26 @@ class Plane:
         for connection in list(self.connections):
             connection.leave()
         self._look_for_quiet()
-        try:
-            async with asyncio.timeout_at(asyncio.get_running_loop().time() + deadline - monotonic()):
-                await self._send_tunnels_away(deadline)
-                await self._quiet.wait()
-        except TimeoutError:
-            pass
+        pace = Pace(since)
+        while (self.tunnels or not self._quiet) and (now := monotonic()) < deadline:
+            if now >= since:
+                self._send_tunnels_away(pace, now, deadline)
+            await asyncio.sleep(_STEP)
         for tunnel in list(self.tunnels):
             tunnel.close()
 
-    async def _send_tunnels_away(self, deadline: float) -> None:
-        """At a pace; those in the middle of an answer when there is no more time to let it end."""
-        pace = Pace(monotonic())
-        while self.tunnels:
-            now = monotonic()
-            busy = [tunnel for tunnel in self.tunnels if tunnel.session and tunnel.session.in_turn]
-            ready = list(self.tunnels.difference(busy))
-            if not ready and deadline - now <= _LAST_CALL + time_for(len(busy)):
-                ready = busy
-            for tunnel in ready[: pace.allow(len(ready), now, deadline - _LAST_CALL)]:
-                tunnel.send_away()
-            await asyncio.sleep(_STEP)
+    def _send_tunnels_away(self, pace: Pace, now: float, deadline: float) -> None:
+        """A few of them; those whose app is asked or answers when there is no more time to let that end."""
+        busy = [
+            tunnel
+            for tunnel in self.tunnels
+            if tunnel.session and (tunnel.session.in_turn or not tunnel.is_silent(now))
+        ]
+        ready = list(self.tunnels.difference(busy))
+        if not ready and deadline - now <= _LAST_CALL + time_for(len(busy)):
+            ready = busy
+        for tunnel in ready[: pace.allow(len(ready), now, deadline - _LAST_CALL)]:
+            tunnel.send_away()
 
     def disconnected(self, connection: "Downstream") -> None:
         """A client connection has ended, or has become a tunnel."""
@@ -208,7 +214,11 @@ class Plane:
 
     def _look_for_quiet(self) -> None:
         if all(connection.waits_for_news for connection in self.connections):
-            self._quiet.set()
+            self._quiet = True
+
+    def pools(self) -> list[Pool]:
+        """Those that were used, for the metrics."""
+        return list(self._pools.values())
 
     def pool(self, backend: Backend) -> Pool:
         """The pool of a backend, made at first use."""
@@ -218,6 +228,7 @@ class Plane:
             pool = self._pools[backend] = Pool(
                 backend, connect_timeout=timeouts.connect, idle_timeout=timeouts.pool_idle
             )
+            pool.show(named=self.config.responses.backend)
         return pool
 
     def origin(self, address: str, scheme: bytes = b"http") -> Origin:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from proxy import net
 from proxy.affinity.backend import Backend
+from proxy.dataplane.stats import CONNECTS, Histogram
 from proxy.dataplane.upstream import Upstream
 from proxy.wire.head import ResponseHead
 
@@ -29,8 +30,11 @@ class Pool:
         "_all",
         "_idle",
         "backend",
+        "connect_seconds",
         "connect_timeout",
-        "connects",
+        "extra",
+        "frames_in",
+        "frames_out",
         "heads",
         "idle_timeout",
         "passengers",
@@ -40,11 +44,18 @@ class Pool:
         self.backend = backend
         self.connect_timeout = connect_timeout  # seconds
         self.idle_timeout = idle_timeout  # seconds
-        self.connects = 0  # connections opened, for the metrics
+        self.connect_seconds = Histogram(CONNECTS)  # of connections that were opened, for the metrics
+        self.frames_in = self.frames_out = 0  # of websockets, from clients and from the backend
+        self.extra = b""  # as Keeper
         self.heads: dict[bytes, ResponseHead] = {}  # as Keeper
         self._idle: list[Upstream] = []  # the most recent last
         self._all: set[Upstream] = set()
         self.passengers: set[Passenger] = set()
+
+    def show(self, *, named: bool) -> None:
+        """Whether responses name the backend, from now on."""
+        self.extra = b"X-Chainlit-Backend: %b\r\n" % self.backend.name.encode() if named else b""
+        self.heads.clear()
 
     def take(self) -> Upstream | None:
         """An idle connection that is still good, or None."""
@@ -61,7 +72,7 @@ class Pool:
 
     async def connect(self) -> Upstream:
         """A new connection; raises ConnectRefused, HandshakeFailed, ConnectTimeout, ProxyError."""
-        backend = self.backend
+        backend, begun = self.backend, monotonic()
         upstream = await net.connect(
             lambda: Upstream(self),
             backend.host,
@@ -71,7 +82,7 @@ class Pool:
             backend.path,
         )
         self._all.add(upstream)
-        self.connects += 1
+        self.connect_seconds.add(monotonic() - begun)
         return upstream
 
     def freed(self, upstream: Upstream) -> None:

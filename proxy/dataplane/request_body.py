@@ -69,6 +69,11 @@ class RequestBody:
         self._held.append(part)
         self.held_size += len(part)
 
+    @property
+    def whole(self) -> bytes:
+        """What is held, of a body that came with its head."""
+        return self._held[0] if self._held else b""
+
     def say(self, head: bytes) -> bytes:
         """What to send now: the head with what is held; long bodies are let go of."""
         if not self._held:

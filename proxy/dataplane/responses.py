@@ -67,7 +67,7 @@ class HandshakeAnswer:
             exchange.head,
             exchange.request_id,
             close=not exchange.keep or exchange.plane.leaving,
-            extra=pin_fields(exchange, self._head),
+            extra=own_fields(exchange, self._head),
             length=len(content),
         )
         exchange.bytes_out += len(content)
@@ -86,7 +86,7 @@ class Unchunked:
         exchange.keep = False
         exchange.down.transport.write(
             response_head(
-                head, exchange.head, exchange.request_id, close=True, extra=pin_fields(exchange, head)
+                head, exchange.head, exchange.request_id, close=True, extra=own_fields(exchange, head)
             )
         )
 
@@ -116,7 +116,24 @@ def rewriter(exchange: "Exchange", head: ResponseHead) -> Rewriter | None:
     return None
 
 
-def pin_fields(exchange: "Exchange", head: ResponseHead) -> bytes:
+def own_fields(exchange: "Exchange", head: ResponseHead) -> bytes:
+    """The lines that the proxy adds to this response."""
+    pin = _pin_fields(exchange, head)
+    return pin + _timing(exchange) if exchange.plane.timing else pin
+
+
+def _timing(exchange: "Exchange") -> bytes:
+    """What the developer tools of a browser show (https://www.w3.org/TR/server-timing/); milliseconds."""
+    decision = exchange.decision
+    assert decision is not None
+    return b'Server-Timing: backend;dur=%.1f, affinity;desc="%b/%b"\r\n' % (
+        exchange.first_byte * 1000,
+        decision.evidence.value.encode(),
+        decision.outcome.value.encode(),
+    )
+
+
+def _pin_fields(exchange: "Exchange", head: ResponseHead) -> bytes:
     """The lines that set the pin cookie, where it changes.
 
     A handshake moves it to its backend, since it begins the browser's newest connection; other requests

@@ -53,6 +53,7 @@ class ResumedEnd(AppEnd):
         try:
             while not self._acknowledged and (frame := self._reader.next()) is not None:
                 self.received += len(frame.raw)
+                self.reads += 1
                 self._write(frame.raw)
                 self._acknowledged = frame.opcode == TEXT and frame.payload.startswith(_CONNECTED)
         except FrameError:

@@ -14,7 +14,9 @@ from proxy.errors import Limit, OverLimit, ProxyError
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 # Seconds; from a websocket that was lost at once to a tab that stays open for a day.
 LIVES = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
-_METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")}
+# Seconds; from a socket on the same machine to `timeouts.connect` and a TLS handshake far away.
+CONNECTS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")}
 
 
 class Histogram:
@@ -72,6 +74,21 @@ class Stats:
         else:
             self.decisions[evidence, outcome] += 1
 
+    def names(self) -> set[str]:
+        """The backends of which something was counted."""
+        requests = {backend for backend, _, _ in self.requests if backend}
+        errors = {backend for backend, _ in self.upstream_errors}
+        return requests.union(errors, self.first_byte, self.tunnel_lives, self.retries)
+
+    def forget(self, name: str) -> None:
+        """Drop what was counted of a backend."""
+        for by_backend in (self.first_byte, self.tunnel_lives, self.retries):
+            by_backend.pop(name, None)
+        for request in [key for key in self.requests if key[0] == name]:
+            del self.requests[request]
+        for error in [key for key in self.upstream_errors if key[0] == name]:
+            del self.upstream_errors[error]
+
     def refused(self, error: ProxyError) -> None:
         """Count the limit that a refused client was over, if that was why."""
         if isinstance(error, OverLimit):
@@ -79,4 +96,4 @@ class Stats:
 
     def answered(self, backend: str, method: bytes, status: int) -> None:
         """Count an exchange; `backend` is "" for the proxy's own answers."""
-        self.requests[backend, _METHODS.get(method, "other"), status // 100] += 1
+        self.requests[backend, METHODS.get(method, "other"), status // 100] += 1

@@ -15,31 +15,41 @@ from proxy.affinity.engine import EngineSession
 from proxy.dataplane.linger import said_goodbye
 from proxy.dataplane.pool import Pool
 from proxy.wire.turns import BRACKET, MARK_SIZE, TASK, turn_after
-from proxy.wire.websocket import SERVICE_RESTART, FrameError, FrameReader, close_frame
+from proxy.wire.websocket import NO_CLOSE, SERVICE_RESTART, FrameError, FrameReader, close_code, close_frame
 
 _LAST_WORDS = 60.0  # seconds in which a side has to take what was written before it was closed
 _HALF_CLOSED = 10.0  # seconds that the other half may go on; a browser answers a close within one round trip
 _GOODBYE = 2.0  # seconds in which a client answers a close frame
 _WHOLE_FRAME = 1.0  # seconds in which the frame that is on its way ends
+_REST = 1.0  # seconds in which an app that was asked says that it answers
 
 
 class End(asyncio.Protocol):
     """One transport of a tunnel, once it is plain."""
 
-    __slots__ = ("_tunnel", "_write", "ended", "peer", "received")
+    __slots__ = ("_tunnel", "_write", "ended", "last", "peer", "reads", "received")
 
     def __init__(self, tunnel: "Tunnel", peer: asyncio.Transport) -> None:
         self._tunnel = tunnel
         self._write = peer.write
         self.peer = peer
         self.received = 0  # bytes
+        self.reads = 0  # pieces that came: a frame each, unless several came at once or one in parts
+        self.last = b""  # the last piece: how it ends tells why
         self.ended = False  # whether this side has said all
 
     def data_received(self, data: bytes) -> None:
         """As asyncio.Protocol. The hot path of every websocket frame."""
         self.received += len(data)
+        self.reads += 1
+        self.last = data
         self._tunnel.active = True
         self._write(data)
+
+    @property
+    def words(self) -> bytes:
+        """The end of what it said last, where that may be a close frame."""
+        return self.last
 
     def eof_received(self) -> bool:
         """As asyncio.Protocol: pass the half-close on, keep the other half."""
@@ -74,12 +84,18 @@ class AppEnd(End):
     def data_received(self, data: bytes) -> None:
         """As asyncio.Protocol. The hot path of everything that Chainlit streams."""
         self.received += len(data)
+        self.reads += 1
         self._tunnel.active = True
         if TASK in data or self._tail:
             self._look(data)
         elif data[-1] != BRACKET:
             self._tail = data[-MARK_SIZE:]
         self._write(data)
+
+    @property
+    def words(self) -> bytes:
+        """As End: no event is a close frame, and the end of anything else is kept."""
+        return self._tail
 
     def _look(self, data: bytes) -> None:
         if self._tail:
@@ -93,16 +109,7 @@ class AppEnd(End):
 class ClientEnd(End):
     """The client's side of a Chainlit session: its last words tell whether it has left or was lost."""
 
-    __slots__ = ("last",)
-
-    def __init__(self, tunnel: "Tunnel", peer: asyncio.Transport) -> None:
-        super().__init__(tunnel, peer)
-        self.last = b""
-
-    def data_received(self, data: bytes) -> None:
-        """As asyncio.Protocol."""
-        self.last = data
-        super().data_received(data)
+    __slots__ = ()
 
     def eof_received(self) -> bool:
         """As asyncio.Protocol: a page says goodbye before it closes."""
@@ -127,6 +134,7 @@ class LastFrame(End):
     def data_received(self, data: bytes) -> None:
         """As asyncio.Protocol: a piece that begins a frame is the rule, but nothing rests on it."""
         self.received += len(data)
+        self.reads += 1
         self._write(data)
         self._reader.push(data)
         try:
@@ -164,6 +172,7 @@ class Tunnel:
         "_down_end",
         "_idle_timeout",
         "_on_closed",
+        "_told",
         "_up_end",
         "active",
         "app_end",
@@ -175,6 +184,7 @@ class Tunnel:
         "engine",
         "pool",
         "session",
+        "silent_since",
         "up",
         "websocket",
         "work",
@@ -198,10 +208,12 @@ class Tunnel:
         self.close_code = 0  # that of the close frame which the proxy sent, 0 if it sent none
         self.websocket = False  # whether it can be told in its own words to connect anew
         self.active = True  # whether bytes came since the ticker last looked
+        self.silent_since = 0.0  # set by the ticker when no more came
         self.deadline = 0.0  # set by the ticker
         self._idle_timeout = idle_timeout  # seconds
         self._on_closed = on_closed
         self._closed = False
+        self._told = (0, 0)  # how many of its frames the pool has heard of
         self._down_end: End | None = None  # set when it is plain
         self._up_end: End | None = None
         self.dropped: Callable[[Tunnel], bool] = _not_kept  # takes the backend's side of a lost client
@@ -213,6 +225,20 @@ class Tunnel:
         """Bytes from the client and from the backend, as far as it was plain."""
         down, up = self._down_end, self._up_end
         return (down.received if down else 0, up.received if up else 0)
+
+    @property
+    def frames(self) -> tuple[int, int]:
+        """Frames from the client and from the backend, as far as it was plain; those of one read are one."""
+        down, up = self._down_end, self._up_end
+        return (down.reads if down else 0, up.reads if up else 0)
+
+    @property
+    def ended_with(self) -> int | None:
+        """The close code of a websocket that has ended, whoever said it; None for another protocol."""
+        if not self.websocket:
+            return None
+        said = (close_code(end.words) for end in (self._down_end, self._up_end) if end is not None)
+        return self.close_code or next(filter(None, said), NO_CLOSE)
 
     @property
     def is_closed(self) -> bool:
@@ -243,12 +269,24 @@ class Tunnel:
         """Close a tunnel that has been idle for too long, and say so; called by the ticker."""
         if self.active:
             self.active = False
+            self._tell_frames()
+            self.silent_since = now
             half = any(end is not None and end.ended for end in (self._down_end, self._up_end))
             self.deadline = now + (_HALF_CLOSED if half else self._idle_timeout)
         elif self.deadline <= now:
             self.close()
             return True
         return False
+
+    def _tell_frames(self) -> None:
+        """Count at the backend what came since this was called before."""
+        told, self._told = self._told, self.frames
+        self.pool.frames_in += self._told[0] - told[0]
+        self.pool.frames_out += self._told[1] - told[1]
+
+    def is_silent(self, now: float) -> bool:
+        """Whether nothing is on its way: what the client said last has reached an app that would answer."""
+        return not self.active and now >= self.silent_since + _REST
 
     def client_lost(self, last: bytes) -> bool:
         """The client's connection is gone; return whether the backend's side is kept for it."""
@@ -272,13 +310,13 @@ class Tunnel:
     def read_backend_with(self, end: End) -> None:
         """From now on `end` takes what the backend says."""
         if self._up_end is not None:
-            end.received = self._up_end.received
+            end.received, end.reads = self._up_end.received, self._up_end.reads
         self._up_end = end
         self.up.set_protocol(end)
 
     def send_away(self) -> None:
         """Have the client connect anew: by a close frame as soon as no other is on its way."""
-        if self._closed:
+        if self._closed or isinstance(self._up_end, LastFrame):
             return
         if not self.websocket or self._up_end is None or self.down.is_closing() or self.up.is_closing():
             self.close()
@@ -307,6 +345,7 @@ class Tunnel:
         self._closed = True
         if self.work is not None:
             self.work.cancel()
+        self._tell_frames()
         self.pool.leave(self)
         for transport in transports:
             transport.close()

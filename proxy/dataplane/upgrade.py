@@ -28,7 +28,7 @@ def check(exchange: "Exchange", head: ResponseHead) -> None:
 def switch(exchange: "Exchange", upstream: Upstream, head: ResponseHead, rest: bytes) -> None:
     """The backend has switched protocols; `rest` came behind its head."""
     asked = exchange.head
-    extra = responses.pin_fields(exchange, head)
+    extra = responses.own_fields(exchange, head)
     down = exchange.down.transport
     down.write(response_head(head, asked, exchange.request_id, close=False, extra=extra))
     plane = exchange.plane

@@ -9,9 +9,10 @@ from typing import Protocol, cast
 
 from proxy.dataplane.dates import date_line
 from proxy.errors import BadResponse, ProxyError, UpstreamClosed
-from proxy.wire.body import BodyError, Framer, UntilClose, response_body
+from proxy.wire.body import BodyError, CountedBody, Framer, UntilClose, response_body
 from proxy.wire.head import ResponseHead, parse_response
 
+_DONE = CountedBody(0)
 _MOST_KNOWN = 64  # heads of a second
 LONGEST_HEAD = 65536  # bytes of a response head: Chainlit's largest are chunked login cookies of some 10 KB
 
@@ -52,6 +53,7 @@ class Keeper(Protocol):
     """Who is told when the connection is free again or gone."""
 
     heads: dict[bytes, ResponseHead]  # response heads that came lately, by their bytes
+    extra: bytes  # lines that every response gets
 
     def freed(self, upstream: "Upstream") -> None:
         """The response is whole and the connection may serve another request."""
@@ -110,6 +112,8 @@ class Upstream(asyncio.Protocol):
             return
         try:
             if self._framer is None:
+                if not self._buffer and self._is_whole(user, data):
+                    return
                 self._head(user, data)
             else:
                 self._body(user, self._framer, data)
@@ -117,6 +121,18 @@ class Upstream(asyncio.Protocol):
             self._fail(BadResponse(error.reason))
         except ProxyError as error:
             self._fail(error)
+
+    def _is_whole(self, user: User, data: bytes) -> bool:
+        """Hand over what is one whole response with a known head: nearly every poll's is."""
+        end = data.find(b"\r\n\r\n") + 4
+        head = self._keeper.heads.get(data[:end])
+        if head is None or head.size != len(data) - end or self._method == b"HEAD":
+            return False
+        self._keep = True
+        self._framer = _DONE
+        user.responded(head, _DONE, data[end:])
+        self._finish()
+        return True
 
     def _head(self, user: User, data: bytes) -> None:
         self._buffer = buffer = self._buffer + data if self._buffer else data
@@ -162,10 +178,11 @@ class Upstream(asyncio.Protocol):
                 if len(known) >= _MOST_KNOWN:
                     known.clear()  # the date in them changes every second
                 head = parse_response(raw)
-                if head.fields.dated or head.status < 200:
-                    known[raw] = head
-                else:
-                    head = known[dated] = parse_response(dated)
+                passed = raw if head.fields.dated or head.status < 200 else dated
+                extra = self._keeper.extra if head.status >= 200 or head.status == 101 else b""
+                if extra or passed is dated:
+                    head = parse_response(passed[:-2] + extra + b"\r\n")
+                known[passed] = head
         return head
 
     def _body(self, user: User, framer: Framer, data: bytes) -> None:

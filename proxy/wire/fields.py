@@ -49,6 +49,7 @@ class Fields:
     """
 
     __slots__ = (
+        "answer",
         "chunked",
         "close",
         "dated",
@@ -60,6 +61,7 @@ class Fields:
         "nominated",
         "passed",
         "upgrade",
+        "usual",
         "via",
     )
 
@@ -69,6 +71,7 @@ class Fields:
             raise FieldError("malformed header field")
         lines: list[tuple[bytes, bytes, bytes]] = []
         self.length: int | None = None
+        self.answer: tuple[bytes, bytes] | tuple[()] | None = None  # kept by `forwarding`
         self.chunked = False
         self.close = False
         self.keep_alive = False
@@ -89,6 +92,8 @@ class Fields:
         if self.chunked and self.length is not None:
             raise FieldError("both Content-Length and Transfer-Encoding")
         self.lines = tuple(lines)
+        # Whether nothing in it asks for more than to be passed on.
+        self.usual = not (self.upgrade or self.chunked or self.expect or self.max_forwards or self.close)
 
     def _special(self, name: bytes, value: bytes) -> None:
         if name == b"content-length":

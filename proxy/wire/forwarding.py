@@ -23,6 +23,10 @@ _PORT = rb"(?::[0-9]{1,5})?"
 _HOP = re.compile(
     rb"\[([0-9A-Fa-f:.]{2,45})\]" + _PORT + rb"|([0-9.]{7,15})" + _PORT + rb"|([0-9A-Fa-f:.]{2,45})"
 )
+# Version, trace, parent and flags; ff and ids of zeros are invalid, versions after 00 may have further parts.
+_TRACEPARENT = re.compile(
+    rb"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
+)
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _UNIX = "unix"  # the address of a peer on a socket file: none that could be told
 _REWRITTEN = HOP_BY_HOP | {b"content-length", b"via", b"x-request-id"}
@@ -31,6 +35,8 @@ _FORWARDED = {b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"f
 
 class Variant(StrEnum):
     """What a request is, as far as its fields are rewritten differently for it."""
+
+    __hash__ = str.__hash__  # that of Enum is a call of Python
 
     NORMAL = "normal"
     INSPECTED = "inspected"  # its body was read here, so Expect is answered already
@@ -98,6 +104,13 @@ def request_fields(head: RequestHead, origin: Origin, variant: Variant, cookie: 
     if variant not in _OWN:
         out.append(_framing(fields))
     return b"".join(out)
+
+
+def trace_id(fields: Fields) -> str:
+    """The trace that `traceparent` names (W3C Trace Context, section 3.2), "" if it names none."""
+    given = fields.get_all(b"traceparent")
+    match = _TRACEPARENT.fullmatch(given[0]) if len(given) == 1 else None
+    return match[1].decode("ascii") if match else ""
 
 
 def _takes_trailers(fields: Fields) -> bool:
@@ -185,6 +198,31 @@ def request_head(method: bytes, target: bytes, fields: bytes, request_id: bytes)
     )
 
 
+def plain_answer(head: ResponseHead) -> tuple[bytes, bytes] | tuple[()]:
+    """What goes before and after the request id in the head of a counted 200 to an HTTP/1.1 client.
+
+    Made once for equal heads; empty if it is another response.
+    """
+    fields = head.fields
+    answer = fields.answer
+    if answer is None:
+        answer = ()
+        if head.status == 200 and fields.length is not None:
+            opening = b"HTTP/1.1 200 %b\r\n%bX-Request-ID: " % (head.reason, _passed(head))
+            answer = (opening, b"\r\n%b\r\n" % _framing(fields))
+        fields.answer = answer
+    return answer
+
+
+def _passed(head: ResponseHead) -> bytes:
+    """The fields that go on as they came."""
+    fields = head.fields
+    passed = fields.passed
+    if passed is None:
+        passed = fields.passed = fields.end_to_end(_REWRITTEN) + _via(fields, head.minor)
+    return passed
+
+
 def response_head(
     head: ResponseHead,
     request: RequestHead,
@@ -200,10 +238,8 @@ def response_head(
     `close` says that the connection ends with this message; `length` replaces the body's framing;
     `extra` are further lines; `unpacked` says that the body's content coding was taken off.
     """
-    status, reason, _, fields = head
-    passed = fields.passed
-    if passed is None:
-        passed = fields.passed = fields.end_to_end(_REWRITTEN) + _via(fields, head.minor)
+    status, reason, _, fields, _ = head
+    passed = _passed(head)
     if (length is not None or not request.minor) and fields.get(b"trailer") is not None:
         # RFC 9110 section 6.6.2: what announces trailers goes with them, where the body is framed anew.
         passed = fields.end_to_end(_REWRITTEN | {b"trailer"}) + _via(fields, head.minor)

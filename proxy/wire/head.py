@@ -13,6 +13,8 @@ from proxy.errors import BadRequest, BadResponse
 from proxy.wire.fields import FieldError, Fields
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([!\x22$-~]+) HTTP/1\.([01])")
+_METHODS = frozenset((b"GET", b"POST", b"PUT", b"DELETE", b"HEAD", b"OPTIONS", b"PATCH"))
+_VISIBLE = bytes(byte for byte in range(0x21, 0x7F) if byte != ord("#"))
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([^\x00-\x08\x0a-\x1f\x7f]*))?")
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#@\x00-\x20]+)([/?].*)?")
 _BROKEN = re.compile(rb"\x00|\r[^\n]|(?<!\r)\n")  # in no part of any head
@@ -67,6 +69,7 @@ class ResponseHead(NamedTuple):
     reason: bytes
     minor: int
     fields: Fields
+    size: int  # of the body, where it is counted and the connection goes on behind it; else -1
 
     @property
     def keeps_alive(self) -> bool:
@@ -104,6 +107,26 @@ def parse_request(head: bytes | bytearray, known: dict[bytes, Fields]) -> Reques
         target, fields = _other_form(method, target, fields)
     path, _, query = target.partition(b"?")
     return RequestHead(method, target, path, query, 1 if is_newer else 0, fields)
+
+
+def repeated_request(line: bytes, fields: Fields) -> RequestHead | None:
+    """The head of a further HTTP/1.1 request with fields that `parse_request` has read.
+
+    It reads the ways in which browsers write a request line, at a third of the cost; None for others.
+    """
+    parts = line.split(b" ")
+    if len(parts) != 3:
+        return None
+    method, target, version = parts
+    if (
+        version != b"HTTP/1.1"
+        or method not in _METHODS
+        or target[:1] != b"/"
+        or target.translate(None, _VISIBLE)
+    ):
+        return None
+    path, _, query = target.partition(b"?")
+    return RequestHead(method, target, path, query, 1, fields)
 
 
 def _check(fields: Fields, *, is_newer: bool) -> None:
@@ -159,4 +182,6 @@ def parse_response(head: bytes | bytearray) -> ResponseHead:
     is_newer = minor == b"1"
     if fields.chunked and not is_newer:
         raise BadResponse("Transfer-Encoding in HTTP/1.0")
-    return ResponseHead(int(status), bytes(reason or b""), 1 if is_newer else 0, fields)
+    goes_on = not fields.close and is_newer and status not in (b"204", b"304") and status >= b"200"
+    size = fields.length if goes_on and fields.length is not None else -1
+    return ResponseHead(int(status), bytes(reason or b""), 1 if is_newer else 0, fields, size)

@@ -10,7 +10,11 @@ from typing import NamedTuple
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 SERVICE_RESTART = 1012  # the close code that asks to connect anew
+NO_CODE = 1005  # RFC 6455 section 7.4.1: a close frame without a code; never sent
+NO_CLOSE = 1006  # the same: the connection ended without a close frame; never sent
 LONGEST_READ = 1 << 18  # a CONNECT packet holds a few ids and the user's env; longer is not for us to read
+
+_LONGEST_CLOSE = 131  # bytes: 125 of payload behind two of head and four of mask
 
 
 class FrameError(Exception):
@@ -81,6 +85,25 @@ def close_frame(code: int, reason: bytes = b"") -> bytes:
     """A server's close frame, unmasked."""
     payload = code.to_bytes(2, "big") + reason[:123]
     return bytes((0x80 | CLOSE, len(payload))) + payload
+
+
+def close_code(last: bytes) -> int:
+    """The code of the close frame that the last bytes of a side end with, 0 if they end with none.
+
+    `last` may begin in the middle of a frame, so it is the end that is looked at: a close frame is the last
+    of all (RFC 6455 section 5.5.1) and no longer than any control frame.
+    """
+    for at in range(max(0, len(last) - _LONGEST_CLOSE), len(last) - 1):
+        if last[at] != 0x80 | CLOSE:
+            continue
+        start = at + (6 if last[at + 1] & 0x80 else 2)
+        if start + (last[at + 1] & 0x7F) != len(last):
+            continue
+        payload = apply_mask(last[start:], last[at + 2 : start]) if start == at + 6 else last[start:]
+        code = int.from_bytes(payload[:2], "big") if payload else NO_CODE
+        if 1000 <= code < 5000:  # section 7.4.2
+            return code
+    return 0
 
 
 def client_frame(opcode: int, payload: bytes) -> bytes:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Dialog, Locator, Page, expect
 
 from tests.browser.chat_server import ChatServer
 from tests.browser.tab import ARTEFACTS, Tab
@@ -110,6 +110,75 @@ def test_a_drain_by_keyboard(dashboard: Dashboard, server: ChatServer) -> None:
     dashboard.page.keyboard.press("Enter")
     expect(dashboard.events).to_contain_text("replica-2 is set to ready", timeout=LATER)
     expect(button).to_be_enabled(timeout=LATER)
+    assert dashboard.errors == []
+
+
+def test_frames_are_seen(dashboard: Dashboard, server: ChatServer, open_tab: Callable[[], Tab]) -> None:
+    """While an answer is streamed its backend has frames a second, and the CPU time that it takes."""
+    tab = open_tab()
+    (home,) = [backend["name"] for backend in server.backends() if backend["pid"] == tab.home]
+    tab.send("Tell me something long")
+    dashboard.page.bring_to_front()
+    expect(dashboard.field(home, "Frames/s")).to_have_text(re.compile(r"[1-9]\d*\.\d"), timeout=LATER)
+    expect(dashboard.field(home, "CPU")).to_have_text(re.compile(r"\d+ %"), timeout=LATER)
+
+
+def test_maintenance_asks_first(dashboard: Dashboard, server: ChatServer) -> None:
+    """The button does nothing until the question is answered with yes; then the backend is out."""
+    button = dashboard.page.get_by_role("button", name="Maintenance replica-2")
+    expect(button).to_be_enabled(timeout=LATER)
+    asked: list[str] = []
+
+    def answer(dialog: Dialog, *, yes: bool) -> None:
+        asked.append(dialog.message)
+        dialog.accept() if yes else dialog.dismiss()
+
+    dashboard.page.once("dialog", lambda dialog: answer(dialog, yes=False))
+    button.click()
+    assert "Take replica-2 out now?" in asked[0]
+    assert api(server, "backends/replica-2")["admin_state"] == "ready"
+    dashboard.page.once("dialog", lambda dialog: answer(dialog, yes=True))
+    button.click()
+    try:
+        expect(dashboard.card("replica-2")).to_contain_text("maintenance", timeout=LATER)
+        expect(button).to_be_disabled(timeout=LATER)
+        assert api(server, "backends/replica-2")["admin_state"] == "maintenance"
+        assert len(asked) == 2
+    finally:
+        dashboard.page.get_by_role("button", name="Ready replica-2").click()
+    expect(dashboard.events).to_contain_text("replica-2 is set to ready", timeout=LATER)
+    assert dashboard.errors == []
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[ChatServer]:
+    """A server of its own, for a test after which its replicas have other names."""
+    server = ChatServer(tmp_path, replicas=2)
+    try:
+        server.launch()
+        server.wait_healthy()
+        yield server
+    finally:
+        server.shut_down()
+
+
+@pytest.mark.timeout(300)
+def test_a_rollout_by_its_button(context: BrowserContext, other: ChatServer) -> None:
+    """The page follows it: how far it is, the button off meanwhile, new cards in place of the old ones."""
+    dashboard = Dashboard(context, other.admin)
+    expect(dashboard.cards).to_have_count(2, timeout=LATER)
+    before = {backend["name"] for backend in other.backends()}
+    button = dashboard.page.get_by_role("button", name="Rollout")
+    dashboard.page.once("dialog", lambda dialog: dialog.accept())
+    button.click()
+    state = dashboard.page.locator("#rollout-state")
+    expect(state).to_contain_text(re.compile(r"rollout running: \d of 2"), timeout=LATER)
+    expect(button).to_be_disabled()
+    dashboard.photograph("page-rollout")
+    expect(state).to_contain_text("rollout done: 2 of 2", timeout=6 * LATER)
+    expect(button).to_be_enabled(timeout=LATER)
+    expect(dashboard.cards).to_have_count(2, timeout=LATER)
+    assert before.isdisjoint(backend["name"] for backend in other.backends())
     assert dashboard.errors == []
 
 

@@ -21,7 +21,7 @@ def mistakes(text: str, *, need_backends: bool = False) -> tuple[Problem, ...]:
 LISTEN = "host:port, [v6]:port or unix:/path"
 TOP = (
     "listen, reuse_port, admin, backends, discovery, socketio_path, affinity, balance, health, timeouts, "
-    "limits, forwarded, log, sessions, tls"
+    "limits, forwarded, log, otel, responses, sessions, tls"
 )
 NOT_LOOPBACK = "must be a loopback address such as 127.0.0.1:9901, because admin.token is not set"
 
@@ -50,6 +50,12 @@ TABLE = [
      "must be a list of mappings, each with at least a url (got a mapping)"),
     ("backends:\n- http://a:1", 2, "backends[0]", "must be a mapping of keys to values (got text)"),
     ("backends:\n-", 2, "backends[0]", "must be a mapping of keys to values (got nothing)"),
+    # a collector of spans
+    ("otel: {endpoint: 'collector:4318'}", 1, "otel.endpoint",
+     'must be an http or https URL such as http://127.0.0.1:4318/v1/traces (got "collector:4318")'),
+    ("otel: {endpoint: 'https://me:key@host/v1/traces'}", 1, "otel.endpoint",
+     "must hold no name or password: those go into OTEL_EXPORTER_OTLP_HEADERS"),
+    ("otel: {sample: 1.5}", 1, "otel.sample", "must be a number from 0 to 1 (got 1.5)"),
     # numbers and choices
     ("health:\n  interval: fast", 2, "health.interval", 'must be a number greater than 0 (got "fast")'),
     ("health:\n  interval: ${WORD}", 2, "health.interval", 'must be a number greater than 0 (got "fast")'),

@@ -6,7 +6,6 @@ import json
 from collections.abc import Awaitable, Callable
 
 import pytest
-from prometheus_client import CollectorRegistry, Gauge
 
 from proxy import net
 from proxy.affinity.backend import AdminState
@@ -14,6 +13,7 @@ from proxy.affinity.health import Observation
 from proxy.app import App
 from proxy.config import Address, Config
 from proxy.controlplane.admin import AdminServer, admin_app
+from proxy.exposition import Scrape
 from tests.dataplane.loop import run_loop
 from tests.dataplane.peers import WAIT, Message, Peer, get
 
@@ -52,11 +52,10 @@ def run(test: Test, *, token: str | None = None) -> None:
     async def main() -> None:
         sock = net.bind(Address("127.0.0.1", 0))
         admin = Admin(sock.getsockname()[:2])
-        registry = CollectorRegistry()
-        Gauge("chainlit_proxy_example", "An example.", registry=registry).set(7)
-        operations = admin.app.operations()
+        app = admin.app
+        scrape = Scrape(app.collector.collect)
         server = AdminServer(
-            admin_app(operations, admin.app.sights(), registry, lambda: token), sock, admin.app.events.hang_up
+            admin_app(app.operations(), app.sights(), scrape, lambda: token), sock, app.events.hang_up
         )
         task = asyncio.create_task(server.run())
         try:
@@ -133,12 +132,15 @@ def test_backends() -> None:
 
 
 def test_metrics() -> None:
-    """/metrics is Prometheus text."""
+    """/metrics is Prometheus text, or OpenMetrics for who asks for that."""
 
     async def test(admin: Admin) -> None:
         answer = await admin.ask("/metrics")
         assert (answer.get(b"content-type") or b"").startswith(b"text/plain")
-        assert b"\nchainlit_proxy_example 7.0\n" in answer.body
+        assert b"\nchainlit_proxy_open_connections 0\n" in answer.body
+        answer = await admin.ask("/metrics", b"Accept: application/openmetrics-text; version=1.0.0")
+        assert (answer.get(b"content-type") or b"").startswith(b"application/openmetrics-text")
+        assert answer.body.endswith(b"\n# EOF\n")
 
     run(test)
 

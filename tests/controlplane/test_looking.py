@@ -2,7 +2,9 @@
 
 import asyncio
 import json
-from time import monotonic, time
+import os
+import subprocess
+from time import monotonic, process_time, time
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from proxy.affinity.evidence import Evidence
 from proxy.affinity.health import Observation
 from proxy.affinity.pins import join_pin
 from proxy.controlplane.events import EventKind
+from proxy.controlplane.looking import cpu_seconds
 from tests.controlplane.test_admin import TOKEN, Admin, bearer, run
 from tests.dataplane.peers import WAIT, Peer, get
 
@@ -211,3 +214,20 @@ def test_all_of_it_needs_the_token(path: str) -> None:
             assert (await admin.ask(f"/api/{path}", bearer(TOKEN))).status == 200
 
     run(test, token=TOKEN)
+
+
+def test_the_time_of_a_process() -> None:
+    """A local replica has the CPU time of its process, which grows; one that has ended has none."""
+    before = cpu_seconds(os.getpid())
+    assert before is not None
+    assert abs(before - process_time()) < 1
+    begun = process_time()
+    while process_time() < begun + 0.1:
+        pass
+    after = cpu_seconds(os.getpid())
+    assert after is not None
+    assert after > before
+    with subprocess.Popen(["true"]) as ended:
+        ended.wait()
+    assert cpu_seconds(ended.pid) is None
+    assert cpu_seconds(None) is None

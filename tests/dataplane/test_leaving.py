@@ -2,21 +2,34 @@
 
 import asyncio
 import contextlib
+import socket
 
 import pytest
 
+from proxy import net
+from proxy.config import Address
 from proxy.errors import ProxyError
 from tests.dataplane.chat import PATH, Tab, chats
-from tests.dataplane.frames import ACCEPT, upgrade
+from tests.dataplane.frames import ACCEPT, Socket, frame, upgrade
 from tests.dataplane.peers import Cut, Peer, get, ok
+from tests.dataplane.test_moves import END, RESTART, START, open_socket
 from tests.dataplane.world import World, run
 
 
-async def leave(world: World, grace: float = 20) -> asyncio.Task[None]:
+async def leave(world: World, grace: float = 20, stay: float = 0) -> asyncio.Task[None]:
     """Begin to leave."""
-    task = asyncio.create_task(world.plane.leave(grace))
+    task = asyncio.create_task(world.plane.leave(grace, stay))
     await world.until(lambda: world.plane.leaving)
     return task
+
+
+async def chatting(world: World) -> tuple[Socket, Socket]:
+    """A session's websocket, as its client and its app hold it."""
+    app = chats(world)["a"]
+    client = await open_socket(world)
+    (transport,) = app.transports.values()
+    assert transport.socket is not None
+    return client, transport.socket
 
 
 def test_requests_are_finished() -> None:
@@ -70,24 +83,115 @@ def test_tunnels_are_closed_when_requests_are_done() -> None:
     """Websockets go on while requests are finished, and are closed then."""
 
     async def test(world: World) -> None:
-        socket = (await world.client()).say(upgrade(b"/ws"))
+        visitor = (await world.client()).say(upgrade(b"/ws"))
         tunnel = await world.backend.accept()
         await tunnel.request()
         tunnel.say(ACCEPT)
-        await socket.response()
+        await visitor.response()
         client = (await world.client()).say(get())
         backend = await world.backend.accept()
         await backend.request()
         leaving = await leave(world)
         tunnel.say(b"still here")
-        assert await socket.read(10) == b"still here"
+        assert await visitor.read(10) == b"still here"
         backend.say(ok())
         await client.response()
         await leaving
-        await socket.gone()
+        await visitor.gone()
         await tunnel.gone()
 
     run(test)
+
+
+def test_a_question_on_its_way_is_answered() -> None:
+    """Who has just asked is not sent away before the app could say that it answers, nor before it has."""
+
+    async def test(world: World) -> None:
+        client, app = await chatting(world)
+        client.say(b'42["question"]')
+        await client.hear()
+        leaving = await leave(world)
+        for event in (START, b'42["stream_token"]', END):
+            app.say(event)
+            assert await client.hear() == event
+        assert await client.hear() == RESTART
+        client.peer.close()
+        await leaving
+
+    run(test)
+
+
+def test_an_answer_that_never_ends_is_cut_behind_a_frame() -> None:
+    """At the end of the grace time the frame that is on its way is finished, however long it takes."""
+
+    async def test(world: World) -> None:
+        client, app = await chatting(world)
+        app.say(START)
+        assert await client.hear() == START
+        text = b'42["stream_token","' + b"x" * 400 + b'"]'
+        told = frame(text)
+        pieces = [told[at : at + 20] for at in range(0, len(told), 20)]
+        leaving = await leave(world, grace=1.5)
+        app.peer.say(pieces[0])
+        (tunnel,) = world.plane.tunnels
+        await world.until(lambda: type(tunnel._up_end).__name__ == "LastFrame")
+        for piece in pieces[1:]:
+            await asyncio.sleep(0.02)
+            app.peer.say(piece)
+        assert await client.hear() == text
+        assert await client.hear() == RESTART
+        client.peer.close()
+        await leaving
+
+    run(test)
+
+
+def test_websockets_stay_where_another_process_has_taken_over() -> None:
+    """They go on for as long as they may, new connections go to the other process; then they leave."""
+
+    async def test(world: World) -> None:
+        client, app = await chatting(world)
+        with net.bind(Address(*world.address), shared=True) as other:
+            leaving = await leave(world, stay=1.5)
+            with socket.create_connection(world.address, timeout=5), other.accept()[0]:
+                for _ in range(10):
+                    client.say(b'42["question"]')
+                    await client.hear()
+                    app.say(b'42["answer"]')
+                    assert await client.hear() == b'42["answer"]'
+                assert not leaving.done()
+                assert await client.hear() == RESTART
+                client.peer.close()
+                await leaving
+
+    run(test, shared=True)
+
+
+def test_the_last_websocket_ends_the_stay() -> None:
+    """Nobody is waited for when nobody is left."""
+
+    async def test(world: World) -> None:
+        client, _ = await chatting(world)
+        with net.bind(Address(*world.address), shared=True):
+            leaving = await leave(world, stay=3600)
+            client.say(RESTART, opcode=8)
+            client.peer.close()
+            await leaving
+
+    run(test, shared=True)
+
+
+def test_websockets_leave_where_nobody_has_taken_over() -> None:
+    """There is nothing to stay for when no new connection can be made."""
+
+    async def test(world: World) -> None:
+        client, _ = await chatting(world)
+        leaving = await leave(world, stay=3600)
+        assert await client.hear() == RESTART
+        client.peer.close()
+        await leaving
+
+    run(test, shared=True)
 
 
 def test_grace_is_limited() -> None:

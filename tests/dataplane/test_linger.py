@@ -98,9 +98,9 @@ def test_one_who_never_returns_costs_nothing_after_the_time() -> None:
         await lose(world, socket)
         assert lingering(world) == 1
         await world.until(lambda: not lingering(world), "the time is over")
-        transport = first(instances)
-        assert transport.socket is not None
-        await transport.socket.peer.gone()
+        socket_there = first(instances).socket
+        assert socket_there is not None
+        await world.until(socket_there.peer.reader.at_eof, "the backend is told")
         assert world.known("a").tunnels == 0
 
     run(test, affinity={"linger": 0.2})

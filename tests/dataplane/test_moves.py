@@ -14,6 +14,7 @@ from tests.dataplane.world import World, run
 
 START, END = b'42["task_start",{}]', b'42["task_end",{}]'
 RESTART = (1012).to_bytes(2, "big")
+LONG = 10.0  # seconds: an app that was asked would have told by then
 
 
 async def open_socket(world: World, session: str = "S", at: str = "a") -> Socket:
@@ -48,9 +49,9 @@ def session(world: World) -> Session:
 
 
 def still(world: World) -> bool:
-    """Whether the sessions are at rest; the ticker has looked at every tunnel since it last was in use."""
+    """Whether the sessions are at rest; the ticker has seen every tunnel out of use, a while ago."""
     for tunnel in world.plane.tunnels:
-        tunnel.tick(world.now())
+        tunnel.tick(world.now() - LONG)
     return bool(world.plane.moves.at_rest(on(world, "a")))
 
 
@@ -218,6 +219,9 @@ def test_nobody_leaves_in_the_middle_of_a_request() -> None:
         socket.say(b'42["hello"]')
         await socket.hear()
         assert not world.plane.moves.at_rest(on(world, "a"))
+        (tunnel,) = world.plane.tunnels
+        tunnel.tick(world.now())
+        assert not world.plane.moves.at_rest(on(world, "a")), "the app has had no time to say that it answers"
 
     run(test, "ab")
 

@@ -16,7 +16,7 @@ def test_connections_are_used_again() -> None:
         await world.clients[0].response()
         for _ in range(3):
             await world.ask_through(backend)
-        assert world.plane.pool(world.known("a")).connects == 1
+        assert sum(world.plane.pool(world.known("a")).connect_seconds.counts) == 1
 
     run(test)
 

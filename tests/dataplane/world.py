@@ -91,13 +91,16 @@ class World:
         """Something was observed of a backend."""
         self.app.fleet.observe(self.known(name), observation, monotonic())
 
-    async def start(self, *, healthy: bool, narrow: bool) -> None:
-        """Start everything; healthy backends have answered, narrow sockets hold next to nothing."""
+    async def start(self, *, healthy: bool, narrow: bool, shared: bool) -> None:
+        """Start everything; healthy backends have answered, narrow sockets hold next to nothing.
+
+        Others may listen on a shared port.
+        """
         for backend in self.backends:
             await backend.listen()
             if healthy:
                 self.observe(backend.name, Observation.ANSWERED)
-        sock = net.bind(Address("127.0.0.1", 0))
+        sock = self.listening = net.bind(Address("127.0.0.1", 0), shared=shared)
         if narrow:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, NARROW)
         self.address = sock.getsockname()[:2]
@@ -209,6 +212,7 @@ def run(
     healthy: bool = True,
     debug: bool = True,
     narrow: bool = False,
+    shared: bool = False,
     **settings: Any,
 ) -> None:
     """Run a test with backends of these one-letter names; `settings` are sections of the configuration."""
@@ -220,7 +224,7 @@ def run(
         loop.set_exception_handler(lambda _, context: strange.append(repr(context)))
         before = _sockets()
         world = World(names, settings, errors)
-        await world.start(healthy=healthy, narrow=narrow)
+        await world.start(healthy=healthy, narrow=narrow, shared=shared)
         try:
             await test(world)
             await world.finish()

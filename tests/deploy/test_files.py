@@ -9,6 +9,7 @@ import yaml
 
 from proxy.app import App
 from proxy.config import Config
+from proxy.exposition import Kind
 from tests.docs.pages import ROOT
 
 DASHBOARD = ROOT / "deploy/grafana/dashboard.json"
@@ -32,9 +33,9 @@ def queries() -> list[str]:
 def names() -> set[str]:
     """What can be asked of our metrics."""
     found: set[str] = set()
-    for metric in App(Config()).collector.collect():
-        suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"], "info": ["_info"]}
-        found.update(metric.name + suffix for suffix in suffixes.get(metric.type, [""]))
+    for family in App(Config()).collector.collect():
+        suffixes = ["_bucket", "_count", "_sum"] if family.kind is Kind.HISTOGRAM else [""]
+        found.update(family.sample + suffix for suffix in suffixes)
     return found
 
 

@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
+from benchmarks.scrape import busy
+from proxy.exposition import Scrape
+from proxy.metrics import PREFIX
 from tests.deploy.prometheus import MISSING, find
 from tests.deploy.test_files import ALERT_TESTS, ALERTS, queries, rules
 from tests.support.processes import Process, free_port
@@ -38,6 +41,19 @@ def test_promtool_accepts_the_rules(programs: tuple[str, str]) -> None:
             [programs[0], *command], capture_output=True, text=True, timeout=60, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_promtool_accepts_the_metrics(programs: tuple[str, str]) -> None:
+    """What is scraped is valid, and named as Prometheus has it."""
+    text, _ = Scrape(busy().collector.collect)("")
+    done = subprocess.run(
+        [programs[0], "check", "metrics"], input=text, capture_output=True, timeout=60, check=False
+    )
+    complaints = [line for line in done.stderr.decode().splitlines() if PREFIX in line]
+    assert not complaints
+    assert done.returncode in {0, 3}, (
+        done.stderr
+    )  # 3: something to say on names, those of the process among them
 
 
 class Prometheus(Process):

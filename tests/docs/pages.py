@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fastapi import FastAPI
-from prometheus_client import CollectorRegistry
 
 from proxy.app import App
 from proxy.config import Config
 from proxy.controlplane.admin import admin_app
+from proxy.exposition import Scrape
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -101,4 +101,4 @@ def admin_of(token: str | None) -> FastAPI:
     """The admin application of a proxy that has nothing to do."""
     app = App(Config())
     operations = app.operations()
-    return admin_app(operations, app.sights(), CollectorRegistry(), lambda: token)
+    return admin_app(operations, app.sights(), Scrape(app.collector.collect), lambda: token)

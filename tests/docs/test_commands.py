@@ -3,29 +3,40 @@
 import importlib.util
 import re
 import shlex
+import subprocess
+import sys
+import tempfile
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 
 import click
 import pytest
+import uvicorn
 
 from proxy.cli import main
+from tests.docs.not_run import NOT_RUN
 from tests.docs.pages import ROOT, Piece, found
 
-# Options of other programs that the pages speak of.
+# Options of other programs that the text of the pages speaks of.
 FOREIGN_OPTIONS = {
     "chainlit run": {"--host", "--port", "--ssl-cert", "--root-path", "--watch", "--headless", "--debug"},
-    "docker run": {"--stop-timeout"},
+    "docker": {"--stop-timeout", "--scale"},
+    "uvicorn": {"--workers"},
 }
-# Their own help is the place where these are checked.
-FOREIGN_PROGRAMS = {"chainlit", "docker", "mkdir", "kill", "eval"}
 
 
 def lines(piece: Piece) -> Iterator[tuple[Piece, str]]:
-    """The commands of a block, one a line, each with its own place."""
+    """The commands of a block, each with its own place; a backslash at its end joins a line with the next."""
+    begun, begun_at = "", 0
     for number, line in enumerate(piece.text.splitlines(), piece.line):
-        if line.strip() and not line.startswith("#"):
-            yield piece._replace(line=number), line
+        begun, begun_at = (f"{begun} {line.strip()}", begun_at) if begun else (line, number)
+        if begun.endswith("\\"):
+            begun = begun.removesuffix("\\").rstrip()
+            continue
+        if begun.strip() and not begun.startswith("#"):
+            yield piece._replace(line=begun_at), begun
+        begun = ""
 
 
 def commands() -> list[tuple[Piece, str]]:
@@ -67,8 +78,39 @@ def test_a_command_is_right(piece: Piece, line: str) -> None:
             assert extras
             project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
             assert not extras[1] or extras[1] in project["optional-dependencies"]
-        case [program, *_]:
-            assert program in FOREIGN_PROGRAMS, "nothing here tells whether this command is right"
+        case ["uvicorn", *rest]:
+            uvicorn.main.make_context("uvicorn", rest).close()
+        case ["chainlit", *rest]:
+            assert chainlit_accepts(rest)
+        case _:
+            assert line in NOT_RUN, "nothing here tells whether this command is right"
+
+
+@cache
+def options_of_chainlit(command: str) -> set[str]:
+    """The options that Chainlit's help shows for a command; in a process, for it writes where it is."""
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [sys.executable, "-m", "chainlit", command, "--help"],
+            capture_output=True,
+            text=True,
+            cwd=folder,
+            timeout=60,
+            check=True,
+        )
+    return set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", done.stdout))
+
+
+def chainlit_accepts(words: list[str]) -> bool:
+    """Whether Chainlit has this command with these options."""
+    command, *rest = words
+    return {word for word in rest if word.startswith("-")} <= options_of_chainlit(command)
+
+
+@pytest.mark.parametrize("line", NOT_RUN)
+def test_what_is_not_run_is_on_a_page(line: str) -> None:
+    """The list of what is checked otherwise holds nothing that nobody is told to type."""
+    assert line in [typed for _, typed in commands()]
 
 
 @pytest.mark.parametrize("piece", [p for p in found("span") if p.text.startswith("chainlit-proxy ")], ids=str)

@@ -2,7 +2,11 @@
 
 import json
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
+from pathlib import Path
 
 from tests.docs.pages import ROOT, admin_of
 from tests.docs.test_commands import parse
@@ -46,6 +50,27 @@ def test_the_build_has_what_the_package_names() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     copies = " ".join(rest for word, rest in STEPS if word == "COPY")
     assert all(name in copies for name in [project["readme"], *project["license-files"], "constraints.txt"])
+
+
+def test_what_is_copied_is_enough_to_build(tmp_path: Path) -> None:
+    """With these files alone the package is built as pip builds it, the page and the scripts in it."""
+    for word, rest in STEPS:
+        if word == "COPY" and not rest.startswith("--from"):
+            for source in rest.split()[:-1]:
+                target = tmp_path / source
+                target.parent.mkdir(parents=True, exist_ok=True)
+                copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copyfile
+                copy(ROOT / source, target)
+    done = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", "dist"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert list((tmp_path / "dist").glob("*.whl"))
 
 
 def test_it_runs_the_proxy_and_not_as_root() -> None:

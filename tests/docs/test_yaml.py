@@ -1,32 +1,71 @@
-"""Every YAML block on the pages is a configuration that loads.
+"""Every YAML block on the pages is right for what it is.
 
-A block whose first line is a comment that begins with `part of` is no whole file: it may lack backends.
+A proxy's configuration passes `chainlit-proxy check`; one whose first line is a comment that begins with
+`part of` is no whole file, and may lack backends. A block with `apiVersion` is for Kubernetes.
 """
 
 import re
+from pathlib import Path
 
 import pytest
+import yaml
+from click.testing import CliRunner
 
+from proxy.cli import main
 from proxy.config import loads
-from tests.docs.pages import Piece, found
+from tests.deploy.schemas import mistakes
+from tests.docs.pages import ROOT, Piece, found
+from tests.support.certificates import Authority
 
 BLOCKS = found("yaml")
 PART = re.compile(r"# part of ")
 SETTING = re.compile(r"[a-z_]+(?:\.[a-z_]+)+: \S+")
+KUBERNETES = [block for block in BLOCKS if "apiVersion:" in block.text]
+CONFIGURATIONS = [block for block in BLOCKS if block not in KUBERNETES]
+BACKENDS = "\nbackends:\n  - url: http://127.0.0.1:8001\n"
+CERTIFICATES = "/etc/chat/"  # where the pages have them
 
 
 def test_there_are_blocks() -> None:
     """The pages show whole files and parts."""
-    parts = [bool(PART.match(block.text)) for block in BLOCKS]
+    parts = [bool(PART.match(block.text)) for block in CONFIGURATIONS]
     assert any(parts)
     assert not all(parts)
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=str)
-def test_a_block_loads(block: Piece) -> None:
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the certificates that the pages name."""
+    folder = tmp_path_factory.mktemp("certificates")
+    authority = Authority(folder, "internal-ca")
+    pair = authority.issue("chat.example.com")
+    Path(pair["cert"]).rename(folder / "fullchain.pem")
+    Path(pair["key"]).rename(folder / "privkey.pem")
+    return folder
+
+
+@pytest.mark.parametrize("block", CONFIGURATIONS, ids=str)
+def test_a_configuration_passes_check(block: Piece, certificates: Path, tmp_path: Path) -> None:
     """It has no mistake; what is not marked as a part can be served as it stands."""
-    environ = dict.fromkeys(re.findall(r"\$\{(\w+)", block.text), "some-value")
-    loads(block.text, name=str(block), need_backends=not PART.match(block.text), environ=environ)
+    text = block.text.replace(CERTIFICATES, f"{certificates}/")
+    if PART.match(text) and not {"backends", "discovery"} & yaml.safe_load(text).keys():
+        text += BACKENDS
+    file = tmp_path / "proxy.yaml"
+    file.write_text(text, encoding="utf-8")
+    environ = dict.fromkeys(re.findall(r"\$\{(\w+)", text), "some-value")
+    done = CliRunner().invoke(main, ["check", "-c", str(file)], env=environ)
+    assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize("block", KUBERNETES, ids=str)
+def test_an_object_for_kubernetes_is_valid(block: Piece) -> None:
+    """Each document keeps to the schema of its kind, and has no field that the schema has not."""
+    for document in yaml.safe_load_all(block.text):
+        if document["kind"] == "Kustomization":
+            folders = [*document["resources"], *document["components"]]
+            assert [folder for folder in folders if not (ROOT / folder / "kustomization.yaml").exists()] == []
+            continue
+        assert mistakes(document) == []
 
 
 @pytest.mark.parametrize(
@@ -38,3 +77,9 @@ def test_a_setting_in_the_text_loads(setting: Piece) -> None:
     *sections, key = path.split(".")
     opened = "".join(f"{section}: {{" for section in sections)
     loads(f"{opened}{key}: {value}{'}' * len(sections)}", name=str(setting))
+
+
+@pytest.mark.parametrize("block", found("python"), ids=str)
+def test_a_block_of_python_can_be_read(block: Piece) -> None:
+    """It is Python."""
+    compile(block.text, str(block), "exec", flags=0, dont_inherit=True)

@@ -8,13 +8,12 @@ from pathlib import Path
 from time import monotonic
 
 import uvloop
-from prometheus_client import generate_latest
 
 from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.health import Observation
 from proxy.app import App
 from proxy.config import Config
-from proxy.metrics import build_registry
+from proxy.exposition import Scrape
 from proxy.reload import Reload
 from tests.support.waiting import eventually
 
@@ -78,7 +77,8 @@ class Found:
     def metric(self, name: str, source: str) -> float:
         """A metric of discovery as Prometheus reads it."""
         wanted = f'chainlit_proxy_discovery_{name}{{source="{source}"}} '
-        lines = generate_latest(build_registry(self.app.collector)).decode().splitlines()
+        text, _ = Scrape(self.app.collector.collect)("")
+        lines = text.decode().splitlines()
         (value,) = [line.removeprefix(wanted) for line in lines if line.startswith(wanted)]
         return float(value)
 

@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 LEASH = Path(__file__).with_name("leash.py")
@@ -67,9 +67,11 @@ class Process:
         *,
         env: dict[str, str] | None = None,
         cwd: Path | None = None,
+        pass_fds: Collection[int] = (),
     ) -> None:
         self.name, self.command, self.log, self.cwd = name, command, log, cwd
         self.env = env or {}
+        self.pass_fds = pass_fds  # descriptors that the process gets, under the same numbers
         self._popen: subprocess.Popen[bytes] | None = None
 
     def __repr__(self) -> str:
@@ -102,6 +104,7 @@ class Process:
                 stderr=subprocess.STDOUT,
                 env=os.environ | self.env,
                 cwd=self.cwd,
+                pass_fds=self.pass_fds,
                 start_new_session=True,  # a Ctrl-C at the test run is not one at the process
             )
         _running.add(self)

@@ -6,6 +6,7 @@ import time
 import uuid
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import engineio
@@ -178,7 +179,7 @@ class PythonLink(Link):
                 self.url,
                 auth=auth,
                 transports=list(self.kind.transports.value),
-                socketio_path=SOCKET_PATH,
+                socketio_path=urlsplit(self.url).path + SOCKET_PATH,  # a url may end in a root path
                 retry=True,
             )
         )

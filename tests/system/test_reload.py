@@ -1,6 +1,7 @@
 """The configuration of a running proxy is changed, and nobody notices."""
 
 import asyncio
+import contextlib
 import random
 import signal
 import socket
@@ -20,15 +21,16 @@ from tests.support.waiting import eventually
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
 RELOADS = 100
-CROWD = 24
-PAUSE = 0.2  # seconds between two messages of one client
+CROWD = 300
+PAUSE = 6.0  # seconds between two messages of one client: 50 a second, of all together
 
 
 async def talk(chat: Chat, over: asyncio.Event) -> None:
     """Say something again and again."""
     while not over.is_set():
         await chat.ask(within=15)
-        await asyncio.sleep(PAUSE)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(over.wait(), PAUSE * random.uniform(0.5, 1.5))
 
 
 async def reload(proxy: ProxyProcess, text: str, *, good: bool) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.support.clients import Clients, each
+from tests.support.chat import Chat
+from tests.support.clients import Clients, assert_nothing_refused, each
 from tests.support.instances import Fleet
-from tests.support.link import KINDS
+from tests.support.link import KINDS, Transports
 from tests.support.processes import free_port
 from tests.support.proxy_process import MakeProxy, ProxyProcess
 from tests.support.waiting import eventually
@@ -20,6 +21,7 @@ from tests.support.waiting import eventually
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
 UPGRADES = 20
+CROWD = 300
 VISITORS = 4
 CLOSE_CODES = {aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.CLOSING}
 
@@ -83,6 +85,38 @@ def test_twenty_upgrades_refuse_nobody(fleet: Fleet, make_proxy: MakeProxy, tmp_
                 old.kill9()
 
     asyncio.run(scenario())
+
+
+def test_websockets_stay_with_the_old_process(fleet: Fleet, make_proxy: MakeProxy, tmp_path: Path) -> None:
+    """With `hand_over` nobody is cut off: what is open stays, the rest goes through the new process."""
+    old = make_proxy(reuse_port=True, timeouts={"hand_over": 600})
+    new = ProxyProcess(old.config | {"admin": {"listen": f"127.0.0.1:{free_port()}"}}, tmp_path, "new")
+
+    async def use(chat: Chat) -> None:
+        reply = await chat.ask(files=(await chat.upload("up"),))
+        assert (reply.fields["files"], reply.instance) == ("up", chat.home)
+
+    async def scenario() -> None:
+        async with Clients(old.url, delay=0.2) as clients:
+            chats = await clients.open_many(islice(cycle(KINDS), CROWD))
+            answers = [asyncio.create_task(chat.ask("stream 40 0.1")) for chat in chats[::10]]
+            new.launch()
+            await asyncio.to_thread(new.wait_health, dict.fromkeys(fleet.names, "healthy"))
+            old.send(signal.SIGTERM)
+            await asyncio.gather(*answers)
+            await each(chats, use)
+            assert all(chat.connects == 1 for chat in chats), "a connection was dropped"
+            assert_nothing_refused(chats)
+            assert all(len(chat.greetings) == 1 for chat in chats), "a session began anew"
+            sockets = sum(chat.link.kind.transports is not Transports.POLLING for chat in chats)
+            assert old.metric("chainlit_proxy_backend_tunnels") == sockets
+            assert new.metric("chainlit_proxy_backend_tunnels") == 0
+        assert await asyncio.to_thread(old.wait) == 0, "nobody is left"
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        new.kill9()
 
 
 def test_websockets_are_closed_with_1012_and_answers_are_finished(fleet: Fleet, proxy: ProxyProcess) -> None:

@@ -16,6 +16,7 @@ from proxy.wire.websocket import (
     FrameError,
     FrameReader,
     apply_mask,
+    close_code,
     close_frame,
 )
 
@@ -132,3 +133,31 @@ def test_close_frames(code: int) -> None:
     assert (frame.opcode, frame.final) == (CLOSE, True)
     assert frame.payload == code.to_bytes(2, "big") + b"r" * 123
     assert close_frame(code) == TheirFrame(Opcode.CLOSE, code.to_bytes(2, "big")).serialize(mask=False)
+
+
+@given(st.binary(max_size=300), st.integers(1000, 4999), st.binary(max_size=100), st.booleans())
+def test_the_code_of_the_last_frame(before: bytes, code: int, reason: bytes, masked: bool) -> None:
+    """It is found behind whatever was said before; a text that stands there is no close frame."""
+    frame = TheirFrame(Opcode.CLOSE, code.to_bytes(2, "big") + reason).serialize(mask=masked)
+    texts = TheirFrame(Opcode.TEXT, b"42" + before.hex().encode()).serialize(mask=False)
+    assert close_code(texts + frame) == code
+    assert close_code(texts) == 0
+
+
+@pytest.mark.parametrize(
+    ("last", "code"),
+    [
+        (b"", 0),
+        (b"\x88", 0),
+        (b"\x88\x00", 1005),
+        (b"\x88\x80mask", 1005),
+        (b"\x88\x02\x03\xe9", 1001),
+        (b"\x88\x02\x03\xe9x", 0),  # not the end
+        (b"\x88\x03\x03\xe9", 0),  # not whole
+        (b"\x88\x02\x03\xe7", 0),  # 999 is no code
+        (b"\x88\x01\x03", 0),
+    ],
+)
+def test_close_codes(last: bytes, code: int) -> None:
+    """A frame without a code has 1005; what is not whole, or no code, is none."""
+    assert close_code(last) == code

@@ -1,0 +1,79 @@
+"""Renders the chart with Helm's own code, in a process of its own: a library in Go goes badly with forks.
+
+Reads a list of values from its input and prints, for each, `{"documents": [...]}` or `{"error": ...}`; called
+with `lint`, a list of what the linter says of them.
+"""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import yaml
+
+from tests.docs.pages import ROOT
+
+CHART = ROOT / "deploy/kubernetes/chart"
+
+
+class ValuesError(ValueError):
+    """Helm refuses the values."""
+
+
+def render(**values: Any) -> list[dict[str, Any]]:
+    """The objects of a release `site` in the namespace `chat`. Raises ValuesError."""
+    return render_all([values])[0]
+
+
+def render_all(several: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The same for several values, at the price of one. Raises ValuesError."""
+    answers = _ask(several)
+    for answer in answers:
+        if "error" in answer:
+            raise ValuesError(answer["error"])
+    return [answer["documents"] for answer in answers]
+
+
+def lint(values: dict[str, Any]) -> list[str]:
+    """What Helm's linter says, as strict as it can be."""
+    return [str(told) for told in _ask([values], "lint")[0]]
+
+
+def _ask(values: list[dict[str, Any]], *words: str) -> Any:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.deploy.helm", *words],
+        input=json.dumps(values),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+def main() -> None:
+    """Answers one question."""
+    import helm_python  # noqa: PLC0415 - it starts the runtime of Go
+
+    def rendered(values: dict[str, Any]) -> dict[str, Any]:
+        try:
+            texts = chart.render(values=values, name="site", namespace="chat")
+        except helm_python.HelmError as error:
+            return {"error": str(error)}
+        files = [text for name, text in sorted(texts.items()) if name.endswith(".yaml")]
+        return {
+            "documents": [document for text in files for document in yaml.safe_load_all(text) if document]
+        }
+
+    def linted(values: dict[str, Any]) -> list[Any]:
+        report = helm_python.lint(CHART, values, strict=True)
+        return [*report["messages"], *report["errors"]]
+
+    with helm_python.Chart.load(CHART) as chart:
+        answer = linted if "lint" in sys.argv else rendered
+        json.dump([answer(values) for values in json.load(sys.stdin)], sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

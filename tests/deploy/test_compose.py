@@ -1,0 +1,136 @@
+"""`compose.yaml` and what it mounts: right by the specification of Compose, and each part fits the others."""
+
+import json
+import re
+import subprocess
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from compose_spec import PyCompose
+
+from proxy.cli import main
+from proxy.config import load
+from tests.deploy.prometheus import MISSING, find
+from tests.deploy.test_files import DASHBOARD
+from tests.docs.pages import ROOT
+from tests.docs.test_commands import parse
+from tests.docs.test_dockerfile import STEPS, command
+
+FILE = ROOT / "compose.yaml"
+SITE: dict[str, Any] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+SERVICES: dict[str, dict[str, Any]] = SITE["services"]
+CHATS = [name for name in SERVICES if name.startswith("chat-")]
+CONFIG = ROOT / "deploy/compose/proxy.yaml"
+
+
+def compose(site: dict[str, Any]) -> PyCompose:
+    """Read by a parser of the specification, with every reference followed; ValueError."""
+    parsed = PyCompose.from_json(json.dumps(site))
+    parsed.validate()
+    return parsed
+
+
+def test_compose_accepts_it() -> None:
+    """Every key is one of the specification, with a value that it allows; networks and volumes are there."""
+    assert set(compose(SITE).service_names()) == set(SERVICES)
+
+
+@pytest.mark.parametrize("damage", [{"prots": ["1:1"]}, {"networks": ["nowhere"]}, {"ports": ["x:y"]}])
+def test_compose_would_refuse_a_mistake(damage: dict[str, Any]) -> None:
+    """The parser knows a wrong key, a network that is nowhere, and a port that is none."""
+    site = {**SITE, "services": {**SERVICES, "proxy": {**SERVICES["proxy"], **damage}}}
+    with pytest.raises(ValueError, match=r"."):
+        compose(site)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_may_do_little(name: str) -> None:
+    """No service writes outside its volumes and /tmp, keeps a capability, or can get one."""
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_what_is_mounted_exists(name: str) -> None:
+    """A file that is not there would become a folder, and the service would not start."""
+    for volume in SERVICES[name].get("volumes", []):
+        source = volume.split(":")[0]
+        assert (ROOT / source).is_file() if source.startswith(".") else source in SITE["volumes"], source
+
+
+def test_what_is_built_is_a_stage() -> None:
+    """The Dockerfile has each target."""
+    stages = {rest.split(" AS ")[1] for word, rest in STEPS if word == "FROM"}
+    assert {service["build"]["target"] for service in SERVICES.values() if "build" in service} <= stages
+
+
+def test_the_configuration_of_the_proxy_passes_check() -> None:
+    """With the token that compose asks for, and without it it does not."""
+    for token, code in (("some-token", 0), ("", 2)):
+        done = CliRunner().invoke(main, ["check", "-c", str(CONFIG)], env={"ADMIN_TOKEN": token})
+        assert done.exit_code == code, done.output
+    assert "ADMIN_TOKEN" in SERVICES["proxy"]["environment"]
+
+
+def test_every_instance_is_a_backend() -> None:
+    """Each by its own name, on the port that its image listens on, in a network that the proxy is in."""
+    config = load(CONFIG, environ={"ADMIN_TOKEN": "some-token"})
+    assert [backend.name for backend in config.backends] == CHATS
+    (words,) = [command(rest) for word, rest in STEPS if word == "CMD" and "replica" in rest]
+    parse(words)
+    for backend in config.backends:
+        url = urlsplit(backend.url)
+        assert url.hostname == backend.name
+        assert str(url.port) == words[words.index("--port") + 1]
+        assert set(SERVICES[backend.name]["networks"]) & set(SERVICES["proxy"]["networks"])
+
+
+def test_published_ports_are_listened_on() -> None:
+    """What is published is where the proxy listens; only this machine reaches the admin listener."""
+    config = load(CONFIG, environ={"ADMIN_TOKEN": "some-token"})
+    listened = {address.port for address in (*config.listen, config.admin.listen)}
+    published = [port.rsplit(":", 2) for port in SERVICES["proxy"]["ports"]]
+    assert {int(inner) for _, _, inner in published} == listened
+    assert {host for host, _, inner in published if int(inner) == config.admin.listen.port} == {"127.0.0.1"}
+
+
+def test_there_is_time_to_leave() -> None:
+    """Compose waits longer than the proxy takes."""
+    config = load(CONFIG, environ={"ADMIN_TOKEN": "some-token"})
+    assert int(SERVICES["proxy"]["stop_grace_period"].rstrip("s")) > config.timeouts.shutdown
+
+
+def test_grafana_finds_the_dashboard_and_prometheus() -> None:
+    """The source is the service Prometheus, the folder of dashboards the one in which ours is mounted."""
+    source = yaml.safe_load((ROOT / "deploy/compose/grafana/source.yaml").read_text(encoding="utf-8"))
+    providers = yaml.safe_load((ROOT / "deploy/compose/grafana/dashboards.yaml").read_text(encoding="utf-8"))
+    assert urlsplit(source["datasources"][0]["url"]).hostname in SERVICES
+    folder = providers["providers"][0]["options"]["path"]
+    mounted = dict(volume.split(":")[:2] for volume in SERVICES["grafana"]["volumes"])
+    assert mounted[f"./{DASHBOARD.relative_to(ROOT)}"] == f"{folder}/dashboard.json"
+    assert SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"].startswith(folder)
+
+
+@pytest.mark.system
+def test_promtool_accepts_the_configuration(tmp_path: Any) -> None:
+    """Prometheus would start with it, the alerts beside it as they are mounted."""
+    programs = find()
+    if programs is None:
+        pytest.fail(MISSING, pytrace=False)
+    for volume in SERVICES["prometheus"]["volumes"]:
+        source, _, target = volume.removesuffix(":ro").partition(":")
+        if source.startswith("."):
+            (tmp_path / target.rpartition("/")[2]).write_bytes((ROOT / source).read_bytes())
+    file = str(tmp_path / "prometheus.yml")
+    done = subprocess.run(
+        [programs[0], "check", "config", file], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (job,) = yaml.safe_load((tmp_path / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
+    alerts = (ROOT / "deploy/prometheus/alerts.yml").read_text(encoding="utf-8")
+    assert {job["job_name"]} == set(re.findall(r'job="([^"]+)"', alerts))

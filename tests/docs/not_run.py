@@ -1,0 +1,60 @@
+"""The commands on the pages that no test runs or parses as they stand, and what holds them right instead.
+
+Everything else that a page tells to type is either run (`tests/system/test_pages.py`, and what it names) or
+parsed by the program that it is for (`test_commands.py`).
+"""
+
+_CLUSTER = "needs a cluster: objects by tests/deploy/test_kubernetes.py, names and values by test_not_run.py"
+_NEEDS_SYSTEMD = "needs a machine that systemd has booted: "
+_NO_ENGINE = "needs a container engine: "
+_COMPOSE = (
+    _NO_ENGINE
+    + "compose.yaml is read by tests/deploy/test_compose.py, the names and words by test_not_run.py"
+)
+
+NOT_RUN = {
+    "docker build -t chainlit-proxy .": _NO_ENGINE + "the steps of the build are read by test_dockerfile.py",
+    "docker run -p 8000:8000 -v ./proxy.yaml:/etc/chainlit-proxy/proxy.yaml:ro --stop-timeout 35 "
+    "chainlit-proxy": _NO_ENGINE + "the port, the path and the user are read by test_dockerfile.py",
+    "mkdir -p instance-a instance-b": "run by tests/system/test_pages.py",
+    "kill -HUP 4711": "a made-up process id; the signal is sent by tests/system/test_reload.py",
+    'eval "$(_CHAINLIT_PROXY_COMPLETE=bash_source chainlit-proxy)"': "run by tests/docs/test_manual.py",
+    "python -m venv /opt/chainlit-proxy": _NEEDS_SYSTEMD
+    + "an ordinary environment, as the Makefile makes one",
+    "/opt/chainlit-proxy/bin/pip install .": _NEEDS_SYSTEMD
+    + "the wheel is built by tests/deploy/test_release.py",
+    "install -D -m 644 proxy.yaml /etc/chainlit-proxy/proxy.yaml": _NEEDS_SYSTEMD + "a copy",
+    "install -m 644 deploy/systemd/chainlit-proxy.socket deploy/systemd/chainlit-proxy.service "
+    "/etc/systemd/system/": _NEEDS_SYSTEMD + "systemd reads both in tests/deploy/test_systemd.py",
+    "systemctl daemon-reload": _NEEDS_SYSTEMD + "it has no arguments",
+    "systemctl enable --now chainlit-proxy.socket chainlit-proxy.service": _NEEDS_SYSTEMD
+    + "names of the units",
+    "systemctl restart chainlit-proxy.service": _NEEDS_SYSTEMD + "done in tests/system/test_activation.py",
+    "systemctl reload chainlit-proxy.service": _NEEDS_SYSTEMD + "done in tests/system/test_reload.py",
+    "systemctl restart chat@8001.service": _NEEDS_SYSTEMD + "a unit of the reader's own",
+    "export ADMIN_TOKEN=$(openssl rand -hex 16)": _NO_ENGINE + "sets a variable for the lines below it",
+    "docker compose up --build --detach": _COMPOSE,
+    "docker compose exec proxy chainlit-proxy status --token $ADMIN_TOKEN": _COMPOSE,
+    "docker compose stop chat-b": _COMPOSE,
+    "docker compose up --detach chat-d": _COMPOSE,
+    "docker compose kill --signal HUP proxy": _COMPOSE,
+    "docker compose exec proxy chainlit-proxy drain chat-a --wait --token $ADMIN_TOKEN": _COMPOSE,
+    "docker compose up --build --detach --no-deps chat-a": _COMPOSE,
+    "docker compose exec proxy chainlit-proxy ready chat-a --token $ADMIN_TOKEN": _COMPOSE,
+    "kubectl create namespace chat": _CLUSTER,
+    "kubectl --namespace chat create secret generic chainlit "
+    "--from-literal=admin-token=$(openssl rand -hex 16) --from-literal=affinity-secret=$(openssl "
+    "rand -hex 32) --from-literal=sessions-url=redis://:PASSWORD@valkey:6379/0 "
+    "--from-literal=auth-secret=$(openssl rand -hex 32)": _CLUSTER,
+    "kubectl apply -k .": _CLUSTER,
+    "kubectl apply --namespace chat -k deploy/kubernetes/base": _CLUSTER,
+    "helm upgrade --install site deploy/kubernetes/chart --namespace chat --set "
+    "proxy.image=registry.example.com/chainlit-proxy:0.1.0 --set "
+    "chat.image=registry.example.com/chat:42 --set chat.replicas=5 --set "
+    "serviceMonitor.enabled=true": _CLUSTER,
+    "kubectl --namespace chat exec deploy/chainlit-proxy -- sh -c 'chainlit-proxy status --token "
+    "$ADMIN_TOKEN'": _CLUSTER,
+    "kubectl --namespace chat port-forward deploy/chainlit-proxy 9901": _CLUSTER,
+    "kubectl --namespace chat rollout restart statefulset/chat": _CLUSTER,
+    "kubectl --namespace chat rollout status statefulset/chat": _CLUSTER,
+}

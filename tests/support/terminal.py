@@ -1,0 +1,82 @@
+"""A command of ours on a terminal of its own, as a person has it before them."""
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from tests.support.proxy_process import ROOT
+
+SIZE = (30, 160)  # lines and columns
+WAIT = 40.0  # seconds
+# `python -m proxy`; but where the tests run in the background of a shell, all that they start ignores Ctrl-C.
+_PROGRAM = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from proxy.cli import main
+main()
+"""
+
+
+class Terminal:
+    """The command, running; it is ended with the block that it is opened for."""
+
+    def __init__(self, *words: str) -> None:
+        self._screen, tty = pty.openpty()
+        fcntl.ioctl(tty, termios.TIOCSWINSZ, struct.pack("HHHH", *SIZE, 0, 0))
+        command = [sys.executable, "-c", _PROGRAM, *words]
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, stdin=tty, stdout=tty, stderr=tty, start_new_session=True
+        )
+        os.close(tty)
+        self.text = ""  # all that was written
+
+    def read_until(self, told: Callable[[str], object]) -> str:
+        """Read until that holds of all that was written; all of it."""
+        deadline = time.monotonic() + WAIT
+        while not told(self.text):
+            assert time.monotonic() < deadline, self.text
+            if not self._read(deadline):
+                raise AssertionError(f"it has ended: {self.text}")
+        return self.text
+
+    def interrupt(self) -> None:
+        """What Ctrl-C does."""
+        self._process.send_signal(signal.SIGINT)
+
+    def end(self) -> int:
+        """Read on until it has ended; its exit code."""
+        deadline = time.monotonic() + WAIT
+        while self._read(deadline):
+            pass
+        return self._process.wait(WAIT)
+
+    def _read(self, deadline: float) -> bool:
+        ready, _, _ = select.select([self._screen], [], [], max(0.0, deadline - time.monotonic()))
+        assert ready, f"nothing more came: {self.text}"
+        try:
+            piece = os.read(self._screen, 65536)
+        except OSError:  # EIO: nobody has the terminal open any more
+            return False
+        self.text += piece.decode()
+        return bool(piece)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        os.close(self._screen)

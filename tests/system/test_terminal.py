@@ -1,0 +1,75 @@
+"""What an operator sees on a terminal: the bar of a drain, and the live picture of `top`."""
+
+import asyncio
+import re
+
+import pytest
+
+from tests.support.clients import Clients
+from tests.support.instances import Fleet
+from tests.support.link import KINDS
+from tests.support.proxy_process import ProxyProcess
+from tests.support.terminal import Terminal
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.system
+
+BAR = re.compile(r"a ([#.]{30}) (\d+) sessions, (\d+) s left")
+CLEAR = "\x1b[H\x1b[J"
+
+
+def test_a_drain_shows_a_bar(fleet: Fleet, proxy: ProxyProcess) -> None:
+    """It fills on its one line while people leave, with what is left; then one line says how it ended."""
+
+    def watched() -> tuple[int, str]:
+        with Terminal("drain", "a", "--wait", "--timeout", "60", "--admin", proxy.admin) as terminal:
+            return terminal.end(), terminal.text
+
+    async def scenario() -> None:
+        async with Clients(proxy.url, delay=0.2) as clients:
+            chats = await clients.open_many(kind for kind in KINDS if "websocket" in kind.transports.value)
+            watching = asyncio.create_task(asyncio.to_thread(watched))
+            await eventually(lambda: proxy.backends()["a"]["admin_state"] == "drain", 20, "it drains")
+            for chat in chats:
+                if chat.home == "a":
+                    await asyncio.sleep(1)  # longer than two pictures of the bar are apart
+                    await clients.close(chat)
+            code, text = await watching
+            assert code == 0, text
+            *shown, last = text.replace("\x1b[K", "").splitlines()
+            bars = BAR.findall(text)
+            assert len(bars) > 2, text
+            done = [bar.count("#") for bar, _, _ in bars]
+            assert done == sorted(done)
+            assert done[-1] > done[0]
+            left = [int(seconds) for _, _, seconds in bars]
+            assert left == sorted(left, reverse=True)
+            assert left[0] <= 60
+            assert text.count("\n") == 2, "the bar moved to another line"
+            assert re.fullmatch(r"a is drained: \d+ sessions had to leave", last), (shown, last)
+
+    asyncio.run(scenario())
+
+
+def test_top_is_live(fleet: Fleet, proxy: ProxyProcess) -> None:
+    """A new picture each second on a cleared screen, with what happens meanwhile; Ctrl-C ends it well."""
+
+    async def scenario(terminal: Terminal) -> None:
+        async with Clients(proxy.url) as clients:
+            await clients.open_many(KINDS)
+            text = await asyncio.to_thread(
+                terminal.read_until, lambda text: re.search(r"\n[abc] .*#.* [1-9]\d* ", text)
+            )
+            picture = text.split(CLEAR)[-1]
+            assert "SESSIONS" in picture
+            assert "FRAMES/S" in picture
+
+    with Terminal("top", "--admin", proxy.admin) as terminal:
+        empty = terminal.read_until(lambda text: text.count(CLEAR) > 2).split(CLEAR)[1]
+        assert [line.split()[:3] for line in empty.splitlines()[2:5]] == [
+            [name, "healthy", "ready"] for name in fleet.names
+        ]
+        asyncio.run(scenario(terminal))
+        terminal.interrupt()
+        assert terminal.end() == 0
+        assert "Traceback" not in terminal.text

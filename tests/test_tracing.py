@@ -1,0 +1,160 @@
+"""Spans: one for each exchange and tunnel, with what happened and without secrets, below the right parent."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+
+from proxy.config import ConfigError, OtelSettings, load
+from proxy.tracing import Spans
+from tests.dataplane.frames import ACCEPT, Socket, upgrade
+from tests.dataplane.peers import get, ok
+from tests.dataplane.scripted import echo
+from tests.dataplane.world import World, run
+
+TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+
+
+class Collector:
+    """Makes spans of the world's exchanges."""
+
+    def __init__(self, world: World, **settings: Any) -> None:
+        self._exporter = InMemorySpanExporter()
+        self._spans = Spans(OtelSettings.model_validate(settings), self._exporter)
+        keep = world.ended.append
+
+        def both(exchange: Any) -> None:
+            self._spans(exchange)
+            keep(exchange)
+
+        world.plane.access = both
+
+    async def all(self) -> Sequence[ReadableSpan]:
+        """All spans; no more are taken."""
+        await asyncio.to_thread(self._spans.close)
+        return self._exporter.get_finished_spans()
+
+
+def test_an_exchange() -> None:
+    """Its span says what was asked, who answered and why, and lasts as long as it did."""
+
+    async def test(world: World) -> None:
+        world.backend.serve(echo)
+        collector = Collector(world, service="chat")
+        answer = await world.ask(get(b"/x?token=hunter2", world.cookie("a")))
+        (span,) = await collector.all()
+        assert (span.name, span.kind, span.parent) == ("GET plain", SpanKind.SERVER, None)
+        assert span.resource.attributes["service.name"] == "chat"
+        assert dict(span.attributes or {}) == {
+            "http.request.method": "GET",
+            "url.path": "/x",
+            "client.address": "127.0.0.1",
+            "http.response.status_code": 200,
+            "chainlit_proxy.request_id": (answer.get(b"x-request-id") or b"").decode(),
+            "chainlit_proxy.bytes_in": 0,
+            "chainlit_proxy.bytes_out": len(answer.body),
+            "chainlit_proxy.backend": "a",
+            "chainlit_proxy.evidence": "pin_cookie",
+            "chainlit_proxy.outcome": "pinned",
+        }
+        assert span.start_time is not None
+        assert span.end_time is not None
+        assert 0 < span.end_time - span.start_time < 10e9
+        assert span.status.status_code is StatusCode.UNSET
+
+    run(test)
+
+
+def test_a_failure() -> None:
+    """What was refused is an error and says why; a method that a client made up has no name of its own."""
+
+    async def test(world: World) -> None:
+        collector = Collector(world)
+        await world.ask(get(method=b"BREW"))
+        (span,) = await collector.all()
+        assert span.name == "_OTHER plain"
+        assert span.status.status_code is StatusCode.ERROR
+        assert span.status.description == "no backend takes requests"
+        assert "chainlit_proxy.backend" not in (span.attributes or {})
+
+    run(test, healthy=False)
+
+
+def test_a_tunnel() -> None:
+    """A websocket has one span, when it has ended, with its frames and close code."""
+
+    async def test(world: World) -> None:
+        collector = Collector(world)
+        client = (await world.client()).say(upgrade(b"/ws"))
+        backend = await world.backend.accept()
+        await backend.request()
+        backend.say(ACCEPT)
+        await client.response()
+        ours, theirs = Socket(client, client=True), Socket(backend, client=False)
+        ours.say(b"one")
+        await theirs.hear()
+        client.close()
+        backend.close()
+        await world.until(lambda: world.ended)
+        (span,) = await collector.all()
+        told = span.attributes or {}
+        assert told["http.response.status_code"] == 101
+        assert (told["chainlit_proxy.frames_in"], told["chainlit_proxy.frames_out"]) == (1, 0)
+        assert told["chainlit_proxy.close_code"] == 1006
+
+    run(test)
+
+
+@pytest.mark.parametrize(("flags", "sampled"), [("01", True), ("00", False)])
+def test_the_parent(flags: str, sampled: bool) -> None:
+    """With a traceparent the span is below it, and is sent if that says so, whatever share is wanted."""
+
+    async def test(world: World) -> None:
+        collector = Collector(world, sample=0)
+        given = f"00-{TRACE}-{PARENT}-{flags}".encode()
+        client = (await world.client()).say(get(b"/x", b"traceparent: " + given))
+        backend = await world.backend.accept()
+        assert (await backend.request()).get(b"traceparent") == given
+        backend.say(ok())
+        await client.response()
+        spans = await collector.all()
+        assert len(spans) == sampled
+        for span in spans:
+            assert span.parent is not None
+            assert (f"{span.parent.trace_id:032x}", f"{span.parent.span_id:016x}") == (TRACE, PARENT)
+
+    run(test)
+
+
+def test_the_extra_is_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without the SDK an endpoint is a mistake that says what to install; who sets none does not miss it."""
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)  # it cannot be imported
+    file = tmp_path / "proxy.yaml"
+    file.write_text("otel: {sample: 0.5}")
+    assert load(file).otel.endpoint is None
+    file.write_text("otel:\n  endpoint: http://127.0.0.1:4318/v1/traces")
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    (problem,) = caught.value.problems
+    assert (problem.line, problem.key) == (2, "otel.endpoint")
+    assert problem.message == "needs the extra otel: pip install 'chainlit-sticky-proxy[otel]'"
+
+
+@pytest.mark.parametrize("share", [0, 1])
+def test_the_share(share: int) -> None:
+    """Traces that begin here are sent as often as is wanted."""
+
+    async def test(world: World) -> None:
+        world.backend.serve(echo)
+        collector = Collector(world, sample=share)
+        for _ in range(3):
+            await world.ask(get())
+        assert len(await collector.all()) == 3 * share
+
+    run(test)
