@@ -27,7 +27,7 @@ def unusable(config: Config) -> Iterator[tuple[KeyPath, str]]:
         except tls.CertificateError as error:
             yield ("tls", error.key), str(error)
     for source in config.discovery.parts():
-        if source in _EXTRAS and find_spec(_EXTRAS[source]) is None:
+        if source in _EXTRAS and not _is_installed(_EXTRAS[source]):
             package = f"chainlit-sticky-proxy[{source}]"
             yield ("discovery", source), f"needs the extra {source}: pip install '{package}'"
     for index, backend in enumerate(config.backends):

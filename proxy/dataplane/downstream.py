@@ -173,7 +173,7 @@ class Downstream(asyncio.Protocol):
         if len(head.fields.lines) > self.plane.limits.headers:
             raise OverLimit(Limit.HEADERS, "too many header fields", status=431)
         if len(self._known) >= _MOST_KNOWN:
-            self._forget()
+            self.release()
         address = client_address(head.fields, self.origin, self.plane.trusts)
         hints = read_hints(head.fields, address, self.plane.cookie_name)
         if not self.plane.config.affinity.cookie.enabled:
@@ -197,13 +197,14 @@ class Downstream(asyncio.Protocol):
         if seen is None or block in self._blocks:
             return
         if len(self._known) >= _MOST_KNOWN:
-            self._forget()
+            self.release()
         fields, known = seen
         self._blocks[block] = fields
         self._known[fields] = known
         self._recent.insert(0, (block + b"\r\n", fields))
 
-    def _forget(self) -> None:
+    def release(self) -> None:
+        """Let go of what was read of fields."""
         self._known.clear()
         self._blocks.clear()
         self._recent.clear()
@@ -215,7 +216,7 @@ class Downstream(asyncio.Protocol):
 
     def forget(self) -> None:
         """What was read of fields is read anew: whom to trust, or the cookie's name, has changed."""
-        self._forget()
+        self.release()
         self.origin = replace(self.origin, trusted=self.plane.origin(self.origin.address).trusted)
 
     def block(self, head: RequestHead, known: Known, variant: Variant) -> bytes:

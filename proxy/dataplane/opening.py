@@ -23,11 +23,13 @@ from proxy.dataplane.fetch import open_websocket
 from proxy.dataplane.tunnel import Tunnel
 from proxy.errors import NoBackend, ProxyError
 from proxy.wire.engineio import connect_session, is_quiet
+from proxy.wire.fields import Fields
 from proxy.wire.websocket import CLOSE, TEXT, Frame, FrameError, FrameReader
 
 if TYPE_CHECKING:
     from proxy.dataplane.exchange import Exchange
 
+_NO_FIELDS = Fields(b"")
 _MOST_HELD = 1 << 20  # bytes a client may send while its session is being found
 _MOST_MOVES = 8  # backends tried for one CONNECT: each try ends one backend's life, so this is never reached
 
@@ -253,7 +255,15 @@ class Opening:
             tunnel.up.write(held)
         if self._server.rest:
             tunnel.down.write(bytes(self._server.rest))
+        let_go(self._exchange)
         tunnel.plain()
 
     def __repr__(self) -> str:
         return f"<Opening {self._state.value} to {self.tunnel.pool.backend.name}>"
+
+
+def let_go(exchange: "Exchange") -> None:
+    """The websocket is a plain tunnel, for hours: what was read of its request's fields is needed no more."""
+    exchange.head = exchange.head._replace(fields=_NO_FIELDS)
+    exchange.known.blocks.clear()
+    exchange.down.release()

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from proxy.affinity.evidence import Kind
 from proxy.dataplane import responses
-from proxy.dataplane.opening import Opening
+from proxy.dataplane.opening import Opening, let_go
 from proxy.dataplane.tunnel import Tunnel
 from proxy.dataplane.upstream import Upstream
 from proxy.errors import BadResponse
@@ -51,4 +51,5 @@ def switch(exchange: "Exchange", upstream: Upstream, head: ResponseHead, rest: b
         down.write(rest)
     if early:
         upstream.transport.write(early)
+    let_go(exchange)
     tunnel.plain()

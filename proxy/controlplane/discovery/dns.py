@@ -50,6 +50,11 @@ class DnsSource(Source):
                 self.tell(backends)
                 backoff.reset()
                 pause = min(max(lifetime, settings.shortest), settings.longest)
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # The resolver waits by `wait_for`, which before Python 3.12 loses a cancellation that comes
+                # together with the answer.
+                raise asyncio.CancelledError
             await asyncio.sleep(pause)
 
     async def _ask(self) -> tuple[Backends, float]:
