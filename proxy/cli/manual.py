@@ -49,7 +49,7 @@ def manual() -> str:
         ".SH COMMANDS\n"
     )
     parts = [head]
-    with click.Context(main, info_name="chainlit-proxy") as context:
+    with main.make_context("chainlit-proxy", [], resilient_parsing=True) as context:
         for name in main.list_commands(context):
             command = main.commands[name]
             with click.Context(command, parent=context, info_name=name) as inner:
