@@ -123,14 +123,12 @@ def settled(down: "Downstream", head: RequestHead, known: "Known", size: int) ->
     engine = down.plane.router.engines.settled.get(sid) if sid else None
     if engine is None:
         return None
-    decision, method = engine.decision, head.method
-    if method == b"GET":
-        if fields.length:
-            return None
-    elif method != b"POST" or size < (fields.length or 0) or (fields.length or 0) > MOST_HELD:
-        return None
+    decision, method, length = engine.decision, head.method, fields.length or 0
+    plain = not length if method == b"GET" else method == b"POST" and length <= min(size, MOST_HELD)
     if (
-        not isinstance(decision, Decision)
+        not plain
+        or 0 < down.plane.limits.body < length
+        or not isinstance(decision, Decision)
         or not decision.backend.holds_pins
         or not down.plane.paths.is_socketio(head.path)
     ):

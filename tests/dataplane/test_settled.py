@@ -1,0 +1,144 @@
+"""Polls of a settled transport go a shorter way, on which they meet the same rules."""
+
+import pytest
+
+from proxy.affinity.backend import AdminState
+from proxy.affinity.evidence import Evidence
+from proxy.dataplane.settled import SettledPoll
+from tests.dataplane.chat import PATH, Tab, chats, connect_packet
+from tests.dataplane.peers import get, post
+from tests.dataplane.world import World, run
+from tests.support.waiting import eventually
+
+
+async def settled(world: World, *fields: bytes) -> Tab:
+    """A tab whose CONNECT was answered."""
+    tab = Tab(world, *fields)
+    await tab.handshake()
+    assert (await (await tab.post(connect_packet("S"))).response()).status == 200
+    await tab.listen(b'40{"sid":"a"}')
+    return tab
+
+
+def target(tab: Tab) -> bytes:
+    """Where it polls."""
+    return PATH + b"polling&sid=" + tab.sid
+
+
+def test_many_requests_on_one_connection() -> None:
+    """POST and GET in turn are each answered with their own answer, and counted and logged once."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        tab = await settled(world)
+        client = await world.client()
+        before = world.plane.stats.sid_pinned
+        for number in range(5):
+            packet = b'42["%d"]' % number
+            assert (await client.say(post(target(tab), packet)).response()).body == b"ok"
+            assert (await client.say(get(target(tab))).response()).body == b'42["echo","a"]'
+        assert [request.body for request in instances["a"].asked("post")][1:] == [
+            b'42["%d"]' % number for number in range(5)
+        ]
+        assert world.plane.stats.sid_pinned == before + 10
+        assert [engine.polls for engine in world.router.engines.settled.values()] == [0]
+
+    run(test, "a")
+
+
+def test_pipelined_requests_are_answered_in_order() -> None:
+    """What came behind the body is the next request."""
+
+    async def test(world: World) -> None:
+        chats(world)
+        tab = await settled(world)
+        client = (await world.client()).say(post(target(tab), b'42["x"]') + get(target(tab)))
+        assert [(await client.response()).body for _ in range(2)] == [b"ok", b'42["echo","a"]']
+
+    run(test, "a")
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status"),
+    [
+        (b"Content-Length: 101", 413),
+        (b"Transfer-Encoding: gzip", 400),
+        (b"Expect: nothing", 417),
+    ],
+)
+def test_what_is_refused_is_refused_here_too(request_line: bytes, status: int) -> None:
+    """A settled transport opens no way around the limits and the framing."""
+
+    async def test(world: World) -> None:
+        chats(world)
+        tab = await settled(world)
+        client = (await world.client()).say(get(target(tab), request_line, method=b"POST") + b"b" * 101)
+        assert (await client.response()).status == status
+        await client.gone()
+
+    run(test, "a", limits={"body": 100})
+
+
+def test_a_client_that_closes_is_told_so() -> None:
+    """`Connection: close` ends the connection behind the answer."""
+
+    async def test(world: World) -> None:
+        chats(world)
+        tab = await settled(world)
+        client = (await world.client()).say(post(target(tab), b'42["x"]', b"Connection: close"))
+        response = await client.response()
+        assert (response.status, response.get(b"connection")) == (200, b"close")
+        await client.gone()
+
+    run(test, "a")
+
+
+def test_a_backend_that_holds_no_pins_is_not_asked() -> None:
+    """The poll is told that its sid is unknown, as on the longer way."""
+
+    async def test(world: World) -> None:
+        chats(world)
+        tab = await settled(world, world.cookie("a"))
+        world.app.fleet.set_admin_state(world.known("a"), AdminState.MAINTENANCE)
+        answer = await (await tab.post(b'42["x"]')).response()
+        assert (answer.status, b"Unknown session" in answer.body or b"sid" in answer.body.lower()) == (
+            400,
+            True,
+        )
+
+    run(test, "ab")
+
+
+def test_a_closed_transport_is_forgotten() -> None:
+    """What ended is no longer settled: the next request is decided anew."""
+
+    async def test(world: World) -> None:
+        chats(world)
+        tab = await settled(world)
+        (engine,) = world.router.engines.settled.values()
+        assert tab.sid in world.router.engines.settled
+        world.router.engines.closed(engine, world.now())
+        assert world.router.engines.settled == {}
+
+    run(test, "a")
+
+
+def test_it_is_the_shorter_way_that_is_tested_here() -> None:
+    """A waiting poll of a settled transport is a SettledPoll with its evidence."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        tab = await settled(world)
+        instances["a"].hold("poll")
+        await tab.poll()
+
+        def under_way() -> list[object]:
+            return [c.exchange for c in world.plane.connections if c.exchange is not None]
+
+        await eventually(lambda: bool(under_way()), 5, "an exchange")
+        (exchange,) = under_way()
+        assert isinstance(exchange, SettledPoll)
+        assert exchange.decision.evidence is Evidence.SID
+        assert exchange.is_poll
+
+    run(test, "a")
