@@ -101,10 +101,7 @@ def test_a_backend_that_holds_no_pins_is_not_asked() -> None:
         tab = await settled(world, world.cookie("a"))
         world.app.fleet.set_admin_state(world.known("a"), AdminState.MAINTENANCE)
         answer = await (await tab.post(b'42["x"]')).response()
-        assert (answer.status, b"Unknown session" in answer.body or b"sid" in answer.body.lower()) == (
-            400,
-            True,
-        )
+        assert answer.status == 400
 
     run(test, "ab")
 
