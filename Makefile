@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 JS := tests/js/node_modules/.package-lock.json
 
-.PHONY: help setup run docs test check unit system browser chromium dns prometheus redis compat fuzz soak bench \
+.PHONY: help setup run docs test check unit system browser chromium dns prometheus redis full compat fuzz soak bench \
 	bench-lifecycle bench-sessions lock clean
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make unit    the unit tests only"
 	@echo "make system  the tests with real Chainlit processes and Socket.IO clients"
 	@echo "make browser the tests in real Chromium"
+	@echo "make full    the system tests with as many clients and rounds as they were made for"
 	@echo "make compat  shared sessions with older releases of Chainlit"
 	@echo "make fuzz    coverage-guided fuzzing of the parsers, FUZZ_SECONDS for each (120)"
 	@echo "make soak    2,000 tabs through a minute of faults, 2 GiB bodies, 1,000 slow clients"
@@ -72,6 +73,10 @@ browser: $(STAMP) $(JS) chromium
 	$(BIN)/pytest tests/browser
 
 test: check unit system browser
+
+# The system tests with as many clients and rounds as they were made for; twice the time.
+full: $(STAMP) $(JS) dns prometheus redis
+	FULL=1 $(BIN)/pytest tests -m "system and not browser"
 
 # Each in a virtual environment of its own below .venv-chainlit.
 compat: $(STAMP) redis

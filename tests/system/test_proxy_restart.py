@@ -11,17 +11,18 @@ from tests.support.clients import Clients, each
 from tests.support.instances import Fleet
 from tests.support.link import KINDS
 from tests.support.proxy_process import MakeProxy
+from tests.support.size import sized
 
 pytestmark = pytest.mark.system
 
-CONVERSATIONS = 300
+CONVERSATIONS = sized(100, in_full=300)
 TRIED = 5  # one in so many is used in every way there is: that takes a second of two cores
 MESSAGES = 2
 
 
 @pytest.mark.timeout(240)
 def test_every_conversation_goes_on_after_a_restart(fleet: Fleet, make_proxy: MakeProxy) -> None:
-    """Stopped or killed and started again, the proxy brings 300 clients back to their own sessions."""
+    """Stopped or killed and started again, the proxy brings every client back to their own sessions."""
     proxy = make_proxy()
 
     async def speak(chat: Chat) -> None:

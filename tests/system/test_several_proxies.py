@@ -14,6 +14,7 @@ from tests.support.instances import Fleet
 from tests.support.link import KINDS, Identity, Kind, Transports
 from tests.support.proxy_process import MakeProxy, ProxyProcess
 from tests.support.redis_server import RedisServer
+from tests.support.size import IN_FULL
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.system
@@ -65,7 +66,7 @@ def assert_none_lost(chats: list[Chat]) -> None:
     assert not lost, f"{len(lost)} lost:\n" + "\n".join(lost[:10])
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("kind", KINDS if IN_FULL else KINDS[::5], ids=str)
 def test_a_session_of_every_kind_is_whole(fleet: Fleet, proxies: list[ProxyProcess], kind: Kind) -> None:
     """Whatever the client is, and whichever proxies its connections come to, its session is in one place."""
 

@@ -16,11 +16,12 @@ from tests.support.instances import Fleet
 from tests.support.link import KINDS, Transports
 from tests.support.processes import free_port
 from tests.support.proxy_process import MakeProxy, ProxyProcess
+from tests.support.size import sized
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
-UPGRADES = 20
+UPGRADES = sized(6, in_full=20)
 CROWD = 300
 VISITORS = 4
 CLOSE_CODES = {aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.CLOSING}
@@ -54,7 +55,7 @@ class Visitors:
                     self.answers[repr(error)] += 1
 
 
-def test_twenty_upgrades_refuse_nobody(fleet: Fleet, make_proxy: MakeProxy, tmp_path: Path) -> None:
+def test_upgrades_refuse_nobody(fleet: Fleet, make_proxy: MakeProxy, tmp_path: Path) -> None:
     """Old and new share the port, the old one leaves: every connection is taken, every session goes on."""
     proxy: ProxyProcess = make_proxy(reuse_port=True, timeouts={"shutdown": 5})
 
