@@ -104,4 +104,4 @@ lock:
 	rm -rf $(VENV)-lock
 
 clean:
-	rm -rf $(VENV) $(VENV)-lock $(VENV)-chainlit tests/js/node_modules artefacts .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lock $(VENV)-chainlit tests/js/node_modules benchmarks/js/node_modules artefacts .mypy_cache .ruff_cache .pytest_cache .hypothesis
