@@ -1,7 +1,8 @@
 """`python -m benchmarks`: what this proxy, its peers and no proxy at all cost, side by side.
 
-Each part is a Markdown table: CPU time per unit of work (`cost`). Exits non-zero if our own proxy
-does not answer; a peer that is not installed is left out with a line.
+Three parts, each a Markdown table: CPU time per unit of work (`cost`), the time that is added to a request
+(`latency`), and whether our own cost stays flat (`growth`). Exits non-zero if our own proxy does not answer;
+a peer that is not installed is left out with a line.
 """
 
 import argparse
@@ -12,13 +13,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import page
+from benchmarks import growth, latency, page
 from benchmarks.cost import WORKS, Cost
 from benchmarks.measuring import backends
 from benchmarks.peers import OURS, PEERS, Running, UnavailableError, start
 
 BACKENDS = 3
-PARTS = ["cost"]
+PARTS = ["cost", "latency", "growth"]
 
 
 def show(part: str, lines: list[str], rounds: int, *, write: bool) -> None:
@@ -46,8 +47,13 @@ def run(options: argparse.Namespace) -> int:
     failed = False
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmarks-")))
+        if "growth" in options.parts:  # before the others are there
+            show("growth", growth.run(folder, options.rounds), options.rounds, write=options.write)
         ports = stack.enter_context(backends(BACKENDS))
         peers = started(options.peers, ports, folder, stack)
+        if "latency" in options.parts:
+            lines = latency.run(peers, ports[0], options.rounds)
+            show("latency", lines, options.rounds, write=options.write)
         if "cost" in options.parts:
             cost = Cost(options.works, peers, ports[0])
             failed = not cost.run(options.rounds) and OURS in options.peers
