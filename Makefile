@@ -20,7 +20,7 @@ help:
 	@echo "make compat  shared sessions with older releases of Chainlit"
 	@echo "make fuzz    coverage-guided fuzzing of the parsers, FUZZ_SECONDS for each (120)"
 	@echo "make soak    2,000 tabs through a minute of faults, 2 GiB bodies, 1,000 slow clients"
-	@echo "make bench   CPU time per request and per websocket frame"
+	@echo "make bench   CPU time, added latency and growth, beside HAProxy, nginx and others (15 minutes)"
 	@echo "make bench-lifecycle  what users notice when instances and proxies come and go, SESSIONS of them (120)"
 	@echo "make bench-sessions  what shared sessions cost an instance"
 	@echo "make lock    resolve the dependencies anew into constraints.txt"
@@ -109,4 +109,4 @@ lock:
 	rm -rf $(VENV)-lock
 
 clean:
-	rm -rf $(VENV) $(VENV)-lock $(VENV)-chainlit tests/js/node_modules artefacts .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lock $(VENV)-chainlit tests/js/node_modules benchmarks/js/node_modules artefacts .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -17,13 +17,15 @@ import sys
 
 import uvloop
 
-from benchmarks.wire import SOCKETIO, TOKEN, cut_frame, cut_message, frame
+from benchmarks.wire import CONTENT_LENGTH, HEAD_END, SOCKETIO, TOKEN, cut_frame, cut_message, frame
 
 SID = re.compile(rb"[?&]sid=([^& ]+)")
 SESSION = re.compile(rb"[?&]session_id=([^& ]+)")
 KEY = re.compile(rb"\r\nsec-websocket-key: *(\S+)", re.IGNORECASE)
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 TOKEN_FRAME = frame(TOKEN)
+UPLOAD = b"POST /project/file?"
+BLOCK = bytes(65_536)  # what is written of a download at once
 CONNECTED = b'40{"sid":"' + b"s" * 20 + b'"}'
 
 
@@ -64,14 +66,16 @@ class Connection(asyncio.Protocol):
         self.websocket = False
         self.paused = False
         self.owed = 0  # frames of the stream that are still to be sent
+        self.upload = 0  # bytes of a file that are still to come
+        self.download = 0  # bytes of a file that are still to be sent
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keeps the transport."""
         self.transport = transport  # type: ignore[assignment]
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        """Ends the stream."""
-        self.owed = 0
+        """Ends the stream and the file."""
+        self.owed = self.download = 0
 
     def pause_writing(self) -> None:
         """The proxy is slower than the stream."""
@@ -80,16 +84,38 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The proxy has caught up."""
         self.paused = False
+        self._send_file()
 
     def data_received(self, data: bytes) -> None:
         """Answers every whole request or frame that has come."""
+        if self.upload:
+            self._take_file(data)
+            return
         self.data += data
+        if self.data.startswith(UPLOAD) and HEAD_END in self.data:
+            head, _, data = self.data.partition(HEAD_END)
+            match = CONTENT_LENGTH.search(head)
+            self.data, self.upload = b"", int(match[1]) if match else 0
+            self._take_file(data)
         while not self.websocket and (message := cut_message(self.data)):
             self.data = message.rest
             self._request(message.head, message.body)
         while self.websocket and (cut := cut_frame(self.data)):
             payload, self.data = cut
             self._frame(payload)
+
+    def _take_file(self, data: bytes) -> None:
+        """Forgets the bytes of an upload and answers the last."""
+        self.upload -= len(data)
+        if self.upload <= 0:
+            self._answer(b"200 OK", b'{"id":"0"}')
+
+    def _send_file(self) -> None:
+        """Sends of a download what the connection takes."""
+        while self.download and not self.paused:
+            block = BLOCK[: self.download]
+            self.download -= len(block)
+            self.transport.write(block)
 
     def _request(self, head: bytes, body: bytes) -> None:
         method, target, _ = head.split(b"\r\n", 1)[0].split(b" ")
@@ -102,6 +128,8 @@ class Connection(asyncio.Protocol):
             self._answer(b"200 OK", self._poll(method, sid, body))
         elif target.startswith(b"/project/file/"):
             self._locate(target)
+        elif target.startswith(b"/public/"):
+            self._answer(b"200 OK", b"", size=int(target.rpartition(b"/")[2]))
         elif target == b"/set-session-cookie":
             session = json.loads(body)["session_id"].encode()
             cookie = b"Set-Cookie: X-Chainlit-Session-id=" + session + b"; HttpOnly; Path=/; SameSite=lax\r\n"
@@ -130,17 +158,19 @@ class Connection(asyncio.Protocol):
         here = match is not None and match[1] in self.instance.sessions
         self._answer(b"404 Not Found" if here else b"401 Unauthorized", b'{"detail":"no"}')
 
-    def _answer(self, status: bytes, body: bytes, extra: bytes = b"") -> None:
-        size = str(len(body)).encode()
+    def _answer(self, status: bytes, body: bytes, extra: bytes = b"", size: int = 0) -> None:
+        """An answer with a body, or with a file of `size` bytes."""
         self.transport.write(
             b"HTTP/1.1 " + status + b"\r\ndate: Thu, 01 Jan 2026 00:00:00 GMT\r\nserver: uvicorn\r\n"
             b"content-type: text/plain; charset=UTF-8\r\n"
             + extra
             + b"content-length: "
-            + size
+            + b"%d" % (size or len(body))
             + b"\r\n\r\n"
             + body
         )
+        self.download = size
+        self._send_file()
 
     def _upgrade(self, head: bytes, sid: bytes | None) -> None:
         match = KEY.search(head)

@@ -73,7 +73,7 @@ async def serve(port: int, backends: list[str]) -> None:
     """Serve until terminated."""
     logging.basicConfig(level=logging.INFO)
     async with ClientSession(connector=TCPConnector(limit=0), auto_decompress=False) as client:
-        app = web.Application()
+        app = web.Application(client_max_size=0)  # no limit
         app[_CLIENT], app[_BACKENDS] = client, backends
         app.router.add_route("*", "/{path:.*}", relay)
         runner = web.AppRunner(app)

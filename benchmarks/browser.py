@@ -10,7 +10,7 @@ import json
 import re
 import uuid
 
-from benchmarks.wire import SOCKETIO, TOKEN, cut_frame, cut_message, frame
+from benchmarks.wire import HEAD_END, SOCKETIO, TOKEN, cut_frame, cut_message, frame
 
 COOKIE = re.compile(rb"\r\nset-cookie: *([^=]+)=([^;\r]*)", re.IGNORECASE)
 SID = re.compile(rb'"sid":"([^"]+)"')
@@ -70,8 +70,12 @@ class Browser:
 
     def post(self, target: bytes, body: bytes, kind: bytes = b"text/plain;charset=UTF-8") -> bytes:
         """A POST request."""
-        extra = b"Content-Type: " + kind + b"\r\nContent-Length: %d\r\n\r\n" % len(body)
-        return b"POST " + target + self.headers + extra + body
+        return self.post_head(target, len(body), kind) + body
+
+    def post_head(self, target: bytes, size: int, kind: bytes = b"application/octet-stream") -> bytes:
+        """A POST request up to its body."""
+        extra = b"Content-Type: " + kind + b"\r\nContent-Length: %d\r\n\r\n" % size
+        return b"POST " + target + self.headers + extra
 
     def learn(self, head: bytes) -> None:
         """Keeps the cookies that an answer sets."""
@@ -90,7 +94,10 @@ class Client(asyncio.Protocol):
         self.websocket = False
         self.answer: asyncio.Future[bytes] | None = None  # set while somebody waits for what comes next
         self.head = b""  # of the answer that came last
-        self.flood: int | None = None  # bytes of a stream that are still to come; frames are then not read
+        self.flood: int | None = None  # bytes of a stream that are still to come; they are then not read
+        self.file: int | None = None  # bytes that come after the head that is awaited
+        self.writable = asyncio.Event()
+        self.writable.set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keeps the transport."""
@@ -101,8 +108,22 @@ class Client(asyncio.Protocol):
         if self.answer is not None and not self.answer.done():
             self.answer.set_exception(LoadError(f"connection closed instead of an answer: {exc}"))
 
+    def pause_writing(self) -> None:
+        """The proxy is slower than the upload."""
+        self.writable.clear()
+
+    def resume_writing(self) -> None:
+        """The proxy has caught up."""
+        self.writable.set()
+
     def data_received(self, data: bytes) -> None:
-        """Counts the bytes of a stream, or hands over one answer or frame."""
+        """Counts the bytes of a stream or file, or hands over one answer or frame."""
+        if self.file is not None:
+            self.data += data
+            if HEAD_END not in self.data:
+                return
+            self.head, _, data = self.data.partition(HEAD_END)
+            self.flood, self.file, self.data = self.file, None, b""
         if self.flood is not None:
             self.flood -= len(data)
             if self.flood <= 0:
@@ -130,6 +151,27 @@ class Client(asyncio.Protocol):
             raise LoadError(f"{data.split(b' HTTP', 1)[0]!r} -> {self.head[:200]!r} {body[:200]!r}")
         self.websocket = status == b"101"
         return body
+
+    async def upload(self, head: bytes, block: bytes, size: int) -> None:
+        """Sends a request and `size` bytes of body, and waits for its answer."""
+        self.answer = asyncio.get_running_loop().create_future()
+        self.transport.write(head)
+        for sent in range(0, size, len(block)):
+            await self.writable.wait()
+            self.transport.write(block[: size - sent])
+        await self.answer
+        if self.head[9:12] != b"200":
+            raise LoadError(f"upload -> {self.head[:200]!r}")
+
+    async def download(self, request: bytes, size: int) -> None:
+        """Sends a request and waits for the last of `size` bytes."""
+        self.answer = asyncio.get_running_loop().create_future()
+        self.file = size
+        self.transport.write(request)
+        await self.answer
+        if self.head[9:12] != b"200" or self.flood != 0:
+            raise LoadError(f"download -> {self.head[:200]!r}")
+        self.flood = None
 
     async def exchange(self, payload: bytes) -> bytes:
         """Sends a frame and returns the next one."""

@@ -2,10 +2,12 @@
 
 Each runs one worker before the same backends, keeps connections to them alive, adds X-Forwarded-For, pins
 sessions in its usual way, writes an access log to nowhere, and checks health where it can (nginx cannot).
-So they do the same work, and a figure of one can be held against that of another.
+So they do the same work, and a figure of one can be held against that of another. One does less:
+configurable-http-proxy has no way to pin; all sessions live on its one target, and it writes no access log.
 """
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -20,7 +22,11 @@ from pathlib import Path
 import aiohttp
 
 from proxy import __version__
+from tests.js.install import install, node_path
 
+OURS = "proxy"
+CHP = "configurable-http-proxy"
+NODE = Path(__file__).parent / "js"  # holds the one package that is npm's
 START = 15.0  # seconds; our own proxy imports its libraries first
 STOP = 10.0
 
@@ -100,6 +106,8 @@ http {{
 """
     + NGINX_PASS
     + """\
+            proxy_request_buffering off;
+            client_max_body_size 0;
             proxy_read_timeout 90s;
         }}
     }}
@@ -131,6 +139,7 @@ class Running:
     version: str
     port: int
     pid: int
+    seconds: float  # from its start until a backend's answer came through
 
 
 def ask_version(name: str, flag: str) -> str:
@@ -138,6 +147,25 @@ def ask_version(name: str, flag: str) -> str:
     answer = subprocess.run([program(name), flag], capture_output=True, text=True, check=True)
     found = re.search(r"\d+\.\d+(\.\d+)?", answer.stdout + answer.stderr)
     return found[0] if found else "?"
+
+
+def install_chp() -> str:
+    """The version of configurable-http-proxy, installed if it is not; raises UnavailableError without npm."""
+    package = NODE / "node_modules" / CHP / "package.json"
+    try:
+        if not package.exists():
+            install(NODE)
+        return str(json.loads(package.read_text())["version"])
+    except OSError as error:
+        raise UnavailableError(str(error)) from None
+
+
+def chp_command(file: Path) -> list[str]:
+    """It is told everything by arguments, and passes all requests to one target: the first backend."""
+    port, admin, target, *_ = file.read_text().split()
+    command = [node_path(), str(NODE / "node_modules" / CHP / "bin" / CHP)]
+    command += ["--ip", "127.0.0.1", "--port", port, "--api-ip", "127.0.0.1", "--api-port", admin]
+    return [*command, "--default-target", target, "--keep-alive-timeout", "75000"]
 
 
 def program(name: str) -> str:
@@ -152,7 +180,7 @@ PEERS = {
     peer.name: peer
     for peer in (
         Peer(
-            "proxy",
+            OURS,
             PROXY,
             "  - {{name: {name}, url: http://127.0.0.1:{port}}}",
             lambda file: [sys.executable, "-m", "proxy", "serve", "-c", str(file)],
@@ -171,6 +199,13 @@ PEERS = {
             "        server 127.0.0.1:{port};",
             lambda file: [program("nginx"), "-p", str(file.parent), "-c", str(file)],
             lambda: ask_version("nginx", "-v"),
+        ),
+        Peer(
+            CHP,
+            "{port}\n{admin}\n{backends}\n",
+            "http://127.0.0.1:{port}",
+            chp_command,
+            install_chp,
         ),
         Peer(
             "aiohttp",
@@ -193,13 +228,14 @@ def start(peer: Peer, backends: list[int], folder: Path) -> Iterator[Running]:
     file = folder / "config"
     file.write_text(peer.template.format(port=port, admin=admin, folder=folder, backends="\n".join(lines)))
     errors = folder / "errors"
+    began = time.monotonic()
     with errors.open("wb") as log:
         process = subprocess.Popen(
             peer.command(file), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log
         )
     try:
         _wait(process, port, errors)
-        yield Running(peer, version, port, process.pid)
+        yield Running(peer, version, port, process.pid, time.monotonic() - began)
     finally:
         process.terminate()
         try:
@@ -218,7 +254,7 @@ def _wait(process: subprocess.Popen[bytes], port: int, errors: Path) -> None:
             client.sendall(request)
             if client.recv(64).startswith(b"HTTP/1.1 200"):
                 return
-        time.sleep(0.05)
+        time.sleep(0.01)
     ended = "it does not answer" if process.poll() is None else f"it ended with {process.returncode}"
     raise UnavailableError(f"{ended}: {errors.read_text(errors='replace')[-2000:].strip()}")
 

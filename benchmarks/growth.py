@@ -1,0 +1,71 @@
+"""Whether our own cost stays flat: per request and per frame, over connections and over backends.
+
+At most 24 requests are under way and 5,000 frames a second come however many connections there are; only what
+the proxy holds grows. With it the seconds of the start, until a backend's answer has come
+through, and the memory of the proxy that has just started.
+"""
+
+import statistics
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+from benchmarks import page
+from benchmarks.cpu import resident_bytes
+from benchmarks.measuring import backends, measure
+from benchmarks.peers import OURS, PEERS, start
+
+CONNECTIONS = [10, 100, 1000, 2000]
+BACKENDS = [2, 20, 200]
+FEW_BACKENDS, FEW_CONNECTIONS = BACKENDS[0], 100  # of the other row
+REQUESTS = 9600
+FRAMES, RATE = 10_000, 5000  # all together, and a second
+
+Figures = dict[tuple[int, int, str], list[float]]  # (backends, connections, what) -> one a round
+REQUEST, FRAME, SECONDS, MEMORY = "request", "frame", "seconds", "memory"
+
+
+def run(folder: Path, rounds: int) -> list[str]:
+    """Measures; the lines of both tables."""
+    figures: Figures = defaultdict(list)
+    for number in range(rounds):
+        print(f"growth, round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+        for count in BACKENDS:
+            sizes = CONNECTIONS if count == FEW_BACKENDS else [FEW_CONNECTIONS]
+            _take(figures, folder / f"growth-{number}-{count}", count, sizes)
+    return [*_grown(figures), "", *_started(figures)]
+
+
+def _take(figures: Figures, folder: Path, count: int, sizes: list[int]) -> None:
+    """A fresh proxy before so many backends, and its costs at some numbers of connections."""
+    with backends(count) as ports, start(PEERS[OURS], ports, folder) as running:
+        figures[count, 0, SECONDS].append(running.seconds)
+        figures[count, 0, MEMORY].append(resident_bytes(running.pid) / 2**20)
+        for size in sizes:
+            polls = measure(running.pid, "poll", running.port, REQUESTS, size)
+            figures[count, size, REQUEST].append(polls.cpu_us / polls.said[0])
+            frames = measure(running.pid, "frames", running.port, FRAMES, size, RATE)
+            figures[count, size, FRAME].append(frames.cpu_us / frames.said[0])
+
+
+def _grown(figures: Figures) -> list[str]:
+    places = [(FEW_BACKENDS, size) for size in CONNECTIONS]
+    places += [(count, FEW_CONNECTIONS) for count in BACKENDS if count != FEW_BACKENDS]
+    rows = []
+    for count, size in places:
+        cells = [_cell(figures[count, size, what], 1) for what in (REQUEST, FRAME)]
+        rows.append([f"{size:,} connections, {count} backends", *cells])
+    return page.table(["CPU us of this proxy", "a poll request", "a websocket frame"], rows)
+
+
+def _started(figures: Figures) -> list[str]:
+    rows = []
+    for count in BACKENDS:
+        seconds, memory = figures[count, 0, SECONDS], figures[count, 0, MEMORY]
+        rows.append([f"{count} backends", _cell(seconds, 2), _cell(memory, 1)])
+    return page.table(["start", "seconds until the first answer", "MiB of memory then"], rows)
+
+
+def _cell(got: list[float], places: int) -> str:
+    low, high = f"{min(got):.{places}f}", f"{max(got):.{places}f}"
+    return f"{statistics.median(got):.{places}f} ({low}-{high})"

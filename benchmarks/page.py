@@ -1,0 +1,30 @@
+"""The page of the figures, docs/benchmarks/cpu.md: each table stands between two comments of its name."""
+
+import os
+import platform
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "benchmarks" / "cpu.md"
+
+
+def put(name: str, lines: list[str]) -> None:
+    """Puts lines in place of what stands between the comments."""
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    before, _, rest = PAGE.read_text().partition(begin)
+    after = rest.partition(end)[2]
+    PAGE.write_text("\n".join((before + begin, "", *lines, "", end + after)))
+
+
+def table(heads: list[str], rows: list[list[str]]) -> list[str]:
+    """A Markdown table; every column but the first is of numbers."""
+    lines = [f"| {' | '.join(heads)} |", f"|---|{'---:|' * (len(heads) - 1)}"]
+    return lines + [f"| {' | '.join(row)} |" for row in rows]
+
+
+def taken(rounds: int) -> str:
+    """When and on what the figures were taken."""
+    system = f"{platform.system()} {platform.release()}"
+    machine = f"Python {platform.python_version()}, {system}, {os.cpu_count()} cores"
+    return f"{rounds} rounds, {time.strftime('%Y-%m-%d')}; {machine}."
