@@ -57,6 +57,7 @@ class Chat:
         self.link = link
         self.session = str(uuid.uuid4())
         self.greetings: list[Reply] = []  # one more for each time on_chat_start ran
+        self.heard = 0  # tokens that came so far
         self.events: list[Event] = []  # connect, disconnect and connect_error
         self.connects = 0
         self.asked = 0  # what the app's count must be, as long as the session lives
@@ -93,6 +94,7 @@ class Chat:
                 self._tokens[event.data["id"]] = [event.data["output"]]
             case "stream_token":
                 self._tokens.setdefault(event.data["id"], []).append(event.data["token"])
+                self.heard += 1
             case "new_message":
                 self._take_message(event.data)
             case "element":

@@ -217,6 +217,11 @@ class PythonLink(Link):
         self._connector.broken = bool(self._sio.connected or self._sio.namespaces)
         self._connector.cut()
 
+    async def abandon(self) -> None:
+        """Breaks all connections, and the library does not come back."""
+        self._sio.reconnection = False
+        await self.cut()
+
     async def close(self) -> None:
         """Says goodbye if that is quick, then lets go."""
         if self._opening:
