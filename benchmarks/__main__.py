@@ -7,6 +7,7 @@ a peer that is not installed is left out with a line.
 
 import argparse
 import contextlib
+import resource
 import signal
 import sys
 import tempfile
@@ -56,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
             lines = latency.run(peers, ports[0], options.rounds)
             show("latency", lines, options.rounds, write=options.write)
         if "cost" in options.parts:
-            cost = Cost(options.works, peers, ports[0])
+            cost = Cost(options.works, peers, ports, folder)
             failed = not cost.run(options.rounds) and OURS in options.peers
             show("cost", cost.lines(), options.rounds, write=options.write)
             if options.write and (ratios := cost.relative()):
@@ -77,6 +78,8 @@ def main() -> int:
     )
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything started ends with it
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # thousands of connections, at every end
     return run(options)
 
 

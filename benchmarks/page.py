@@ -40,4 +40,4 @@ def taken(rounds: int) -> str:
     """When and on what the figures were taken."""
     system = f"{platform.system()} {platform.release()}"
     machine = f"Python {platform.python_version()}, {system}, {os.cpu_count()} cores"
-    return f"{rounds} rounds, {time.strftime('%Y-%m-%d')}; {machine}."
+    return f"{rounds} round{'s' * (rounds > 1)}, {time.strftime('%Y-%m-%d')}; {machine}."
