@@ -7,6 +7,7 @@ a peer that is not installed is left out with a line.
 
 import argparse
 import contextlib
+import resource
 import signal
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from benchmarks import growth, latency, page
 from benchmarks.cost import WORKS, Cost
 from benchmarks.measuring import backends
 from benchmarks.peers import OURS, PEERS, Running, UnavailableError, start
+from benchmarks.picture import draw
 
 BACKENDS = 3
 PARTS = ["cost", "latency", "growth"]
@@ -55,9 +57,11 @@ def run(options: argparse.Namespace) -> int:
             lines = latency.run(peers, ports[0], options.rounds)
             show("latency", lines, options.rounds, write=options.write)
         if "cost" in options.parts:
-            cost = Cost(options.works, peers, ports[0])
+            cost = Cost(options.works, peers, ports, folder)
             failed = not cost.run(options.rounds) and OURS in options.peers
             show("cost", cost.lines(), options.rounds, write=options.write)
+            if options.write and (ratios := cost.relative()):
+                page.put_picture(draw(ratios, options.peers, OURS))
     print(f"{time.monotonic() - began:.0f} s")
     return int(failed)
 
@@ -69,9 +73,13 @@ def main() -> int:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
     parser.add_argument("--works", nargs="+", choices=WORKS, default=list(WORKS), help="of the cost")
-    parser.add_argument("--write", action="store_true", help="put the tables into docs/benchmarks/cpu.md")
+    parser.add_argument(
+        "--write", action="store_true", help="put tables and picture into docs/benchmarks and the README"
+    )
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything started ends with it
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # thousands of connections, at every end
     return run(options)
 
 

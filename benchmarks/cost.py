@@ -5,15 +5,17 @@ of them; a figure is the median of the rounds, with the lowest and the highest. 
 round, then their median.
 """
 
+import contextlib
 import os
 import statistics
 import sys
 from collections import defaultdict
+from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import page
-from benchmarks.measuring import MeasureError, TooSlowError, measure
-from benchmarks.peers import OURS, Running
+from benchmarks.measuring import Measured, MeasureError, TooSlowError, measure
+from benchmarks.peers import OURS, Running, UnavailableError, start
 
 RIVALS = ["HAProxy", "nginx"]  # whose better is what our budgets are held against
 
@@ -39,7 +41,7 @@ WORKS = {
     "websockets": Work("websockets", 720, "new websocket (upgrade, probe, a frame each way, close)"),
     "upload": Work("upload", 200, "megabyte uploaded, in files of 100 MB", 2),
     "download": Work("download", 200, "megabyte downloaded, in files of 100 MB", 2),
-    "idle": Work("idle", 2000, "KiB of memory per idle websocket", is_memory=True),
+    "idle": Work("idle", 5000, "KiB of memory per idle websocket, at 5,000", is_memory=True),
 }
 
 Figures = dict[tuple[str, str], list[float]]  # (work, peer) -> microseconds per unit, one a round
@@ -48,9 +50,10 @@ Figures = dict[tuple[str, str], list[float]]  # (work, peer) -> microseconds per
 class Cost:
     """The measurements of one run; `run` fills it, `lines` and `relative` read it."""
 
-    def __init__(self, names: list[str], peers: list[Running], backend: int) -> None:
+    def __init__(self, names: list[str], peers: list[Running], ports: list[int], folder: Path) -> None:
         self.peers = list(peers)
-        self.works = [name for name in WORKS if name in names and _carried(name, backend)]
+        self.ports, self.folder = ports, folder  # for the proxies that are started afresh
+        self.works = [name for name in WORKS if name in names and _carried(name, ports[0])]
         self.figures: Figures = defaultdict(list)
         self.too_slow: set[tuple[str, str]] = set()
 
@@ -59,6 +62,8 @@ class Cost:
         for number in range(rounds):
             print(f"cost, round {number + 1} of {rounds}", file=sys.stderr, flush=True)
             for name in self.works:
+                if number and WORKS[name].is_memory:
+                    continue  # it is the same every time
                 for peer in list(self.peers):
                     self._take(name, peer)
         return any(running.peer.name == OURS for running in self.peers)
@@ -68,16 +73,24 @@ class Cost:
         if (name, peer) in self.too_slow:
             return
         try:
-            got = measure(running.pid, work.load, running.port, work.units, work.connections, work.rate)
+            got = self._measure(work, running)
         except TooSlowError as error:
             print(f"{peer}: {name} was not carried, {error}", flush=True)
             self.too_slow.add((name, peer))
-        except MeasureError as error:
+        except (MeasureError, UnavailableError) as error:
             print(f"{peer}: left out, {error}", flush=True)
             self.peers.remove(running)
         else:
             whole = got.held_bytes / 1024 if work.is_memory else got.cpu_us
             self.figures[name, peer].append(whole / got.said[0])
+
+    def _measure(self, work: Work, running: Running) -> Measured:
+        """Memory is that of a fresh process: one that has worked has room that it does not give back."""
+        with contextlib.ExitStack() as stack:
+            if work.is_memory:
+                folder = self.folder / f"{running.peer.name}-{work.load}"
+                running = stack.enter_context(start(running.peer, self.ports, folder))
+            return measure(running.pid, work.load, running.port, work.units, work.connections, work.rate)
 
     def lines(self) -> list[str]:
         """The table, of the peers that came through all rounds."""
@@ -118,6 +131,8 @@ class Cost:
         if (work, name) in self.too_slow:
             return "not carried"
         got = self.figures[work, name]
+        if WORKS[work].is_memory:
+            return f"{got[0]:.1f}"
         return f"{statistics.median(got):.1f} ({min(got):.1f}-{max(got):.1f})"
 
 

@@ -232,7 +232,7 @@ WORKS: dict[str, Preparation] = {
 
 async def main(name: str, order: Order) -> list[float]:
     """Prepares, waits for the word, works."""
-    work = await asyncio.wait_for(WORKS[name](order), TIMEOUT)
+    work = await asyncio.wait_for(WORKS[name](order), 2 * TIMEOUT)
     print("ready", flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
     return await work()

@@ -1,4 +1,7 @@
-"""The page of the figures, docs/benchmarks/cpu.md: each table stands between two comments of its name."""
+"""The page of the figures, docs/benchmarks/cpu.md: each table stands between two comments of its name.
+
+So does the picture, there and in the README.
+"""
 
 import os
 import platform
@@ -7,14 +10,24 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "benchmarks" / "cpu.md"
+PICTURE = PAGE.with_suffix(".svg")
+README = ROOT / "README.md"
+ALT = "Cost of this proxy, nginx, HAProxy and others, as ratios to the better of HAProxy and nginx"
 
 
-def put(name: str, lines: list[str]) -> None:
+def put(name: str, lines: list[str], page: Path = PAGE) -> None:
     """Puts lines in place of what stands between the comments."""
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-    before, _, rest = PAGE.read_text().partition(begin)
+    before, _, rest = page.read_text().partition(begin)
     after = rest.partition(end)[2]
-    PAGE.write_text("\n".join((before + begin, "", *lines, "", end + after)))
+    page.write_text("\n".join((before + begin, "", *lines, "", end + after)))
+
+
+def put_picture(svg: str) -> None:
+    """Writes the picture, and shows it on the page and in the README."""
+    PICTURE.write_text(svg)
+    for page in (PAGE, README):
+        put("picture", [f"![{ALT}]({PICTURE.relative_to(page.parent)})"], page)
 
 
 def table(heads: list[str], rows: list[list[str]]) -> list[str]:
@@ -27,4 +40,4 @@ def taken(rounds: int) -> str:
     """When and on what the figures were taken."""
     system = f"{platform.system()} {platform.release()}"
     machine = f"Python {platform.python_version()}, {system}, {os.cpu_count()} cores"
-    return f"{rounds} rounds, {time.strftime('%Y-%m-%d')}; {machine}."
+    return f"{rounds} round{'s' * (rounds > 1)}, {time.strftime('%Y-%m-%d')}; {machine}."
