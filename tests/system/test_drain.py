@@ -14,11 +14,12 @@ from tests.support.clients import Clients, assert_nothing_refused, each
 from tests.support.instances import Fleet
 from tests.support.link import KINDS
 from tests.support.proxy_process import ROOT, MakeProxy, ProxyProcess
+from tests.support.size import sized
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
-CROWD = 300
+CROWD = sized(100, in_full=300)
 TIME = 30  # seconds for a drain: an answer under way takes some six of them
 
 

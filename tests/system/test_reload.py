@@ -16,12 +16,13 @@ from tests.support.instances import Fleet, http_status
 from tests.support.link import KINDS, Transports
 from tests.support.processes import free_port
 from tests.support.proxy_process import MakeProxy, ProxyProcess, config_for
+from tests.support.size import sized
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
 RELOADS = 100
-CROWD = 300
+CROWD = sized(100, in_full=300)
 PAUSE = 6.0  # seconds between two messages of one client: 50 a second, of all together
 
 

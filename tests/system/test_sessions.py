@@ -15,6 +15,7 @@ from tests.support.clients import Clients, each
 from tests.support.link import KINDS, Driver, Kind, Transports
 from tests.support.processes import alive
 from tests.support.sharing import START, Conversation, RunSharing
+from tests.support.size import in_full
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
@@ -88,6 +89,7 @@ def test_fifty_conversations_survive_a_kill(make_run: MakeRun) -> None:
     asyncio.run(scenario())
 
 
+@in_full
 def test_a_rolling_restart_of_all_instances_loses_nothing(make_run: MakeRun) -> None:
     """Every replica is stopped in order and started again; each conversation remembers all of it."""
     run = make_run(2)

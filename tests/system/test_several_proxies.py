@@ -14,7 +14,7 @@ from tests.support.instances import Fleet
 from tests.support.link import KINDS, Identity, Kind, Transports
 from tests.support.proxy_process import MakeProxy, ProxyProcess
 from tests.support.redis_server import RedisServer
-from tests.support.size import IN_FULL
+from tests.support.size import IN_FULL, in_full
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.system
@@ -66,7 +66,7 @@ def assert_none_lost(chats: list[Chat]) -> None:
     assert not lost, f"{len(lost)} lost:\n" + "\n".join(lost[:10])
 
 
-@pytest.mark.parametrize("kind", KINDS if IN_FULL else KINDS[::5], ids=str)
+@pytest.mark.parametrize("kind", KINDS if IN_FULL else KINDS[::7], ids=str)
 def test_a_session_of_every_kind_is_whole(fleet: Fleet, proxies: list[ProxyProcess], kind: Kind) -> None:
     """Whatever the client is, and whichever proxies its connections come to, its session is in one place."""
 
@@ -108,6 +108,7 @@ def test_a_killed_proxy_costs_its_connections_only(fleet: Fleet, proxies: list[P
     asyncio.run(scenario())
 
 
+@in_full
 @pytest.mark.timeout(240)
 def test_redis_may_stop_and_start_again(
     fleet: Fleet, proxies: list[ProxyProcess], redis_server: RedisServer

@@ -22,7 +22,7 @@ from tests.support.waiting import eventually
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
 UPGRADES = sized(6, in_full=20)
-CROWD = 300
+CROWD = sized(100, in_full=300)
 VISITORS = 4
 CLOSE_CODES = {aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.CLOSING}
 
