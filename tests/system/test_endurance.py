@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.soak import faults, slow_heads, transfers
+from tests.support.size import in_full
 
 pytestmark = [pytest.mark.system]
 
@@ -12,6 +13,7 @@ GIB = 1 << 30
 HEAD = 2.0  # seconds
 
 
+@in_full
 def test_load_with_faults(tmp_path: Path) -> None:
     """Instances are killed, stopped and restarted under 300 tabs: all come back, nobody gets another's."""
     outcome = faults.run(tmp_path, tabs=300, seconds=8, seed=3, until_expired=False)

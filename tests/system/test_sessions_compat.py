@@ -12,12 +12,13 @@ from tests.support.clients import Clients
 from tests.support.link import Driver, Identity, Kind, Transports
 from tests.support.older_chainlit import RELEASES, python_with
 from tests.support.sharing import Conversation, Instance
+from tests.support.size import IN_FULL
 from tests.system.test_sessions_elsewhere import MakeSite, kill_home, make_site
 
 __all__ = ["make_site"]
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
-TRIED = RELEASES if os.environ.get("COMPAT") == "all" else RELEASES[:1]
+TRIED = RELEASES if os.environ.get("COMPAT") == "all" else RELEASES[: int(IN_FULL)]
 # Before 2.5.5 a page announces nothing.
 PAGES = [Kind(Driver.PYTHON, Transports.BOTH, Identity.BARE), Kind(Driver.JS, Transports.BOTH, Identity.BARE)]
 

@@ -18,6 +18,7 @@ from tests.support.processes import free_port
 from tests.support.proxy_process import COMMAND, ROOT, ProxyProcess, config_for
 from tests.support.redis_server import RedisServer
 from tests.support.sharing import PLAIN_RUN, Conversation, Instance
+from tests.support.size import in_full
 from tests.support.waiting import eventually
 
 __all__ = ["redis_server"]
@@ -240,6 +241,7 @@ def test_another_login_gets_another_session(make_site: MakeSite, redis_server: R
     asyncio.run(scenario())
 
 
+@in_full
 def test_an_instance_that_was_away_does_not_write_its_old_copy(
     make_site: MakeSite, redis_server: RedisServer
 ) -> None:

@@ -13,6 +13,7 @@ from tests.support.clients import Clients, assert_nothing_refused, each
 from tests.support.instances import Fleet
 from tests.support.link import COOKIE_KINDS, Kind
 from tests.support.proxy_process import ProxyProcess
+from tests.support.size import IN_FULL
 
 pytestmark = pytest.mark.system
 
@@ -32,7 +33,7 @@ async def open_apart(clients: Clients, kind: Kind) -> tuple[Chat, Chat]:
     raise AssertionError("every tab of a browser is placed on the same instance")
 
 
-@pytest.mark.parametrize("kind", COOKIE_KINDS, ids=str)
+@pytest.mark.parametrize("kind", COOKIE_KINDS if IN_FULL else COOKIE_KINDS[::2], ids=str)
 def test_both_tabs_keep_their_sessions(fleet: Fleet, proxy: ProxyProcess, kind: Kind) -> None:
     """Through uploads, element fetches, actions and 20 reconnects each, neither tab loses its session."""
 
