@@ -52,14 +52,20 @@ class Tab(NamedTuple):
     post: bytes
 
 
-async def _tabs(order: Order) -> list[Tab]:
-    tabs = []
+async def _sessions(order: Order) -> list[tuple[Browser, Client, bytes]]:
+    """A connection for each session, and where the session polls."""
+    sessions = []
     for _ in range(order.connections):
         browser, client = Browser(order.port), await connect(order.port)
-        polls = await open_session(browser, client)
-        get = browser.get(polls + b"&t=abc124")
-        tabs.append(Tab(client, get, browser.post(polls + b"&t=abc125", TOKEN)))
-    return tabs
+        sessions.append((browser, client, await open_session(browser, client)))
+    return sessions
+
+
+async def _tabs(order: Order) -> list[Tab]:
+    return [
+        Tab(client, browser.get(polls + b"&t=abc124"), browser.post(polls + b"&t=abc125", TOKEN))
+        for browser, client, polls in await _sessions(order)
+    ]
 
 
 async def poll(order: Order) -> Work:
@@ -134,12 +140,11 @@ async def frames(order: Order) -> Work:
 async def upload(order: Order) -> Work:
     """Files of equal shares of so many megabytes, each to its session, as a browser sends them."""
     size = order.units * MEGABYTE // order.connections
-    ready = []
-    for _ in range(order.connections):
-        browser, client = Browser(order.port), await connect(order.port)
-        await open_session(browser, client)
-        target = b"/project/file?session_id=" + browser.session.encode()
-        ready.append((client, browser.post_head(target, size)))
+    target = b"/project/file?session_id="
+    ready = [
+        (client, browser.post_head(target + browser.session.encode(), size))
+        for browser, client, _ in await _sessions(order)
+    ]
 
     async def work() -> list[float]:
         await asyncio.gather(*(client.upload(head, BLOCK, size) for client, head in ready))
@@ -151,11 +156,7 @@ async def upload(order: Order) -> Work:
 async def download(order: Order) -> Work:
     """Files of equal shares of so many megabytes."""
     size = order.units * MEGABYTE // order.connections
-    ready = []
-    for _ in range(order.connections):
-        browser, client = Browser(order.port), await connect(order.port)
-        await open_session(browser, client)
-        ready.append((client, browser.get(b"/public/%d" % size)))
+    ready = [(client, browser.get(b"/public/%d" % size)) for browser, client, _ in await _sessions(order)]
 
     async def work() -> list[float]:
         await asyncio.gather(*(client.download(request, size) for client, request in ready))

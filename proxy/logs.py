@@ -112,7 +112,7 @@ def _json_line(exchange: Exchange, now: float) -> str:
         f',"client":"{exchange.down.origin.address}",{_request(head.method, head.path)},"status":{status}'
         f',{why},"seconds":{monotonic() - exchange.started:.6f},"first_byte":{exchange.first_byte:.6f}'
         f',"bytes_in":{exchange.bytes_in},"bytes_out":{exchange.bytes_out}'
-        f',"trace":{_quoted(exchange.known.trace) if exchange.known.trace else "null"}'
+        f',"trace":{json.dumps(exchange.known.trace) if exchange.known.trace else "null"}'
         f',"error":{json.dumps(exchange.error) if exchange.error else "null"}'
         f"{'' if tunnel is None else _TUNNEL % (*tunnel.frames, json.dumps(tunnel.ended_with))}}}\n"
     )
@@ -120,10 +120,6 @@ def _json_line(exchange: Exchange, now: float) -> str:
 
 _TUNNEL = ',"frames_in":%d,"frames_out":%d,"close_code":%s'
 _WHY = {(e, o): f"{e.value}/{o.value}" for e in Evidence for o in Outcome}
-
-
-def _quoted(plain: str) -> str:
-    return f'"{plain}"'
 
 
 @lru_cache(maxsize=1024)

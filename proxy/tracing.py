@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import proxy
 from proxy.config import OtelSettings
 from proxy.dataplane.exchange import Exchange
-from proxy.dataplane.stats import METHODS
+from proxy.dataplane.stats import LABELS
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -81,7 +81,7 @@ class Spans:
 
 def _method(exchange: Exchange) -> str:
     """As the conventions for HTTP spans have it: all that clients make up have one name."""
-    return METHODS.get(exchange.head.method, "_OTHER")
+    return LABELS.get(exchange.head.method, "_OTHER")
 
 
 def _attributes(exchange: Exchange) -> Iterator[tuple[str, _Value]]:

@@ -125,9 +125,12 @@ class Downstream(asyncio.Protocol):
             return
         try:
             if head is None:
-                self._recall(buffer[buffer.find(b"\r\n") + 2 : end + 2])
+                block = buffer[buffer.find(b"\r\n") + 2 : end + 2]
+                self._recall(block)
                 head = parse_request(buffer[: end + 4], self._blocks)
-            known = self._known.get(head.fields) or self._remember(head, buffer[: end + 4])
+                known = self._known.get(head.fields) or self._remember(head, block)
+            else:
+                known = self._known[head.fields]
         except (BadRequest, OverLimit) as error:
             self._refuse(error)
             return
@@ -169,7 +172,7 @@ class Downstream(asyncio.Protocol):
         except BadRequest as error:
             self._refuse(error)
 
-    def _remember(self, head: RequestHead, raw: bytes) -> Known:
+    def _remember(self, head: RequestHead, block: bytes) -> Known:
         if len(head.fields.lines) > self.plane.limits.headers:
             raise OverLimit(Limit.HEADERS, "too many header fields", status=431)
         if len(self._known) >= _MOST_KNOWN:
@@ -185,7 +188,6 @@ class Downstream(asyncio.Protocol):
             request_id=requests.given_id(head) if self.origin.trusted else None,
             trace=trace_id(head.fields),
         )
-        block = raw[raw.index(b"\r\n") + 2 : -2]
         if self._blocks.get(block) is head.fields:
             self._recent.insert(0, (block + b"\r\n", head.fields))
             self.plane.seen.add(self.origin, block, head.fields, known)

@@ -5,7 +5,6 @@ body is there, neither side's connection ends with it. So the way down and the w
 wherever something is not as usual, before the request is sent or after, the exchange's own methods go on.
 """
 
-from bisect import bisect_left
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,6 @@ from proxy.affinity.evidence import Kind
 from proxy.dataplane import polls
 from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.request_body import MOST_HELD, NO_BODY, RequestBody
-from proxy.dataplane.stats import METHODS
 from proxy.wire.body import Framer
 from proxy.wire.engineio import query_sid
 from proxy.wire.forwarding import Variant, plain_answer
@@ -83,9 +81,7 @@ class SettledPoll(Exchange):
     def responded(self, head: ResponseHead, framer: Framer, data: bytes) -> None:
         """As Exchange."""
         plane, down = self.plane, self.down
-        answer = head.fields.answer
-        if answer is None:
-            answer = plain_answer(head)
+        answer = plain_answer(head)
         if (
             not (framer.done and answer and down.writable)
             or plane.leaving
@@ -98,22 +94,10 @@ class SettledPoll(Exchange):
             polls.note_turn(self, data)
         opening, ending = answer
         down.transport.write(b"".join((opening, self.request_id, ending, data)))
-        self.status = head.status
-        self.first_byte = seconds = monotonic() - self.started
+        self._got_head(head)
         self.bytes_out = len(data)
         self.upstream = None
-        self.bytes_in = self.body.size
-        self.ended = True
-        decision, stats = self.decision, plane.stats
-        backend = decision.backend.name
-        times = stats.first_byte[backend]
-        times.counts[bisect_left(times.bounds, seconds)] += 1
-        times.total += seconds
-        stats.requests[backend, METHODS[self.head.method], 2] += 1
-        decision.engine.polls -= 1  # type: ignore[union-attr]
-        if plane.access is not None:
-            plane.access(self)
-        down.ended(keep=True)
+        self.close_up()
 
 
 def settled(down: "Downstream", head: RequestHead, known: "Known", size: int) -> SettledPoll | None:

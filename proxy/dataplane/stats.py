@@ -9,6 +9,7 @@ from collections import defaultdict
 from proxy.affinity.decision import Outcome
 from proxy.affinity.evidence import Evidence
 from proxy.errors import Limit, OverLimit, ProxyError
+from proxy.wire.head import METHODS
 
 # Seconds; from a poll answered at once to Engine.IO's longest poll (25 s) and beyond.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -16,7 +17,7 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 LIVES = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
 # Seconds; from a socket on the same machine to `timeouts.connect` and a TLS handshake far away.
 CONNECTS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")}
+LABELS = {method: method.decode() for method in METHODS}
 
 
 class Histogram:
@@ -96,4 +97,4 @@ class Stats:
 
     def answered(self, backend: str, method: bytes, status: int) -> None:
         """Count an exchange; `backend` is "" for the proxy's own answers."""
-        self.requests[backend, METHODS.get(method, "other"), status // 100] += 1
+        self.requests[backend, LABELS.get(method, "other"), status // 100] += 1

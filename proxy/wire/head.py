@@ -13,7 +13,7 @@ from proxy.errors import BadRequest, BadResponse
 from proxy.wire.fields import FieldError, Fields
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([!\x22$-~]+) HTTP/1\.([01])")
-_METHODS = frozenset((b"GET", b"POST", b"PUT", b"DELETE", b"HEAD", b"OPTIONS", b"PATCH"))
+METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH"))  # that clients use
 _VISIBLE = bytes(byte for byte in range(0x21, 0x7F) if byte != ord("#"))
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([^\x00-\x08\x0a-\x1f\x7f]*))?")
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#@\x00-\x20]+)([/?].*)?")
@@ -120,7 +120,7 @@ def repeated_request(line: bytes, fields: Fields) -> RequestHead | None:
     method, target, version = parts
     if (
         version != b"HTTP/1.1"
-        or method not in _METHODS
+        or method not in METHODS
         or target[:1] != b"/"
         or target.translate(None, _VISIBLE)
     ):
