@@ -14,7 +14,7 @@ from proxy.config import LogSettings
 from proxy.logs import AccessLog
 from proxy.wire.websocket import CLOSE
 from tests.dataplane.chat import PATH, Tab, chats, connect_packet
-from tests.dataplane.frames import ACCEPT, Socket, upgrade
+from tests.dataplane.frames import Socket, upgrade
 from tests.dataplane.peers import get, ok, post
 from tests.dataplane.scripted import echo
 from tests.dataplane.world import World, run
@@ -113,12 +113,7 @@ def test_tunnel() -> None:
 
 async def open_chat(world: World) -> tuple[Socket, Socket]:
     """Both sides of the websocket of a session, after its CONNECT."""
-    client = (await world.client()).say(upgrade(PATH + b"websocket"))
-    backend = await world.backend.accept()
-    await backend.request()
-    backend.say(ACCEPT)
-    await client.response()
-    ours, theirs = Socket(client, client=True), Socket(backend, client=False)
+    ours, theirs = await world.websocket(PATH + b"websocket")
     ours.say(b'40{"sessionId":"s"}')
     await theirs.hear()
     return ours, theirs

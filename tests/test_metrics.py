@@ -20,7 +20,7 @@ from proxy.config import Config
 from proxy.exposition import Scrape
 from proxy.metrics import PREFIX, ProxyCollector
 from tests.dataplane.chat import PATH, Tab, chats, connect_packet
-from tests.dataplane.frames import ACCEPT, Socket, upgrade
+from tests.dataplane.frames import upgrade
 from tests.dataplane.peers import WAIT, Peer, get
 from tests.dataplane.scripted import echo
 from tests.dataplane.world import World, run
@@ -226,12 +226,7 @@ def test_frames_are_counted() -> None:
             assert world.app.collector.traffic().frames.get("a", 0) == into + out
             return into, out
 
-        client = (await world.client()).say(upgrade(b"/ws"))
-        backend = await world.backend.accept()
-        await backend.request()
-        backend.say(ACCEPT)
-        await client.response()
-        ours, theirs = Socket(client, client=True), Socket(backend, client=False)
+        ours, theirs = await world.websocket()
         for _ in range(3):
             ours.say(b"one")
             await theirs.hear()
@@ -240,8 +235,8 @@ def test_frames_are_counted() -> None:
         await world.until(lambda: told() == (3, 1))
         ours.say(b"three")
         await theirs.hear()
-        client.close()
-        backend.close()
+        ours.peer.close()
+        theirs.peer.close()
         await world.until(lambda: not world.plane.tunnels)
         assert told() == (4, 1)
 

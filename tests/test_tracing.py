@@ -13,7 +13,6 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from proxy.config import ConfigError, OtelSettings, load
 from proxy.tracing import Spans
-from tests.dataplane.frames import ACCEPT, Socket, upgrade
 from tests.dataplane.peers import get, ok
 from tests.dataplane.scripted import echo
 from tests.dataplane.world import World, run
@@ -91,16 +90,11 @@ def test_a_tunnel() -> None:
 
     async def test(world: World) -> None:
         collector = Collector(world)
-        client = (await world.client()).say(upgrade(b"/ws"))
-        backend = await world.backend.accept()
-        await backend.request()
-        backend.say(ACCEPT)
-        await client.response()
-        ours, theirs = Socket(client, client=True), Socket(backend, client=False)
+        ours, theirs = await world.websocket()
         ours.say(b"one")
         await theirs.hear()
-        client.close()
-        backend.close()
+        ours.peer.close()
+        theirs.peer.close()
         await world.until(lambda: world.ended)
         (span,) = await collector.all()
         told = span.attributes or {}

@@ -18,7 +18,6 @@ from proxy.app import App
 from proxy.config import Config, ConfigError, HealthSettings, load
 from proxy.controlplane.probes import Prober
 from proxy.errors import ConnectTimeout, HandshakeFailed
-from tests.dataplane.frames import ACCEPT, Socket, upgrade
 from tests.dataplane.loop import run_loop
 from tests.dataplane.peers import WAIT, Message, Peer, get, ok, post
 from tests.dataplane.scripted import Backend, echo
@@ -75,19 +74,14 @@ def test_requests_and_websockets(authority: Authority) -> None:
     """Requests, large bodies and websockets reach a backend over TLS; it is asked for by its name."""
 
     async def test(world: World) -> None:
-        client = (await world.client()).say(upgrade(b"/ws"))
-        backend = await world.backend.accept()
-        await backend.request()
-        backend.say(ACCEPT)
-        assert (await client.response()).status == 101
-        ours, theirs = Socket(client, client=True), Socket(backend, client=False)
+        ours, theirs = await world.websocket()
         ours.say(b"x" * 100_000)
         assert await theirs.hear() == b"x" * 100_000
         theirs.say(b"y" * 100_000)
         assert await ours.hear() == b"y" * 100_000
-        client.close()
-        await backend.gone()
-        backend.close()
+        ours.peer.close()
+        await theirs.peer.gone()
+        theirs.peer.close()
         world.backend.serve(echo)
         large = bytes(range(256)) * 4096
         for _ in range(2):

@@ -21,7 +21,7 @@ def lives_on(world: World, name: str) -> None:
         (b"PUT", b"/project/element"),
         (b"DELETE", b"/project/element"),
         (b"POST", b"/mcp"),
-        (b"DELETE", b"/root/path/mcp"),
+        (b"DELETE", b"/some/path/mcp"),
         (b"PUT", b"/feedback"),
     ],
 )

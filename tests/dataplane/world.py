@@ -24,6 +24,7 @@ from proxy.config import Address, Config
 from proxy.dataplane.downstream import Downstream
 from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.upstream import Upstream
+from tests.dataplane.frames import ACCEPT, Socket, upgrade
 from tests.dataplane.loop import run_loop
 from tests.dataplane.peers import SMALL, WAIT, Message, Peer, get, ok
 from tests.dataplane.scripted import Backend
@@ -112,6 +113,15 @@ class World:
         """The only connection to a backend."""
         (upstream,) = (upstream for pool in self.plane._pools.values() for upstream in pool._all)
         return upstream
+
+    async def websocket(self, path: bytes = b"/ws") -> tuple[Socket, Socket]:
+        """Both sides of a new websocket: the client's and the backend's."""
+        client = (await self.client()).say(upgrade(path))
+        backend = await self.backend.accept()
+        await backend.request()
+        backend.say(ACCEPT)
+        assert (await client.response()).status == 101
+        return Socket(client, client=True), Socket(backend, client=False)
 
     async def client(self, *, slow: bool = False) -> Peer:
         """A new connection to the proxy; a slow one takes next to nothing that its test does not read."""
