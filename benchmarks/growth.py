@@ -2,7 +2,7 @@
 
 At most 24 requests are under way and 5,000 frames a second come however many connections there are; only what
 the proxy holds grows. With it the seconds of the start, until a backend's answer has come
-through, and the memory of the proxy that has just started.
+through, and the memory of the proxy once its admin listener answers too.
 """
 
 import statistics
@@ -63,7 +63,7 @@ def _started(figures: Figures) -> list[str]:
     for count in BACKENDS:
         seconds, memory = figures[count, 0, SECONDS], figures[count, 0, MEMORY]
         rows.append([f"{count} backends", _cell(seconds, 2), _cell(memory, 1)])
-    return page.table(["start", "seconds until the first answer", "MiB of memory then"], rows)
+    return page.table(["start", "seconds until the first answer", "MiB of memory of the idle proxy"], rows)
 
 
 def _cell(got: list[float], places: int) -> str:

@@ -234,8 +234,11 @@ def start(peer: Peer, backends: list[int], folder: Path) -> Iterator[Running]:
             peer.command(file), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log
         )
     try:
-        _wait(process, port, errors)
-        yield Running(peer, version, port, process.pid, time.monotonic() - began)
+        _wait(process, port, "/health", errors)
+        seconds = time.monotonic() - began
+        if peer.name == OURS:  # whose admin listener is loaded behind its first answers
+            _wait(process, admin, "/healthz", errors)
+        yield Running(peer, version, port, process.pid, seconds)
     finally:
         process.terminate()
         try:
@@ -245,10 +248,10 @@ def start(peer: Peer, backends: list[int], folder: Path) -> Iterator[Running]:
             process.wait()
 
 
-def _wait(process: subprocess.Popen[bytes], port: int, errors: Path) -> None:
-    """Waits until the proxy gets an answer from a backend."""
+def _wait(process: subprocess.Popen[bytes], port: int, path: str, errors: Path) -> None:
+    """Waits until the proxy answers well."""
     deadline = time.monotonic() + START
-    request = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+    request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode()
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1) as client:
             client.sendall(request)

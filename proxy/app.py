@@ -6,10 +6,12 @@ because no session can exist that did not come through here.
 
 import asyncio
 import gc
+import importlib
 import logging
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -29,6 +31,7 @@ from proxy.controlplane.probes import Prober
 from proxy.controlplane.rebalance import Rebalance
 from proxy.dataplane.downstream import Downstream
 from proxy.dataplane.exchange import Exchange
+from proxy.dataplane.fetch import ask
 from proxy.dataplane.plane import Plane
 from proxy.exposition import Scrape
 from proxy.logs import AccessLog
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("proxy")
 
+_CLIENTS_FIRST = 1.0  # seconds that the admin listener's framework is not loaded, unless clients are served
 _PROBE_START = 1.0  # seconds a first probe may take beyond its timeout, on a machine that is busy starting
 
 
@@ -83,12 +87,13 @@ class App:
         self.reloads = Reloads(self, read)
         self.members = Members(self)
         self.collector = ProxyCollector(self.plane, self.drains, self.reloads, self.members.sources)
-        self.prober = Prober(self.fleet, health, config.socketio_path[0], self.collector.probed)
+        self.prober = Prober(self.fleet, health, config.socketio_path[0], ask, self.collector.probed)
         self.members.configure(trusted(config.backends), config.discovery)
         self.listening: dict[Address, socket.socket] = {}  # bound, by what is configured
         self.inherited = net.Inherited({})  # nothing, until `bind` looks
         self.rollout: Rollout | None = None  # set where the backends are replicas of ours
         self._supervisor: Supervisor | None = None
+        self._serving = asyncio.Event()  # set when clients are served
         self._leaving = asyncio.Event()
         self._admin: socket.socket | None = None
         self._admin_server: AdminServer | None = None  # set while it serves
@@ -232,6 +237,7 @@ class App:
                     await self._meet_backends()
                 serving = self.plane.run(list(self.listening.values()), partial(Downstream, self.plane))
                 running.append(tasks.create_task(serving))
+                self._serving.set()
                 supervision = tasks.create_task(self._supervisor.run()) if self._supervisor else None
                 log.info(
                     "listening on %s, admin on %s, %d backends",
@@ -274,7 +280,11 @@ class App:
             log.warning("not all backends could be probed")
 
     async def _serve_admin(self) -> None:
-        # Imported late: the framework takes longer to load than everything else, and clients need not wait.
+        # The framework takes longer to load than most of the rest, and clients need not wait for it: it is
+        # loaded beside them once they are served, or would be if discovery had found a backend.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._serving.wait(), _CLIENTS_FIRST)
+        await asyncio.to_thread(importlib.import_module, "proxy.controlplane.admin")
         from proxy.controlplane.admin import AdminServer, admin_app  # noqa: PLC0415
 
         scrape = Scrape(self.collector.collect)

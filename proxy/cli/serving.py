@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import uvloop
@@ -26,7 +27,9 @@ from proxy.config import (
 )
 from proxy.net import ListenError
 from proxy.replicas import LAUNCHER, SHARING, ReplicaError, Supervisor
-from proxy.sessions import SharingSettings
+
+if TYPE_CHECKING:
+    from proxy.sessions import SharingSettings
 
 # Without a file, `run` is for one developer at one terminal.
 _RUN_DEFAULTS = {"listen": "127.0.0.1:8000", "log.access": False}
@@ -159,8 +162,10 @@ def _settled(config: Config, default: Shared) -> Config:
     return override(config, {"sessions.shared": default}) if is_auto else config
 
 
-def _tell_replicas(settings: SessionSettings, own: str) -> SharingSettings:
+def _tell_replicas(settings: SessionSettings, own: str) -> "SharingSettings":
     """Tells the launcher of replicas, which has our environment; `own` is the store where none is named."""
+    from proxy.sessions import SharingSettings  # noqa: PLC0415 - who only serves has none
+
     store = own if settings.store == "sqlite" else settings.store
     told = SharingSettings(store, settings.notice, settings.retry_turn, settings.files, settings.file_limit)
     os.environ[SHARING] = told.to_text()

@@ -101,7 +101,9 @@ class AdminServer:
         self._sock = sock
         self._hang_up = hang_up
         self._server = _Quiet(
-            uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False)
+            uvicorn.Config(
+                app, log_config=None, access_log=False, lifespan="off", ws="none", server_header=False
+            )
         )
 
     async def run(self) -> None:

@@ -1,4 +1,4 @@
-"""Small requests that the proxy makes itself: a polling handshake, a question, a websocket's opening.
+"""Small requests that the proxy makes itself: a probe, a handshake, a question, the opening of a websocket.
 
 Unlike an exchange they have no client that waits for bytes: the answer is awaited whole, bounded in size
 and time. Cancelling one closes its connection.
@@ -6,6 +6,8 @@ and time. Cancelling one closes its connection.
 
 import asyncio
 
+from proxy import net
+from proxy.affinity.backend import Backend
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.upstream import Upstream
 from proxy.errors import BadResponse, ProxyError, UpstreamClosed, UpstreamTimeout
@@ -112,3 +114,35 @@ async def open_websocket(pool: Pool, head: bytes, timeout: float) -> tuple[Upstr
     if response.status != 101:
         raise BadResponse(f"the backend answered {response.status} to an upgrade")
     return upstream, rest
+
+
+class _Unkept:
+    """Keeps no connection: each has served its one request."""
+
+    def __init__(self) -> None:
+        self.heads: dict[bytes, ResponseHead] = {}
+        self.extra = b""
+
+    def freed(self, upstream: Upstream) -> None:
+        """As Keeper."""
+        upstream.transport.abort()
+
+    def lost(self, upstream: Upstream) -> None:
+        """As Keeper."""
+
+
+_UNKEPT = _Unkept()
+
+
+async def ask(backend: Backend, method: bytes, message: bytes, timeout: float) -> tuple[int, bytes]:  # noqa: ASYNC109
+    """Send a whole request over a connection of its own: status and body of the answer.
+
+    Raises ProxyError; the timeout, in seconds, is that of the connection and again that of the answer.
+    """
+    upstream = await net.connect(
+        lambda: Upstream(_UNKEPT), backend.host, backend.port, timeout, backend.tls, backend.path
+    )
+    request = Fetch(upstream)
+    upstream.send(request, method, message)
+    head, body = await request.answer(timeout)
+    return head.status, body

@@ -126,14 +126,14 @@ class SharedDirectory:
 
     async def run(self) -> None:
         """Keep in touch with Redis until cancelled."""
-        from redis.exceptions import RedisError  # noqa: PLC0415 - only who shares needs the package
-
         pause, longest = _RETRY
         while True:
             self._moved.clear()
             if self._url is None:
                 await self._moved.wait()
                 continue
+            from redis.exceptions import RedisError  # noqa: PLC0415 - only who shares needs the package
+
             began = monotonic()
             try:
                 await self._serve(self._url)

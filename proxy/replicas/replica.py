@@ -11,13 +11,14 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Self
-
-import aiohttp
+from typing import TYPE_CHECKING, Self
 
 from proxy.replicas.output import ReplicaLog
 from proxy.replicas.process import LOOPBACK, Port, Process
 from proxy.replicas.restarts import RestartHistory, RestartRule
+
+if TYPE_CHECKING:
+    import aiohttp
 
 POLL = 0.1  # seconds between two looks whether a replica answers: short against its start of 1.2 s
 ASK = 2.0  # seconds for one look; an app may block its event loop while it starts
@@ -73,7 +74,7 @@ class Recipe:
 
     command: Callable[[str, int], Sequence[str]]  # name, port -> command line
     pass_fds: Sequence[int]
-    http: aiohttp.ClientSession
+    http: "aiohttp.ClientSession"
     ready_path: str
     start_timeout: float
     stop_timeout: float
@@ -210,6 +211,8 @@ class Replica:
         Any answer but a server error will do: Chainlit listens only when the app is loaded, and has
         `/health` below its root path, which may be set where only the replica looks (`.env`).
         """
+        import aiohttp  # noqa: PLC0415 - as in the supervisor
+
         loop = asyncio.get_running_loop()
         deadline = loop.time() + recipe.start_timeout
         timeout = aiohttp.ClientTimeout(total=ASK)

@@ -14,14 +14,15 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-import aiohttp
+from typing import TYPE_CHECKING, Any
 
 from proxy.replicas.output import ReplicaLog
 from proxy.replicas.process import LOOPBACK
 from proxy.replicas.replica import EventKind, Recipe, Replica, ReplicaError, ReplicaEvent
 from proxy.replicas.restarts import RestartRule
+
+if TYPE_CHECKING:
+    import aiohttp
 
 BAD_USE = 2  # exit code for what the user can put right on the command line or in the environment
 SUFFIXES = (".py", ".py3")  # chainlit/utils.py check_file
@@ -100,6 +101,8 @@ class Supervisor:
         Raises ReplicaError if the app cannot be started at all, or if every replica that is left was given
         up. When cancelled, stops all in order first; `kill` makes that short.
         """
+        import aiohttp  # noqa: PLC0415 - it takes a while to load, and who only serves has no replicas
+
         if not self.replicas or not self.replicas[0].url:
             self.prepare()
         self._lifeline, held_end = os.pipe()
@@ -230,7 +233,7 @@ class Supervisor:
                 BAD_USE,
             )
 
-    def _make_recipe(self, http: aiohttp.ClientSession) -> Recipe:
+    def _make_recipe(self, http: "aiohttp.ClientSession") -> Recipe:
         return Recipe(
             command=self._command,
             pass_fds=(self._lifeline,),

@@ -10,6 +10,7 @@ from proxy.affinity.fleet import Fleet
 from proxy.affinity.health import HealthRules, Verdict
 from proxy.config import HealthSettings
 from proxy.controlplane.probes import Prober
+from proxy.dataplane.fetch import ask
 from tests.dataplane.loop import run_loop
 from tests.dataplane.peers import WAIT, Message, Peer, ok
 from tests.dataplane.scripted import Backend, Script
@@ -30,7 +31,11 @@ class Probing:
             self.fleet.add(backend.name, "127.0.0.1", backend.port, now=0.0)
         self.timed: list[tuple[str, float]] = []
         self.prober = Prober(
-            self.fleet, settings, "/ws/socket.io", lambda known, took: self.timed.append((known.name, took))
+            self.fleet,
+            settings,
+            "/ws/socket.io",
+            ask,
+            lambda known, took: self.timed.append((known.name, took)),
         )
 
     @property

@@ -17,6 +17,7 @@ from proxy.affinity.health import HealthRules, Verdict
 from proxy.app import App
 from proxy.config import Config, ConfigError, HealthSettings, load
 from proxy.controlplane.probes import Prober
+from proxy.dataplane.fetch import ask
 from proxy.errors import ConnectTimeout, HandshakeFailed
 from tests.dataplane.loop import run_loop
 from tests.dataplane.peers import WAIT, Message, Peer, get, ok, post
@@ -161,7 +162,7 @@ def test_probes(authority: Authority, tmp_path: Path, kind: str, trusted: bool) 
         trust = tls.Trust(tls.client_context(str(ca), verify=True), NAME)
         known: Known = fleet.add("a", "127.0.0.1", backend.port, now=monotonic(), tls=trust)
         settings = HealthSettings.model_validate({"type": kind, "interval": 0.1})
-        prober = Prober(fleet, settings, "/ws/socket.io")
+        prober = Prober(fleet, settings, "/ws/socket.io", ask)
         task = asyncio.create_task(prober.run())
         try:
             await eventually(prober.met_all.is_set, WAIT, "not probed")

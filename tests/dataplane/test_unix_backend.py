@@ -12,6 +12,7 @@ from proxy.affinity.health import HealthRules, Verdict
 from proxy.app import App
 from proxy.config import Config, ConfigError, HealthSettings, loads
 from proxy.controlplane.probes import Prober
+from proxy.dataplane.fetch import ask
 from tests.dataplane.loop import run_loop
 from tests.dataplane.peers import WAIT, Message, Peer, get, ok
 from tests.dataplane.scripted import Backend
@@ -71,7 +72,7 @@ def test_probes(tmp_path: Path, kind: str) -> None:
         await listen(backend, path)
         known = fleet.add("a", "", 0, path=str(path), now=monotonic())
         settings = HealthSettings.model_validate({"type": kind, "interval": 0.1})
-        task = asyncio.create_task(Prober(fleet, settings, "/ws/socket.io").run())
+        task = asyncio.create_task(Prober(fleet, settings, "/ws/socket.io", ask).run())
         try:
             await eventually(lambda: known.health.verdict is Verdict.HEALTHY, WAIT, "not healthy")
             assert backend._server is not None
