@@ -1,7 +1,8 @@
 """`python -m benchmarks`: what this proxy, its peers and no proxy at all cost, side by side.
 
-Three parts, each a Markdown table: CPU time per unit of work (`cost`), the time that is added to a request
-(`latency`), and whether our own cost stays flat (`growth`). Exits non-zero if our own proxy does not answer;
+Four parts, each a Markdown table: CPU time per unit of work (`cost`), the time that is added to a request
+(`latency`), whether our own cost stays flat (`growth`), and real Chainlit instances that stream answers to a
+hundred users (`answers`). Exits non-zero if our own proxy does not answer;
 a peer that is not installed is left out with a line.
 """
 
@@ -14,14 +15,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import growth, latency, page
+from benchmarks import answers, growth, latency, page
 from benchmarks.cost import WORKS, Cost
 from benchmarks.measuring import backends
 from benchmarks.peers import OURS, PEERS, Running, UnavailableError, start
 from benchmarks.picture import draw
 
 BACKENDS = 3
-PARTS = ["cost", "latency", "growth"]
+PARTS = ["cost", "latency", "growth", "answers"]
 
 
 def show(part: str, lines: list[str], rounds: int, *, write: bool) -> None:
@@ -51,6 +52,9 @@ def run(options: argparse.Namespace) -> int:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmarks-")))
         if "growth" in options.parts:  # before the others are there
             show("growth", growth.run(folder, options.rounds), options.rounds, write=options.write)
+        if "answers" in options.parts:
+            lines = answers.run(options.peers, folder, options.rounds)
+            show("answers", lines, options.rounds, write=options.write)
         ports = stack.enter_context(backends(BACKENDS))
         peers = started(options.peers, ports, folder, stack)
         if "latency" in options.parts:

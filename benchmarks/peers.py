@@ -1,7 +1,7 @@
 """The proxies under measurement: how each is configured, started and named.
 
 Each runs one worker before the same backends, keeps connections to them alive, adds X-Forwarded-For, pins
-sessions in its usual way, writes an access log to nowhere, and checks health where it can (nginx cannot).
+sessions in its usual way, writes an access log to a file, and checks health where it can (nginx cannot).
 So they do the same work, and a figure of one can be held against that of another. One does less:
 configurable-http-proxy has no way to pin; all sessions live on its one target, and it writes no access log.
 """
@@ -91,7 +91,7 @@ pid {folder}/nginx.pid;
 error_log stderr crit;
 events {{ worker_connections 16384; }}
 http {{
-    access_log /dev/null;
+    access_log {folder}/access.log;
     keepalive_requests 10000000;
 """
     + NGINX_SESSION
@@ -229,10 +229,8 @@ def start(peer: Peer, backends: list[int], folder: Path) -> Iterator[Running]:
     file.write_text(peer.template.format(port=port, admin=admin, folder=folder, backends="\n".join(lines)))
     errors = folder / "errors"
     began = time.monotonic()
-    with errors.open("wb") as log:
-        process = subprocess.Popen(
-            peer.command(file), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log
-        )
+    with errors.open("wb") as log, (folder / "access.log").open("ab") as access:
+        process = subprocess.Popen(peer.command(file), stdin=subprocess.DEVNULL, stdout=access, stderr=log)
     try:
         _wait(process, port, "/health", errors)
         seconds = time.monotonic() - began

@@ -8,87 +8,21 @@ what a streamed turn costs without it. Instances are started as `chainlit-proxy 
 """
 
 import asyncio
-import json
 import statistics
-import sys
 import tempfile
-import time
-import uuid
 from pathlib import Path
-from typing import Any
 
-import socketio
-
+from benchmarks.chainlit import Instance, Tab
 from benchmarks.cpu import cpu_ns
-from proxy.replicas import LAUNCHER, SHARING
-from tests.support.instances import http_status
-from tests.support.processes import Process, free_port
+from tests.support.processes import Process
 from tests.support.redis_server import RedisServer, find
-from tests.support.waiting import wait_until
 
-APP = Path(__file__).with_name("streaming_app.py")
 CHATS = 20
 TOKENS, PAUSE = 200, 0.005  # of a streamed turn
 STREAMED, SHORT = 3, 10  # turns of each chat in a round
 ROUNDS = 7  # for each kind of instance; the first is not counted
 MOVES = 40  # sessions that are taken over
 HISTORY = 10  # turns that such a session has
-
-
-class Instance(Process):
-    """One Chainlit process, which shares through `store` if there is one."""
-
-    def __init__(self, name: str, folder: Path, store: str) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        root = folder / name
-        root.mkdir()
-        where = ["--headless", "--host", "127.0.0.1", "--port", str(self.port)]
-        env = {SHARING: json.dumps({"store": store})} if store else {}
-        command = [sys.executable, "-P", str(LAUNCHER), "run", str(APP), *where]
-        super().__init__(name, command, folder / f"{name}.log", env=env, cwd=root)
-
-    def wait_ready(self) -> None:
-        """Waits until it answers."""
-        wait_until(lambda: http_status(f"{self.url}/health") == 200, 60, self.tail)
-
-
-class Tab:
-    """One session's client; it says messages and waits for the end of their turns."""
-
-    def __init__(self, session: str | None = None) -> None:
-        self.session = session or str(uuid.uuid4())
-        self._sio = socketio.AsyncClient(reconnection=False, handle_sigint=False)
-        self._sio.on("task_end", self._end)
-        self._ended = asyncio.Event()
-
-    async def _end(self, _: Any = None) -> None:
-        self._ended.set()
-
-    async def open(self, url: str) -> float:
-        """Connects; seconds until the session is there."""
-        auth = {"clientType": "webapp", "sessionId": self.session, "threadId": "", "userEnv": "{}"}
-        begun = time.perf_counter()
-        await self._sio.connect(
-            url, auth=auth, transports=["websocket"], socketio_path="/ws/socket.io", wait_timeout=20
-        )
-        took = time.perf_counter() - begun
-        self._ended.clear()
-        await self._sio.emit("connection_successful")
-        await self._ended.wait()
-        return took
-
-    async def turn(self, text: str) -> None:
-        """One message, to the end of its turn."""
-        self._ended.clear()
-        message = {"id": str(uuid.uuid4()), "threadId": "", "name": "user", "type": "user_message"}
-        message |= {"output": text, "createdAt": "2026-01-01T00:00:00Z"}
-        await self._sio.emit("client_message", {"message": message, "fileReferences": []})
-        await asyncio.wait_for(self._ended.wait(), 60)
-
-    async def close(self) -> None:
-        """Leaves."""
-        await self._sio.disconnect()
 
 
 async def spent(instance: Instance, text: str, turns: int) -> float:
