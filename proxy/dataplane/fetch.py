@@ -20,10 +20,11 @@ _LARGEST = 65536  # bytes of an answer: a handshake has 120
 class Fetch:
     """The user of an upstream connection whose answer is awaited."""
 
-    __slots__ = ("_body", "_decoder", "_framer", "_future", "_head", "_protocol", "_size", "upstream")
+    __slots__ = ("_body", "_cut", "_decoder", "_framer", "_future", "_head", "_protocol", "_size", "upstream")
 
-    def __init__(self, upstream: Upstream, protocol: bytes | None = None) -> None:
+    def __init__(self, upstream: Upstream, protocol: bytes | None = None, *, cut: bool = False) -> None:
         self.upstream = upstream
+        self._cut = cut  # whether the rest of a long answer is left unread, and not an error
         self._protocol = protocol  # the one that is asked for with Upgrade
         self._future: asyncio.Future[tuple[ResponseHead, bytes]] = asyncio.get_running_loop().create_future()
         self._head: ResponseHead | None = None
@@ -69,6 +70,8 @@ class Fetch:
             self._decoder.feed(data, self._body)
         if self._size > _LARGEST:
             self.upstream.abandon(self)
+            if self._cut and self._head is not None:
+                self._settle(self._head, b"".join(self._body))
             self.failed(BadResponse("answer too long"))
         elif self._framer is not None and self._framer.done and self._head is not None:
             self._settle(self._head, b"".join(self._body))
@@ -135,14 +138,14 @@ _UNKEPT = _Unkept()
 
 
 async def ask(backend: Backend, method: bytes, message: bytes, timeout: float) -> tuple[int, bytes]:  # noqa: ASYNC109
-    """Send a whole request over a connection of its own: status and body of the answer.
+    """Send a whole request over a connection of its own: status and the first 64 KiB of the answer's body.
 
     Raises ProxyError; the timeout, in seconds, is that of the connection and again that of the answer.
     """
     upstream = await net.connect(
         lambda: Upstream(_UNKEPT), backend.host, backend.port, timeout, backend.tls, backend.path
     )
-    request = Fetch(upstream)
+    request = Fetch(upstream, cut=True)
     upstream.send(request, method, message)
     head, body = await request.answer(timeout)
     return head.status, body

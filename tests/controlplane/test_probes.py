@@ -280,6 +280,15 @@ def test_redirect_is_an_answer() -> None:
     run(test, answers(b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n"))
 
 
+def test_a_long_answer_is_one() -> None:
+    """health.path may be that of a page of any size: its status is what counts."""
+
+    async def test(probing: Probing) -> None:
+        await probing.becomes(HEALTHY)
+
+    run(test, answers(ok(b"x" * 1_000_000)))
+
+
 def test_suspicion_is_probed_at_once() -> None:
     """When traffic met trouble the backend is probed now, not at the next interval."""
 
