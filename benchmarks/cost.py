@@ -17,7 +17,7 @@ from benchmarks import page
 from benchmarks.measuring import Measured, MeasureError, TooSlowError, measure
 from benchmarks.peers import OURS, Running, UnavailableError, start
 
-RIVALS = ["HAProxy", "nginx"]  # whose better is what our budgets are held against
+RIVALS = ["HAProxy", "nginx"]  # the better of which our budgets are held against
 
 
 class Work(NamedTuple):
@@ -26,22 +26,23 @@ class Work(NamedTuple):
     load: str
     units: int
     words: str
+    budget: float  # what ours may cost, as a ratio to the better rival; memory: to nginx
     connections: int = 24
     rate: int = 0  # units a second of all connections; 0 for as fast as they go
     is_memory: bool = False  # KiB that the prepared units hold, instead of microseconds that the work takes
 
 
 WORKS = {
-    "poll": Work("poll", 9600, "poll request over keep-alive (GET and POST in turn)"),
-    "frames": Work("frames", 100_000, "websocket frame of 110 B, 20 streams, saturated", 20),
-    "paced50": Work("frames", 2500, "websocket frame, 50 streams of 20 frames/s", 50, 1000),
-    "paced500": Work("frames", 25_000, "websocket frame, 500 streams of 20 frames/s", 500, 10_000),
-    "paced5000": Work("frames", 200_000, "websocket frame, 5,000 streams of 20 frames/s", 5000, 100_000),
-    "connections": Work("connections", 2400, "new connection and request"),
-    "websockets": Work("websockets", 720, "new websocket (upgrade, probe, a frame each way, close)"),
-    "upload": Work("upload", 200, "megabyte uploaded, in files of 100 MB", 2),
-    "download": Work("download", 200, "megabyte downloaded, in files of 100 MB", 2),
-    "idle": Work("idle", 5000, "KiB of memory per idle websocket, at 5,000", is_memory=True),
+    "poll": Work("poll", 9600, "poll request over keep-alive (GET and POST in turn)", 1.2),
+    "frames": Work("frames", 100_000, "websocket frame of 110 B, 20 streams, saturated", 1.0, 20),
+    "paced50": Work("frames", 2500, "websocket frame, 50 streams of 20 frames/s", 1.0, 50, 1000),
+    "paced500": Work("frames", 25_000, "websocket frame, 500 streams of 20 frames/s", 1.0, 500, 10_000),
+    "paced5000": Work("frames", 200_000, "websocket frame, 5,000 streams of 20 frames/s", 1.0, 5000, 100_000),
+    "connections": Work("connections", 2400, "new connection and request", 1.5),
+    "websockets": Work("websockets", 720, "new websocket (upgrade, probe, a frame each way, close)", 2.0),
+    "upload": Work("upload", 200, "megabyte uploaded, in files of 100 MB", 1.0, 2),
+    "download": Work("download", 200, "megabyte downloaded, in files of 100 MB", 1.0, 2),
+    "idle": Work("idle", 5000, "KiB of memory per idle websocket, at 5,000", 1.0, is_memory=True),
 }
 
 Figures = dict[tuple[str, str], list[float]]  # (work, peer) -> microseconds per unit, one a round
@@ -103,7 +104,23 @@ class Cost:
             row = [WORKS[work].words] + [self._cell(work, name) for name in names]
             ratios = [self.ratio(work, OURS, name) for name in rivals]
             rows.append(row + ["-" if ratio is None else f"{ratio:.2f}" for ratio in ratios])
-        return page.table(heads, rows)
+        return [*page.table(heads, rows), "", *self._budgets()]
+
+    def _budgets(self) -> list[str]:
+        """What was asked of ours, and what it is."""
+        rows = []
+        for work in self.works:
+            best = self._best(work, ["nginx"] if WORKS[work].is_memory else RIVALS)
+            got = self.ratio(work, OURS, best) if best else None
+            if got is not None:
+                rows.append([WORKS[work].words, best, f"{WORKS[work].budget:.1f}", f"{got:.2f}"])
+        return page.table([OURS, "as a ratio to", "at most", "is"], rows) if rows else []
+
+    def _best(self, work: str, rivals: list[str] = RIVALS) -> str:
+        """The rival with the lowest median, "" if none has one."""
+        names = [running.peer.name for running in self.peers if running.peer.name in rivals]
+        can = [name for name in names if (work, name) not in self.too_slow and self.figures[work, name]]
+        return min(can, key=lambda name: statistics.median(self.figures[work, name]), default="")
 
     def ratio(self, work: str, one: str, other: str) -> float | None:
         """The median of the ratios within the rounds; None where one of the two has no figure."""
@@ -117,13 +134,8 @@ class Cost:
         names = [running.peer.name for running in self.peers]
         found: dict[str, dict[str, float]] = {}
         for work in self.works:
-            medians = {
-                name: statistics.median(self.figures[work, name])
-                for name in names
-                if (work, name) not in self.too_slow
-            }
-            if best := min((name for name in RIVALS if name in medians), key=medians.__getitem__, default=""):
-                ratios = {name: self.ratio(work, name, best) for name in medians}
+            if best := self._best(work):
+                ratios = {name: self.ratio(work, name, best) for name in names}
                 found[WORKS[work].words] = {name: ratio for name, ratio in ratios.items() if ratio}
         return found
 
