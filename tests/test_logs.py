@@ -119,8 +119,9 @@ async def open_chat(world: World) -> tuple[Socket, Socket]:
     return ours, theirs
 
 
+@pytest.mark.parametrize("reason", [b"enough", b"x" * 123])
 @pytest.mark.parametrize("by_client", [True, False])
-def test_a_tunnel_says_how_it_was_closed(by_client: bool) -> None:
+def test_a_tunnel_says_how_it_was_closed(by_client: bool, reason: bytes) -> None:
     """Its line has the close code, whichever side says it first, and how many frames there were."""
 
     async def test(world: World) -> None:
@@ -132,7 +133,7 @@ def test_a_tunnel_says_how_it_was_closed(by_client: bool) -> None:
         ours.say(b"3")
         await theirs.hear()
         first, second = (ours, theirs) if by_client else (theirs, ours)
-        first.say((4001).to_bytes(2, "big") + b"enough", opcode=CLOSE)
+        first.say((4001).to_bytes(2, "big") + reason, opcode=CLOSE)
         await second.hear()
         first.peer.close()
         second.peer.close()

@@ -15,12 +15,21 @@ from proxy.affinity.engine import EngineSession
 from proxy.dataplane.linger import said_goodbye
 from proxy.dataplane.pool import Pool
 from proxy.wire.turns import BRACKET, MARK_SIZE, TASK, turn_after
-from proxy.wire.websocket import NO_CLOSE, SERVICE_RESTART, FrameError, FrameReader, close_code, close_frame
+from proxy.wire.websocket import (
+    LONGEST_CLOSE,
+    NO_CLOSE,
+    SERVICE_RESTART,
+    FrameError,
+    FrameReader,
+    close_code,
+    close_frame,
+)
 
 _LAST_WORDS = 60.0  # seconds in which a side has to take what was written before it was closed
 _HALF_CLOSED = 10.0  # seconds that the other half may go on; a browser answers a close within one round trip
 _GOODBYE = 2.0  # seconds in which a client answers a close frame
 _WHOLE_FRAME = 1.0  # seconds in which the frame that is on its way ends
+_TAIL = max(LONGEST_CLOSE, MARK_SIZE)  # bytes that are kept of a piece that ends with no event
 _REST = 1.0  # seconds in which an app that was asked says that it answers
 
 
@@ -79,7 +88,7 @@ class AppEnd(End):
     def __init__(self, tunnel: "Tunnel", peer: asyncio.Transport, session: Session) -> None:
         super().__init__(tunnel, peer)
         self._session = session
-        self._tail = b""  # the end of a piece that may have stopped in the middle of an event's name
+        self._tail = b""  # the end of a piece that may have stopped in an event's name, or be a close frame
 
     def data_received(self, data: bytes) -> None:
         """As asyncio.Protocol. The hot path of everything that Chainlit streams."""
@@ -89,7 +98,7 @@ class AppEnd(End):
         if TASK in data or self._tail:
             self._look(data)
         elif data[-1] != BRACKET:
-            self._tail = data[-MARK_SIZE:]
+            self._tail = data[-_TAIL:]
         self._write(data)
 
     @property
@@ -103,7 +112,7 @@ class AppEnd(End):
         told = turn_after(data)
         if told is not None:
             self._session.in_turn = told
-        self._tail = b"" if data[-1] == BRACKET else data[-MARK_SIZE:]
+        self._tail = b"" if data[-1] == BRACKET else data[-_TAIL:]
 
 
 class ClientEnd(End):

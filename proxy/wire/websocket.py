@@ -14,7 +14,7 @@ NO_CODE = 1005  # RFC 6455 section 7.4.1: a close frame without a code; never se
 NO_CLOSE = 1006  # the same: the connection ended without a close frame; never sent
 LONGEST_READ = 1 << 18  # a CONNECT packet holds a few ids and the user's env; longer is not for us to read
 
-_LONGEST_CLOSE = 131  # bytes: 125 of payload behind two of head and four of mask
+LONGEST_CLOSE = 131  # bytes: 125 of payload behind two of head and four of mask
 
 
 class FrameError(Exception):
@@ -93,7 +93,7 @@ def close_code(last: bytes) -> int:
     `last` may begin in the middle of a frame, so it is the end that is looked at: a close frame is the last
     of all (RFC 6455 section 5.5.1) and no longer than any control frame.
     """
-    for at in range(max(0, len(last) - _LONGEST_CLOSE), len(last) - 1):
+    for at in range(max(0, len(last) - LONGEST_CLOSE), len(last) - 1):
         if last[at] != 0x80 | CLOSE:
             continue
         start = at + (6 if last[at + 1] & 0x80 else 2)

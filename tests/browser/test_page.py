@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Dialog, Locator, Page, expect
 
 from tests.browser.chat_server import ChatServer
+from tests.browser.pixels import share, variable
 from tests.browser.tab import ARTEFACTS, Tab
 from tests.support.processes import free_port
 from tests.support.proxy_process import ProxyProcess
@@ -52,10 +53,11 @@ class Dashboard:
         """What happened."""
         return self.page.locator("#events")
 
-    def photograph(self, name: str) -> None:
-        """Keeps a screenshot as an artefact of the test run."""
+    def photograph(self, name: str) -> Callable[[str], float]:
+        """Keeps a screenshot as an artefact; returns what tells how much of it has a colour of the page."""
         ARTEFACTS.mkdir(exist_ok=True)
-        self.page.screenshot(path=ARTEFACTS / f"{name}.png", full_page=True)
+        png = self.page.screenshot(path=ARTEFACTS / f"{name}.png", full_page=True)
+        return lambda colour: share(self.page.context, png, variable(self.page, f"--{colour}"))
 
 
 @pytest.fixture
@@ -201,28 +203,34 @@ def test_a_proxy_that_does_not_answer(dashboard: Dashboard, server: ChatServer) 
     server.pause()
     try:
         expect(trouble).to_contain_text("The proxy does not answer", timeout=LATER)
-        dashboard.photograph("page-silent")
+        assert dashboard.photograph("page-silent")("bad") > 0.01, "the words are on no red ground"
     finally:
         server.resume()
     expect(trouble).to_be_hidden(timeout=LATER)
+    assert dashboard.photograph("page-well")("bad") < 0.001
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(("width", "device"), [(1280, "desk"), (360, "phone")])
 def test_it_fits(chromium: Browser, server: ChatServer, scheme: Any, width: int, device: str) -> None:
-    """Light and dark, on a phone and on a desk: all cards are there and nothing stands out at the side."""
+    """Light and dark, on a phone and on a desk: all cards are seen and nothing stands out at the side."""
     context = chromium.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
     try:
         dashboard = Dashboard(context, server.admin)
         expect(dashboard.cards).to_have_count(3, timeout=LATER)
         over = dashboard.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
         assert over <= 0
-        (red,) = re.findall(
-            r"rgb\((\d+),",
-            dashboard.page.evaluate("getComputedStyle(document.body).backgroundColor"),
-        )
-        assert (int(red) < 128) is (scheme == "dark")
-        dashboard.photograph(f"page-{scheme}-{device}")
+        for bar in dashboard.page.locator("#affinity meter").all():
+            box = bar.bounding_box()
+            assert box is not None
+            assert box["width"] > 40
+        assert (variable(dashboard.page, "--ground") < "#8") is (scheme == "dark")
+        for card in dashboard.cards.all():
+            expect(card).to_have_class("card healthy", timeout=LATER)
+        part = dashboard.photograph(f"page-{scheme}-{device}")
+        assert part("ground") > 0.05, "the page is not seen"
+        assert part("card") > 0.3, "the cards are not seen"
+        assert part("good") > 0.001, "the edges that tell of health are not seen"
         assert dashboard.errors == []
     finally:
         context.close()
