@@ -28,7 +28,8 @@ class DnsServer(Process):
         assert program, MISSING
         self.port = free_port()
         self._records = folder / "records.conf"
-        alone = ["--keep-in-foreground", "--no-resolv", "--no-hosts", "--no-poll", "--user=", "--pid-file="]
+        alone = ["--keep-in-foreground", "--no-resolv", "--no-hosts", "--no-poll", "--pid-file="]
+        alone += ["--user=", "--group="]  # who changes them is not killed with its parent any more: prctl(2)
         where = ["--listen-address=127.0.0.1", "--bind-interfaces", f"--port={self.port}"]
         told = ["--log-facility=-", "--log-queries", f"--conf-file={self._records}"]
         super().__init__("dnsmasq", [program, *alone, *where, *told], folder / "dnsmasq.log")
