@@ -4,7 +4,7 @@ from time import process_time
 
 from proxy.app import App
 from proxy.config import Config
-from proxy.exposition import Scrape
+from proxy.scrape import Scrape
 
 BACKENDS = 50
 SESSIONS = 100  # open ones of each

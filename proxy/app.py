@@ -33,7 +33,6 @@ from proxy.dataplane.downstream import Downstream
 from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.fetch import ask
 from proxy.dataplane.plane import Plane
-from proxy.exposition import Scrape
 from proxy.logs import AccessLog
 from proxy.members import Members, trusted
 from proxy.metrics import ProxyCollector
@@ -286,6 +285,7 @@ class App:
             await asyncio.wait_for(self._serving.wait(), _CLIENTS_FIRST)
         await asyncio.to_thread(importlib.import_module, "proxy.controlplane.admin")
         from proxy.controlplane.admin import AdminServer, admin_app  # noqa: PLC0415
+        from proxy.scrape import Scrape  # noqa: PLC0415
 
         scrape = Scrape(self.collector.collect)
         app = admin_app(self.operations(), self.sights(), scrape, self.admin_token)

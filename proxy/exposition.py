@@ -2,25 +2,20 @@
 
 prometheus_client makes an object, a dictionary and some ten calls of every sample; fifty backends have four
 thousand, and while they are written nothing else is served. So the lines of ours are written here: what
-stands in front of a number is made once for each series, a histogram is filled in at one go. Which of its
-two formats a client asks for, and what is told of the process, is left to prometheus_client.
+stands in front of a number is made once for each series, a histogram is filled in at one go.
 
 Sources: https://prometheus.io/docs/instrumenting/exposition_formats/ and the OpenMetrics specification 1.0.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
-from prometheus_client.exposition import choose_encoder
-
 from proxy.dataplane.stats import Histogram
 
 _KNOWN = 1 << 16  # beginnings of lines that are kept: more than a thousand backends have
-_OPENMETRICS = "application/openmetrics-text"
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 
@@ -53,23 +48,6 @@ class Family:
     def sample(self) -> str:
         """What the samples are called, but for those of a histogram."""
         return self.name + {Kind.COUNTER: "_total", Kind.INFO: "_info"}.get(self.kind, "")
-
-
-class Scrape:
-    """Answers a scrape; created by the app."""
-
-    def __init__(self, collect: Callable[[], Iterable[Family]]) -> None:
-        """`collect` reads our counters."""
-        self._collect = collect
-        self._process = CollectorRegistry()
-        ProcessCollector(registry=self._process)
-        PlatformCollector(registry=self._process)
-
-    def __call__(self, accept: str) -> tuple[bytes, str]:
-        """The metrics and their media type, in the format that an `Accept` field asks for."""
-        encode, media_type = choose_encoder(accept)
-        text = render(self._collect(), openmetrics=media_type.startswith(_OPENMETRICS))
-        return text.encode() + encode(self._process), media_type
 
 
 def render(families: Iterable[Family], *, openmetrics: bool) -> str:

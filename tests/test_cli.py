@@ -21,7 +21,7 @@ from proxy.cli import main
 from proxy.config import Address
 
 COMMANDS = ("run", "serve", "check", "status", "drain", "ready", "maintenance", "rollout", "reload")
-LATE = {"aiohttp", "engineio", "fastapi", "opentelemetry", "redis", "socketio", "uvicorn"}
+LATE = {"aiohttp", "engineio", "fastapi", "opentelemetry", "prometheus_client", "redis", "uvicorn"}
 BACKENDS = [
     {"name": "a", "url": "http://127.0.0.1:8001", "health": "healthy", "admin_state": "ready"}
     | {"weight": 1.0, "sessions": 3, "tunnels": 2, "pid": 42},
@@ -293,8 +293,11 @@ def test_status_where_no_http_is_spoken() -> None:
     assert (result.exit_code, "no proxy answers there" in result.stderr) == (1, True)
 
 
-def test_what_not_all_need_is_loaded_late() -> None:
-    """Clients wait for no package that only the admin listener, replicas or an option need."""
-    code = f"import sys, proxy.cli; print(*sorted({LATE!r} & set(sys.modules)))"
+@pytest.mark.parametrize(
+    ("module", "late"), [("serving", LATE), ("operating", LATE | {"asyncio", "pydantic", "uvloop"})]
+)
+def test_what_not_all_need_is_loaded_late(module: str, late: set[str]) -> None:
+    """Clients wait for nothing that monitoring, replicas or an option need, and commands not for a proxy."""
+    code = f"import sys, proxy.cli.{module}; print(*sorted({late!r} & set(sys.modules)))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout.split() == []

@@ -18,7 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 from prometheus_client.registry import Collector
 
 from proxy.dataplane.stats import Histogram
-from proxy.exposition import Family, Kind, Scrape, render
+from proxy.exposition import Family, Kind, render
+from proxy.scrape import Scrape
 
 ODD = 'a "quoted" \\ 100 % é\nname'  # what a label may hold
 Reader = Callable[[str], Iterable[Metric]]

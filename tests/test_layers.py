@@ -24,6 +24,7 @@ LAYERS = [
         "proxy.logs",
         "proxy.reload",
         "proxy.rollout",
+        "proxy.scrape",
         "proxy.tracing",
     },
     {"proxy.cli", "proxy.__main__"},

@@ -17,8 +17,8 @@ from benchmarks.scrape import busy
 from proxy.affinity.health import Observation
 from proxy.app import App
 from proxy.config import Config
-from proxy.exposition import Scrape
 from proxy.metrics import PREFIX, ProxyCollector
+from proxy.scrape import Scrape
 from tests.dataplane.chat import PATH, Tab, chats, connect_packet
 from tests.dataplane.frames import upgrade
 from tests.dataplane.peers import WAIT, Peer, get

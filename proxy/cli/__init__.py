@@ -1,32 +1,47 @@
 """The command line. Exit codes: 0 done, 1 it failed while running, 2 the user can put it right."""
 
+from importlib import import_module
+
 import click
 
 import proxy
-from proxy.cli.looking import events, top, where
-from proxy.cli.operating import drain, maintenance, ready, reload, rollout, status
-from proxy.cli.serving import check, replica, run, serve
+
+# The module of each command, loaded with it: who asks a running proxy needs nothing of what one consists of.
+_MODULES = {
+    "run": "serving",
+    "serve": "serving",
+    "replica": "serving",
+    "check": "serving",
+    "status": "operating",
+    "drain": "operating",
+    "ready": "operating",
+    "maintenance": "operating",
+    "rollout": "operating",
+    "reload": "operating",
+    "where": "looking",
+    "events": "looking",
+    "top": "looking",
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """All commands; each is found when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """As click.Group."""
+        return sorted(_MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """As click.Group."""
+        return self.all([cmd_name]).get(cmd_name)
+
+    def all(self, names: list[str] | None = None) -> dict[str, click.Command]:
+        """The commands of these names, or all of them; one that is unknown is left out."""
+        wanted = _MODULES if names is None else [name for name in names if name in _MODULES]
+        return {name: getattr(import_module(f"proxy.cli.{_MODULES[name]}"), name) for name in wanted}
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(proxy.__version__, prog_name="chainlit-proxy")
 def main() -> None:
     """Make several Chainlit instances behave as one."""
-
-
-for _command in (
-    run,
-    serve,
-    replica,
-    check,
-    status,
-    drain,
-    ready,
-    maintenance,
-    rollout,
-    reload,
-    where,
-    events,
-    top,
-):
-    main.add_command(_command)

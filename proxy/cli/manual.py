@@ -51,7 +51,7 @@ def manual() -> str:
     parts = [head]
     with main.make_context("chainlit-proxy", [], resilient_parsing=True) as context:
         for name in main.list_commands(context):
-            command = main.commands[name]
+            command = main.all()[name]
             with click.Context(command, parent=context, info_name=name) as inner:
                 parts.append(_command(command, inner))
         parts.append(".SH ENVIRONMENT\n")
@@ -73,7 +73,7 @@ def _environment() -> list[str]:
     """Variables that stand for options, each with the option's own words."""
     told = {
         str(parameter.envvar): parameter
-        for command in main.commands.values()
+        for command in main.all().values()
         for parameter in command.params
         if parameter.envvar and isinstance(parameter, click.Option)
     }

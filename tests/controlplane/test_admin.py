@@ -13,7 +13,7 @@ from proxy.affinity.health import Observation
 from proxy.app import App
 from proxy.config import Address, Config
 from proxy.controlplane.admin import AdminServer, admin_app
-from proxy.exposition import Scrape
+from proxy.scrape import Scrape
 from tests.dataplane.loop import run_loop
 from tests.dataplane.peers import WAIT, Message, Peer, get
 

@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from benchmarks.scrape import busy
-from proxy.exposition import Scrape
 from proxy.metrics import PREFIX
+from proxy.scrape import Scrape
 from tests.deploy.prometheus import MISSING, find
 from tests.deploy.test_files import ALERT_TESTS, ALERTS, queries, rules
 from tests.support.processes import Process, free_port

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from proxy.app import App
 from proxy.config import Config
 from proxy.controlplane.admin import admin_app
-from proxy.exposition import Scrape
+from proxy.scrape import Scrape
 
 ROOT = Path(__file__).parents[2]
 PAGES = [

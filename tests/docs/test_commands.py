@@ -117,14 +117,14 @@ def test_what_is_not_run_is_on_a_page(line: str) -> None:
 @pytest.mark.parametrize("piece", [p for p in found("span") if p.text.startswith("chainlit-proxy ")], ids=str)
 def test_a_command_that_is_named_exists(piece: Piece) -> None:
     """The word behind the program's name is one of our commands."""
-    assert piece.text.split()[1] in main.commands
+    assert piece.text.split()[1] in main.all()
 
 
 def our_options() -> set[str]:
     """The options of all our commands."""
     return {
         option
-        for command in main.commands.values()
+        for command in main.all().values()
         for parameter in command.params
         if isinstance(parameter, click.Option)
         for option in parameter.opts
@@ -144,7 +144,7 @@ def test_every_option_that_is_named_exists() -> None:
 def test_every_command_and_option_of_ours_is_shown() -> None:
     """The pages show each command and each option at least once."""
     text = "\n".join(line for _, line in commands())
-    assert [name for name in main.commands if f"chainlit-proxy {name} " not in f"{text} "] == []
+    assert [name for name in main.all() if f"chainlit-proxy {name} " not in f"{text} "] == []
     shown = set(re.findall(r"(?<!\S)--?[\w-]+", text)) | {piece.text.split()[0] for piece in found("span")}
     assert [option for option in our_options() if option not in shown and option != "--config"] == []
 
@@ -153,7 +153,7 @@ def test_every_variable_that_is_named_exists() -> None:
     """The environment variables of the command line are told, and no others."""
     ours = {
         str(parameter.envvar)
-        for command in main.commands.values()
+        for command in main.all().values()
         for parameter in command.params
         if parameter.envvar
     }

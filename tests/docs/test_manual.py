@@ -17,7 +17,7 @@ PAGE = ROOT / "deploy/man/chainlit-proxy.1"
 BASH = ROOT / "deploy/completion/chainlit-proxy.bash"
 OPTIONS = [
     (name, option)
-    for name, command in main.commands.items()
+    for name, command in main.all().items()
     for option in command.params
     if isinstance(option, click.Option)
 ]
@@ -43,7 +43,7 @@ def test_groff_has_nothing_to_say() -> None:
         [groff, "-man", "-Tascii", "-P-cbou", "-ww", str(PAGE)], capture_output=True, text=True, check=True
     )
     assert done.stderr == ""
-    assert [name for name in main.commands if name not in done.stdout] == []
+    assert [name for name in main.all() if name not in done.stdout] == []
 
 
 def complete(script: str, words: str) -> list[str]:

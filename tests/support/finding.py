@@ -13,8 +13,8 @@ from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.health import Observation
 from proxy.app import App
 from proxy.config import Config
-from proxy.exposition import Scrape
 from proxy.reload import Reload
+from proxy.scrape import Scrape
 from tests.support.waiting import eventually
 
 WITHIN = 20.0  # seconds, on a machine that is busy

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from itertools import cycle, islice
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,17 @@ from tests.support.clients import Clients, each
 from tests.support.link import KINDS
 from tests.support.processes import alive
 from tests.support.run_command import REPLICAS, RunCommand
+from tests.support.size import sized
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(sized(300, in_full=900))]
 
 DRAIN = 30  # seconds for each old replica: an answer takes some ten of them
+CROWD = sized(len(KINDS), in_full=300)
+TOKENS, PAUSE = (
+    sized(100, in_full=20),
+    sized(1, in_full=5) / 10,
+)  # of an answer: 600 tokens a second of a crowd
 
 
 def app_file(command: RunCommand) -> Path:
@@ -41,14 +48,14 @@ def test_a_new_version_goes_live(command: RunCommand) -> None:
         old = command.pids()
         app_file(command).write_text(app_file(command).read_text() + "\nINSTANCE = f'new{os.getpid()}'\n")
         async with Clients(command.url, delay=0.2) as clients:
-            chats = await clients.open_many(KINDS)
+            chats = await clients.open_many(islice(cycle(KINDS), CROWD))
             await each(chats, lambda chat: chat.ask())
             homes = {chat: chat.home for chat in chats}
             command.post("/api/rollout", {"timeout": DRAIN})
 
             async def answered(chat: Chat) -> None:
-                reply = await chat.ask("stream 100 0.1", within=40)
-                assert len(reply.tokens) == 101
+                reply = await chat.ask(f"stream {TOKENS} {PAUSE}", within=40)
+                assert len(reply.tokens) == TOKENS + 1
                 assert reply.instance == homes[chat], "it was cut off and asked again"
 
             await each(chats, answered, at_once=len(chats))

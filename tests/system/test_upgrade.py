@@ -19,9 +19,11 @@ from tests.support.proxy_process import MakeProxy, ProxyProcess
 from tests.support.size import sized
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(sized(240, in_full=1200))]
 
 UPGRADES = sized(6, in_full=20)
+LOAD = sized(len(KINDS), in_full=300)  # sessions that each upgrade moves
+SHUTDOWN = sized(5, in_full=15)  # seconds: 20 sessions in a second
 CROWD = sized(100, in_full=300)
 VISITORS = 4
 CLOSE_CODES = {aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.CLOSING}
@@ -57,12 +59,12 @@ class Visitors:
 
 def test_upgrades_refuse_nobody(fleet: Fleet, make_proxy: MakeProxy, tmp_path: Path) -> None:
     """Old and new share the port, the old one leaves: every connection is taken, every session goes on."""
-    proxy: ProxyProcess = make_proxy(reuse_port=True, timeouts={"shutdown": 5})
+    proxy: ProxyProcess = make_proxy(reuse_port=True, timeouts={"shutdown": SHUTDOWN})
 
     async def scenario() -> None:
         old = proxy
         async with Clients(proxy.url, delay=0.2) as clients:
-            chats = await clients.open_many(KINDS)
+            chats = await clients.open_many(islice(cycle(KINDS), LOAD))
             visitors = Visitors(proxy.url)
             visiting = asyncio.create_task(visitors.run())
             for number in range(UPGRADES):
