@@ -40,7 +40,8 @@ OBSERVE = """
 class Tab:
     """A page of a browser context; opened by a test, closed with the context."""
 
-    def __init__(self, context: BrowserContext, url: str) -> None:
+    def __init__(self, context: BrowserContext, url: str, embedded_in: str | None = None) -> None:
+        """`url` is the app's; the page itself may be another site's that embeds it as a widget."""
         self.url = url
         self.errors: list[str] = []  # the console's
         self.failures: list[str] = []  # requests that failed or were answered with 400 or more
@@ -49,7 +50,9 @@ class Tab:
         self.page.on("console", self._hear)
         self.page.on("response", self._judge)
         self.page.on("requestfailed", self._mourn)
-        self.page.goto(url)
+        self.page.goto(embedded_in or url)
+        if embedded_in:
+            self.page.locator("#chainlit-copilot-button").click(timeout=ANSWER)
         self.origin = self.page.evaluate("performance.timeOrigin")  # another one after a reload
         self.messages.first.wait_for(timeout=ANSWER)
 

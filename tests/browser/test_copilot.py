@@ -1,0 +1,58 @@
+"""The Copilot widget on another site's page, in real Chromium: no cookie of ours comes with its requests."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from playwright.sync_api import BrowserContext
+
+from tests.browser.chat_server import ChatServer
+from tests.browser.tab import Tab
+
+pytestmark = pytest.mark.browser
+
+PAGE = """<!doctype html><title>Elsewhere</title><h1>Another site</h1>
+<script src="{url}copilot/index.js"></script>
+<script>window.mountChainlitWidget({{chainlitServer: "{url}"}});</script>
+"""
+
+
+@pytest.fixture
+def elsewhere(server: ChatServer) -> Iterator[str]:
+    """Another site that embeds the app; to a browser `localhost` is another site than 127.0.0.1."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = PAGE.format(url=server.url).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as site:
+        serving = threading.Thread(target=site.serve_forever)
+        serving.start()
+        try:
+            yield f"http://localhost:{site.server_port}/"
+        finally:
+            site.shutdown()
+            serving.join()
+
+
+def test_widgets_on_another_site(context: BrowserContext, server: ChatServer, elsewhere: str) -> None:
+    """Each of several widgets holds its own conversation at one instance, uploads and reloads included."""
+    widgets = [Tab(context, server.url, embedded_in=elsewhere) for _ in range(3)]
+    assert [cookie for cookie in context.cookies() if "pin" in cookie.get("name", "")] == []
+    for number, widget in enumerate(widgets):
+        assert f"Nice to meet you, Ada{number}." in widget.say(f"my name is Ada{number}")
+    for number, widget in enumerate(widgets):
+        home = widget.home
+        assert f"You are Ada{number}." in widget.say("who am I?")
+        assert widget.home == home
+        assert widget.failures == []
+    widgets[0].photograph("copilot")
