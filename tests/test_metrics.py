@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Callable
+from math import log2
 from time import process_time
 
 import pytest
@@ -17,6 +18,7 @@ from benchmarks.scrape import busy
 from proxy.affinity.health import Observation
 from proxy.app import App
 from proxy.config import Config
+from proxy.dataplane.stats import BUCKETS, CONNECTS, LIVES
 from proxy.metrics import PREFIX, ProxyCollector
 from proxy.scrape import Scrape
 from tests.dataplane.chat import PATH, Tab, chats, connect_packet
@@ -177,11 +179,19 @@ def test_histograms_are_cumulative() -> None:
     async def test(world: World) -> None:
         samples = [s for s in scrape(world) if s.name == PREFIX + "probe_seconds_bucket"]
         counts = {sample.labels["le"]: sample.value for sample in samples}
-        assert (counts["0.025"], counts["0.05"], counts["+Inf"]) == (0, 1, 1)
+        assert (counts["0.015625"], counts["0.03125"], counts["+Inf"]) == (0, 1, 1)
         assert list(counts.values()) == sorted(counts.values())
         assert value(scrape(world), "probe_seconds_sum", backend="a") == pytest.approx(0.03)
 
     run(test)
+
+
+def test_bounds_are_those_of_native_histograms() -> None:
+    """Each bound is a power of two, and no step is missing between them."""
+    for bounds, step in ((BUCKETS, 1), (CONNECTS, 1), (LIVES, 2)):
+        powers = [log2(bound) for bound in bounds]
+        assert powers == [powers[0] + step * place for place in range(len(bounds))]
+        assert powers[0].is_integer()
 
 
 def test_names_and_labels_are_bounded() -> None:

@@ -76,6 +76,8 @@ class AdminClient:
         with self._open(method, path, body, _WAIT, also) as response:
             try:
                 return json.load(response)
+            except json.JSONDecodeError:
+                self._nobody(self._url + path, "what it says is no JSON")
             except (OSError, ValueError, http.client.HTTPException) as error:
                 self._nobody(self._url + path, " ".join(str(error).split()))
 
@@ -98,10 +100,14 @@ class AdminClient:
                     fail(f"{url}: needs a valid token, give it with --token or CHAINLIT_PROXY_TOKEN", 1)
                 fail(f"{url}: answered {error.code}{_reason(error)}", 1)
         except (OSError, ValueError, http.client.HTTPException) as error:
-            self._nobody(url, " ".join(str(error).split()))
+            self._nobody(url, " ".join(str(getattr(error, "reason", error)).split()))
 
     def _nobody(self, url: str, why: str) -> NoReturn:
-        fail(f"{url}: no proxy answers there ({why}); --admin says where it is", 1)
+        fail(
+            f"{url}: no proxy answers there ({why}); is it running? Say with --admin or CHAINLIT_PROXY_ADMIN"
+            " where its admin listener is, the address behind `admin on` in its log",
+            1,
+        )
 
 
 def _reason(error: urllib.error.HTTPError) -> str:

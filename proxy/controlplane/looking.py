@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Header, HTTPException, Query
+from fastapi import Path as InPath
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
@@ -36,6 +37,9 @@ SHOWN = 8  # characters of a session id: enough to tell sessions apart, useless 
 _BEAT = 1.0  # seconds between two states on a stream
 _SILENCE = 15.0  # seconds after which a stream without states shows that it lives
 _MOST_STREAMS = 50
+_CONFIG = {"application/json": {"example": {"listen": ["0.0.0.0:8000"], "admin": {"token": "***"}}}}
+
+After = Annotated[int, Query(ge=0, description="The number of the last event seen.", examples=[12])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,83 +55,106 @@ class Sights:
 class MoveStatus(BaseModel):
     """One move of a session."""
 
-    at: float = Field(description="When, in unix time.")
+    at: float = Field(description="When, in unix time.", examples=[1700000000.5])
     origin: str = Field(description="The backend that it left.", examples=["replica-1"])
     target: str = Field(description="The backend that it went to.", examples=["replica-2"])
-    reason: MoveReason = Field(description="Why it had to.")
+    reason: MoveReason = Field(description="Why it had to.", examples=["down"])
 
 
 class SessionStatus(BaseModel):
     """One session."""
 
     id: str = Field(description="The beginning of its id.", examples=["3f2a9c1e"])
-    backend: str | None = Field(description="Where it lives; null while it was only announced.")
-    evidence: Evidence | None = Field(description="What named the session when it came there.")
-    located: bool = Field(description="Whether that backend was asked and said that it holds the session.")
-    since: float = Field(description="When it came there, in unix time.")
-    open: int = Field(description="Its connections.")
-    answering: bool = Field(description="Whether its app is answering.")
-    sent_away: bool = Field(description="Whether it has to move when it is next heard of.")
-    moves: list[MoveStatus] = Field(description="The last few, oldest first.")
+    backend: str | None = Field(
+        description="Where it lives; null while it was only announced.", examples=["replica-2"]
+    )
+    evidence: Evidence | None = Field(
+        description="What named the session when it came there.", examples=["session"]
+    )
+    located: bool = Field(
+        description="Whether that backend was asked and said that it holds the session.", examples=[False]
+    )
+    since: float = Field(description="When it came there, in unix time.", examples=[1700000000.5])
+    open: int = Field(description="Its connections.", examples=[1])
+    answering: bool = Field(description="Whether its app is answering.", examples=[False])
+    sent_away: bool = Field(description="Whether it has to move when it is next heard of.", examples=[False])
+    moves: list[MoveStatus] = Field(description="The last few, oldest first.", examples=[[]])
 
 
 class SessionPage(BaseModel):
     """A page of sessions."""
 
-    total: int = Field(description="How many there are in all.")
-    sessions: list[SessionStatus] = Field(description="Open ones first.")
+    total: int = Field(description="How many there are in all.", examples=[0])
+    sessions: list[SessionStatus] = Field(description="Open ones first.", examples=[[]])
 
 
 class Where(BaseModel):
     """Where something belongs."""
 
-    kind: Literal["session", "sid", "pin"] = Field(description="What was asked for.")
-    backend: str | None = Field(description="Where it belongs; null if nowhere yet.")
-    holds: bool = Field(description="Whether it may go on there; if not, it moves when it is next heard of.")
-    why: str = Field(description="What told so, in words.")
-    session: SessionStatus | None = Field(description="Its session, where that is known.")
+    kind: Literal["session", "sid", "pin"] = Field(description="What was asked for.", examples=["session"])
+    backend: str | None = Field(description="Where it belongs; null if nowhere yet.", examples=["replica-2"])
+    holds: bool = Field(
+        description="Whether it may go on there; if not, it moves when it is next heard of.", examples=[True]
+    )
+    why: str = Field(
+        description="What told so, in words.", examples=["a new session, named by session: the hash chose"]
+    )
+    session: SessionStatus | None = Field(description="Its session, where that is known.", examples=[None])
 
 
 class EventStatus(BaseModel):
     """One thing that happened."""
 
-    id: int = Field(description="They count from 1 since the start.")
-    at: float = Field(description="When, in unix time.")
-    kind: EventKind
-    backend: str = Field(description="Which backend it is about; empty for none.")
-    text: str = Field(examples=["is down (refused)"])
-    lines: list[str] = Field(description="The last lines of a replica that ended.")
+    id: int = Field(description="They count from 1 since the start.", examples=[12])
+    at: float = Field(description="When, in unix time.", examples=[1700000000.5])
+    kind: EventKind = Field(description="What it tells of.", examples=["backend"])
+    backend: str = Field(description="Which backend it is about; empty for none.", examples=["replica-1"])
+    text: str = Field(description="What happened, without that name.", examples=["is down (refused)"])
+    lines: list[str] = Field(description="The last lines of a replica that ended.", examples=[[]])
 
 
 class DecisionCount(BaseModel):
     """How often requests went by one evidence to one outcome."""
 
-    evidence: str
-    outcome: str
-    count: int
+    evidence: str = Field(description="What named the session or the backend.", examples=["session"])
+    outcome: str = Field(description="What became of it.", examples=["pinned"])
+    count: int = Field(description="How often, since the start.", examples=[12])
 
 
 class BackendTraffic(BackendStatus):
     """A backend with what it has done since the start."""
 
-    turns: int = Field(description="Sessions whose app is answering.")
-    requests: int = Field(description="Requests that ended.")
-    frames: int = Field(description="Frames of websockets, both ways; those that were read at once are one.")
-    cpu_seconds: float | None = Field(description="CPU time of a local replica's process; null for others.")
-    failures: int = Field(description="Those answered with 500 or more, or not at all.")
-    probes: int = Field(description="Answered probes.")
-    probe_seconds: float = Field(description="What these took together.")
+    turns: int = Field(description="Sessions whose app is answering.", examples=[3])
+    requests: int = Field(description="Requests that ended.", examples=[1200])
+    frames: int = Field(
+        description="Frames of websockets, both ways; those that were read at once are one.", examples=[52000]
+    )
+    cpu_seconds: float | None = Field(
+        description="CPU time of a local replica's process; null for others.", examples=[12.5]
+    )
+    failures: int = Field(
+        description="Requests that were answered with 500 or more, or not at all.", examples=[0]
+    )
+    probes: int = Field(description="Answered probes.", examples=[300])
+    probe_seconds: float = Field(description="What these took together.", examples=[0.9])
 
 
 class Overview(BaseModel):
     """Everything at a glance; rates are the differences of two of these."""
 
-    version: str
-    at: float = Field(description="When, in unix time.")
-    backends: list[BackendTraffic]
-    decisions: list[DecisionCount]
-    moves: dict[str, int] = Field(description="Sessions that moved since the start, by reason.")
-    rollout: RolloutStatus
+    version: str = Field(description="That of the proxy.", examples=["0.1.0"])
+    at: float = Field(description="When, in unix time.", examples=[1700000000.5])
+    backends: list[BackendTraffic] = Field(description="In the order of the configuration.", examples=[[]])
+    decisions: list[DecisionCount] = Field(description="By evidence and outcome.", examples=[[]])
+    moves: dict[str, int] = Field(
+        description="Sessions that moved since the start, by reason.", examples=[{"down": 2}]
+    )
+    rollout: RolloutStatus = Field(
+        description="The newest one.",
+        examples=[
+            {"state": "idle", "phase": None, "done": 0, "total": 0, "old": "", "new": "", "reason": ""}
+        ],
+    )
 
 
 def session_status(session: Session) -> SessionStatus:
@@ -240,7 +267,9 @@ def add_sights(app: FastAPI, operations: Operations, sights: Sights, guarded: An
     streams = Streams(lambda: overview(operations, sights), sights.events)
 
     @app.get("/api/where/{wanted}", **asked)
-    async def where(wanted: str) -> Where:
+    async def where(
+        wanted: Annotated[str, InPath(description="What is looked for.", examples=["3f2a9c1e"])],
+    ) -> Where:
         """Where a session id, its beginning (8 characters or more), an Engine.IO sid or a pin belongs."""
         found = find(sights.router, wanted)
         if found is None:
@@ -253,9 +282,11 @@ def add_sights(app: FastAPI, operations: Operations, sights: Sights, guarded: An
 
     @app.get("/api/sessions", **asked)
     async def sessions(
-        backend: str | None = None,
-        offset: Annotated[int, Query(ge=0)] = 0,
-        limit: Annotated[int, Query(ge=1, le=500)] = 100,
+        backend: Annotated[
+            str | None, Query(description="Only those of this backend.", examples=["replica-1"])
+        ] = None,
+        offset: Annotated[int, Query(ge=0, description="How many to pass over.", examples=[100])] = 0,
+        limit: Annotated[int, Query(ge=1, le=500, description="How many to show.", examples=[100])] = 100,
     ) -> SessionPage:
         """The sessions that are known, open ones first, page by page; those of one backend if it is named."""
         known = sights.router.directory.sessions()
@@ -265,15 +296,19 @@ def add_sights(app: FastAPI, operations: Operations, sights: Sights, guarded: An
         return SessionPage(total=len(known), sessions=[session_status(session) for session in page])
 
     @app.get("/api/events", **asked)
-    async def events(after: Annotated[int, Query(ge=0)] = 0) -> list[EventStatus]:
+    async def events(after: After = 0) -> list[EventStatus]:
         """The last events, oldest first; only those after a number if it is given."""
         return [event_status(event) for event in sights.events.after(after)]
 
     @app.get("/api/stream", **asked, response_class=StreamingResponse)
     async def stream(
-        state: bool = False,
-        after: Annotated[int, Query(ge=0)] = 0,
-        last_event_id: Annotated[int | None, Header(ge=0)] = None,
+        state: Annotated[
+            bool, Query(description="Whether an overview is told each second.", examples=[True])
+        ] = False,
+        after: After = 0,
+        last_event_id: Annotated[
+            int | None, Header(ge=0, description="As `after`: what browsers send.", examples=[12])
+        ] = None,
     ) -> StreamingResponse:
         """Server-sent events: `event` for what happens, and with `state` an `overview` every second."""
         if streams.full:
@@ -286,7 +321,7 @@ def add_sights(app: FastAPI, operations: Operations, sights: Sights, guarded: An
         """All backends with their counts, affinity and the rollout; rates are the differences of two."""
         return overview(operations, sights)
 
-    @app.get("/api/config", **asked)
+    @app.get("/api/config", **asked, responses={200: {"content": _CONFIG}})
     async def config() -> dict[str, Any]:
         """The configuration that is in effect, secrets masked."""
         told = plain(sights.config())

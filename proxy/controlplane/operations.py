@@ -9,7 +9,7 @@ from enum import Enum
 from time import monotonic
 from typing import Annotated, Any, Protocol
 
-from fastapi import Depends, FastAPI, HTTPException, Response
+from fastapi import Depends, FastAPI, HTTPException, Path, Response
 from pydantic import BaseModel, Field
 
 from proxy.affinity.backend import AdminState, Backend
@@ -102,23 +102,25 @@ class DrainStatus(BaseModel):
 
     seconds_left: float = Field(description="Until the deadline; less than 0 after it.", examples=[297.4])
     sent_away: int = Field(description="Sessions that were at rest when they had to leave.", examples=[12])
-    forced: int = Field(description="Sessions that were in the middle of an answer at the deadline.")
-    empty: bool = Field(description="Whether nothing is left of it.")
+    forced: int = Field(
+        description="Sessions that were in the middle of an answer at the deadline.", examples=[0]
+    )
+    empty: bool = Field(description="Whether nothing is left of it.", examples=[False])
 
 
 class BackendStatus(BaseModel):
     """One backend as the API shows it."""
 
-    name: str = Field(examples=["replica-1"])
-    url: str = Field(examples=["http://127.0.0.1:8001"])
-    weight: float = Field(description="Its share of new sessions.")
-    health: Verdict = Field(description="The verdict of probes and traffic.")
-    admin_state: AdminState = Field(description="The operator's wish.")
-    sessions: int = Field(description="Sessions that are open here, or were just placed.")
-    tunnels: int = Field(description="Open websockets and other upgraded connections.")
-    pid: int | None = Field(default=None, description="The process, for a local replica.")
-    leaving: bool = Field(description="Whether it leaves the fleet when it is empty.")
-    drain: DrainStatus | None = Field(default=None, description="While it drains.")
+    name: str = Field(description="As it is configured, or was found.", examples=["replica-1"])
+    url: str = Field(description="Where it is.", examples=["http://127.0.0.1:8001"])
+    weight: float = Field(description="Its share of new sessions.", examples=[1.0])
+    health: Verdict = Field(description="The verdict of probes and traffic.", examples=["healthy"])
+    admin_state: AdminState = Field(description="The operator's wish.", examples=["ready"])
+    sessions: int = Field(description="Sessions that are open here, or were just placed.", examples=[41])
+    tunnels: int = Field(description="Open websockets and other upgraded connections.", examples=[40])
+    pid: int | None = Field(default=None, description="The process, for a local replica.", examples=[4711])
+    leaving: bool = Field(description="Whether it leaves the fleet when it is empty.", examples=[False])
+    drain: DrainStatus | None = Field(default=None, description="While it drains.", examples=[None])
 
 
 class DrainRequest(BaseModel):
@@ -151,22 +153,30 @@ class RolloutStatus(BaseModel):
     """How far the newest rollout is."""
 
     state: str = Field(description="idle, running, failed or done.", examples=["running"])
-    phase: str | None = Field(description="What it is at: starting, checking, draining or stopping.")
-    done: int = Field(description="Replicas that were replaced.")
-    total: int = Field(description="Replicas that were to be replaced.")
+    phase: str | None = Field(
+        description="What it is at: starting, checking, draining or stopping.", examples=["draining"]
+    )
+    done: int = Field(description="Replicas that were replaced.", examples=[1])
+    total: int = Field(description="Replicas that were to be replaced.", examples=[4])
     old: str = Field(description="Whose turn it is, or was.", examples=["replica-2"])
     new: str = Field(description="What takes its place.", examples=["replica-6"])
-    reason: str = Field(description="Why it failed.")
+    reason: str = Field(
+        description="Why it failed; empty if it did not.", examples=["replica-6 did not become healthy"]
+    )
 
 
 class ReloadStatus(BaseModel):
     """How a reload went."""
 
-    applied: bool = Field(description="Whether the file is in effect; if not, the old one is.")
-    at: float = Field(description="When, in unix time.")
-    problems: list[str] = Field(description="Why it was refused, in the words of `check`.")
+    applied: bool = Field(
+        description="Whether the file is in effect; if not, the old one is.", examples=[True]
+    )
+    at: float = Field(description="When, in unix time.", examples=[1700000000.5])
+    problems: list[str] = Field(description="Why it was refused, in the words of `check`.", examples=[[]])
     changes: list[str] = Field(description="Sections that are different now.", examples=[["backends"]])
-    restart: list[str] = Field(description="Keys that take effect with the next start only.")
+    restart: list[str] = Field(
+        description="Keys that take effect with the next start only.", examples=[["listen"]]
+    )
 
 
 def backend_status(backend: Backend, drains: Drains) -> BackendStatus:
@@ -225,7 +235,9 @@ def add_operations(app: FastAPI, operations: Operations, guarded: Any) -> None:
     fleet, drains = operations.fleet, operations.drains
     asked: dict[str, Any] = {"dependencies": [guarded]}
 
-    def known(name: str) -> Backend:
+    def known(
+        name: Annotated[str, Path(description="Which backend.", examples=["replica-1"])],
+    ) -> Backend:
         backend = fleet.get(name)
         if backend is None:
             names = ", ".join(other.name for other in fleet) or "none"

@@ -49,7 +49,7 @@ def page(description: dict[str, Any]) -> str:
 def _operation(title: str, operation: dict[str, Any]) -> Iterator[str]:
     yield f"<section><h3>{escape(title)}</h3><p>{escape(operation.get('description', ''))}</p>"
     asked = [
-        (f"{one['name']} ({one['in']})", _kind(one.get("schema", {})), one.get("description", ""))
+        (f"{one['name']} ({one['in']})", _kind(one.get("schema", {})), _told(one.get("schema", {}) | one))
         for one in operation.get("parameters", [])
     ]
     if body := operation.get("requestBody"):

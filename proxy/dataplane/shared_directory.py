@@ -36,7 +36,7 @@ _DEAF = 3 * _BEAT  # seconds without any message after which none can be relied 
 _AGAIN = 0.1  # seconds until a task that was cancelled and still runs is cancelled again
 _RETRY = (0.2, 2.0)  # seconds until the next try, the first and the longest
 _OUTLIVES = 4 / 3  # an entry is written anew each third of the time that it lives for beyond its last writing
-_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5)  # seconds
+_BUCKETS = tuple(2.0**power for power in range(-11, 0))  # seconds
 
 # Writes an entry unless a newer one is there, which is then returned; tells everybody of a change.
 _MERGE = """

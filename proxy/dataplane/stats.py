@@ -11,12 +11,15 @@ from proxy.affinity.evidence import Evidence
 from proxy.errors import Limit, OverLimit, ProxyError
 from proxy.wire.head import METHODS
 
+# All bounds are powers of two: those of a native histogram of schema 0, or of -1 where each is four times
+# the last. So series of both kinds can be compared and summed, bound by bound.
+# https://prometheus.io/docs/specs/native_histograms/
 # Seconds; from a poll answered at once to Engine.IO's longest poll (25 s) and beyond.
-BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-# Seconds; from a websocket that was lost at once to a tab that stays open for a day.
-LIVES = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
+BUCKETS = tuple(2.0**power for power in range(-10, 7))
+# Seconds; from a websocket that was lost at once to a tab that stays open for the better part of a day.
+LIVES = tuple(4.0**power for power in range(9))
 # Seconds; from a socket on the same machine to `timeouts.connect` and a TLS handshake far away.
-CONNECTS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+CONNECTS = tuple(2.0**power for power in range(-13, 2))
 LABELS = {method: method.decode() for method in METHODS}
 
 

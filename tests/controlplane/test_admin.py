@@ -157,6 +157,31 @@ def test_openapi_describes_the_api() -> None:
     run(test)
 
 
+def test_openapi_describes_and_shows_everything() -> None:
+    """Each path has its words; each parameter and each field of ours has a description and an example."""
+
+    async def test(admin: Admin) -> None:
+        document = json.loads((await admin.ask("/openapi.json")).body)
+        operations = [(path, one) for path, methods in document["paths"].items() for one in methods.values()]
+        told = {path: one for path, one in operations if one["description"]}
+        assert len(told) == len(document["paths"])
+        parts = {
+            f"{path} {one['name']}": one["schema"] | one
+            for path, operation in operations
+            for one in operation.get("parameters", [])
+        }
+        for name, model in document["components"]["schemas"].items():
+            if name not in {"HTTPValidationError", "ValidationError"}:  # FastAPI's own
+                assert model["description"], name
+                parts |= {f"{name}.{field}": one for field, one in model.get("properties", {}).items()}
+        assert len(parts) > 60
+        assert [
+            name for name, one in parts.items() if not (one.get("description") and "examples" in one)
+        ] == []
+
+    run(test)
+
+
 def test_monitoring_needs_no_token() -> None:
     """Probes of an orchestrator and Prometheus get in without a token."""
 
