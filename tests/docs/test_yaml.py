@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from proxy.cli import main
 from proxy.config import loads
+from proxy.config.found import found_backends
 from tests.deploy.schemas import mistakes
 from tests.docs.pages import ROOT, Piece, found
 from tests.support.certificates import Authority
@@ -22,6 +23,7 @@ PART = re.compile(r"# part of ")
 SETTING = re.compile(r"[a-z_]+(?:\.[a-z_]+)+: \S+")
 KUBERNETES = [block for block in BLOCKS if "apiVersion:" in block.text]
 CONFIGURATIONS = [block for block in BLOCKS if block not in KUBERNETES]
+LISTS = [block for block in found("json") if block.text.lstrip().startswith("[")]
 BACKENDS = "\nbackends:\n  - url: http://127.0.0.1:8001\n"
 CERTIFICATES = "/etc/chat/"  # where the pages have them
 
@@ -77,6 +79,27 @@ def test_a_setting_in_the_text_loads(setting: Piece) -> None:
     *sections, key = path.split(".")
     opened = "".join(f"{section}: {{" for section in sections)
     loads(f"{opened}{key}: {value}{'}' * len(sections)}", name=str(setting))
+
+
+@pytest.mark.parametrize("block", LISTS, ids=str)
+def test_a_list_of_backends_is_read(block: Piece) -> None:
+    """What the page shows of a file with backends can be found in one."""
+    assert len(found_backends(block.text.encode(), str(block))) > 1
+
+
+@pytest.mark.parametrize("block", found("text"), ids=str)
+def test_what_is_called_text_is_no_yaml(block: Piece) -> None:
+    """A block that YAML or JSON would read as more than words is marked as such, and so tested above.
+
+    Only one line may look like it: a header field does.
+    """
+    if len(block.text.splitlines()) == 1:
+        return
+    try:
+        documents = list(yaml.safe_load_all(block.text))
+    except yaml.YAMLError:
+        return
+    assert {type(document) for document in documents} <= {str}, "mark it as yaml or json"
 
 
 @pytest.mark.parametrize("block", found("python"), ids=str)

@@ -11,7 +11,6 @@ import asyncio
 import json
 import time
 from collections.abc import Iterable, Mapping
-from time import monotonic
 from typing import Any
 
 import aiohttp
@@ -20,12 +19,10 @@ from aiodocker.channel import ChannelSubscriber
 from aiodocker.exceptions import DockerError
 
 from proxy.config import BackendSettings, DockerSettings
-from proxy.controlplane.discovery.source import Backends, Backoff, Found, Source, UnusableError, backend_at
+from proxy.controlplane.discovery.source import Backends, Found, Source, UnusableError, backend_at
 
 _EVERY = 30.0  # seconds between two lists at most
 _LATE = 10.0  # seconds that an answer may take
-_SHORTEST, _LONGEST = 0.5, 30.0  # seconds between two attempts
-_CALM = 5.0  # seconds after which a connection counts as one that worked
 _OVERLAP = 2  # seconds before the first list from which events are told
 
 # What may change the list. Without a choice every health check of a container would be told.
@@ -44,18 +41,15 @@ class DockerSource(Source):
 
     async def run(self) -> None:
         """List whenever something happens, until cancelled."""
-        backoff = Backoff(_SHORTEST, _LONGEST)
-        while True:
-            began = monotonic()
-            try:
-                await self._follow()
-            except (UnusableError, DockerError, aiohttp.ClientError, OSError) as error:
-                self.fail(_reason(error))
-            except (ValueError, LookupError, TypeError, AttributeError) as error:
-                self.fail(f"the engine's answer makes no sense: {error}")
-            if monotonic() - began > _CALM:
-                backoff.reset()
-            await asyncio.sleep(backoff.pause())
+        await self._keep(self._connect)
+
+    async def _connect(self) -> None:
+        try:
+            await self._follow()
+        except (UnusableError, DockerError, aiohttp.ClientError, OSError) as error:
+            self.fail(_reason(error))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            self.fail(f"the engine's answer makes no sense: {error}")
 
     async def _follow(self) -> None:
         """One stream of events: return when it was cut."""

@@ -10,13 +10,11 @@ https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/
 https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
 """
 
-import asyncio
 import json
 import random
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import aiohttp
@@ -24,15 +22,13 @@ from kubernetes_asyncio.client import ApiClient, Configuration, DiscoveryV1Api
 from kubernetes_asyncio.config import ConfigException, load_incluster_config, load_kube_config
 
 from proxy.config import BackendSettings, KubernetesSettings
-from proxy.controlplane.discovery.source import Backends, Backoff, Found, Source, UnusableError, backend_at
+from proxy.controlplane.discovery.source import Backends, Found, Source, UnusableError, backend_at
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where a pod finds its namespace and what it may show to the API server."""
 
 _WINDOW = 60.0  # seconds that one watch lasts
 _LATE = 10.0  # seconds that an answer, and the end of a watch, may be late
-_SHORTEST, _LONGEST = 0.5, 30.0  # seconds between two attempts
-_CALM = 5.0  # seconds after which a connection counts as one that worked
 
 Slice = Mapping[str, Any]
 
@@ -53,21 +49,18 @@ class KubernetesSource(Source):
 
     async def run(self) -> None:
         """List, then watch, until cancelled."""
-        backoff = Backoff(_SHORTEST, _LONGEST)
-        while True:
-            began = monotonic()
-            try:
-                await self._follow()
-            except _GoneError:
-                self._version = None
-            except (UnusableError, ConfigException, aiohttp.ClientError, OSError) as error:
-                self.fail(f"service {self._settings.service}: {_reason(error)}")
-            except (ValueError, LookupError, TypeError, AttributeError) as error:
-                self._version = None
-                self.fail(f"service {self._settings.service}: the answer makes no sense: {error}")
-            if monotonic() - began > _CALM:
-                backoff.reset()
-            await asyncio.sleep(backoff.pause())
+        await self._keep(self._connect)
+
+    async def _connect(self) -> None:
+        try:
+            await self._follow()
+        except _GoneError:
+            self._version = None
+        except (UnusableError, ConfigException, aiohttp.ClientError, OSError) as error:
+            self.fail(f"service {self._settings.service}: {_reason(error)}")
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            self._version = None
+            self.fail(f"service {self._settings.service}: the answer makes no sense: {error}")
 
     async def _follow(self) -> None:
         """One connection to the server: a list, if there is none yet, and one watch."""

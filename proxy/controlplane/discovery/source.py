@@ -9,7 +9,8 @@ import hashlib
 import logging
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from time import monotonic
 
 from proxy.config import Address, BackendSettings
 
@@ -17,6 +18,8 @@ log = logging.getLogger("proxy.discovery")
 
 _SPREAD = 0.2  # of a pause, each way: proxies that failed together do not come again together
 _LONGEST_NAME = 63  # characters, as `backends.name` has it
+_SHORTEST, _LONGEST = 0.5, 30.0  # seconds between two connections
+_CALM = 5.0  # seconds after which a connection counts as one that worked
 
 Backends = tuple[BackendSettings, ...]
 Found = Callable[[Backends], None]
@@ -62,6 +65,16 @@ class Source:
     async def run(self) -> None:
         """Follow the source until cancelled."""
         raise NotImplementedError
+
+    async def _keep(self, connect: Callable[[], Awaitable[None]]) -> None:
+        """Follow one connection after the other until cancelled; `connect` tells itself what fails."""
+        backoff = Backoff(_SHORTEST, _LONGEST)
+        while True:
+            began = monotonic()
+            await connect()
+            if monotonic() - began > _CALM:
+                backoff.reset()
+            await asyncio.sleep(backoff.pause())
 
     def tell(self, backends: Backends) -> None:
         """Here is the complete list as it is now."""

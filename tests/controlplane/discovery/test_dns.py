@@ -1,6 +1,7 @@
 """The addresses of a name, asked of a real DNS server."""
 
 import asyncio
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 from proxy.config import Config, ConfigError, load, loads
 from tests.support.dns_server import DnsServer
 from tests.support.finding import WITHIN, Found, follow
-from tests.support.waiting import eventually
+from tests.support.processes import alive
+from tests.support.waiting import eventually, wait_until
 
 SERVICE = "_http._tcp.app.test"
 
@@ -40,6 +42,24 @@ def hosts(*addresses: str, name: str = "app.test") -> list[str]:
 def service(target: str, port: int, priority: int = 0, weight: int = 0) -> str:
     """One instance of the service, as the server's options have it."""
     return f"srv-host={SERVICE},{target},{port},{priority},{weight}"
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from tests.support.dns_server import DnsServer
+server = DnsServer(Path(sys.argv[1]))
+server.serve()
+print(server.pid, flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_the_server_does_not_outlive_a_test_run(tmp_path: Path) -> None:
+    """A run that is killed with -9 leaves no server behind."""
+    run = subprocess.run([sys.executable, "-c", KILLED, tmp_path], stdout=subprocess.PIPE, check=False)
+    assert run.returncode == -9
+    wait_until(lambda: not alive(int(run.stdout)), 10, lambda: "the server runs on")
 
 
 def test_addresses_come_and_go(server: DnsServer) -> None:

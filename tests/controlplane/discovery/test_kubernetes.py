@@ -302,7 +302,7 @@ def test_a_bad_name_is_told() -> None:
 def test_the_role_on_the_page_is_the_least() -> None:
     """In one namespace, for endpointslices, what the stand-in is asked for: list and watch."""
     page = (Path(__file__).parents[3] / "docs/discovery.md").read_text(encoding="utf-8")
-    (text,) = re.findall(r"```text\n(apiVersion.*?)```", page, re.DOTALL)
+    (text,) = re.findall(r"```yaml\n(apiVersion.*?)```", page, re.DOTALL)
     role, binding = yaml.safe_load_all(text)
     assert role["kind"] == "Role"
     assert role["rules"] == [
