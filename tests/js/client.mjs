@@ -114,6 +114,16 @@ class Client {
     });
   }
 
+  // As a browser, it asks once more where a kept connection turns out to be closed.
+  async fetch(path, options) {
+    try {
+      return await fetch(this.url + path, options);
+    } catch (error) {
+      if (options.method !== "GET" || error.cause?.code !== "UND_ERR_SOCKET") throw error;
+      return await fetch(this.url + path, options);
+    }
+  }
+
   async request({ method, path, json, upload, headers, timeout }) {
     const options = { method, headers: { ...headers }, signal: AbortSignal.timeout(timeout * 1000) };
     if (this.jar?.values.size) options.headers.cookie = this.jar.header;
@@ -127,7 +137,7 @@ class Client {
     let status = 0;
     let body;
     try {
-      const response = await fetch(this.url + path, options);
+      const response = await this.fetch(path, options);
       this.jar?.parseCookies(response.headers.getSetCookie());
       body = await response.text();
       status = response.status;

@@ -36,10 +36,11 @@ class RunCommand(Process, AdminListener):
         wait_until(self.all_healthy, START, lambda: f"all replicas healthy\n{self.tail()}")
 
     def all_healthy(self) -> bool:
-        """Whether the command runs and every replica is healthy."""
+        """Whether the command runs, and every replica is healthy and its process known."""
         assert self.running, self.tail()
         health = self.health()
-        return len(health) == REPLICAS and set(health.values()) == {"healthy"}
+        is_healthy = len(health) == REPLICAS and set(health.values()) == {"healthy"}
+        return is_healthy and all(backend["pid"] for backend in self.backends().values())
 
     def pids(self) -> list[int]:
         """The processes of the replicas."""
