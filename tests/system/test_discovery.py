@@ -48,12 +48,12 @@ def test_a_list_that_changes_moves_nobody_who_can_stay(
             await each(chats + newcomers, lambda chat: chat.ask())
             assert_nothing_refused(chats + newcomers)
             assert all(chat.connects == 1 for chat in chats + newcomers)
+            leavers = [chat for chat in chats + newcomers if chat.home == "c"]
+            stayers = [chat for chat in chats if chat.home != "c"]
             replace(file, listed(fleet, "b"))
             await eventually(lambda: "c" not in proxy.backends(), 30, "c has left")
-            leavers = [chat for chat in chats + newcomers if chat.home == "c"]
             await each(leavers, lambda chat: chat.recover(), at_once=len(leavers))
             await each(chats + newcomers, lambda chat: chat.check(fleet.journal))
-            stayers = [chat for chat in chats if chat.home != "c"]
             assert all(chat.connects == 1 for chat in stayers), "a session that stays was disturbed"
 
     asyncio.run(scenario())
