@@ -61,6 +61,6 @@ def test_a_backend_twice_is_a_mistake() -> None:
 def test_the_lists_on_the_page_are_good() -> None:
     """What `docs/discovery.md` shows can be read as it stands, and has two backends each."""
     page = (Path(__file__).parents[2] / "docs/discovery.md").read_text(encoding="utf-8")
-    shown = re.findall(r"```text\n(\[.*?)```", page, re.DOTALL)
+    shown = re.findall(r"```json\n(\[.*?)```", page, re.DOTALL)
     assert shown
     assert all(len(found_backends(text.encode(), "list")) == 2 for text in shown)
