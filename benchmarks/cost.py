@@ -102,8 +102,7 @@ class Cost:
         rows = []
         for work in self.works:
             row = [WORKS[work].words] + [self._cell(work, name) for name in names]
-            ratios = [self.ratio(work, OURS, name) for name in rivals]
-            rows.append(row + ["-" if ratio is None else f"{ratio:.2f}" for ratio in ratios])
+            rows.append(row + [self._spread(work, name) for name in rivals])
         return [*page.table(heads, rows), "", *self._budgets()]
 
     def _budgets(self) -> list[str]:
@@ -111,9 +110,8 @@ class Cost:
         rows = []
         for work in self.works:
             best = self._best(work, ["nginx"] if WORKS[work].is_memory else RIVALS)
-            got = self.ratio(work, OURS, best) if best else None
-            if got is not None:
-                rows.append([WORKS[work].words, best, f"{WORKS[work].budget:.1f}", f"{got:.2f}"])
+            if best and self._ratios(work, OURS, best):
+                rows.append([WORKS[work].words, best, f"{WORKS[work].budget:.1f}", self._spread(work, best)])
         return page.table([OURS, "as a ratio to", "at most", "is"], rows) if rows else []
 
     def _best(self, work: str, rivals: list[str] = RIVALS) -> str:
@@ -122,12 +120,20 @@ class Cost:
         can = [name for name in names if (work, name) not in self.too_slow and self.figures[work, name]]
         return min(can, key=lambda name: statistics.median(self.figures[work, name]), default="")
 
-    def ratio(self, work: str, one: str, other: str) -> float | None:
-        """The median of the ratios within the rounds; None where one of the two has no figure."""
+    def _ratios(self, work: str, one: str, other: str) -> list[float]:
+        """The ratio within each round; none where one of the two has no figure."""
         if {(work, one), (work, other)} & self.too_slow:
-            return None
+            return []
         pairs = zip(self.figures[work, one], self.figures[work, other], strict=True)
-        return statistics.median(left / right for left, right in pairs)
+        return [left / right for left, right in pairs]
+
+    def _spread(self, work: str, other: str) -> str:
+        """Ours to another's: the median of the rounds, with the lowest and the highest."""
+        ratios = self._ratios(work, OURS, other)
+        if not ratios:
+            return "-"
+        middle = f"{statistics.median(ratios):.2f}"
+        return middle if len(ratios) == 1 else f"{middle} ({min(ratios):.2f}-{max(ratios):.2f})"
 
     def relative(self) -> dict[str, dict[str, float]]:
         """Each work's costs as ratios to the better of HAProxy and nginx, by the words of the work."""
@@ -135,8 +141,10 @@ class Cost:
         found: dict[str, dict[str, float]] = {}
         for work in self.works:
             if best := self._best(work):
-                ratios = {name: self.ratio(work, name, best) for name in names}
-                found[WORKS[work].words] = {name: ratio for name, ratio in ratios.items() if ratio}
+                ratios = {name: self._ratios(work, name, best) for name in names}
+                found[WORKS[work].words] = {
+                    name: statistics.median(each) for name, each in ratios.items() if each
+                }
         return found
 
     def _cell(self, work: str, name: str) -> str:

@@ -15,7 +15,7 @@ from benchmarks.cpu import resident_bytes
 from benchmarks.measuring import backends, measure
 from benchmarks.peers import OURS, PEERS, start
 
-CONNECTIONS = [10, 100, 1000, 2000]
+CONNECTIONS = [10, 100, 1000, 5000]
 BACKENDS = [2, 20, 200]
 FEW_BACKENDS, FEW_CONNECTIONS = BACKENDS[0], 100  # of the other row
 REQUESTS = 9600
