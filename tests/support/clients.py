@@ -63,11 +63,13 @@ class Clients:
         await each(chats, lambda chat: chat.open(), at_once)
         return chats
 
-    async def open_until_on(self, place: str, within: float = 30) -> list[Chat]:
-        """New sessions of all kinds, until one is placed there: one that returned gets few at first."""
+    async def open_until_on(
+        self, place: str, within: float = 30, kinds: Iterable[Kind] = KINDS
+    ) -> list[Chat]:
+        """New sessions of these kinds, until one is placed there: one that returned gets few at first."""
         deadline = time.monotonic() + within
         chats: list[Chat] = []
-        for kind in itertools.cycle(KINDS):
+        for kind in itertools.cycle(kinds):
             chats.append(await self.open(kind))
             if chats[-1].home == place:
                 return chats
