@@ -18,8 +18,9 @@ from benchmarks.peers import OURS, PEERS, start
 CONNECTIONS = [10, 100, 1000, 5000]
 BACKENDS = [2, 20, 200]
 FEW_BACKENDS, FEW_CONNECTIONS = BACKENDS[0], 100  # of the other row
-REQUESTS = 9600
-FRAMES, RATE = 10_000, 5000  # all together, and a second
+REQUESTS, FRAMES = 9600, 10_000  # at least
+EACH = 10  # of both at least on each connection
+RATE = 5000  # frames a second, all together
 
 Figures = dict[tuple[int, int, str], list[float]]  # (backends, connections, what) -> one a round
 REQUEST, FRAME, SECONDS, MEMORY = "request", "frame", "seconds", "memory"
@@ -42,9 +43,9 @@ def _take(figures: Figures, folder: Path, count: int, sizes: list[int]) -> None:
         figures[count, 0, SECONDS].append(running.seconds)
         figures[count, 0, MEMORY].append(resident_bytes(running.pid) / 2**20)
         for size in sizes:
-            polls = measure(running.pid, "poll", running.port, REQUESTS, size)
+            polls = measure(running.pid, "poll", running.port, max(REQUESTS, EACH * size), size)
             figures[count, size, REQUEST].append(polls.cpu_us / polls.said[0])
-            frames = measure(running.pid, "frames", running.port, FRAMES, size, RATE)
+            frames = measure(running.pid, "frames", running.port, max(FRAMES, EACH * size), size, RATE)
             figures[count, size, FRAME].append(frames.cpu_us / frames.said[0])
 
 

@@ -51,6 +51,11 @@ class Tab(NamedTuple):
     get: bytes
     post: bytes
 
+    async def poll(self) -> None:
+        """Both requests."""
+        if await self.client.ask(self.get) != TOKEN or await self.client.ask(self.post) != b"OK":
+            raise LoadError("a poll brought something else")
+
 
 async def _sessions(order: Order) -> list[tuple[Browser, Client, bytes]]:
     """A connection for each session, and where the session polls."""
@@ -62,10 +67,14 @@ async def _sessions(order: Order) -> list[tuple[Browser, Client, bytes]]:
 
 
 async def _tabs(order: Order) -> list[Tab]:
-    return [
+    """A tab for each session, which has polled before: what a proxy reads once of a client it has read."""
+    tabs = [
         Tab(client, browser.get(polls + b"&t=abc124"), browser.post(polls + b"&t=abc125", TOKEN))
         for browser, client, polls in await _sessions(order)
     ]
+    for tab in tabs:
+        await tab.poll()
+    return tabs
 
 
 async def poll(order: Order) -> Work:
@@ -80,8 +89,7 @@ async def poll(order: Order) -> Work:
     async def worker() -> None:
         for _ in range(rounds):
             tab = tabs.popleft()
-            if await tab.client.ask(tab.get) != TOKEN or await tab.client.ask(tab.post) != b"OK":
-                raise LoadError("a poll brought something else")
+            await tab.poll()
             tabs.append(tab)
 
     async def work() -> list[float]:
