@@ -86,6 +86,10 @@ class Session:
         """Whether it goes on where it lives."""
         return self.backend is not None and self.backend.holds_pins and not self.sent_away
 
+    def has_left(self, backend: Backend) -> bool:
+        """Whether a connection of it that leads to `backend` has to end."""
+        return self.sent_away or self.backend is not backend
+
     def __repr__(self) -> str:
         where = self.backend.name if self.backend else "nowhere"
         return f"<Session at {where} open={self.open} left={self.left}>"
@@ -192,18 +196,14 @@ class Directory:
     def learn(
         self, session_id: str, backend: Backend, left: tuple[str, ...], now: float, *, sent_away: bool
     ) -> Session:
-        """Another proxy has seen the session connect at `backend`.
-
-        Whether it has to leave that is decided by the proxy that has its connection.
-        """
+        """Another proxy has seen the session connect at `backend`, or has sent it away from there."""
         session = self.get(session_id, now) or Session(session_id, now)
         if session.backend is not backend:
             session.backend, session.since = backend, now
             session.evidence, session.located = None, False
             session.in_turn = False
-        session.left, session.connected = left, True
+        session.left, session.connected, session.sent_away = left, True, sent_away
         if session.open == 0:
-            session.sent_away = sent_away
             session.expires = now + self.session_timeout
             self._fresh.pop(session_id, None)
             self._closed[session_id] = session

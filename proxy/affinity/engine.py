@@ -176,9 +176,20 @@ class EngineSessions:
                 if engine.session is not None:
                     self._directory.closed(engine.session, now)
 
+    def in_use(self, since: float) -> set[Session]:
+        """The sessions of which a request is under way here, or came after `since`."""
+        named = self._named.values()
+        return {e.session for e in named if e.session is not None and (e.polls or e.seen > since)}
+
     def send_away(self, sessions: Collection[Session], now: float) -> set[EngineSession]:
-        """Sessions have to leave their backend: their transports are void from now on. Return these."""
-        sent = {engine for engine in self._named.values() if engine.session in sessions}
+        """Sessions have to leave a backend: their transports there are void from now on. Return these."""
+        sent = {
+            engine
+            for engine in self._named.values()
+            if engine.session is not None
+            and engine.session in sessions
+            and engine.session.has_left(engine.backend)
+        }
         for engine in sent:
             self.closed(engine, now)
             engine.session = None

@@ -4,6 +4,9 @@ A session is *at rest* when its app is not answering, nothing of it is on its wa
 a waiting poll is open: then nothing is lost but the connection. Sent away, its websockets are closed with
 1012 and its polls told that their sid is unknown, so that its client connects anew at once; where it goes
 then is the router's business.
+
+Of several proxies that share their directory each moves the sessions that it has a connection of: it alone
+sees what goes on there. The others are told, and end what is left of the session with them.
 """
 
 from collections.abc import Collection
@@ -13,6 +16,8 @@ from typing import TYPE_CHECKING
 from proxy.affinity.backend import Backend
 from proxy.affinity.directory import Session
 from proxy.dataplane import polls
+
+_LATELY = 5.0  # seconds: no longer is a client between two of its polls
 
 if TYPE_CHECKING:
     from proxy.dataplane.plane import Plane
@@ -26,8 +31,16 @@ class Moves:
         self.sent_away: dict[str, int] = {}  # sessions, by the backend they had to leave
 
     def sessions_on(self, backend: Backend) -> list[Session]:
-        """The sessions that are open on a backend and were not sent away yet."""
-        return self._plane.router.directory.on(backend)
+        """The sessions that are open on a backend and were not sent away yet.
+
+        Where other proxies share them, those whose connections come to this one.
+        """
+        router = self._plane.router
+        sessions = router.directory.on(backend)
+        if sessions and router.shared:
+            here = self._connected(monotonic() - _LATELY)
+            sessions = [session for session in sessions if session in here]
+        return sessions
 
     def forget_placed(self, backend: Backend) -> None:
         """Sessions that were placed on a backend and have not been there yet go elsewhere."""
@@ -42,6 +55,9 @@ class Moves:
     def at_rest(self, sessions: Collection[Session]) -> list[Session]:
         """Those of the sessions that lose nothing by connecting anew."""
         now = monotonic()
+        if self._plane.router.shared:  # what became of its last request may be known elsewhere only
+            here = self._connected(now)
+            sessions = [session for session in sessions if session in here]
         busy = {tunnel.session for tunnel in self._plane.tunnels if not tunnel.is_silent(now)}
         for connection in self._plane.connections:
             exchange = connection.exchange
@@ -51,31 +67,50 @@ class Moves:
 
     def send_away(self, sessions: Collection[Session]) -> None:
         """Have the clients of these sessions connect anew, somewhere else if there is a choice."""
-        if not sessions:
-            return
-        wanted = set(sessions)
-        router = self._plane.router
-        for session in wanted:
+        for session in sessions:
             if session.backend is not None:
                 name = session.backend.name
                 self.sent_away[name] = self.sent_away.get(name, 0) + 1
-            router.directory.send_away(session)
+            self._plane.router.directory.send_away(session)
+        self._part_with(set(sessions))
+
+    def follow(self, session: Session) -> None:
+        """Another proxy has sent the session away, or moved it: what leads to where it was ends here too."""
+        self._part_with({session})
+
+    def _connected(self, since: float) -> set[Session | None]:
+        """The sessions that have a websocket here, a request under way, or had a poll after `since`."""
+        polling = self._plane.router.engines.in_use(since)
+        return polling.union(tunnel.session for tunnel in self._plane.tunnels)
+
+    def _part_with(self, sessions: set[Session]) -> None:
+        """End the connections of sessions that lead to where they live no more."""
+        if not sessions:
+            return
+        for session in sessions:
             lingering = self._plane.lingers.by_session.get(session)
             if lingering is not None:
                 lingering.end()
-        engines = router.engines.send_away(wanted, monotonic())
+        engines = self._plane.router.engines.send_away(sessions, monotonic())
         for connection in list(self._plane.connections):
             exchange = connection.exchange
             if exchange is not None and exchange.decision is not None and exchange.decision.engine in engines:
                 polls.send_away(exchange)
         for tunnel in list(self._plane.tunnels):
-            if tunnel.session in wanted or (tunnel.engine is not None and tunnel.engine in engines):
+            left = tunnel.session
+            stale = left is not None and left in sessions and left.has_left(tunnel.pool.backend)
+            if stale or (tunnel.engine is not None and tunnel.engine in engines):
                 tunnel.send_away()
 
     def cut(self, backend: Backend) -> None:
-        """End the tunnels on a backend that belong to no session; they are of the app's own making."""
+        """End the tunnels on a backend that belong to no session there.
+
+        They are of the app's own making, or left behind by a client that is elsewhere by now.
+        """
         for tunnel in list(self._plane.tunnels):
-            if tunnel.session is None and tunnel.pool.backend is backend:
+            if tunnel.pool.backend is backend and (
+                tunnel.session is None or tunnel.session.has_left(backend)
+            ):
                 tunnel.send_away()
 
     def __repr__(self) -> str:

@@ -92,7 +92,7 @@ class Plane:
         self._tasks: asyncio.TaskGroup | None = None
         self.doors = Doors()
         self.moves = Moves(self)
-        self.shared = SharedDirectory(router)
+        self.shared = SharedDirectory(router, self.moves.follow)
         self.lingers = Lingers(config.affinity.linger, config.affinity.linger_bytes)
         self.app_end = app_end(self.lingers)  # made once: what every tunnel of a session asks
         # Ids are unique among proxies by their random start and short to read.

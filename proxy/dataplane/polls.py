@@ -13,8 +13,9 @@ def note_turn(exchange: "Exchange", data: bytes) -> None:
     """A piece of the answer holds a turn's event, or may hold one."""
     session = exchange.decision.session if exchange.decision is not None else None
     told = turn_after(plain(data))
-    if session is not None and told is not None:
+    if session is not None and told is not None and session.in_turn is not told:
         session.in_turn = told
+        exchange.plane.shared.turn(session)
 
 
 def send_away(exchange: "Exchange") -> None:

@@ -13,6 +13,7 @@ and a Redis that lost everything is soon filled again. Entries expire there as t
 import asyncio
 import logging
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic, time
 from typing import Any
@@ -38,6 +39,8 @@ _RETRY = (0.2, 2.0)  # seconds until the next try, the first and the longest
 _OUTLIVES = 4 / 3  # an entry is written anew each third of the time that it lives for beyond its last writing
 _BUCKETS = tuple(2.0**power for power in range(-11, 0))  # seconds
 
+_STARTS, _ENDS = "starts", "ends"  # what a turn does
+
 # Writes an entry unless a newer one is there, which is then returned; tells everybody of a change.
 _MERGE = """
 local found = redis.call('get', KEYS[1])
@@ -54,7 +57,8 @@ return false
 class SharedDirectory:
     """One proxy's view of it; created by the app, asked by the plane."""
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Router, follow: Callable[[Session], None] = lambda _: None) -> None:
+        """`follow` is told of an open session that another proxy has moved or sent away."""
         self.up = False  # whether Redis answers
         self.lookups = {"hit": 0, "miss": 0, "error": 0}
         self.writes = {"written": 0, "overruled": 0, "error": 0}
@@ -62,6 +66,7 @@ class SharedDirectory:
         self.errors = 0  # times that Redis was lost, or could not be had
         self.seconds = Histogram(_BUCKETS)  # of lookups
         self._router = router
+        self._follow = follow
         self._url: str | None = None
         self._wanted: OrderedDict[str, asyncio.Future[bool | None]] = OrderedDict()  # lookups that wait
         self._changed: OrderedDict[Session, None] = OrderedDict()  # sessions to be written
@@ -121,6 +126,13 @@ class SharedDirectory:
         sids = b"%b %b" % (engine.sid, engine.upstream_sid)
         self._messages.append(f"e {sids.decode('latin-1')} {entry} {session.id}")
         self._work.set()
+
+    def turn(self, session: Session) -> None:
+        """A poll has told whether the app of a session answers; its next one may come to another proxy."""
+        if self.up and session.backend is not None:
+            state = _STARTS if session.in_turn else _ENDS
+            self._messages.append(f"t {state} {session.backend.name} {session.id}")
+            self._work.set()
 
     # The work behind it
 
@@ -202,8 +214,11 @@ class SharedDirectory:
                 self._take(message["data"])
 
     def _take(self, text: str) -> None:
-        """A message: `s` is an entry and its session id, `e` two sids before these."""
+        """A message: `s` is an entry and its session id, `e` two sids before these, `t` tells of a turn."""
         kind, _, rest = text.partition(" ")
+        if kind == "t":
+            self._take_turn(rest)
+            return
         sids = ["", ""]
         if kind == "e":
             *sids, rest = rest.split(" ", 2) if rest.count(" ") > 2 else ("", "", "")
@@ -217,10 +232,20 @@ class SharedDirectory:
             return  # it is asked for when it is needed
         if known is None or known.version < entry.version:
             self.learned += 1
+        backend = known.backend if known is not None and known.open else None
         session = learn(directory, self._router.fleet, session_id, entry, now)
+        if session is not None and backend is not None and session.has_left(backend):
+            self._follow(session)
         if kind == "e" and session is not None and session.backend is not None:
             told = Elsewhere(session, session.backend, sids[1].encode("latin-1", "replace"), now)
             self._router.engines.told(sids[0].encode("latin-1", "replace"), told)
+
+    def _take_turn(self, text: str) -> None:
+        """How the turn of a session goes at a backend; whoever tells the same of it heard it earlier."""
+        state, name, session_id = [*text.split(" ", 2), "", ""][:3]
+        session = self._router.directory.get(session_id, monotonic())
+        if session is not None and session.backend is not None and session.backend.name == name:
+            session.in_turn = state == _STARTS
 
     async def _talk(self, client: Any) -> None:
         """Ask, write and tell, whatever there is, in one round trip after the other."""

@@ -221,6 +221,7 @@ def test_what_was_sent_away_follows_nobody() -> None:
     engine = scene.decided(b"s", "one")
     assert engine.session is not None
     told = Elsewhere(engine.session, scene.a, b"s", 0.0)
+    scene.directory.send_away(engine.session)
     scene.engines.send_away([engine.session], 1.0)
     scene.engines.told(b"s", told)
     assert engine.decision is Void.VOID

@@ -70,16 +70,16 @@ def test_a_backend_that_is_not_known_here_is_not_learned() -> None:
     assert router.directory.get("S", 0.0) is None
 
 
-def test_who_has_the_connection_decides_whether_it_is_sent_away() -> None:
-    """Another proxy sees no more than that the session was quiet there."""
+def test_what_another_proxy_sends_away_has_to_leave_here_too() -> None:
+    """Whether it is open here or not, it moves when it is next heard of, and does not count where it was."""
     router = router_of("a")
     session = router.directory.settle("S", backend_of(router.fleet, "a"), 0.0)
     router.directory.opened(session)
     learn(router.directory, router.fleet, "S", Entry(2**50, "a", sent_away=True), 0.0)
-    assert not session.sent_away
-    router.directory.closed(session, 0.0)
-    learn(router.directory, router.fleet, "S", Entry(2**51, "a", sent_away=True), 0.0)
     assert session.sent_away
+    assert backend_of(router.fleet, "a").sessions == 0
+    learn(router.directory, router.fleet, "S", Entry(2**50 + 1, "a"), 0.0)
+    assert backend_of(router.fleet, "a").sessions == 1
 
 
 @pytest.mark.parametrize("before", ["nothing", "announced", "placed", "open", "closed"])

@@ -281,3 +281,101 @@ def test_tunnels_of_the_app_itself_are_cut_last() -> None:
         assert (await world.ask(get(b"/project/file/x?session_id=Q"))).status == 401
 
     run(test)
+
+
+def learn(world: World, name: str, *, sent_away: bool = False) -> None:
+    """Another proxy tells where the only session lives, and that it may not stay there."""
+    known = session(world)
+    before = "ab".replace(name, "") if not sent_away else ""
+    world.router.directory.learn("S", world.known(name), tuple(before), world.now(), sent_away=sent_away)
+    world.plane.moves.follow(known)
+
+
+def test_who_has_no_connection_of_a_session_does_not_move_it() -> None:
+    """Where proxies share sessions, the one that a session is connected to knows whether it is at rest."""
+
+    async def test(world: World) -> None:
+        chats(world)
+        tab = await open_poll(world)
+        drain(world)
+        assert on(world, "a"), "between two polls it may come back any moment"
+        assert still(world)
+        world.router.shared = True
+        assert on(world, "a")
+        assert not still(world)
+        poll = await tab.poll()
+        await world.until(lambda: still(world))
+        poll.reset()
+        (engine,) = world.router.engines._named.values()
+        await world.until(lambda: not engine.polls)
+        engine.seen -= LONG
+        assert not on(world, "a")
+        assert world.plane.moves.is_empty(world.known("a")), "it is another's to empty"
+
+    run(test, "ab")
+
+
+@pytest.mark.parametrize("sent_away", [True, False])
+def test_what_another_proxy_moved_ends_here(sent_away: bool) -> None:
+    """A websocket is told to connect anew, whether its session was sent away or is elsewhere already."""
+
+    async def test(world: World) -> None:
+        chats(world)
+        socket = await open_socket(world)
+        still(world)
+        learn(world, "a" if sent_away else "b", sent_away=sent_away)
+        assert await socket.hear() == RESTART
+        socket.peer.close()
+        await world.until(lambda: not world.plane.tunnels)
+        assert world.plane.moves.sent_away == {}, "that is counted where it was decided"
+
+    run(test, "ab")
+
+
+def test_a_poll_is_told_what_another_proxy_decided() -> None:
+    """Its sid is unknown from then on, at this proxy too."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        tab = await open_poll(world)
+        poll = await tab.poll()
+        await world.until(lambda: len(instances["a"].asked("poll")) == 2)
+        learn(world, "a", sent_away=True)
+        for request in (poll, await tab.poll()):
+            answer = await request.response()
+            assert (answer.status, answer.body) == (400, UNKNOWN_SESSION)
+
+    run(test, "ab")
+
+
+def test_what_is_where_the_session_lives_goes_on() -> None:
+    """A word of where it lives already ends nothing."""
+
+    async def test(world: World) -> None:
+        chats(world)
+        socket = await open_socket(world)
+        still(world)
+        learn(world, "a")
+        (tunnel,) = world.plane.tunnels
+        assert not tunnel.is_closed
+        socket.say(b'42["hello"]')
+        assert await socket.hear()
+
+    run(test, "ab")
+
+
+def test_what_a_client_left_behind_is_cut() -> None:
+    """A websocket of a session that lives elsewhere by now does not keep its backend from being empty."""
+
+    async def test(world: World) -> None:
+        chats(world)
+        socket = await open_socket(world)
+        still(world)
+        drain(world)
+        world.router.directory.settle("S", world.known("b"), world.now())
+        assert not world.plane.moves.is_empty(world.known("a"))
+        world.plane.moves.cut(world.known("a"))
+        assert await socket.hear() == RESTART
+        assert world.plane.moves.is_empty(world.known("a"))
+
+    run(test, "ab")

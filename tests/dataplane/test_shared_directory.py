@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -30,8 +31,12 @@ class Side:
     def __init__(self, url: str, session_timeout: float = 3600.0) -> None:
         self.router: Router = router_of("a", "b", "c")
         self.router.directory.session_timeout = session_timeout
-        self.shared = SharedDirectory(self.router)
+        self.followed: list[tuple[str, bool]] = []  # open sessions that another side has moved or sent away
+        self.shared = SharedDirectory(self.router, self._follow)
         self.shared.use(url)
+
+    def _follow(self, session: Session) -> None:
+        self.followed.append((session.id, session.sent_away))
 
     def connect(self, session_id: str, name: str) -> Session:
         """A session has connected at a backend."""
@@ -117,6 +122,53 @@ def test_a_move_is_told_to_who_knew_better_before(redis_server: RedisServer) -> 
             await eventually(lambda: one.home("moving") == "c", WAIT, "one is told")
             assert three.home("moving") is None
             assert one.shared.learned == 1
+
+    run(scenario)
+
+
+def test_who_has_a_connection_follows(redis_server: RedisServer) -> None:
+    """A session that was sent away, and then is elsewhere, is so at every proxy that has it open."""
+
+    async def scenario() -> None:
+        one, two, three = (Side(redis_server.url) for _ in range(3))
+        async with sides(one, two, three):
+            one.connect("moving", "a")
+            await one.written()
+            there = two.connect("moving", "a")
+            assert await three.find("moving") == "a"
+            session = three.router.directory.get("moving", monotonic())
+            assert session is not None
+            three.router.directory.send_away(session)
+            await eventually(lambda: there.sent_away, WAIT, "two is told")
+            three.router.directory.settle("moving", backend_of(three.router.fleet, "b"), monotonic())
+            await eventually(lambda: one.home("moving") == two.home("moving") == "b", WAIT, "all are told")
+            assert not there.sent_away
+            assert two.followed == one.followed == [("moving", True), ("moving", False)]
+            assert not three.followed
+
+    run(scenario)
+
+
+def test_a_turn_that_a_poll_told_is_known_to_all(redis_server: RedisServer) -> None:
+    """The poll that tells of its end may come to another proxy; of another backend's turn nobody hears."""
+
+    async def scenario() -> None:
+        one, two = Side(redis_server.url), Side(redis_server.url)
+        async with sides(one, two):
+            here = one.connect("polling", "a")
+            await one.written()
+            there = two.connect("polling", "a")
+            elsewhere = two.connect("elsewhere", "b")
+
+            def there_is(answering: bool) -> bool:
+                return there.in_turn is answering
+
+            for answering in (True, False):
+                here.in_turn = answering
+                one.shared.turn(one.connect("elsewhere", "c"))
+                one.shared.turn(here)
+                await eventually(partial(there_is, answering), WAIT, "two is told")
+            assert not elsewhere.in_turn
 
     run(scenario)
 
@@ -244,7 +296,9 @@ def test_entries_expire(redis_server: RedisServer) -> None:
     run(scenario)
 
 
-@pytest.mark.parametrize("word", ["", "x", "s", "s 1 a ,", "e sid", "e a b 1 a , stays", "s x a , stays S"])
+@pytest.mark.parametrize(
+    "word", ["", "x", "s", "s 1 a ,", "e sid", "e a b 1 a , stays", "t", "t starts a", "s x a , stays S"]
+)
 def test_what_is_not_understood_is_passed_over(redis_server: RedisServer, word: str) -> None:
     """Another version of the proxy may say more on the same channel."""
     side = Side(redis_server.url)

@@ -1,9 +1,11 @@
 """The proxy under test as a process of its own, with its configuration file and its admin listener."""
 
+import asyncio
 import http.client
 import json
 import os
 import shlex
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -121,3 +123,17 @@ class ProxyProcess(Process, AdminListener):
 
 MakeProxy = Callable[..., ProxyProcess]
 """What the fixture `make_proxy` hands out: `make_proxy("ab", health={...})` starts a proxy."""
+
+
+async def command(proxy: ProxyProcess, *words: str) -> dict[str, Any]:
+    """What a command of ours says, asked for JSON; it has to end well."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "proxy", *words, "--json", "--admin", proxy.admin),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    result: dict[str, Any] = json.loads(out)
+    return result

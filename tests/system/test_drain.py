@@ -1,11 +1,7 @@
 """A backend is emptied, and nobody's answer is cut off for it."""
 
 import asyncio
-import json
-import subprocess
-import sys
 from itertools import cycle, islice
-from typing import Any
 
 import pytest
 
@@ -13,7 +9,7 @@ from tests.support.chat import Chat
 from tests.support.clients import Clients, assert_nothing_refused, each
 from tests.support.instances import Fleet
 from tests.support.link import KINDS
-from tests.support.proxy_process import ROOT, MakeProxy, ProxyProcess
+from tests.support.proxy_process import MakeProxy, ProxyProcess, command
 from tests.support.size import sized
 from tests.support.waiting import eventually
 
@@ -21,20 +17,6 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
 CROWD = sized(100, in_full=300)
 TIME = 30  # seconds for a drain: an answer under way takes some six of them
-
-
-async def command(proxy: ProxyProcess, *words: str) -> dict[str, Any]:
-    """What a command of ours says, asked for JSON; it has to end well."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "proxy", *words, "--json", "--admin", proxy.admin),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    out, err = await process.communicate()
-    assert process.returncode == 0, err.decode()
-    result: dict[str, Any] = json.loads(out)
-    return result
 
 
 async def crowd(clients: Clients) -> list[Chat]:

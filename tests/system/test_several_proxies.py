@@ -12,7 +12,7 @@ from tests.support.chat import Chat, is_lost_session
 from tests.support.clients import Clients, each
 from tests.support.instances import Fleet
 from tests.support.link import KINDS, Identity, Kind, Transports
-from tests.support.proxy_process import MakeProxy, ProxyProcess
+from tests.support.proxy_process import MakeProxy, ProxyProcess, command
 from tests.support.redis_server import RedisServer
 from tests.support.size import IN_FULL, in_full
 from tests.support.waiting import eventually
@@ -21,6 +21,7 @@ pytestmark = pytest.mark.system
 
 ROUNDS = 3
 CROWD = 54  # three of each kind
+DRAIN = 15  # seconds: an answer under way takes some six of them
 # Without cookies a handshake is a guess, which a CONNECT by poll corrects only where all proxies hear of it.
 GUESSED = [
     kind
@@ -104,6 +105,37 @@ def test_a_killed_proxy_costs_its_connections_only(fleet: Fleet, proxies: list[P
                 proxy.launch()
                 await asyncio.to_thread(proxy.wait_ready)
             assert_none_lost(chats)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.timeout(240)
+def test_a_backend_is_drained_at_each_of_them(fleet: Fleet, proxies: list[ProxyProcess]) -> None:
+    """Whoever is answered there hears all of it, whichever proxies the polls come to, and leaves once."""
+
+    async def answered(chat: Chat) -> None:
+        reply = await chat.ask("stream 60 0.1")
+        assert len(reply.tokens) == 61, f"{chat}: {reply}"
+
+    async def scenario() -> None:
+        async with Balancer(ports(proxies)) as balancer, Clients(balancer.url, delay=0.2) as clients:
+            chats = await clients.open_many(islice(cycle(KINDS), CROWD))
+            leavers = [chat for chat in chats if chat.home == "a"]
+            others = [chat for chat in chats if chat.home != "a"]
+            answers = asyncio.create_task(each(leavers[::2], answered, at_once=len(leavers)))
+            await eventually(lambda: all(chat.heard for chat in leavers[::2]), 20, "answers under way")
+            drain = ("drain", "a", "--wait", "--timeout", str(DRAIN))
+            drained = await asyncio.gather(*(command(proxy, *drain) for proxy in proxies))
+            await answers
+            for status in drained:
+                assert status["drain"]["empty"]
+                assert status["drain"]["forced"] == 0
+                assert status["tunnels"] == 0
+            await each(leavers, lambda chat: chat.recover(), at_once=len(leavers))
+            assert {chat.home for chat in leavers} <= {"b", "c"}
+            assert all(chat.connects == 2 for chat in leavers), [chat.story() for chat in leavers][:2]
+            await each(leavers, lambda chat: chat.check(fleet.journal))
+            assert all(chat.connects == 1 for chat in others), "a session elsewhere was disturbed"
 
     asyncio.run(scenario())
 
