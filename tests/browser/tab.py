@@ -11,6 +11,7 @@ from pathlib import Path
 from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Request, Response, expect
 
 ARTEFACTS = Path(__file__).parents[2] / "artefacts"
+MESSAGES = "[data-step-type=assistant_message]"
 PROCESS = re.compile(r"process (\d+)")
 # The last line of each answer of the example app.
 SIGNED = re.compile(r"Message (\d+) here, at .*process (\d+)")
@@ -73,7 +74,7 @@ class Tab:
     @property
     def messages(self) -> Locator:
         """What the app said, greetings included."""
-        return self.page.locator("[data-step-type=assistant_message]")
+        return self.page.locator(MESSAGES)
 
     @property
     def said(self) -> Locator:
@@ -110,6 +111,15 @@ class Tab:
         count = self.answers.count()
         self.send(text)
         return self.answer(count)
+
+    def begun(self, index: int) -> Locator:
+        """Waits for the first words of a message, looking often enough to see an answer grow."""
+        message = self.messages.nth(index)
+        words = (
+            '([selector, index]) => /\\S/.test(document.querySelectorAll(selector)[index]?.innerText ?? "")'
+        )
+        self.page.wait_for_function(words, arg=[MESSAGES, index], timeout=ANSWER, polling=20)
+        return message
 
     def answer(self, count: int) -> str:
         """Waits for the answer after the first `count`."""
