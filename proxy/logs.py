@@ -114,7 +114,7 @@ def _json_line(exchange: Exchange, now: float) -> str:
         f',"bytes_in":{exchange.bytes_in},"bytes_out":{exchange.bytes_out}'
         f',"trace":{json.dumps(exchange.known.trace) if exchange.known.trace else "null"}'
         f',"error":{json.dumps(exchange.error) if exchange.error else "null"}'
-        f"{'' if tunnel is None else _TUNNEL % (*tunnel.frames, json.dumps(tunnel.ended_with))}}}\n"
+        f"{'' if tunnel is None else _TUNNEL % (*tunnel.frames, tunnel.ended_with or 'null')}}}\n"
     )
 
 

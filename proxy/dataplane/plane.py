@@ -54,6 +54,7 @@ _REPORT = 60.0  # seconds between two lines on limits
 _COMMON = (Limit.IDLE, Limit.TUNNEL_IDLE)  # limits that everybody meets
 _STEP = 0.1  # seconds between two looks at the tunnels while leaving
 _LAST_CALL = 1.5  # seconds before the end in which nobody is waited for: a frame may take one to end
+_MOST_ORIGINS = 1024  # addresses that are remembered
 _LOOK = 2  # ticks between two looks at the files of the certificate
 
 
@@ -76,6 +77,7 @@ class Plane:
         self.suspect = suspect
         self.stats = Stats()
         self.seen = Seen()
+        self._origins: dict[tuple[str, bytes], Origin] = {}  # of connections that came lately
         self.paths = Paths(config.socketio_path)
         self.timing = config.responses.timing
         self.cookie_name = config.affinity.cookie.name.encode()
@@ -142,6 +144,7 @@ class Plane:
             pool.connect_timeout, pool.idle_timeout = config.timeouts.connect, config.timeouts.pool_idle
             pool.show(named=config.responses.backend)
         self.seen.clear()
+        self._origins.clear()
         for connection in self.connections:
             connection.forget()
         self.lingers.seconds, self.lingers.most = config.affinity.linger, config.affinity.linger_bytes
@@ -238,6 +241,14 @@ class Plane:
 
     def origin(self, address: str, scheme: bytes = b"http") -> Origin:
         """Where the connections from an address come from, and whether it is trusted."""
+        origin = self._origins.get((address, scheme))
+        if origin is None:
+            if len(self._origins) >= _MOST_ORIGINS:
+                self._origins.clear()
+            origin = self._origins[address, scheme] = self._read_origin(address, scheme)
+        return origin
+
+    def _read_origin(self, address: str, scheme: bytes) -> Origin:
         ip = read_address(address)
         if ip is None:
             return Origin(address, scheme, trusted=True)  # a socket file: who may open it is a proxy here

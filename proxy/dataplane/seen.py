@@ -47,6 +47,10 @@ class Seen:
             if len(self._known) > _MOST_SEEN:
                 del self._known[next(iter(self._known))]
 
+    def __len__(self) -> int:
+        """How many are remembered."""
+        return len(self._known)
+
     def clear(self) -> None:
         """All is to be read anew."""
         self._known.clear()

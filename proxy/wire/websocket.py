@@ -15,6 +15,7 @@ NO_CLOSE = 1006  # the same: the connection ended without a close frame; never s
 LONGEST_READ = 1 << 18  # a CONNECT packet holds a few ids and the user's env; longer is not for us to read
 
 LONGEST_CLOSE = 131  # bytes: 125 of payload behind two of head and four of mask
+_FINAL_CLOSE = bytes((0x80 | CLOSE,))  # the first byte of a close frame
 
 
 class FrameError(Exception):
@@ -93,9 +94,8 @@ def close_code(last: bytes) -> int:
     `last` may begin in the middle of a frame, so it is the end that is looked at: a close frame is the last
     of all (RFC 6455 section 5.5.1) and no longer than any control frame.
     """
-    for at in range(max(0, len(last) - LONGEST_CLOSE), len(last) - 1):
-        if last[at] != 0x80 | CLOSE:
-            continue
+    at = max(0, len(last) - LONGEST_CLOSE) - 1
+    while (at := last.find(_FINAL_CLOSE, at + 1, len(last) - 1)) >= 0:
         start = at + (6 if last[at + 1] & 0x80 else 2)
         if start + (last[at + 1] & 0x7F) != len(last):
             continue

@@ -7,7 +7,8 @@ import socket
 import pytest
 
 from proxy import net
-from proxy.config import Address
+from proxy.config import Address, Config
+from proxy.dataplane import plane
 from proxy.errors import ProxyError
 from tests.dataplane.chat import PATH, Tab, chats
 from tests.dataplane.frames import ACCEPT, Socket, frame, upgrade
@@ -278,5 +279,35 @@ def test_origin_of_both_families() -> None:
             ("1.2.3.4", False),
             ("unix", True),
         ]
+
+    run(test)
+
+
+def test_origins_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flood from everywhere fills no memory, and what is read anew is the same."""
+    monkeypatch.setattr(plane, "_MOST_ORIGINS", 3)
+
+    async def test(world: World) -> None:
+        for number in range(10):
+            assert world.plane.origin(f"1.2.3.{number}").address == f"1.2.3.{number}"
+            assert world.plane.origin("127.0.0.1").trusted
+            assert len(world.plane._origins) <= 3
+
+    run(test)
+
+
+def test_a_reload_has_origins_read_anew() -> None:
+    """Whom to trust may have changed: for new connections and for those that are open."""
+
+    async def test(world: World) -> None:
+        client = await world.client()
+        await world.until(lambda: bool(world.plane.connections))
+        (connection,) = world.plane.connections
+        for trusted in ([], ["127.0.0.0/8"], []):
+            config = Config.model_validate({"forwarded": {"trusted": trusted}})
+            await world.plane.change(config, [world.listening], None)
+            assert world.plane.origin("127.0.0.1").trusted is bool(trusted)
+            assert connection.origin.trusted is bool(trusted)
+        client.reset()
 
     run(test)

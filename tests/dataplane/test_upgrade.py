@@ -3,7 +3,7 @@
 import pytest
 
 from tests.dataplane.frames import ACCEPT, Socket, upgrade
-from tests.dataplane.peers import Cut, Peer, get, ok
+from tests.dataplane.peers import Cut, Message, Peer, get, ok
 from tests.dataplane.world import World, run
 
 
@@ -61,6 +61,24 @@ def test_many_refused_upgrades_leave_nothing_behind() -> None:
         assert not world.plane.tunnels
 
     run(test, debug=False)
+
+
+def test_fields_of_a_websocket_push_out_no_others() -> None:
+    """Its key never comes again, so that what was read of it is not kept for other connections."""
+
+    async def test(world: World) -> None:
+        async def answer(peer: Peer, request: Message) -> None:
+            peer.say(ACCEPT if request.get(b"upgrade") else ok())
+
+        world.backend.serve(answer)
+        known = []
+        for request in (get(), upgrade(b"/ws"), upgrade(b"/ws/socket.io/?EIO=4&transport=websocket")):
+            client = (await world.client()).say(request)
+            await client.response()
+            known.append(len(world.plane.seen))
+        assert known == [1, 1, 1]
+
+    run(test)
 
 
 def test_switch_to_another_protocol_is_no_answer() -> None:
