@@ -188,7 +188,7 @@ class Downstream(asyncio.Protocol):
             request_id=requests.given_id(head) if self.origin.trusted else None,
             trace=trace_id(head.fields),
         )
-        # That of a websocket has a key of its own and would only push out what comes again.
+        # A websocket's block holds a key that never comes again: it would only push out others.
         if self._blocks.get(block) is head.fields and not head.fields.upgrade:
             self._recent.insert(0, (block + b"\r\n", head.fields))
             self.plane.seen.add(self.origin, block, head.fields, known)

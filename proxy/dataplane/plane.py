@@ -11,6 +11,7 @@ import math
 import os
 import socket
 from collections.abc import Callable, Coroutine, Sequence
+from functools import lru_cache
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -77,7 +78,7 @@ class Plane:
         self.suspect = suspect
         self.stats = Stats()
         self.seen = Seen()
-        self._origins: dict[tuple[str, bytes], Origin] = {}  # of connections that came lately
+        self._origins = lru_cache(_MOST_ORIGINS)(self._read_origin)
         self.paths = Paths(config.socketio_path)
         self.timing = config.responses.timing
         self.cookie_name = config.affinity.cookie.name.encode()
@@ -144,7 +145,7 @@ class Plane:
             pool.connect_timeout, pool.idle_timeout = config.timeouts.connect, config.timeouts.pool_idle
             pool.show(named=config.responses.backend)
         self.seen.clear()
-        self._origins.clear()
+        self._origins.cache_clear()
         for connection in self.connections:
             connection.forget()
         self.lingers.seconds, self.lingers.most = config.affinity.linger, config.affinity.linger_bytes
@@ -241,12 +242,7 @@ class Plane:
 
     def origin(self, address: str, scheme: bytes = b"http") -> Origin:
         """Where the connections from an address come from, and whether it is trusted."""
-        origin = self._origins.get((address, scheme))
-        if origin is None:
-            if len(self._origins) >= _MOST_ORIGINS:
-                self._origins.clear()
-            origin = self._origins[address, scheme] = self._read_origin(address, scheme)
-        return origin
+        return self._origins(address, scheme)
 
     def _read_origin(self, address: str, scheme: bytes) -> Origin:
         ip = read_address(address)
@@ -260,8 +256,7 @@ class Plane:
 
     def counted_as(self, address: str) -> str:
         """What an address's requests are counted under; "" for trusted proxies that name no client."""
-        ip = read_address(address)
-        return "" if ip is None or self.trusts(ip) else client_key(address)
+        return "" if self.origin(address).trusted else client_key(address)
 
     def turns_away(self, origin: Origin, transport: asyncio.Transport) -> bool:
         """Answer and close a new connection if it is one too many, and say so.

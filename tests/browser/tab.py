@@ -116,7 +116,8 @@ class Tab:
         """Waits for the first words of a message, looking often enough to see an answer grow."""
         message = self.messages.nth(index)
         words = (
-            '([selector, index]) => /\\S/.test(document.querySelectorAll(selector)[index]?.innerText ?? "")'
+            "([selector, index]) => "
+            '/\\S\\s\\S/.test(document.querySelectorAll(selector)[index]?.innerText ?? "")'
         )
         self.page.wait_for_function(words, arg=[MESSAGES, index], timeout=ANSWER, polling=20)
         return message
