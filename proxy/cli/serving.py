@@ -26,7 +26,7 @@ from proxy.config import (
     override,
 )
 from proxy.net import ListenError
-from proxy.replicas import LAUNCHER, SHARING, ReplicaError, Supervisor
+from proxy.replicas import LAUNCHER, SHARING, ReplicaError, Supervisor, folder
 
 if TYPE_CHECKING:
     from proxy.sessions import SharingSettings
@@ -124,9 +124,17 @@ def run(
     envvar="CHAINLIT_PROXY_SESSIONS",
     help="The store, such as redis://HOST:PORT.",
 )
+@click.option(
+    "--state",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="A folder for the uploads of this instance alone.  [default: a temporary one]",
+)
 @_CONFIG
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
-def replica(app: Path, sessions: str | None, file: str | None, options: tuple[str, ...]) -> None:
+def replica(
+    app: Path, sessions: str | None, state: Path | None, file: str | None, options: tuple[str, ...]
+) -> None:
     """Start one instance of a Chainlit APP that shares its sessions, in place of `chainlit run`.
 
     What stands behind `--` goes to `chainlit run`.
@@ -137,9 +145,25 @@ def replica(app: Path, sessions: str | None, file: str | None, options: tuple[st
         if settings.store == "sqlite":
             fail("--sessions: must name the store that the instances share, such as redis://127.0.0.1:6379")
         _tell_replicas(settings, settings.store).open()
-    except (ConfigError, ImportError) as error:
+        own = folder.named(state) if state else folder.temporary()
+    except (ConfigError, ImportError, folder.FolderError) as error:
         fail(str(error))
-    os.execv(sys.executable, [sys.executable, "-P", str(LAUNCHER), "run", str(app), *options])  # noqa: S606
+    # Only what is below a folder that was named is ours to clean.
+    where = (
+        ["--state", str(own.path), "--temporary"] if own.temporary else ["--state", str(own.path / "replica")]
+    )
+    command = [
+        sys.executable,
+        "-P",
+        str(LAUNCHER),
+        *where,
+        "--lock",
+        str(own.lock),
+        "run",
+        str(app),
+        *options,
+    ]
+    os.execv(sys.executable, command)  # noqa: S606  # our own launcher
 
 
 @click.command()

@@ -9,6 +9,7 @@ would delete each other's files: each replica gets a files directory of its own,
 """
 
 import argparse
+import atexit
 import ctypes
 import importlib
 import importlib.util
@@ -18,6 +19,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,26 +67,49 @@ def give_own_files(files: Path) -> bool:
     old = getattr(config, "FILES_DIRECTORY", None)
     if not isinstance(old, Path) or "chainlit.server" in sys.modules:
         return False
-    files.mkdir(mode=0o700)
+    files.mkdir(mode=0o700, exist_ok=True)
     for name, module in list(sys.modules.items()):
         if name.startswith("chainlit.") and vars(module).get("FILES_DIRECTORY") is old:
             vars(module)["FILES_DIRECTORY"] = files
     return True
 
 
-def restart_in_own_root(root: Path, lifeline: int) -> None:
+def import_cli() -> Any:
+    """Chainlit's command line, without the empty `.files` that importing it makes in the app's root.
+
+    Only a `.files` that was made since is removed: by this import, or by that of a replica that starts
+    now and does not need it either. One that was there before may be in use.
+    """
+    began = time.time()
+    try:
+        cli = importlib.import_module("chainlit.cli").cli
+    except FileExistsError:  # another replica removed it in the midst of `mkdir(exist_ok=True)`
+        cli = importlib.import_module("chainlit.cli").cli
+    made = _real_root() / ".files"
+    with suppress(OSError):
+        if made.lstat().st_mtime >= began:
+            made.rmdir()
+    return cli
+
+
+def _real_root() -> Path:
+    return Path(os.environ.get("CHAINLIT_APP_ROOT") or Path.cwd())
+
+
+def restart_in_own_root(root: Path, *inherited: int) -> None:
     """The other way to own files: begins again in a Chainlit root of its own, made of links to the real one.
 
     Costs what the first does not: the app sees another `APP_ROOT`.
     """
-    real = Path(os.environ.get("CHAINLIT_APP_ROOT") or Path.cwd())
+    real = _real_root()
     (real / ".chainlit").mkdir(exist_ok=True)
     root.mkdir(mode=0o700)
     for pattern in _LINKED:
         for entry in real.glob(pattern):
             (root / entry.name).symlink_to(entry.resolve())
     os.environ["CHAINLIT_APP_ROOT"] = str(root)
-    os.set_inheritable(lifeline, True)
+    for descriptor in inherited:
+        os.set_inheritable(descriptor, True)
     os.execv(sys.executable, sys.orig_argv)  # noqa: S606  # our own command line again
 
 
@@ -107,37 +132,54 @@ def share_sessions() -> None:
         sessions.share_from_start(sessions.SharingSettings.from_text(told))
 
 
-def run_chainlit(state: Path | None, lifeline: int, arguments: list[str]) -> None:
-    """Calls Chainlit's command line in this process, with files of its own in `state`. Does not return."""
+def run_chainlit(given: argparse.Namespace) -> None:
+    """Calls Chainlit's command line in this process, with files of its own. Does not return."""
+    arguments: list[str] = given.chainlit
+    state: Path = given.state.absolute()
+    if given.temporary:
+        atexit.register(_remove_own, state, os.getpid())  # where Chainlit ends before it serves
     sys.argv = ["chainlit", *arguments]  # what an app that looks sees under plain `chainlit run`
-    cli = importlib.import_module("chainlit.cli").cli
-    root = state / "root" if state else None
-    if state and root and os.environ.get("CHAINLIT_APP_ROOT") != str(root):
-        shutil.rmtree(state, ignore_errors=True)  # what an earlier life of this replica left
-        state.mkdir(mode=0o700, parents=True)
-        if not give_own_files(state / "files"):
+    root = state / "root"
+    if os.environ.get("CHAINLIT_APP_ROOT") == str(root):
+        cli = importlib.import_module("chainlit.cli").cli
+    else:
+        cli = import_cli()
+        if not given.temporary:
+            shutil.rmtree(state, ignore_errors=True)  # what an earlier life of this replica left
+            state.mkdir(mode=0o700, parents=True)
+        # Chainlit removes its files directory in the end and leaves no time for more.
+        if not give_own_files(state if given.temporary else state / "files"):
             sys.stdout.write("This Chainlit keeps uploads elsewhere: it gets a root of links for itself.\n")
             sys.stdout.flush()
-            restart_in_own_root(root, lifeline)
+            restart_in_own_root(root, *(fd for fd in (given.lifeline, given.lock) if fd is not None))
     share_sessions()
-    # The proxy ends TLS; a certificate named in the environment or in `.env` is not for this port.
-    if state:
+    if given.supervisor is not None:
+        # The proxy ends TLS; a certificate named in the environment or in `.env` is not for this port.
         os.environ.pop("CHAINLIT_SSL_CERT", None)
         os.environ.pop("CHAINLIT_SSL_KEY", None)
     cli.main(args=arguments, prog_name="chainlit")
 
 
+def _remove_own(folder: Path, pid: int) -> None:
+    if os.getpid() == pid:  # not in a process that the app forked
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def main() -> None:
-    """Reads the supervisor's half of the command line; what follows it is Chainlit's."""
+    """Reads the half of the command line that is ours; what follows it is Chainlit's."""
     parser = argparse.ArgumentParser(prog="proxy.replicas.launch", description="Starts one replica.")
     parser.add_argument("--supervisor", type=int, help="its process id, where there is one")
-    parser.add_argument("--lifeline", type=int, default=-1, help="file descriptor to wait on")
-    parser.add_argument("--state", type=Path, help="a folder for this replica alone")
+    parser.add_argument("--lifeline", type=int, help="file descriptor to wait on, with a supervisor")
+    parser.add_argument("--state", type=Path, required=True, help="a folder for this replica alone")
+    parser.add_argument("--temporary", action="store_true", help="the folder is there, and goes in the end")
+    parser.add_argument("--lock", type=int, help="file descriptor that keeps the folder from others")
     parser.add_argument("chainlit", nargs=argparse.REMAINDER, help="arguments of the command `chainlit`")
     given = parser.parse_args()
     if given.supervisor is not None:
         tie_to_supervisor(given.supervisor, given.lifeline)
-    run_chainlit(given.state and given.state.absolute(), given.lifeline, given.chainlit)
+    if given.lock is not None:
+        os.set_inheritable(given.lock, False)
+    run_chainlit(given)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ NOT_RUN = {
     "docker build -t chainlit-proxy .": _NO_ENGINE + "the steps of the build are read by test_dockerfile.py",
     "docker run -p 8000:8000 -v ./proxy.yaml:/etc/chainlit-proxy/proxy.yaml:ro --stop-timeout 35 "
     "chainlit-proxy": _NO_ENGINE + "the port, the path and the user are read by test_dockerfile.py",
-    "mkdir -p instance-a instance-b": "run by tests/system/test_pages.py",
     "kill -HUP 4711": "a made-up process id; the signal is sent by tests/system/test_reload.py",
     'eval "$(_CHAINLIT_PROXY_COMPLETE=bash_source chainlit-proxy)"': "run by tests/docs/test_manual.py",
     "python -m venv /opt/chainlit-proxy": _NEEDS_SYSTEMD

@@ -67,7 +67,10 @@ def test_replicas_share_the_root_but_not_the_files(app: App, record: Record, tmp
 
 
 def test_files_of_one_stay_when_another_stops(app: App, record: Record) -> None:
-    """A replica that stops removes its own uploads only; it is back under its name, and both take files."""
+    """A replica that stops removes its own uploads only; it is back under its name, and both take files.
+
+    Afterwards the app's folder has no `.files`.
+    """
 
     async def main() -> None:
         run = record(app(PLAIN), 2)
@@ -88,6 +91,7 @@ def test_files_of_one_stay_when_another_stops(app: App, record: Record) -> None:
                 assert await visitor.fetches(await visitor.uploads("c.txt", b"there")) == b"there"
 
     asyncio.run(main())
+    assert not Path(".files").exists()
 
 
 def test_new_version_comes_and_an_old_one_goes(app: App, record: Record, tmp_path: Path) -> None:

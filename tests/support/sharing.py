@@ -95,18 +95,20 @@ class Instance(Process):
         *,
         command: list[str] | None = None,
         env: dict[str, str] | None = None,
+        root: str = "",
     ) -> None:
+        """`root` is the app's folder below `folder`; by default each instance has one."""
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        root = folder / name
-        root.mkdir()
-        shutil.copy(APP, root / "app.py")
-        (root / ".chainlit").mkdir()
-        (root / ".chainlit" / "config.toml").write_text(SILENT)
+        self.root = folder / (root or name)
+        self.root.mkdir(exist_ok=True)
+        shutil.copy(APP, self.root / "app.py")
+        (self.root / ".chainlit").mkdir(exist_ok=True)
+        (self.root / ".chainlit" / "config.toml").write_text(SILENT)
         start = command or [*COMMAND, "replica", "app.py", "--sessions", store, "--"]
         where = ["--headless", "--host", "127.0.0.1", "--port", str(self.port)]
         environment = {"JOURNAL": str(folder / "journal.jsonl"), "PYTHONPATH": str(ROOT)} | (env or {})
-        super().__init__(name, [*start, *where], folder / f"{name}.log", env=environment, cwd=root)
+        super().__init__(name, [*start, *where], folder / f"{name}.log", env=environment, cwd=self.root)
 
     def wait_ready(self) -> None:
         """Waits until it answers its health check; AssertionError with its log if it ends first."""

@@ -51,10 +51,11 @@ def start(typist: Typist, configuration: str) -> None:
     """Types everything: first what starts instances, then the proxy with its file, then the rest."""
     typist.save("proxy.yaml", f"{configuration}\nadmin: {{listen: 127.0.0.1:{typist.ports['9901']}}}\n")
     for port, name in NAMES.items():
-        (typist.folder / f"instance-{name}").mkdir(exist_ok=True)
         (line,) = [line for line in typist.commands() if f"--port {typist.ports[port]}" in line]
-        root = "" if "CHAINLIT_APP_ROOT" in line else str(typist.folder / f"instance-{name}")
-        typist.type(line, INSTANCE=name, **({"CHAINLIT_APP_ROOT": root} if root else {}))
+        root = typist.folder / f"instance-{name}"
+        root.mkdir(exist_ok=True)
+        has_own_files = line.startswith("chainlit-proxy replica ")
+        typist.type(line, INSTANCE=name, **({} if has_own_files else {"CHAINLIT_APP_ROOT": str(root)}))
     typist.type("chainlit-proxy check -c proxy.yaml")
     typist.type("chainlit-proxy serve -c proxy.yaml")
     wait_until(lambda: len(healthy(typist)) == len(NAMES), START, typist.tails)
@@ -88,7 +89,6 @@ def talk(typist: Typist, below: str = "", kinds: Sequence[Kind] = PYTHON_KINDS) 
 def test_two_instances_by_hand(make_typist: MakeTypist) -> None:
     """The quickstart's instances and its proxy carry every kind of client; `status` prints what is shown."""
     typist = make_typist("quickstart.md", "Instances that something else runs")
-    typist.type(next(line for line in typist.commands() if line.startswith("mkdir ")))
     start(typist, typist.text("yaml"))
     assert typist.type("chainlit-proxy status").split() == typist.text("text").split()
     talk(typist)

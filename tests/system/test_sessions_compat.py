@@ -27,7 +27,7 @@ PAGES = [Kind(Driver.PYTHON, Transports.BOTH, Identity.BARE), Kind(Driver.JS, Tr
 def test_an_older_chainlit_shares_its_sessions(make_site: MakeSite, tmp_path: Path, release: str) -> None:
     """Killed between turns and inside one, with an upload: everything is there, and the user is told."""
     told = json.dumps({"store": f"sqlite://{tmp_path}/sessions.db"})
-    command = [str(python_with(release)), "-P", str(LAUNCHER), "run", "app.py"]
+    command = [str(python_with(release)), "-P", str(LAUNCHER), "--state", "state", "run", "app.py"]
     site = make_site("", command=command, env=lambda _: {SHARING: told})
 
     async def version(instance: Instance) -> str:
