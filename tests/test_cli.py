@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 import proxy
 from proxy import net
 from proxy.cli import main
-from proxy.config import Address
+from proxy.cli.serving import RUN_DEFAULTS
+from proxy.config import Address, dump, loads
+from proxy.config.fields import key_at
 
 COMMANDS = ("run", "serve", "check", "status", "drain", "ready", "maintenance", "rollout", "reload")
 LATE = {"aiohttp", "engineio", "fastapi", "opentelemetry", "prometheus_client", "redis", "uvicorn"}
@@ -173,6 +176,46 @@ def test_port_that_is_taken(config: Path) -> None:
             result = call("serve", "-c", str(config))
             assert result.exit_code == 2
             assert f"cannot listen on 127.0.0.1:{port}: the port is taken" in result.stderr
+
+
+def in_effect(config: Path, text: str) -> Any:
+    """What `run` has of a file with this text."""
+    config.write_text(text)
+    result = call("check", "-c", str(config), "--for", "run")
+    assert (result.exit_code, result.stderr) == (0, "")
+    return yaml.safe_load(result.stdout)
+
+
+@pytest.mark.parametrize(
+    ("text", "listen", "access"),
+    [
+        ("", "127.0.0.1:8000", False),
+        ("log: {format: json}", "127.0.0.1:8000", False),
+        ("log:\n", "127.0.0.1:8000", False),
+        ("health: {path: /chat/health}", "127.0.0.1:8000", False),
+        ("log: {access: true}", "127.0.0.1:8000", True),
+        ("listen: 0.0.0.0:8000", "0.0.0.0:8000", False),
+    ],
+)
+def test_run_keeps_its_defaults_where_the_file_is_silent(
+    config: Path, text: str, listen: str, access: bool
+) -> None:
+    """Only a key that the file has replaces a default of `run`, also inside a section."""
+    told = in_effect(config, text)
+    assert (told["listen"], told["log"]["access"]) == (listen, access)
+    assert told["admin"]["listen"] == "127.0.0.1:9901"
+    assert told["sessions"]["shared"] is True
+
+
+def test_run_differs_from_the_models_in_nothing_else(config: Path) -> None:
+    """An empty file and `run` without one are the same, and the pages name what `run` has otherwise."""
+    with_file = in_effect(config, "")
+    without = yaml.safe_load(dump(loads("", defaults=RUN_DEFAULTS, changes={"sessions.shared": "true"})))
+    assert with_file == without
+    for name, value in RUN_DEFAULTS.items():
+        key = key_at(tuple(name.split(".")))
+        assert key is not None
+        assert f"The default of `run` is {str(value).lower()}." in str(key.field.description)
 
 
 def test_run_takes_no_backends(config: Path) -> None:

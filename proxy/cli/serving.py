@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,8 +32,8 @@ from proxy.replicas import LAUNCHER, SHARING, ReplicaError, Supervisor, folder
 if TYPE_CHECKING:
     from proxy.sessions import SharingSettings
 
-# Without a file, `run` is for one developer at one terminal.
-_RUN_DEFAULTS = {"listen": "127.0.0.1:8000", "log.access": False}
+# Where neither the file nor an option says otherwise, `run` is for one developer at one terminal.
+RUN_DEFAULTS = {"listen": "127.0.0.1:8000", "log.access": False}
 _MISLEADING = "Your app is available at"  # Chainlit's line with the port of one replica
 _CONFIG = click.option("-c", "--config", "file", metavar="FILE", help="The configuration, in YAML.")
 
@@ -58,9 +59,15 @@ def serve(file: str) -> None:
     show_default=True,
     help="How many instances to start.",
 )
-@click.option("--listen", metavar="HOST:PORT", help="Where clients connect.  [default: 127.0.0.1:8000]")
 @click.option(
-    "--admin", metavar="HOST:PORT", help="Where metrics and the API are.  [default: 127.0.0.1:9901]"
+    "--listen",
+    metavar="HOST:PORT",
+    help="Where clients connect.  [default: `listen` of the file, else 127.0.0.1:8000]",
+)
+@click.option(
+    "--admin",
+    metavar="HOST:PORT",
+    help="Where metrics and the API are.  [default: `admin.listen` of the file, else 127.0.0.1:9901]",
 )
 @_CONFIG
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
@@ -78,14 +85,7 @@ def run(
     """
 
     def read() -> Config:
-        config = load(file) if file else override(loads(""), _RUN_DEFAULTS)
-        if config.backends:
-            message = "must not be set for `run`, its backends are the replicas"
-            raise ConfigError([Problem(str(file), None, "backends", message)])
-        for source in config.discovery.parts():
-            message = "must not be set for `run`, its backends are the replicas"
-            raise ConfigError([Problem(str(file), None, f"discovery.{source}", message)])
-        return _settled(override(config, {"listen": listen, "admin.listen": admin}), Shared.TRUE)
+        return _read_for_run(file, {"listen": listen, "admin.listen": admin})
 
     try:
         config = read()
@@ -140,8 +140,8 @@ def replica(
     What stands behind `--` goes to `chainlit run`.
     """
     try:
-        config = override(load(file) if file else loads(""), {"sessions.store": sessions})
-        settings = config.sessions
+        changes = {"sessions.store": sessions}
+        settings = (load(file, changes=changes) if file else loads("", changes=changes)).sessions
         if settings.store == "sqlite":
             fail("--sessions: must name the store that the instances share, such as redis://127.0.0.1:6379")
         _tell_replicas(settings, settings.store).open()
@@ -168,9 +168,38 @@ def replica(
 
 @click.command()
 @click.option("-c", "--config", "file", metavar="FILE", required=True, help="The configuration, in YAML.")
-def check(file: str) -> None:
+@click.option(
+    "--for",
+    "command",
+    type=click.Choice(["serve", "run"]),
+    default="serve",
+    show_default=True,
+    help="The command that is to read the file: `run` has no backends, and other defaults.",
+)
+def check(file: str, command: str) -> None:
     """Validate a configuration and print it as it takes effect, secrets masked."""
-    click.echo(dump(_load(file, need_backends=True)), nl=False)
+    try:
+        config = _read_for_run(file, {}) if command == "run" else load(file, need_backends=True)
+    except ConfigError as error:
+        fail(str(error))
+    click.echo(dump(config), nl=False)
+
+
+def _read_for_run(file: str | None, changes: Mapping[str, str | None]) -> Config:
+    """Options first, then the file, then the defaults of `run`, key by key. Raises ConfigError."""
+    config = (
+        load(file, defaults=RUN_DEFAULTS, changes=changes)
+        if file
+        else loads("", defaults=RUN_DEFAULTS, changes=changes)
+    )
+    given = [
+        *(["backends"] if config.backends else []),
+        *(f"discovery.{name}" for name in config.discovery.parts()),
+    ]
+    if given:
+        message = "must not be set for `run`, its backends are the replicas"
+        raise ConfigError([Problem(str(file), None, key, message) for key in given])
+    return _settled(config, Shared.TRUE)
 
 
 def _load(file: str, *, need_backends: bool) -> Config:

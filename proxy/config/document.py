@@ -22,6 +22,9 @@ UNREADABLE: Final = object()
 
 Reshape = Callable[[yaml.Node], yaml.Node]
 
+COMMAND_LINE: Final = "command line"
+"""The place of a problem of an option."""
+
 MOST_VALUES: Final = 100_000
 """Values of a file after its aliases are expanded: far above any real one, far below what hurts."""
 
@@ -53,10 +56,38 @@ class Document:
     quoted: set[KeyPath] = field(default_factory=set)
     unreadable: set[KeyPath] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
+    replaced: set[KeyPath] = field(default_factory=set)  # by the command line
+
+    def complete(self, defaults: Mapping[str, Any]) -> None:
+        """Put values at keys such as "log.access" where the text has none."""
+        for key, value in defaults.items():
+            section, name = self._section_of(key)
+            if section is not None:
+                section.setdefault(name, value)
+
+    def replace(self, changes: Mapping[str, Any]) -> None:
+        """Put values of the command line at keys such as "admin.listen", but not those that are None."""
+        for key, value in changes.items():
+            section, name = self._section_of(key)
+            if section is not None and value is not None:
+                section[name] = value
+                self.replaced.add(tuple(key.split(".")))
+
+    def _section_of(self, key: str) -> tuple[dict[str, Any] | None, str]:
+        """The section of a key, made where it is missing, and its name there; None if no section is there."""
+        *sections, name = key.split(".")
+        section = self.data
+        for part in sections:
+            section = section.setdefault(part, {}) if isinstance(section, dict) else None
+        return (section if isinstance(section, dict) else None), name
 
     def report(self, path: KeyPath, message: str, line: int | None = None) -> None:
         """Add a problem; its line is that of the key or of the nearest section around it."""
-        self.problems.append(Problem(self.file, line or self._line_of(path), key_text(path), message))
+        if any(path[: len(key)] == key for key in self.replaced):
+            problem = Problem(COMMAND_LINE, None, key_text(path), message)
+        else:
+            problem = Problem(self.file, line or self._line_of(path), key_text(path), message)
+        self.problems.append(problem)
 
     def is_unreadable(self, path: KeyPath) -> bool:
         """Return whether the value at `path`, or one around it, was reported already."""

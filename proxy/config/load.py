@@ -8,29 +8,38 @@ import difflib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from proxy.config.discovery import SWITCHES, is_on
-from proxy.config.document import UNREADABLE, Document, read
+from proxy.config.document import COMMAND_LINE, UNREADABLE, Document, read
 from proxy.config.fields import Kind, allowed_at, key_at, keys_below
 from proxy.config.files import unusable
 from proxy.config.models import BackendSettings, Config, repeated
 from proxy.config.problems import ConfigError, KeyPath, Problem, got, got_type
 from proxy.config.sections import Settings
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 NO_BACKEND = (
     "must list at least one Chainlit instance, such as - url: http://127.0.0.1:8001; or set discovery"
 )
 
 
 def load(
-    path: str | os.PathLike[str], *, need_backends: bool = False, environ: Mapping[str, str] | None = None
+    path: str | os.PathLike[str],
+    *,
+    need_backends: bool = False,
+    environ: Mapping[str, str] | None = None,
+    defaults: Mapping[str, Any] = NOTHING,
+    changes: Mapping[str, Any] = NOTHING,
 ) -> Config:
     """Read a YAML file and look at the files it names; `environ` is by default that of the process.
 
+    `defaults` are the values at keys such as "log.access" where the file is silent, in place of those of
+    the models. `changes` are values of the command line, which win over the file; None means not given.
     Raises ConfigError.
     """
     name = os.fspath(path)
@@ -47,20 +56,30 @@ def load(
             problem = Problem(name, line, "", "is not valid YAML: it is not UTF-8 text")
         else:
             document = read(text, name, os.environ if environ is None else environ)
+            document.complete(defaults)
+            document.replace(changes)
             return validated(document, need_backends=need_backends, look_at_files=True)
     raise ConfigError([problem])
 
 
 def loads(
-    text: str, *, name: str = "config", need_backends: bool = False, environ: Mapping[str, str] | None = None
+    text: str,
+    *,
+    name: str = "config",
+    need_backends: bool = False,
+    environ: Mapping[str, str] | None = None,
+    defaults: Mapping[str, Any] = NOTHING,
+    changes: Mapping[str, Any] = NOTHING,
 ) -> Config:
-    """Read YAML text; messages call it `name`. Raises ConfigError."""
+    """Read YAML text as `load` does; messages call it `name`. Raises ConfigError."""
     document = read(text, name, os.environ if environ is None else environ)
+    document.complete(defaults)
+    document.replace(changes)
     return validated(document, need_backends=need_backends)
 
 
 def override(
-    config: Config, changes: Mapping[str, Any], *, name: str = "command line", need_backends: bool = False
+    config: Config, changes: Mapping[str, Any], *, name: str = COMMAND_LINE, need_backends: bool = False
 ) -> Config:
     """Return `config` with other values at keys such as "admin.listen", checked as a file would be.
 

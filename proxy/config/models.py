@@ -232,7 +232,8 @@ class Config(Settings):
 
     listen: v.Addresses = Field(
         default=(Address("0.0.0.0", 8000),),  # noqa: S104 - a proxy is there to be reached
-        description="Where clients connect. Port 0 takes any free one.",
+        description="Where clients connect. Port 0 takes any free one. The default of `run` is "
+        "127.0.0.1:8000.",
     )
     reuse_port: v.Flag = Field(
         default=False,

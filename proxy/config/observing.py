@@ -14,7 +14,8 @@ class LogSettings(Settings):
     )
     access: v.Flag = Field(
         default=True,
-        description="Whether each request gets a line with its backend, its evidence and the outcome.",
+        description="Whether each request gets a line with its backend, its evidence and the outcome. The "
+        "default of `run` is false.",
     )
     level: v.LevelChoice = Field(
         default=v.LogLevel.INFO, description="The least important lines that are written."

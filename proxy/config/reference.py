@@ -28,7 +28,12 @@ backends:
 ```
 
 `config.example.yaml` has every key with its default. `chainlit-proxy check -c proxy.yaml` prints what is
-in effect, with secrets as `"***"`.
+in effect, with secrets as `"***"`. For a file of `run`, which has no backends, say
+`chainlit-proxy check -c run.yaml --for run`.
+
+An option of the command line wins over the file, and the file over the default. Two defaults of `run` are
+others, as it is for one developer: `listen` is `127.0.0.1:8000` and `log.access` is `false`, unless the file
+or an option has them.
 
 ## Rules
 

@@ -48,6 +48,30 @@ def test_the_defaults_are_those_of_the_design() -> None:
     )
 
 
+def test_defaults_stand_where_the_text_is_silent() -> None:
+    """Key by key, at any depth; what the text has stays, and so does what the command line has."""
+    defaults = {"listen": "127.0.0.1:1", "log.access": False}
+    config = loads("log: {format: json}", defaults=defaults, changes={"admin.listen": None})
+    assert (config.listen, config.log.access) == ((Address("127.0.0.1", 1),), False)
+    assert config.log.format is LogFormat.JSON
+    assert config.admin == AdminSettings()
+    config = loads("listen: 127.0.0.1:2\nlog: {access: true}", defaults=defaults)
+    assert (config.listen, config.log.access) == ((Address("127.0.0.1", 2),), True)
+    config = loads("listen: 127.0.0.1:2", defaults=defaults, changes={"listen": "127.0.0.1:3"})
+    assert config.listen == (Address("127.0.0.1", 3),)
+
+
+def test_the_command_line_replaces_before_anything_is_compared() -> None:
+    """What only collides in the file is no mistake; a mistake of an option is not told as one of the file."""
+    text = "listen: 127.0.0.1:9000\nadmin: {listen: 127.0.0.1:9000}"
+    assert loads(text, changes={"listen": "127.0.0.1:9001"}).listen == (Address("127.0.0.1", 9001),)
+    with pytest.raises(ConfigError) as error:
+        loads("log: 5\n", name="run.yaml", defaults={"log.access": False}, changes={"listen": "here"})
+    listen, log = sorted(error.value.problems, key=lambda problem: problem.key)
+    assert (listen.file, listen.line, listen.key) == ("command line", None, "listen")
+    assert (log.file, log.line, log.key) == ("run.yaml", 1, "log")
+
+
 def test_a_value_alone_is_a_list_of_one() -> None:
     """`listen`, `socketio_path` and `forwarded.trusted` take one value or several."""
     one = loads("listen: 127.0.0.1:80\nsocketio_path: /a/\nforwarded: {trusted: 10.0.0.1}")

@@ -17,14 +17,18 @@ START = 40.0
 class RunCommand(Process, AdminListener):
     """`chainlit-proxy run` with two replicas of the test app in a folder of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, config: str = "") -> None:
+        """`config` is the text of a file for `-c`, if there is to be one."""
+        self.file = folder / "run.yaml"
+        self.file.write_text(config)
         listen, admin = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
         self.url, self.admin = f"http://{listen}", f"http://{admin}"
         self.journal = Journal(folder / "journal.jsonl")
         shutil.copy(APP, folder / "app.py")
         super().__init__(
             "run",
-            [*COMMAND, "run", "app.py", "--replicas", str(REPLICAS), "--listen", listen, "--admin", admin],
+            [*COMMAND, "run", "app.py", "--replicas", str(REPLICAS), "--listen", listen, "--admin", admin]
+            + (["-c", self.file.name] if config else []),
             folder / "run.log",
             env={"JOURNAL": str(self.journal.path), "PYTHONPATH": str(ROOT)},
             cwd=folder,

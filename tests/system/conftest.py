@@ -59,11 +59,11 @@ def proxy(make_proxy: MakeProxy) -> ProxyProcess:
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> Iterator[RunCommand]:
-    """The command, running; whatever it leaves behind is killed."""
+def command(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[RunCommand]:
+    """The command, running; whatever it leaves behind is killed. Its parameter is the text of its file."""
     folder = tmp_path / "app"
     folder.mkdir()
-    run = RunCommand(folder)
+    run = RunCommand(folder, getattr(request, "param", ""))
     pids: list[int] = []
     try:
         run.start()

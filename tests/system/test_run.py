@@ -1,6 +1,7 @@
 """`chainlit-proxy run app.py`: one command, several instances, and none is left behind."""
 
 import asyncio
+import json
 import os
 import signal
 
@@ -11,7 +12,7 @@ from tests.support.clients import Clients, assert_nothing_refused, each
 from tests.support.link import KINDS
 from tests.support.processes import alive
 from tests.support.run_command import REPLICAS, START, RunCommand
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
@@ -77,3 +78,18 @@ def test_a_replica_that_ends_is_started_again(command: RunCommand, number: signa
             await each(others + newcomers, lambda chat: chat.check(command.journal))
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("command", ["log: {format: json}\n"], indirect=True)
+def test_a_file_changes_what_it_says_and_nothing_else(command: RunCommand) -> None:
+    """At the start, and when it is read again: options win, and `run` keeps its defaults elsewhere."""
+
+    def log_and_listen() -> tuple[dict[str, object], str]:
+        config = json.loads(command.get("/api/config"))
+        return config["log"], f"http://{config['listen']}"
+
+    assert log_and_listen() == ({"format": "json", "access": False, "level": "info"}, command.url)
+    command.file.write_text("listen: 0.0.0.0:1\nlog: {level: debug}\n")
+    command.send(signal.SIGHUP)
+    told = ({"format": "console", "access": False, "level": "debug"}, command.url)
+    wait_until(lambda: log_and_listen() == told, START, command.tail)
