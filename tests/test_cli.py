@@ -218,6 +218,16 @@ def test_run_differs_from_the_models_in_nothing_else(config: Path) -> None:
         assert f"The default of `run` is {str(value).lower()}." in str(key.field.description)
 
 
+def test_replica_needs_chainlit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As `run` does, it says so in a line, and makes no folder for an instance that cannot start."""
+    monkeypatch.setitem(sys.modules, "chainlit", None)
+    state = tmp_path / "state"
+    result = call("replica", "app.py", "--sessions", f"sqlite://{tmp_path}/s.db", "--state", str(state))
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "pip install 'chainlit>=2.0,<3'" in result.stderr
+    assert not state.exists()
+
+
 def test_run_takes_no_backends(config: Path) -> None:
     """`run` starts its backends itself: a file that lists some is a mistake."""
     config.write_text("backends: [{url: http://127.0.0.1:8001}]\n")

@@ -12,6 +12,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from proxy.config import ConfigError, OtelSettings, load
+from proxy.config.packages import needs
 from proxy.tracing import Spans
 from tests.dataplane.peers import get, ok
 from tests.dataplane.scripted import echo
@@ -137,7 +138,7 @@ def test_the_extra_is_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         load(file)
     (problem,) = caught.value.problems
     assert (problem.line, problem.key) == (2, "otel.endpoint")
-    assert problem.message == "needs the extra otel: pip install 'chainlit-sticky-proxy[otel]'"
+    assert problem.message == needs("otel")
 
 
 @pytest.mark.parametrize("share", [0, 1])

@@ -27,7 +27,7 @@ from proxy.config import (
     override,
 )
 from proxy.net import ListenError
-from proxy.replicas import LAUNCHER, SHARING, ReplicaError, Supervisor, folder
+from proxy.replicas import LAUNCHER, SHARING, ReplicaError, Supervisor, folder, require_chainlit
 
 if TYPE_CHECKING:
     from proxy.sessions import SharingSettings
@@ -144,9 +144,10 @@ def replica(
         settings = (load(file, changes=changes) if file else loads("", changes=changes)).sessions
         if settings.store == "sqlite":
             fail("--sessions: must name the store that the instances share, such as redis://127.0.0.1:6379")
+        require_chainlit()
         _tell_replicas(settings, settings.store).open()
         own = folder.named(state) if state else folder.temporary()
-    except (ConfigError, ImportError, folder.FolderError) as error:
+    except (ConfigError, ImportError, ReplicaError, folder.FolderError) as error:
         fail(str(error))
     # Only what is below a folder that was named is ours to clean.
     where = (

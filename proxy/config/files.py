@@ -9,6 +9,7 @@ from importlib.util import find_spec
 
 from proxy import tls
 from proxy.config.models import Config
+from proxy.config.packages import needs
 from proxy.config.problems import KeyPath
 
 _OTEL = ("opentelemetry", "opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
@@ -19,7 +20,7 @@ _EXTRAS = {"dns": "dns", "kubernetes": "kubernetes_asyncio", "docker": "aiodocke
 def unusable(config: Config) -> Iterator[tuple[KeyPath, str]]:
     """Yield where a file is named that cannot be used, and what to say about it."""
     if config.otel.endpoint is not None and not _is_installed(*_OTEL):
-        yield ("otel", "endpoint"), "needs the extra otel: pip install 'chainlit-sticky-proxy[otel]'"
+        yield ("otel", "endpoint"), needs("otel")
     pair = config.tls
     if pair.cert is not None and pair.key is not None:
         try:
@@ -28,8 +29,7 @@ def unusable(config: Config) -> Iterator[tuple[KeyPath, str]]:
             yield ("tls", error.key), str(error)
     for source in config.discovery.parts():
         if source in _EXTRAS and not _is_installed(_EXTRAS[source]):
-            package = f"chainlit-sticky-proxy[{source}]"
-            yield ("discovery", source), f"needs the extra {source}: pip install '{package}'"
+            yield ("discovery", source), needs(source)
     for index, backend in enumerate(config.backends):
         if backend.tls.ca is not None:
             try:

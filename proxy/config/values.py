@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, SecretStr
 
 from proxy.config.address import LISTEN_FORMS, URL_FORMS, Address, backend_url, host_name
+from proxy.config.packages import needs
 from proxy.config.problems import got
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -176,7 +177,7 @@ def _redis(value: SecretStr | None) -> SecretStr | None:
     if not known:
         raise ValueError(f"must be {REDIS_FORMS}")
     if importlib.util.find_spec("redis") is None:
-        raise ValueError("needs the package redis: pip install 'chainlit-sticky-proxy[redis]'")
+        raise ValueError(needs("redis"))
     return url
 
 

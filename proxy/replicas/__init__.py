@@ -8,7 +8,7 @@ supervisor, however the supervisor ends. What the replicas are used for is not k
 from proxy.replicas.launch import SHARING
 from proxy.replicas.replica import EventKind, Replica, ReplicaError, ReplicaEvent, ReplicaState
 from proxy.replicas.restarts import RestartRule
-from proxy.replicas.supervisor import LAUNCHER, Supervisor
+from proxy.replicas.supervisor import LAUNCHER, Supervisor, require_chainlit
 
 __all__ = [
     "LAUNCHER",
@@ -20,4 +20,5 @@ __all__ = [
     "ReplicaState",
     "RestartRule",
     "Supervisor",
+    "require_chainlit",
 ]

@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from proxy.config.packages import install
 from proxy.replicas.output import ReplicaLog
 from proxy.replicas.process import LOOPBACK
 from proxy.replicas.replica import EventKind, Recipe, Replica, ReplicaError, ReplicaEvent
@@ -36,6 +37,17 @@ REFUSED = {
     "--ssl-key": "the proxy ends TLS, see `tls` in its configuration",
 }
 SECOND_OPINION = 1.0  # seconds between the first failing replica and the verdict, see `_hear_failure`
+
+
+def require_chainlit() -> None:
+    """Raises ReplicaError if this environment has no Chainlit."""
+    found = importlib.util.find_spec("chainlit")
+    if found is None or found.origin is None:  # none: just a folder of that name
+        raise ReplicaError(
+            f"Chainlit is not installed in {sys.prefix}: {install('chainlit')}, or install this proxy where "
+            "your Chainlit is",
+            BAD_USE,
+        )
 
 
 class Supervisor:
@@ -225,13 +237,7 @@ class Supervisor:
         for option in self._options:
             if reason := REFUSED.get(option.partition("=")[0]):
                 raise ReplicaError(f"{option} cannot be passed on to Chainlit: {reason}", BAD_USE)
-        found = importlib.util.find_spec("chainlit")
-        if found is None or found.origin is None:  # none: just a folder of that name
-            raise ReplicaError(
-                f"Chainlit is not installed in {sys.prefix}: pip install 'chainlit-sticky-proxy[chainlit]', "
-                "or install this proxy where your Chainlit is",
-                BAD_USE,
-            )
+        require_chainlit()
 
     def _make_recipe(self, http: "aiohttp.ClientSession") -> Recipe:
         return Recipe(

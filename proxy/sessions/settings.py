@@ -48,9 +48,7 @@ class SharingSettings:
             try:
                 store = RedisStore(self.store)
             except ImportError:
-                raise ImportError(
-                    "the package redis is missing: pip install 'chainlit-sticky-proxy[redis]'"
-                ) from None
+                raise ImportError("needs the package redis: pip install 'redis>=5,<9'") from None
             folder = FolderFiles(Path(self.files), self.file_limit) if self.files else None
             return store, folder or StoreFiles(store, self.file_limit)
         raise ValueError(f"the store must be {FORMS}")

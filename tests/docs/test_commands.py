@@ -75,10 +75,10 @@ def test_a_command_is_right(piece: Piece, line: str) -> None:
         case ["python", "-m", module, *_]:
             assert importlib.util.find_spec(module)
         case ["pip", "install", place]:
-            extras = re.fullmatch(r"\.(?:\[(.+)\])?", place)
-            assert extras
             project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-            assert not extras[1] or extras[1] in project["optional-dependencies"]
+            extras = project["optional-dependencies"]
+            known = {".", *(f".[{extra}]" for extra in extras)}
+            assert place in known.union(*extras.values())
         case ["uvicorn", *rest]:
             uvicorn.main.make_context("uvicorn", rest).close()
         case ["chainlit", *rest]:

@@ -346,4 +346,4 @@ def test_mistakes_are_told_before_anything_starts(app: App, tmp_path: Path) -> N
 def test_missing_chainlit_is_told(app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without Chainlit in the environment the error says how to get it."""
     monkeypatch.setitem(sys.modules, "chainlit", None)
-    assert "pip install 'chainlit-sticky-proxy[chainlit]'" in _refused(app(""), tmp_path / "state")
+    assert "pip install 'chainlit>=2.0,<3'" in _refused(app(""), tmp_path / "state")

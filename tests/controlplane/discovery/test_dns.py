@@ -1,6 +1,7 @@
 """The addresses of a name, asked of a real DNS server."""
 
 import asyncio
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from proxy.config import Config, ConfigError, load, loads
+from proxy.config.packages import needs
 from tests.support.dns_server import DnsServer
 from tests.support.finding import WITHIN, Found, follow
 from tests.support.processes import alive
@@ -230,5 +232,5 @@ def test_a_missing_extra_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     file.write_text("discovery: {dns: {name: app.test, port: 8000}}\n")
     load(file, need_backends=True)
     monkeypatch.setitem(sys.modules, "dns", None)
-    with pytest.raises(ConfigError, match=r"needs the extra dns: pip install 'chainlit-sticky-proxy\[dns\]'"):
+    with pytest.raises(ConfigError, match=re.escape(needs("dns"))):
         load(file, need_backends=True)
