@@ -33,7 +33,7 @@ def named(path: Path) -> OwnFolder:
     """Takes the folder `path`, which is made where it is missing. Raises FolderError."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = _lock(path)
+        lock = _lock(path.resolve())  # systemd's StateDirectory= may be a link
     except OSError as error:
         raise FolderError(f"--state: {path}: {error.strerror}; name a folder that can be written") from None
     if lock is None:

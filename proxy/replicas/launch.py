@@ -160,6 +160,11 @@ def run_chainlit(given: argparse.Namespace) -> None:
     cli.main(args=arguments, prog_name="chainlit")
 
 
+def _close(descriptor: int) -> None:
+    with suppress(OSError):  # the app has closed all
+        os.close(descriptor)
+
+
 def _remove_own(folder: Path, pid: int) -> None:
     if os.getpid() == pid:  # not in a process that the app forked
         shutil.rmtree(folder, ignore_errors=True)
@@ -179,6 +184,7 @@ def main() -> None:
         tie_to_supervisor(given.supervisor, given.lifeline)
     if given.lock is not None:
         os.set_inheritable(given.lock, False)
+        os.register_at_fork(after_in_child=lambda: _close(given.lock))  # the lock is this process's alone
     run_chainlit(given)
 
 
