@@ -20,8 +20,8 @@ class Retry(Enum):
     """When a request that met an error may be tried again."""
 
     NEVER = "never"
-    IF_REUSED = "if_reused"  # the connection was a kept one: the backend may just have closed it
-    IF_UNSENT = "if_unsent"  # nothing that cannot be said again was sent
+    IF_REUSED = "if_reused"  # once, at the same backend: a kept connection that it may have closed before
+    IF_UNSENT = "if_unsent"  # at any backend: nothing was sent
 
 
 class Limit(StrEnum):
@@ -105,7 +105,12 @@ class UpstreamClosed(ProxyError):  # noqa: N818 - what happened
 
     side = Side.UPSTREAM
     status = 502
-    retry = Retry.IF_REUSED
+
+    def __init__(self, reason: str, *, reused: bool = False) -> None:
+        """`reused`: it was a kept connection, and not a byte came back over it."""
+        super().__init__(reason)
+        if reused:
+            self.retry = Retry.IF_REUSED
 
 
 class UpstreamTimeout(ProxyError):  # noqa: N818 - what happened

@@ -1,7 +1,10 @@
 """When a request that met an error upstream is tried again, on the same backend or another one.
 
-RFC 9110 section 9.2.2: what the backend may have heard is said again only if it is idempotent. A request
-that belongs to its backend waits for one that does not accept connections, rather than go elsewhere.
+A request may be what ends its backend, so one that was heard is never said to another backend. Only where a
+kept connection broke without an answer may the backend have closed it before: then the request is said once
+more, if it is idempotent (RFC 9110 section 9.2.2), to the same backend over a new connection. What was never
+sent goes on to other backends; a request that belongs to its backend waits for one that does not accept
+connections, rather than go elsewhere.
 """
 
 from proxy.errors import ConnectTimeout, ProxyError, Retry

@@ -24,7 +24,6 @@ from proxy.dataplane.request_body import NO_BODY, RequestBody
 from proxy.dataplane.tunnel import Tunnel
 from proxy.dataplane.upstream import Upstream
 from proxy.errors import NoBackend, ProxyError
-from proxy.wire import reply
 from proxy.wire.body import Framer
 from proxy.wire.engineio import query_sid
 from proxy.wire.forwarding import response_head
@@ -54,6 +53,7 @@ class Exchange:
     inspected = False  # whether the body was read for its session
     error = ""  # why it was refused or cut off, for the log
     failures = 0  # tries that failed
+    is_last_try = False  # set when a kept connection broke: it is said once more, over a new one
     avoid: frozenset[str] = frozenset()  # backends that did not accept in time
     _attempt = 0  # counts tries and redirects, so that a late connection is recognised
     _rewriter: responses.Rewriter | None = None  # set when the response's body is changed
@@ -138,8 +138,7 @@ class Exchange:
             return
         if isinstance(decision, Void):
             self.plane.stats.decided(Evidence.SID, Outcome.VOID)
-            head_only = self.head.method == b"HEAD"
-            self.answer(400, reply.unknown_session(request_id=self.request_id, head_only=head_only))
+            polls.tell_unknown(self)
             return
         if isinstance(decision, Locate):
             self.locate(decision, self.go)
@@ -193,7 +192,7 @@ class Exchange:
         self._attempt += 1
         pool = self.plane.pool(self.backend)
         # An upgrade is never said twice, so it gets a connection that cannot have been closed meanwhile.
-        upstream = None if self.wants_upgrade else pool.take()
+        upstream = None if self.wants_upgrade or self.is_last_try else pool.take()
         if upstream is None:
             if self._attempt == 1:
                 self._set_deadline()  # however many tries it takes

@@ -1,37 +1,58 @@
-"""What an exchange does when its backend failed: try again where that is safe, else tell the client."""
+"""What an exchange does when its backend failed: try again where that is safe, else tell the client.
+
+A poll takes its packets out of the backend's queue, so said again it may lose them: where its connection
+broke its client is told that the sid is unknown, and connects again at once.
+"""
 
 from typing import TYPE_CHECKING
 
 from proxy.affinity.decision import Outcome
 from proxy.affinity.evidence import Evidence, Kind
 from proxy.affinity.retry import may_retry
-from proxy.errors import ConnectTimeout, Limit, OverLimit, ProxyError, Side, UpstreamTimeout
+from proxy.dataplane import polls
+from proxy.errors import (
+    ConnectTimeout,
+    Limit,
+    OverLimit,
+    ProxyError,
+    Retry,
+    Side,
+    UpstreamClosed,
+    UpstreamTimeout,
+)
 from proxy.wire import reply
 
 if TYPE_CHECKING:
     from proxy.dataplane.exchange import Exchange
-
-_SPARE_TRIES = 2  # beyond one per backend: a reused connection may be closed, a fresh one reset
 
 
 def recover(exchange: "Exchange", error: ProxyError) -> None:
     """Try again if no byte of the response is out and that is safe, else tell the client."""
     if exchange.ended:
         return
-    pinned = _is_pinned(exchange)
-    again = may_retry(
+    if exchange.is_poll and not exchange.status and isinstance(error, UpstreamClosed):
+        exchange.error = error.reason
+        polls.tell_unknown(exchange)
+        return
+    pinned, reused = _is_pinned(exchange), error.retry is Retry.IF_REUSED
+    # A backend that was taken for dead or out of service meanwhile is not asked again.
+    again = (exchange.backend.holds_pins or not reused) and may_retry(
         error,
         exchange.head.method,
         upgrade=exchange.wants_upgrade,
         resayable=not exchange.body.streamed and not exchange.status,
         pinned=pinned,
-        tries_left=len(exchange.plane.router.fleet) + _SPARE_TRIES - exchange.failures,
+        tries_left=len(exchange.plane.router.fleet) - exchange.failures,
     )
-    if not again:
+    if exchange.is_last_try or not again:
         exchange.refuse(error)
         return
     exchange.failures += 1
     exchange.plane.stats.retries[exchange.backend.name] += 1
+    if reused:
+        exchange.is_last_try = True
+        exchange.send()
+        return
     if isinstance(error, ConnectTimeout) and not pinned:
         exchange.avoid |= {exchange.backend.name}
     exchange.go()

@@ -10,7 +10,7 @@ from proxy import net
 from proxy.affinity.backend import Backend
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.upstream import Upstream
-from proxy.errors import BadResponse, ProxyError, UpstreamClosed, UpstreamTimeout
+from proxy.errors import BadResponse, ProxyError, Retry, UpstreamClosed, UpstreamTimeout
 from proxy.wire.body import ChunkedBody, Framer
 from proxy.wire.head import ResponseHead
 
@@ -93,19 +93,28 @@ class Fetch:
 
 
 async def fetch(pool: Pool, method: bytes, head: bytes, timeout: float) -> tuple[ResponseHead, bytes]:  # noqa: ASYNC109
-    """Send a request of one head to a pool's backend; raises ProxyError."""
+    """Send a request of one head to a pool's backend; raises ProxyError.
+
+    It is idempotent: if a kept connection was closed it is said once more, over a new one.
+    """
     kept = pool.take()
     if kept is not None:
         request = Fetch(kept)
         kept.send(request, method, head)
         try:
             return await request.answer(timeout)
-        except UpstreamClosed:
-            pass  # it was closed while idle: a new connection tells how the backend is
-    upstream = await pool.connect()
-    request = Fetch(upstream)
-    upstream.send(request, method, head)
-    return await request.answer(timeout)
+        except UpstreamClosed as error:
+            if error.retry is not Retry.IF_REUSED:
+                raise
+    try:
+        upstream = await pool.connect()
+        request = Fetch(upstream)
+        upstream.send(request, method, head)
+        return await request.answer(timeout)
+    except ProxyError as error:
+        if kept is not None:
+            error.retry = Retry.NEVER  # it may have been heard over the kept connection
+        raise
 
 
 async def open_websocket(pool: Pool, head: bytes, timeout: float) -> tuple[Upstream, bytes]:  # noqa: ASYNC109

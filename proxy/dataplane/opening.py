@@ -21,7 +21,7 @@ from proxy.affinity.router import Asked, Locate, Located
 from proxy.dataplane import requests
 from proxy.dataplane.fetch import open_websocket
 from proxy.dataplane.tunnel import Tunnel
-from proxy.errors import NoBackend, ProxyError
+from proxy.errors import NoBackend, ProxyError, Retry
 from proxy.wire.engineio import connect_session, is_quiet
 from proxy.wire.fields import Fields
 from proxy.wire.websocket import CLOSE, TEXT, Frame, FrameError, FrameReader
@@ -226,6 +226,8 @@ class Opening:
             )
         except ProxyError as error:
             self._plane.failed(backend, error)
+            if error.retry is not Retry.IF_UNSENT:
+                self.tunnel.close()  # it was heard, so it is said to no other backend
             return False
         if self.tunnel.is_closed:
             upstream.transport.abort()

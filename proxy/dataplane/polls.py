@@ -18,7 +18,13 @@ def note_turn(exchange: "Exchange", data: bytes) -> None:
         exchange.plane.shared.turn(session)
 
 
+def tell_unknown(exchange: "Exchange") -> None:
+    """Answer that the sid is unknown: Engine.IO's client closes its transport and opens another."""
+    head_only = exchange.head.method == b"HEAD"
+    exchange.answer(400, reply.unknown_session(request_id=exchange.request_id, head_only=head_only))
+
+
 def send_away(exchange: "Exchange") -> None:
     """The session has to leave: a poll that waits for news is told that its sid is unknown."""
     if exchange.is_poll and not exchange.status and not exchange.ended:
-        exchange.answer(400, reply.unknown_session(request_id=exchange.request_id))
+        tell_unknown(exchange)

@@ -61,8 +61,9 @@ class Pool:
         """An idle connection that is still good, or None."""
         while self._idle:
             upstream = self._idle.pop()
-            if not upstream.transport.is_closing():
+            if upstream.is_fit:
                 return upstream
+            upstream.transport.abort()
         return None
 
     @property
@@ -87,6 +88,7 @@ class Pool:
 
     def freed(self, upstream: Upstream) -> None:
         """As Keeper."""
+        upstream.reused = True
         upstream.deadline = monotonic() + self.idle_timeout
         self._idle.append(upstream)
 

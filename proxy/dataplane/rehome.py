@@ -14,7 +14,7 @@ from proxy.affinity.engine import EngineSession
 from proxy.affinity.router import Asked, Locate, Located
 from proxy.dataplane import requests
 from proxy.dataplane.fetch import fetch
-from proxy.errors import BadResponse, NoBackend, ProxyError
+from proxy.errors import BadResponse, NoBackend, ProxyError, Retry
 from proxy.wire.engineio import connect_in_payload, open_sid
 
 if TYPE_CHECKING:
@@ -65,8 +65,9 @@ async def _move(exchange: "Exchange", decision: Decision, session_id: str) -> No
         plane.failed(decision.backend, error)
         if exchange.ended:
             return
-        if decision.backend.holds_pins:
-            exchange.refuse(error)  # it may only be slow: the client closes its transport and tries again
+        if decision.backend.holds_pins or error.retry is not Retry.IF_UNSENT:
+            # It may only be slow, or it broke by this: the client closes its transport and tries again.
+            exchange.refuse(error)
         else:
             _connect(exchange, session_id)
         return

@@ -73,8 +73,12 @@ class ResponseHead(NamedTuple):
 
     @property
     def keeps_alive(self) -> bool:
-        """Whether the backend keeps its connection after this exchange."""
-        return not self.fields.close and (self.minor == 1 or self.fields.keep_alive)
+        """Whether the backend keeps its connection after this exchange.
+
+        Not behind a server error: uvicorn closes after an unhandled exception and does not say so.
+        """
+        fields = self.fields
+        return self.status < 500 and not fields.close and (self.minor == 1 or fields.keep_alive)
 
 
 def parse_request(head: bytes | bytearray, known: dict[bytes, Fields]) -> RequestHead:
@@ -182,6 +186,6 @@ def parse_response(head: bytes | bytearray) -> ResponseHead:
     is_newer = minor == b"1"
     if fields.chunked and not is_newer:
         raise BadResponse("Transfer-Encoding in HTTP/1.0")
-    goes_on = not fields.close and is_newer and status not in (b"204", b"304") and status >= b"200"
+    goes_on = not fields.close and is_newer and status not in (b"204", b"304") and b"200" <= status < b"500"
     size = fields.length if goes_on and fields.length is not None else -1
     return ResponseHead(int(status), bytes(reason or b""), 1 if is_newer else 0, fields, size)
