@@ -13,6 +13,7 @@ from proxy.errors import (
 )
 
 REFUSED, SLOW, CLOSED = ConnectRefused("x"), ConnectTimeout("x"), UpstreamClosed("x")
+KEPT = UpstreamClosed("x", reused=True)
 
 # error, method, upgrade, resayable, pinned, tries left, whether it is tried again
 TABLE = [
@@ -26,15 +27,17 @@ TABLE = [
     (SLOW, b"POST", False, True, False, 0, False),
     (SLOW, b"POST", False, True, True, 0, True),
     (SLOW, b"POST", False, False, True, 1, False),
-    (CLOSED, b"GET", False, True, False, 1, True),
-    (CLOSED, b"HEAD", False, True, True, 1, True),
-    (CLOSED, b"PUT", False, True, False, 1, True),
-    (CLOSED, b"DELETE", False, True, False, 1, True),
-    (CLOSED, b"POST", False, True, False, 1, False),
-    (CLOSED, b"PATCH", False, True, False, 1, False),
-    (CLOSED, b"GET", True, True, False, 1, False),
-    (CLOSED, b"PUT", False, False, False, 1, False),
-    (CLOSED, b"GET", False, True, False, 0, False),
+    (KEPT, b"GET", False, True, False, 1, True),
+    (KEPT, b"HEAD", False, True, True, 1, True),
+    (KEPT, b"PUT", False, True, False, 1, True),
+    (KEPT, b"DELETE", False, True, False, 1, True),
+    (KEPT, b"POST", False, True, False, 1, False),
+    (KEPT, b"PATCH", False, True, False, 1, False),
+    (KEPT, b"GET", True, True, False, 1, False),
+    (KEPT, b"PUT", False, False, False, 1, False),
+    (KEPT, b"GET", False, True, False, 0, False),
+    (CLOSED, b"GET", False, True, False, 1, False),
+    (CLOSED, b"HEAD", False, True, True, 1, False),
     (BadResponse("x"), b"GET", False, True, False, 1, False),
     (UpstreamTimeout("x"), b"GET", False, True, False, 1, False),
     (ProxyError("x"), b"GET", False, True, False, 1, False),
@@ -45,6 +48,6 @@ TABLE = [
 def test_what_is_tried_again(
     error: ProxyError, method: bytes, upgrade: bool, resayable: bool, pinned: bool, left: int, again: bool
 ) -> None:
-    """What nobody heard is said again; what may have been heard only if it is idempotent and no upgrade."""
+    """What was never sent is said again; what a kept connection may have lost only if it is idempotent."""
     tried = may_retry(error, method, upgrade=upgrade, resayable=resayable, pinned=pinned, tries_left=left)
     assert tried is again

@@ -1,5 +1,11 @@
 """Connections to backends: kept, used again and given up."""
 
+import os
+import socket
+from collections.abc import Callable
+
+import pytest
+
 from proxy.affinity.backend import AdminState
 from tests.dataplane.peers import get, ok
 from tests.dataplane.world import World, run
@@ -89,6 +95,77 @@ def test_idle_connection_that_speaks_is_never_used() -> None:
         assert (await client.response()).body == b"good"
         backend.say(ok(b"poison"))
         await backend.gone()
+
+    run(test)
+
+
+def _shut(sock: socket.socket) -> None:
+    sock.shutdown(socket.SHUT_WR)
+
+
+def _speak(sock: socket.socket) -> None:
+    sock.send(b"HTTP/1.1 408 Request Timeout\r\n\r\n")
+
+
+@pytest.mark.parametrize("act", [_shut, _speak])
+def test_end_that_is_not_delivered_yet_is_seen(act: Callable[[socket.socket], None]) -> None:
+    """What the backend closed or said just now is seen when a connection is taken, not when it is used."""
+
+    async def test(world: World) -> None:
+        client = (await world.client()).say(get())
+        backend = await world.backend.accept()
+        await backend.request()
+        backend.say(ok())
+        await client.response()
+        pool, kept = world.plane.pool(world.known("a")), world.upstream()
+        assert pool.take() is kept
+        pool.freed(kept)
+        with socket.socket(fileno=os.dup(backend.writer.get_extra_info("socket").fileno())) as sock:
+            act(sock)
+        assert not kept.transport.is_closing()  # the event loop has not run since
+        assert pool.take() is None
+        await world.until(lambda: not pool._all)
+        assert world.suspected == []
+
+    run(test)
+
+
+def test_late_connection_counts_as_kept() -> None:
+    """A connection that came too late for its request was idle before it serves: the backend may close it."""
+
+    async def test(world: World) -> None:
+        pool = world.plane.pool(world.known("a"))
+        upstream = await pool.connect()
+        assert not upstream.reused
+        pool.freed(upstream)
+        client = (await world.client()).say(get())
+        late = await world.backend.accept()
+        await late.request()
+        late.close()
+        fresh = await world.backend.accept()
+        await fresh.request()
+        fresh.say(ok())
+        assert (await client.response()).status == 200
+
+    run(test)
+
+
+@pytest.mark.parametrize("status", [b"500 Internal Server Error", b"503 Service Unavailable"])
+def test_connection_is_not_kept_behind_a_server_error(status: bytes) -> None:
+    """A backend may close behind one without saying so; the client's connection goes on."""
+
+    async def test(world: World) -> None:
+        client = await world.client()
+        for _ in range(2):  # the second head is known by its bytes
+            client.say(get())
+            backend = await world.backend.accept()
+            await backend.request()
+            backend.say(b"HTTP/1.1 %b\r\nDate: x\r\nContent-Length: 2\r\n\r\nno" % status)
+            answer = await client.response()
+            assert (answer.status, answer.body) == (int(status[:3]), b"no")
+            assert answer.get(b"connection") is None
+            await backend.gone()
+        assert world.suspected == []
 
     run(test)
 

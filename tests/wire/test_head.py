@@ -250,7 +250,14 @@ def test_bad_responses(head: bytes) -> None:
 
 
 def test_responses_keep_their_connection() -> None:
-    """RFC 9112 section 9.3: HTTP/1.1 unless it says close, HTTP/1.0 only if it says keep-alive."""
+    """RFC 9112 section 9.3: HTTP/1.1 unless it says close, HTTP/1.0 only if it says keep-alive.
+
+    A server error is trusted with no further request: uvicorn closes behind one without saying so.
+    """
     heads = [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nConnection: close\r\n",
-             b"HTTP/1.0 200 OK\r\n", b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n"]  # fmt: skip
-    assert [parse_response(head + b"\r\n").keeps_alive for head in heads] == [True, False, False, True]
+             b"HTTP/1.0 200 OK\r\n", b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n",
+             b"HTTP/1.1 499 X\r\n", b"HTTP/1.1 500 X\r\n",
+             b"HTTP/1.1 503 X\r\nContent-Length: 1\r\n"]  # fmt: skip
+    read = [parse_response(head + b"\r\n") for head in heads]
+    assert [head.keeps_alive for head in read] == [True, False, False, True, True, False, False]
+    assert {head.size for head in read} == {-1}
