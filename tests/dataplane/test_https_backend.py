@@ -87,6 +87,7 @@ def test_requests_and_websockets(authority: Authority) -> None:
         large = bytes(range(256)) * 4096
         for _ in range(2):
             assert (await world.ask(post(b"/", large))).body == b"/ " + large
+        assert sum(world.plane.pool(world.known("a")).connect_seconds.counts) == 2  # the second was kept
 
     names = serve(authority.issue(NAME), test, ca=str(authority.file))
     assert set(names) == {NAME}

@@ -252,6 +252,29 @@ def test_transport_that_another_proxy_opened() -> None:
     run(test, "ab")
 
 
+def test_handshake_that_ends_its_backend() -> None:
+    """A handshake that was heard over a kept connection is made at no other backend."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        settle(world, instances, known=True)
+        assert (await world.ask(get(PATH + b"polling", world.cookie("b")))).status == 200
+        (kept,) = world.backends[1].peers
+        tab = Tab(world, world.cookie("a"))
+        await tab.handshake()
+        instances["b"].hold("handshake")
+        sent = await tab.post(CONNECT)
+        await world.until(lambda: len(instances["b"].asked("handshake")) == 2)
+        world.backends[1].refuse()
+        kept.reset()
+        assert (await sent.response()).status == 502
+        assert world.known("b").health.verdict is Verdict.DOWN
+        assert len(instances["a"].asked("handshake")) == 1
+        assert instances["a"].heard == []
+
+    run(test, "ab")
+
+
 def test_every_backend_is_gone_while_it_is_moved() -> None:
     """A handshake that was heard is not made elsewhere; with no backend left, clients are told to wait."""
 
