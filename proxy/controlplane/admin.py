@@ -88,6 +88,16 @@ class _Quiet(uvicorn.Server):
         yield
 
 
+def _on_socket_file(app: Callable[..., Awaitable[None]], path: str) -> Callable[..., Awaitable[None]]:
+    """The application as a listener on a socket file serves it: older uvicorns do not say that it is one."""
+
+    async def served(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        scope["server"] = (path, None)
+        await app(scope, receive, send)
+
+    return served
+
+
 class AdminServer:
     """Serves the admin application on a socket that was bound before."""
 
@@ -100,6 +110,8 @@ class AdminServer:
         """`hang_up` has those go who follow events: they would keep the server from its end."""
         self._sock = sock
         self._hang_up = hang_up
+        if sock.family == socket.AF_UNIX:
+            app = _on_socket_file(app, sock.getsockname())
         self._server = _Quiet(
             uvicorn.Config(
                 app, log_config=None, access_log=False, lifespan="off", ws="none", server_header=False

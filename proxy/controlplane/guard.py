@@ -50,7 +50,10 @@ class BrowserGuard:
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers = Headers(scope=scope)
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
-        by_socket_file = scope.get("client") is None  # no browser gets there
+        # No browser gets to a socket file. The listener's own address tells that it is one: the client's is
+        # missing on TCP too, once a connection has been reset.
+        server = scope.get("server")
+        by_socket_file = server is not None and server[1] is None
         if not self._named() and not by_socket_file and not (len(hosts) == 1 and _is_address(hosts[0])):
             return _refused(403, "Host has to be an address or localhost, unless admin.token is set")
         if any(_authority(origin) not in {host.lower() for host in hosts} for origin in origins):

@@ -13,10 +13,12 @@ import resource
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from proxy import net
 from proxy.dataplane.greeting import Greeter
+from proxy.wire.forwarding import UNIX
 
 if TYPE_CHECKING:
     from proxy.dataplane.plane import Plane
@@ -133,7 +135,10 @@ class Doors:
             if self._greets is not None:
                 self._servers[sock] = Greeter(self._greets, sock.dup(), self._client, self._tls)
             else:
-                self._servers[sock] = await net.serve(self._client, sock.dup(), self._tls, self._handshake)
+                # What the listener is decides: a connection that was reset has no peer's name either.
+                local = sock.family == socket.AF_UNIX
+                client = partial(self._client, UNIX) if local else self._client
+                self._servers[sock] = await net.serve(client, sock.dup(), self._tls, self._handshake)
 
     def accepted(self, transport: asyncio.Transport) -> None:
         """Shut the doors if this connection's descriptor is one of the last."""

@@ -56,7 +56,10 @@ class Downstream(asyncio.Protocol):
     transport: asyncio.Transport
 
     def __init__(self, plane: "Plane", told: str = "") -> None:
-        """`told` is the client's address if a PROXY header named it, else the peer is the client."""
+        """`told` is what the listener knows of the client's address: by a PROXY header, or that it has none.
+
+        With "" the peer is the client.
+        """
         self.plane = plane
         self._told = told
         self.origin = Origin("unknown", b"http", trusted=False)
@@ -77,10 +80,14 @@ class Downstream(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass
         peer = transport.get_extra_info("peername")
         scheme = b"http" if transport.get_extra_info("sslcontext") is None else b"https"
-        address = self._told or (peer[0] if isinstance(peer, tuple) else "unix")
-        self.origin = self.plane.origin(address, scheme)
         self.plane.stats.connections += 1
         self.plane.doors.accepted(self.transport)
+        address = self._told or (str(peer[0]) if isinstance(peer, tuple) else "")
+        if not address:  # it has been reset: nobody knows who it was, and nobody waits for an answer
+            self.closing = True
+            self.transport.abort()
+            return
+        self.origin = self.plane.origin(address, scheme)
         if self.plane.turns_away(self.origin, self.transport):
             self.closing = True
             return

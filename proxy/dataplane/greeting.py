@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from proxy.dataplane.dates import dated
 from proxy.wire import reply
+from proxy.wire.forwarding import UNIX
 from proxy.wire.proxy_protocol import LONGEST, ProxyHeaderError, read_proxy_header
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Greeter:
         client: Callable[..., asyncio.Protocol],
         tls: ssl.SSLContext | None,
     ) -> None:
-        """`client` makes the protocol of a connection, from the address that its header named or none."""
+        """`client` makes the protocol of a connection, from its header's address or else its peer's."""
         self.plane = plane
         self.tls = None if sock.family == socket.AF_UNIX else tls
         self.greetings: set[Greeting] = set()
@@ -70,11 +71,11 @@ class Greeter:
                 self._wakes = self._loop.call_later(_PAUSE, self._loop.add_reader, self._sock, self._accept)
                 return
             sock.setblocking(False)
-            origin = self.plane.origin(peer[0] if isinstance(peer, tuple) else "unix")
-            if origin.trusted:
-                self.greetings.add(Greeting(self, sock, origin.address))
+            address = UNIX if self._sock.family == socket.AF_UNIX else str(peer[0])
+            if self.plane.origin(address).trusted:
+                self.greetings.add(Greeting(self, sock, address))
             else:
-                self.admit(sock, "")
+                self.admit(sock, address)
 
     def admit(self, sock: socket.socket, client: str) -> None:
         """Let HTTP begin, with TLS before it where the listener has it."""
@@ -144,7 +145,7 @@ class Greeting:
             return
         if header is not None:
             self._end()
-            self._greeter.admit(self._sock, header.client)
+            self._greeter.admit(self._sock, header.client or self._peer)
 
     def _late(self) -> None:
         self._greeter.refused(self._peer, "it did not come in time")

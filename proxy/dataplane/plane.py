@@ -41,7 +41,7 @@ from proxy.errors import (
     UpstreamClosed,
 )
 from proxy.tls import Certificate
-from proxy.wire.forwarding import IPAddress, Origin, read_address
+from proxy.wire.forwarding import UNIX, IPAddress, Origin, read_address
 
 if TYPE_CHECKING:
     from proxy.dataplane.downstream import Downstream
@@ -247,7 +247,8 @@ class Plane:
     def _read_origin(self, address: str, scheme: bytes) -> Origin:
         ip = read_address(address)
         if ip is None:
-            return Origin(address, scheme, trusted=True)  # a socket file: who may open it is a proxy here
+            # Who may open a listener's socket file is a proxy here. Who has no address otherwise is nobody.
+            return Origin(address, scheme, trusted=address == UNIX)
         return Origin(str(ip), scheme, self.trusts(ip))
 
     def trusts(self, address: IPAddress) -> bool:

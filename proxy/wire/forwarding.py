@@ -29,7 +29,7 @@ _TRACEPARENT = re.compile(
     rb"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
 )
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-_UNIX = "unix"  # the address of a peer on a socket file: none that could be told
+UNIX = "unix"  # the address of whoever comes by a socket file: none that could be told
 _REWRITTEN = HOP_BY_HOP | {b"content-length", b"via", b"x-request-id"}
 _FORWARDED = {b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"}
 
@@ -137,13 +137,18 @@ def _via(fields: Fields, minor: int) -> bytes:
 
 @lru_cache(maxsize=1024)
 def read_address(text: str) -> IPAddress | None:
-    """An IP address; an IPv4 one in the dress of IPv6 as itself: a listener for both families sees these."""
+    """An IP address; an IPv4 one in the dress of IPv6 as itself: a listener for both families sees these.
+
+    The zone of a link-local one is dropped (RFC 4007 section 6): it means something on this machine only.
+    """
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
         return None
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.scope_id is not None:
+            address = ipaddress.IPv6Address(int(address))
+        return address.ipv4_mapped or address
     return address
 
 
@@ -174,7 +179,7 @@ def _forwarded(fields: Fields, origin: Origin) -> bytes:
     proto = believed.get(b"x-forwarded-proto") or origin.scheme
     shown_host = believed.get(b"x-forwarded-host") or host
     chain = believed.get_all(b"x-forwarded-for")
-    if origin.address == _UNIX:
+    if origin.address == UNIX:
         node = b"unknown"  # RFC 7239 section 6.2
     else:
         peer = origin.address.encode()

@@ -1,7 +1,12 @@
 """The admin listener and browsers: no page from elsewhere may read it or change anything through it."""
 
-import pytest
+import asyncio
 
+import pytest
+from starlette.responses import PlainTextResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from proxy.controlplane.guard import BrowserGuard
 from tests.controlplane.test_admin import TOKEN, Admin, bearer, run
 
 JSON = b"Content-Type: application/json"
@@ -140,3 +145,27 @@ def test_answers_are_neither_kept_nor_guessed_at() -> None:
                 assert answer.get(b"referrer-policy") == b"no-referrer"
 
     run(test)
+
+
+@pytest.mark.parametrize(
+    ("server", "status"), [(("127.0.0.1", 9901), 403), (("/run/admin.sock", None), 200), (None, 403)]
+)
+def test_the_listener_tells_whether_it_is_a_socket_file(
+    server: tuple[str, int | None] | None, status: int
+) -> None:
+    """A TCP connection that was reset has no client's address either; its Host is looked at all the same."""
+    told: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse("secret")(scope, receive, send)
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    async def send(message: Message) -> None:
+        told.append(message)
+
+    headers = [(b"host", b"evil.test")]
+    scope: Scope = {"type": "http", "method": "GET", "client": None, "server": server, "headers": headers}
+    asyncio.run(BrowserGuard(app, named=lambda: False)(scope, receive, send))
+    assert told[0]["status"] == status

@@ -1,0 +1,97 @@
+"""Where a connection comes from: what its listener is decides, and whoever has no address is nobody."""
+
+import socket
+import struct
+from pathlib import Path
+
+import pytest
+
+from proxy import net
+from proxy.config import Address
+from proxy.dataplane.clients import client_key
+from tests.dataplane.peers import get, ok
+from tests.dataplane.scripted import echo
+from tests.dataplane.world import World, run
+
+FORGED = get(b"/forged", b"X-Forwarded-For: 9.9.9.9", b"X-Forwarded-Proto: https")
+
+
+def say_and_reset(address: tuple[str, int], data: bytes) -> None:
+    """A whole connection while the event loop is busy: when the proxy sees it, it has been reset."""
+    with socket.create_connection(address) as sock:
+        sock.sendall(data)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+@pytest.mark.parametrize("proxy_protocol", [False, True])
+def test_a_connection_that_was_reset_is_nobody(proxy_protocol: bool) -> None:
+    """It has no peer's name any more: it is closed, unless its listener knows it by accepting it itself."""
+
+    async def test(world: World) -> None:
+        world.backend.serve(echo)
+        client = await world.client()
+        for _ in range(5):
+            say_and_reset(world.address, FORGED)
+        world.guests += 5
+        await world.until(lambda: world.plane.stats.connections == 6)
+        await world.until(lambda: len(world.plane.connections) == 1)
+        assert (await client.say(get(b"/next")).response()).status == 200
+        assert len(world.plane.clients) == 1
+        assert all(not exchange.down.origin.trusted for exchange in world.ended)
+        assert all(exchange.down.origin.address == "127.0.0.1" for exchange in world.ended)
+        assert all(b"9.9.9.9" not in b"".join(request.lines) for request in world.backend.requests)
+        if not proxy_protocol:
+            assert [request.target for request in world.backend.requests] == [b"/next"]
+
+    run(
+        test,
+        forwarded={"trusted": [], "proxy_protocol": proxy_protocol},
+        limits={"connections_per_client": 30},
+    )
+
+
+def test_a_socket_file_is_trusted(tmp_path: Path) -> None:
+    """Who may open it is a proxy here; there is no address to be told."""
+
+    async def test(world: World) -> None:
+        path = str(tmp_path / "s")
+        sock = net.bind(Address(path=path))
+        plane = world.plane
+        await plane.doors.change(
+            [*plane.doors._sockets, sock], tls=None, handshake=plane.timeouts.head, greets=None
+        )
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(path)
+        client.sendall(FORGED)
+        world.guests += 1
+        backend = await world.backend.accept()
+        request = await backend.request()
+        assert request.get(b"x-forwarded-for") == b"9.9.9.9"
+        backend.say(ok())
+        client.close()
+
+    run(test, forwarded={"trusted": []})
+
+
+@pytest.mark.parametrize("address", ["", "unknown", "Unix", "@", "1.2.3", "fe80::1%eth0", "h"])
+def test_what_is_no_address_is_not_trusted(address: str) -> None:
+    """Only the listener says that a client came by a socket file; what else is no address is nobody."""
+
+    async def test(world: World) -> None:
+        assert not world.plane.origin(address).trusted
+        assert not world.plane.origin(address, b"https").trusted
+        assert world.plane.counted_as(address) == (client_key(address) if address else "")
+        assert world.plane.origin("unix").trusted
+
+    run(test, forwarded={"trusted": []})
+
+
+def test_a_zone_is_no_part_of_an_address() -> None:
+    """A link-local peer is known by its address, with or without the interface it came by."""
+
+    async def test(world: World) -> None:
+        one, other = world.plane.origin("fe80::1%eth0"), world.plane.origin("fe80::1")
+        assert one == other
+        assert one.trusted
+
+    run(test, forwarded={"trusted": ["fe80::/10"]})
