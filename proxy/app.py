@@ -10,7 +10,7 @@ import importlib
 import logging
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from time import monotonic
@@ -23,6 +23,7 @@ from proxy.affinity.fleet import Fleet
 from proxy.affinity.health import HealthRules, Observation
 from proxy.affinity.placement import Placement
 from proxy.affinity.router import Router
+from proxy.borders import Border, Where, guarded, on_loop_error
 from proxy.config import Address, AffinitySettings, BackendSettings, Config, Shared
 from proxy.controlplane.drains import Drains
 from proxy.controlplane.events import EventKind as Told
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("proxy")
 
 _CLIENTS_FIRST = 1.0  # seconds that the admin listener's framework is not loaded, unless clients are served
+_AGAIN = 1.0  # seconds until a task of the control plane that broke by a mistake of ours is run again
 _PROBE_START = 1.0  # seconds a first probe may take beyond its timeout, on a machine that is busy starting
 
 
@@ -65,7 +67,7 @@ class App:
             *(secret.get_secret_value().encode() for secret in config.affinity.secret or ()),
         )
         self.events = EventLog()
-        self.fleet.listen(self._backend_changed)
+        self.fleet.listen(guarded(Where.LISTENER, self._backend_changed))
         directory = Directory(config.affinity.directory.size, config.affinity.session_timeout)
         placement = Placement(config.balance.bound, config.balance.slow_start)
         self.router = Router(self.fleet, directory, placement, config.affinity.locate)
@@ -217,6 +219,7 @@ class App:
         # What was made to load the program lives for ever: the garbage collector need not look at it again.
         gc.freeze()
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(on_loop_error)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled)
         loop.add_signal_handler(signal.SIGHUP, self._hung_up)
@@ -224,12 +227,12 @@ class App:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
                 running = [
-                    tasks.create_task(self.prober.run()),
-                    tasks.create_task(self.drains.run()),
-                    tasks.create_task(self.rebalance.run()),
-                    tasks.create_task(self.plane.shared.run()),
-                    tasks.create_task(self._serve_admin()),
-                    tasks.create_task(self.members.run()),
+                    tasks.create_task(_kept(self.prober.run)),
+                    tasks.create_task(_kept(self.drains.run)),
+                    tasks.create_task(_kept(self.rebalance.run)),
+                    tasks.create_task(_kept(self.plane.shared.run)),
+                    tasks.create_task(_kept(self._serve_admin)),
+                    tasks.create_task(_kept(self.members.run)),
                 ]
                 await self.members.first()
                 if self._supervisor is None and len(self.fleet):
@@ -265,7 +268,8 @@ class App:
 
     async def _leave(self) -> None:
         timeouts = self.config.timeouts
-        await self.plane.leave(timeouts.shutdown, timeouts.hand_over)
+        with Border(Where.LEAVE):
+            await self.plane.leave(timeouts.shutdown, timeouts.hand_over)
 
     async def _meet_backends(self) -> None:
         """Know how the backends are before the first request: it may be for a session that lives on one.
@@ -351,9 +355,10 @@ class App:
 
     async def _renew(self) -> None:
         """Read the configuration again, and have replicas run what the app's file holds now."""
-        done = await self.reloads.reload()
-        if done.applied and self.rollout is not None and (reason := self.begin_rollout()):
-            log.warning("no rollout: %s", reason)
+        with Border(Where.CONTROL):
+            done = await self.reloads.reload()
+            if done.applied and self.rollout is not None and (reason := self.begin_rollout()):
+                log.warning("no rollout: %s", reason)
 
     def _signalled(self) -> None:
         if self._leaving.is_set():
@@ -369,6 +374,14 @@ class App:
 
     def __repr__(self) -> str:
         return f"<App {self.fleet!r}>"
+
+
+async def _kept(work: Callable[[], Awaitable[None]]) -> None:
+    """Run a task of the control plane until cancelled; if a mistake of ours ends it, again after a moment."""
+    while True:
+        with Border(Where.CONTROL):
+            await work()
+        await asyncio.sleep(_AGAIN)
 
 
 def _host_port(url: str) -> tuple[str, int]:

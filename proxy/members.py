@@ -16,6 +16,7 @@ from ssl import SSLContext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from proxy.affinity.backend import AdminState, Backend
+from proxy.borders import Where, fault
 from proxy.config import BackendSettings, DiscoverySettings, DnsSettings, DockerSettings, KubernetesSettings
 from proxy.controlplane.discovery.file import FileSource
 from proxy.controlplane.discovery.source import Backends, Found, Source, UnusableError
@@ -219,7 +220,7 @@ async def _followed(source: Source) -> None:
     while True:
         try:
             await source.run()
-        except Exception:  # a border: nothing that a source meets may end the proxy
-            log.exception("discovery.%s broke", source.name)
+        except Exception as error:
+            fault(Where.DISCOVERY, error, source.name)
             source.fail("it met a mistake of the proxy, see above")
         await asyncio.sleep(_AGAIN)

@@ -11,6 +11,7 @@ from operator import attrgetter
 from time import monotonic
 
 import proxy
+from proxy import borders
 from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.decision import Outcome
 from proxy.affinity.evidence import Evidence
@@ -52,6 +53,10 @@ class ProxyCollector:
         """All of them, as they are now."""
         self.forget_gone(monotonic())
         yield Family(Kind.INFO, f"{PREFIX}build", "The version.", ("version",)).add(1, proxy.__version__)
+        errors = _counter("internal_errors", "Mistakes of the proxy that cost one item each.", "where")
+        for where, count in borders.counts.items():
+            errors.add(count, where.value)
+        yield errors
         yield from self._traffic()
         yield from self._affinity()
         yield from self._shared_directory()

@@ -12,7 +12,7 @@ ROOT = Path(proxy.__file__).parent
 
 # Layers from the bottom up; a module may import from its own layer and from those below it.
 LAYERS = [
-    {"proxy", "proxy.errors", "proxy.config", "proxy.tls", "proxy.sessions"},
+    {"proxy", "proxy.borders", "proxy.errors", "proxy.config", "proxy.tls", "proxy.sessions"},
     {"proxy.wire"},
     {"proxy.affinity"},
     {"proxy.dataplane", "proxy.controlplane", "proxy.replicas"},

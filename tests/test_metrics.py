@@ -40,6 +40,7 @@ LABELS = {
     "state",
     "transport",
     "le",
+    "where",
     "reason",
     "result",
     "version",

@@ -18,6 +18,7 @@ from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.directory import Session
 from proxy.affinity.fleet import Fleet
 from proxy.affinity.pace import Pace, time_for
+from proxy.borders import Border, Where
 
 log = logging.getLogger("proxy")
 
@@ -133,7 +134,8 @@ class Drains:
         while True:
             await self._wake.wait()
             for drain in list(self._drains.values()):
-                self._look_at(drain, monotonic())
+                with Border(Where.DRAIN):
+                    self._look_at(drain, monotonic())
             if not self._drains:
                 self._wake.clear()
             await asyncio.sleep(_LOOK)

@@ -16,6 +16,7 @@ from proxy import net
 from proxy.affinity.backend import Backend
 from proxy.affinity.fleet import Fleet
 from proxy.affinity.health import Observation
+from proxy.borders import Where, fault
 from proxy.config import HealthSettings, HealthType
 from proxy.errors import ConnectRefused, ConnectTimeout, HandshakeFailed, ProxyError, Side, UpstreamTimeout
 
@@ -81,18 +82,26 @@ class Prober:
 
     async def _watch(self, backend: Backend) -> None:
         while not backend.gone:
-            started = monotonic()
-            observation = await self._probe(backend)
-            now = monotonic()
-            if observation is not None:
-                if observation is Observation.ANSWERED:
-                    self._probed(backend, now - started)
-                self._fleet.observe(backend, observation, now)
-            if not self.met_all.is_set() and all(other.health.met for other in self._fleet):
-                self.met_all.set()
-            await self._pause(backend)
+            try:
+                await self._round(backend)
+            except Exception as error:
+                fault(Where.PROBE, error, backend.name)
+                await asyncio.sleep(_SOONEST)
         self._wake.pop(backend, None)
         self._told.pop(backend, None)
+
+    async def _round(self, backend: Backend) -> None:
+        """One probe, and the pause behind it."""
+        started = monotonic()
+        observation = await self._probe(backend)
+        now = monotonic()
+        if observation is not None:
+            if observation is Observation.ANSWERED:
+                self._probed(backend, now - started)
+            self._fleet.observe(backend, observation, now)
+        if not self.met_all.is_set() and all(other.health.met for other in self._fleet):
+            self.met_all.set()
+        await self._pause(backend)
 
     @property
     def _shortest_pause(self) -> float:
@@ -139,8 +148,8 @@ class Prober:
                 return None
             log.debug("probe of %s: %s", backend.name, error.reason)
             return Observation.SILENT
-        except Exception:  # a border: nothing that a backend says may end the proxy
-            log.exception("probe of %s", backend.name)
+        except Exception as error:
+            fault(Where.PROBE, error, backend.name)
             return Observation.FAILED
         self._told.pop(backend, None)
         return observation

@@ -14,6 +14,7 @@ from proxy.affinity.backend import Backend
 from proxy.affinity.directory import Session
 from proxy.affinity.fleet import Fleet
 from proxy.affinity.placement import Placement
+from proxy.borders import Border, Where
 
 log = logging.getLogger("proxy")
 
@@ -53,7 +54,8 @@ class Rebalance:
         while True:
             await asyncio.sleep(_LOOK)
             if self.on:
-                self.step(monotonic())
+                with Border(Where.REBALANCE):
+                    self.step(monotonic())
 
     def step(self, now: float) -> int:
         """Move some sessions to the backend that lacks most; return how many."""

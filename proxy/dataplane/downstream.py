@@ -78,6 +78,15 @@ class Downstream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """As asyncio.Protocol."""
         self.transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass
+        try:
+            self._arrived()
+        except Exception:
+            self.closing = True
+            self.transport.abort()  # the loop, which is told, leaves it open
+            raise
+
+    def _arrived(self) -> None:
+        transport = self.transport
         peer = transport.get_extra_info("peername")
         scheme = b"http" if transport.get_extra_info("sslcontext") is None else b"https"
         self.plane.stats.connections += 1

@@ -154,6 +154,8 @@ async def ask(backend: Backend, method: bytes, message: bytes, timeout: float) -
     upstream = await net.connect(
         lambda: Upstream(_UNKEPT), backend.host, backend.port, timeout, backend.tls, backend.path
     )
+    if upstream.transport.is_closing():
+        raise UpstreamClosed("the backend closed the connection at once")
     request = Fetch(upstream, cut=True)
     upstream.send(request, method, message)
     head, body = await request.answer(timeout)

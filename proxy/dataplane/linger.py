@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.directory import Session
+from proxy.borders import Border, Where
 from proxy.dataplane.pool import Pool
 from proxy.wire.turns import TASK, turn_after
 from proxy.wire.websocket import BINARY, CLOSE, PING, PONG, TEXT, Frame, FrameError, FrameReader, client_frame
@@ -179,7 +180,8 @@ class Lingers:
     def end_all(self) -> None:
         """The proxy ends."""
         for lingering in list(self.by_session.values()):
-            lingering.end()
+            with Border(Where.LEAVE):
+                lingering.end()
 
     def __repr__(self) -> str:
         return f"<Lingers {len(self.by_session)}>"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from proxy.affinity.backend import Backend
 from proxy.affinity.directory import Session
+from proxy.borders import Border, Where
 from proxy.dataplane import polls
 
 _LATELY = 5.0  # seconds: no longer is a client between two of its polls
@@ -90,12 +91,14 @@ class Moves:
         for session in sessions:
             lingering = self._plane.lingers.by_session.get(session)
             if lingering is not None:
-                lingering.end()
+                with Border(Where.MOVE):
+                    lingering.end()
         engines = self._plane.router.engines.send_away(sessions, monotonic())
         for connection in list(self._plane.connections):
             exchange = connection.exchange
             if exchange is not None and exchange.decision is not None and exchange.decision.engine in engines:
-                polls.send_away(exchange)
+                with Border(Where.MOVE):
+                    polls.send_away(exchange)
         for tunnel in list(self._plane.tunnels):
             left = tunnel.session
             stale = left is not None and left in sessions and left.has_left(tunnel.pool.backend)

@@ -20,6 +20,7 @@ from proxy.affinity.evidence import Paths
 from proxy.affinity.health import Observation
 from proxy.affinity.pace import Pace, time_for
 from proxy.affinity.router import Locate, Router
+from proxy.borders import Border, Where, fault, guarded
 from proxy.config import Config
 from proxy.dataplane import locate, requests
 from proxy.dataplane.clients import REFUSALS, Clients, Rates, client_key
@@ -100,7 +101,7 @@ class Plane:
         self.app_end = app_end(self.lingers)  # made once: what every tunnel of a session asks
         # Ids are unique among proxies by their random start and short to read.
         self._ids = itertools.count(int.from_bytes(os.urandom(6), "big") << 16)
-        router.fleet.listen(self._backend_changed)
+        router.fleet.listen(guarded(Where.LISTENER, self._backend_changed))
 
     async def run(self, sockets: Sequence[socket.socket], client: Callable[..., asyncio.Protocol]) -> None:
         """Serve clients on bound sockets until cancelled; `client` makes the protocol of one connection.
@@ -121,12 +122,12 @@ class Plane:
                 )
                 await self._tick_forever()
             finally:
-                self.doors.close()
-                for connection in list(self.connections):
-                    connection.abort()
-                for tunnel in list(self.tunnels):
-                    tunnel.cut()
-                self.lingers.end_all()
+                with Border(Where.LEAVE):
+                    self.doors.close()
+                ends = [connection.abort for connection in self.connections]
+                for end in (*ends, *[tunnel.cut for tunnel in self.tunnels], self.lingers.end_all):
+                    with Border(Where.LEAVE):
+                        end()
                 for pool in self._pools.values():
                     pool.close_all()
 
@@ -190,17 +191,21 @@ class Plane:
         self.leaving = True
         self.lingers.seconds = 0.0  # nobody could come back to this process
         self.lingers.end_all()
-        self.doors.close()
+        with Border(Where.LEAVE):
+            self.doors.close()
         for connection in list(self.connections):
-            connection.leave()
+            with Border(Where.LEAVE):
+                connection.leave()
         self._look_for_quiet()
         pace = Pace(since)
         while (self.tunnels or not self._quiet) and (now := monotonic()) < deadline:
             if now >= since:
-                self._send_tunnels_away(pace, now, deadline)
+                with Border(Where.LEAVE):
+                    self._send_tunnels_away(pace, now, deadline)
             await asyncio.sleep(_STEP)
         for tunnel in list(self.tunnels):
-            tunnel.close()
+            with Border(Where.LEAVE):
+                tunnel.close()
 
     def _send_tunnels_away(self, pace: Pace, now: float, deadline: float) -> None:
         """A few of them; those whose app is asked or answers when there is no more time to let that end."""
@@ -339,22 +344,37 @@ class Plane:
     async def _tick_forever(self) -> None:
         for tick in itertools.count():
             await asyncio.sleep(_TICK)
-            now = monotonic()
-            await self.doors.look()
+            now, border = monotonic(), Border(Where.TICK)
+            with border:
+                await self.doors.look()
             for connection in list(self.connections):
-                connection.tick(now)
+                try:
+                    connection.tick(now)
+                except Exception as error:
+                    self._broke(connection, connection.abort, error)
             for tunnel in list(self.tunnels):
-                if tunnel.tick(now):
-                    self.stats.limits[Limit.TUNNEL_IDLE] += 1
-            for pool in self._pools.values():
-                pool.close_idle(now)
+                try:
+                    if tunnel.tick(now):
+                        self.stats.limits[Limit.TUNNEL_IDLE] += 1
+                except Exception as error:
+                    self._broke(tunnel, tunnel.cut, error)
+            for pool in list(self._pools.values()):
+                with border:
+                    pool.close_idle(now)
             if self.certificate is not None and tick % _LOOK == 0:
-                self.certificate.look()
+                with border:
+                    self.certificate.look()
             if tick % _SWEEP == 0:
-                self.router.sweep(now)
-                if self.rates is not None:
-                    self.rates.sweep(now)
-                self._report_limits(now)
+                rates = [] if self.rates is None else [self.rates.sweep]
+                for sweep in (self.router.sweep, self._report_limits, *rates):
+                    with border:
+                        sweep(now)
+
+    def _broke(self, item: object, end: Callable[[], None], error: Exception) -> None:
+        """The deadline of a connection or a tunnel could not be kept: nothing but its end is safe."""
+        fault(Where.TICK, error, repr(item))
+        with Border(Where.TICK):
+            end()
 
     def _report_limits(self, now: float) -> None:
         """Say which limits clients were over lately: a service that refuses should not do so in silence."""
@@ -374,6 +394,7 @@ class Plane:
 async def _guard(work: Coroutine[None, None, None], give_up: Callable[[], None]) -> None:
     try:
         await work
-    except Exception:
-        log.exception("a task of the data plane failed")
-        give_up()
+    except Exception as error:
+        fault(Where.TASK, error)
+        with Border(Where.TASK):
+            give_up()

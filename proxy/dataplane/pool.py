@@ -10,8 +10,10 @@ from typing import Protocol
 
 from proxy import net
 from proxy.affinity.backend import Backend
+from proxy.borders import Border, Where
 from proxy.dataplane.stats import CONNECTS, Histogram
 from proxy.dataplane.upstream import Upstream
+from proxy.errors import UpstreamClosed
 from proxy.wire.head import ResponseHead
 
 
@@ -72,7 +74,7 @@ class Pool:
         return bool(self._idle)
 
     async def connect(self) -> Upstream:
-        """A new connection; raises ConnectRefused, HandshakeFailed, ConnectTimeout, ProxyError."""
+        """A new connection; raises as `net.connect`, and UpstreamClosed."""
         backend, begun = self.backend, monotonic()
         upstream = await net.connect(
             lambda: Upstream(self),
@@ -82,6 +84,8 @@ class Pool:
             backend.tls,
             backend.path,
         )
+        if upstream.transport.is_closing():  # it would neither take a request nor tell that it is lost
+            raise UpstreamClosed("the backend closed the connection at once")
         self._all.add(upstream)
         self.connect_seconds.add(monotonic() - begun)
         return upstream
@@ -123,9 +127,11 @@ class Pool:
     def close_all(self) -> None:
         """The backend is down: end everything that goes through it."""
         for upstream in list(self._all):
-            upstream.transport.abort()
+            with Border(Where.POOL):
+                upstream.transport.abort()
         for passenger in list(self.passengers):
-            passenger.cut()
+            with Border(Where.POOL):
+                passenger.cut()
 
     def __repr__(self) -> str:
         return (

@@ -64,6 +64,12 @@ class ResumedEnd(AppEnd):
             self._held += self._reader.rest
             self._lingering.finish(self._say)
 
+    def eof_received(self) -> bool:
+        """As asyncio.Protocol: what is held is said now, for nothing can be said behind a half-close."""
+        if self._acknowledged:
+            self._lingering.end()
+        return super().eof_received()
+
     def _say(self) -> None:
         if self._tunnel.is_closed:
             return

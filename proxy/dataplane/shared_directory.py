@@ -22,6 +22,7 @@ from proxy.affinity.directory import Session
 from proxy.affinity.engine import Elsewhere, EngineSession
 from proxy.affinity.router import Router
 from proxy.affinity.telling import Entry, entry_of, learn
+from proxy.borders import Border, Where, fault
 from proxy.dataplane.stats import Histogram
 
 log = logging.getLogger("proxy.dataplane")
@@ -151,6 +152,9 @@ class SharedDirectory:
                 await self._serve(self._url)
             except (RedisError, OSError, TimeoutError, ValueError) as error:
                 self._lost(error)
+            except Exception as error:
+                fault(Where.DIRECTORY, error)
+                self._lost(error)
             finally:
                 self._down()
             if self._moved.is_set():
@@ -211,7 +215,8 @@ class SharedDirectory:
             async with asyncio.timeout(_DEAF):
                 message = await messages.get_message(timeout=None)
             if message is not None:
-                self._take(message["data"])
+                with Border(Where.DIRECTORY):
+                    self._take(message["data"])
 
     def _take(self, text: str) -> None:
         """A message: `s` is an entry and its session id, `e` two sids before these, `t` tells of a turn."""
@@ -276,10 +281,14 @@ class SharedDirectory:
             raise
         if asked:
             for session_id, text in zip(asked, results.pop(0), strict=True):
-                self._wanted.pop(session_id).set_result(self._learn(session_id, text))
+                found: bool | None = None
+                with Border(Where.DIRECTORY):
+                    found = self._learn(session_id, text)
+                self._wanted.pop(session_id).set_result(found)
         for (session, _), better in zip(written, results, strict=False):
             self.writes["overruled" if better else "written"] += 1
-            self._learn(session.id, better)
+            with Border(Where.DIRECTORY):
+                self._learn(session.id, better)
 
     def _next_written(self, most: int) -> list[tuple[Session, Entry]]:
         found: list[tuple[Session, Entry]] = []

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from proxy.affinity.directory import Session
 from proxy.affinity.engine import EngineSession
+from proxy.borders import Border, Where, fault
 from proxy.dataplane.linger import said_goodbye
 from proxy.dataplane.pool import Pool
 from proxy.wire.turns import BRACKET, MARK_SIZE, TASK, turn_after
@@ -30,6 +31,7 @@ _HALF_CLOSED = 10.0  # seconds that the other half may go on; a browser answers 
 _GOODBYE = 2.0  # seconds in which a client answers a close frame
 _WHOLE_FRAME = 1.0  # seconds in which the frame that is on its way ends
 _TAIL = max(LONGEST_CLOSE, MARK_SIZE)  # bytes that are kept of a piece that ends with no event
+_GONE = asyncio.Protocol()  # has the transports that are being closed
 _REST = 1.0  # seconds in which an app that was asked says that it answers
 
 
@@ -126,8 +128,8 @@ class ClientEnd(End):
         return not self._tunnel.client_lost(self.last) and self._tunnel.half_closed(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """As asyncio.Protocol."""
-        if not self._tunnel.client_lost(self.last):
+        """As asyncio.Protocol; when it ended its half, its backend was told."""
+        if self.ended or not self._tunnel.client_lost(self.last):
             self._tunnel.close()
 
 
@@ -181,6 +183,7 @@ class Tunnel:
         "_down_end",
         "_idle_timeout",
         "_on_closed",
+        "_said_all",
         "_told",
         "_up_end",
         "active",
@@ -222,6 +225,7 @@ class Tunnel:
         self._idle_timeout = idle_timeout  # seconds
         self._on_closed = on_closed
         self._closed = False
+        self._said_all = False  # whether the client was told that no more comes: then no frame can be said
         self._told = (0, 0)  # how many of its frames the pool has heard of
         self._down_end: End | None = None  # set when it is plain
         self._up_end: End | None = None
@@ -299,7 +303,7 @@ class Tunnel:
 
     def client_lost(self, last: bytes) -> bool:
         """The client's connection is gone; return whether the backend's side is kept for it."""
-        if self._closed or said_goodbye(last) or not self.dropped(self):
+        if self._closed or self._said_all or said_goodbye(last) or not self.dropped(self):
             return False
         self._end((self.down,))
         return True
@@ -313,21 +317,30 @@ class Tunnel:
             self.close()
             return False
         end.peer.write_eof()
+        self._said_all = self._said_all or end.peer is self.down
         self.active = True
         return True
 
     def read_backend_with(self, end: End) -> None:
         """From now on `end` takes what the backend says."""
         if self._up_end is not None:
-            end.received, end.reads = self._up_end.received, self._up_end.reads
+            end.received, end.reads, end.ended = self._up_end.received, self._up_end.reads, self._up_end.ended
         self._up_end = end
         self.up.set_protocol(end)
 
     def send_away(self) -> None:
         """Have the client connect anew: by a close frame as soon as no other is on its way."""
+        try:
+            self._send_away()
+        except Exception as error:
+            fault(Where.MOVE, error)
+            with Border(Where.MOVE):
+                self.cut()
+
+    def _send_away(self) -> None:
         if self._closed or isinstance(self._up_end, LastFrame):
             return
-        if not self.websocket or self._up_end is None or self.down.is_closing() or self.up.is_closing():
+        if not self.websocket or self._up_end is None or not self._can_say or self.up.is_closing():
             self.close()
         elif self.active or self.down.get_write_buffer_size():
             self.read_backend_with(LastFrame(self, self.down))
@@ -339,10 +352,17 @@ class Tunnel:
         """Tell the client that the service restarts (RFC 6455 section 7.4, code 1012 of its registry)."""
         if self._closed:
             return
+        if not self._can_say:
+            self.close()
+            return
         self.down.write(close_frame(SERVICE_RESTART))
         self.close_code = SERVICE_RESTART
         self.down.set_protocol(Parting(self.down))
         self._end((self.up,))
+
+    @property
+    def _can_say(self) -> bool:
+        return not self._said_all and not self.down.is_closing()
 
     def close(self) -> None:
         """End both sides after what is written."""
@@ -357,6 +377,7 @@ class Tunnel:
         self._tell_frames()
         self.pool.leave(self)
         for transport in transports:
+            transport.set_protocol(_GONE)  # TLS may have more to hand over: it goes nowhere
             transport.close()
             if transport.get_write_buffer_size():
                 asyncio.get_running_loop().call_later(_LAST_WORDS, transport.abort)

@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from proxy.borders import Border, Where
 from proxy.config.packages import install
 from proxy.replicas.output import ReplicaLog
 from proxy.replicas.process import LOOPBACK
@@ -296,7 +297,8 @@ class Supervisor:
             started = self._starting.get(event.replica)
             if started is not None and not started.done():
                 started.set_result(None)
-        self._on_event(event)
+        with Border(Where.REPLICA):
+            self._on_event(event)
 
     def _remove_state(self) -> None:
         """Removes the replicas' folders, those of an earlier run too, and the state folder if it is empty."""

@@ -248,6 +248,7 @@ def test_fault_of_ours_is_an_answer() -> None:
         assert (await client.response()).status == ProxyError.status
         await backend.gone()
         assert "ZeroDivisionError" in world.errors.texts.pop()
+        world.faults = 1
 
     run(test)
 

@@ -2,7 +2,7 @@
 
 `run` gives a test its `World` on a uvloop in debug mode. When the test is over, everybody hangs up, and the
 proxy has to be as it was before: no connection, tunnel, task or socket is left, no session is counted,
-every exchange was counted once, and nothing was logged as an error.
+every exchange was counted once, nothing was logged as an error, and no border had to hold anything.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from proxy import net
+from proxy import borders, net
 from proxy.affinity.backend import Backend as Known
 from proxy.affinity.health import Observation
 from proxy.app import App
@@ -61,6 +61,7 @@ class World:
         self.suspected: list[str] = []
         self.plane.suspect = lambda backend: self.suspected.append(backend.name)
         self.clients: list[Peer] = []
+        self.faults = 0  # mistakes of the proxy that the test brings about
         self.guests = 0  # connections to the proxy that a test made by other means
         self.address: tuple[str, int] = ("", 0)
         self._task: asyncio.Task[None] | None = None
@@ -232,7 +233,8 @@ def run(
     async def main() -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: strange.append(repr(context)))
-        before = _sockets()
+        before, faults = _sockets(), borders.counts.copy()
+        borders._quiet_until.clear()
         world = World(names, settings, errors)
         await world.start(healthy=healthy, narrow=narrow, shared=shared)
         try:
@@ -242,7 +244,8 @@ def run(
             await world.end()
         await eventually(lambda: _sockets() <= before, WAIT, lambda: f"{_sockets() - before} stay open")
         assert strange == []
-        assert errors.texts == []
+        assert sum(borders.counts.values()) - sum(faults.values()) == world.faults, errors.texts
+        assert errors.texts == [] or world.faults
 
     logging.getLogger("proxy").addHandler(errors)
     try:

@@ -1,10 +1,12 @@
 """The proxy under test as a process of its own, with its configuration file and its admin listener."""
 
 import asyncio
+import contextlib
 import http.client
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -20,6 +22,7 @@ from tests.support.instances import ChainlitInstance, http_status
 from tests.support.processes import Process, free_port
 from tests.support.waiting import wait_until
 
+INTERNAL_ERRORS = "chainlit_proxy_internal_errors_total"
 ROOT = Path(__file__).parents[2]
 # Another program may be put in the proxy's place, to see which promises it does not keep.
 COMMAND = shlex.split(os.environ.get("PROXY_UNDER_TEST", "")) or [sys.executable, "-m", "proxy"]
@@ -119,6 +122,18 @@ class ProxyProcess(Process, AdminListener):
             return http_status(f"{self.admin}/readyz") == 200
 
         wait_until(ready, timeout, lambda: f"{self.name} ready\n{self.tail()}")
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, timeout: float = 20) -> int:
+        """As Process; up to then the proxy has to have made no mistake."""
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            assert self.metric(INTERNAL_ERRORS) == 0, self.tail(200)
+        return super().stop(number, timeout)
+
+    def wait(self, timeout: float = 20) -> int:
+        """As Process; nor may it have made one in leaving."""
+        code = super().wait(timeout)
+        assert "internal error (" not in self.log.read_text(errors="replace"), self.tail(200)
+        return code
 
 
 MakeProxy = Callable[..., ProxyProcess]
