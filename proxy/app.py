@@ -37,6 +37,7 @@ from proxy.dataplane.plane import Plane
 from proxy.logs import AccessLog
 from proxy.members import Members, trusted
 from proxy.metrics import ProxyCollector
+from proxy.output import lines_dropped
 from proxy.reload import Reloads
 from proxy.replicas import EventKind, ReplicaEvent, ReplicaState, Supervisor
 from proxy.rollout import Rollout, RolloutStatus
@@ -87,7 +88,8 @@ class App:
         self.rebalance = Rebalance(self.fleet, placement, self.plane.moves, on=config.balance.rebalance)
         self.reloads = Reloads(self, read)
         self.members = Members(self)
-        self.collector = ProxyCollector(self.plane, self.drains, self.reloads, self.members.sources)
+        sources = self.members.sources
+        self.collector = ProxyCollector(self.plane, self.drains, self.reloads, sources, lines_dropped)
         self.prober = Prober(self.fleet, health, config.socketio_path[0], ask, self.collector.probed)
         self.members.configure(trusted(config.backends), config.discovery)
         self.listening: dict[Address, socket.socket] = {}  # bound, by what is configured
@@ -103,15 +105,18 @@ class App:
 
     def told(self) -> Callable[[Exchange], None] | None:
         """Who is told of each exchange that has ended; None: nobody."""
-        access, spans = self.access, self.spans
-        if access is None or spans is None:
-            return access or spans
+        listeners = [each for each in (self.access, self.spans) if each is not None]
+        if not listeners:
+            return None
 
-        def both(exchange: Exchange) -> None:
-            access(exchange)
-            spans(exchange)
+        def tell(exchange: Exchange) -> None:
+            for listener in listeners:
+                try:
+                    listener(exchange)
+                except Exception:  # its errors stay its own: the client has its answer
+                    log.exception("%s cannot tell of a request", type(listener).__name__)
 
-        return both
+        return tell
 
     def supervise(self, supervisor: Supervisor) -> None:
         """The fleet is the replicas of a supervisor that has been prepared."""

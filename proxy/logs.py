@@ -2,7 +2,7 @@
 
 The access log is written by hand: one line per exchange costs a tenth of a `logging` record. Lines are
 gathered and written together a few times a second, and at the end. Query strings, cookies and session ids
-never reach a line.
+never reach a line. The streams that a serving process has in place never wait and never fail (`output`).
 """
 
 import asyncio
@@ -19,13 +19,14 @@ from proxy.affinity.decision import Outcome
 from proxy.affinity.evidence import Evidence
 from proxy.config import LogFormat, LogSettings
 from proxy.dataplane.exchange import Exchange
+from proxy.output import Output
 
 _FLUSH_EVERY = 0.25  # seconds a line may wait
 _FLUSH_AT = 200  # lines
 
 
-def set_up(settings: LogSettings, stream: TextIO = sys.stderr) -> None:
-    """Send all log records to `stream` in the configured format."""
+def set_up(settings: LogSettings, stream: TextIO | None = None) -> None:
+    """Send all log records to `stream`, or standard error, in the configured format."""
     handler = logging.StreamHandler(stream)
     if settings.format is LogFormat.JSON:
         handler.setFormatter(_JsonFormatter())
@@ -34,8 +35,14 @@ def set_up(settings: LogSettings, stream: TextIO = sys.stderr) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.level.value.upper())
+    if isinstance(handler.stream, Output):
+        handler.stream.notice = lambda text: handler.format(_warning(text))
     for chatty in ("asyncio", "uvicorn.error", "aiohttp"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def _warning(text: str) -> logging.LogRecord:
+    return logging.LogRecord("proxy", logging.WARNING, __file__, 0, text, (), None)
 
 
 class _JsonFormatter(logging.Formatter):
@@ -54,8 +61,9 @@ class _JsonFormatter(logging.Formatter):
 class AccessLog:
     """Writes a line for every exchange that ended; called by the data plane."""
 
-    def __init__(self, settings: LogSettings, stream: TextIO = sys.stderr) -> None:
-        self._stream = stream
+    def __init__(self, settings: LogSettings, stream: TextIO | None = None) -> None:
+        """`stream` takes the lines in place of standard error."""
+        self._stream = sys.stderr if stream is None else stream
         self._lines: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
         self._format: Callable[[Exchange, float], str] = (

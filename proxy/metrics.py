@@ -6,7 +6,7 @@ told for a while and then forgotten, so that replicas that come and go under new
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from operator import attrgetter
 from time import monotonic
 
@@ -36,12 +36,20 @@ _AFTERWARDS = 600.0  # seconds that the counts of a backend outlive it: ten scra
 class ProxyCollector:
     """Reads the counters of one plane."""
 
-    def __init__(self, plane: Plane, drains: Drains, reloads: Reloads, sources: Mapping[str, Source]) -> None:
-        """`sources` are those of discovery, by name."""
+    def __init__(
+        self,
+        plane: Plane,
+        drains: Drains,
+        reloads: Reloads,
+        sources: Mapping[str, Source],
+        lines_dropped: Callable[[], int],
+    ) -> None:
+        """`sources` are those of discovery, by name; `lines_dropped` counts those of the log."""
         self._plane = plane
         self._drains = drains
         self._reloads = reloads
         self._sources = sources
+        self._lines_dropped = lines_dropped
         self.probes: dict[str, Histogram] = {}  # seconds of answered probes, by backend
         self._gone: dict[str, float] = {}  # when it was first seen that a counted backend had left
 
@@ -242,6 +250,8 @@ class ProxyCollector:
         counts.add(reloads.applied, "applied")
         counts.add(reloads.refused, "refused")
         yield counts
+        dropped = "Lines that standard output or error did not take in time."
+        yield _counter("log_lines_dropped", dropped).add(self._lines_dropped())
         good = reloads.last is None or reloads.last.applied
         yield _gauge("config_current", "1 while the file is in effect as it was last read.").add(good)
 

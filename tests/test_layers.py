@@ -21,6 +21,7 @@ LAYERS = [
         "proxy.exposition",
         "proxy.members",
         "proxy.metrics",
+        "proxy.output",
         "proxy.logs",
         "proxy.reload",
         "proxy.rollout",

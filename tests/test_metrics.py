@@ -49,7 +49,9 @@ LABELS = {
 
 def scrape(world: World) -> list[Sample]:
     """All samples of ours, as Prometheus reads them."""
-    collector = ProxyCollector(world.plane, world.app.drains, world.app.reloads, world.app.members.sources)
+    collector = ProxyCollector(
+        world.plane, world.app.drains, world.app.reloads, world.app.members.sources, lambda: 7
+    )
     collector.probed(world.known("a"), 0.03)
     text, _ = Scrape(collector.collect)("")
     families = list(text_string_to_metric_families(text.decode()))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 import uvloop
 
-from proxy import logs
+from proxy import logs, output
 from proxy.app import App
 from proxy.cli.failing import fail
 from proxy.config import (
@@ -43,6 +43,7 @@ _CONFIG = click.option("-c", "--config", "file", metavar="FILE", help="The confi
 def serve(file: str) -> None:
     """Stand in front of Chainlit instances that something else runs."""
     config = _settled(_load(file, need_backends=True), Shared.FALSE)
+    output.take_over()
     logs.set_up(config.log)
     app = App(config, lambda: _settled(load(file, need_backends=True), Shared.FALSE))
     _bind(app)
@@ -91,6 +92,7 @@ def run(
         config = read()
     except ConfigError as error:
         fail(str(error))
+    output.take_over()
     logs.set_up(config.log)
     proxy_app = App(config, read)
     _bind(proxy_app)
