@@ -172,5 +172,6 @@ def _descriptor(stream: TextIO | None) -> int | None:
 
 
 def _finish() -> None:
+    end = time.monotonic() + _LAST_WORDS
     for output in outputs():
-        output.finish(_LAST_WORDS)
+        output.finish(max(0.0, end - time.monotonic()))

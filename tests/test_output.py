@@ -71,7 +71,7 @@ def test_a_reader_that_stops(reader: Reader, max_bytes: int, max_lines: int) -> 
     """Writing goes on at once; what is kept is bounded; one line in the gap says how many are missing."""
     output = Output(reader.descriptor, max_bytes=max_bytes, max_lines=max_lines)
     output.notice = lambda text: f"WARNING {text}"
-    output.write("x" * 2 * PIPE + "\n")
+    output.write("x" * PIPE + " and more\n")
     wait_until(lambda: reader.waiting() == PIPE, 5, "the pipe is full")
     began = time.monotonic()
     for number in range(10_000):
