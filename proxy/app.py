@@ -326,7 +326,7 @@ class App:
         token = self.config.admin.token
         return token.get_secret_value() if token else None
 
-    async def move_admin(self, sock: socket.socket | None) -> None:
+    def move_admin(self, sock: socket.socket | None) -> None:
         """Serve the admin listener on another bound socket; None: where it is."""
         if sock is None:
             return

@@ -94,7 +94,7 @@ class Members:
 
     def __init__(self, app: "App") -> None:
         self._app = app
-        self._configured: tuple[Member, ...] = ()
+        self.configured: tuple[Member, ...] = ()
         self._found: dict[str, tuple[Member, ...]] = {}  # by source
         self._joined: dict[str, Member] = {}
         self._sent: set[Backend] = set()  # drained because no list has them, not by the operator
@@ -106,16 +106,18 @@ class Members:
 
     def configure(self, configured: tuple[Member, ...], discovery: DiscoverySettings) -> None:
         """Take what the configuration says now; a source that it does not change goes on undisturbed."""
-        self._configured = configured
         parts = discovery.parts()
-        for name, make in _SOURCES.items():
-            if parts.get(name) == self._parts.get(name):
-                continue
+        changed = [name for name in _SOURCES if parts.get(name) != self._parts.get(name)]
+        made = {
+            name: _SOURCES[name](parts[name], partial(self._take, name)) for name in changed if name in parts
+        }
+        self.configured = configured
+        for name in changed:
             if task := self._following.pop(name, None):
                 task.cancel()
             self.sources.pop(name, None)
-            if name in parts:  # what was found stays until the new source has answered
-                self.sources[name] = make(parts[name], partial(self._take, name))
+            if name in made:  # what was found stays until the new source has answered
+                self.sources[name] = made[name]
                 self._follow(name)
             else:
                 self._found.pop(name, None)
@@ -167,7 +169,7 @@ class Members:
         joining: dict[str, Member] = {}
         urls: set[str] = set()
         doubles: set[str] = set()
-        for member in chain(self._configured, *(self._found.get(name, ()) for name in _SOURCES)):
+        for member in chain(self.configured, *(self._found.get(name, ()) for name in _SOURCES)):
             name, url = member.settings.name, member.settings.url
             if name in joining or url in urls:
                 doubles.add(name)

@@ -64,6 +64,8 @@ async def connect(
         raise HandshakeFailed(f"its certificate does not verify: {error.verify_message}") from None
     except ssl.SSLError as error:
         raise HandshakeFailed(f"no TLS: {error.reason or error}") from None
+    except UnicodeError:  # of getaddrinfo, where the name has no form that can be looked up
+        raise ConnectRefused(f"{host} is no name of a host") from None
     except OSError as error:
         if error.errno in _OWN_FAULT:
             raise ProxyError(os.strerror(error.errno or 0), status=503) from None
@@ -93,9 +95,11 @@ def bind(address: Address, *, shared: bool = False) -> socket.socket:
             if shared and not address.is_unix:
                 _spread(sock)
             sock.setblocking(False)
-        except OSError:
+        except BaseException:
             sock.close()
             raise
+    except UnicodeError:  # as in `connect`
+        raise ListenError(f"cannot listen on {address}: {address.host} is no name of a host") from None
     except OSError as error:
         reason = "the port is taken" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
         raise ListenError(f"cannot listen on {address}: {reason}") from None
@@ -162,7 +166,7 @@ def _listens_on(sock: socket.socket, address: Address) -> bool:
         return False
     try:
         wanted = socket.getaddrinfo(address.host, port, type=socket.SOCK_STREAM)[0][4][0]
-    except OSError:
+    except (OSError, UnicodeError):
         return False
     # systemd opens `ListenStream=8000` on every address of both families.
     return host == wanted or (host == "::" and wanted == "0.0.0.0")  # noqa: S104 - compared, not bound

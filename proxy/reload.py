@@ -1,16 +1,17 @@
 """Another configuration for a proxy that runs: read, checked whole, and applied without dropping anything.
 
-Everything that can fail is done first: the file is read, new ports are bound, certificates are loaded. If
-any of it fails the old configuration stays, and what was opened is closed again. What follows only sets
-values. New listeners are open before old ones close; connections, health, drains, pins and the directory
-stay. A backend that is no more in the file is drained, and leaves when it is empty.
+Everything that can fail is done first: the file is read, new ports are bound, certificates are loaded. What
+follows sets values, and the doors change last. If anything fails, by whatever mistake, the old configuration
+is put back whole, what was opened is closed again, and the reload is refused. New listeners are open before
+old ones close; connections, health, drains, pins and the directory stay. A backend that is no more in the
+file is drained, and leaves when it is empty.
 """
 
 import asyncio
 import logging
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -65,6 +66,10 @@ class Reloads:
                 done = await self._reload()
             except (ConfigError, net.ListenError, CertificateError) as error:
                 done = Reload(time.time(), problems=tuple(str(error).splitlines()))
+            except Exception as error:  # a border: nothing that a reload meets may end the proxy
+                log.exception("the reload broke")
+                what = f"{type(error).__name__}: {error}".partition("\n")[0]
+                done = Reload(time.time(), problems=(f"it met a mistake of the proxy, see the log: {what}",))
             self.last = done
             told = ", ".join(done.changes) or "nothing changed"
             text = f"applied: {told}" if done.applied else "refused: " + "; ".join(done.problems)
@@ -84,23 +89,35 @@ class Reloads:
     async def _reload(self) -> Reload:
         if self._read is None:
             return Reload(time.time())
-        app, old, new = self._app, self._app.config, self._read()
+        app, new = self._app, self._read()
+        before = _InEffect(app.config, app.members.configured, app.plane.certificate, app.listening)
+        old = before.config
         members = trusted(new.backends)
-        certificate = app.plane.certificate
-        if new.tls != old.tls:
-            certificate = _certificate(new)
-        opened = _open_listeners(app, new)
-        app.config = new
-        for address in set(app.listening) - set(new.listen):
-            del app.listening[address]  # the data plane closes it, after the others are open
-        await app.plane.change(new, list(app.listening.values()), certificate)
-        await app.move_admin(opened)
-        _apply_to_decisions(app, new)
-        self._apply_to_backends(old, new, members)
-        _apply_to_log(app, old, new)
+        certificate = before.certificate if new.tls == old.tls else _certificate(new)
+        listening, admin = _open_listeners(app, new)
+        try:
+            await self._switch(old, _InEffect(new, members, certificate, listening))
+        except BaseException:
+            try:
+                await self._switch(new, before)
+            finally:
+                _close({*listening.values(), admin} - {*before.listening.values()})
+            raise
+        app.move_admin(admin)
+        _close({*before.listening.values()} - {*listening.values()})
         changes = tuple(key for key in Config.model_fields if getattr(old, key) != getattr(new, key))
         restart = tuple(key for key in _AT_START if key in changes)
         return Reload(time.time(), changes=changes, restart=restart)
+
+    async def _switch(self, old: Config, to: "_InEffect") -> None:
+        """Have everything that was opened and checked take effect."""
+        app, new = self._app, to.config
+        app.config = new
+        _apply_to_log(app, old, new)
+        _apply_to_decisions(app, new)
+        self._apply_to_backends(old, new, to.members)
+        app.listening = to.listening
+        await app.plane.change(new, list(to.listening.values()), to.certificate)
 
     def _apply_to_backends(self, old: Config, new: Config, members: tuple[Member, ...]) -> None:
         """Backends that are new, changed, gone, or back before they had left; `run` has its own."""
@@ -114,26 +131,40 @@ class Reloads:
         log.debug("backends applied in %.1f ms", (monotonic() - now) * 1000)
 
 
+@dataclass(frozen=True, slots=True)
+class _InEffect:
+    """A configuration with what was opened and loaded for it."""
+
+    config: Config
+    members: tuple[Member, ...]
+    certificate: Certificate | None
+    listening: dict[Address, socket.socket]
+
+
+def _close(sockets: Iterable[socket.socket | None]) -> None:
+    for sock in sockets:
+        if sock is not None:
+            sock.close()
+
+
 def _certificate(config: Config) -> Certificate | None:
     tls = config.tls
     return Certificate(tls.cert, tls.key) if tls.cert is not None and tls.key is not None else None
 
 
-def _open_listeners(app: "App", config: Config) -> socket.socket | None:
-    """Bind what is new, all or nothing; return the admin listener if that is. Raises ListenError."""
-    opened: dict[Address, socket.socket] = {}
+def _open_listeners(app: "App", config: Config) -> tuple[dict[Address, socket.socket], socket.socket | None]:
+    """Bind what is new, all or nothing; all of `listen`, and admin's if it is new. Raises ListenError."""
+    listening: dict[Address, socket.socket] = {}
     try:
         for address in config.listen:
-            if address not in app.listening:
-                opened[address] = app.inherited.open(address, shared=config.reuse_port)
+            there = app.listening.get(address)
+            listening[address] = there or app.inherited.open(address, shared=config.reuse_port)
         moved = config.admin.listen != app.config.admin.listen
         admin = app.inherited.open(config.admin.listen) if moved else None
-    except net.ListenError:
-        for sock in opened.values():
-            sock.close()
+    except BaseException:
+        _close({*listening.values()} - {*app.listening.values()})
         raise
-    app.listening.update(opened)
-    return admin
+    return listening, admin
 
 
 def _apply_to_decisions(app: "App", config: Config) -> None:

@@ -2,7 +2,8 @@
 
 Rules: a listener is `host:port`, `[v6]:port` or `unix:/path`; a backend is
 `http://host:port`, `https://host:port` or `http+unix:///path`.
-What cannot be meant is refused with the form that is allowed. Names are not resolved here.
+What cannot be meant is refused with the form that is allowed. Names are not resolved here, but each is one
+that can be looked up (RFC 1123 2.1, and the underscore that Docker and SRV records use).
 A text that may hold a password is never repeated in a message.
 """
 
@@ -18,7 +19,12 @@ URL_FORMS = "http://host:port, https://host:port or http+unix:///path"
 UNIX = "http+unix://"
 """How the url of a backend on a unix socket begins."""
 
-_HOST = re.compile(r"(?!-)[A-Za-z0-9_.-]{1,253}(?<!-)")
+_NAME_FORM = (
+    "a host name is labels of 1 to 63 letters, digits, - and _ with dots between them, at most 253 characters"
+)
+_NAME_CHARACTERS = re.compile(r"[A-Za-z0-9_.-]+")
+_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+_LONGEST_NAME = 253  # RFC 1035 2.3.4: 255 bytes on the wire
 _ADDRESS = re.compile(r"(?:\[(?P<v6>[^\[\]]*)\]|(?P<host>[^\[\]:]*)):(?P<port>[0-9]{1,5})")
 _UNIX_PATH_BYTES = 107  # sun_path has 108 with its final zero
 _HIGHEST_PORT = 65535
@@ -44,7 +50,7 @@ class Address:
                 f"for this machine only{got(text)}"
             )
         if (pair := _host_and_port(text)) is None:
-            raise ValueError(f"must be {LISTEN_FORMS}{got(text)}")
+            raise ValueError(f"must be {LISTEN_FORMS}{_of_names(text)}{got(text)}")
         return cls(*pair)
 
     @property
@@ -101,7 +107,7 @@ def backend_url(text: str) -> str:
         raise ValueError(f"must name the port, as in http://127.0.0.1:8001{shown}")
     pair = _host_and_port(authority)
     if pair is None or pair[1] == 0:
-        raise ValueError(f"must be {URL_FORMS}{shown}")
+        raise ValueError(f"must be {URL_FORMS}{_of_names(authority)}{shown}")
     return f"{scheme}://{Address(*pair)}".lower()
 
 
@@ -114,9 +120,14 @@ def backend_name(url: str) -> str:
 
 def host_name(text: str | None) -> str | None:
     """Return the name or the address of a host as it is. Raises ValueError."""
-    if text is not None and _host_and_port(f"[{text}]:1" if ":" in text else f"{text}:1") is None:
-        raise ValueError(f"must be a host name or an IP address{got(text)}")
+    if text is not None and not is_host(text):
+        raise ValueError(f"must be a host name or an IP address{_of_names(f'{text}:1')}{got(text)}")
     return text
+
+
+def is_host(text: str) -> bool:
+    """Return whether a text is the name or the address of a host, an IPv6 one without brackets."""
+    return _host_and_port(f"[{text}]:1" if ":" in text else f"{text}:1") is not None
 
 
 def _host_and_port(text: str) -> tuple[str, int] | None:
@@ -126,10 +137,22 @@ def _host_and_port(text: str) -> tuple[str, int] | None:
     if match["v6"] is not None:
         return (match["v6"], int(match["port"])) if _is_ip(match["v6"], 6) else None
     host = match["host"]
-    looks_like_v4 = host.rpartition(".")[2].isdecimal()
-    if _HOST.fullmatch(host) is None or (looks_like_v4 and not _is_ip(host, 4)):
+    looks_like_v4 = host.removesuffix(".").rpartition(".")[2].isdecimal()
+    if not _is_name(host) or (looks_like_v4 and not _is_ip(host, 4)):
         return None
     return host, int(match["port"])
+
+
+def _is_name(host: str) -> bool:
+    name = host.removesuffix(".")
+    return len(name) <= _LONGEST_NAME and all(map(_LABEL.fullmatch, name.split(".")))
+
+
+def _of_names(text: str) -> str:
+    """More words for a message where the characters are those of a name, and yet it is none."""
+    match = _ADDRESS.fullmatch(text)
+    host = (match and match["host"]) or ""
+    return f"; {_NAME_FORM}" if _NAME_CHARACTERS.fullmatch(host) and not _is_name(host) else ""
 
 
 def _is_ip(text: str, version: int) -> bool:

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, SecretStr
 
-from proxy.config.address import LISTEN_FORMS, URL_FORMS, Address, backend_url, host_name
+from proxy.config.address import LISTEN_FORMS, URL_FORMS, Address, backend_url, host_name, is_host
 from proxy.config.packages import needs
 from proxy.config.problems import got
 
@@ -169,9 +169,7 @@ def _redis(value: SecretStr | None) -> SecretStr | None:
         return None
     try:
         parts = urlsplit(url.get_secret_value())
-        known = (parts.scheme in {"redis", "rediss"} and parts.hostname and parts.port != 0) or (
-            parts.scheme == "unix" and parts.path[:1] == "/"
-        )
+        known = _is_redis(parts) or (parts.scheme == "unix" and parts.path[:1] == "/")
     except ValueError:
         known = False
     if not known:
@@ -179,6 +177,11 @@ def _redis(value: SecretStr | None) -> SecretStr | None:
     if importlib.util.find_spec("redis") is None:
         raise ValueError(needs("redis"))
     return url
+
+
+def _is_redis(parts: SplitResult) -> bool:
+    """Whether it names a server; raises ValueError where its port is no number."""
+    return parts.scheme in {"redis", "rediss"} and parts.port != 0 and is_host(parts.hostname or "")
 
 
 def _file(value: str | None) -> str | None:
@@ -194,9 +197,10 @@ def _shared(value: object) -> object:
 def _otlp(value: str | None) -> str | None:
     try:
         parts = urlsplit(value or "")
+        known = parts.scheme in {"http", "https"} and parts.port != 0 and is_host(parts.hostname or "")
     except ValueError:
         raise ValueError(f"must be {OTLP_FORM}") from None
-    if value is not None and (parts.scheme not in {"http", "https"} or not parts.hostname):
+    if value is not None and not known:
         raise ValueError(f"must be {OTLP_FORM}{got(value)}")
     if "@" in parts.netloc:
         raise ValueError("must hold no name or password: those go into OTEL_EXPORTER_OTLP_HEADERS")
@@ -207,9 +211,9 @@ def _store(value: str) -> str:
     # The message does not repeat the value: it may hold a password.
     try:
         parts = urlsplit(value)
+        known = _is_redis(parts)
     except ValueError:
         raise ValueError(f"must be {STORE_FORMS}") from None
-    known = parts.scheme in {"redis", "rediss"} and parts.hostname
     if value != "sqlite" and not known and not (parts.scheme in {"sqlite", "unix"} and parts.path[:1] == "/"):
         raise ValueError(f"must be {STORE_FORMS}")
     if parts.password == MASK:

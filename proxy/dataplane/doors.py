@@ -93,19 +93,25 @@ class Doors:
         handshake: float,
         greets: "Plane | None" = None,
     ) -> None:
-        """Accept on these bound sockets from now on; those that are not among them are closed at the end."""
+        """Accept on these bound sockets from now on; the owner closes those that are not among them.
+
+        Raises OSError if that cannot be done. A second call with what held before puts that back.
+        """
+        if self._client is None:  # it has not opened yet, and will with what holds then
+            return
         if (tls, handshake, greets) != (self._tls, self._handshake, self._greets):
             # A server keeps what it was made with; who waits in a socket's backlog stays there meanwhile.
             self._tls, self._handshake, self._greets = tls, handshake, greets
             self._close_servers()
-        gone = [sock for sock in self._sockets if sock not in sockets]
         self._sockets = list(sockets)
         if not self.shut:
-            await self._serve()
-        for sock in gone:
-            if sock in self._servers:
-                self._servers.pop(sock).close()
-            sock.close()
+            try:
+                await self._serve()
+            except BaseException:
+                self.shut = True  # the ticker opens what is to be open then
+                raise
+        for sock in self._servers.keys() - set(sockets):
+            self._servers.pop(sock).close()
 
     async def hand_over(self) -> bool:
         """Before the end: if another process listens on the same ports, have new connections go there.

@@ -141,6 +141,42 @@ def test_a_backend_is_named_after_its_url(url: str, kept: str, host: str, port: 
     )
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["a", "a.b", "a.b.", "A-1", "my_app-1", "_http._tcp.a", "a" * 63, ("a" * 63 + ".") * 3 + "a" * 61, "1a"],
+)
+def test_a_name_that_can_be_looked_up(name: str) -> None:
+    """Labels of 1 to 63 characters, 253 together, and a dot at the end if one likes: in every place."""
+    name.encode("idna")  # as getaddrinfo has it
+    assert Address.parse(f"{name}:80").host == name
+    assert loads(f"backends: [{{url: 'http://{name}:80', name: a}}]").backends[0].host == name.lower()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "a..b",
+        ".a",
+        "a..",
+        "-a",
+        "a-",
+        "a.-b",
+        "a-.b",
+        "a" * 64,
+        ("a" * 63 + ".") * 3 + "a" * 62,
+        "a b",
+        "\u00e9",
+    ],
+)
+def test_a_name_that_cannot_be_looked_up(name: str) -> None:
+    """It is refused where it is read, not where it is resolved."""
+    for text in (f"listen: '{name}:80'", f"backends: [{{url: 'http://{name}:80', name: a}}]"):
+        with pytest.raises(ConfigError):
+            loads(text)
+
+
 def test_text_is_taken_as_it_is_written() -> None:
     """Where text is asked for, a number keeps its zeros and a yes is no flag."""
     config = loads(

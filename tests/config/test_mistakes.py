@@ -19,6 +19,9 @@ def mistakes(text: str, *, need_backends: bool = False) -> tuple[Problem, ...]:
 
 
 LISTEN = "host:port, [v6]:port or unix:/path"
+NAMES = (
+    "a host name is labels of 1 to 63 letters, digits, - and _ with dots between them, at most 253 characters"
+)
 TOP = (
     "listen, reuse_port, admin, backends, discovery, socketio_path, affinity, balance, health, timeouts, "
     "limits, forwarded, log, otel, responses, sessions, tls"
@@ -99,6 +102,26 @@ TABLE = [
     ("listen: '::1:80'", 1, "listen", ('must name the host as well: "0.0.0.0:1:80" for every interface, '
      '"127.0.0.1:1:80" for this machine only (got "::1:80")')),
     ("listen: '[::g]:80'", 1, "listen", f'must be {LISTEN} (got "[::g]:80")'),
+    ("listen: a..b:8000", 1, "listen", f'must be {LISTEN}; {NAMES} (got "a..b:8000")'),
+    (f"listen: {'a' * 64}.b:80", 1, "listen", f'must be {LISTEN}; {NAMES} (got "{"a" * 60}...")'),
+    ("listen: a-.b:80", 1, "listen", f'must be {LISTEN}; {NAMES} (got "a-.b:80")'),
+    ("listen: .:80", 1, "listen", f'must be {LISTEN}; {NAMES} (got ".:80")'),
+    ("listen: 127.0.0.1.:80", 1, "listen", f'must be {LISTEN} (got "127.0.0.1.:80")'),
+    ("admin: {listen: 'a..b:9901', token: x}", 1, "admin.listen",
+     f'must be {LISTEN}; {NAMES} (got "a..b:9901")'),
+    ("backends:\n- url: http://a..b:80", 2, "backends[0].url",
+     f'must be http://host:port, https://host:port or http+unix:///path; {NAMES} (got "http://a..b:80")'),
+    ("discovery: {dns: {name: a..b, port: 1}}", 1, "discovery.dns.name",
+     f'must be a host name or an IP address; {NAMES} (got "a..b")'),
+    ("otel: {endpoint: 'http://a..b:4318/v1/traces'}", 1, "otel.endpoint",
+     ('must be an http or https URL such as http://127.0.0.1:4318/v1/traces '
+      '(got "http://a..b:4318/v1/traces")')),
+    ("otel: {endpoint: 'http://a:99999/'}", 1, "otel.endpoint",
+     "must be an http or https URL such as http://127.0.0.1:4318/v1/traces"),
+    ("affinity: {directory: {redis: 'redis://a..b:6379'}}", 1, "affinity.directory.redis",
+     "must be redis://HOST:PORT, rediss://HOST:PORT or unix:///SOCKET"),
+    ("sessions: {store: 'redis://:p@a..b:6379'}", 1, "sessions.store",
+     "must be sqlite, sqlite:///FILE, redis://HOST:PORT, rediss://HOST:PORT or unix:///SOCKET"),
     ("listen: []", 1, "listen", f"must be {LISTEN}, or a list of them (got a list)"),
     ("listen: {a: b}", 1, "listen", f"must be {LISTEN}, or a list of them (got a mapping)"),
     ("listen: [[a]]", 1, "listen[0]", f"must be {LISTEN} (got a list)"),

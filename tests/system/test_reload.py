@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import json
 import random
 import signal
 import socket
+import urllib.error
 from itertools import cycle, islice
 
 import pytest
@@ -166,5 +168,25 @@ def test_a_port_that_is_taken_refuses_the_whole_file(fleet: Fleet, proxy: ProxyP
             assert len(proxy.backends()) == len(fleet.names)
             assert http_status(f"http://127.0.0.1:{spare}/health") == 0
             assert http_status(f"{proxy.url}/health") == 200
+
+    asyncio.run(scenario())
+
+
+def test_a_name_that_cannot_be_looked_up_is_refused(fleet: Fleet, proxy: ProxyProcess) -> None:
+    """Neither SIGHUP nor the API end the process by it: each is refused, and says where and why."""
+
+    async def scenario() -> None:
+        for bad in ({"listen": "a..b:8000"}, {"listen": f"{'a' * 64}.b:8000"}):
+            await reload(proxy, yaml.safe_dump(proxy.config | bad), good=False)
+            with pytest.raises(urllib.error.HTTPError, match="409") as refused:
+                proxy.post("/api/reload")
+            answer = json.load(refused.value)
+            assert not answer["applied"]
+            assert "a host name is labels of 1 to 63 letters" in answer["problems"][0]
+            assert "listen" in answer["problems"][0]
+            assert proxy.running
+            assert proxy.metric("chainlit_proxy_config_current") == 0
+            assert http_status(f"{proxy.url}/health") == 200
+        await reload(proxy, yaml.safe_dump(proxy.config), good=True)
 
     asyncio.run(scenario())

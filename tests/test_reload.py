@@ -1,0 +1,107 @@
+"""A reload that breaks is refused: the process goes on, and the old configuration stays whole."""
+
+import asyncio
+import socket
+
+import pytest
+
+from proxy import net
+from proxy.affinity.health import Observation
+from proxy.app import App
+from proxy.config import Config, loads
+from proxy.exposition import render
+from tests.support.processes import free_port
+
+OLD = "listen: 127.0.0.1:{port}\nadmin: {{listen: 127.0.0.1:0}}\nbackends: [{{name: a, url: 'http://127.0.0.1:1'}}]\n"
+NEW = """\
+listen: [127.0.0.1:{port}, 127.0.0.1:{other}]
+admin: {{listen: 127.0.0.1:0}}
+backends: [{{name: b, url: 'http://127.0.0.1:1'}}]
+balance: {{bound: 1.5}}
+timeouts: {{drain: 7}}
+log: {{level: debug}}
+"""
+
+
+class Broken:
+    """What takes the place of a part of a configuration, so that to apply it fails."""
+
+
+def answers(port: int) -> bool:
+    """Whether connections to a port are taken."""
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
+async def reload(app: App) -> None:
+    """Reload; it has to be refused, and counted."""
+    refused = app.reloads.refused
+    done = await app.reloads.reload()
+    assert not done.applied
+    assert len(done.problems) == 1
+    assert app.reloads.refused == refused + 1
+    assert app.reloads.last is done
+    assert 'chainlit_proxy_reloads_total{result="refused"}' in render(
+        app.collector.collect(), openmetrics=False
+    )
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("one\ntwo"), OSError(5, "x"), UnicodeError(), RecursionError()]
+)
+def test_a_file_that_cannot_be_read_by_a_mistake_of_ours(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever the reading meets, the reload is refused with one line, and the log has the traceback."""
+
+    def read() -> Config:
+        raise error
+
+    async def scenario() -> None:
+        app = App(loads(OLD.format(port=free_port())), read)
+        await reload(app)
+        assert app.reloads.last is not None
+        assert type(error).__name__ in app.reloads.last.problems[0]
+        assert "Traceback" in caplog.text
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "key", ["balance", "affinity", "health", "timeouts", "limits", "responses", "discovery"]
+)
+def test_a_switch_that_breaks_in_the_middle(key: str) -> None:
+    """Where a step fails everything is as before: backends, listeners, settings; and a good file is taken."""
+    port, other = free_port(), free_port()
+    good = loads(NEW.format(port=port, other=other))
+    read = [good.model_copy(update={key: Broken()}), good]
+
+    async def scenario() -> None:
+        app = App(loads(OLD.format(port=port)), lambda: read.pop(0))
+        old = app.config
+        app.listening = {address: net.bind(address) for address in old.listen}
+        await app.plane.doors.open(list(app.listening.values()), asyncio.Protocol, 1024)
+        tasks = asyncio.create_task(app.members.run())
+        backend = app.fleet.get("a")
+        assert backend is not None
+        app.fleet.observe(backend, Observation.ANSWERED, 0)
+        await reload(app)
+        assert app.config is old
+        assert app.plane.config is old
+        assert app.plane.timeouts is old.timeouts
+        assert app.drains.patience == old.timeouts.drain
+        assert app.router.placement.bound == old.balance.bound
+        assert app.fleet.get("a") is backend
+        assert backend.takes_sessions
+        staying = [each.name for each in app.fleet if not each.leaving]
+        assert staying == ["a"]
+        assert answers(port)
+        assert not answers(other)
+        assert (await app.reloads.reload()).applied
+        assert answers(port)
+        assert answers(other)
+        tasks.cancel()
+        app.plane.doors.close()
+        await asyncio.wait([tasks])
+
+    asyncio.run(scenario())
