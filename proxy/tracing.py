@@ -6,6 +6,7 @@ beside ours. Query strings, cookies and session ids are in no span. A thread of 
 what a slow collector does not take in time is dropped, and traffic never waits.
 """
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -75,8 +76,13 @@ class Spans:
         span.end(ended)
 
     def close(self) -> None:
-        """Send what has gathered; blocks for a few seconds if the collector does not answer."""
-        self._shut_down()
+        """Send what has gathered; blocks for a few seconds if the collector does not answer.
+
+        The SDK would wait for half a minute, and for one that answers a byte at a time.
+        """
+        closing = threading.Thread(target=self._shut_down, daemon=True)
+        closing.start()
+        closing.join(_LAST_BATCH)
 
 
 def _method(exchange: Exchange) -> str:

@@ -5,13 +5,15 @@ import io
 import json
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from proxy import logs
-from proxy.config import LogSettings
+from proxy.app import App
+from proxy.config import LogSettings, loads
 from proxy.logs import AccessLog
+from proxy.tracing import Spans
 from proxy.wire.websocket import CLOSE
 from tests.dataplane.chat import PATH, Tab, chats, connect_packet
 from tests.dataplane.frames import Socket, upgrade
@@ -339,3 +341,25 @@ def test_chatty_libraries_are_quiet() -> None:
     for name in ("asyncio", "uvicorn.error", "aiohttp.access"):
         logging.getLogger(name).info("chatter")
     assert stream.getvalue() == ""
+
+
+def test_who_is_told_of_requests_keeps_its_errors(caplog: pytest.LogCaptureFixture) -> None:
+    """A line that cannot be made is told in the log; the request has ended, and who is told next is told."""
+    exchanges: list[Any] = []
+    told: list[Any] = []
+
+    async def test(world: World) -> None:
+        world.backend.serve(echo)
+        await world.ask(get())
+        exchanges.extend(world.ended)
+
+    run(test)
+    (exchange,) = exchanges
+    exchange.request_id = None  # of which no line can be made
+    app = App(loads("backends: [{url: 'http://127.0.0.1:1'}]"))
+    app.access, app.spans = AccessLog(JSON, io.StringIO()), cast("Spans", told.append)
+    tell = app.told()
+    assert tell is not None
+    tell(exchange)
+    assert told == [exchange]
+    assert "AccessLog cannot tell of a request" in caplog.text

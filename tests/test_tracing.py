@@ -2,12 +2,15 @@
 
 import asyncio
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
@@ -152,4 +155,28 @@ def test_the_share(share: int) -> None:
             await world.ask(get())
         assert len(await collector.all()) == 3 * share
 
+    run(test)
+
+
+def test_the_end_does_not_wait_for_a_collector_that_hangs() -> None:
+    """A few seconds are for the last spans; then the process goes on to its end."""
+
+    class Hanging(SpanExporter):
+        """Takes nothing, for long."""
+
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            let_go.wait(60)
+            return SpanExportResult.FAILURE
+
+    async def test(world: World) -> None:
+        world.backend.serve(echo)
+        spans = Spans(OtelSettings.model_validate({"endpoint": "http://127.0.0.1:1"}), Hanging())
+        await world.ask(get())
+        spans(world.ended[0])
+        began = monotonic()
+        spans.close()
+        assert monotonic() - began < 10
+        let_go.set()
+
+    let_go = threading.Event()
     run(test)

@@ -22,6 +22,8 @@ from proxy.controlplane.looking import Sights, add_sights
 from proxy.controlplane.operations import Operations, add_operations
 from proxy.controlplane.page import add_page
 
+_LAST_ANSWERS = 2  # seconds at the end: the listener's next address waits for those who do not read
+
 
 def admin_app(
     operations: Operations,
@@ -114,7 +116,13 @@ class AdminServer:
             app = _on_socket_file(app, sock.getsockname())
         self._server = _Quiet(
             uvicorn.Config(
-                app, log_config=None, access_log=False, lifespan="off", ws="none", server_header=False
+                app,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                server_header=False,
+                timeout_graceful_shutdown=_LAST_ANSWERS,
             )
         )
 

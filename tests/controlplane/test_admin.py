@@ -3,7 +3,9 @@
 import asyncio
 import hmac
 import json
+import socket
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -241,3 +243,30 @@ def test_nothing_else_is_there() -> None:
         assert (await admin.ask("/healthz")).get(b"server") is None
 
     run(test)
+
+
+def test_a_client_that_does_not_read_delays_no_move() -> None:
+    """A server that is to end does so, though somebody never reads his answer."""
+
+    async def main() -> None:
+        begun = asyncio.Event()
+
+        async def endless(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            begun.set()
+            while True:
+                await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
+
+        sock = net.bind(Address("127.0.0.1", 0))
+        server = AdminServer(endless, sock)
+        task = asyncio.create_task(server.run())
+        with socket.socket() as client:
+            await asyncio.get_running_loop().run_in_executor(None, client.connect, sock.getsockname())
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await begun.wait()
+            server.stop()
+            async with asyncio.timeout(WAIT):
+                await task
+        sock.close()
+
+    run_loop(main())
