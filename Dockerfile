@@ -22,10 +22,11 @@ FROM sources AS build-chat
 RUN pip --python /opt/chainlit-proxy/bin/python install --no-cache-dir --no-compile --disable-pip-version-check \
     --constraint constraints.txt '.[chainlit,redis]'
 
-# A user that owns nothing here; by number, so that Kubernetes can see that it is not root. Neither image writes
-# anywhere but below /tmp, so both run with a read-only file system.
+# A user that owns nothing here; by number, so that Kubernetes can see that it is not root. Debian has users of its
+# own, `proxy` among them. Neither image writes anywhere but below /tmp, so both run with a read-only file system.
 FROM python:3.11-slim AS base
-RUN useradd --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin proxy \
+RUN groupadd --gid 10001 chainlit \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin chainlit \
     && mkdir /etc/chainlit-proxy
 ENV PATH=/opt/chainlit-proxy/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -33,13 +34,13 @@ ENV PATH=/opt/chainlit-proxy/bin:$PATH \
 
 FROM base AS chat
 COPY --from=build-chat /opt/chainlit-proxy /opt/chainlit-proxy
+# Of your own app also .chainlit, public and chainlit.md: they are used from here, only uploads are below /tmp.
 COPY examples/chat/app.py /srv/chat/app.py
-ENV CHAINLIT_APP_ROOT=/tmp
 USER 10001:10001
 WORKDIR /srv/chat
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health', timeout=2)"]
+    CMD ["python", "-c", "from urllib.request import *; build_opener(ProxyHandler({})).open('http://127.0.0.1:8000/health', timeout=2)"]
 ENTRYPOINT ["chainlit-proxy"]
 CMD ["replica", "app.py", "--", "--headless", "--host", "0.0.0.0", "--port", "8000"]
 
@@ -49,8 +50,9 @@ ENV CHAINLIT_PROXY_ADMIN=http://127.0.0.1:9901
 USER 10001:10001
 WORKDIR /etc/chainlit-proxy
 EXPOSE 8000
-# The slim image has no curl. /healthz needs no token; the start takes about a second.
+# The slim image has no curl. /healthz needs no token; the start takes about a second. What `http_proxy` names does not
+# lead to this container.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(os.environ['CHAINLIT_PROXY_ADMIN'] + '/healthz', timeout=2)"]
+    CMD ["python", "-c", "import os; from urllib.request import *; build_opener(ProxyHandler({})).open(os.environ['CHAINLIT_PROXY_ADMIN'] + '/healthz', timeout=2)"]
 ENTRYPOINT ["chainlit-proxy"]
 CMD ["serve", "-c", "/etc/chainlit-proxy/proxy.yaml"]

@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 JS := tests/js/node_modules/.package-lock.json
 
-.PHONY: help setup run docs test check unit system browser chromium dns prometheus redis full compat fuzz soak bench \
-	bench-lifecycle bench-sessions lock clean
+.PHONY: help setup run docs test check unit system browser chromium dns prometheus redis full compat images fuzz soak \
+	bench bench-lifecycle bench-sessions lock clean
 
 help:
 	@echo "make run     two Chainlit instances of examples/chat/app.py behind the proxy on port 8000"
@@ -18,6 +18,7 @@ help:
 	@echo "make browser the tests in real Chromium"
 	@echo "make full    the system tests with as many clients and rounds as they were made for"
 	@echo "make compat  shared sessions with older releases of Chainlit"
+	@echo "make images  build the images of the Dockerfile and run them, with Docker or Podman"
 	@echo "make fuzz    coverage-guided fuzzing of the parsers, FUZZ_SECONDS for each (120)"
 	@echo "make soak    2,000 tabs through a minute of faults, 2 GiB bodies, 1,000 slow clients"
 	@echo "make bench   CPU time, added latency and growth, beside HAProxy, nginx and others (15 minutes)"
@@ -81,6 +82,10 @@ full: $(STAMP) $(JS) dns prometheus redis
 # Each in a virtual environment of its own below .venv-chainlit.
 compat: $(STAMP) redis
 	COMPAT=all $(BIN)/pytest tests/system/test_sessions_compat.py
+
+# With the engine that is there.
+images: $(STAMP)
+	IMAGES=1 $(BIN)/pytest tests/deploy/test_images.py
 
 FUZZ_SECONDS ?= 120
 fuzz: $(STAMP)

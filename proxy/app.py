@@ -35,7 +35,7 @@ from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.fetch import ask
 from proxy.dataplane.plane import Plane
 from proxy.logs import AccessLog
-from proxy.members import Members, trusted
+from proxy.members import Members, trusted, warn_of_names
 from proxy.metrics import ProxyCollector
 from proxy.output import lines_dropped
 from proxy.reload import Reloads
@@ -92,6 +92,7 @@ class App:
         self.collector = ProxyCollector(self.plane, self.drains, self.reloads, sources, lines_dropped)
         self.prober = Prober(self.fleet, health, config.socketio_path[0], ask, self.collector.probed)
         self.members.configure(trusted(config.backends), config.discovery)
+        warn_of_names(config)
         self.listening: dict[Address, socket.socket] = {}  # bound, by what is configured
         self.inherited = net.Inherited({})  # nothing, until `bind` looks
         self.rollout: Rollout | None = None  # set where the backends are replicas of ours

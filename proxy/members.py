@@ -17,7 +17,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from proxy.affinity.backend import AdminState, Backend
 from proxy.borders import Where, fault
-from proxy.config import BackendSettings, DiscoverySettings, DnsSettings, DockerSettings, KubernetesSettings
+from proxy.config import (
+    BackendSettings,
+    Config,
+    DiscoverySettings,
+    DnsSettings,
+    DockerSettings,
+    KubernetesSettings,
+    Resolver,
+    doubt,
+    doubts,
+)
 from proxy.controlplane.discovery.file import FileSource
 from proxy.controlplane.discovery.source import Backends, Found, Source, UnusableError
 from proxy.tls import CertificateError, Trust, client_context
@@ -77,9 +87,16 @@ def trusted(backends: Iterable[BackendSettings]) -> tuple[Member, ...]:
                 contexts[kind] = _context(settings)
             if not tls.verify:
                 log.warning("backend %s: its certificate is not verified", settings.name)
-            trust = Trust(contexts[kind], tls.server_name or settings.host)
+            # RFC 6066 section 3: names in TLS have no final dot.
+            trust = Trust(contexts[kind], (tls.server_name or settings.host).removesuffix("."))
         members.append(Member(settings, trust))
     return tuple(members)
+
+
+def warn_of_names(config: Config) -> None:
+    """Log which hosts of a configuration may be looked up as somebody else's."""
+    for text in doubts(config):
+        log.warning("%s", text)
 
 
 def _context(settings: BackendSettings) -> SSLContext:
@@ -153,6 +170,10 @@ class Members:
             fresh = trusted(settings for settings in backends if settings not in known)
         except CertificateError as error:
             raise UnusableError(str(error)) from None
+        resolver = Resolver.of_system()
+        for member in fresh:
+            if text := doubt(f"backend {member.settings.name}", member.settings.host, resolver):
+                log.warning("%s", text)
         members = known | {member.settings: member for member in fresh}
         self._found[name] = tuple(members[settings] for settings in backends)
         self._join()

@@ -21,7 +21,7 @@ from proxy.affinity.health import HealthRules
 from proxy.config import Address, Config, ConfigError, Shared
 from proxy.controlplane.events import EventKind
 from proxy.logs import AccessLog
-from proxy.members import Member, trusted
+from proxy.members import Member, trusted, warn_of_names
 from proxy.tls import Certificate, CertificateError
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ class Reloads:
             raise
         app.move_admin(admin)
         _close({*before.listening.values()} - {*listening.values()})
+        warn_of_names(new)
         changes = tuple(key for key in Config.model_fields if getattr(old, key) != getattr(new, key))
         restart = tuple(key for key in _AT_START if key in changes)
         return Reload(time.time(), changes=changes, restart=restart)

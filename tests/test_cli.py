@@ -128,6 +128,17 @@ def test_wrong_use_exits_2(args: list[str]) -> None:
     assert "Usage:" in result.stderr
 
 
+def test_check_warns_of_names_that_may_be_public(config: Path) -> None:
+    """A name that may be looked up as a stranger's is told with its key; the file is right all the same."""
+    config.write_text(
+        "backends: [{url: 'http://chat-0.chat:8000'}, {url: 'http://chat-0.chat.:8000', name: b}]"
+    )
+    result = call("check", "-c", str(config))
+    assert result.exit_code == 0
+    (told,) = result.stderr.splitlines()
+    assert told.startswith("backends[0].url: chat-0.chat is a relative name")
+
+
 def test_check_prints_what_takes_effect(config: Path) -> None:
     """A good file: exit 0, and the whole configuration with its secrets masked."""
     config.write_text(

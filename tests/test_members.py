@@ -251,3 +251,18 @@ def test_authorities_that_went_bad_stay_as_they_were(
         assert not found.drained("a")
 
     follow(configured(file), scenario)
+
+
+def test_names_that_may_be_public_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """At the start, and of a list that was found: a name that the public DNS may be asked for."""
+    file = tmp_path / "list.json"
+    file.write_text(
+        json.dumps([{"name": "b", "url": "http://b.chat:1"}, {"name": "c", "url": "http://c.chat.:1"}])
+    )
+
+    async def scenario(found: Found) -> None:
+        await found.until("a", "b", "c")
+
+    follow(configured(file, "[{name: a, url: 'http://a.chat:1'}]"), scenario)
+    told = [record.message for record in caplog.records if "relative name" in record.message]
+    assert [text.partition(" is a")[0] for text in told] == ["backends[0].url: a.chat", "backend b: b.chat"]

@@ -77,6 +77,11 @@ class Backend:
         return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
 
     @property
+    def authority(self) -> str:
+        """What our own requests to it have in `Host`: the final dot of a name is for the resolver alone."""
+        return "localhost" if self.path else self.url.partition("//")[2].replace(".:", ":")
+
+    @property
     def takes_sessions(self) -> bool:
         """Whether a new session may be placed here."""
         return (

@@ -21,6 +21,7 @@ from proxy.config import (
     Problem,
     SessionSettings,
     Shared,
+    doubts,
     dump,
     load,
     loads,
@@ -143,7 +144,9 @@ def replica(
     """
     try:
         changes = {"sessions.store": sessions}
-        settings = (load(file, changes=changes) if file else loads("", changes=changes)).sessions
+        config = load(file, changes=changes) if file else loads("", changes=changes)
+        _warn_of_names(config)
+        settings = config.sessions
         if settings.store == "sqlite":
             fail("--sessions: must name the store that the instances share, such as redis://127.0.0.1:6379")
         require_chainlit()
@@ -185,7 +188,13 @@ def check(file: str, command: str) -> None:
         config = _read_for_run(file, {}) if command == "run" else load(file, need_backends=True)
     except ConfigError as error:
         fail(str(error))
+    _warn_of_names(config)
     click.echo(dump(config), nl=False)
+
+
+def _warn_of_names(config: Config) -> None:
+    for text in doubts(config):
+        click.echo(text, err=True)
 
 
 def _read_for_run(file: str | None, changes: Mapping[str, str | None]) -> Config:

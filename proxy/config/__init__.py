@@ -19,6 +19,7 @@ from proxy.config.models import (
     ForwardedSettings,
     HealthSettings,
 )
+from proxy.config.names import Resolver, doubt, doubts
 from proxy.config.observing import LogSettings, OtelSettings, ResponseSettings
 from proxy.config.problems import ConfigError, Problem
 from proxy.config.sections import (
@@ -57,11 +58,14 @@ __all__ = [
     "OtelSettings",
     "Problem",
     "Records",
+    "Resolver",
     "ResponseSettings",
     "SessionSettings",
     "Shared",
     "TimeoutSettings",
     "TlsSettings",
+    "doubt",
+    "doubts",
     "dump",
     "load",
     "loads",

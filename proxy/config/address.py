@@ -115,7 +115,9 @@ def backend_name(url: str) -> str:
     """Return what a backend is called that has no name of its own."""
     if url.startswith(UNIX):  # the file's name, as far as a backend may be called so
         return re.sub(r"[^A-Za-z0-9._:-]", "_", url.rpartition("/")[2].removesuffix(".sock"))[:63]
-    return url.partition("://")[2].translate(str.maketrans("%", "_", "[]"))
+    host, _, port = url.partition("://")[2].rpartition(":")
+    # The final dot of an absolute name says how it is looked up, not whose it is.
+    return f"{host.removesuffix('.')}:{port}".translate(str.maketrans("%", "_", "[]"))
 
 
 def host_name(text: str | None) -> str | None:

@@ -188,8 +188,8 @@ class Prober:
     async def _request(
         self, backend: Backend, method: bytes, target: str, body: bytes = b""
     ) -> tuple[int, bytes]:
-        host = "localhost" if backend.path else backend.url.partition("//")[2]
-        head = f"{target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: chainlit-proxy\r\nConnection: close\r\n"
+        head = f"{target} HTTP/1.1\r\nHost: {backend.authority}\r\n"
+        head += "User-Agent: chainlit-proxy\r\nConnection: close\r\n"
         if method == b"POST":
             head += f"Content-Type: text/plain;charset=UTF-8\r\nContent-Length: {len(body)}\r\n"
         message = b"%b %b\r\n%b" % (method, head.encode(), body)

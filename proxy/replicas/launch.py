@@ -29,6 +29,7 @@ SESSIONS_NAME = "_chainlit_proxy_sessions"  # also known to `proxy/sessions/code
 GRACE = 3.0  # seconds between SIGTERM and SIGKILL when the supervisor is gone; nobody is served any more
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LINKED = (".chainlit", "public", "chainlit*.md")  # what Chainlit reads from its root, beside `.files`
+_COPIED = (".chainlit", "chainlit*.md")  # of it, what it adds to, or reads only where it really is
 
 
 def tie_to_supervisor(pid: int, lifeline: int) -> None:
@@ -96,17 +97,47 @@ def _real_root() -> Path:
     return Path(os.environ.get("CHAINLIT_APP_ROOT") or Path.cwd())
 
 
-def restart_in_own_root(root: Path, *inherited: int) -> None:
-    """The other way to own files: begins again in a Chainlit root of its own, made of links to the real one.
-
-    Costs what the first does not: the app sees another `APP_ROOT`.
-    """
+def link_root(root: Path) -> None:
+    """Makes a root of links to the real one, which can be written."""
     real = _real_root()
     (real / ".chainlit").mkdir(exist_ok=True)
     root.mkdir(mode=0o700)
     for pattern in _LINKED:
         for entry in real.glob(pattern):
             (root / entry.name).symlink_to(entry.resolve())
+
+
+def copy_root(root: Path) -> None:
+    """Makes a root for an app whose own cannot be written, as in an image that is read-only.
+
+    Chainlit adds its defaults to `.chainlit` when it is imported, and takes translated texts only from
+    within the root: those are copies. Everything else is a link, for an app that looks below `APP_ROOT`.
+    """
+    real = _real_root().absolute()
+    root.mkdir(mode=0o700)
+    copied = {entry for pattern in _COPIED for entry in real.glob(pattern)}
+    for entry in real.iterdir():
+        if entry in copied:
+            _copy(entry, root / entry.name)
+        elif entry.name != ".files":
+            (root / entry.name).symlink_to(entry)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copies files and folders, but not that they cannot be written."""
+    if source.is_dir():
+        target.mkdir(mode=0o700)
+        for entry in source.iterdir():
+            _copy(entry, target / entry.name)
+    elif source.is_file():
+        shutil.copyfile(source, target)
+
+
+def restart_in_own_root(root: Path, *inherited: int) -> None:
+    """The other way to own files: begins again in a Chainlit root of its own, made from the real one.
+
+    Costs what the first does not: the app sees another `APP_ROOT`.
+    """
     os.environ["CHAINLIT_APP_ROOT"] = str(root)
     for descriptor in inherited:
         os.set_inheritable(descriptor, True)
@@ -140,18 +171,22 @@ def run_chainlit(given: argparse.Namespace) -> None:
         atexit.register(_remove_own, state, os.getpid())  # where Chainlit ends before it serves
     sys.argv = ["chainlit", *arguments]  # what an app that looks sees under plain `chainlit run`
     root = state / "root"
-    if os.environ.get("CHAINLIT_APP_ROOT") == str(root):
-        cli = importlib.import_module("chainlit.cli").cli
-    else:
-        cli = import_cli()
+    inherited = [descriptor for descriptor in (given.lifeline, given.lock) if descriptor is not None]
+    in_own_root = os.environ.get("CHAINLIT_APP_ROOT") == str(root)
+    if not in_own_root:
         if not given.temporary:
             shutil.rmtree(state, ignore_errors=True)  # what an earlier life of this replica left
             state.mkdir(mode=0o700, parents=True)
-        # Chainlit removes its files directory in the end and leaves no time for more.
-        if not give_own_files(state if given.temporary else state / "files"):
-            sys.stdout.write("This Chainlit keeps uploads elsewhere: it gets a root of links for itself.\n")
-            sys.stdout.flush()
-            restart_in_own_root(root, *(fd for fd in (given.lifeline, given.lock) if fd is not None))
+        if not os.access(_real_root(), os.W_OK):
+            copy_root(root)
+            restart_in_own_root(root, *inherited)
+    cli = import_cli()
+    # Chainlit removes its files directory in the end and leaves no time for more.
+    if not give_own_files(state if given.temporary else state / "files") and not in_own_root:
+        sys.stdout.write("This Chainlit keeps uploads elsewhere: it gets a root of links for itself.\n")
+        sys.stdout.flush()
+        link_root(root)
+        restart_in_own_root(root, *inherited)
     share_sessions()
     if given.supervisor is not None:
         # The proxy ends TLS; a certificate named in the environment or in `.env` is not for this port.

@@ -127,6 +127,7 @@ def test_addresses_collide_only_for_certain(one: str, other: str, *, collide: bo
         ("http://127.0.0.1:8001", "http://127.0.0.1:8001", "127.0.0.1", 8001, "127.0.0.1:8001"),
         ("HTTP://App-1.Example:80/", "http://app-1.example:80", "app-1.example", 80, "app-1.example:80"),
         ("http://[::1]:8001", "http://[::1]:8001", "::1", 8001, "::1:8001"),
+        ("http://App-1.Example.:80/", "http://app-1.example.:80", "app-1.example.", 80, "app-1.example:80"),
     ],
 )
 def test_a_backend_is_named_after_its_url(url: str, kept: str, host: str, port: int, name: str) -> None:

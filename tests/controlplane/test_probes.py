@@ -129,6 +129,32 @@ def test_engineio_probe_opens_a_session_and_closes_it() -> None:
     run(test, engine, type="engineio")
 
 
+@pytest.mark.parametrize("kind", ["http", "engineio"])
+def test_the_final_dot_is_not_told(kind: str) -> None:
+    """`Host` has an absolute name without its dot, as servers know their names."""
+    fleet = Fleet(HealthRules(fall=2, rise=2, evict_after=45.0))
+    fleet.add("a", "chat-0.chat.site.svc.cluster.local.", 8000, now=0.0)
+    asked: list[tuple[str, bytes]] = []
+
+    async def recorded(known: Known, _method: bytes, message: bytes, _timeout: float) -> tuple[int, bytes]:
+        asked.append((known.host, message))
+        return 200, b'0{"sid":"abc"}'
+
+    async def main() -> None:
+        settings = HealthSettings.model_validate(FAST | {"type": kind})
+        task = asyncio.create_task(
+            Prober(fleet, settings, "/ws/socket.io", recorded, lambda _known, _took: None).run()
+        )
+        await eventually(lambda: len(asked) > 1, WAIT, "no probes")
+        task.cancel()
+        await asyncio.wait([task])
+
+    run_loop(main())
+    for host, message in asked:
+        assert host.endswith(".")
+        assert b"\r\nHost: chat-0.chat.site.svc.cluster.local:8000\r\n" in message
+
+
 def test_tcp_probe_only_connects() -> None:
     """A backend that accepts connections is healthy, whatever it would say."""
 

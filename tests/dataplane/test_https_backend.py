@@ -188,17 +188,21 @@ def test_settings_become_trust(authority: Authority) -> None:
                     {"url": "https://a.test:1", "tls": {"ca": str(authority.file)}},
                     {"url": "https://b.test:1", "tls": {"server_name": "c.test", "verify": False}},
                     {"url": "http://d.test:1"},
+                    {"url": "https://e.test.:1"},
+                    {"url": "https://f.test:1", "tls": {"server_name": "g.test."}},
                 ]
             }
         )
     )
-    first, second, third = app.fleet
+    first, second, third, *absolute = app.fleet
     assert first.tls is not None
     assert second.tls is not None
     assert third.tls is None
     assert (first.tls.server_name, first.tls.context.verify_mode) == ("a.test", ssl.CERT_REQUIRED)
     assert first.tls.context.check_hostname
     assert (second.tls.server_name, second.tls.context.verify_mode) == ("c.test", ssl.CERT_NONE)
+    # Certificates and SNI know no final dot (RFC 6066 section 3).
+    assert [backend.tls.server_name for backend in absolute if backend.tls] == ["e.test", "g.test"]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import yaml
 from click.testing import CliRunner
 
 from proxy.cli import main
-from proxy.config import Config, loads
+from proxy.config import Config, Resolver, doubts, loads
 from tests.deploy.helm import CHART, ValuesError, lint, render, render_all
 from tests.deploy.schemas import NEWEST, OLDEST, mistakes
 from tests.docs.pages import ROOT
@@ -28,7 +28,7 @@ ALL_ON = {
     "serviceMonitor": {"enabled": True},
 }
 LITTLE = {"proxy": {"autoscaling": {"enabled": False}, "replicas": 1}, "networkPolicy": {"enabled": False}}
-ENVIRONMENT = {"ADMIN_TOKEN": "some-token", "AFFINITY_SECRET": "some-secret"}
+ENVIRONMENT = {"ADMIN_TOKEN": "some-token", "AFFINITY_SECRET": "some-secret", "NAMESPACE": "chat"}
 PROXY, CHAT = ("Deployment", "chainlit-proxy"), ("StatefulSet", "chat")
 CRDS = {"ServiceMonitor"}  # validated by tests/deploy/test_monitoring.py
 
@@ -124,7 +124,11 @@ def test_helm_has_nothing_to_say() -> None:
 
 def test_wrong_values_are_refused() -> None:
     """The schema of the values knows every key, and what may stand there."""
-    for values in ({"chat": {"replicsa": 3}}, {"proxy": {"service": {"type": "Cluster"}}}):
+    for values in (
+        {"chat": {"replicsa": 3}},
+        {"clusterDomain": "a:b"},
+        {"proxy": {"service": {"type": "Cluster"}}},
+    ):
         with pytest.raises(ValuesError):
             render(**values)
 
@@ -142,9 +146,30 @@ def test_the_configuration_passes_check(name: str, tmp_path: Path) -> None:
     port = container(objects[CHAT])["ports"][0]["containerPort"]
     service = chat["serviceName"]
     assert [backend.url for backend in config.backends] == [
-        f"http://chat-{number}.{service}:{port}" for number in range(chat["replicas"])
+        f"http://chat-{number}.{service}.chat.svc.cluster.local.:{port}" for number in range(chat["replicas"])
     ]
     assert config.health.path == container(objects[CHAT])["readinessProbe"]["httpGet"]["path"]
+
+
+@pytest.mark.parametrize("name", ["base", "default", "all", "little"])
+def test_no_name_falls_through(name: str) -> None:
+    """No host in the proxy's file is a relative name with a dot, in a pod's resolver or in any other."""
+    text = (base() if name == "base" else charts()[name])["ConfigMap", "chainlit-proxy"]["data"]["proxy.yaml"]
+    for ndots in (1, 5):
+        resolver = Resolver(("chat.svc.cluster.local", "svc.cluster.local", "cluster.local"), ndots)
+        assert list(doubts(loads(text, environ=ENVIRONMENT), resolver)) == []
+    assert all(backend.host.endswith(".") for backend in loads(text, environ=ENVIRONMENT).backends)
+
+
+def test_the_namespace_comes_from_the_pod() -> None:
+    """The variable in the names is set wherever they are applied; the domain is a value."""
+    for objects in (base(), charts()["default"]):
+        entries = {entry["name"]: entry for entry in container(objects[PROXY])["env"]}
+        assert entries["NAMESPACE"]["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.namespace"}}
+    for domain in ("cluster.example", "cluster.example."):
+        objects = keyed(render(clusterDomain=domain))
+        config = loads(objects["ConfigMap", "chainlit-proxy"]["data"]["proxy.yaml"], environ=ENVIRONMENT)
+        assert config.backends[0].host == "chat-0.chat.chat.svc.cluster.example."
 
 
 def test_the_configuration_with_discovery_passes_check(tmp_path: Path) -> None:
@@ -194,6 +219,13 @@ def test_a_pod_may_do_little(key: tuple[str, str]) -> None:
 def test_the_arguments_are_ours(key: tuple[str, str]) -> None:
     """What the containers start is a command of chainlit-proxy, the entry point of both images."""
     parse(container(base()[key])["args"])
+
+
+def test_the_app_has_its_own_root() -> None:
+    """Neither the manifests nor the image move Chainlit's root away from the app's own files."""
+    for objects in (base(), charts()["default"]):
+        assert "CHAINLIT_APP_ROOT" not in {entry["name"] for entry in container(objects[CHAT])["env"]}
+    assert not [rest for word, rest in STEPS if word == "ENV" and "CHAINLIT_APP_ROOT" in rest]
 
 
 def test_there_is_time_to_leave() -> None:

@@ -29,7 +29,13 @@ NOT_RUN = {
     "systemctl enable --now chainlit-proxy.socket chainlit-proxy.service": _NEEDS_SYSTEMD
     + "names of the units",
     "systemctl restart chainlit-proxy.service": _NEEDS_SYSTEMD + "done in tests/system/test_activation.py",
+    "systemctl stop chainlit-proxy.socket chainlit-proxy.service": _NEEDS_SYSTEMD + "names of the units",
+    "systemd-run --quiet --pipe --wait --property=EnvironmentFile=-/etc/chainlit-proxy/environment "
+    "/opt/chainlit-proxy/bin/chainlit-proxy check -c /etc/chainlit-proxy/proxy.yaml": _NEEDS_SYSTEMD
+    + "the command of the proxy is read by tests/deploy/test_systemd.py",
     "systemctl reload chainlit-proxy.service": _NEEDS_SYSTEMD + "done in tests/system/test_reload.py",
+    "systemctl enable --now chat@8001.service chat@8002.service": _NEEDS_SYSTEMD
+    + "the unit is read by tests/deploy/test_systemd.py",
     "systemctl restart chat@8001.service": _NEEDS_SYSTEMD + "a unit of the reader's own",
     "export ADMIN_TOKEN=$(openssl rand -hex 16)": _NO_ENGINE + "sets a variable for the lines below it",
     "docker compose up --build --detach": _COMPOSE,

@@ -5,8 +5,12 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import tomllib
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+
+import pytest
 
 from tests.docs.pages import ROOT, admin_of
 from tests.docs.test_commands import parse
@@ -15,6 +19,56 @@ TEXT = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
 STEPS = [
     (word, rest.strip()) for word, _, rest in (line.strip().partition(" ") for line in TEXT.splitlines())
 ]
+
+# The users and groups of Debian's base-passwd. Others get numbers from 1000 to 59999: adduser.conf(5).
+OF_DEBIAN = {
+    *(
+        "root",
+        "daemon",
+        "bin",
+        "sys",
+        "sync",
+        "games",
+        "man",
+        "lp",
+        "mail",
+        "news",
+        "uucp",
+        "proxy",
+        "www-data",
+    ),
+    *(
+        "backup",
+        "list",
+        "irc",
+        "gnats",
+        "_apt",
+        "nobody",
+        "adm",
+        "tty",
+        "disk",
+        "kmem",
+        "dialout",
+        "fax",
+        "voice",
+    ),
+    *(
+        "cdrom",
+        "floppy",
+        "tape",
+        "sudo",
+        "audio",
+        "dip",
+        "operator",
+        "src",
+        "shadow",
+        "utmp",
+        "video",
+        "sasl",
+    ),
+    *("plugdev", "staff", "users", "nogroup"),
+}
+LAST_OF_DEBIAN, NOBODY = 999, 59999
 
 
 def step(word: str) -> str:
@@ -79,6 +133,59 @@ def test_it_runs_the_proxy_and_not_as_root() -> None:
     assert words[0] == "chainlit-proxy"
     parse(words[1:])
     assert int(step("USER").split(":")[0]) > 0
+
+
+def test_the_user_is_new() -> None:
+    """Debian has not got it: neither its name nor its number nor those of its group."""
+    made = {rest for word, rest in STEPS if word == "RUN" and "useradd" in rest}
+    (line,) = made
+    (user,) = re.findall(r"useradd .*?(\S+)\s+&&", line)
+    (group,) = re.findall(r"groupadd --gid \d+ (\S+)", line)
+    numbers = {int(number) for number in re.findall(r"--[ug]id (\d+)", line)}
+    assert not {user, group} & OF_DEBIAN
+    assert {str(number) for number in numbers} == set(step("USER").split(":"))
+    assert min(numbers) > LAST_OF_DEBIAN
+    assert max(numbers) < NOBODY
+
+
+def test_the_names_of_debian_are_known() -> None:
+    """On Debian itself: the list here has all that its package brings."""
+    files = [Path(f"/usr/share/base-passwd/{name}.master") for name in ("passwd", "group")]
+    if not all(file.exists() for file in files):
+        pytest.skip("not on Debian")
+    assert {line.partition(":")[0] for file in files for line in file.read_text().splitlines()} <= OF_DEBIAN
+
+
+class Answers(BaseHTTPRequestHandler):
+    """Answers everything with a status."""
+
+    status = 200
+
+    def do_GET(self) -> None:
+        """As told."""
+        self.send_response(self.status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.parametrize("check", [rest for word, rest in STEPS if word == "HEALTHCHECK"])
+def test_the_health_check_asks_nobody_else(check: str) -> None:
+    """A proxy that `http_proxy` names is not asked: 200 is well, anything else is not."""
+    with HTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        program = re.sub(r"http://127\.0\.0\.1:\d+", url, command(check.partition("CMD")[2])[2])
+        environment = {"CHAINLIT_PROXY_ADMIN": url, "http_proxy": "http://127.0.0.1:1"}
+        ended = []
+        for Answers.status in (200, 503):
+            ended.append(
+                subprocess.run([sys.executable, "-c", program], env=environment, check=False).returncode
+            )
+        server.shutdown()
+    assert ended == [0, 1]
 
 
 def test_the_health_check_asks_what_is_served() -> None:

@@ -96,15 +96,17 @@ class Instance(Process):
         command: list[str] | None = None,
         env: dict[str, str] | None = None,
         root: str = "",
+        files: bool = True,
     ) -> None:
-        """`root` is the app's folder below `folder`; by default each instance has one."""
+        """`root` is the app's folder below `folder`, by default its own; `files` fills it."""
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.root = folder / (root or name)
-        self.root.mkdir(exist_ok=True)
-        shutil.copy(APP, self.root / "app.py")
-        (self.root / ".chainlit").mkdir(exist_ok=True)
-        (self.root / ".chainlit" / "config.toml").write_text(SILENT)
+        if files:
+            self.root.mkdir(exist_ok=True)
+            shutil.copy(APP, self.root / "app.py")
+            (self.root / ".chainlit").mkdir(exist_ok=True)
+            (self.root / ".chainlit" / "config.toml").write_text(SILENT)
         start = command or [*COMMAND, "replica", "app.py", "--sessions", store, "--"]
         where = ["--headless", "--host", "127.0.0.1", "--port", str(self.port)]
         environment = {"JOURNAL": str(folder / "journal.jsonl"), "PYTHONPATH": str(ROOT)} | (env or {})

@@ -35,6 +35,7 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     spec.loader.exec_module(module)
     for name, value in (("ADMIN_TOKEN", TOKEN), ("POD_NAME", "b"), ("DRAIN_SECONDS", "30")):
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # it is not for what is in the cluster
     return module
 
 

@@ -1,9 +1,10 @@
 {{/* The configuration of the proxy: every pod of the instances is a backend, found or by its own name. */}}
 {{- define "chainlit-proxy.config" -}}
+{{- $domain := .Values.clusterDomain | trimSuffix "." -}}
 {{- $backends := list -}}
 {{- range $number := until (int .Values.chat.replicas) -}}
 {{- $name := printf "chat-%d" $number -}}
-{{- $backends = append $backends (dict "name" $name "url" (printf "http://%s.chat:8000" $name)) -}}
+{{- $backends = append $backends (dict "name" $name "url" (printf "http://%s.chat.${NAMESPACE}.svc.%s.:8000" $name $domain)) -}}
 {{- end -}}
 {{- $config := dict
   "listen" "0.0.0.0:8000"
