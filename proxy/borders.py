@@ -9,7 +9,7 @@ without mistakes. A place whose items all fail does not flood the log: it tells 
 import asyncio
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from time import monotonic
 from types import TracebackType
@@ -88,6 +88,16 @@ def guarded(where: Where, call: Callable[P, None]) -> Callable[P, None]:
             call(*args, **kwargs)
 
     return held
+
+
+async def held(work: Awaitable[None], give_up: Callable[[], None]) -> None:
+    """Await work that belongs to one request; if a mistake of ours ends it, `give_up`."""
+    try:
+        await work
+    except Exception as error:
+        fault(Where.TASK, error)
+        with Border(Where.TASK):
+            give_up()
 
 
 def on_loop_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

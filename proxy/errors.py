@@ -40,6 +40,13 @@ class Limit(StrEnum):
     SESSIONS_PER_MINUTE = "sessions_per_minute"
 
 
+class Odd(StrEnum):
+    """What a client can name wrongly, as the metric calls it."""
+
+    SESSION = "session"
+    SID = "sid"
+
+
 class ProxyError(Exception):
     """An exchange cannot go on; `status` is what the client is told, `reason` what the log is told."""
 
@@ -60,6 +67,14 @@ class BadRequest(ProxyError):  # noqa: N818 - named as RFC 9110 names it
 
     side = Side.DOWNSTREAM
     status = 400
+
+
+class OddId(BadRequest):
+    """The client names what nothing is called; never passed on, since a backend may make a path of it."""
+
+    def __init__(self, odd: Odd, reason: str) -> None:
+        super().__init__(reason)
+        self.odd = odd
 
 
 class OverLimit(ProxyError):  # noqa: N818 - what happened

@@ -109,6 +109,10 @@ class ProxyCollector:
         yield _counter("proxy_headers_refused", "Connections of trusted proxies without a PROXY header.").add(
             stats.proxy_headers_refused
         )
+        odd = _counter("refused_ids", "Requests and websockets refused for an odd id, by its kind.", "kind")
+        for kind, count in stats.odd_ids.items():
+            odd.add(count, kind.value)
+        yield odd
         yield _gauge("accepting", "1 while connections are accepted, 0 for want of descriptors.").add(
             not plane.doors.shut
         )

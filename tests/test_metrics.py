@@ -34,6 +34,7 @@ LABELS = {
     "direction",
     "error",
     "limit",
+    "kind",
     "evidence",
     "outcome",
     "verdict",
@@ -159,16 +160,16 @@ def test_moves_are_counted() -> None:
     async def test(world: World) -> None:
         chats(world)
         directory = world.router.directory
-        session = directory.settle("S", world.known("b"), world.now())
+        session = directory.settle("session-S", world.known("b"), world.now())
         directory.opened(session)
         directory.closed(session, world.now())
         tab = Tab(world, world.cookie("a"))
         await tab.handshake()
-        await (await tab.post(connect_packet("S"))).response()
+        await (await tab.post(connect_packet("session-S"))).response()
         samples = scrape(world)
         assert (value(samples, "rehomes_total"), value(samples, "failovers_total", backend="b")) == (1, 0)
         world.observe("b", Observation.REFUSED)
-        await world.ask(get(b"/project/file/y?session_id=S"))
+        await world.ask(get(b"/project/file/y?session_id=session-S"))
         assert value(scrape(world), "failovers_total", backend="b") == 1
         assert value(scrape(world), "session_moves_total", reason="down") == 1
         assert value(scrape(world), "session_moves_total") == 1

@@ -8,10 +8,11 @@ import hashlib
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from urllib.parse import unquote_plus
+from urllib.parse import parse_qsl, unquote_to_bytes
 
+from proxy.errors import Odd, OddId
 from proxy.wire.cookies import CHAINLIT_SESSION, get_cookie
-from proxy.wire.engineio import session_id
+from proxy.wire.engineio import ODD_SESSION, session_id
 from proxy.wire.fields import Fields
 
 
@@ -41,7 +42,7 @@ class Kind(StrEnum):
 _ANNOUNCES = b"/set-session-cookie"
 _NAMES_SESSION = (b"/project/action", b"/project/element", b"/mcp", b"/feedback")
 _ENDPOINT = re.compile(rb"/(?:project/(?:file(?:/[^/]*)?|action|element)|mcp|feedback|set-session-cookie)$")
-_SESSION_QUERY = re.compile(rb"(?:.*&)?session_id=([^&]+)")  # the last one: Starlette takes that
+_FILE = re.compile(rb"/project/file(?:/[^/]*)?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,26 +58,42 @@ class Hints:
 class Paths:
     """Tells the kind of a request by its path; built from the configured Socket.IO paths."""
 
-    __slots__ = ("_socketio",)
+    __slots__ = ("_below", "_socketio")
 
     def __init__(self, socketio_paths: tuple[str, ...]) -> None:
         self._socketio = tuple(path.encode() for path in socketio_paths)
+        self._below = tuple(path + b"/" for path in self._socketio)
 
     def is_socketio(self, path: bytes) -> bool:
-        """Whether it is a path of Socket.IO."""
-        return path.rstrip(b"/").endswith(self._socketio)
+        """Whether a backend takes it for a path of Socket.IO: it decodes it, and mounts all that is below."""
+        if b"%" in path:
+            path = unquote_to_bytes(path)
+        return path.rstrip(b"/").endswith(self._socketio) or any(mount in path for mount in self._below)
 
     def kind(self, method: bytes, path: bytes) -> Kind:
         """The kind of a request."""
-        path = path.rstrip(b"/")
-        if path.endswith(self._socketio):
+        if self.is_socketio(path):
             return Kind.SOCKETIO
+        if b"%" in path:
+            path = unquote_to_bytes(path)
+        path = path.rstrip(b"/")
         if method != b"GET":
             if path.endswith(_NAMES_SESSION):
                 return Kind.NAMES_SESSION
             if path.endswith(_ANNOUNCES):
                 return Kind.ANNOUNCES
         return Kind.PLAIN
+
+    def query_session(self, path: bytes, query: bytes) -> str | None:
+        """The session id of a query. Raises OddId for an odd one to an endpoint that takes one there."""
+        try:
+            return query_session(query)
+        except OddId:
+            if b"%" in path:
+                path = unquote_to_bytes(path)
+            if _FILE.search(path.rstrip(b"/")):
+                raise
+            return None
 
     def root(self, path: bytes) -> bytes | None:
         """The root path before Chainlit's own paths (`--root-path`); None if `path` does not show it."""
@@ -90,22 +107,31 @@ class Paths:
 
 def read_hints(fields: Fields, client: str, cookie_name: bytes) -> Hints:
     """Read the header fields once; `client` is the client's address as text."""
-    session = fields.get(b"x-session-id") or fields.get(b"x-chainlit-session-id")
+    named = {*fields.get_all(b"x-session-id"), *fields.get_all(b"x-chainlit-session-id")}
+    session = named.pop() if len(named) == 1 else None  # two that differ name none
     cookies = b";".join(fields.get_all(b"cookie"))  # a proxy before us may have split them as in HTTP/2
-    named = get_cookie(cookies, CHAINLIT_SESSION)
+    cookie = get_cookie(cookies, CHAINLIT_SESSION)
     key = client.encode() + b"\n" + (fields.get(b"user-agent") or b"")
     return Hints(
         session=_session(session),
-        cookie_session=_session(named),
+        cookie_session=_session(cookie),
         pin=get_cookie(cookies, cookie_name),
         client=hashlib.blake2b(key, digest_size=8).digest(),
     )
 
 
 def query_session(query: bytes) -> str | None:
-    """The session id of a query."""
-    match = _SESSION_QUERY.match(query)
-    return session_id(unquote_plus(match[1].decode("latin-1"))) if match else None
+    """The session id of a query, read as Starlette reads it. Raises OddId for an odd one, or several."""
+    if b"session_id" not in query and b"%" not in query:
+        return None
+    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    named = {value for key, value in pairs if key == "session_id"}
+    if not named:
+        return None
+    session = session_id(named.pop()) if len(named) == 1 else None
+    if session is None:
+        raise OddId(Odd.SESSION, ODD_SESSION)
+    return session
 
 
 def _session(value: bytes | None) -> str | None:

@@ -117,8 +117,8 @@ class LimitSettings(Settings):
     )
     inspect: v.Count = Field(
         default=1_048_576,
-        description="Bytes of the largest JSON or Engine.IO body that is read to find a session id; a "
-        "larger one is passed on unread. Engine.IO itself sends at most 1000000.",
+        description="Bytes of the largest JSON body that is read to find a session id; a larger one is "
+        "passed on unread. Of an Engine.IO payload it is the most that is taken, if it is above 1048576.",
     )
     headers: v.Count = Field(
         default=100,

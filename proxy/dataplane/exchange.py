@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from proxy.affinity.backend import Backend
 from proxy.affinity.decision import Decision, Outcome, Void
-from proxy.affinity.evidence import Evidence, Kind, query_session
+from proxy.affinity.evidence import Evidence, Kind
 from proxy.affinity.router import Asked, Locate, Located
 from proxy.dataplane import duties, failures, inspection, polls, requests, responses, upgrade
 from proxy.dataplane.dates import dated
@@ -102,13 +102,12 @@ class Exchange:
             self.body.hold(part)
         if not self.body.done:
             self._set_deadline()
-        if (self.head.fields.expect or self.head.fields.max_forwards) and duties.settled(self):
+        asks = self.head.fields.expect or self.head.fields.max_forwards
+        if inspection.refuses(self) or (asks and duties.settled(self)):
             pass
         elif self.kind in (Kind.NAMES_SESSION, Kind.ANNOUNCES):
             inspection.begin(self)
         else:
-            if self.kind is Kind.PLAIN:
-                self.session_id = query_session(self.head.query) or self.known.hints.session
             self.go()
         return b"" if self.ended and not self.body.done else rest
 
@@ -146,10 +145,10 @@ class Exchange:
         self.plane.stats.decided(decision.evidence, decision.outcome)
         self.choose(decision)
         engine = decision.engine
+        if self.kind is Kind.SOCKETIO and self.head.method == b"POST" and not self.inspected:
+            inspection.begin(self)
+            return
         if engine is not None and not engine.decided:
-            if self.head.method == b"POST" and not self.inspected:
-                inspection.begin(self)
-                return
             engine.waiting.add(self)
         self.send()
 

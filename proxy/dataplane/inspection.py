@@ -1,7 +1,8 @@
 """Reading a request's body for the session it names, before anything of it is sent.
 
-It is done for the few endpoints whose JSON names a session (`affinity.evidence`), and for the first POST of
-a polling transport, which carries the CONNECT packet. A body beyond `limits.inspect` is passed on unread.
+It is done for the few endpoints whose JSON names a session (`affinity.evidence`), where a body beyond
+`limits.inspect` is passed on unread; and for what is POSTed to Engine.IO, where any payload may carry a
+CONNECT packet. One that names an odd session is refused.
 """
 
 from time import monotonic
@@ -10,12 +11,28 @@ from typing import TYPE_CHECKING
 from proxy.affinity.evidence import Kind
 from proxy.dataplane import rehome
 from proxy.dataplane.request_body import MOST_HELD
-from proxy.wire.engineio import session_in_json
+from proxy.errors import Limit, Odd, OddId, OverLimit
+from proxy.wire.engineio import LONGEST_SID, connect_in_payload, session_in_json
 
 if TYPE_CHECKING:
     from proxy.dataplane.exchange import Exchange
 
+_LONGEST_PAYLOAD = 1_048_576  # bytes: python-engineio takes no more than 1000000, here with their framing
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def refuses(exchange: "Exchange") -> bool:
+    """Look at what the query names; refuse the exchange for an odd id, and say so."""
+    try:
+        if exchange.sid is not None and len(exchange.sid) > LONGEST_SID:
+            raise OddId(Odd.SID, f"sid too long: at most {LONGEST_SID} characters are allowed")
+        if exchange.kind is Kind.PLAIN:
+            named = exchange.plane.paths.query_session(exchange.head.path, exchange.head.query)
+            exchange.session_id = named or exchange.known.hints.session
+    except OddId as error:
+        exchange.refuse(error)
+        return True
+    return False
 
 
 def begin(exchange: "Exchange") -> None:
@@ -30,18 +47,17 @@ def begin(exchange: "Exchange") -> None:
 
 def hold(exchange: "Exchange", part: bytes) -> None:
     """Keep a part of the body: it is being read, or no connection is there yet."""
-    body = exchange.body
+    body, limit = exchange.body, exchange.plane.limits.inspect
     body.hold(part)
     if not body.is_inspected:
         if body.held_size > MOST_HELD:
             exchange.down.pause()
-    elif body.held_size > exchange.plane.limits.inspect:
+    elif exchange.kind is Kind.SOCKETIO and body.held_size > max(_LONGEST_PAYLOAD, limit):
+        exchange.refuse(OverLimit(Limit.BODY, "Engine.IO payload too large", status=413))
+    elif exchange.kind is not Kind.SOCKETIO and body.held_size > limit:
         body.content()
         exchange.inspected = True
-        if exchange.kind is Kind.SOCKETIO:
-            exchange.send()
-        else:
-            exchange.go()
+        exchange.go()
     elif body.done:
         _finish(exchange)
 
@@ -50,10 +66,15 @@ def _finish(exchange: "Exchange") -> None:
     """The body is whole: go on with the session it names."""
     content = exchange.body.content()
     exchange.inspected = True
-    if exchange.kind is Kind.SOCKETIO:
-        rehome.read_post(exchange, content)
+    is_payload = exchange.kind is Kind.SOCKETIO
+    try:
+        named = connect_in_payload(content) if is_payload else session_in_json(content)
+    except OddId as error:
+        exchange.refuse(error)
         return
-    named = session_in_json(content)
+    if is_payload:
+        rehome.read_post(exchange, named)
+        return
     if exchange.kind is Kind.NAMES_SESSION:
         exchange.session_id = named or exchange.known.hints.session
     elif named is not None:

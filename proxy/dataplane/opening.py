@@ -20,8 +20,9 @@ from proxy.affinity.directory import Session
 from proxy.affinity.router import Asked, Locate, Located
 from proxy.dataplane import requests
 from proxy.dataplane.fetch import open_websocket
+from proxy.dataplane.guarded import refuse
 from proxy.dataplane.tunnel import Tunnel
-from proxy.errors import NoBackend, ProxyError, Retry
+from proxy.errors import NoBackend, OddId, ProxyError, Retry
 from proxy.wire.engineio import connect_session, is_quiet
 from proxy.wire.fields import Fields
 from proxy.wire.websocket import CLOSE, TEXT, Frame, FrameError, FrameReader
@@ -147,7 +148,12 @@ class Opening:
             self._said.append(frame.raw)
             self.tunnel.up.write(frame.raw)
             return
-        named = connect_session(packet) if frame.opcode == TEXT and frame.final else None
+        try:
+            named = connect_session(packet) if frame.opcode == TEXT and frame.final else None
+        except OddId as error:
+            self._plane.stats.refused(error)
+            refuse(self.tunnel, error)
+            return
         self._held += frame.raw
         if named:
             self._state = State.DECIDING
@@ -253,12 +259,10 @@ class Opening:
             if engine.backend is tunnel.pool.backend and not engine.decided:
                 self._plane.router.engines.decide(engine, session)
         held = bytes(self._held) + bytes(self._client.rest)
-        if held:
-            tunnel.up.write(held)
         if self._server.rest:
             tunnel.down.write(bytes(self._server.rest))
         let_go(self._exchange)
-        tunnel.plain()
+        tunnel.plain(held)
 
     def __repr__(self) -> str:
         return f"<Opening {self._state.value} to {self.tunnel.pool.backend.name}>"

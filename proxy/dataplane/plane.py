@@ -20,7 +20,7 @@ from proxy.affinity.evidence import Paths
 from proxy.affinity.health import Observation
 from proxy.affinity.pace import Pace, time_for
 from proxy.affinity.router import Locate, Router
-from proxy.borders import Border, Where, fault, guarded
+from proxy.borders import Border, Where, fault, guarded, held
 from proxy.config import Config
 from proxy.dataplane import locate, requests
 from proxy.dataplane.clients import REFUSALS, Clients, Rates, client_key
@@ -38,6 +38,7 @@ from proxy.errors import (
     ConnectTimeout,
     HandshakeFailed,
     Limit,
+    Odd,
     ProxyError,
     UpstreamClosed,
 )
@@ -89,6 +90,7 @@ class Plane:
         self.tunnels: set[Tunnel] = set()
         self.leaving = False  # set when the process is to end: connections close after their exchange
         self._reported: dict[Limit, int] = dict(self.stats.limits)  # what the log has told
+        self._reported_ids: dict[Odd, int] = dict(self.stats.odd_ids)
         self._report_next = 0.0
         self.certificate: Certificate | None = None  # of the TCP listeners; set by the app before `run`
         self._quiet = False  # set when, while leaving, no request is under way but long polls
@@ -280,7 +282,7 @@ class Plane:
     def spawn(self, work: Coroutine[None, None, None], give_up: Callable[[], None]) -> asyncio.Task[None]:
         """Run work that outlives the call; if it fails by a fault of ours, log it and `give_up`."""
         assert self._tasks is not None
-        task = self._tasks.create_task(_guard(work, give_up))
+        task = self._tasks.create_task(held(work, give_up))
         task.add_done_callback(lambda _: work.close())  # it may have been cancelled before it began
         return task
 
@@ -377,24 +379,20 @@ class Plane:
             end()
 
     def _report_limits(self, now: float) -> None:
-        """Say which limits clients were over lately: a service that refuses should not do so in silence."""
+        """Say why clients were refused lately: a service that refuses should not do so in silence."""
         if now < self._report_next:
             return
         news = {limit: count - self._reported[limit] for limit, count in self.stats.limits.items()}
         told = [f"{limit} {more}" for limit, more in news.items() if more and limit not in _COMMON]
+        odd = {what: count - self._reported_ids[what] for what, count in self.stats.odd_ids.items()}
         if told:
             log.warning("clients were over limits: %s", ", ".join(told))
-            self._reported = dict(self.stats.limits)
+        if any(odd.values()):
+            named = ", ".join(f"{what} {more}" for what, more in odd.items() if more)
+            log.warning("clients named odd ids and were refused: %s", named)
+        if told or any(odd.values()):
+            self._reported, self._reported_ids = dict(self.stats.limits), dict(self.stats.odd_ids)
             self._report_next = now + _REPORT
 
     def __repr__(self) -> str:
         return f"<Plane connections={len(self.connections)} tunnels={len(self.tunnels)}>"
-
-
-async def _guard(work: Coroutine[None, None, None], give_up: Callable[[], None]) -> None:
-    try:
-        await work
-    except Exception as error:
-        fault(Where.TASK, error)
-        with Border(Where.TASK):
-            give_up()

@@ -15,21 +15,20 @@ from proxy.affinity.router import Asked, Locate, Located
 from proxy.dataplane import requests
 from proxy.dataplane.fetch import fetch
 from proxy.errors import BadResponse, NoBackend, ProxyError, Retry
-from proxy.wire.engineio import connect_in_payload, open_sid
+from proxy.wire.engineio import open_sid
 
 if TYPE_CHECKING:
     from proxy.dataplane.exchange import Exchange
 
 
-def read_post(exchange: "Exchange", payload: bytes) -> None:
-    """The first POST of a transport has been read: go on with what it names."""
-    engine = _engine(exchange)
-    session_id = connect_in_payload(payload)
-    if session_id and not engine.decided:
-        _connect(exchange, session_id)
-        return
-    # CONNECT is the first thing a Socket.IO client says: this transport had it elsewhere.
-    if not engine.decided:
+def read_post(exchange: "Exchange", session_id: str | None) -> None:
+    """A POST has been read: go on with the session that it names, if it is the first of its transport."""
+    engine = exchange.decision.engine if exchange.decision else None
+    if engine is not None and not engine.decided:
+        if session_id:
+            _connect(exchange, session_id)
+            return
+        # CONNECT is the first thing a Socket.IO client says: this transport had it elsewhere.
         exchange.plane.router.engines.decide(engine, None)
     exchange.send()
 

@@ -14,8 +14,9 @@ from proxy.affinity.evidence import Kind
 from proxy.dataplane import polls
 from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.request_body import MOST_HELD, NO_BODY, RequestBody
+from proxy.errors import OddId
 from proxy.wire.body import Framer
-from proxy.wire.engineio import query_sid
+from proxy.wire.engineio import connect_in_payload, may_connect, query_sid
 from proxy.wire.forwarding import Variant, plain_answer
 from proxy.wire.head import RequestHead, ResponseHead
 from proxy.wire.turns import GZIP, TASK
@@ -58,6 +59,12 @@ class SettledPoll(Exchange):
         engine.seen = self.started
         engine.polls += 1
         plane.stats.sid_pinned += 1
+        if body is not NO_BODY and may_connect(body.whole):
+            try:
+                connect_in_payload(body.whole)
+            except OddId as error:
+                self.refuse(error)
+                return b""
         upstream = plane.pool(decision.backend).take()
         if upstream is None:
             self.send()

@@ -8,7 +8,7 @@ from collections import defaultdict
 
 from proxy.affinity.decision import Outcome
 from proxy.affinity.evidence import Evidence
-from proxy.errors import Limit, OverLimit, ProxyError
+from proxy.errors import Limit, Odd, OddId, OverLimit, ProxyError
 from proxy.wire.head import METHODS
 
 # All bounds are powers of two: those of a native histogram of schema 0, or of -1 where each is four times
@@ -47,6 +47,7 @@ class Stats:
         "decisions",
         "first_byte",
         "limits",
+        "odd_ids",
         "proxy_headers_refused",
         "rehomes",
         "requests",
@@ -69,6 +70,7 @@ class Stats:
         self.rehomes = 0
         self.proxy_headers_refused = 0  # connections of trusted peers that did not begin with one
         self.limits = dict.fromkeys(Limit, 0)  # how often clients were over each
+        self.odd_ids = dict.fromkeys(Odd, 0)  # how often clients named what nothing is called
         self.upstream_errors: defaultdict[tuple[str, str], int] = defaultdict(int)  # backend, kind
 
     def decided(self, evidence: Evidence, outcome: Outcome) -> None:
@@ -94,9 +96,11 @@ class Stats:
             del self.upstream_errors[error]
 
     def refused(self, error: ProxyError) -> None:
-        """Count the limit that a refused client was over, if that was why."""
+        """Count the limit that a refused client was over, or what it named, if that was why."""
         if isinstance(error, OverLimit):
             self.limits[error.limit] += 1
+        elif isinstance(error, OddId):
+            self.odd_ids[error.odd] += 1
 
     def answered(self, backend: str, method: bytes, status: int) -> None:
         """Count an exchange; `backend` is "" for the proxy's own answers."""

@@ -2,9 +2,9 @@
 
 Either side may end its half first; when both have, or one is lost, both are closed. A side that reads slowly
 stops the reading of the other. A Socket.IO websocket is watched for its first packets before it becomes a
-plain tunnel: see `opening`. From then on nobody reads its frames; only the two events that bracket a turn
-are looked for. When its session has to leave, the client is told by a close frame, between two frames of
-the backend.
+plain tunnel: see `opening`. From then on only the two events that bracket a turn are looked for, and what
+`guarded` must not let pass. When its session has to leave, the client is told by a close frame, between two
+frames of the backend.
 """
 
 import asyncio
@@ -117,22 +117,6 @@ class AppEnd(End):
         self._tail = b"" if data[-1] == BRACKET else data[-_TAIL:]
 
 
-class ClientEnd(End):
-    """The client's side of a Chainlit session: its last words tell whether it has left or was lost."""
-
-    __slots__ = ()
-
-    def eof_received(self) -> bool:
-        """As asyncio.Protocol: a page says goodbye before it closes."""
-        self.ended = True
-        return not self._tunnel.client_lost(self.last) and self._tunnel.half_closed(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """As asyncio.Protocol; when it ended its half, its backend was told."""
-        if self.ended or not self._tunnel.client_lost(self.last):
-            self._tunnel.close()
-
-
 class LastFrame(End):
     """The backend's side while its present frame goes out; then the client is told to connect anew."""
 
@@ -189,6 +173,7 @@ class Tunnel:
         "active",
         "app_end",
         "client",
+        "client_end",
         "close_code",
         "deadline",
         "down",
@@ -231,6 +216,7 @@ class Tunnel:
         self._up_end: End | None = None
         self.dropped: Callable[[Tunnel], bool] = _not_kept  # takes the backend's side of a lost client
         self.app_end: Callable[[Tunnel, asyncio.Transport, Session], AppEnd] = AppEnd  # makes that side
+        self.client_end: Callable[[Tunnel, asyncio.Transport], End] = End  # the same of the other
         pool.board(self)
 
     @property
@@ -258,18 +244,19 @@ class Tunnel:
         """Whether it has ended."""
         return self._closed
 
-    def plain(self) -> None:
-        """From now on bytes pass unread."""
+    def plain(self, said: bytes = b"") -> None:
+        """From now on bytes pass unread but for CONNECT packets, first those that the client has `said`."""
         if self.session is None:
-            self._down_end = End(self, self.up)
             self._up_end = End(self, self.down)
         else:
-            self._down_end = ClientEnd(self, self.up)
             self._up_end = self.app_end(self, self.down, self.session)
+        self._down_end = self.client_end(self, self.up)
         self.down.set_protocol(self._down_end)
         self.up.set_protocol(self._up_end)
         if self.down.is_closing() or self.up.is_closing():
             self.close()
+        elif said:
+            self._down_end.data_received(said)
 
     def move(self, pool: Pool, up: asyncio.Transport) -> None:
         """Another backend holds the session: `up` is a connection to it."""
@@ -348,15 +335,15 @@ class Tunnel:
         else:
             self.say_goodbye()
 
-    def say_goodbye(self) -> None:
-        """Tell the client that the service restarts (RFC 6455 section 7.4, code 1012 of its registry)."""
+    def say_goodbye(self, code: int = SERVICE_RESTART, reason: bytes = b"") -> None:
+        """Tell the client why it ends (RFC 6455 section 7.4, code 1012 of its registry: a restart)."""
         if self._closed:
             return
         if not self._can_say:
             self.close()
             return
-        self.down.write(close_frame(SERVICE_RESTART))
-        self.close_code = SERVICE_RESTART
+        self.down.write(close_frame(code, reason))
+        self.close_code = code
         self.down.set_protocol(Parting(self.down))
         self._end((self.up,))
 

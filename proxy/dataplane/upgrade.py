@@ -1,9 +1,11 @@
 """101: an exchange becomes a tunnel; a Socket.IO websocket is watched until its session is known."""
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from proxy.affinity.evidence import Kind
 from proxy.dataplane import responses
+from proxy.dataplane.guarded import ClientEnd
 from proxy.dataplane.opening import Opening, let_go
 from proxy.dataplane.tunnel import Tunnel
 from proxy.dataplane.upstream import Upstream
@@ -37,6 +39,8 @@ def switch(exchange: "Exchange", upstream: Upstream, head: ResponseHead, rest: b
     early = exchange.down.hand_over()
     tunnel = Tunnel(down, upstream.transport, pool, plane.timeouts.tunnel_idle, exchange.tunnel_closed)
     tunnel.websocket = head.fields.upgrade.lower() == b"websocket"
+    if tunnel.websocket and exchange.kind is Kind.SOCKETIO:
+        tunnel.client_end = partial(ClientEnd, refused=plane.stats.refused)
     tunnel.client, exchange.down.client = exchange.down.client, ""
     tunnel.dropped, tunnel.app_end = plane.lingers.take, plane.app_end
     engine = tunnel.engine = exchange.decision.engine if exchange.decision else None
@@ -49,7 +53,5 @@ def switch(exchange: "Exchange", upstream: Upstream, head: ResponseHead, rest: b
         plane.router.directory.opened(engine.session)
     if rest:
         down.write(rest)
-    if early:
-        upstream.transport.write(early)
     let_go(exchange)
-    tunnel.plain()
+    tunnel.plain(early)

@@ -3,7 +3,8 @@
 Chainlit reads files from the instance's own folder, and removes that when it stops. So each file is kept a
 second time: as a hard link in a shared folder where that is on the same disk, which costs nothing, else as a
 copy there or in the store, up to a limit. An instance that takes a session over brings them to its own
-folder. Names on disk are Chainlit's: a random id and an extension.
+folder. Names on disk are Chainlit's: a random id and an extension. The name of a session's folder is its id,
+which comes from the client: nothing is touched for one that is not a session id.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+from .ids import is_session_id
 from .redis_store import RedisStore
 
 
@@ -46,16 +48,17 @@ class FolderFiles:
         return f"<FolderFiles {self.root}>"
 
     def _folder(self, session: str) -> Path:
-        # The id comes from the client: it must not lead out of the folder.
-        return self.root / "".join(c if c.isalnum() or c == "-" else "_" for c in session)[:100]
+        if not is_session_id(session):
+            raise ValueError("no session id")
+        return self.root / session
 
     async def keep(self, session: str, path: Path, ttl: float) -> bool:
         """See `Files`."""
-        return await asyncio.to_thread(self._put, path, self._folder(session) / path.name)
+        return await asyncio.to_thread(self._put, path, self._folder(session) / _name(path))
 
     async def bring(self, session: str, path: Path, ttl: float) -> bool:
         """See `Files`."""
-        source = self._folder(session) / path.name
+        source = self._folder(session) / _name(path)
         return await asyncio.to_thread(lambda: source.is_file() and self._put(source, path, limited=False))
 
     def _put(self, source: Path, target: Path, *, limited: bool = True) -> bool:
@@ -87,9 +90,17 @@ class FolderFiles:
 
     def _sweep(self, oldest: float) -> None:
         for folder in self.root.glob("*"):
+            if not is_session_id(folder.name) or folder.is_symlink():
+                continue  # not ours
             with suppress(OSError):  # another instance was faster
                 if folder.stat().st_mtime < oldest:
                     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _name(path: Path) -> str:
+    if path.name in ("", ".."):
+        raise ValueError("no name of a file")
+    return path.name
 
 
 class StoreFiles:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .codecs import CODECS
+from .ids import named_session
 from .settings import SharingSettings
 from .sharing import Found, Sharing
 from .state import State, Unreadable
@@ -36,8 +37,7 @@ NAMES = {
     "chainlit.context": ("init_ws_context", "context"),
 }
 EVENTS = ("connect", "connection_successful", "client_message", "edit_message", "disconnect")
-# May change the state.
-CHANGING = ("chat_settings_change", "chat_settings_edit", "window_message", "stop")
+CHANGING = ("chat_settings_change", "chat_settings_edit", "window_message", "stop")  # the state, perhaps
 TURNS = ("edit_message", "audio_end")  # their handlers return when the turn has ended
 ATTRIBUTES = (
     *("id", "user", "thread_id", "has_first_interaction", "chat_profile", "chat_settings"),
@@ -223,7 +223,7 @@ class Hooks:
         return self._names["WebsocketSession"].get(sid)
 
     async def _connect(self, sid: str, environ: Any, auth: Any) -> Any:
-        session_id = auth.get("sessionId") if isinstance(auth, dict) else None
+        session_id = named_session(auth)
         before = self._names["WebsocketSession"].get_by_id(session_id)
         answer = await self._chainlit["connect"](sid, environ, auth)
         session = self._session(sid)

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from .codecs import Unstorable
 from .files import Files
+from .ids import is_session_id
 from .metrics import Counts
 from .store import Claim, Store, StoreDown
 
@@ -98,6 +99,8 @@ class Sharing:
 
     async def connected(self, chat: Chat, *, new: bool) -> Found | None:
         """A client connected; `new` if Chainlit did not have the session. Returns what to restore."""
+        if not is_session_id(chat.id):
+            raise ValueError("no session id")
         self._start_housekeeping()
         live = self._live.get(chat.id)
         unshared = live is not None and live.fence == 0 and not new  # served here while the store was down

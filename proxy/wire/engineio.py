@@ -3,27 +3,37 @@
 A polling payload is packets joined by the record separator; a websocket message is one packet. The first
 byte is the Engine.IO type, in a message the second is the Socket.IO type. Only three things are read: the
 `sid` in the handshake's OPEN packet, which is rewritten to carry the pin; the session that a CONNECT
-packet names; and whether a packet says anything at all.
+packet names; and whether a packet says anything at all. Chainlit makes a folder's name of a session id and
+removes that folder, so a CONNECT is read exactly as python-engineio and python-socketio read it, and one that
+names anything but a session id raises OddId.
 """
 
 import json
 import re
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+from urllib.parse import parse_qs
+
+from proxy.errors import Odd, OddId
 
 SEPARATOR = b"\x1e"  # Engine.IO protocol 4: joins the packets of a polling payload
 _OPEN_SID = re.compile(rb'("sid"\s*:\s*")([A-Za-z0-9_\-]{1,200})(")')
 _AND = ord("&")
-_SID_QUERY = re.compile(rb"(?:^|(?<=&))sid=([^&]*)")
+_SID_QUERY = re.compile(rb"(?:^|(?<=&))sid=([^&]+)")
+LONGEST_SID = 200  # characters, with the pin; python-engineio's own have 20
 
 
 def query_sid(query: bytes) -> bytes | None:
-    """The `sid` of a poll's or upgrade's query, as it came."""
+    """The `sid` of a poll's or upgrade's query, as it came; an empty one is none, as for python-engineio."""
     at = query.find(b"sid=")
-    while at > 0 and query[at - 1] != _AND:
+    while at >= 0:
+        end = query.find(b"&", at)
+        sid = query[at + 4 :] if end < 0 else query[at + 4 : end]
+        if sid and (not at or query[at - 1] == _AND):
+            return sid
         at = query.find(b"sid=", at + 4)
-    if at < 0:
-        return None
-    end = query.find(b"&", at)
-    return query[at + 4 :] if end < 0 else query[at + 4 : end]
+    return None
 
 
 def with_sid(query: bytes, sid: bytes) -> bytes:
@@ -59,44 +69,109 @@ def is_quiet(packet: bytes) -> bool:
 def connect_session(packet: bytes) -> str | None:
     """The Chainlit session that a Socket.IO CONNECT packet names, "" if it names none; None: no CONNECT.
 
-    `40{"sessionId":...}`, or `40/namespace,{...}` (chainlit/socket.py, connect).
+    `40{"sessionId":...}`, or `40/namespace,{...}` (chainlit/socket.py, connect). Chainlit's own namespace is
+    `/`: what any other is told is the app's, and no session if it is not one. Raises OddId.
     """
-    if not packet.startswith(b"40"):
-        return None
-    brace = packet.find(b"{")
-    if brace < 0:
-        return ""
-    return session_in_json(packet[brace:]) or ""
+    try:
+        return _connect(packet.decode())
+    except UnicodeDecodeError:
+        return None  # neither a text frame nor a payload
 
 
 def connect_in_payload(payload: bytes) -> str | None:
-    """As connect_session, for the body of a poll POST."""
-    for packet in payload.split(SEPARATOR):
-        session = connect_session(packet)
+    """As connect_session, for the body of a poll POST: every packet of it is looked at."""
+    try:
+        text = payload.decode()
+    except UnicodeDecodeError:
+        return None
+    if text.startswith("d="):  # JSONP (engineio/payload.py, decode)
+        text = parse_qs(text).get("d", [""])[0]
+    named = None
+    for packet in text.split(SEPARATOR.decode()):
+        session = _connect(packet)
         if session is not None:
-            return session
-    return None
+            named = named or session
+    return named
+
+
+def may_connect(payload: bytes) -> bool:
+    """Whether a payload has to be read for a CONNECT; not one pong or one event, as nearly all are."""
+    return not (payload[:2] in (b"42", b"3") and SEPARATOR not in payload)
+
+
+def _connect(packet: str) -> str | None:
+    """As connect_session, of text (engineio/packet.py and socketio/packet.py, decode)."""
+    if _digit(packet) != 4:  # of whatever script: that is how `int` reads
+        return None
+    text = packet[1:]
+    if text[:1] in _STRING:
+        with suppress(ValueError, RecursionError):  # then it is the text that counts
+            text = json.loads(text)
+        if not isinstance(text, str):
+            return None
+    if _digit(text) != 0:
+        return None
+    text = text[1:]
+    count, dash, rest = text.partition("-")
+    if dash and count.isdigit():
+        text = rest
+    namespace = "/"
+    if text.startswith("/"):
+        namespace, _, text = text.partition(",")
+        namespace = namespace.partition("?")[0]
+    at = 0
+    while at < len(text) and text[at].isdigit():
+        at += 1
+    try:
+        return _named(text[at:]) or ""
+    except OddId:
+        if namespace == "/":
+            raise
+        return ""
+
+
+def _digit(text: str) -> int | None:
+    return int(text[0]) if text[:1].isdecimal() else None
 
 
 def session_in_json(body: bytes) -> str | None:
-    """The `sessionId` or `session_id` at the top of a JSON object, or None; never raises."""
+    """The `sessionId` or `session_id` at the top of a JSON object, or None. Raises OddId."""
+    return _named(body)
+
+
+def _named(text: str | bytes) -> str | None:
     try:
-        content = json.loads(body)
-    except (ValueError, RecursionError):
+        content = json.loads(text, object_pairs_hook=_Pairs, parse_int=len)  # of any length
+    except ValueError:
+        return None  # nor can the backend read it
+    except RecursionError:
+        raise OddId(Odd.SESSION, "JSON nested too deeply to find its session id") from None
+    if not isinstance(content, _Pairs):
         return None
-    if not isinstance(content, dict):
+    named = [value for key, value in content.pairs if key in ("sessionId", "session_id")]
+    if not named:
         return None
-    session = content.get("sessionId") or content.get("session_id")
-    return session_id(session) if isinstance(session, str) else None
+    session = session_id(named[0]) if len(named) == 1 and isinstance(named[0], str) else None
+    if session is None:
+        raise OddId(Odd.SESSION, ODD_SESSION)
+    return session
+
+
+class _Pairs:
+    """A JSON object with every pair that it was given: parsers differ in which of two they take."""
+
+    __slots__ = ("pairs",)
+
+    def __init__(self, pairs: Sequence[tuple[str, Any]]) -> None:
+        self.pairs = pairs
 
 
 def session_id(text: str) -> str | None:
-    """`text` if it is a session id worth looking up: Chainlit's are uuids, an app's own any short text.
-
-    It goes into a directory, a hash and a query, so it is short and printable ASCII.
-    """
-    return text if 0 < len(text) <= LONGEST_SESSION and text.isascii() and text.isprintable() else None
+    """`text` if it is a session id; Chainlit's pages make a uuid. The same as in `sessions.ids`."""
+    return text if _SESSION.fullmatch(text) else None
 
 
-LONGEST_SESSION = 128  # a uuid has 36; more is not Chainlit's and would fill the directory
+_STRING = ('"', " ", "\t", "\n", "\r")  # how a JSON string begins
+_SESSION = re.compile("[A-Za-z0-9_-]{8,64}")
+ODD_SESSION = "malformed session id: one of 8 to 64 letters, digits, - and _ is allowed"
 UNKNOWN_SESSION = b'{"code":1,"message":"Session ID unknown"}'  # Engine.IO's own answer, status 400

@@ -5,7 +5,7 @@ from tests.dataplane.chat import PATH, Tab, chats, connect_packet
 from tests.dataplane.peers import get, ok
 from tests.dataplane.world import World, run
 
-CONNECT = connect_packet("S")
+CONNECT = connect_packet("session-S")
 
 
 def degrade(world: World, name: str) -> None:
@@ -33,7 +33,7 @@ def test_requests_of_pinned_sessions_wait() -> None:
         gate = instances["a"].hold("post")
         degrade(world, "a")
         sent = await tab.post(b'42["hi"]')
-        upload = (await world.client()).say(get(b"/project/file/x?session_id=S"))
+        upload = (await world.client()).say(get(b"/project/file/x?session_id=session-S"))
         await world.until(lambda: instances["a"].asked("locate"))
         assert (await upload.response()).status == 404
         gate.set()
@@ -111,10 +111,10 @@ def test_guess_does_not_wait() -> None:
         await session(world)
         world.plane.pool(world.known("a")).close_all()
         await world.backends[0].stall()
-        answer = await world.ask(get(PATH + b"polling", b"Cookie: X-Chainlit-Session-id=S"))
+        answer = await world.ask(get(PATH + b"polling", b"Cookie: X-Chainlit-Session-id=session-S"))
         assert answer.status == 200
         assert len(instances["b"].asked("handshake")) == 1
-        known = world.router.directory.get("S", world.now())
+        known = world.router.directory.get("session-S", world.now())
         assert known is not None
         assert known.backend is world.known("a")
 

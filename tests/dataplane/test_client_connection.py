@@ -32,11 +32,11 @@ def test_pipelined_requests_are_answered_in_order() -> None:
             + post(b"/2", b"two")
             + get(b"/3", b"Transfer-Encoding: chunked", method=b"PUT")
             + chunked(b"th", b"ree")
-            + post(b"/mcp", b'{"sessionId":"s"}')
+            + post(b"/mcp", b'{"sessionId":"session-s"}')
             + get(b"/5")
         )
         answers = [(await client.response()).body for _ in range(5)]
-        assert answers == [b"/1 ", b"/2 two", b"/3 three", b'/mcp {"sessionId":"s"}', b"/5 "]
+        assert answers == [b"/1 ", b"/2 two", b"/3 three", b'/mcp {"sessionId":"session-s"}', b"/5 "]
 
     run(test)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from proxy import net
 from proxy.config import Address
 from proxy.dataplane.doors import Doors
+from proxy.wire.forwarding import UNIX
 from tests.dataplane.loop import run_loop
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +39,9 @@ def test_a_unix_listener_opens_again(tmp_path: Path) -> None:
         made: list[asyncio.Protocol] = []
 
         class Client(asyncio.Protocol):
+            def __init__(self, address: str) -> None:
+                assert address == UNIX
+
             def connection_made(self, transport: asyncio.BaseTransport) -> None:
                 made.append(self)
                 transport.close()

@@ -153,7 +153,7 @@ def test_poll_is_not_said_again(is_kept: bool, is_settled: bool) -> None:
         tab = Tab(world, world.cookie("a"))
         await tab.handshake()
         if is_settled:
-            assert (await (await tab.post(connect_packet("S"))).response()).status == 200
+            assert (await (await tab.post(connect_packet("session-S"))).response()).status == 200
             await tab.listen(b'40{"sid":"a"}')
         if not is_kept:
             world.plane.pool(world.known("a")).close_all()

@@ -66,7 +66,7 @@ def test_a_backend_that_half_closed(act: Callable[[World], Awaitable[None]]) -> 
 
     async def test(world: World) -> None:
         chat = chats(world)["a"]
-        sockets = [await open_socket(world, session) for session in ("R", "S", "T")]
+        sockets = [await open_socket(world, session) for session in ("session-R", "session-S", "session-T")]
         transport = list(chat.transports.values())[1]
         assert transport.socket is not None
         transport.socket.peer.half_close()
@@ -140,7 +140,7 @@ def test_a_backend_that_half_closes_behind_the_answer_to_connect() -> None:
         await again.hear()
         new = list(chat.transports.values())[-1]
         assert new.socket is not None
-        again.say(connect_packet("S"))
+        again.say(connect_packet("session-S"))
         assert await again.hear() == b'40{"sid":"a"}'
         new.socket.peer.half_close()
         assert [await again.hear() for _ in range(3)] == tokens(0, 3)

@@ -20,7 +20,7 @@ def test_sid_gets_the_pin_and_loses_it_again(in_chunks: bool) -> None:
         chat.chunks = in_chunks
         tab = Tab(world)
         assert await tab.handshake() == world.pin("a") + b".a-sid-0"
-        assert (await (await tab.post(connect_packet("S"))).response()).body == b"ok"
+        assert (await (await tab.post(connect_packet("session-S"))).response()).body == b"ok"
         await tab.listen(b'40{"sid":"a"}')
         socket = await tab.socket()
         socket.say(b"2probe")
@@ -178,7 +178,7 @@ def test_drained_backend_keeps_its_transports() -> None:
         instances = chats(world)
         tab = Tab(world, world.cookie("a"))
         await tab.handshake()
-        await (await tab.post(connect_packet("S"))).response()
+        await (await tab.post(connect_packet("session-S"))).response()
         world.app.fleet.set_admin_state(world.known("a"), AdminState.DRAIN)
         assert (await (await tab.post(b'42["hi"]')).response()).status == 200
         await tab.listen(b'42["echo","a"]')

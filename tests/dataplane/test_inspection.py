@@ -5,12 +5,13 @@ import pytest
 from tests.dataplane.peers import Message, Peer, chunked, get, ok, post
 from tests.dataplane.world import World, run
 
-NAMED = b'{"sessionId": "S", "name": "x"}'
+QUERY = b"session_id=session-S"
+NAMED = b'{"sessionId": "session-S", "name": "x"}'
 
 
 def lives_on(world: World, name: str) -> None:
     """Session S lives on this backend, as far as the directory knows."""
-    world.router.directory.settle("S", world.known(name), world.now())
+    world.router.directory.settle("session-S", world.known(name), world.now())
 
 
 @pytest.mark.parametrize("name", ["a", "b"])
@@ -61,7 +62,7 @@ def test_chunked_body_decides() -> None:
 
 @pytest.mark.parametrize(
     ("lines", "session"),
-    [((b"X-Session-ID: S",), "b"), ((b"X-Chainlit-Session-ID: S",), "b"), ((), "a")],
+    [((b"X-Session-ID: session-S",), "b"), ((b"X-Chainlit-Session-ID: session-S",), "b"), ((), "a")],
 )
 def test_body_that_names_none(lines: tuple[bytes, ...], session: str) -> None:
     """A body without a session leaves it to the fields, and then to the browser's pin."""
@@ -101,7 +102,7 @@ def test_larger_body_is_passed_on_unread() -> None:
 
     async def test(world: World) -> None:
         lives_on(world, "b")
-        body = b'{"sessionId": "S", "x": "' + b"y" * 200_000 + b'"}'
+        body = b'{"sessionId": "session-S", "x": "' + b"y" * 200_000 + b'"}'
         client = (await world.client()).say(post(b"/mcp", body, world.cookie("a")))
         backend = await world.backends[0].accept()
         assert (await backend.request()).body == body
@@ -130,13 +131,13 @@ def test_announcement_is_remembered() -> None:
 
     async def test(world: World) -> None:
         client = (await world.client()).say(
-            post(b"/set-session-cookie", b'{"session_id":"S"}', world.cookie("a"))
+            post(b"/set-session-cookie", b'{"session_id":"session-S"}', world.cookie("a"))
         )
         backend = await world.backends[0].accept()
         await backend.request()
         backend.say(ok())
         await client.response()
-        session = world.router.directory.get("S", world.now())
+        session = world.router.directory.get("session-S", world.now())
         assert session is not None
         assert (session.announced, session.backend) == (True, None)
 
@@ -148,7 +149,8 @@ def test_upload_goes_by_its_query_alone() -> None:
 
     async def test(world: World) -> None:
         lives_on(world, "b")
-        head = get(b"/project/file?session_id=S", b"Content-Length: 9", world.cookie("a"), method=b"POST")
+        target = b"/project/file?session_id=session-S"
+        head = get(target, b"Content-Length: 9", world.cookie("a"), method=b"POST")
         client = (await world.client()).say(head)
         backend = await world.backends[1].accept()
         await backend.head()
@@ -175,7 +177,7 @@ def test_read_body_is_tried_again_whole() -> None:
     run(test, "ab")
 
 
-@pytest.mark.parametrize("path", [b"/project/file/x?session_id=S", b"/project/file?a=b&session_id=S"])
+@pytest.mark.parametrize("path", [b"/project/file/x?" + QUERY, b"/project/file?a=b&" + QUERY])
 def test_unknown_session_is_located_once(path: bytes) -> None:
     """The backends are asked for a session that nobody knows here, at once; then it is known."""
 
@@ -183,7 +185,7 @@ def test_unknown_session_is_located_once(path: bytes) -> None:
         client = (await world.client()).say(get(path))
         asked = [await backend.accept() for backend in world.backends]
         for peer in asked:
-            assert (await peer.request()).target == b"/project/file/x?session_id=S"
+            assert (await peer.request()).target == b"/project/file/x?session_id=session-S"
         asked[0].say(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
         asked[2].say(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
         assert (await asked[2].request()).target == path  # without waiting for the one that is silent
@@ -202,9 +204,9 @@ def test_one_backend_is_not_asked() -> None:
     """With one backend there is nothing to find out."""
 
     async def test(world: World) -> None:
-        client = (await world.client()).say(get(b"/project/file/y?session_id=S"))
+        client = (await world.client()).say(get(b"/project/file/y?session_id=session-S"))
         backend = await world.backend.accept()
-        assert (await backend.request()).target == b"/project/file/y?session_id=S"
+        assert (await backend.request()).target == b"/project/file/y?session_id=session-S"
         backend.say(ok())
         assert (await client.response()).status == 200
 
@@ -220,8 +222,8 @@ def test_locate_can_be_switched_off() -> None:
 
         for backend in world.backends:
             backend.serve(answer)
-        assert (await world.ask(get(b"/project/file/y?session_id=S"))).status == 200
+        assert (await world.ask(get(b"/project/file/y?session_id=session-S"))).status == 200
         requests = [request for backend in world.backends for request in backend.requests]
-        assert [request.target for request in requests] == [b"/project/file/y?session_id=S"]
+        assert [request.target for request in requests] == [b"/project/file/y?session_id=session-S"]
 
     run(test, "ab", affinity={"locate": "never"})

@@ -57,7 +57,7 @@ def test_a_websocket_gets_them_behind_the_answer_to_connect() -> None:
         await world.until(lambda: b"3" in old.quiet, "the heartbeat is answered")
         again = await Tab(world, world.cookie("a")).socket()
         await again.hear()
-        again.say(connect_packet("S"), b'42["hi"]')
+        again.say(connect_packet("session-S"), b'42["hi"]')
         heard = [await again.hear() for _ in range(7)]
         assert heard == [CONNECTED, *tokens(0, 5), b'42["echo","a"]']
         assert lingering(world) == 0
@@ -81,7 +81,7 @@ def test_a_poll_gets_them_behind_the_answer_to_connect() -> None:
         await collected(world, 4)
         tab = Tab(world, world.cookie("a"))
         await tab.handshake()
-        await (await tab.post(connect_packet("S"), b'42["hi"]')).response()
+        await (await tab.post(connect_packet("session-S"), b'42["hi"]')).response()
         await tab.listen(b'42["echo","a"]')
         assert tab.got == [CONNECTED, *tokens(0, 4), b'42["echo","a"]']
         assert lingering(world) == 0
@@ -152,7 +152,7 @@ def test_one_lost_again_before_it_had_them_gets_them_later() -> None:
         await world.until(lambda: not world.plane.connections)
         again = await Tab(world, world.cookie("a")).socket()
         await again.hear()
-        again.say(connect_packet("S"))
+        again.say(connect_packet("session-S"))
         assert [await again.hear() for _ in range(3)] == [CONNECTED, *tokens(0, 2)]
 
     run(test, "ab")
@@ -171,7 +171,7 @@ def test_a_session_that_moved_gets_nothing_of_the_old_backend() -> None:
         assert lingering(world) == 0
         again = await Tab(world, world.cookie("b")).socket()
         await again.hear()
-        again.say(connect_packet("S"), b'42["hi"]')
+        again.say(connect_packet("session-S"), b'42["hi"]')
         assert [await again.hear() for _ in range(2)] == [b'40{"sid":"b"}', b'42["echo","b"]']
 
     run(test, "ab")

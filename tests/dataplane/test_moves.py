@@ -17,7 +17,7 @@ RESTART = (1012).to_bytes(2, "big")
 LONG = 10.0  # seconds: an app that was asked would have told by then
 
 
-async def open_socket(world: World, session: str = "S", at: str = "a") -> Socket:
+async def open_socket(world: World, session: str = "session-S", at: str = "a") -> Socket:
     """A websocket of a session that lives on a backend."""
     tab = Tab(world, world.cookie(at))
     socket = await tab.socket()
@@ -32,7 +32,7 @@ async def open_poll(world: World, at: str = "a") -> Tab:
     """A polling transport of a session that lives on a backend."""
     tab = Tab(world, world.cookie(at))
     await tab.handshake()
-    await (await tab.post(connect_packet("S"))).response()
+    await (await tab.post(connect_packet("session-S"))).response()
     await tab.listen(b'40{"sid":"%b"}' % at.encode())
     return tab
 
@@ -114,11 +114,11 @@ def test_session_moves_once_and_stays_there(guess: str) -> None:
             tab = Tab(world, world.cookie(guess))
             again = await tab.socket()
             await again.hear()
-            again.say(connect_packet("S"))
+            again.say(connect_packet("session-S"))
             assert await again.hear() == b'40{"sid":"b"}'
             again.peer.close()
         assert session(world).left == ("a",)
-        assert (await world.ask(post(b"/project/file?session_id=S", b"x"))).status == 200
+        assert (await world.ask(post(b"/project/file?session_id=session-S", b"x"))).status == 200
         assert [len(instances[name].asked("post")) for name in "ab"] == [0, 1]
 
     run(test, "ab")
@@ -136,10 +136,10 @@ def test_session_goes_home_where_nobody_else_takes_it() -> None:
         await socket.hear()
         socket.peer.close()
         world.app.fleet.set_admin_state(world.known("b"), AdminState.MAINTENANCE)
-        tab = Tab(world, b"Cookie: X-Chainlit-Session-id=S")
+        tab = Tab(world, b"Cookie: X-Chainlit-Session-id=session-S")
         again = await tab.socket()
         await again.hear()
-        again.say(connect_packet("S"))
+        again.say(connect_packet("session-S"))
         assert await again.hear() == b'40{"sid":"a"}'
 
     run(test, "ab")
@@ -150,14 +150,14 @@ def test_placed_session_goes_elsewhere() -> None:
 
     async def test(world: World) -> None:
         chats(world)
-        world.router.directory.settle("S", world.known("a"), world.now())
+        world.router.directory.settle("session-S", world.known("a"), world.now())
         assert world.known("a").sessions == 1
         drain(world)
         world.plane.moves.forget_placed(world.known("a"))
         assert world.known("a").sessions == 0
         socket = await Tab(world).socket()
         await socket.hear()
-        socket.say(connect_packet("S"))
+        socket.say(connect_packet("session-S"))
         assert await socket.hear() == b'40{"sid":"b"}'
 
     run(test, "ab")
@@ -211,7 +211,7 @@ def test_nobody_leaves_in_the_middle_of_a_request() -> None:
         socket = await open_socket(world)
         instances["a"].hold("post")
         assert still(world)
-        upload = (await world.client()).say(post(b"/project/file?session_id=S", b"content"))
+        upload = (await world.client()).say(post(b"/project/file?session_id=session-S", b"content"))
         await world.until(lambda: instances["a"].asked("post"))
         assert not still(world)
         upload.reset()
@@ -278,7 +278,7 @@ def test_tunnels_of_the_app_itself_are_cut_last() -> None:
         assert not world.plane.moves.is_empty(world.known("a"))
         world.plane.moves.cut(world.known("a"))
         await world.until(lambda: world.plane.moves.is_empty(world.known("a")))
-        assert (await world.ask(get(b"/project/file/x?session_id=Q"))).status == 401
+        assert (await world.ask(get(b"/project/file/x?session_id=session-Q"))).status == 401
 
     run(test)
 
@@ -287,7 +287,8 @@ def learn(world: World, name: str, *, sent_away: bool = False) -> None:
     """Another proxy tells where the only session lives, and that it may not stay there."""
     known = session(world)
     before = "ab".replace(name, "") if not sent_away else ""
-    world.router.directory.learn("S", world.known(name), tuple(before), world.now(), sent_away=sent_away)
+    a, now = world.known(name), world.now()
+    world.router.directory.learn("session-S", a, tuple(before), now, sent_away=sent_away)
     world.plane.moves.follow(known)
 
 
@@ -372,7 +373,7 @@ def test_what_a_client_left_behind_is_cut() -> None:
         socket = await open_socket(world)
         still(world)
         drain(world)
-        world.router.directory.settle("S", world.known("b"), world.now())
+        world.router.directory.settle("session-S", world.known("b"), world.now())
         assert not world.plane.moves.is_empty(world.known("a"))
         world.plane.moves.cut(world.known("a"))
         assert await socket.hear() == RESTART

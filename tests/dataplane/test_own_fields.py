@@ -66,7 +66,7 @@ def test_every_kind_of_response() -> None:
         handshake = await world.ask(get(PATH + b"polling", world.cookie("a")))
         await tab.handshake()
         assert (handshake.get(b"x-chainlit-backend"), evidence(handshake)) == (b"a", b"pin_cookie/pinned")
-        await (await tab.post(connect_packet("s"))).response()
+        await (await tab.post(connect_packet("session-s"))).response()
         post = await (await tab.post(b"42[]")).response()
         assert (post.get(b"x-chainlit-backend"), evidence(post)) == (b"a", b"sid/pinned")
         refused = await world.ask(get(PATH + b"polling&sid=forged.x"))

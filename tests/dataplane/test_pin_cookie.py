@@ -104,10 +104,10 @@ def test_handshake_moves_the_cookie_and_requests_do_not() -> None:
 
     async def test(world: World) -> None:
         serve(world, body=OPEN)
-        world.router.directory.settle("S", world.known("b"), world.now())
-        request = await world.ask(get(b"/project/file/x?session_id=S", world.cookie("a")))
+        world.router.directory.settle("session-S", world.known("b"), world.now())
+        request = await world.ask(get(b"/project/file/x?session_id=session-S", world.cookie("a")))
         assert (request.get(b"x-name"), pins(request)) == (b"b", [])
-        handshake = await world.ask(get(HANDSHAKE, world.cookie("a") + b"; X-Chainlit-Session-id=S"))
+        handshake = await world.ask(get(HANDSHAKE, world.cookie("a") + b"; X-Chainlit-Session-id=session-S"))
         assert handshake.get(b"x-name") == b"b"
         assert pins(handshake)[0].startswith(b"chainlit_pin=" + world.pin("b"))
 

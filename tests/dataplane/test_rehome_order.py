@@ -13,7 +13,7 @@ from tests.dataplane.frames import Socket
 from tests.dataplane.peers import Peer
 from tests.dataplane.world import World, run
 
-CONNECT = connect_packet("S")
+CONNECT = connect_packet("session-S")
 CONNECTED = b'40{"sid":"b"}'
 STEPS = ("post", "poll", "upgrade", "probe")
 ORDERS = [order for order in permutations(STEPS) if order.index("upgrade") < order.index("probe")]
@@ -51,9 +51,9 @@ class Page:
 
 def settle(world: World, instances: dict[str, Chat], *, known: bool) -> None:
     """The session lives on b; either the directory knows, or b says so when it is asked."""
-    instances["b"].sessions.add("S")
+    instances["b"].sessions.add("session-S")
     if known:
-        session = world.router.directory.settle("S", world.known("b"), world.now())
+        session = world.router.directory.settle("session-S", world.known("b"), world.now())
         world.router.directory.opened(session)
         world.router.directory.closed(session, world.now())
 
@@ -166,9 +166,9 @@ def test_session_that_is_at_the_right_backend_already(order: tuple[str, ...], an
     async def test(world: World) -> None:
         instances = chats(world)
         if announced:
-            world.router.directory.announce("S", world.now())
+            world.router.directory.announce("session-S", world.now())
         else:
-            instances["b"].sessions.add("S")
+            instances["b"].sessions.add("session-S")
         page = Page(tab := Tab(world, world.cookie("b")))
         await tab.handshake()
         for name in order:

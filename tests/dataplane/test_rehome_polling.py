@@ -9,7 +9,7 @@ from tests.dataplane.peers import get, post
 from tests.dataplane.test_rehome_order import settle
 from tests.dataplane.world import World, run
 
-CONNECT = connect_packet("S")
+CONNECT = connect_packet("session-S")
 
 
 def test_sid_is_an_alias_from_then_on() -> None:
@@ -63,7 +63,7 @@ def test_locate_asks_in_the_clients_name() -> None:
         await (await tab.post(CONNECT)).response()
         for chat in instances.values():
             (request,) = chat.asked("locate")
-            assert request.target == b"/project/file/x?session_id=S"
+            assert request.target == b"/project/file/x?session_id=session-S"
             assert request.get(b"cookie") == b"access_token=jwt"
 
     run(test, "ab")
@@ -206,9 +206,9 @@ def test_guess_by_chainlits_cookie() -> None:
     async def test(world: World) -> None:
         instances = chats(world)
         settle(world, instances, known=True)
-        instances["a"].sessions.add("T")
-        world.router.directory.settle("T", world.known("a"), world.now())
-        newest = Tab(world, b"Cookie: X-Chainlit-Session-id=T")
+        instances["a"].sessions.add("session-T")
+        world.router.directory.settle("session-T", world.known("a"), world.now())
+        newest = Tab(world, b"Cookie: X-Chainlit-Session-id=session-T")
         await newest.handshake()
         assert len(instances["a"].asked("handshake")) == 1
         await (await newest.post(CONNECT)).response()
@@ -245,9 +245,9 @@ def test_transport_that_another_proxy_opened() -> None:
         await tab.handshake()
         world.router.engines.closed(world.router.engines._bare[b"a-sid-0"], world.now())
         poll = await tab.poll()
-        assert (await (await tab.post(connect_packet("T"))).response()).status == 200
+        assert (await (await tab.post(connect_packet("session-T"))).response()).status == 200
         await tab.listen(b'40{"sid":"a"}', poll)
-        assert instances["a"].heard == [connect_packet("T")]
+        assert instances["a"].heard == [connect_packet("session-T")]
 
     run(test, "ab")
 

@@ -15,7 +15,7 @@ async def settled(world: World, *fields: bytes) -> Tab:
     """A tab whose CONNECT was answered."""
     tab = Tab(world, *fields)
     await tab.handshake()
-    assert (await (await tab.post(connect_packet("S"))).response()).status == 200
+    assert (await (await tab.post(connect_packet("session-S"))).response()).status == 200
     await tab.listen(b'40{"sid":"a"}')
     return tab
 

@@ -15,7 +15,7 @@ BOUND = MIB  # what the proxy itself may hold of one direction: high-water mark 
 
 def upload_head(length: int) -> bytes:
     """The head of a long upload."""
-    return get(b"/project/file?session_id=s", b"Content-Length: %d" % length, method=b"POST")
+    return get(b"/project/file?session_id=session-s", b"Content-Length: %d" % length, method=b"POST")
 
 
 def held(world: World) -> int:
@@ -129,7 +129,7 @@ def test_body_waits_in_bounds_while_its_backend_is_not_known() -> None:
         sending = asyncio.create_task(send(client, LONG))
         asked = [await backend.accept() for backend in world.backends]
         for question in asked:
-            assert (await question.request()).target == b"/project/file/x?session_id=s"
+            assert (await question.request()).target == b"/project/file/x?session_id=session-s"
         (connection,) = world.plane.connections
         await world.until(lambda: not connection.transport.is_reading())
         assert connection.exchange is not None

@@ -110,17 +110,18 @@ def test_half_close_behind_a_watched_opening(by_client: bool) -> None:
         client = (await world.client()).say(upgrade(b"/ws/socket.io/?EIO=4&transport=websocket"))
         backend = await world.backend.accept()
         await backend.request()
-        opened, connect = frame(b'0{"sid":"abc"}'), frame(b'40{"sessionId":"s"}', masked=True)
+        opened, connect = frame(b'0{"sid":"abc"}'), frame(b'40{"sessionId":"session-s"}', masked=True)
         backend.say(ACCEPT + opened)
         assert (await client.response()).status == 101
         assert await client.read(len(opened)) == opened
         client.say(connect)
         assert await backend.read(len(connect)) == connect
         leaving, staying = (client, backend) if by_client else (backend, client)
-        leaving.say(b"last").half_close()
-        assert await staying.rest() == b"last"
-        staying.say(b"more").half_close()
-        assert await leaving.rest() == b"more"
+        last, more = (frame(b"42[]", masked=masked) for masked in (by_client, not by_client))
+        leaving.say(last).half_close()
+        assert await staying.rest() == last
+        staying.say(more).half_close()
+        assert await leaving.rest() == more
         await world.until(lambda: not world.plane.tunnels)
         assert world.suspected == []
         assert not world.plane.stats.upstream_errors
