@@ -10,7 +10,7 @@ import importlib
 import logging
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from time import monotonic
@@ -23,7 +23,9 @@ from proxy.affinity.fleet import Fleet
 from proxy.affinity.health import HealthRules, Observation
 from proxy.affinity.placement import Placement
 from proxy.affinity.router import Router
-from proxy.borders import Border, Where, guarded, on_loop_error
+from proxy.affinity.standstill import Standstill
+from proxy.borders import Border, Where, kept, on_loop_error
+from proxy.changes import Changes, beat
 from proxy.config import Address, AffinitySettings, BackendSettings, Config, Shared
 from proxy.controlplane.drains import Drains
 from proxy.controlplane.events import EventKind as Told
@@ -52,7 +54,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("proxy")
 
 _CLIENTS_FIRST = 1.0  # seconds that the admin listener's framework is not loaded, unless clients are served
-_AGAIN = 1.0  # seconds until a task of the control plane that broke by a mistake of ours is run again
 _PROBE_START = 1.0  # seconds a first probe may take beyond its timeout, on a machine that is busy starting
 
 
@@ -68,13 +69,15 @@ class App:
             *(secret.get_secret_value().encode() for secret in config.affinity.secret or ()),
         )
         self.events = EventLog()
-        self.fleet.listen(guarded(Where.LISTENER, self._backend_changed))
+        self.standstill = Standstill()
+        self.changes = Changes(self.fleet, self.events)  # told first, so that lost sessions still count
         directory = Directory(config.affinity.directory.size, config.affinity.session_timeout)
         placement = Placement(config.balance.bound, config.balance.slow_start)
         self.router = Router(self.fleet, directory, placement, config.affinity.locate)
         self.access = AccessLog(config.log) if config.log.access else None
         self.spans = Spans(config.otel) if config.otel.endpoint else None
         self.plane = Plane(config, self.router, self.told(), self._suspect)
+        self.plane.stood = self.plane.lingers.stood = self.standstill.look
         self.share_directory(config.affinity)
         if config.tls.cert is not None and config.tls.key is not None:
             self.plane.certificate = Certificate(config.tls.cert, config.tls.key)
@@ -84,13 +87,18 @@ class App:
             patience=config.timeouts.drain,
             shared=config.sessions.shared is Shared.TRUE,
             emptied=self._emptied,
+            stood=self.standstill.look,
         )
         self.rebalance = Rebalance(self.fleet, placement, self.plane.moves, on=config.balance.rebalance)
         self.reloads = Reloads(self, read)
         self.members = Members(self)
-        sources = self.members.sources
-        self.collector = ProxyCollector(self.plane, self.drains, self.reloads, sources, lines_dropped)
-        self.prober = Prober(self.fleet, health, config.socketio_path[0], ask, self.collector.probed)
+        sources, stood = self.members.sources, self.standstill
+        self.collector = ProxyCollector(self.plane, self.drains, self.reloads, sources, lines_dropped, stood)
+        self.prober = Prober(
+            self.fleet, health, config.socketio_path[0], ask, self.collector.probed, stood.look
+        )
+        for move_on in (self.fleet.stood, self.drains.move_on, self.plane.move_on):
+            stood.listen(move_on)
         self.members.configure(trusted(config.backends), config.discovery)
         warn_of_names(config)
         self.listening: dict[Address, socket.socket] = {}  # bound, by what is configured
@@ -125,11 +133,11 @@ class App:
         tell = partial(self.events.record, Told.ROLLOUT)
         self.rollout = Rollout(supervisor, self.fleet, self.drains, tell)
         self.router.sole = True
-        self.prober.good_below = 500
+        self.prober.own_replicas = True
         now = monotonic()
         for replica in supervisor.replicas:
             host, port = _host_port(replica.url)
-            self.fleet.add(replica.name, host, port, now=now)
+            self.fleet.add(replica.name, host, port, now=now).starting = True
 
     def replica_event(self, event: ReplicaEvent) -> None:
         """Something happened to a replica: the fleet hears of it at once."""
@@ -149,6 +157,7 @@ class App:
         if backend is None:
             return
         backend.pid = replica.pid
+        backend.starting = backend.starting and event.kind is not EventKind.READY
         if event.kind is EventKind.RETIRED:
             self.fleet.remove(backend)
             return
@@ -162,7 +171,7 @@ class App:
                     "all %d replicas are ready: open %s", len(supervisor.replicas), self._public_address()
                 )
         else:
-            self.fleet.observe(backend, Observation.REFUSED, now)
+            self.fleet.observe(backend, Observation.REFUSED, now, f"the process {event.text}")
 
     def share_directory(self, settings: AffinitySettings) -> None:
         """Share the directory with other proxies, or do not."""
@@ -190,12 +199,6 @@ class App:
             self.events.record(Told.DRAIN, text, backend.name)
         if backend.leaving:
             self.fleet.remove(backend)
-
-    def _backend_changed(self, backend: Backend, event: str) -> None:
-        """Told first of all listeners, so that its sessions still count."""
-        self.events.record(Told.BACKEND, event, backend.name)
-        if backend.sessions and not backend.holds_pins and not backend.leaving:
-            self.events.record(Told.FAILOVER, f"is lost with {backend.sessions} sessions", backend.name)
 
     def _public_address(self) -> str:
         return self._address(next(iter(self.listening.values()))).replace("//0.0.0.0:", "//localhost:")
@@ -233,12 +236,13 @@ class App:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
                 running = [
-                    tasks.create_task(_kept(self.prober.run)),
-                    tasks.create_task(_kept(self.drains.run)),
-                    tasks.create_task(_kept(self.rebalance.run)),
-                    tasks.create_task(_kept(self.plane.shared.run)),
-                    tasks.create_task(_kept(self._serve_admin)),
-                    tasks.create_task(_kept(self.members.run)),
+                    tasks.create_task(kept(partial(beat, self.standstill))),
+                    tasks.create_task(kept(self.prober.run)),
+                    tasks.create_task(kept(self.drains.run)),
+                    tasks.create_task(kept(self.rebalance.run)),
+                    tasks.create_task(kept(self.plane.shared.run)),
+                    tasks.create_task(kept(self._serve_admin)),
+                    tasks.create_task(kept(self.members.run)),
                 ]
                 await self.members.first()
                 if self._supervisor is None and len(self.fleet):
@@ -255,6 +259,7 @@ class App:
                 )
                 await self._leaving.wait()
                 log.info("leaving")
+                self.changes.leaving = True
                 self.events.close()
                 self._last_steps = tasks.create_task(self._leave())
                 await asyncio.wait([self._last_steps])
@@ -380,14 +385,6 @@ class App:
 
     def __repr__(self) -> str:
         return f"<App {self.fleet!r}>"
-
-
-async def _kept(work: Callable[[], Awaitable[None]]) -> None:
-    """Run a task of the control plane until cancelled; if a mistake of ours ends it, again after a moment."""
-    while True:
-        with Border(Where.CONTROL):
-            await work()
-        await asyncio.sleep(_AGAIN)
 
 
 def _host_port(url: str) -> tuple[str, int]:

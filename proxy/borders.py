@@ -20,6 +20,7 @@ P = ParamSpec("P")
 log = logging.getLogger("proxy")
 
 _QUIET = 10.0  # seconds between two tracebacks of one place
+_AGAIN = 1.0  # seconds until a task that broke by a mistake of ours is run again
 
 
 class Where(StrEnum):
@@ -88,6 +89,14 @@ def guarded(where: Where, call: Callable[P, None]) -> Callable[P, None]:
             call(*args, **kwargs)
 
     return held
+
+
+async def kept(work: Callable[[], Awaitable[None]]) -> None:
+    """Run a task of the control plane until cancelled; if a mistake of ours ends it, again after a moment."""
+    while True:
+        with Border(Where.CONTROL):
+            await work()
+        await asyncio.sleep(_AGAIN)
 
 
 async def held(work: Awaitable[None], give_up: Callable[[], None]) -> None:

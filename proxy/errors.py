@@ -54,6 +54,7 @@ class ProxyError(Exception):
     status = 500
     retry = Retry.NEVER
     retry_after = 0  # seconds after which the client may try again, 0 if that is not known
+    told = ""  # what the client is told instead of the reason, where that names what is ours
 
     def __init__(self, reason: str, *, status: int | None = None) -> None:
         super().__init__(reason)
@@ -96,23 +97,34 @@ class BadResponse(ProxyError):  # noqa: N818 - the twin of BadRequest
 
 
 class ConnectRefused(ProxyError):  # noqa: N818 - what the system call says
-    """No connection to the backend could be opened: it is gone. Nothing was sent."""
+    """Nobody listens at the backend's address: it is gone. Nothing was sent."""
 
     side = Side.UPSTREAM
     status = 502
     retry = Retry.IF_UNSENT
+    told = "the backend is not there"
 
 
-class HandshakeFailed(ConnectRefused):
+class ConnectFailed(ProxyError):  # noqa: N818 - what happened
+    """No connection to the backend, for a reason that does not tell whether it is there. Nothing was sent.
+
+    Its name does not resolve, for instance, or no route leads there: that counts as silence, no more.
+    """
+
+    side = Side.UPSTREAM
+    status = 502
+    retry = Retry.IF_UNSENT
+    told = "no connection to the backend"
+
+
+class HandshakeFailed(ConnectFailed):
     """No TLS with the backend: its certificate does not verify, or it speaks something else."""
 
 
-class ConnectTimeout(ProxyError):  # noqa: N818 - what happened
-    """The backend did not accept a connection in time: it may only be slow. Nothing was sent."""
+class ConnectTimeout(ConnectFailed):
+    """The backend did not accept a connection in time: it may only be slow."""
 
-    side = Side.UPSTREAM
     status = 504
-    retry = Retry.IF_UNSENT
 
 
 class UpstreamClosed(ProxyError):  # noqa: N818 - what happened

@@ -16,6 +16,7 @@ from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.decision import Outcome
 from proxy.affinity.evidence import Evidence
 from proxy.affinity.health import Verdict
+from proxy.affinity.standstill import Standstill
 from proxy.controlplane.discovery.source import Source
 from proxy.controlplane.drains import Drains
 from proxy.controlplane.events import Traffic
@@ -43,6 +44,7 @@ class ProxyCollector:
         reloads: Reloads,
         sources: Mapping[str, Source],
         lines_dropped: Callable[[], int],
+        standstill: Standstill,
     ) -> None:
         """`sources` are those of discovery, by name; `lines_dropped` counts those of the log."""
         self._plane = plane
@@ -50,6 +52,7 @@ class ProxyCollector:
         self._reloads = reloads
         self._sources = sources
         self._lines_dropped = lines_dropped
+        self._standstill = standstill
         self.probes: dict[str, Histogram] = {}  # seconds of answered probes, by backend
         self._gone: dict[str, float] = {}  # when it was first seen that a counted backend had left
 
@@ -182,6 +185,9 @@ class ProxyCollector:
         yield Family(Kind.HISTOGRAM, name, "Looking one up.", histograms=[((), shared.seconds)])
 
     def _backends(self) -> Iterator[Family]:
+        yield _counter("standstill_seconds", "Time in which this process did not run.").add(
+            self._standstill.total
+        )
         fleet = list(self._plane.router.fleet)
         verdicts = _gauge("backend_health", "1 for the verdict on the backend.", "backend", "verdict")
         states = _gauge("backend_admin_state", "1 for the operator's wish.", "backend", "state")

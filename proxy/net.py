@@ -10,12 +10,13 @@ import ssl
 import stat
 import struct
 import sys
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from proxy.config import Address
-from proxy.errors import ConnectRefused, ConnectTimeout, HandshakeFailed, ProxyError
+from proxy.errors import ConnectFailed, ConnectRefused, ConnectTimeout, HandshakeFailed, ProxyError
+from proxy.names import Names
 from proxy.tls import Trust
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
@@ -26,6 +27,10 @@ _ATTACH_REUSEPORT_CBPF, _DETACH_REUSEPORT_BPF = 51, 68  # asm-generic/socket.h
 _NO_LINGER = struct.pack("ii", 1, 0)  # socket(7): close resets
 # Ours to blame, not the backend's: descriptors, memory or local ports have run out.
 _OWN_FAULT = frozenset((errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM))
+# All that says for sure that a backend is not there; the second is that of a socket file.
+_NOBODY_LISTENS = frozenset((errno.ECONNREFUSED, errno.ENOENT))
+_NO_IPV6 = frozenset((errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT))
+_NAMES = Names()  # one for the process, as the system's resolver is
 
 
 class ListenError(Exception):
@@ -42,35 +47,84 @@ async def connect(
 ) -> P:
     """Open a connection to a backend within `timeout` seconds, with TLS where there is `tls`.
 
-    With a `path` to the unix socket there.
+    With a `path` to the unix socket there. Of a name's addresses each gets its part of the time.
 
-    Raises ConnectRefused, HandshakeFailed, ConnectTimeout, or ProxyError where this machine is out of
-    something.
+    Raises ConnectRefused where nobody listens, ConnectFailed (HandshakeFailed, ConnectTimeout) where that is
+    not known, or ProxyError where this machine is out of something.
     """
     loop = asyncio.get_running_loop()
+    if path:
+        return await _open(loop.create_unix_connection(factory, path), timeout, timeout, path)
+    end, where = loop.time() + timeout, f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    addresses = await _addresses(host, timeout)
+    failures: list[ProxyError] = []
+    not_spoken: list[ProxyError] = []
+    for place, address in enumerate(addresses):
+        opening = loop.create_connection(
+            factory,
+            address,
+            port,
+            ssl=tls.context if tls else None,
+            server_hostname=tls.server_name if tls else None,
+        )
+        share = (end - loop.time()) / (len(addresses) - place)
+        try:
+            protocol = await _open(opening, share, timeout, where)
+        except ProxyError as error:
+            (not_spoken if _is_not_spoken(address, error) else failures).append(error)
+        else:
+            _NAMES.worked(host, address)
+            return protocol
+    raise min(failures or not_spoken, key=_certainty) from None
+
+
+async def _addresses(host: str, timeout: float) -> Sequence[str]:  # noqa: ASYNC109
     try:
         async with asyncio.timeout(timeout):
-            if path:
-                _, protocol = await loop.create_unix_connection(factory, path)
-            elif tls is None:
-                _, protocol = await loop.create_connection(factory, host, port)
-            else:
-                _, protocol = await loop.create_connection(
-                    factory, host, port, ssl=tls.context, server_hostname=tls.server_name
-                )
+            return await _NAMES.find(host)
+    except TimeoutError:
+        raise ConnectTimeout(f"the name {host} did not resolve within {timeout:g} s") from None
+    except (OSError, ValueError) as error:  # the latter where it has no form that can be looked up
+        raise _failure(error, host) from None
+
+
+async def _open(opening: Awaitable[tuple[object, P]], within: float, timeout: float, where: str) -> P:  # noqa: ASYNC109
+    try:
+        async with asyncio.timeout(within):
+            _, protocol = await opening
     except TimeoutError:
         raise ConnectTimeout(f"no connection within {timeout:g} s") from None
-    except ssl.SSLCertVerificationError as error:
-        raise HandshakeFailed(f"its certificate does not verify: {error.verify_message}") from None
-    except ssl.SSLError as error:
-        raise HandshakeFailed(f"no TLS: {error.reason or error}") from None
-    except UnicodeError:  # of getaddrinfo, where the name has no form that can be looked up
-        raise ConnectRefused(f"{host} is no name of a host") from None
-    except OSError as error:
-        if error.errno in _OWN_FAULT:
-            raise ProxyError(os.strerror(error.errno or 0), status=503) from None
-        raise ConnectRefused(error.strerror or str(error)) from None
+    except (OSError, ValueError) as error:
+        raise _failure(error, where) from error
     return protocol
+
+
+def _failure(error: OSError | ValueError, where: str) -> ProxyError:
+    """What it means that no connection to `where` could be opened."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return HandshakeFailed(f"its certificate does not verify: {error.verify_message}")
+    if isinstance(error, ssl.SSLError):
+        return HandshakeFailed(f"no TLS: {getattr(error, 'reason', None) or error}")
+    number = (error.errno if isinstance(error, OSError) else None) or 0
+    if number in _OWN_FAULT:
+        return ProxyError(f"this machine: {os.strerror(number)}", status=503)
+    text = os.strerror(number) if number > 0 else str(error)
+    text = text[:1].lower() + text[1:]
+    if number in _NOBODY_LISTENS:
+        return ConnectRefused(f"nobody listens at {where} ({text})")
+    return ConnectFailed(f"no connection to {where}: {text}")
+
+
+def _is_not_spoken(address: str, error: ProxyError) -> bool:
+    """Whether the address could not be tried, for want of IPv6 here: others of its name tell more."""
+    return ":" in address and getattr(error.__cause__, "errno", None) in _NO_IPV6
+
+
+def _certainty(error: ProxyError) -> int:
+    """Order what several addresses met: a backend is gone only if nobody listens at any of them."""
+    if isinstance(error, ConnectRefused):
+        return 2
+    return 1 if isinstance(error, ConnectFailed) else 0
 
 
 def bind(address: Address, *, shared: bool = False) -> socket.socket:

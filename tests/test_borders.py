@@ -12,8 +12,7 @@ from proxy import borders
 from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.fleet import Fleet
 from proxy.affinity.health import HealthRules, Observation
-from proxy.app import _kept
-from proxy.borders import Border, Where, guarded, on_loop_error
+from proxy.borders import Border, Where, guarded, kept, on_loop_error
 from proxy.controlplane.drains import Drains
 from proxy.dataplane.downstream import Downstream
 from proxy.dataplane.tunnel import Tunnel
@@ -251,7 +250,7 @@ def test_a_task_of_the_control_plane_runs_again() -> None:
             again.set()
             await asyncio.Event().wait()
 
-        running = asyncio.create_task(_kept(work))
+        running = asyncio.create_task(kept(work))
         async with asyncio.timeout(5):
             await again.wait()
         running.cancel()

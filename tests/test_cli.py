@@ -29,7 +29,7 @@ BACKENDS = [
     {"name": "a", "url": "http://127.0.0.1:8001", "health": "healthy", "admin_state": "ready"}
     | {"weight": 1.0, "sessions": 3, "tunnels": 2, "pid": 42},
     {"name": "second", "url": "http://127.0.0.1:8002", "health": "down", "admin_state": "drain"}
-    | {"weight": 1.0, "sessions": 0, "tunnels": 0, "pid": None},
+    | {"weight": 1.0, "sessions": 0, "tunnels": 0, "pid": None, "reason": "silent for 45 s"},
 ]
 
 
@@ -260,7 +260,8 @@ def test_status_is_a_table(admin: tuple[type[Admin], str]) -> None:
     head, first, second = result.stdout.splitlines()
     assert head.split()[:2] == ["BACKEND", "HEALTH"]
     assert first.split() == ["a", "healthy", "ready", "3", "2", "42", "http://127.0.0.1:8001"]
-    assert second.split() == ["second", "down", "drain", "0", "0", "-", "http://127.0.0.1:8002"]
+    assert second.split()[:7] == ["second", "down", "drain", "0", "0", "-", "http://127.0.0.1:8002"]
+    assert second.index("silent for 45 s") == head.index("REASON")
     assert first.index("healthy") == second.index("down") == head.index("HEALTH")
     assert admin[0].asked == ["/api/backends"]
 

@@ -12,12 +12,21 @@ ROOT = Path(proxy.__file__).parent
 
 # Layers from the bottom up; a module may import from its own layer and from those below it.
 LAYERS = [
-    {"proxy", "proxy.borders", "proxy.errors", "proxy.config", "proxy.tls", "proxy.sessions"},
+    {
+        "proxy",
+        "proxy.borders",
+        "proxy.errors",
+        "proxy.config",
+        "proxy.names",
+        "proxy.tls",
+        "proxy.sessions",
+    },
     {"proxy.wire"},
     {"proxy.affinity"},
     {"proxy.dataplane", "proxy.controlplane", "proxy.replicas"},
     {
         "proxy.app",
+        "proxy.changes",
         "proxy.exposition",
         "proxy.members",
         "proxy.metrics",
@@ -36,7 +45,7 @@ APART = "proxy.sessions"
 NET = "proxy.net"
 MAY_USE_NET = {"proxy.dataplane", "proxy.controlplane", "proxy.replicas", "proxy.app", "proxy.cli",
                "proxy.reload"}  # fmt: skip
-NET_MAY_USE = {"proxy.errors", "proxy.config", "proxy.tls"}
+NET_MAY_USE = {"proxy.errors", "proxy.config", "proxy.names", "proxy.tls"}
 # Parts of one layer that know nothing of each other: `app` hands each what it needs.
 STRANGERS = [{"proxy.dataplane", "proxy.controlplane"}]
 # What the pure layers must not touch: `now`, randomness and every effect are arguments.

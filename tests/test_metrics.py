@@ -50,8 +50,9 @@ LABELS = {
 
 def scrape(world: World) -> list[Sample]:
     """All samples of ours, as Prometheus reads them."""
+    app = world.app
     collector = ProxyCollector(
-        world.plane, world.app.drains, world.app.reloads, world.app.members.sources, lambda: 7
+        world.plane, app.drains, app.reloads, app.members.sources, lambda: 7, app.standstill
     )
     collector.probed(world.known("a"), 0.03)
     text, _ = Scrape(collector.collect)("")

@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import errno
 import os
+import re
 import resource
 import socket
+import ssl
 import sys
 from pathlib import Path
 
@@ -13,7 +15,8 @@ import pytest
 
 from proxy import net
 from proxy.config import Address
-from proxy.errors import ConnectRefused, ConnectTimeout, ProxyError
+from proxy.errors import ConnectFailed, ConnectRefused, ConnectTimeout, HandshakeFailed, ProxyError
+from proxy.names import Names
 from tests.dataplane.loop import run_loop
 from tests.dataplane.peers import WAIT
 from tests.dataplane.scripted import Backend
@@ -110,14 +113,118 @@ def test_connection() -> None:
 
 
 def test_connection_that_is_refused() -> None:
-    """Where nobody listens, or no such host is known, the backend is not there."""
+    """Where nobody listens the backend is not there, whatever it is called."""
 
     async def test() -> None:
         backend = Backend("a")  # bound, so that nobody else is there, but not listening
-        for host in ("127.0.0.1", "host.invalid"):
-            with pytest.raises(ConnectRefused):
+        for host in ("127.0.0.1", "localhost"):
+            told = re.escape(f"nobody listens at {host}:{backend.port} (connection refused)")
+            with pytest.raises(ConnectRefused, match=told):
                 await net.connect(asyncio.Protocol, host, backend.port, WAIT)
         await backend.end()
+
+    run_loop(test())
+
+
+# what the system says to an attempt, the error, how it begins
+MEANINGS = [
+    (OSError(errno.ECONNREFUSED, ""), ConnectRefused, "nobody listens at a:1 (connection refused)"),
+    (OSError(errno.ENOENT, ""), ConnectRefused, "nobody listens at a:1 (no such file"),
+    (OSError(errno.EHOSTUNREACH, ""), ConnectFailed, "no connection to a:1: no route to host"),
+    (OSError(errno.ENETUNREACH, ""), ConnectFailed, "no connection to a:1: network is unreachable"),
+    (OSError(errno.EAGAIN, ""), ConnectFailed, "no connection to a:1: resource temporarily"),
+    (OSError(errno.ECONNRESET, ""), ConnectFailed, "no connection to a:1: connection reset"),
+    (OSError(errno.EPIPE, ""), ConnectFailed, "no connection to a:1: broken pipe"),
+    (OSError(errno.EACCES, ""), ConnectFailed, "no connection to a:1: permission denied"),
+    (OSError(errno.EPERM, ""), ConnectFailed, "no connection to a:1: operation not permitted"),
+    (OSError("Multiple exceptions"), ConnectFailed, "no connection to a:1: multiple exceptions"),
+    (ssl.SSLError(1, "[SSL] x"), HandshakeFailed, "no TLS: "),
+    (UnicodeError("label too long"), ConnectFailed, "no connection to a:1: label too long"),
+    (OSError(errno.EMFILE, ""), ProxyError, "this machine: Too many open files"),
+    (OSError(errno.EADDRNOTAVAIL, ""), ProxyError, "this machine: Cannot assign"),
+    (OSError(errno.ENOMEM, ""), ProxyError, "this machine: Cannot allocate"),
+]
+
+
+@pytest.mark.parametrize(("met", "kind", "text"), MEANINGS)
+def test_what_a_failure_means(met: OSError | ValueError, kind: type[ProxyError], text: str) -> None:
+    """Only a refusal says that nobody listens; what this machine lacks says nothing of the backend."""
+    error = net._failure(met, "a:1")
+    assert type(error) is kind
+    assert error.reason.startswith(text)
+
+
+def test_clients_are_not_told_where_backends_are() -> None:
+    """The reason of a failed connection names addresses: it is for the log."""
+    for kind in (ConnectRefused, ConnectFailed, ConnectTimeout, HandshakeFailed):
+        assert kind.told
+
+
+@pytest.mark.parametrize(
+    ("families", "kind"),
+    [
+        (("127.0.0.1", "127.0.0.2"), ConnectRefused),
+        (("127.0.0.1", "224.0.0.1"), ConnectFailed),
+        (("224.0.0.1", "127.0.0.1"), ConnectFailed),
+        (("2001:db8::1", "127.0.0.1"), ConnectRefused),
+        (("127.0.0.1", "2001:db8::1"), ConnectRefused),
+    ],
+)
+def test_several_addresses(
+    families: tuple[str, str], kind: type[ProxyError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is tried. A backend is gone only if nobody listens at any; without IPv6 here, at any other."""
+    monkeypatch.setattr(net, "_NAMES", Names(lambda _: families))
+
+    async def test() -> None:
+        backend = Backend("a")
+        with pytest.raises(ProxyError) as caught:
+            await net.connect(asyncio.Protocol, "two.test", backend.port, WAIT)
+        assert type(caught.value) is kind, caught.value
+        await backend.end()
+
+    run_loop(test())
+
+
+def test_a_name_that_fails_is_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The address that last worked serves while its name does not resolve; another one is followed."""
+    answers: dict[str, list[str]] = {"a.test": ["127.0.0.9", "127.0.0.1"]}
+    monkeypatch.setattr(net, "_NAMES", Names(lambda name: answers.get(name, [])))
+
+    async def test() -> None:
+        backend = Backend("a")
+        await backend.listen()
+        with pytest.raises(ConnectFailed, match=r"the name b\.test does not resolve"):
+            await net.connect(asyncio.Protocol, "b.test", backend.port, WAIT)
+        await net.connect(asyncio.Protocol, "a.test", backend.port, WAIT)
+        answers.clear()
+        await net.connect(asyncio.Protocol, "a.test", backend.port, WAIT)
+        answers["a.test"] = ["127.0.0.9"]
+        with pytest.raises(ConnectRefused):
+            await net.connect(asyncio.Protocol, "a.test", backend.port, WAIT)
+        for _ in range(2):
+            (await backend.accept()).reset()
+        await backend.end()
+
+    run_loop(test())
+
+
+def test_socket_file_that_may_only_be_busy(tmp_path: Path) -> None:
+    """A unix socket whose backlog is full is silent, one without a listener or a file is refused."""
+
+    async def test() -> None:
+        path = str(tmp_path / "a.sock")
+        with pytest.raises(ConnectRefused, match="no such file"):
+            await net.connect(asyncio.Protocol, "", 0, WAIT, path=path)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            with pytest.raises(ConnectRefused, match="connection refused"):
+                await net.connect(asyncio.Protocol, "", 0, WAIT, path=path)
+            listener.listen(0)
+            await net.connect(asyncio.Protocol, "", 0, WAIT, path=path)
+            with pytest.raises(ConnectFailed, match=r"temporarily unavailable|no connection within"):
+                await net.connect(asyncio.Protocol, "", 0, 0.2, path=path)
+            listener.accept()[0].close()
 
     run_loop(test())
 

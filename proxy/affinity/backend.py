@@ -26,6 +26,7 @@ class Backend:
         "gone",
         "health",
         "host",
+        "last_resort",
         "leaving",
         "name",
         "outdated",
@@ -33,6 +34,7 @@ class Backend:
         "pid",
         "port",
         "sessions",
+        "starting",
         "tls",
         "token",
         "tunnels",
@@ -62,7 +64,9 @@ class Backend:
         self.health = Health(rules or HealthRules(), now)
         self.admin_state = AdminState.READY
         self.gone = False  # set when it left the fleet
+        self.last_resort = False  # set by the fleet while it answers badly and nobody answers well
         self.leaving = False  # set while it is drained to leave the fleet
+        self.starting = False  # set until a local replica is ready: that nobody listens yet is no news
         self.outdated = False  # set while a rollout is to replace it; others are preferred for sessions
         self.pid: int | None = None  # of a local replica
         self.sessions = 0  # open or placed; written by the Directory
@@ -84,6 +88,11 @@ class Backend:
     @property
     def takes_sessions(self) -> bool:
         """Whether a new session may be placed here."""
+        return self.is_fit or (self.last_resort and self.holds_pins)
+
+    @property
+    def is_fit(self) -> bool:
+        """Whether it is healthy, and meant to take new sessions."""
         return (
             self.health.verdict is Verdict.HEALTHY and self.admin_state is AdminState.READY and not self.gone
         )

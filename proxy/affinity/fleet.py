@@ -1,13 +1,14 @@
 """The fleet: the backends there are, by name and by pin, and the one door through which they change.
 
-Listeners (the data plane closes connections, the log speaks) are told of every flip of a verdict and
-every change of the operator's wish, after the change is whole.
+Listeners (the data plane closes connections, the log speaks) are told of the first verdict on each backend,
+of every flip of one and of every change of the operator's wish, after the change is whole. Where no backend
+is healthy and ready, those that answer at all take new sessions: badly is better than not.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 
 from proxy.affinity.backend import AdminState, Backend
-from proxy.affinity.health import HealthRules, Observation
+from proxy.affinity.health import HealthRules, Observation, Verdict
 from proxy.affinity.pins import pin_token
 from proxy.tls import Trust
 
@@ -57,6 +58,7 @@ class Fleet:
         for secret in self._secrets:
             del self._by_token[pin_token(backend.name, secret)]
         backend.gone = True
+        self._find_last_resorts()
         self._tell(backend, "left the fleet")
 
     def change(
@@ -92,17 +94,40 @@ class Fleet:
         """Have `listener(backend, what happened)` called after every change."""
         self._listeners.append(listener)
 
-    def observe(self, backend: Backend, observation: Observation, now: float) -> bool:
-        """Take one observation of a backend; return whether its verdict flipped."""
-        flipped = backend.health.observe(observation, now)
-        if flipped:
-            self._tell(backend, f"is {backend.health.verdict.value} ({observation.value})")
+    def observe(self, backend: Backend, observation: Observation, now: float, reason: str = "") -> bool:
+        """Take one observation, and why it is no good one; return whether the verdict flipped."""
+        health = backend.health
+        first = not health.met and not backend.starting
+        alone = not any(other.is_fit for other in self if other is not backend)
+        denied = health.denied
+        flipped = health.observe(observation, now, reason, alone=alone)
+        if flipped or health.denied is not denied:
+            self._find_last_resorts()
+        if flipped or first:
+            why = f": {health.reason}" if health.reason else ""
+            self._tell(backend, f"is {health.verdict.value}{why}")
         return flipped
+
+    def stood(self, gap: float) -> None:
+        """This process stood still for `gap` seconds: nobody was silent in them."""
+        for backend in self:
+            backend.health.stood(gap)
+
+    def _find_last_resorts(self) -> None:
+        someone = any(backend.is_fit for backend in self)
+        for backend in self:
+            backend.last_resort = (
+                not someone
+                and backend.admin_state is AdminState.READY
+                and backend.health.verdict is Verdict.DEGRADED
+                and backend.health.denied
+            )
 
     def set_admin_state(self, backend: Backend, state: AdminState) -> None:
         """Set the operator's wish."""
         if backend.admin_state is not state:
             backend.admin_state = state
+            self._find_last_resorts()
             self._tell(backend, f"is set to {state.value}")
 
     def move(self, backend: Backend, host: str, port: int) -> None:

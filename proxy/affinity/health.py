@@ -2,10 +2,12 @@
 
 Slow is not dead. Silence makes a backend degraded: it takes no new sessions and keeps its own, for an app
 that blocks its event loop is silent too; only `evict_after` seconds of silence make it down. A refused
-connection or an ended process is down at once. A backend starts as down and is healthy with its first
-answer; later it takes `rise` answers in a row, and twice as many each time it was down again soon after it
-came back, so that one that flaps is not given users to lose. One whose very first observation is silence is
-degraded: it may be an instance with sessions that a proxy met again after its own restart.
+connection or an ended process is down at once. A denial is an answer, though not a good one: the process is
+there, so it is degraded and never down. A backend starts as down and is healthy with its first answer; later
+it takes `rise` answers in a row, and twice as many each time it was down again soon after it came back, so
+that one that flaps is not given users to lose; a single one where nobody else takes sessions. One whose very
+first observation is silence is degraded: it may be an instance with sessions that a proxy met again after its
+own restart.
 """
 
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from enum import Enum
 _CALM = 60.0  # seconds up after which a backend is not taken for one that flaps
 _MOST_FLAPS = 4  # doublings: 16 times `rise` are half a minute of probes
 _JUST_AFTER = 0.01  # seconds: a probe that ends when a time is over has to see that it is
+_LONGEST_REASON = 200  # characters
 _HURRIED = 4  # a probe in doubt gets no less than this part of its time
 
 
@@ -29,8 +32,9 @@ class Observation(Enum):
     """What one probe or one request met."""
 
     ANSWERED = "answered"
-    FAILED = "failed"  # an answer, but not a good one
-    SILENT = "silent"  # accepted, or tried, without an answer in time
+    DENIED = "denied"  # a sound answer, but not a good one: the process is there
+    FAILED = "failed"  # an error of the backend
+    SILENT = "silent"  # accepted, or tried, without an answer in time; or nobody knows
     REFUSED = "refused"  # nobody listens, or the process has ended
 
 
@@ -47,57 +51,87 @@ class Health:
     """The verdict on one backend and what it rests on; owned by the Backend, changed by `observe` only."""
 
     __slots__ = (
+        "_fell",
         "answers",
+        "denied",
         "failures",
         "flaps",
         "last_answer",
         "met",
+        "reason",
         "returned",
         "rules",
         "since",
         "verdict",
+        "welcome",
     )
 
     def __init__(self, rules: HealthRules, now: float) -> None:
         self.rules = rules
         self.verdict = Verdict.DOWN
         self.since = now  # when the verdict was reached
+        self.reason = ""  # what speaks against it, in words; "" while it is healthy
         self.answers = 0  # good answers in a row
         self.failures = 0  # bad ones or silences in a row
         self.met = False  # whether anything was observed yet
+        self.denied = False  # whether the last bad one was a denial
+        self.welcome = False  # whether it ever gave a good answer
         self.last_answer: float | None = None  # None until it first answered
         self.returned: float | None = None  # when it last became healthy again, None before
         self.flaps = 0  # times in a row that it was down soon after it had returned
+        self._fell = False  # whether it was down since it was last healthy
 
-    def observe(self, observation: Observation, now: float) -> bool:
-        """Take one observation; return whether the verdict flipped."""
-        first = self.last_answer is None
+    def observe(self, observation: Observation, now: float, reason: str = "", *, alone: bool = False) -> bool:
+        """Take one observation; return whether the verdict flipped.
+
+        `reason` tells why it is no good one; without one it is how long the silence lasts. `alone` says that
+        no other backend takes sessions.
+        """
         met, self.met = self.met, True
         if observation is Observation.ANSWERED:
-            self.answers += 1
-            self.failures = 0
-            self.last_answer = now
-            if self.verdict is not Verdict.HEALTHY and (
-                first or self.answers >= self.rules.rise << self.flaps
-            ):
-                if self.verdict is Verdict.DOWN and not first:
-                    self.returned = now
-                return self._reach(Verdict.HEALTHY, now)
-            return False
+            return self._answered(now, alone=alone)
         self.answers = 0
         self.failures += 1
-        if observation is Observation.REFUSED:
-            return self._reach(Verdict.DOWN, now)
-        if observation is Observation.FAILED and not first:
+        self.denied = observation is Observation.DENIED
+        if self.denied or (observation is Observation.FAILED and self.welcome):
             self.last_answer = now
-        if not met:
-            return self._reach(Verdict.DEGRADED, now)
         silence = now - (self.since if self.last_answer is None else self.last_answer)
-        if self.verdict is not Verdict.DOWN and silence >= self.rules.evict_after:
-            return self._reach(Verdict.DOWN, now)
+        flipped = self._reach(self._worse(observation, silence, met=met), now)
+        if self.verdict is not Verdict.HEALTHY:
+            self.reason = reason[:_LONGEST_REASON] or f"silent for {max(1.0, silence):.0f} s"
+        return flipped
+
+    def _answered(self, now: float, *, alone: bool) -> bool:
+        self.answers += 1
+        self.failures = 0
+        self.last_answer = now
+        enough = 1 if alone or not self.welcome else self.rules.rise << self.flaps
+        if self.verdict is Verdict.HEALTHY or self.answers < enough:
+            return False
+        if self._fell and self.welcome:
+            self.returned = now
+        self.welcome, self._fell, self.reason = True, False, ""
+        return self._reach(Verdict.HEALTHY, now)
+
+    def _worse(self, observation: Observation, silence: float, *, met: bool) -> Verdict:
+        """The verdict after an observation that was not a good one."""
+        if observation is Observation.REFUSED:
+            return Verdict.DOWN
+        if not met or (self.denied and self.verdict is Verdict.DOWN):
+            return Verdict.DEGRADED
+        if silence >= self.rules.evict_after:
+            return Verdict.DOWN
         if self.verdict is Verdict.HEALTHY and self.failures >= self.rules.fall:
-            return self._reach(Verdict.DEGRADED, now)
-        return False
+            return Verdict.DEGRADED
+        return self.verdict
+
+    def stood(self, gap: float) -> None:
+        """The process that judges stood still for `gap` seconds: they are nobody's silence."""
+        self.since += gap
+        if self.last_answer is not None:
+            self.last_answer += gap
+        if self.returned is not None:
+            self.returned += gap
 
     @property
     def in_doubt(self) -> bool:
@@ -142,8 +176,10 @@ class Health:
     def _reach(self, verdict: Verdict, now: float) -> bool:
         if verdict is self.verdict:
             return False
-        if verdict is Verdict.DOWN and self.returned is not None:
-            self.flaps = min(self.flaps + 1, _MOST_FLAPS) if now - self.returned < _CALM else 0
+        if verdict is Verdict.DOWN:
+            self._fell = True
+            if self.returned is not None:
+                self.flaps = min(self.flaps + 1, _MOST_FLAPS) if now - self.returned < _CALM else 0
         self.verdict = verdict
         self.since = now
         return True

@@ -7,7 +7,7 @@ sent goes on to other backends; a request that belongs to its backend waits for 
 connections, rather than go elsewhere.
 """
 
-from proxy.errors import ConnectTimeout, ProxyError, Retry
+from proxy.errors import ConnectFailed, ProxyError, Retry
 
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
 
@@ -22,7 +22,7 @@ def may_retry(
     """
     if not resayable or error.retry is Retry.NEVER:
         return False
-    if isinstance(error, ConnectTimeout) and pinned:
+    if isinstance(error, ConnectFailed) and pinned:
         return True  # until the response is due
     if tries_left <= 0:
         return False

@@ -47,8 +47,12 @@ def status(admin: str, token: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(backends, indent=2))
         return
-    rows: list[tuple[str, ...]] = [("BACKEND", "HEALTH", "ADMIN STATE", "SESSIONS", "TUNNELS", "PID", "URL")]
-    rows += [tuple("-" if b[column] is None else str(b[column]) for column in _COLUMNS) for b in backends]
+    rows: list[tuple[str, ...]] = [
+        ("BACKEND", "HEALTH", "ADMIN STATE", "SESSIONS", "TUNNELS", "PID", "URL", "REASON")
+    ]
+    for backend in backends:
+        shown = ("-" if backend[column] is None else str(backend[column]) for column in _COLUMNS)
+        rows.append((*shown, str(backend.get("reason", ""))))  # a proxy of an older version tells none
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         click.echo("  ".join(f"{value:<{width}}" for value, width in zip(row, widths, strict=True)).rstrip())

@@ -21,6 +21,7 @@ from proxy.config.models import (
 )
 from proxy.config.names import Resolver, doubt, doubts
 from proxy.config.observing import LogSettings, OtelSettings, ResponseSettings
+from proxy.config.probing import statuses
 from proxy.config.problems import ConfigError, Problem
 from proxy.config.sections import (
     BackendTlsSettings,
@@ -71,4 +72,5 @@ __all__ = [
     "loads",
     "override",
     "plain",
+    "statuses",
 ]

@@ -15,6 +15,7 @@ from proxy.config import values as v
 from proxy.config.address import UNIX, Address, backend_name
 from proxy.config.discovery import DiscoverySettings
 from proxy.config.observing import LogSettings, OtelSettings, ResponseSettings
+from proxy.config.probing import ProbeHost, Statuses
 from proxy.config.problems import KeyPath, got
 from proxy.config.sections import (
     BackendTlsSettings,
@@ -188,8 +189,18 @@ class HealthSettings(Settings):
     )
     path: v.UrlPath = Field(
         default="/health",
-        description="What an http probe asks for; a status of 200 to 399 is good. Chainlit answers this "
-        "path itself, from its event loop.",
+        description="What an http probe asks for. Chainlit answers this path itself, from its event loop.",
+    )
+    host: ProbeHost = Field(
+        default=None,
+        description="The Host of http and engineio probes, for an app that answers to its public name only "
+        "(TrustedHostMiddleware). By default that of the backend's url.",
+    )
+    status: Statuses = Field(
+        default=("200-399",),
+        description="The statuses of good answers to an http probe. Any other below 500 shows that the "
+        "process is there: the backend is degraded and keeps its sessions, and gets new ones only while no "
+        "other takes them. With `run` all below 500 are good, unless this is set.",
     )
     interval: v.Seconds = Field(default=2.0, description="Seconds between two probes of a backend.")
     timeout: v.Seconds = Field(default=2.0, description="Seconds that a probe may take.")
@@ -197,12 +208,12 @@ class HealthSettings(Settings):
         default=3,
         description="So many failed probes in a row make a backend that still accepts connections "
         "degraded: nobody new is placed there, its own sessions stay. One that refuses "
-        "connections is down at once.",
+        "connections is down at once; a name that does not resolve or a missing route is silence.",
     )
     rise: v.Count = Field(
         default=2,
         description="So many good probes in a row make a backend healthy again. Two, so that one lucky "
-        "answer of a busy instance is not enough.",
+        "answer of a busy instance is not enough; one is, while no other backend takes sessions.",
     )
     evict_after: v.Seconds = Field(
         default=45.0,

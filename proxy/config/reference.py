@@ -50,7 +50,7 @@ or an option has them.
 
 ```text
 proxy.yaml:7: health.interval: must be a number greater than 0 (got "fast")
-proxy.yaml:9: health.timeot: unknown key, did you mean 'timeout'? Allowed here: type, path, interval, ...
+proxy.yaml:9: health.timeot: unknown key, did you mean 'timeout'? Allowed here: type, path, host, status, ...
 proxy.yaml:12: admin.token: environment variable ADMIN_TOKEN is not set; ${ADMIN_TOKEN:-...} gives a default
 ```
 """

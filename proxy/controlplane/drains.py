@@ -79,11 +79,16 @@ class Drains:
         patience: float,
         shared: bool = False,
         emptied: Callable[[Backend], None] = lambda _: None,
+        stood: Callable[[float], object] = lambda _now: None,
     ) -> None:
-        """`emptied(backend)` is told when one is empty for the first time."""
+        """`emptied(backend)` is told when one is empty for the first time.
+
+        `stood(now)` is asked before deadlines are looked at: it calls `move_on` if this process stood still.
+        """
         self._fleet = fleet
         self._moves = moves
         self._emptied = emptied
+        self._stood = stood
         self.patience = patience  # seconds until the deadline of a drain that names none
         self.shared = shared  # whether conversations outlive their instance
         self.ended = 0  # drains that ended with an empty backend
@@ -133,12 +138,18 @@ class Drains:
         """Carry drains out until cancelled."""
         while True:
             await self._wake.wait()
+            self._stood(monotonic())
             for drain in list(self._drains.values()):
                 with Border(Where.DRAIN):
                     self._look_at(drain, monotonic())
             if not self._drains:
                 self._wake.clear()
             await asyncio.sleep(_LOOK)
+
+    def move_on(self, gap: float) -> None:
+        """This process stood still for `gap` seconds: nobody could leave in them."""
+        for drain in self._drains.values():
+            drain.deadline += gap
 
     def _look_at(self, drain: Drain, now: float) -> None:
         backend = drain.backend

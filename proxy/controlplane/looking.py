@@ -109,7 +109,7 @@ class EventStatus(BaseModel):
     at: float = Field(description="When, in unix time.", examples=[1700000000.5])
     kind: EventKind = Field(description="What it tells of.", examples=["backend"])
     backend: str = Field(description="Which backend it is about; empty for none.", examples=["replica-1"])
-    text: str = Field(description="What happened, without that name.", examples=["is down (refused)"])
+    text: str = Field(description="What happened, without that name.", examples=["is down: silent for 45 s"])
     lines: list[str] = Field(description="The last lines of a replica that ended.", examples=[[]])
 
 

@@ -3,6 +3,7 @@
 Each of these answers with what is so now. A wish that cannot be carried out is refused with its reason.
 """
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -115,6 +116,11 @@ class BackendStatus(BaseModel):
     url: str = Field(description="Where it is.", examples=["http://127.0.0.1:8001"])
     weight: float = Field(description="Its share of new sessions.", examples=[1.0])
     health: Verdict = Field(description="The verdict of probes and traffic.", examples=["healthy"])
+    reason: str = Field(
+        description="Why it is not healthy; empty while it is, or before it was first probed.",
+        examples=["nobody listens at 127.0.0.1:8001 (connection refused)"],
+    )
+    since: float = Field(description="When the verdict was reached, in unix time.", examples=[1700000000.5])
     admin_state: AdminState = Field(description="The operator's wish.", examples=["ready"])
     sessions: int = Field(description="Sessions that are open here, or were just placed.", examples=[41])
     tunnels: int = Field(description="Open websockets and other upgraded connections.", examples=[40])
@@ -186,6 +192,8 @@ def backend_status(backend: Backend, drains: Drains) -> BackendStatus:
         url=backend.url,
         weight=backend.weight,
         health=backend.health.verdict,
+        reason=backend.health.reason,
+        since=time.time() - monotonic() + backend.health.since,
         admin_state=backend.admin_state,
         sessions=backend.sessions,
         tunnels=backend.tunnels,

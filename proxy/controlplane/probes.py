@@ -2,7 +2,7 @@
 
 A probe opens a new connection each time, so that a refused one is seen. Probes come faster while the last
 answer speaks against the verdict, at once when traffic met trouble (`suspect`), and never in step with
-those of other backends or proxies (jitter).
+those of other backends or proxies (jitter). What a probe that was no good one met is the verdict's reason.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from time import monotonic
+from typing import NamedTuple
 from urllib.parse import quote
 
 from proxy import net
@@ -17,17 +18,29 @@ from proxy.affinity.backend import Backend
 from proxy.affinity.fleet import Fleet
 from proxy.affinity.health import Observation
 from proxy.borders import Where, fault
-from proxy.config import HealthSettings, HealthType
-from proxy.errors import ConnectRefused, ConnectTimeout, HandshakeFailed, ProxyError, Side, UpstreamTimeout
+from proxy.config import HealthSettings, HealthType, statuses
+from proxy.errors import ConnectRefused, ConnectTimeout, ProxyError, Side, UpstreamTimeout
 
 log = logging.getLogger("proxy.probes")
 
 _JITTER = 0.1  # of the interval, each way
 _FASTER = 4  # times, while a verdict may be about to change
+_ERRORS = 500  # statuses from here on are errors of the backend
 _SOONEST = 0.2  # seconds between two probes of one backend, whatever traffic suspects
 
 Ask = Callable[[Backend, bytes, bytes, float], Awaitable[tuple[int, bytes]]]
 """(backend, method, whole request, timeout in seconds) -> (status, body); raises ProxyError."""
+
+
+class _Met(NamedTuple):
+    """What one probe met."""
+
+    observation: Observation
+    reason: str = ""  # why it is no good one; silence needs none
+
+
+_GOOD = _Met(Observation.ANSWERED)
+_SILENCE = _Met(Observation.SILENT)
 
 
 class Prober:
@@ -40,19 +53,23 @@ class Prober:
         socketio_path: str,
         ask: Ask,
         probed: Callable[[Backend, float], None] = lambda _backend, _seconds: None,
+        stood: Callable[[float], float] = lambda _now: 0.0,
     ) -> None:
-        """`ask` opens a new connection each time; `probed(backend, seconds)` is told of answered probes."""
+        """`ask` opens a new connection each time; `probed(backend, seconds)` is told of answered probes.
+
+        `stood(now)` tells how many seconds this process stood still so far.
+        """
         self._fleet = fleet
-        self._settings = settings
+        self._settings, self._good = settings, statuses(settings.status)
         self._socketio_path = socketio_path
         self._ask_backend = ask
         self._probed = probed
+        self._stood = stood
         # A replica answers 404 where a root path is set in an environment that is not ours to read.
-        self.good_below = 400
+        self.own_replicas = False
         self.met_all = asyncio.Event()  # set when every backend was probed once
         self._wake: dict[Backend, asyncio.Event] = {}
         self._tasks: asyncio.TaskGroup | None = None  # set while it runs
-        self._told: dict[Backend, str] = {}  # what was last said of a backend's TLS
 
     async def run(self) -> None:
         """Probe all backends of the fleet until cancelled."""
@@ -70,7 +87,8 @@ class Prober:
 
     def change(self, settings: HealthSettings, socketio_path: str) -> None:
         """Probe by other rules from the next probe on, which comes at once."""
-        self._settings, self._socketio_path = settings, socketio_path
+        self._settings, self._good = settings, statuses(settings.status)
+        self._socketio_path = socketio_path
         for backend in self._fleet:
             self.suspect(backend)
 
@@ -88,17 +106,19 @@ class Prober:
                 fault(Where.PROBE, error, backend.name)
                 await asyncio.sleep(_SOONEST)
         self._wake.pop(backend, None)
-        self._told.pop(backend, None)
 
     async def _round(self, backend: Backend) -> None:
         """One probe, and the pause behind it."""
         started = monotonic()
-        observation = await self._probe(backend)
+        stood = self._stood(started)
+        met = await self._probe(backend)
         now = monotonic()
-        if observation is not None:
-            if observation is Observation.ANSWERED:
+        if self._stood(now) != stood and met is _SILENCE:
+            met = None  # we were late ourselves
+        if met is not None:
+            if met is _GOOD:
                 self._probed(backend, now - started)
-            self._fleet.observe(backend, observation, now)
+            self._fleet.observe(backend, met.observation, now, met.reason)
         if not self.met_all.is_set() and all(other.health.met for other in self._fleet):
             self.met_all.set()
         await self._pause(backend)
@@ -126,7 +146,7 @@ class Prober:
         except TimeoutError:
             pass
 
-    async def _probe(self, backend: Backend) -> Observation | None:
+    async def _probe(self, backend: Backend) -> _Met | None:
         """Probe once; None: it says nothing of the backend, this machine is out of something."""
         try:
             settings = self._settings
@@ -134,62 +154,59 @@ class Prober:
                 monotonic(), settings.timeout, settings.interval, self._shortest_pause
             )
             async with asyncio.timeout(allowed):
-                observation = await self._ask(backend)
+                return await self._ask(backend)
         except (TimeoutError, ConnectTimeout, UpstreamTimeout):
-            return Observation.SILENT
-        except HandshakeFailed as error:
-            self._tell(backend, error.reason)
-            return Observation.REFUSED
-        except ConnectRefused:
-            return Observation.REFUSED
+            return _SILENCE
+        except ConnectRefused as error:
+            return _Met(Observation.REFUSED, error.reason)
         except ProxyError as error:
             if error.side is Side.INTERNAL:
                 log.warning("cannot probe %s: %s", backend.name, error.reason)
                 return None
             log.debug("probe of %s: %s", backend.name, error.reason)
-            return Observation.SILENT
+            return _Met(Observation.SILENT, error.reason)
         except Exception as error:
             fault(Where.PROBE, error, backend.name)
-            return Observation.FAILED
-        self._told.pop(backend, None)
-        return observation
+            return _Met(Observation.FAILED, "its answer to the probe could not be read")
 
-    def _tell(self, backend: Backend, trouble: str) -> None:
-        """Say once what is wrong with a backend's TLS, until it is something else."""
-        if self._told.get(backend) != trouble:
-            self._told[backend] = trouble
-            log.warning("no TLS with backend %s: %s", backend.name, trouble)
-
-    async def _ask(self, backend: Backend) -> Observation:
+    async def _ask(self, backend: Backend) -> _Met:
         settings = self._settings
         if settings.type is HealthType.NONE:
-            return Observation.ANSWERED  # only traffic tells, and what it told is forgiven after an interval
+            return _GOOD  # only traffic tells, and what it told is forgiven after an interval
         if settings.type is HealthType.TCP:
             await net.knock(backend.host, backend.port, settings.timeout, backend.tls, backend.path)
-            return Observation.ANSWERED
+            return _GOOD
         if settings.type is HealthType.ENGINEIO:
             return await self._shake_hands(backend)
         status, _ = await self._request(backend, b"GET", settings.path)
-        return Observation.ANSWERED if status < self.good_below else Observation.FAILED
+        return _GOOD if self._is_good(status) else _bad(status, f"{status} to GET {settings.path}")
 
-    async def _shake_hands(self, backend: Backend) -> Observation:
+    def _is_good(self, status: int) -> bool:
+        if self.own_replicas and "status" not in self._settings.model_fields_set:
+            return status < _ERRORS
+        return status in self._good
+
+    async def _shake_hands(self, backend: Backend) -> _Met:
         """Open an Engine.IO session by polling and close it again."""
         from engineio import packet  # noqa: PLC0415 - as in _opened_sid
 
-        target = f"{self._socketio_path}/?EIO=4&transport=polling"
+        path = self._socketio_path
+        target = f"{path}/?EIO=4&transport=polling"
         status, body = await self._request(backend, b"GET", target)
+        if status != 200:
+            return _bad(status, f"{status} to the Engine.IO handshake at {path}")
         sid = _opened_sid(body.decode(errors="replace"))
-        if status != 200 or sid is None:
-            return Observation.FAILED
+        if sid is None:
+            return _bad(status, f"no Engine.IO handshake in the answer at {path}")
         close = packet.Packet(packet.CLOSE).encode()
         await self._request(backend, b"POST", f"{target}&sid={quote(sid)}", close.encode())
-        return Observation.ANSWERED
+        return _GOOD
 
     async def _request(
         self, backend: Backend, method: bytes, target: str, body: bytes = b""
     ) -> tuple[int, bytes]:
-        head = f"{target} HTTP/1.1\r\nHost: {backend.authority}\r\n"
-        head += "User-Agent: chainlit-proxy\r\nConnection: close\r\n"
+        host = self._settings.host or backend.authority
+        head = f"{target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: chainlit-proxy\r\nConnection: close\r\n"
         if method == b"POST":
             head += f"Content-Type: text/plain;charset=UTF-8\r\nContent-Length: {len(body)}\r\n"
         message = b"%b %b\r\n%b" % (method, head.encode(), body)
@@ -197,6 +214,11 @@ class Prober:
 
     def __repr__(self) -> str:
         return f"<Prober {self._settings.type.value} of {len(self._wake)} backends>"
+
+
+def _bad(status: int, reason: str) -> _Met:
+    """A process that answers below 500 is there, whatever it thinks of the probe."""
+    return _Met(Observation.DENIED if status < _ERRORS else Observation.FAILED, reason)
 
 
 def _opened_sid(answer: str) -> str | None:

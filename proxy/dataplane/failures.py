@@ -4,6 +4,7 @@ A poll takes its packets out of the backend's queue, so said again it may lose t
 broke its client is told that the sid is unknown, and connects again at once.
 """
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from proxy.affinity.decision import Outcome
@@ -11,7 +12,7 @@ from proxy.affinity.evidence import Evidence, Kind
 from proxy.affinity.retry import may_retry
 from proxy.dataplane import polls
 from proxy.errors import (
-    ConnectTimeout,
+    ConnectFailed,
     Limit,
     OverLimit,
     ProxyError,
@@ -24,6 +25,8 @@ from proxy.wire import reply
 
 if TYPE_CHECKING:
     from proxy.dataplane.exchange import Exchange
+
+_PAUSE = 0.2  # seconds until a backend is tried again that is waited for: it may fail at once each time
 
 
 def recover(exchange: "Exchange", error: ProxyError) -> None:
@@ -52,10 +55,21 @@ def recover(exchange: "Exchange", error: ProxyError) -> None:
     if reused:
         exchange.is_last_try = True
         exchange.send()
-        return
-    if isinstance(error, ConnectTimeout) and not pinned:
+    elif not isinstance(error, ConnectFailed):
+        exchange.go()
+    elif pinned:
+        exchange.spawn(_go_after_a_pause(exchange))
+    else:
         exchange.avoid |= {exchange.backend.name}
-    exchange.go()
+        exchange.go()
+
+
+async def _go_after_a_pause(exchange: "Exchange") -> None:
+    """Try again where no connection could be opened, unless the exchange went elsewhere meanwhile."""
+    decision = exchange.decision
+    await asyncio.sleep(_PAUSE)
+    if not exchange.ended and exchange.decision is decision:
+        exchange.go()
 
 
 def late(exchange: "Exchange") -> None:
@@ -86,7 +100,7 @@ def refuse(exchange: "Exchange", error: ProxyError) -> None:
     close = broken or not exchange.body.done or not head.keeps_alive
     response = reply.error(
         error.status,
-        error.reason,
+        error.told or error.reason,
         request_id=exchange.request_id,
         wants_page=shown and exchange.kind is not Kind.SOCKETIO,
         close=close,

@@ -13,6 +13,7 @@ A client that says goodbye (a close frame: the page was closed or left) is not w
 import asyncio
 import base64
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from proxy.affinity.backend import AdminState, Backend
@@ -52,7 +53,8 @@ class Lingering(asyncio.Protocol):
         self._reader = FrameReader(lingers.most)
         self._then: Callable[[], None] | None = None  # what waits until all has come
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(lingers.seconds, self.end)
+        self._stood = lingers.stood(monotonic())
+        self._timer = loop.call_later(lingers.seconds, self._time_is_up)
         self._barrier: asyncio.TimerHandle | None = None
         pool.board(self)
         up.set_protocol(self)
@@ -60,6 +62,13 @@ class Lingering(asyncio.Protocol):
             self.end()
         else:
             up.resume_reading()
+
+    def _time_is_up(self) -> None:
+        before, self._stood = self._stood, self._lingers.stood(monotonic())
+        if missed := self._stood - before:
+            self._timer = asyncio.get_running_loop().call_later(missed, self._time_is_up)
+        else:
+            self.end()
 
     def data_received(self, data: bytes) -> None:
         """As asyncio.Protocol."""
@@ -147,6 +156,9 @@ class Lingers:
     def __init__(self, seconds: float, most: int) -> None:
         self.seconds = seconds  # 0: nobody is waited for
         self.most = most  # bytes that are collected for one session
+        self.stood: Callable[[float], float] = lambda _now: (
+            0.0
+        )  # seconds that this process stood still so far
         self.by_session: dict[Session, Lingering] = {}
         self.began = 0
         self.resumed = 0

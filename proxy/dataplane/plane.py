@@ -34,9 +34,8 @@ from proxy.dataplane.shared_directory import SharedDirectory
 from proxy.dataplane.stats import Stats
 from proxy.dataplane.tunnel import Tunnel
 from proxy.errors import (
+    ConnectFailed,
     ConnectRefused,
-    ConnectTimeout,
-    HandshakeFailed,
     Limit,
     Odd,
     ProxyError,
@@ -88,6 +87,7 @@ class Plane:
         self.rates = Rates(config.limits) or None  # None: no request need be looked at
         self.connections: set[Downstream] = set()
         self.tunnels: set[Tunnel] = set()
+        self.stood: Callable[[float], object] = lambda _now: None  # asked before deadlines are looked at
         self.leaving = False  # set when the process is to end: connections close after their exchange
         self._reported: dict[Limit, int] = dict(self.stats.limits)  # what the log has told
         self._reported_ids: dict[Odd, int] = dict(self.stats.odd_ids)
@@ -168,8 +168,7 @@ class Plane:
 
     def _descriptors(self) -> int:
         """How many file descriptors there are; say so if they are too few for `limits.connections`."""
-        descriptors = raise_limit()
-        wanted = self.limits.connections
+        descriptors, wanted = raise_limit(), self.limits.connections
         if descriptors < 3 * wanted:
             log.info(
                 "limits.connections is %d, but %d file descriptors are enough for %d: see ulimit -n",
@@ -240,10 +239,8 @@ class Plane:
         """The pool of a backend, made at first use."""
         pool = self._pools.get(backend)
         if pool is None:
-            timeouts = self.config.timeouts
-            pool = self._pools[backend] = Pool(
-                backend, connect_timeout=timeouts.connect, idle_timeout=timeouts.pool_idle
-            )
+            connect, idle = self.timeouts.connect, self.timeouts.pool_idle
+            pool = self._pools[backend] = Pool(backend, connect_timeout=connect, idle_timeout=idle)
             pool.show(named=self.config.responses.backend)
         return pool
 
@@ -310,11 +307,9 @@ class Plane:
     def failed(self, backend: Backend, error: ProxyError) -> None:
         """Take note of what a connection to a backend met."""
         self.stats.upstream_errors[backend.name, type(error).__name__] += 1
-        if isinstance(error, HandshakeFailed):
-            log.warning("backend %s: %s", backend.name, error)
         if isinstance(error, ConnectRefused):
-            self.router.fleet.observe(backend, Observation.REFUSED, monotonic())
-        elif isinstance(error, (ConnectTimeout, UpstreamClosed)):
+            self.router.fleet.observe(backend, Observation.REFUSED, monotonic(), error.reason)
+        elif isinstance(error, (ConnectFailed, UpstreamClosed)):
             self.suspect(backend)
 
     def open_tunnel(self, tunnel: Tunnel) -> None:
@@ -335,8 +330,7 @@ class Plane:
             tunnel.engine.tunnels -= 1
             self.router.engines.upgrade_ended(tunnel.engine, now)
 
-    def _backend_changed(self, backend: Backend, event: str) -> None:
-        log.info("backend %s %s", backend.name, event)
+    def _backend_changed(self, backend: Backend, _event: str) -> None:
         pool = self._pools.get(backend)
         if pool is not None and not backend.holds_pins:
             pool.close_all()
@@ -348,6 +342,7 @@ class Plane:
             await asyncio.sleep(_TICK)
             now, border = monotonic(), Border(Where.TICK)
             with border:
+                self.stood(now)
                 await self.doors.look()
             for connection in list(self.connections):
                 try:
@@ -378,6 +373,13 @@ class Plane:
         with Border(Where.TICK):
             end()
 
+    def move_on(self, gap: float) -> None:
+        """This process stood still for `gap` seconds: that makes no client late."""
+        for connection in self.connections:
+            connection.deadline += gap
+        for tunnel in self.tunnels:
+            tunnel.deadline += gap
+
     def _report_limits(self, now: float) -> None:
         """Say why clients were refused lately: a service that refuses should not do so in silence."""
         if now < self._report_next:
@@ -387,10 +389,10 @@ class Plane:
         odd = {what: count - self._reported_ids[what] for what, count in self.stats.odd_ids.items()}
         if told:
             log.warning("clients were over limits: %s", ", ".join(told))
-        if any(odd.values()):
-            named = ", ".join(f"{what} {more}" for what, more in odd.items() if more)
-            log.warning("clients named odd ids and were refused: %s", named)
-        if told or any(odd.values()):
+        named = [f"{what} {more}" for what, more in odd.items() if more]
+        if named:
+            log.warning("clients named odd ids and were refused: %s", ", ".join(named))
+        if told or named:
             self._reported, self._reported_ids = dict(self.stats.limits), dict(self.stats.odd_ids)
             self._report_next = now + _REPORT
 

@@ -69,15 +69,76 @@ def test_who_leaves_is_forgotten() -> None:
 
 
 def test_listeners_hear_flips_only() -> None:
-    """Every flip of a verdict is told once, after it happened; observations that change nothing are not."""
+    """Every flip of a verdict is told once with its reason; observations that change nothing are not."""
     fleet = fleet_of("a")
     heard = Heard(fleet)
     a = backend_of(fleet, "a")
     assert not fleet.observe(a, Observation.ANSWERED, 1.0)
     assert fleet.observe(a, Observation.SILENT, 2.0)
-    assert fleet.observe(a, Observation.REFUSED, 3.0)
-    assert not fleet.observe(a, Observation.REFUSED, 4.0)
-    assert heard.events == [("a", "is degraded (silent)", True), ("a", "is down (refused)", False)]
+    assert fleet.observe(a, Observation.REFUSED, 3.0, "connection refused")
+    assert not fleet.observe(a, Observation.REFUSED, 4.0, "connection refused")
+    assert heard.events == [
+        ("a", "is degraded: silent for 1 s", True),
+        ("a", "is down: connection refused", False),
+    ]
+
+
+def test_listeners_hear_the_first_verdict() -> None:
+    """That a backend never answered is told once, though it changes nothing; not of a replica that starts."""
+    fleet = Fleet(HealthRules())
+    heard = Heard(fleet)
+    for name in "abc":
+        backend = fleet.add(name, "127.0.0.1", 8001, now=0.0)
+        backend.starting = name == "c"
+        observation = Observation.SILENT if name == "b" else Observation.REFUSED
+        fleet.observe(backend, observation, 1.0, f"why {name}")
+        fleet.observe(backend, observation, 2.0, f"why {name}")
+    assert heard.events == [("a", "is down: why a", False), ("b", "is degraded: why b", True)]
+
+
+def test_one_answer_is_enough_while_nobody_else_is_there() -> None:
+    """`rise` answers are asked of one that comes back, unless no other backend takes sessions."""
+    fleet = Fleet(HealthRules(rise=2))
+    a, b = (fleet.add(name, "127.0.0.1", 8001, now=0.0) for name in "ab")
+    for backend in (a, b):
+        fleet.observe(backend, Observation.ANSWERED, 0.0)
+    kill(fleet, "a")
+    assert not fleet.observe(a, Observation.ANSWERED, 1.0), "b is there"
+    kill(fleet, "b")
+    assert fleet.observe(a, Observation.ANSWERED, 2.0), "nobody is"
+    assert not fleet.observe(b, Observation.ANSWERED, 3.0), "a is there again"
+    fleet.set_admin_state(a, AdminState.DRAIN)
+    assert fleet.observe(b, Observation.ANSWERED, 4.0), "who drains takes nobody"
+
+
+def test_bad_answers_are_better_than_none() -> None:
+    """One whose probes are denied takes new sessions while nobody is healthy and ready, and only then."""
+    fleet = fleet_of("a", "b")
+    a, b = backend_of(fleet, "a"), backend_of(fleet, "b")
+    for now in range(3):
+        fleet.observe(a, Observation.DENIED, float(now), "400 to GET /health")
+    assert (a.takes_sessions, b.takes_sessions) == (False, True)
+    kill(fleet, "b")
+    assert (a.takes_sessions, b.takes_sessions) == (True, False)
+    fleet.set_admin_state(a, AdminState.DRAIN)
+    assert not a.takes_sessions
+    fleet.set_admin_state(a, AdminState.READY)
+    fleet.observe(a, Observation.SILENT, 4.0)
+    assert not a.takes_sessions, "it does not answer any more"
+    fleet.observe(a, Observation.DENIED, 5.0)
+    assert a.takes_sessions
+    fleet.observe(b, Observation.ANSWERED, 6.0)
+    assert (a.takes_sessions, b.takes_sessions) == (False, True)
+
+
+def test_a_standstill_is_nobodys_silence() -> None:
+    """The clocks of every backend move on by the time in which the process did not run."""
+    fleet = fleet_of("a")
+    a = backend_of(fleet, "a")
+    fleet.stood(46.0)
+    assert (a.health.since, a.health.last_answer, a.health.returned) == (46.0, 46.0, None)
+    fleet.observe(a, Observation.SILENT, 90.0)
+    assert a.health.verdict is Verdict.DEGRADED
 
 
 def test_listeners_hear_the_operator() -> None:

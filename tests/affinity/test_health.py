@@ -9,6 +9,7 @@ from proxy.affinity.health import Health, HealthRules, Observation, Verdict
 OBSERVED = {
     "a": Observation.ANSWERED,
     "f": Observation.FAILED,
+    "d": Observation.DENIED,
     "s": Observation.SILENT,
     "r": Observation.REFUSED,
 }
@@ -28,7 +29,7 @@ def after(observations: str, step: float = 2.0, rules: HealthRules = RULES) -> s
     return said
 
 
-# observations (a answered, f failed, s silent, r refused), the verdict after each, the rule
+# observations (a answered, f failed, d denied, s silent, r refused), the verdict after each, the rule
 TABLE = [
     ("a", "H", "healthy with its first answer"),
     ("rsfa", "---H", "refused at first: it is starting, and what follows changes nothing before an answer"),
@@ -56,6 +57,12 @@ TABLE = [
     ("asss" + "s" * 20, "HHHD" + "D" * 19 + "-", "evict_after seconds without an answer make it down"),
     ("asss" + "s" * 10 + "a" + "s" * 22, "HHHD" + "D" * 10 + "D" + "D" * 22, "an answer begins them anew"),
     ("afff" + "f" * 40, "HHHD" + "D" * 40, "bad answers are answers: it is never down for them"),
+    ("d" * 40 + "a", "D" * 40 + "H", "denials are answers before the first good one too"),
+    ("addd" + "d" * 40, "HHHD" + "D" * 40, "and never make it down later"),
+    ("sd" + "s" * 23, "D" * 24 + "-", "silence counts from the last denial"),
+    ("rd", "-D", "a denial shows that the process is there"),
+    ("ardaa", "H-DDH", "also after it was down; answers bring it back as ever"),
+    ("adada", "HHHHH", "fewer denials than fall in a row change nothing"),
 ]
 
 
@@ -105,6 +112,58 @@ def test_a_verdict_that_is_in_doubt_is_probed_sooner(observations: str, sooner: 
     assert health.in_transition is sooner
 
 
+def test_a_return_by_way_of_a_denial_is_one() -> None:
+    """Down, then denied while it starts, then healthy: it starts slowly, and flaps count."""
+    health = Health(RULES, 0.0)
+    for at, letter in enumerate("ardaa"):
+        health.observe(OBSERVED[letter], float(at))
+    assert (health.verdict, health.returned) == (Verdict.HEALTHY, 4.0)
+
+
+# observations, the reason in the end
+REASONS = [
+    ("", ""),
+    ("a", ""),
+    ("ass", ""),
+    ("asss", "silent for 6 s"),
+    ("asssd", "why d"),
+    ("assdd", "why d"),
+    ("assdds", "silent for 2 s"),
+    ("ar", "why r"),
+    ("araa", ""),
+    ("sssss", "silent for 8 s"),
+    ("r", "why r"),
+]
+
+
+@pytest.mark.parametrize(("observations", "reason"), REASONS)
+def test_the_reason_is_what_speaks_against_it_now(observations: str, reason: str) -> None:
+    """The newest bad observation of one that is not healthy; silence tells how long it lasts."""
+    health = Health(RULES, 0.0)
+    for at, letter in enumerate(observations):
+        health.observe(OBSERVED[letter], at * 2.0, "" if letter in "as" else f"why {letter}")
+    assert health.reason == reason
+
+
+def test_a_reason_is_short() -> None:
+    """Whatever a backend says, the log and the page get a line of it."""
+    health = Health(RULES, 0.0)
+    health.observe(Observation.REFUSED, 1.0, "x" * 1000)
+    assert len(health.reason) == 200
+
+
+def test_time_in_which_we_stood_still_is_no_silence() -> None:
+    """Frozen for 46 s, a proxy finds nobody silent for that; 45 s of its own time are as long as ever."""
+    health = Health(HealthRules(fall=1, rise=1, evict_after=45.0), 0.0)
+    health.observe(Observation.ANSWERED, 0.0)
+    health.stood(46.0)
+    verdicts = []
+    for now in (47.0, 90.9, 91.0):
+        health.observe(Observation.SILENT, now)
+        verdicts.append(health.verdict)
+    assert verdicts == [Verdict.DEGRADED, Verdict.DEGRADED, Verdict.DOWN]
+
+
 def test_since_is_when_the_verdict_was_reached() -> None:
     """Observations that change nothing do not touch it."""
     health = Health(RULES, 5.0)
@@ -115,7 +174,7 @@ def test_since_is_when_the_verdict_was_reached() -> None:
     assert repr(health) == "<Health healthy answers=2 failures=0>"
 
 
-@given(st.text("afsr", max_size=60), st.floats(0.5, 30.0))
+@given(st.text("adfsr", max_size=60), st.floats(0.5, 30.0))
 def test_silence_alone_never_makes_down_before_its_time(observations: str, step: float) -> None:
     """To down leads only a refusal, or evict_after seconds since the last answer, or since it was met."""
     verdicts = "-" + after(observations, step)
@@ -123,7 +182,7 @@ def test_silence_alone_never_makes_down_before_its_time(observations: str, step:
     for at, letter in enumerate(observations):
         if verdicts[at] != "-" and verdicts[at + 1] == "-" and letter != "r":
             assert (at - last_answer) * step >= 45.0
-        if letter == "a" or (letter == "f" and "a" in observations[:at]):
+        if letter in "ad" or (letter == "f" and "a" in observations[:at]):
             last_answer = at
 
 

@@ -5,8 +5,10 @@ import pytest
 from proxy.affinity.retry import may_retry
 from proxy.errors import (
     BadResponse,
+    ConnectFailed,
     ConnectRefused,
     ConnectTimeout,
+    HandshakeFailed,
     ProxyError,
     UpstreamClosed,
     UpstreamTimeout,
@@ -38,6 +40,10 @@ TABLE = [
     (KEPT, b"GET", False, True, False, 0, False),
     (CLOSED, b"GET", False, True, False, 1, False),
     (CLOSED, b"HEAD", False, True, True, 1, False),
+    (ConnectFailed("x"), b"POST", False, True, False, 1, True),
+    (ConnectFailed("x"), b"POST", False, True, False, 0, False),
+    (ConnectFailed("x"), b"POST", False, True, True, 0, True),
+    (HandshakeFailed("x"), b"POST", False, True, True, 0, True),
     (BadResponse("x"), b"GET", False, True, False, 1, False),
     (UpstreamTimeout("x"), b"GET", False, True, False, 1, False),
     (ProxyError("x"), b"GET", False, True, False, 1, False),

@@ -37,7 +37,17 @@ def test_the_defaults_are_those_of_the_design() -> None:
     assert (config.affinity.locate, config.affinity.locate_timeout) == (Locate.AUTO, 2)
     assert (config.affinity.session_timeout, config.affinity.directory.size) == (3600, 100_000)
     assert (config.balance.bound, config.balance.slow_start) == (1.25, 10)
-    assert list(config.health.model_dump().values()) == [HealthType.HTTP, "/health", 2, 2, 3, 2, 45]
+    assert list(config.health.model_dump().values()) == [
+        HealthType.HTTP,
+        "/health",
+        None,
+        ("200-399",),
+        2,
+        2,
+        3,
+        2,
+        45,
+    ]
     assert list(config.timeouts.model_dump().values()) == [2, 10, 75, 300, 60, 90, 4, 300, 30, 0]
     assert (config.limits.head, config.limits.inspect) == (32_768, 1_048_576)
     assert [str(network) for network in config.forwarded.trusted] == ["127.0.0.1/32", "::1/128"]

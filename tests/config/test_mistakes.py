@@ -18,6 +18,7 @@ def mistakes(text: str, *, need_backends: bool = False) -> tuple[Problem, ...]:
     return caught.value.problems
 
 
+STATUSES = "a status such as 204, a range such as 200-399 or a class such as 2xx"
 LISTEN = "host:port, [v6]:port or unix:/path"
 NAMES = (
     "a host name is labels of 1 to 63 letters, digits, - and _ with dots between them, at most 253 characters"
@@ -32,7 +33,7 @@ NOT_LOOPBACK = "must be a loopback address such as 127.0.0.1:9901, because admin
 TABLE = [
     # keys
     ("health:\n  intervall: 2", 2, "health.intervall", ("unknown key, did you mean 'interval'? Allowed here: "
-     "type, path, interval, timeout, fall, rise, evict_after")),
+     "type, path, host, status, interval, timeout, fall, rise, evict_after")),
     ("\nssl: {cert: a}", 2, "ssl", f"unknown key. Allowed here: {TOP}"),
     ("discovery:\n  nomad: x", 2, "discovery.nomad",
      "unknown key. Allowed here: file, dns, kubernetes, docker"),
@@ -73,6 +74,14 @@ TABLE = [
     ("health: {type: https}", 1, "health.type", 'must be one of http, engineio, tcp, none (got "https")'),
     ("health: {path: health}", 1, "health.path",
      'must be a path that starts with /, without a query or spaces (got "health")'),
+    ("health: {status: 700}", 1, "health.status", f'must be {STATUSES} (got "700")'),
+    ("health: {status: [200, 30]}", 1, "health.status[1]", f'must be {STATUSES} (got "30")'),
+    ("health: {status: 399-200}", 1, "health.status",
+     'must begin with the lower status: 200-399 (got "399-200")'),
+    ("health: {status: []}", 1, "health.status", f"must be {STATUSES}, or a list of them (got a list)"),
+    ("health: {host: 'a b'}", 1, "health.host", 'must be a host name or an IP address (got "a b")'),
+    ('health: {host: "a\\r\\nX: 1"}', 1, "health.host",
+     'must be a host name or an IP address, with or without a port (got "a\\r\\nX: 1")'),
     ("timeouts: {shutdown: -1}", 1, "timeouts.shutdown", "must be a number, 0 or greater (got -1)"),
     ("balance:\n  bound: 1", 2, "balance.bound", "must be a number greater than 1 (got 1)"),
     ("balance: {slow_start: -0.5}", 1, "balance.slow_start", "must be a number, 0 or greater (got -0.5)"),

@@ -4,7 +4,9 @@ import asyncio
 import hmac
 import json
 import socket
+import time
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -116,11 +118,13 @@ def test_backends() -> None:
         answer = await admin.ask("/api/backends")
         assert answer.get(b"content-type") == b"application/json"
         one, two = json.loads(answer.body)
+        assert one.pop("since") == pytest.approx(time.time() - monotonic() + 1.0, abs=5.0)
         assert one == {
             "name": "a",
             "url": "http://127.0.0.1:8001",
             "weight": 2.0,
             "health": "healthy",
+            "reason": "",
             "admin_state": "ready",
             "sessions": 3,
             "tunnels": 2,

@@ -118,6 +118,13 @@ def test_who_comes_back_after_the_deadline_goes_again(house: House) -> None:
     assert house.drains.seconds == pytest.approx(0.2)
 
 
+def test_a_standstill_of_the_proxy_shortens_no_drain(house: House) -> None:
+    """Nobody could leave while this process did not run: the deadline moves on by that."""
+    drain = house.drains.drain(house.a, 60.0)
+    house.drains.move_on(46.0)
+    assert drain.deadline == pytest.approx(drain.began + 106.0)
+
+
 def test_another_deadline_for_the_same_drain(house: House) -> None:
     """Asked again, a drain goes on with the new time."""
     house.moves.open(house.a, 5)

@@ -1,6 +1,7 @@
 """The log of events: what it keeps, and who is told when."""
 
 import asyncio
+import logging
 from functools import partial
 
 import pytest
@@ -53,19 +54,47 @@ def test_the_fleet_tells() -> None:
     backend = app.fleet.add("a", "127.0.0.1", 1, now=0.0)
     app.fleet.observe(backend, Observation.ANSWERED, 0.0)
     app.fleet.set_admin_state(backend, AdminState.DRAIN)
-    app.fleet.observe(backend, Observation.REFUSED, 1.0)
+    app.fleet.observe(backend, Observation.REFUSED, 1.0, "connection refused")
     app.fleet.observe(backend, Observation.ANSWERED, 2.0)
     app.fleet.observe(backend, Observation.ANSWERED, 2.0)
     for session_id in ("s", "t"):
         app.router.directory.opened(app.router.directory.settle(session_id, backend, 2.0))
-    app.fleet.observe(backend, Observation.REFUSED, 3.0)
+    app.fleet.observe(backend, Observation.REFUSED, 3.0, "connection refused")
     assert [(event.kind.value, event.backend, event.text) for event in app.events.after(0)] == [
-        ("backend", "a", "is healthy (answered)"),
+        ("backend", "a", "is healthy"),
         ("backend", "a", "is set to drain"),
-        ("backend", "a", "is down (refused)"),
-        ("backend", "a", "is healthy (answered)"),
-        ("backend", "a", "is down (refused)"),
+        ("backend", "", "no backend takes sessions"),
+        ("backend", "a", "is down: connection refused"),
+        ("backend", "a", "is healthy"),
+        ("backend", "a", "is down: connection refused"),
         ("failover", "a", "is lost with 2 sessions"),
+    ]
+
+
+def test_who_was_never_there_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Each backend's first verdict is told with its reason, then once that nobody takes sessions.
+
+    What is bad is a warning, the way back is none.
+    """
+    app = App(Config())
+    caplog.set_level(logging.INFO, "proxy")
+    a, b = (app.fleet.add(name, "127.0.0.1", 1, now=0.0) for name in "ab")
+    for now in (0.0, 1.0):
+        app.fleet.observe(a, Observation.REFUSED, now, "nobody listens")
+        app.fleet.observe(b, Observation.SILENT, now, "the name b does not resolve")
+    app.fleet.observe(a, Observation.ANSWERED, 2.0)
+    app.fleet.observe(a, Observation.REFUSED, 3.0, "nobody listens")
+    told = [
+        ("WARNING", "a", "is down: nobody listens"),
+        ("WARNING", "b", "is degraded: the name b does not resolve"),
+        ("WARNING", "", "no backend takes sessions"),
+        ("INFO", "a", "is healthy"),
+        ("WARNING", "a", "is down: nobody listens"),
+        ("WARNING", "", "no backend takes sessions"),
+    ]
+    assert [(event.backend, event.text) for event in app.events.after(0)] == [each[1:] for each in told]
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        (level, f"backend {name} {text}" if name else text) for level, name, text in told
     ]
 
 

@@ -1,6 +1,10 @@
 """A backend whose app blocks its event loop: slow is not dead, and its users keep their sessions."""
 
+import pytest
+
+from proxy import net
 from proxy.affinity.health import Observation, Verdict
+from proxy.names import Names
 from tests.dataplane.chat import PATH, Tab, chats, connect_packet
 from tests.dataplane.peers import get, ok
 from tests.dataplane.world import World, run
@@ -68,6 +72,32 @@ def test_tunnels_of_a_blocked_backend_stay_open() -> None:
         degrade(world, "a")
         socket.say(b"2probe")
         assert await socket.hear() == b"3probe"
+
+    run(test, "ab")
+
+
+def test_pinned_requests_wait_while_a_name_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows how the backend is: it stays as it is, and so does its session; tries have a pause."""
+    answers: list[str] = []
+    monkeypatch.setattr(net, "_NAMES", Names(lambda _: answers))
+
+    async def test(world: World) -> None:
+        chats(world)
+        tab = await session(world)
+        known = world.known("a")
+        world.plane.moved(known)
+        known.host = "a.test"
+        sent = await tab.post(b'42["hi"]')
+        stranger = (await world.client()).say(get(b"/project/translations", world.cookie("a")))
+        assert (await stranger.response()).status == 200
+        assert world.backends[1].requests, "what belongs nowhere goes elsewhere"
+        await world.until(lambda: world.plane.stats.retries["a"] >= 4)
+        assert world.plane.stats.retries["a"] < 20, "no storm"
+        assert known.health.verdict is Verdict.HEALTHY
+        assert set(world.suspected) == {"a"}
+        answers.append("127.0.0.1")
+        assert (await sent.response()).status == 200
+        await tab.listen(b'42["echo","a"]')
 
     run(test, "ab")
 

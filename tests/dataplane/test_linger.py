@@ -106,6 +106,40 @@ def test_one_who_never_returns_costs_nothing_after_the_time() -> None:
     run(test, affinity={"linger": 0.2})
 
 
+def test_a_proxy_that_stood_still_waits_as_long_as_ever() -> None:
+    """Time in which this process did not run is no time in which a client could come back."""
+
+    async def test(world: World) -> None:
+        chats(world)
+        socket = await open_socket(world)
+        await lose(world, socket)
+        (one,) = world.plane.lingers.by_session.values()
+        world.plane.lingers.stood = lambda _: 3600.0
+        one._time_is_up()
+        assert (lingering(world), one.ended) == (1, False)
+        one._timer.cancel()
+        one._time_is_up()
+        assert (lingering(world), one.ended) == (0, True)
+
+    run(test)
+
+
+def test_a_proxy_that_stood_still_finds_no_client_late() -> None:
+    """The deadlines of connections and websockets move on by the gap."""
+
+    async def test(world: World) -> None:
+        chats(world)
+        await open_socket(world)
+        await world.client()
+        (connection,), (tunnel,) = world.plane.connections, world.plane.tunnels
+        before = connection.deadline, tunnel.deadline
+        world.plane.move_on(46.0)
+        assert connection.deadline - before[0] == pytest.approx(46.0)
+        assert tunnel.deadline - before[1] == pytest.approx(46.0)
+
+    run(test)
+
+
 def test_one_who_says_goodbye_is_not_waited_for() -> None:
     """A close frame: the page was closed, and its app may know at once."""
 

@@ -1,0 +1,147 @@
+"""What is not known of an instance is not the worst: its name fails, or the proxy itself stands still."""
+
+import asyncio
+import http.server
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.clients import Clients, each
+from tests.support.instances import Fleet
+from tests.support.link import KINDS
+from tests.support.processes import free_port
+from tests.support.proxy_process import HEALTH, ProxyProcess, config_for
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+
+LOCALHOST = "127.0.0.1 localhost\n"
+GONE = 3.0  # seconds that a name does not resolve
+
+
+class ProxyWithNames(ProxyProcess):
+    """A proxy with an /etc/hosts of its own, which a test changes."""
+
+    def __init__(self, names: dict[str, str], fleet: Fleet, folder: Path) -> None:
+        self.hosts = folder / "hosts"
+        config = config_for((), health=HEALTH | {"evict_after": 30})
+        config["backends"] = [
+            {"name": name, "url": fleet[name].url.replace("127.0.0.1", host)} for name, host in names.items()
+        ]
+        super().__init__(config, folder)
+        mount = 'mount --bind "$0" /etc/hosts && exec "$@"'
+        self.command = ["unshare", "-r", "-m", "sh", "-c", mount, str(self.hosts), *self.command]
+        self.know(*names.values())
+
+    def know(self, *hosts: str) -> None:
+        """Only these names resolve from now on."""
+        self.hosts.write_text(LOCALHOST + "".join(f"127.0.0.1 {host}\n" for host in hosts))
+
+
+def may_mount() -> bool:
+    """Whether this machine lets a process have an /etc/hosts of its own."""
+    command = ["unshare", "-r", "-m", "mount", "--bind", "/etc/hosts", "/etc/hosts"]
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not may_mount(), reason="this machine grants no mount namespace")
+def test_a_name_that_fails_for_a_while_costs_nobody_anything(fleet: Fleet, tmp_path: Path) -> None:
+    """The instance is never touched: its chats go on, on every transport, and it is never down."""
+    names = {"a": "chat-a.test", "b": "chat-b.test"}
+    proxy = ProxyWithNames(names, fleet, tmp_path)
+    proxy.start()
+    proxy.wait_health({"a": "healthy", "b": "healthy"})
+
+    async def scenario() -> None:
+        async with Clients(proxy.url) as clients:
+            chats = await clients.open_many(KINDS * 2)
+            proxy.know("chat-b.test")
+            gone = time.monotonic()
+            while time.monotonic() - gone < GONE:
+                await each(chats, lambda chat: chat.ask())
+            proxy.know(*names.values())
+            await each(chats, lambda chat: chat.ask())
+            assert all(chat.connects == 1 for chat in chats)
+            await each(chats, lambda chat: chat.check(fleet.journal))
+
+    try:
+        asyncio.run(scenario())
+        assert " is down" not in proxy.tail(500)
+    finally:
+        proxy.kill9()
+        print(proxy.tail(200))
+
+
+def test_what_never_answers_is_told(tmp_path: Path) -> None:
+    """Each backend's first verdict, with its reason, then once that nobody takes sessions."""
+    config = config_for(())
+    port = free_port()
+    config["backends"] = [
+        {"name": "a", "url": f"http://127.0.0.1:{port}"},
+        {"name": "b", "url": "http://nosuchhost.invalid:8000"},
+    ]
+    proxy = ProxyProcess(config, tmp_path)
+    proxy.launch()
+    try:
+        proxy.wait_health({"a": "down", "b": "degraded"})
+        shown = proxy.backends()
+        a = f"nobody listens at 127.0.0.1:{port} (connection refused)"
+        b = "the name nosuchhost.invalid does not resolve"
+        assert (shown["a"]["reason"], shown["b"]["reason"]) == (a, b)
+        assert abs(shown["a"]["since"] - time.time()) < 60
+        told = [(event["backend"], event["text"]) for event in json.loads(proxy.get("/api/events"))]
+        assert sorted(told[:2]) == [("a", f"is down: {a}"), ("b", f"is degraded: {b}")]
+        assert told[2:] == [("", "no backend takes sessions")]
+        lines = proxy.tail(50)
+        for line in (f"backend a is down: {a}", f"backend b is degraded: {b}", "no backend takes sessions"):
+            assert lines.count(f"WARNING {line}") == 1, lines
+    finally:
+        proxy.kill9()
+
+
+@pytest.fixture
+def slow_url() -> Iterator[str]:
+    """A backend that takes a second for each probe, so that one is nearly always under way."""
+
+    class Slow(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            time.sleep(1.0)
+            self.send_response(204)
+            self.end_headers()
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_proxy_that_stood_still_blames_nobody(slow_url: str, tmp_path: Path) -> None:
+    """Stopped for longer than `evict_after` in the middle of a probe, it finds its backend as it was."""
+    health = {"interval": 0.2, "timeout": 3, "fall": 1, "evict_after": 3}
+    config = config_for((), health=health)
+    config["backends"] = [{"name": "a", "url": slow_url}]
+    proxy = ProxyProcess(config, tmp_path)
+    try:
+        proxy.start()
+        for number in range(3):
+            time.sleep(0.3 + 0.35 * number)
+            proxy.pause()
+            time.sleep(4.5)
+            proxy.resume()
+            time.sleep(1.5)
+            assert proxy.health() == {"a": "healthy"}
+        lines = proxy.tail(100)
+        assert " is down" not in lines, lines
+        assert " is degraded" not in lines, lines
+        assert lines.count("this process stood still for ") == 3
+        assert 10 < proxy.metric("chainlit_proxy_standstill_seconds_total") < 15
+    finally:
+        proxy.kill9()
