@@ -108,14 +108,14 @@ def test_who_does_not_verify_gets_nothing(authority: Authority, tmp_path: Path, 
             await world.backend.listen()
         asking = asyncio.create_task(world.ask(get()))
         if wrong == "plain":
-            for _ in range(4):
+            for _ in range(2):
                 (await world.backend.accept()).say(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         answer = await asking
         assert (answer.status, answer.body) == (502, b"502 no connection to the backend\n")
         assert world.backend.requests == []
         assert world.known("a").health.verdict is Verdict.HEALTHY
-        assert world.suspected == ["a"] * 4
-        assert world.plane.stats.upstream_errors["a", "HandshakeFailed"] == 4
+        assert world.suspected == ["a"] * 2
+        assert world.plane.stats.upstream_errors["a", "HandshakeFailed"] == 2
 
     name = "another.test" if wrong == "name" else NAME
     serve(authority.issue(NAME), test, ca=str(ca), server_name=name)
