@@ -6,10 +6,9 @@ and time. Cancelling one closes its connection.
 
 import asyncio
 
-from proxy import net
 from proxy.affinity.backend import Backend
 from proxy.dataplane.pool import Pool
-from proxy.dataplane.upstream import Upstream
+from proxy.dataplane.upstream import Upstream, connect
 from proxy.errors import BadResponse, ProxyError, Retry, UpstreamClosed, UpstreamTimeout
 from proxy.wire.body import ChunkedBody, Framer
 from proxy.wire.head import ResponseHead
@@ -151,11 +150,7 @@ async def ask(backend: Backend, method: bytes, message: bytes, timeout: float) -
 
     Raises ProxyError; the timeout, in seconds, is that of the connection and again that of the answer.
     """
-    upstream = await net.connect(
-        lambda: Upstream(_UNKEPT), backend.host, backend.port, timeout, backend.tls, backend.path
-    )
-    if upstream.transport.is_closing():
-        raise UpstreamClosed("the backend closed the connection at once")
+    upstream = await connect(_UNKEPT, backend, timeout)
     request = Fetch(upstream, cut=True)
     upstream.send(request, method, message)
     head, body = await request.answer(timeout)

@@ -8,12 +8,10 @@ every tunnel and every waiting poll: their clients reconnect now and not after E
 from time import monotonic
 from typing import Protocol
 
-from proxy import net
 from proxy.affinity.backend import Backend
 from proxy.borders import Border, Where
 from proxy.dataplane.stats import CONNECTS, Histogram
-from proxy.dataplane.upstream import Upstream
-from proxy.errors import UpstreamClosed
+from proxy.dataplane.upstream import Upstream, connect
 from proxy.wire.head import ResponseHead
 
 
@@ -74,18 +72,9 @@ class Pool:
         return bool(self._idle)
 
     async def connect(self) -> Upstream:
-        """A new connection; raises as `net.connect`, and UpstreamClosed."""
-        backend, begun = self.backend, monotonic()
-        upstream = await net.connect(
-            lambda: Upstream(self),
-            backend.host,
-            backend.port,
-            self.connect_timeout,
-            backend.tls,
-            backend.path,
-        )
-        if upstream.transport.is_closing():  # it would neither take a request nor tell that it is lost
-            raise UpstreamClosed("the backend closed the connection at once")
+        """A new connection; raises as `upstream.connect`."""
+        begun = monotonic()
+        upstream = await connect(self, self.backend, self.connect_timeout)
         self._all.add(upstream)
         self.connect_seconds.add(monotonic() - begun)
         return upstream

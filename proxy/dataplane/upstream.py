@@ -8,6 +8,8 @@ import asyncio
 import select
 from typing import Protocol, cast
 
+from proxy import net
+from proxy.affinity.backend import Backend
 from proxy.dataplane.dates import date_line
 from proxy.errors import BadResponse, ProxyError, UpstreamClosed
 from proxy.wire.body import BodyError, CountedBody, Framer, UntilClose, response_body
@@ -277,3 +279,13 @@ class Upstream(asyncio.Protocol):
     def __repr__(self) -> str:
         state = "idle" if self.user is None else "reading a body" if self._framer else "waiting"
         return f"<Upstream {state} reused={self.reused}>"
+
+
+async def connect(keeper: Keeper, backend: Backend, timeout: float) -> Upstream:  # noqa: ASYNC109
+    """A new connection to a backend within `timeout` seconds; raises as `net.connect`, and UpstreamClosed."""
+    upstream = await net.connect(
+        lambda: Upstream(keeper), backend.host, backend.port, timeout, backend.tls, backend.path
+    )
+    if upstream.transport.is_closing():  # it would neither take a request nor tell that it is lost
+        raise UpstreamClosed("the backend closed the connection at once")
+    return upstream
