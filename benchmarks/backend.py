@@ -156,7 +156,10 @@ class Connection(asyncio.Protocol):
         """Chainlit's answers for a file that is not there: 404 where the session is, 401 elsewhere."""
         match = SESSION.search(target)
         here = match is not None and match[1] in self.instance.sessions
-        self._answer(b"404 Not Found" if here else b"401 Unauthorized", b'{"detail":"no"}')
+        if here:
+            self._answer(b"404 Not Found", b'{"detail":"File not found"}')
+        else:
+            self._answer(b"401 Unauthorized", b'{"detail":"Unauthorized"}')
 
     def _answer(self, status: bytes, body: bytes, extra: bytes = b"", size: int = 0) -> None:
         """An answer with a body, or with a file of `size` bytes."""

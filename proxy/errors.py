@@ -30,6 +30,8 @@ class Limit(StrEnum):
     HEAD = "head"
     HEADERS = "headers"
     BODY = "body"
+    FRAMING = "framing"  # of a chunked body, beside its content
+    PACKETS = "packets"
     SLOW_HEAD = "slow_head"
     SLOW_BODY = "slow_body"
     IDLE = "idle"  # a connection without a request
@@ -38,6 +40,7 @@ class Limit(StrEnum):
     CONNECTIONS_PER_CLIENT = "connections_per_client"
     REQUESTS_PER_SECOND = "requests_per_second"
     SESSIONS_PER_MINUTE = "sessions_per_minute"
+    LOCATE_QUESTIONS = "locate_questions"  # asked for no session, and not refused
 
 
 class Odd(StrEnum):

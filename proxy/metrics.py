@@ -165,6 +165,10 @@ class ProxyCollector:
         yield _counter("rehomes", "Connections moved at CONNECT, because the guess was wrong.").add(
             stats.rehomes
         )
+        questions = _counter("locate_questions", "Sessions that backends were asked for, by result.", "result")
+        for result, count in self._plane.locator.results.items():
+            questions.add(count, result.value)
+        yield questions
         yield _gauge("directory_sessions", "Sessions in the directory.").add(len(router.directory))
         yield _counter("directory_evicted", "Sessions given up for room.").add(router.directory.evicted)
         yield _counter("directory_expired", "Sessions whose time was up.").add(router.directory.expired)

@@ -35,9 +35,10 @@ class Locate:
 
 
 class Asked(Enum):
-    """Stands for the result of a locate that has not been made."""
+    """Stands for the result of a locate that told nothing."""
 
-    NOT_YET = "not_yet"
+    NOT_YET = "not_yet"  # it has not been made
+    IN_VAIN = "in_vain"  # not all of the backends could be asked, or have said whether they hold it
 
 
 Located = Backend | None | Asked
@@ -85,12 +86,16 @@ class Router:
         now: float,
         located: Located = Asked.NOT_YET,
         avoid: Collection[str] = (),
+        hints: Hints | None = None,
     ) -> Decision | Locate:
         """A request that names its session, for sure or as a guess. Raises NoBackend.
 
         Those named in `avoid` did not accept in time; a session moves away from one only if the request
-        itself named it, for the session of a guess may be another tab's and live there.
+        itself named it, for the session of a guess may be another tab's and live there. Where it could not
+        be found out who holds the session, it is not taken for new: `hints`, if there are any, decide.
         """
+        if hints is not None and self._is_in_vain(session_id, now, located):
+            return self.plain(hints, now, avoid)
         session = self.directory.get(session_id, now)
         home = session.backend if session else None
         if session is not None and home is not None and session.stays:
@@ -116,14 +121,14 @@ class Router:
     ) -> Decision | Locate:
         """An Engine.IO handshake: a guess, unless a header names the session. Raises NoBackend."""
         if hints.session is not None:
-            return self.by_session(hints.session, Evidence.SESSION, now, located, avoid)
-        if hints.cookie_session is not None:
-            return self.by_session(hints.cookie_session, Evidence.CHAINLIT_COOKIE, now, located, avoid)
-        pinned = self.fleet.by_token(hints.pin) if hints.pin else None
-        if pinned is not None and pinned.takes_sessions and not pinned.outdated and pinned.name not in avoid:
-            return Decision(pinned, Evidence.PIN_COOKIE, Outcome.PINNED)
-        backend = self._place(hints.client, now, avoid, reserve=True)
-        return Decision(backend, Evidence.CLIENT, Outcome.PLACED)
+            named, evidence = hints.session, Evidence.SESSION
+        elif hints.cookie_session is not None:
+            named, evidence = hints.cookie_session, Evidence.CHAINLIT_COOKIE
+        else:
+            return self._by_pin(hints, now, avoid)
+        if self._is_in_vain(named, now, located):
+            return self._by_pin(hints, now, avoid)  # CONNECT names it again, and then they are asked again
+        return self.by_session(named, evidence, now, located, avoid)
 
     def plain(self, hints: Hints, now: float, avoid: Collection[str] = ()) -> Decision:
         """A request without a session: any backend does, the browser's own is best. Raises NoBackend."""
@@ -204,6 +209,21 @@ class Router:
         if not self.shared and (is_new or not able):
             return None
         return Locate(session_id, able, is_new)
+
+    def _is_in_vain(self, session_id: str, now: float, located: Located) -> bool:
+        """Whether it could not be found out who holds a session, and nobody has told meanwhile."""
+        if located is not Asked.IN_VAIN:
+            return False
+        session = self.directory.get(session_id, now)
+        return session is None or session.backend is None
+
+    def _by_pin(self, hints: Hints, now: float, avoid: Collection[str]) -> Decision:
+        """A handshake that names no session."""
+        pinned = self.fleet.by_token(hints.pin) if hints.pin else None
+        if pinned is not None and pinned.takes_sessions and not pinned.outdated and pinned.name not in avoid:
+            return Decision(pinned, Evidence.PIN_COOKIE, Outcome.PINNED)
+        backend = self._place(hints.client, now, avoid, reserve=True)
+        return Decision(backend, Evidence.CLIENT, Outcome.PLACED)
 
     def _elsewhere(
         self,

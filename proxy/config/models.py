@@ -137,6 +137,23 @@ class AffinitySettings(Settings):
         description="Seconds that the backends have to answer that question. They answer in a few "
         "milliseconds, unless an app blocks its event loop.",
     )
+    locate_questions: v.Count = Field(
+        default=1000,
+        description="Such questions under way at once, each about one session; equal ones are asked once. "
+        "What is over it goes by the rest of its evidence. As many as the tabs that may connect again in the "
+        "second after a restart.",
+    )
+    locate_connections: v.Count = Field(
+        default=16,
+        description="Connections to one backend that these questions use at once; the others wait for one, "
+        "within affinity.locate_timeout. An instance is one event loop, so more would not be faster.",
+    )
+    roots: v.RootPaths = Field(
+        default=(),
+        description="The root paths of Chainlit (--root-path, or where it is mounted). By default they are "
+        "learnt: from the first Socket.IO session below one on, and / until then. Name them where requests "
+        "of a session may come before that, such as those of a tab that polls through a restart.",
+    )
     session_timeout: v.Seconds = Field(
         default=3600.0,
         description="Seconds that a session is remembered after its last connection closed. Chainlit's own "

@@ -120,6 +120,11 @@ class LimitSettings(Settings):
         description="Bytes of the largest JSON body that is read to find a session id; a larger one is "
         "passed on unread. Of an Engine.IO payload it is the most that is taken, if it is above 1048576.",
     )
+    packets: v.Count = Field(
+        default=1000,
+        description="Packets of one Engine.IO payload that a client sends by polling; more are answered 413. "
+        "python-engineio takes 16 unless the app raises Payload.max_decode_packets.",
+    )
     headers: v.Count = Field(
         default=100,
         description="Header fields of a request; more are answered 431. A browser sends some 20, and each "

@@ -144,6 +144,10 @@ def _socketio_path(value: str) -> str:
     return stripped
 
 
+def _root_path(value: str) -> str:
+    return _url_path(value).rstrip("/") or "/"
+
+
 def _secret(value: SecretStr | None) -> SecretStr | None:
     if value is None:
         return None
@@ -357,6 +361,12 @@ SocketioPaths = Annotated[
     tuple[Annotated[str, AfterValidator(_socketio_path)], ...],
     BeforeValidator(_as_list),
     Field(min_length=1),
+    AfterValidator(_distinct_texts),
+    Allowed("a path that starts with /, or a list of them"),
+]
+RootPaths = Annotated[
+    tuple[Annotated[str, AfterValidator(_root_path)], ...],
+    BeforeValidator(_as_list),
     AfterValidator(_distinct_texts),
     Allowed("a path that starts with /, or a list of them"),
 ]

@@ -105,7 +105,7 @@ class Exchange:
         asks = self.head.fields.expect or self.head.fields.max_forwards
         if inspection.refuses(self) or (asks and duties.settled(self)):
             pass
-        elif self.kind in (Kind.NAMES_SESSION, Kind.ANNOUNCES):
+        elif self.kind.key is not None:
             inspection.begin(self)
         else:
             self.go()
@@ -162,7 +162,7 @@ class Exchange:
         if self.kind is Kind.SOCKETIO:
             return router.handshake(hints, now, located, self.avoid)
         if self.session_id is not None:
-            return router.by_session(self.session_id, Evidence.SESSION, now, located, self.avoid)
+            return router.by_session(self.session_id, Evidence.SESSION, now, located, self.avoid, hints)
         return router.plain(hints, now, self.avoid)
 
     def choose(self, decision: Decision) -> None:

@@ -8,7 +8,7 @@ CONNECT packet. One that names an odd session is refused.
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from proxy.affinity.evidence import Kind
+from proxy.affinity.evidence import Kind, query_session
 from proxy.dataplane import rehome
 from proxy.dataplane.request_body import MOST_HELD
 from proxy.errors import Limit, Odd, OddId, OverLimit
@@ -26,9 +26,8 @@ def refuses(exchange: "Exchange") -> bool:
     try:
         if exchange.sid is not None and len(exchange.sid) > LONGEST_SID:
             raise OddId(Odd.SID, f"sid too long: at most {LONGEST_SID} characters are allowed")
-        if exchange.kind is Kind.PLAIN:
-            named = exchange.plane.paths.query_session(exchange.head.path, exchange.head.query)
-            exchange.session_id = named or exchange.known.hints.session
+        if exchange.kind is Kind.QUERIES_SESSION:
+            exchange.session_id = query_session(exchange.head.query)
     except OddId as error:
         exchange.refuse(error)
         return True
@@ -66,17 +65,23 @@ def _finish(exchange: "Exchange") -> None:
     """The body is whole: go on with the session it names."""
     content = exchange.body.content()
     exchange.inspected = True
-    is_payload = exchange.kind is Kind.SOCKETIO
+    kind = exchange.kind
     try:
-        named = connect_in_payload(content) if is_payload else session_in_json(content)
-    except OddId as error:
+        if kind.key is None:
+            named = connect_in_payload(content, exchange.plane.limits.packets)
+        else:
+            named = session_in_json(content, kind.key)
+    except (OddId, OverLimit) as error:
         exchange.refuse(error)
         return
-    if is_payload:
+    if kind.key is None:
         rehome.read_post(exchange, named)
-        return
-    if exchange.kind is Kind.NAMES_SESSION:
-        exchange.session_id = named or exchange.known.hints.session
-    elif named is not None:
-        exchange.plane.router.directory.announce(named, monotonic())
-    exchange.go()
+    elif kind is not Kind.ANNOUNCES:
+        exchange.session_id = named or (
+            exchange.known.hints.mcp_session if kind is Kind.NAMES_MCP_SESSION else None
+        )
+        exchange.go()
+    else:
+        if named is not None:
+            exchange.plane.router.directory.announce(named, monotonic())
+        exchange.go()

@@ -23,7 +23,7 @@ from proxy.dataplane.fetch import open_websocket
 from proxy.dataplane.guarded import refuse
 from proxy.dataplane.tunnel import Tunnel
 from proxy.errors import NoBackend, OddId, ProxyError, Retry
-from proxy.wire.engineio import connect_session, is_quiet
+from proxy.wire.engineio import connect_session, is_quiet, open_sid
 from proxy.wire.fields import Fields
 from proxy.wire.websocket import CLOSE, TEXT, Frame, FrameError, FrameReader
 
@@ -119,6 +119,8 @@ class Opening:
                 if self._swallow and frame.opcode == TEXT:
                     self._swallow -= 1
                 else:
+                    if not self._answers and open_sid(frame.payload) is not None:
+                        self._plane.paths.opened(self._exchange.head.path)
                     self._answers += frame.opcode == TEXT
                     self.tunnel.down.write(frame.raw)
         except FrameError:

@@ -19,13 +19,14 @@ from proxy.affinity.backend import Backend
 from proxy.affinity.evidence import Paths
 from proxy.affinity.health import Observation
 from proxy.affinity.pace import Pace, time_for
-from proxy.affinity.router import Locate, Router
+from proxy.affinity.router import Locate, Located, Router
 from proxy.borders import Border, Where, fault, guarded, held
 from proxy.config import Config
-from proxy.dataplane import locate, requests
+from proxy.dataplane import requests
 from proxy.dataplane.clients import REFUSALS, Clients, Rates, client_key
 from proxy.dataplane.doors import Doors, raise_limit
 from proxy.dataplane.linger import Lingers
+from proxy.dataplane.locate import Locator
 from proxy.dataplane.moves import Moves
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.resuming import app_end
@@ -33,14 +34,7 @@ from proxy.dataplane.seen import Seen
 from proxy.dataplane.shared_directory import SharedDirectory
 from proxy.dataplane.stats import Stats
 from proxy.dataplane.tunnel import Tunnel
-from proxy.errors import (
-    ConnectFailed,
-    ConnectRefused,
-    Limit,
-    Odd,
-    ProxyError,
-    UpstreamClosed,
-)
+from proxy.errors import ConnectFailed, ConnectRefused, Limit, Odd, ProxyError, UpstreamClosed
 from proxy.tls import Certificate
 from proxy.wire.forwarding import UNIX, IPAddress, Origin, read_address
 
@@ -80,7 +74,8 @@ class Plane:
         self.stats = Stats()
         self.seen = Seen()
         self._origins = lru_cache(_MOST_ORIGINS)(self._read_origin)
-        self.paths = Paths(config.socketio_path)
+        self.paths = Paths(config.socketio_path, config.affinity.roots)
+        self.locator = Locator(config.affinity, self.stats)
         self.timing = config.responses.timing
         self.cookie_name = config.affinity.cookie.name.encode()
         self.clients = Clients(config.limits)
@@ -139,7 +134,8 @@ class Plane:
         """Go by another configuration, on these bound sockets; what is open goes on."""
         self.config = config
         self.timeouts, self.limits = config.timeouts, config.limits
-        self.paths = Paths(config.socketio_path)
+        self.paths.use(config.socketio_path, config.affinity.roots)
+        self.locator.settings = config.affinity
         self.timing = config.responses.timing
         self.cookie_name = config.affinity.cookie.name.encode()
         self.clients.change(config.limits)
@@ -287,7 +283,7 @@ class Plane:
         """A new request id."""
         return b"%x" % next(self._ids)
 
-    async def locate(self, question: Locate, exchange: "Exchange") -> Backend | None:
+    async def locate(self, question: Locate, exchange: "Exchange") -> Located:
         """Ask the shared directory for a session, else which backend holds it, with this client's cookies.
 
         What the directory told is in ours when this returns.
@@ -299,10 +295,7 @@ class Plane:
         if not question.backends:
             return None
         pools = [self.pool(backend) for backend in question.backends]
-        head = requests.locate_head(exchange, question.session_id)
-        if head is None:
-            return None
-        return await locate.locate(pools, head, self.config.affinity.locate_timeout)
+        return await self.locator.ask(requests.locate_question(exchange, question.session_id), pools)
 
     def failed(self, backend: Backend, error: ProxyError) -> None:
         """Take note of what a connection to a backend met."""

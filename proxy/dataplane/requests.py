@@ -1,6 +1,7 @@
 """The request heads that go to a backend: an exchange's own, and those made on a client's behalf."""
 
 import re
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -61,14 +62,17 @@ def handshake_head(exchange: "Exchange") -> bytes:
     return request_head(b"GET", request.path + b"?" + query, block, exchange.request_id)
 
 
-def locate_head(exchange: "Exchange", session_id: str) -> bytes | None:
-    """The head of the question whether a backend holds a session; a login needs the client's cookies.
+def locate_question(exchange: "Exchange", session_id: str) -> tuple[Hashable, bytes] | None:
+    """The question whether a backend holds a session: what it is about, and its head.
 
-    None on a path that does not show the root path: below another one every backend answers 404.
+    A login needs the client's cookies, so those of other clients are other questions. None on a path that
+    is below no known root path of Chainlit: below another one nobody could tell.
     """
-    root = exchange.plane.paths.root(exchange.head.path)
+    request = exchange.head
+    root = exchange.plane.paths.root(request.path)
     if root is None:
         return None
-    target = root + b"/project/file/x?session_id=" + quote(session_id, safe="").encode()
-    block = exchange.down.block(exchange.head, exchange.known, Variant.LOCATE)
-    return request_head(b"GET", target, block, exchange.request_id)
+    target = quote(root).encode() + b"/project/file/x?session_id=" + quote(session_id, safe="").encode()
+    block = exchange.down.block(request, exchange.known, Variant.LOCATE)
+    said = [*request.fields.get_all(b"cookie"), b"", *request.fields.get_all(b"authorization")]
+    return (target, *said), request_head(b"GET", target, block, exchange.request_id)

@@ -60,6 +60,7 @@ class HandshakeAnswer:
         sid = open_sid(content)
         if sid is not None:
             backend = exchange.backend
+            exchange.plane.paths.opened(exchange.head.path)
             exchange.plane.router.engines.opened(sid, backend, monotonic())
             content = rewrite_open(content, join_pin(backend.token, sid))
         head = response_head(

@@ -14,7 +14,7 @@ from proxy.affinity.evidence import Kind
 from proxy.dataplane import polls
 from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.request_body import MOST_HELD, NO_BODY, RequestBody
-from proxy.errors import OddId
+from proxy.errors import OddId, OverLimit
 from proxy.wire.body import Framer
 from proxy.wire.engineio import connect_in_payload, may_connect, query_sid
 from proxy.wire.forwarding import Variant, plain_answer
@@ -61,8 +61,8 @@ class SettledPoll(Exchange):
         plane.stats.sid_pinned += 1
         if body is not NO_BODY and may_connect(body.whole):
             try:
-                connect_in_payload(body.whole)
-            except OddId as error:
+                connect_in_payload(body.whole, plane.limits.packets)
+            except (OddId, OverLimit) as error:
                 self.refuse(error)
                 return b""
         upstream = plane.pool(decision.backend).take()

@@ -15,24 +15,29 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qs
 
-from proxy.errors import Odd, OddId
+from proxy.errors import Limit, Odd, OddId, OverLimit
 
 SEPARATOR = b"\x1e"  # Engine.IO protocol 4: joins the packets of a polling payload
+_SEPARATOR = SEPARATOR.decode()
+_MOST_FIELDS = 64  # of a JSONP payload, which is a form of one field
+_CONNECT_KEYS = ("sessionId", "session_id")  # the second is read so that it can be refused
+_LONGEST_NUMBER = 100  # digits of a packet's id: python-socketio takes no more (socketio/packet.py)
 _OPEN_SID = re.compile(rb'("sid"\s*:\s*")([A-Za-z0-9_\-]{1,200})(")')
-_AND = ord("&")
 _SID_QUERY = re.compile(rb"(?:^|(?<=&))sid=([^&]+)")
 LONGEST_SID = 200  # characters, with the pin; python-engineio's own have 20
 
 
 def query_sid(query: bytes) -> bytes | None:
     """The `sid` of a poll's or upgrade's query, as it came; an empty one is none, as for python-engineio."""
-    at = query.find(b"sid=")
-    while at >= 0:
+    at = 0 if query.startswith(b"sid=") else query.find(b"&sid=") + 1
+    while at or query.startswith(b"sid="):
         end = query.find(b"&", at)
         sid = query[at + 4 :] if end < 0 else query[at + 4 : end]
-        if sid and (not at or query[at - 1] == _AND):
-            return sid
-        at = query.find(b"sid=", at + 4)
+        if sid or end < 0:
+            return sid or None
+        at = query.find(b"&sid=", end) + 1
+        if not at:
+            break
     return None
 
 
@@ -78,16 +83,25 @@ def connect_session(packet: bytes) -> str | None:
         return None  # neither a text frame nor a payload
 
 
-def connect_in_payload(payload: bytes) -> str | None:
-    """As connect_session, for the body of a poll POST: every packet of it is looked at."""
+def connect_in_payload(payload: bytes, most: int) -> str | None:
+    """As connect_session, for the body of a poll POST: every packet of it is looked at.
+
+    Raises OverLimit for more than `most` packets, before any of them is read. python-engineio takes 16, but
+    an app may have raised that (engineio/payload.py, max_decode_packets): a CONNECT may come behind them.
+    """
     try:
         text = payload.decode()
     except UnicodeDecodeError:
         return None
     if text.startswith("d="):  # JSONP (engineio/payload.py, decode)
-        text = parse_qs(text).get("d", [""])[0]
+        try:
+            text = parse_qs(text, max_num_fields=_MOST_FIELDS).get("d", [""])[0]
+        except ValueError:
+            raise OverLimit(Limit.PACKETS, "too many fields in an Engine.IO payload", status=413) from None
+    if text.count(_SEPARATOR) >= most:
+        raise OverLimit(Limit.PACKETS, "too many packets in an Engine.IO payload", status=413)
     named = None
-    for packet in text.split(SEPARATOR.decode()):
+    for packet in text.split(_SEPARATOR):
         session = _connect(packet)
         if session is not None:
             named = named or session
@@ -119,11 +133,13 @@ def _connect(packet: str) -> str | None:
     if text.startswith("/"):
         namespace, _, text = text.partition(",")
         namespace = namespace.partition("?")[0]
-    at = 0
-    while at < len(text) and text[at].isdigit():
+    at, end = 0, min(len(text), _LONGEST_NUMBER + 1)
+    while at < end and text[at].isdigit():
         at += 1
     try:
-        return _named(text[at:]) or ""
+        if at > _LONGEST_NUMBER:
+            raise OddId(Odd.SESSION, "packet number too long to find its session id")
+        return _named(text[at:], *_CONNECT_KEYS) or ""
     except OddId:
         if namespace == "/":
             raise
@@ -134,12 +150,12 @@ def _digit(text: str) -> int | None:
     return int(text[0]) if text[:1].isdecimal() else None
 
 
-def session_in_json(body: bytes) -> str | None:
-    """The `sessionId` or `session_id` at the top of a JSON object, or None. Raises OddId."""
-    return _named(body)
+def session_in_json(body: bytes, key: str) -> str | None:
+    """The session id that is called `key` at the top of a JSON object, or None. Raises OddId."""
+    return _named(body, key)
 
 
-def _named(text: str | bytes) -> str | None:
+def _named(text: str | bytes, *keys: str) -> str | None:
     try:
         content = json.loads(text, object_pairs_hook=_Pairs, parse_int=len)  # of any length
     except ValueError:
@@ -148,7 +164,7 @@ def _named(text: str | bytes) -> str | None:
         raise OddId(Odd.SESSION, "JSON nested too deeply to find its session id") from None
     if not isinstance(content, _Pairs):
         return None
-    named = [value for key, value in content.pairs if key in ("sessionId", "session_id")]
+    named = [value for name, value in content.pairs if name in keys]
     if not named:
         return None
     session = session_id(named[0]) if len(named) == 1 and isinstance(named[0], str) else None

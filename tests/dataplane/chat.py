@@ -18,6 +18,11 @@ PATH = b"/ws/socket.io/?EIO=4&transport="
 SEPARATOR = b"\x1e"
 
 
+# What an instance answers that is asked for a file of a session (chainlit/server.py, get_file).
+HOLDS = b'HTTP/1.1 404 Not Found\r\nContent-Length: 27\r\n\r\n{"detail":"File not found"}'
+DENIES = b'HTTP/1.1 401 Unauthorized\r\nContent-Length: 25\r\n\r\n{"detail":"Unauthorized"}'
+
+
 def connect_packet(session: str) -> bytes:
     """The CONNECT packet of Chainlit's page."""
     return b"40" + json.dumps({"clientType": "webapp", "sessionId": session}).encode()
@@ -86,8 +91,7 @@ class Chat:
             await self._gates[kind].wait()
         if kind == "locate":
             session = request.target.rpartition(b"session_id=")[2].decode()
-            status = b"404 Not Found" if session in self.sessions else b"401 Unauthorized"
-            peer.say(b"HTTP/1.1 %b\r\nContent-Length: 0\r\n\r\n" % status)
+            peer.say(HOLDS if session in self.sessions else DENIES)
             return
         sid = request.target.rpartition(b"sid=")[2] if b"sid=" in request.target else None
         transport = self._mint() if sid is None else self.transports.get(sid)

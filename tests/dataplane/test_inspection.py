@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.dataplane.chat import DENIES, HOLDS
 from tests.dataplane.peers import Message, Peer, chunked, get, ok, post
 from tests.dataplane.world import World, run
 
@@ -22,7 +23,7 @@ def lives_on(world: World, name: str) -> None:
         (b"PUT", b"/project/element"),
         (b"DELETE", b"/project/element"),
         (b"POST", b"/mcp"),
-        (b"DELETE", b"/some/path/mcp"),
+        (b"DELETE", b"/mcp"),
         (b"PUT", b"/feedback"),
     ],
 )
@@ -62,7 +63,7 @@ def test_chunked_body_decides() -> None:
 
 @pytest.mark.parametrize(
     ("lines", "session"),
-    [((b"X-Session-ID: session-S",), "b"), ((b"X-Chainlit-Session-ID: session-S",), "b"), ((), "a")],
+    [((b"X-Session-ID: session-S",), "b"), ((b"X-Chainlit-Session-ID: session-S",), "a"), ((), "a")],
 )
 def test_body_that_names_none(lines: tuple[bytes, ...], session: str) -> None:
     """A body without a session leaves it to the fields, and then to the browser's pin."""
@@ -177,7 +178,7 @@ def test_read_body_is_tried_again_whole() -> None:
     run(test, "ab")
 
 
-@pytest.mark.parametrize("path", [b"/project/file/x?" + QUERY, b"/project/file?a=b&" + QUERY])
+@pytest.mark.parametrize("path", [b"/project/file/x?" + QUERY, b"/project/file/y?a=b&" + QUERY])
 def test_unknown_session_is_located_once(path: bytes) -> None:
     """The backends are asked for a session that nobody knows here, at once; then it is known."""
 
@@ -186,8 +187,8 @@ def test_unknown_session_is_located_once(path: bytes) -> None:
         asked = [await backend.accept() for backend in world.backends]
         for peer in asked:
             assert (await peer.request()).target == b"/project/file/x?session_id=session-S"
-        asked[0].say(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
-        asked[2].say(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        asked[0].say(DENIES)
+        asked[2].say(HOLDS)
         assert (await asked[2].request()).target == path  # without waiting for the one that is silent
         await asked[1].gone()
         asked[2].say(ok(b"here"))

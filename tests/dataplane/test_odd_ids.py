@@ -98,7 +98,7 @@ def test_polling_without_a_pin() -> None:
     "request_",
     [
         post(b"/project/action", JSON),
-        post(b"/project/element", b'{"sessionId":"session-S","session_id":"session-T"}', method=b"PUT"),
+        post(b"/project/element", b'{"sessionId":"session-S","sessionId":"session-T"}', method=b"PUT"),
         post(b"/mcp", b'{"sessionId":""}', method=b"DELETE"),
         post(b"/feedback", b'{"sessionId":["a"]}', method=b"PUT"),
         post(b"/set-session-cookie", b'{"session_id":"../../x"}'),

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import socket
 
+from tests.dataplane.chat import HOLDS
 from tests.dataplane.peers import WAIT, Message, Peer, get, ok
 from tests.dataplane.world import World, run
 
@@ -134,7 +135,7 @@ def test_body_waits_in_bounds_while_its_backend_is_not_known() -> None:
         await world.until(lambda: not connection.transport.is_reading())
         assert connection.exchange is not None
         assert connection.exchange.body.held_size < BOUND
-        asked[0].say(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        asked[0].say(HOLDS)
         await asked[0].head()
         got = await receive(asked[0], LONG, world)
         assert got == await sending

@@ -8,8 +8,9 @@ import ipaddress
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
-from proxy.errors import BadRequest, BadResponse, OddId
+from proxy.errors import BadRequest, BadResponse, OddId, OverLimit
 from proxy.wire import cookies, engineio
 from proxy.wire.body import BodyError, ChunkedBody, request_body, response_body
 from proxy.wire.forwarding import Origin, Variant, request_fields, request_head, response_head
@@ -78,8 +79,12 @@ def engine(data: bytes) -> None:
         assert engineio.query_sid(engineio.with_sid(data, b"new")) == b"new"
     if engineio.open_sid(data) is not None:
         assert engineio.open_sid(engineio.rewrite_open(data, b"new")) == b"new"
-    for read in (engineio.connect_in_payload, engineio.connect_session, engineio.session_in_json):
-        with suppress(OddId):
+    for read in (
+        partial(engineio.connect_in_payload, most=1000),
+        engineio.connect_session,
+        partial(engineio.session_in_json, key="sessionId"),
+    ):
+        with suppress(OddId, OverLimit):
             named = read(data)
             assert named is None or engineio.session_id(named or "session-1")
     engineio.without_sid(data, b"polling")

@@ -76,7 +76,8 @@ class Instance:
         if b"transport" in query:
             say(writer, asked, *await self._poll(asked, query.get(b"sid")))
         elif asked.target.startswith(b"/project/file/"):  # the proxy asks where a session lives
-            say(writer, asked, b"404" if session in self.sessions else b"401", b"{}")
+            detail = b"File not found" if session in self.sessions else b"Unauthorized"
+            say(writer, asked, b"404" if session in self.sessions else b"401", b'{"detail":"%b"}' % detail)
         elif asked.target.startswith(b"/project/file"):
             whole = nonce * (len(asked.body) // len(nonce)) == asked.body
             say(writer, asked, b"200", (b"stored " if whole else b"mixed ") + nonce)

@@ -189,7 +189,7 @@ def test_odd_sessions_are_refused(way: str, auth: str) -> None:
     ):
         assert may_connect(payload.encode())
         with pytest.raises(OddId):
-            connect_in_payload(payload.encode())
+            connect_in_payload(payload.encode(), 16)
 
 
 @pytest.mark.parametrize("way", [*WAYS, "quoted"])
@@ -230,17 +230,18 @@ def test_connects_as_python_socketio_writes_them(session: str, namespace: str, m
 
 def test_connect_is_found_among_the_packets_of_a_poll() -> None:
     """Engine.IO protocol 4: a payload is packets joined by the record separator."""
-    assert connect_in_payload(b'2\x1e3\x1e40{"sessionId":"session-1"}\x1e42["x"]') == "session-1"
-    assert connect_in_payload(b'40/chat,\x1e40{"sessionId":"session-1"}') == "session-1"
-    assert connect_in_payload(b"40\x1e42[]") == ""
-    assert connect_in_payload(b'2\x1e42["40{}"]') is None
-    assert connect_in_payload(b"") is None
+    assert connect_in_payload(b'2\x1e3\x1e40{"sessionId":"session-1"}\x1e42["x"]', 16) == "session-1"
+    assert connect_in_payload(b'40/chat,\x1e40{"sessionId":"session-1"}', 16) == "session-1"
+    assert connect_in_payload(b"40\x1e42[]", 16) == ""
+    assert connect_in_payload(b'2\x1e42["40{}"]', 16) is None
+    assert connect_in_payload(b"", 16) is None
 
 
 # a JSON body, the session that it names
 BODIES = [
     (b'{"sessionId":"session-1"}', "session-1"),
-    (b'{"session_id":"session-1"}', "session-1"),
+    (b'{"session_id":"session-1"}', None),
+    (b'{"session_id":"../../x","sessionId":"session-1"}', "session-1"),
     ('{"sessionId":"session-1"}'.encode("utf-16"), "session-1"),
     (b'{"data":{"sessionId":""}}', None),
     (b'["sessionId","a"]', None),
@@ -254,15 +255,15 @@ BODIES = [
 
 @pytest.mark.parametrize(("body", "session"), BODIES)
 def test_json_bodies_name_sessions(body: bytes, session: str | None) -> None:
-    """Chainlit's endpoints take `sessionId` or `session_id`; without either none is named."""
-    assert session_in_json(body) == session
+    """Each endpoint of Chainlit takes one key; without it none is named."""
+    assert session_in_json(body, "sessionId") == session
 
 
-@pytest.mark.parametrize("body", [*ODD_AUTHS, "[" * 100_000])
+@pytest.mark.parametrize("body", [*(odd for odd in ODD_AUTHS if "session_id" not in odd), "[" * 100_000])
 def test_odd_sessions_in_json_bodies(body: str) -> None:
     """A session that is named is a session id and named once, whichever of two the backend would take."""
     with pytest.raises(OddId):
-        session_in_json(body.encode())
+        session_in_json(body.encode(), "sessionId")
 
 
 @given(st.text(max_size=70))
