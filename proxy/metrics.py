@@ -165,7 +165,9 @@ class ProxyCollector:
         yield _counter("rehomes", "Connections moved at CONNECT, because the guess was wrong.").add(
             stats.rehomes
         )
-        questions = _counter("locate_questions", "Sessions that backends were asked for, by result.", "result")
+        questions = _counter(
+            "locate_questions", "Sessions that backends were asked for, by result.", "result"
+        )
         for result, count in self._plane.locator.results.items():
             questions.add(count, result.value)
         yield questions

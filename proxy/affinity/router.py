@@ -114,7 +114,9 @@ class Router:
         backend = self._elsewhere(session_id, session, home, now, avoid)
         moved = Outcome.PINNED if backend is home else Outcome.MOVED
         outcome = Outcome.PLACED if home is None else moved
-        return Decision(backend, evidence, outcome, self.directory.settle(session_id, backend, now, evidence))
+        claimed = evidence is Evidence.SESSION and (session is None or not session.connected)
+        settled = self.directory.settle(session_id, backend, now, evidence, claimed=claimed)
+        return Decision(backend, evidence, outcome, settled)
 
     def handshake(
         self, hints: Hints, now: float, located: Located = Asked.NOT_YET, avoid: Collection[str] = ()
@@ -149,21 +151,22 @@ class Router:
     ) -> Decision | Locate:
         """A CONNECT packet on a transport at backend `at` names its session; tell where that belongs.
 
-        Raises NoBackend.
+        Where it is only claimed, the backends are asked for it again. Raises NoBackend.
         """
         session = self.directory.get(session_id, now)
         home = session.backend if session else None
-        if session is not None and home is not None and session.stays:
-            outcome = Outcome.PINNED if home is at else Outcome.REHOMED
-            return Decision(home, Evidence.SESSION, outcome, self.directory.settle(session_id, home, now))
-        if home is None or self.shared:
+        is_open = home is None or (session is not None and session.claimed)  # who holds it may still be told
+        if is_open or (self.shared and session is not None and not session.stays):
             asked = self._ask(session_id, session, located, now, opens=True)
             if asked is not None:
                 return asked
-        if home is None and isinstance(located, Backend) and located.holds_pins:
+        if is_open and isinstance(located, Backend) and located.holds_pins:
             outcome = Outcome.LOCATED if located is at else Outcome.REHOMED
             settled = self.directory.settle(session_id, located, now, Evidence.SESSION, located=True)
             return Decision(located, Evidence.SESSION, outcome, settled)
+        if session is not None and home is not None and session.stays:
+            outcome = Outcome.PINNED if home is at else Outcome.REHOMED
+            return Decision(home, Evidence.SESSION, outcome, self.directory.settle(session_id, home, now))
         if self._welcomes(at) and at.name not in self._left(session, home, ()):
             backend = at
         else:
@@ -204,7 +207,8 @@ class Router:
         if not able or (auto and len(able) == 1):
             return None
         is_new = auto and session is not None and session.announced and opens and now - session.since < _JUST
-        if self.locate is LocateMode.NEVER or (session is not None and session.backend is not None):
+        settled = session is not None and session.backend is not None and not session.claimed
+        if self.locate is LocateMode.NEVER or settled:
             able = ()
         if not self.shared and (is_new or not able):
             return None

