@@ -164,29 +164,32 @@ class Tab:
     def __init__(self, world: World, *fields: bytes) -> None:
         self.world = world
         self.fields = fields
+        self.path = PATH
         self.sid = b""
         self.got: list[bytes] = []  # by polls
 
     async def handshake(self) -> bytes:
         """Open a polling transport; its sid."""
-        answer = await self.world.ask(get(PATH + b"polling", *self.fields))
+        answer = await self.world.ask(get(self.path + b"polling", *self.fields))
         assert answer.status == 200, answer
         self.sid = json.loads(answer.body[1:])["sid"].encode()
         return self.sid
 
     async def poll(self) -> Peer:
         """Ask for packets; the answer is not awaited."""
-        return (await self.world.client()).say(get(PATH + b"polling&sid=" + self.sid, *self.fields))
+        return (await self.world.client()).say(get(self.path + b"polling&sid=" + self.sid, *self.fields))
 
     async def post(self, *packets: bytes) -> Peer:
         """Send packets; the answer is not awaited."""
         body = SEPARATOR.join(packets)
-        return (await self.world.client()).say(post(PATH + b"polling&sid=" + self.sid, body, *self.fields))
+        return (await self.world.client()).say(
+            post(self.path + b"polling&sid=" + self.sid, body, *self.fields)
+        )
 
     async def upgrade(self) -> Peer:
         """Ask for a websocket, for this transport if there is one; the answer is not awaited."""
         sid = b"&sid=" + self.sid if self.sid else b""
-        return (await self.world.client()).say(upgrade(PATH + b"websocket" + sid, *self.fields))
+        return (await self.world.client()).say(upgrade(self.path + b"websocket" + sid, *self.fields))
 
     async def socket(self, peer: Peer | None = None) -> Socket:
         """The websocket that was asked for."""
