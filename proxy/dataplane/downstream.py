@@ -19,7 +19,7 @@ from proxy.dataplane.settled import settled
 from proxy.errors import BadRequest, Limit, OverLimit
 from proxy.wire import reply
 from proxy.wire.fields import Fields
-from proxy.wire.forwarding import Origin, Variant, client_address, request_fields, trace_id
+from proxy.wire.forwarding import Origin, Variant, client_address, client_scheme, request_fields, trace_id
 from proxy.wire.head import RequestHead, check_start, parse_request, repeated_request
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ class Downstream(asyncio.Protocol):
         known = self._known[head.fields] = Known(
             hints,
             self.plane.counted_as(address),
-            secure=self._is_secure(head),
+            secure=client_scheme(head.fields, self.origin) == b"https",
             request_id=requests.given_id(head) if self.origin.trusted else None,
             trace=trace_id(head.fields),
         )
@@ -227,11 +227,6 @@ class Downstream(asyncio.Protocol):
         self._known.clear()
         self._blocks.clear()
         self._recent.clear()
-
-    def _is_secure(self, head: RequestHead) -> bool:
-        if self.origin.trusted:
-            return (head.fields.get(b"x-forwarded-proto") or self.origin.scheme) == b"https"
-        return self.origin.scheme == b"https"
 
     def forget(self) -> None:
         """What was read of fields is read anew: whom to trust, or the cookie's name, has changed."""

@@ -11,7 +11,7 @@ import re
 from typing import Protocol
 
 from proxy.errors import ProxyError
-from proxy.wire.fields import HOP_BY_HOP, FieldError, Fields
+from proxy.wire.fields import HOP_BY_HOP, FieldError, Fields, hyphened, is_forwarding
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*+"'
@@ -21,8 +21,7 @@ _LONGEST_LINE = 1024  # a size and an extension; nobody sends more
 _LONGEST_TRAILERS = 8192
 _NOT_IN_TRAILERS = HOP_BY_HOP | {
     *(b"content-length", b"content-encoding", b"content-type", b"content-range", b"host", b"trailer"),
-    *(b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded", b"via", b"x-request-id"),
-    *(b"authorization", b"cookie", b"set-cookie", b"expect", b"max-forwards"),
+    *(b"authorization", b"cookie", b"set-cookie", b"expect", b"max-forwards", b"via", b"x-request-id"),
 }
 
 
@@ -145,7 +144,8 @@ class ChunkedBody:
             fields = Fields(line)
         except FieldError as error:
             raise BodyError(f"trailer: {error.reason}") from None
-        if fields.lines[0][0] in _NOT_IN_TRAILERS:
+        name = hyphened(fields.lines[0][0])
+        if name in _NOT_IN_TRAILERS or is_forwarding(name):
             raise BodyError("a field that has no place in trailers")
 
 

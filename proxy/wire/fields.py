@@ -36,6 +36,39 @@ HOP_BY_HOP = frozenset(
 _NEVER_NOMINATED = frozenset((b"", b"host", b"content-length", b"transfer-encoding"))
 
 
+# Fields in which proxies say whose request it is: from what address, by what scheme, for what host and path.
+# An app believes them of whoever it is asked by, which is this proxy. Beside them all X-Forwarded-*.
+_FORWARDING = frozenset(
+    b"""
+    forwarded x-forwarded x-original-forwarded-for forwarded-for x-forward-for x-real-ip x-client-ip
+    client-ip true-client-ip x-cluster-client-ip x-remote-ip x-remote-addr remote-addr x-proxyuser-ip
+    wl-proxy-client-ip cf-connecting-ip cf-connecting-ipv6 cf-pseudo-ipv4 cf-visitor fastly-client-ip
+    fly-client-ip do-connecting-ip x-appengine-user-ip x-azure-clientip x-azure-socketip
+    cloudfront-viewer-address cloudfront-forwarded-proto x-nf-client-connection-ip
+    x-envoy-external-address x-envoy-original-path x-client-port x-real-port x-real-host front-end-https
+    x-scheme x-url-scheme x-https x-ssl https x-original-proto proxy x-host x-original-host
+    x-http-host-override x-original-url x-original-uri x-original-path x-rewrite-url x-script-name
+    """.split()
+)
+# What this proxy or one before it acts upon, and Chainlit and its libraries read: no name of an app's own.
+_KNOWN = HOP_BY_HOP | {
+    *(b"content-length", b"content-type", b"content-encoding", b"max-forwards", b"user-agent"),
+    *(b"x-request-id", b"x-session-id", b"x-chainlit-session-id", b"x-http-method-override"),
+    *(b"remote-user", b"x-remote-user", b"x-webauth-user"),
+}
+_OF_LOGIN = b"x-auth-request-"  # oauth2-proxy
+
+
+def is_forwarding(name: bytes) -> bool:
+    """Whether a proxy says in a field of this lower-case name whose request it is."""
+    return name.startswith(b"x-forwarded-") or name in _FORWARDING
+
+
+def hyphened(name: bytes) -> bytes:
+    """The name whose variable this one has in WSGI, and in the environ that Socket.IO makes of ASGI."""
+    return name.replace(b"_", b"-") if b"_" in name else name
+
+
 class FieldError(ProxyError):
     """A field block breaks the rules; the caller translates it to its side's error."""
 
@@ -133,6 +166,20 @@ class Fields:
         """Every value of this lower-case name, in order."""
         return [value for known, _, value in self.lines if known == name]
 
+    def claims(self, *, trusted: bool) -> frozenset[bytes]:
+        """The names of the fields that an app would take for a proxy's word, and that nobody may send it.
+
+        Those that say whose request it is, unless a trusted peer sends them; and from everybody those with
+        `_` that have the variable of another field: of one of these, of one that is known, or of one that is
+        there as well. Any other name with `_` is the app's own, since nothing else is called so.
+        """
+        names = {name for name, _, _ in self.lines}
+        return frozenset(
+            name
+            for name in names
+            if (not trusted and is_forwarding(name)) or (b"_" in name and _is_twin(name, names))
+        )
+
     def end_to_end(self, dropped: frozenset[bytes]) -> bytes:
         """The block without the fields in `dropped` and those that Connection nominates.
 
@@ -147,6 +194,12 @@ class Fields:
     def __repr__(self) -> str:
         names = b" ".join(name for name, _, _ in self.lines).decode("ascii")
         return f"<Fields {names}>"
+
+
+def _is_twin(name: bytes, names: set[bytes]) -> bool:
+    twin = hyphened(name)
+    known = twin in _KNOWN or is_forwarding(twin) or twin.startswith(_OF_LOGIN)
+    return known or any(other != name and hyphened(other) == twin for other in names)
 
 
 def _listed(known: bytes, value: bytes) -> bytes:

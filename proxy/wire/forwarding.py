@@ -1,7 +1,8 @@
 """The heads that go on: what is added, replaced and taken out on the way up and on the way down.
 
 Up: hop-by-hop fields out (RFC 9110 section 7.6.1), `Via` in (7.6.3), `X-Forwarded-For/-Proto/-Host` and
-`Forwarded` (RFC 7239) set; what a client says in them is believed only from a trusted address. Host stays
+`Forwarded` (RFC 7239) set; what a client says in them, and in all fields like them, is believed only from a
+trusted address, and goes no further from others. Host stays
 the client's: Chainlit builds its OAuth redirect from it. Paths are passed through unchanged. Both ways the
 framing fields are written anew from what was parsed, so that nobody can see another message than we did.
 """
@@ -83,7 +84,7 @@ def request_fields(head: RequestHead, origin: Origin, variant: Variant, cookie: 
     `cookie` is the name of the pin cookie, which never goes on.
     """
     fields = head.fields
-    dropped = _DROPPED[variant]
+    dropped = _DROPPED[variant] | fields.claims(trusted=origin.trusted)
     if head.minor == 0:
         dropped |= {b"expect"}  # RFC 9110 section 10.1.1: it says nothing in HTTP/1.0
     out = [fields.end_to_end(dropped)]
@@ -173,10 +174,26 @@ def client_address(fields: Fields, origin: Origin, is_trusted: Callable[[IPAddre
     return address
 
 
+def client_scheme(fields: Fields, origin: Origin) -> bytes:
+    """The scheme of the client's own request, http or https, by what trusted peers say of it.
+
+    Each may have added its own value at the end of X-Forwarded-Proto, so the first is the client's. Some say
+    wss of a websocket. Without it the first element of Forwarded tells (RFC 7239 section 5.4).
+    """
+    if not origin.trusted:
+        return origin.scheme
+    said = b",".join(fields.get_all(b"x-forwarded-proto")).partition(b",")[0]
+    if not said:
+        element = b",".join(fields.get_all(b"forwarded")).partition(b",")[0]
+        pairs = (pair.strip(b" \t") for pair in element.split(b";"))
+        said = next((pair[6:].strip(b'"') for pair in pairs if pair[:6].lower() == b"proto="), b"")
+    return _SCHEMES.get(said.strip(b" \t").lower(), origin.scheme)
+
+
 def _forwarded(fields: Fields, origin: Origin) -> bytes:
     host = fields.get(b"host") or b""
     believed = fields if origin.trusted else _NOTHING
-    proto = believed.get(b"x-forwarded-proto") or origin.scheme
+    proto = client_scheme(fields, origin)
     shown_host = believed.get(b"x-forwarded-host") or host
     chain = believed.get_all(b"x-forwarded-for")
     if origin.address == UNIX:
@@ -196,6 +213,7 @@ def _forwarded(fields: Fields, origin: Origin) -> bytes:
 
 
 _NOTHING = Fields(b"")
+_SCHEMES = {b"http": b"http", b"https": b"https", b"ws": b"http", b"wss": b"https"}
 
 
 def request_head(method: bytes, target: bytes, fields: bytes, request_id: bytes) -> bytes:

@@ -1,5 +1,7 @@
 """The pin cookie: one per browser, set when it changes, and nobody's business but ours."""
 
+import pytest
+
 from proxy.affinity.health import Observation
 from tests.dataplane.peers import Message, Peer, get, ok
 from tests.dataplane.world import World, run
@@ -41,12 +43,15 @@ def test_cookie_is_set_once() -> None:
     run(test, "abc")
 
 
-def test_cookie_over_tls_lives_in_a_widget_too() -> None:
-    """Behind a trusted proxy that speaks TLS the cookie is Secure, SameSite=None and Partitioned."""
+@pytest.mark.parametrize(
+    "said", [b"X-Forwarded-Proto: https", b"X-Forwarded-Proto: https,http", b"X-Forwarded-Proto: wss"]
+)
+def test_cookie_over_tls_lives_in_a_widget_too(said: bytes) -> None:
+    """Behind a trusted proxy that speaks TLS with the client the cookie is Secure, SameSite=None and Partitioned."""
 
     async def test(world: World) -> None:
         serve(world)
-        (cookie,) = pins(await world.ask(get(b"/", b"X-Forwarded-Proto: https")))
+        (cookie,) = pins(await world.ask(get(b"/", said)))
         assert cookie.endswith(b"; Path=/; HttpOnly; Secure; SameSite=None; Partitioned")
 
     run(test)

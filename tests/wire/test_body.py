@@ -131,7 +131,8 @@ REFUSED = [
         (b"0\r\n%b: 5\r\n\r\n" % name, "trailers")
         for name in (b"Content-Length", b"HOST", b"Connection", b"Trailer", b"TE", b"Upgrade", b"Keep-Alive",
                      b"Content-Type", b"Content-Encoding", b"Cookie", b"Set-Cookie", b"Authorization",
-                     b"X-Forwarded-For", b"Forwarded", b"Expect", b"Max-Forwards", b"Via")
+                     b"X-Forwarded-For", b"Forwarded", b"Expect", b"Max-Forwards", b"Via", b"X-Real-IP",
+                     b"X-Forwarded-Port", b"X_Forwarded_For", b"content_type", b"Front-End-Https")
     ),
     (b"0\r\nTransfer-Encoding: chunked\r\n\r\n", "trailers"),
     (b"0\r\nTransfer-Encoding: gzip\r\n\r\n", "trailer"),
