@@ -47,7 +47,6 @@ class Session:
     __slots__ = (
         "announced",
         "backend",
-        "claimed",
         "connected",
         "counted",
         "evidence",
@@ -57,6 +56,7 @@ class Session:
         "left",
         "located",
         "moves",
+        "only_named",
         "open",
         "sent_away",
         "since",
@@ -69,7 +69,7 @@ class Session:
         self.backend: Backend | None = None  # where it lives, None while only announced
         self.left: tuple[str, ...] = ()  # names of the backends that it moved away from
         self.announced = False  # the page told of it before its first connect: no backend knows it yet
-        self.claimed = (
+        self.only_named = (
             False  # only requests have named it, and nobody holds it: it is no load, and may be made up
         )
         self.connected = False  # a CONNECT was seen
@@ -154,17 +154,17 @@ class Directory:
         evidence: Evidence | None = None,
         *,
         located: bool = False,
-        claimed: bool = False,
+        only_named: bool = False,
         reason: MoveReason | None = None,
     ) -> Session:
         """The session lives on `backend` from now on, wherever it lived before.
 
         `evidence` and `located` tell why, and are remembered if it is new there; `reason` tells why it had
-        to leave, where that is not a matter of the backend that it leaves. It is only `claimed` where a
+        to leave, where that is not a matter of the backend that it leaves. It is only `only_named` where a
         request has named it that opens no connection.
         """
         session = self.get(session_id, now) or self._add(session_id, now)
-        session.claimed = claimed
+        session.only_named = only_named
         if session.backend is not backend:
             if session.backend is not None:
                 session.left = (*session.left, session.backend.name)
@@ -190,7 +190,7 @@ class Directory:
         its place and is open.
         """
         session.open += 1
-        session.connected, session.claimed = True, False
+        session.connected, session.only_named = True, False
         if session.id not in self._open:
             known = self._find(session.id)
             if known is not None:
@@ -210,7 +210,7 @@ class Directory:
             session.evidence, session.located = None, False
             session.in_turn = False
         session.left, session.connected, session.sent_away = left, True, sent_away
-        session.claimed = False
+        session.only_named = False
         if session.open == 0:
             session.expires = now + self.session_timeout
             self._fresh.pop(session_id, None)
@@ -322,7 +322,7 @@ class Directory:
 
     def _count(self, session: Session) -> None:
         """An open session counts at its backend, a placed one until it connects or is forgotten."""
-        is_placed = self._fresh.get(session.id) is session and not session.claimed
+        is_placed = self._fresh.get(session.id) is session and not session.only_named
         counts = (session.open > 0 or is_placed) and not session.sent_away
         backend = session.backend if counts else None
         if session.counted is not backend:

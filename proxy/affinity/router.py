@@ -114,8 +114,8 @@ class Router:
         backend = self._elsewhere(session_id, session, home, now, avoid)
         moved = Outcome.PINNED if backend is home else Outcome.MOVED
         outcome = Outcome.PLACED if home is None else moved
-        claimed = evidence is Evidence.SESSION and (session is None or not session.connected)
-        settled = self.directory.settle(session_id, backend, now, evidence, claimed=claimed)
+        only_named = evidence is Evidence.SESSION and (session is None or not session.connected)
+        settled = self.directory.settle(session_id, backend, now, evidence, only_named=only_named)
         return Decision(backend, evidence, outcome, settled)
 
     def handshake(
@@ -151,11 +151,13 @@ class Router:
     ) -> Decision | Locate:
         """A CONNECT packet on a transport at backend `at` names its session; tell where that belongs.
 
-        Where it is only claimed, the backends are asked for it again. Raises NoBackend.
+        Where it is only only_named, the backends are asked for it again. Raises NoBackend.
         """
         session = self.directory.get(session_id, now)
         home = session.backend if session else None
-        is_open = home is None or (session is not None and session.claimed)  # who holds it may still be told
+        is_open = home is None or (
+            session is not None and session.only_named
+        )  # who holds it may still be told
         if is_open or (self.shared and session is not None and not session.stays):
             asked = self._ask(session_id, session, located, now, opens=True)
             if asked is not None:
@@ -207,7 +209,7 @@ class Router:
         if not able or (auto and len(able) == 1):
             return None
         is_new = auto and session is not None and session.announced and opens and now - session.since < _JUST
-        settled = session is not None and session.backend is not None and not session.claimed
+        settled = session is not None and session.backend is not None and not session.only_named
         if self.locate is LocateMode.NEVER or settled:
             able = ()
         if not self.shared and (is_new or not able):

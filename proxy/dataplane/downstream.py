@@ -20,7 +20,7 @@ from proxy.errors import BadRequest, Limit, OverLimit
 from proxy.wire import reply
 from proxy.wire.fields import Fields
 from proxy.wire.forwarding import Origin, Variant, client_address, client_scheme, request_fields, trace_id
-from proxy.wire.head import RequestHead, check_start, parse_request, repeated_request
+from proxy.wire.head import HeadSearch, RequestHead, parse_request, repeated_request
 
 if TYPE_CHECKING:
     from proxy.dataplane.plane import Plane
@@ -41,6 +41,7 @@ class Downstream(asyncio.Protocol):
         "_known",
         "_recent",
         "_said_all",
+        "_search",
         "_told",
         "client",
         "closing",
@@ -67,7 +68,8 @@ class Downstream(asyncio.Protocol):
         self.client = ""  # who its connection is counted for
         self.closing = False  # set when no further request is taken
         self.writable = True  # whether the client keeps up with what is written
-        self._buffer = b""
+        self._buffer: bytes | bytearray = b""
+        self._search: HeadSearch | None = None  # set while a head comes in pieces; the buffer is then its own
         self.exchange: Exchange | None = None
         self.paused = False  # whether nothing is read of it for now
         self._said_all = False  # whether the client has closed its half
@@ -113,7 +115,10 @@ class Downstream(asyncio.Protocol):
             data = exchange.more(data)
             if not data:
                 return
-        self._buffer = self._buffer + data if self._buffer else data
+        if self._search is not None:
+            self._buffer += data
+        else:
+            self._buffer = self._buffer + data if self._buffer else data
         if self.exchange is None and self.writable:
             self._next()
         elif len(self._buffer) > _MOST_AHEAD:
@@ -121,24 +126,31 @@ class Downstream(asyncio.Protocol):
 
     def _next(self) -> None:
         """Begin the next exchange if its head is whole."""
-        buffer = self._buffer
+        buffer: bytes = self._buffer  # type: ignore[assignment]  # a bytearray while it is searched
         if buffer[:2] == b"\r\n":
             # RFC 9112 section 2.2: an empty line before a request is ignored.
-            buffer = self._buffer = buffer[2:]
+            buffer = self._buffer = bytes(buffer[2:])
+            self._search = None
             if not buffer:
                 return
         limit = self.plane.limits.head
-        head, end = self._repeated(buffer)
+        head, end = self._repeated(buffer) if self._search is None else (None, -1)
         if head is None:
-            end = buffer.find(b"\r\n\r\n")
+            try:
+                end = self._find_end(buffer)
+            except BadRequest as error:
+                self._refuse(error)
+                return
         if end < 0 or end > limit:
             if len(buffer) > limit:
                 self._refuse(OverLimit(Limit.HEAD, "request head too large", status=431))
             elif self._said_all:
                 self.transport.close()
             else:
-                self._await_head(buffer)
+                self.deadline = min(self.deadline, monotonic() + self.plane.timeouts.head)
             return
+        if self._search is not None:
+            self._search, buffer = None, bytes(buffer)
         try:
             if head is None:
                 block = buffer[buffer.find(b"\r\n") + 2 : end + 2]
@@ -181,12 +193,16 @@ class Downstream(asyncio.Protocol):
             exchange.refuse(error)
         return error is not None
 
-    def _await_head(self, start: bytes) -> None:
-        self.deadline = min(self.deadline, monotonic() + self.plane.timeouts.head)
-        try:
-            check_start(start)
-        except BadRequest as error:
-            self._refuse(error)
+    def _find_end(self, buffer: bytes | bytearray) -> int:
+        """Where the head ends, or -1: then the buffer grows in place from now on. Raises BadRequest."""
+        search = self._search
+        if search is None:
+            end = buffer.find(b"\r\n\r\n")
+            if end >= 0:
+                return end
+            search = self._search = HeadSearch()
+            buffer = self._buffer = bytearray(buffer)
+        return search.find(buffer)
 
     def _remember(self, head: RequestHead, block: bytes) -> Known:
         if len(head.fields.lines) > self.plane.limits.headers:
@@ -266,7 +282,7 @@ class Downstream(asyncio.Protocol):
         self.plane.disconnected(self)
         self.exchange = None
         self.resume()
-        early, self._buffer = self._buffer, b""
+        early, self._buffer = bytes(self._buffer), b""
         return early
 
     def close(self, *, linger: bool = False) -> None:

@@ -6,7 +6,7 @@ Where affinity must read it for its session, its content is gathered too, up to 
 import sys
 
 from proxy.errors import BadRequest, Limit, OverLimit
-from proxy.wire.body import BodyError, Framer, request_body
+from proxy.wire.body import BodyError, Framer, FramingError, request_body
 from proxy.wire.fields import Fields
 
 MOST_HELD = 65536  # bytes that wait for a connection before reading stops, and that may be said again
@@ -56,6 +56,8 @@ class RequestBody:
         """Split `data` into this body's and the next request's; raises BadRequest or OverLimit."""
         try:
             taken = self._framer.feed(data, self._content)
+        except FramingError as error:
+            raise OverLimit(Limit.FRAMING, error.reason, status=400) from None
         except BodyError as error:
             raise BadRequest(error.reason) from None
         self.size += taken

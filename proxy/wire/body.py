@@ -19,6 +19,7 @@ _EXTENSION = rb";" + _TOKEN + rb"(?:=(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?"
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:" + _EXTENSION + rb")*")
 _LONGEST_LINE = 1024  # a size and an extension; nobody sends more
 _LONGEST_TRAILERS = 8192
+_MOST_FRAMING = 16384  # bytes of sizes and extensions beyond those of the content: 4096 chunks of one byte
 _NOT_IN_TRAILERS = HOP_BY_HOP | {
     *(b"content-length", b"content-encoding", b"content-type", b"content-range", b"host", b"trailer"),
     *(b"authorization", b"cookie", b"set-cookie", b"expect", b"max-forwards", b"via", b"x-request-id"),
@@ -29,6 +30,10 @@ class BodyError(ProxyError):
     """A body breaks its framing; the caller translates it to its side's error."""
 
     status = 400
+
+
+class FramingError(BodyError):
+    """A chunked body consists of its framing."""
 
 
 class Framer(Protocol):
@@ -78,10 +83,16 @@ class UntilClose:
 class ChunkedBody:
     """A chunked body with its trailers (RFC 9112 section 7.1)."""
 
-    __slots__ = ("_in_trailers", "_line", "_remaining", "_trailers", "done")
+    __slots__ = ("_excess", "_in_trailers", "_is_bounded", "_line", "_remaining", "_trailers", "done")
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_bounded: bool = False) -> None:
+        """If `is_bounded`, one whose framing outweighs its content is refused: its work is made to be ours.
+
+        An app may stream its answer byte by byte, a client has no need to.
+        """
         self.done = False
+        self._is_bounded = is_bounded
+        self._excess = 0  # bytes of framing less those of content
         self._remaining = 0  # bytes of this chunk still to come, its CRLF among them; 0: a line is next
         self._line = b""  # what has come of that line
         self._in_trailers = False
@@ -128,6 +139,10 @@ class ChunkedBody:
         if match is None:
             raise BodyError("malformed chunk size")
         size = int(match[1], 16)
+        self._excess += len(line) + 4  # with the line ends here and behind the chunk
+        if self._excess > _MOST_FRAMING and self._is_bounded:
+            raise FramingError("more chunk framing than content")
+        self._excess -= size
         if size:
             self._remaining = size + 2
         else:
@@ -151,7 +166,7 @@ class ChunkedBody:
 
 def request_body(fields: Fields) -> Framer:
     """The framer of a request (RFC 9112 section 6.3: none of both fields means no body)."""
-    return ChunkedBody() if fields.chunked else CountedBody(fields.length or 0)
+    return ChunkedBody(is_bounded=True) if fields.chunked else CountedBody(fields.length or 0)
 
 
 def response_body(method: bytes, status: int, fields: Fields) -> Framer:

@@ -144,17 +144,48 @@ def _check(fields: Fields, *, is_newer: bool) -> None:
         raise BadRequest("Transfer-Encoding in HTTP/1.0")
 
 
-def check_start(start: bytes | bytearray) -> None:
-    """Refuse what has come of a request's head if no more bytes can make it valid.
+class HeadSearch:
+    """The search for the end of a head that comes in pieces: no byte of it is looked at twice.
 
-    It need not be called, a whole head is judged by `parse_request`; but a head with bare LFs never becomes
-    whole, and its client would wait for an answer until its time is up. Raises BadRequest.
+    Made when a head is not whole, thrown away when it is. `find` is given the same buffer each time, with
+    what has come since at its end; a `bytearray` that is appended to makes all of it linear.
     """
-    if _BROKEN.search(start) is not None:
-        raise BadRequest("NUL, bare CR or bare LF in the request head")
-    end = start.find(b"\r\n")
-    if end >= 0 and _REQUEST_LINE.fullmatch(start, 0, end) is None:
-        raise BadRequest("malformed request line")
+
+    __slots__ = ("_has_line", "_searched")
+
+    def __init__(self) -> None:
+        self._searched = 0  # bytes in which the end is not
+        self._has_line = False  # whether the request line is whole, and good
+
+    def find(self, buffer: bytes | bytearray) -> int:
+        """Where the empty line begins, or -1 until more bytes come.
+
+        Raises BadRequest if none can make the head valid: one with bare LFs never becomes whole, and its
+        client would wait for an answer until its time is up.
+        """
+        begun = max(0, self._searched - 3)  # so much of the empty line may have been there
+        end = buffer.find(b"\r\n\r\n", begun)
+        if end < 0:
+            self._check(buffer, begun)
+            self._searched = len(buffer)
+        return end
+
+    def _check(self, buffer: bytes | bytearray, begun: int) -> None:
+        if _BROKEN.search(buffer, begun) is not None:
+            raise BadRequest("NUL, bare CR or bare LF in the request head")
+        if not self._has_line:
+            end = buffer.find(b"\r\n", begun)
+            if end >= 0 and _REQUEST_LINE.fullmatch(buffer, 0, end) is None:
+                raise BadRequest("malformed request line")
+            self._has_line = end >= 0
+
+    def __repr__(self) -> str:
+        return f"<HeadSearch at {self._searched}>"
+
+
+def check_start(start: bytes | bytearray) -> None:
+    """Refuse what has come of a request's head if no more bytes can make it valid. Raises BadRequest."""
+    HeadSearch().find(start)
 
 
 def _other_form(method: bytes, target: bytes, fields: Fields) -> tuple[bytes, Fields]:

@@ -139,13 +139,13 @@ def test_a_session_that_requests_claim_is_asked_for_again_when_it_connects() -> 
     """It is no load, it was told apart by nobody, and a backend may hold it after all."""
     for found, home in ((None, "ab"), ("a", "a"), ("b", "b")):
         router = router_of("a", "b", locate=Locate.AUTO)
-        claimed = told(router.by_session("s", Evidence.SESSION, 1.0, None))[0]
+        only_named = told(router.by_session("s", Evidence.SESSION, 1.0, None))[0]
         assert [backend.sessions for backend in router.fleet] == [0, 0]
-        assert told(ask_by_session(router, Asked.NOT_YET))[0] == claimed
+        assert told(ask_by_session(router, Asked.NOT_YET))[0] == only_named
         assert isinstance(ask_by_connect(router, Asked.NOT_YET), Question)
         located = backend_of(router.fleet, found) if found else None
-        assert told(ask_by_connect(router, located))[0] in (home if found else claimed)
-        assert told(ask_by_connect(router, Asked.NOT_YET))[0] in (home if found else claimed)
+        assert told(ask_by_connect(router, located))[0] in (home if found else only_named)
+        assert told(ask_by_connect(router, Asked.NOT_YET))[0] in (home if found else only_named)
         assert sum(backend.sessions for backend in router.fleet) == 1
 
 

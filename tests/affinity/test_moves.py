@@ -75,7 +75,7 @@ def test_a_session_moves_once_and_as_one(story: list[tuple[tuple[str, str], list
             home = new
         session = router.directory.get("s", 1.0)
         assert (session.backend if session else None) is home
-        counts = session is not None and home is not None and not session.claimed
+        counts = session is not None and home is not None and not session.only_named
         assert sum(backend.sessions for backend in router.fleet) == counts
 
 

@@ -47,7 +47,7 @@ def test_cookie_is_set_once() -> None:
     "said", [b"X-Forwarded-Proto: https", b"X-Forwarded-Proto: https,http", b"X-Forwarded-Proto: wss"]
 )
 def test_cookie_over_tls_lives_in_a_widget_too(said: bytes) -> None:
-    """Behind a trusted proxy that speaks TLS with the client the cookie is Secure, SameSite=None and Partitioned."""
+    """Behind a trusted proxy that speaks TLS with its clients the cookie is that of a secure site."""
 
     async def test(world: World) -> None:
         serve(world)

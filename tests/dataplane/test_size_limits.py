@@ -3,6 +3,7 @@
 import pytest
 
 from proxy.errors import Limit
+from tests.dataplane.chat import Tab, chats, connect_packet
 from tests.dataplane.frames import upgrade
 from tests.dataplane.peers import chunked, get, ok, post
 from tests.dataplane.scripted import echo
@@ -148,3 +149,51 @@ def test_large_heads_and_idle_tunnels_are_counted() -> None:
         assert hits(world) == {"head": 1, "tunnel_idle": 1}
 
     run(test, limits={"head": 1024}, timeouts={"tunnel_idle": 0.2})
+
+
+@pytest.mark.parametrize("path", [b"/x", b"/mcp"])
+def test_body_of_chunk_framing(path: bytes) -> None:
+    """A body of more chunk sizes than content gets 400, read here or not, and is counted."""
+
+    async def test(world: World) -> None:
+        client = (await world.client()).say(get(path, b"Transfer-Encoding: chunked", method=b"POST"))
+        client.say(b"1\r\na\r\n" * 10_000)
+        assert (await client.response()).status == 400
+        assert world.plane.stats.limits[Limit.FRAMING] == 1
+
+    run(test)
+
+
+@pytest.mark.parametrize("connected", [False, True])
+def test_too_many_packets(connected: bool) -> None:
+    """A payload of more packets than limits.packets gets 413, the first of its transport or a later one."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        tab = Tab(world)
+        await tab.handshake()
+        if connected:
+            await (await tab.post(connect_packet("session-S"))).response()
+        heard = len(instances["a"].heard)
+        answer = await (await tab.post(*[b"3"] * 20, connect_packet("session-T"))).response()
+        assert answer.status == 413
+        assert len(instances["a"].heard) == heard
+        assert world.plane.stats.limits[Limit.PACKETS] == 1
+        assert (await (await tab.post(*[b"3"] * 19, b'42["hi"]')).response()).status == 200
+
+    run(test, limits={"packets": 20})
+
+
+def test_connect_behind_many_packets() -> None:
+    """An app that takes more packets than python-engineio has its CONNECT found behind them."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        instances["b"].sessions.add("session-S")
+        tab = Tab(world, world.cookie("a"))
+        await tab.handshake()
+        await (await tab.post(*[b"3"] * 30, connect_packet("session-S"))).response()
+        assert connect_packet("session-S") in instances["b"].heard
+        assert connect_packet("session-S") not in instances["a"].heard
+
+    run(test, "ab")

@@ -11,6 +11,7 @@ from proxy.wire.body import (
     ChunkedBody,
     CountedBody,
     Framer,
+    FramingError,
     UntilClose,
     request_body,
     response_body,
@@ -220,3 +221,35 @@ def test_request_framing(block: bytes, kind: type, done: bool) -> None:
     framer = request_body(Fields(block))
     assert isinstance(framer, kind)
     assert framer.done is done
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("extension", [b"", b";x=" + b"y" * 100])
+def test_a_body_of_framing_is_refused(size: int, extension: bytes) -> None:
+    """Chunks of a byte make hundreds of times the work of their content: so many are taken of a client."""
+    chunk = b"%x%b\r\n%b\r\n" % (size, extension, b"a" * size)
+    fields = Fields(b"Transfer-Encoding: chunked\r\n")
+    framer = request_body(fields)
+    with pytest.raises(FramingError, match="framing"):
+        framer.feed(chunk * (16384 // (len(chunk) - 2 * size) + 2))
+    few = request_body(fields)
+    few.feed(chunk * 100 + b"0\r\n\r\n")
+    assert few.done
+    answer = response_body(b"GET", 200, fields)  # an app may stream its answer so
+    answer.feed(chunk * 10_000 + b"0\r\n\r\n")
+    assert answer.done
+
+
+def test_content_outweighs_its_framing() -> None:
+    """Small chunks beside large ones are no trouble, nor is any number of chunks with more content."""
+    framer = request_body(Fields(b"Transfer-Encoding: chunked\r\n"))
+    framer.feed(b"6\r\nabcdef\r\n" * 100_000)
+    framer.feed(b"ffff\r\n" + b"a" * 0xFFFF + b"\r\n" + b"1\r\na\r\n" * 10_000 + b"0\r\n\r\n")
+    assert framer.done
+
+
+def test_content_that_is_announced_has_not_come() -> None:
+    """The size of a chunk counts when it is there."""
+    framer = request_body(Fields(b"Transfer-Encoding: chunked\r\n"))
+    with pytest.raises(FramingError):
+        framer.feed(b"1\r\na\r\n" * 5000 + b"fffffffff\r\n")

@@ -1,6 +1,7 @@
 """Start lines and whole heads: what is accepted, and what is refused with 400 or 502 (RFC 9112)."""
 
 import contextlib
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from proxy.errors import BadRequest, BadResponse
 from proxy.wire.fields import Fields
-from proxy.wire.head import RequestHead, check_start, parse_request, parse_response
+from proxy.wire.head import HeadSearch, RequestHead, check_start, parse_request, parse_response
 
 
 def request(text: str) -> RequestHead:
@@ -193,6 +194,63 @@ def test_hopeless_starts_are_refused_at_once(start: bytes, reason: str) -> None:
     """RFC 9112 section 2.2: nobody has to wait for the end of a head that cannot be right."""
     with pytest.raises(BadRequest, match=reason):
         check_start(start)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 100])
+@pytest.mark.parametrize(("start", "reason"), HOPELESS)
+def test_hopeless_starts_are_refused_however_they_are_cut(start: bytes, reason: str, size: int) -> None:
+    """What is wrong with a head may be at the border of two pieces."""
+    search, buffer, said = HeadSearch(), bytearray(), ""
+    for at in range(0, len(start), size):
+        buffer += start[at : at + size]
+        try:
+            assert search.find(buffer) == -1
+        except BadRequest as error:
+            said = error.reason
+            break
+    assert reason in said
+
+
+PIECES = [b"\r", b"\n", b"\r\n", b"a", b": b", b"\x00", b"GET / HTTP/1.1"]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12))
+def test_a_head_in_pieces_is_found_where_a_whole_one_is(pieces: list[bytes]) -> None:
+    """The search that goes on says what one from the beginning would."""
+    search, buffer = HeadSearch(), bytearray()
+    for piece in pieces:
+        buffer += piece
+        said: list[int | str] = []
+        for one in (search, HeadSearch()):
+            try:
+                said.append(one.find(buffer))
+            except BadRequest as error:
+                said.append(error.reason)
+        assert said[0] == said[1]
+        if said[0] != -1:
+            break
+
+
+class Counted(bytearray):
+    """A buffer that counts the bytes in which something is looked for."""
+
+    seen = 0
+
+    def find(self, *args: Any) -> int:
+        """As bytearray."""
+        self.seen += len(self) - args[1]
+        return super().find(*args)
+
+
+def test_a_head_in_pieces_is_searched_once() -> None:
+    """A head of 32 KB in pieces of 4 bytes costs what a whole one does, not a thousand times that."""
+    search, buffer = HeadSearch(), Counted()
+    head = b"GET /" + b"a" * 8000 + b" HTTP/1.1\r\nHost: a\r\nX: " + b"b" * 24000 + b"\r\n\r\n"
+    for at in range(0, len(head), 4):
+        buffer += head[at : at + 4]
+        end = search.find(buffer)
+    assert end == len(head) - 4
+    assert buffer.seen < 5 * len(head)
 
 
 @given(st.binary(max_size=60))
