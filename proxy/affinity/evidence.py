@@ -67,6 +67,7 @@ _ENDPOINTS = {
 _FILE = b"/project/file/"  # and one segment: GET names its session in the query
 _ENDS = tuple({path for path, _ in _ENDPOINTS})  # how the path of an endpoint may end
 _SOCKETIO = b"/ws/socket.io"  # below the root path (chainlit/server.py, SOCKET_IO_PATH)
+_MOST_FIELDS = 100  # of a query that is looked through for a session id: Chainlit's have three
 _MOST_ROOTS = 64  # that are learnt: a fleet has one or two
 
 
@@ -182,7 +183,10 @@ def query_session(query: bytes) -> str | None:
     """The session id of a query, read as Starlette reads it. Raises OddId for an odd one, or several."""
     if b"session_id" not in query and b"%" not in query:
         return None
-    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    try:
+        pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+    except ValueError:
+        raise OddId(Odd.SESSION, "too many fields to find a session id") from None
     named = {value for key, value in pairs if key == "session_id"}
     if not named:
         return None

@@ -29,15 +29,16 @@ LONGEST_SID = 200  # characters, with the pin; python-engineio's own have 20
 
 def query_sid(query: bytes) -> bytes | None:
     """The `sid` of a poll's or upgrade's query, as it came; an empty one is none, as for python-engineio."""
-    at = 0 if query.startswith(b"sid=") else query.find(b"&sid=") + 1
-    while at or query.startswith(b"sid="):
+    at = 4 if query[:4] == b"sid=" else query.find(b"&sid=") + 5
+    is_there = at != 4 or query[:4] == b"sid="
+    while is_there:
         end = query.find(b"&", at)
-        sid = query[at + 4 :] if end < 0 else query[at + 4 : end]
-        if sid or end < 0:
-            return sid or None
-        at = query.find(b"&sid=", end) + 1
-        if not at:
-            break
+        if end < 0:
+            return query[at:] or None
+        if end > at:
+            return query[at:end]
+        at = query.find(b"&sid=", end) + 5
+        is_there = at != 4
     return None
 
 
@@ -94,6 +95,8 @@ def connect_in_payload(payload: bytes, most: int) -> str | None:
     except UnicodeDecodeError:
         return None
     if text.startswith("d="):  # JSONP (engineio/payload.py, decode)
+        if text.count("%1E") + text.count("%1e") >= most:
+            raise OverLimit(Limit.PACKETS, "too many packets in an Engine.IO payload", status=413)
         try:
             text = parse_qs(text, max_num_fields=_MOST_FIELDS).get("d", [""])[0]
         except ValueError:

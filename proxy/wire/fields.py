@@ -8,6 +8,7 @@ fields that frame a message are never passed through, `forwarding` writes them a
 """
 
 import re
+from collections import Counter
 
 from proxy.errors import ProxyError
 
@@ -114,21 +115,22 @@ class Fields:
         self.passed: bytes | None = None  # what goes on of it as a response; kept by `forwarding`
         self.upgrade = b""  # all Upgrade fields as one list
         self.via = b""  # all Via fields as one list
-        self.nominated: frozenset[bytes] = frozenset()  # by Connection, lower-case
+        nominated: set[bytes] = set()
         for line in block[:-2].split(b"\r\n") if block else ():
             raw_name, _, value = line.partition(b":")
             name = raw_name.lower()
             value = value.strip(b" \t")
             lines.append((name, line, value))
             if name in _SPECIAL:
-                self._special(name, value)
+                self._special(name, value, nominated)
         if self.chunked and self.length is not None:
             raise FieldError("both Content-Length and Transfer-Encoding")
         self.lines = tuple(lines)
+        self.nominated = frozenset(nominated) - _NEVER_NOMINATED  # by Connection, lower-case
         # Whether nothing in it asks for more than to be passed on.
         self.usual = not (self.upgrade or self.chunked or self.expect or self.max_forwards or self.close)
 
-    def _special(self, name: bytes, value: bytes) -> None:
+    def _special(self, name: bytes, value: bytes, nominated: set[bytes]) -> None:
         if name == b"content-length":
             if self.length is not None or _DIGITS.fullmatch(value) is None:
                 raise FieldError("repeated or malformed Content-Length")
@@ -140,8 +142,8 @@ class Fields:
                 raise FieldError("Transfer-Encoding other than chunked")
             self.chunked = True
         elif name == b"connection":
-            tokens = frozenset(token.strip(b" \t") for token in value.lower().split(b","))
-            self.nominated |= tokens - _NEVER_NOMINATED
+            tokens = {token.strip(b" \t") for token in value.lower().split(b",")}
+            nominated |= tokens
             self.close = self.close or b"close" in tokens
             self.keep_alive = self.keep_alive or b"keep-alive" in tokens
         elif name == b"via":
@@ -174,10 +176,11 @@ class Fields:
         there as well. Any other name with `_` is the app's own, since nothing else is called so.
         """
         names = {name for name, _, _ in self.lines}
+        variables = Counter(map(hyphened, names))
         return frozenset(
             name
             for name in names
-            if (not trusted and is_forwarding(name)) or (b"_" in name and _is_twin(name, names))
+            if (not trusted and is_forwarding(name)) or (b"_" in name and _is_twin(name, variables))
         )
 
     def end_to_end(self, dropped: frozenset[bytes]) -> bytes:
@@ -196,10 +199,9 @@ class Fields:
         return f"<Fields {names}>"
 
 
-def _is_twin(name: bytes, names: set[bytes]) -> bool:
+def _is_twin(name: bytes, variables: Counter[bytes]) -> bool:
     twin = hyphened(name)
-    known = twin in _KNOWN or is_forwarding(twin) or twin.startswith(_OF_LOGIN)
-    return known or any(other != name and hyphened(other) == twin for other in names)
+    return twin in _KNOWN or is_forwarding(twin) or twin.startswith(_OF_LOGIN) or variables[twin] > 1
 
 
 def _listed(known: bytes, value: bytes) -> bytes:

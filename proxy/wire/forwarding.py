@@ -31,6 +31,7 @@ _TRACEPARENT = re.compile(
 )
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 UNIX = "unix"  # the address of whoever comes by a socket file: none that could be told
+_MOST_HOPS = 100  # proxies in a row that may be trusted: a client can write their addresses before its own
 _REWRITTEN = HOP_BY_HOP | {b"content-length", b"via", b"x-request-id"}
 _FORWARDED = {b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"}
 
@@ -163,7 +164,7 @@ def client_address(fields: Fields, origin: Origin, is_trusted: Callable[[IPAddre
     if not origin.trusted:
         return address
     hops = b",".join(fields.get_all(b"x-forwarded-for")).split(b",")
-    for hop in reversed(hops):
+    for hop in reversed(hops[-_MOST_HOPS:]):
         match = _HOP.fullmatch(hop.strip(b" \t"))
         ip = read_address(match[match.lastindex or 0].decode("ascii")) if match else None
         if ip is None:

@@ -180,7 +180,7 @@ ODD_QUERIES = [
     b"session_id=..%2F..%2Ftmp",
     b"session_id=%2Ftmp%2Fsomewhere", b"session_id=session+1", b"session_id=session-1%0a",
     b"session_id=session-%C3%A9", b"session_id=session-%00", b"session_id=session-1&session_id=session-2",
-    b"session_id=session-1&%73ession_id=..%2f..%2ftmp",
+    b"session_id=session-1&%73ession_id=..%2f..%2ftmp", b"session_id=session-1" + b"&a" * 1000,
 ]  # fmt: skip
 
 
