@@ -69,9 +69,7 @@ class Session:
         self.backend: Backend | None = None  # where it lives, None while only announced
         self.left: tuple[str, ...] = ()  # names of the backends that it moved away from
         self.announced = False  # the page told of it before its first connect: no backend knows it yet
-        self.only_named = (
-            False  # only requests have named it, and nobody holds it: it is no load, and may be made up
-        )
+        self.only_named = False  # it never connected, and nobody holds it: it is no load, and may be made up
         self.connected = False  # a CONNECT was seen
         self.open = 0  # its connections: websockets, and polling transports that are in use
         self.since = now  # when it came to its backend
@@ -89,6 +87,11 @@ class Session:
     def stays(self) -> bool:
         """Whether it goes on where it lives."""
         return self.backend is not None and self.backend.holds_pins and not self.sent_away
+
+    @property
+    def is_unsure(self) -> bool:
+        """Whether only a request that opens no connection has named it: a backend may hold it after all."""
+        return self.only_named and self.evidence is Evidence.SESSION
 
     def has_left(self, backend: Backend) -> bool:
         """Whether a connection of it that leads to `backend` has to end."""
@@ -160,8 +163,8 @@ class Directory:
         """The session lives on `backend` from now on, wherever it lived before.
 
         `evidence` and `located` tell why, and are remembered if it is new there; `reason` tells why it had
-        to leave, where that is not a matter of the backend that it leaves. It is only `only_named` where a
-        request has named it that opens no connection.
+        to leave, where that is not a matter of the backend that it leaves. It is `only_named` where a
+        request has named it that is no CONNECT, and no backend holds it.
         """
         session = self.get(session_id, now) or self._add(session_id, now)
         session.only_named = only_named
@@ -230,6 +233,7 @@ class Directory:
             del self._open[session.id]
             self._closed[session.id] = session
         self._count(session)
+        self._make_room()
         self._tell(session)
 
     def resize(self, size: int, session_timeout: float) -> None:

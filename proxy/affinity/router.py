@@ -111,10 +111,11 @@ class Router:
         if home is None and isinstance(located, Backend) and located.holds_pins:
             settled = self.directory.settle(session_id, located, now, evidence, located=True)
             return Decision(located, evidence, Outcome.LOCATED, settled)
-        backend = self._elsewhere(session_id, session, home, now, avoid)
+        is_guess = evidence is not Evidence.SESSION
+        backend = self._elsewhere(session_id, session, home, now, avoid, reserve=is_guess)
         moved = Outcome.PINNED if backend is home else Outcome.MOVED
         outcome = Outcome.PLACED if home is None else moved
-        only_named = evidence is Evidence.SESSION and (session is None or not session.connected)
+        only_named = session is None or not session.connected
         settled = self.directory.settle(session_id, backend, now, evidence, only_named=only_named)
         return Decision(backend, evidence, outcome, settled)
 
@@ -151,13 +152,11 @@ class Router:
     ) -> Decision | Locate:
         """A CONNECT packet on a transport at backend `at` names its session; tell where that belongs.
 
-        Where it is only only_named, the backends are asked for it again. Raises NoBackend.
+        Where it is known from other requests only, the backends are asked for it again. Raises NoBackend.
         """
         session = self.directory.get(session_id, now)
         home = session.backend if session else None
-        is_open = home is None or (
-            session is not None and session.only_named
-        )  # who holds it may still be told
+        is_open = home is None or (session is not None and session.is_unsure)
         if is_open or (self.shared and session is not None and not session.stays):
             asked = self._ask(session_id, session, located, now, opens=True)
             if asked is not None:
@@ -209,7 +208,7 @@ class Router:
         if not able or (auto and len(able) == 1):
             return None
         is_new = auto and session is not None and session.announced and opens and now - session.since < _JUST
-        settled = session is not None and session.backend is not None and not session.only_named
+        settled = session is not None and session.backend is not None and not session.is_unsure
         if self.locate is LocateMode.NEVER or settled:
             able = ()
         if not self.shared and (is_new or not able):
@@ -238,10 +237,13 @@ class Router:
         home: Backend | None,
         now: float,
         avoid: Collection[str] = (),
+        *,
+        reserve: bool = False,
     ) -> Backend:
         """A backend for a session that cannot stay; its home, if nobody else takes it and it still may."""
         try:
-            return self._place(session_id.encode(), now, self._left(session, home, avoid))
+            left = self._left(session, home, avoid)
+            return self._place(session_id.encode(), now, left, reserve=reserve)
         except NoBackend:
             if home is not None and home.holds_pins:
                 return home

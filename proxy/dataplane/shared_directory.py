@@ -33,6 +33,7 @@ _CHANNEL = "chainlit-proxy:directory:"  # and the number of the database: channe
 _PATIENCE = 0.5  # seconds a round trip may take: a Redis nearby answers in one or two thousandths
 _BATCH = 128  # operations of one round trip: the event loop is held for a few milliseconds at most
 _MOST_WAITING = 20_000  # changed sessions that wait to be written; one that is given up is written later
+_MOST_WANTED = 1000  # lookups that wait: those of eight round trips
 _BEAT = 3.0  # seconds between two messages to oneself, which show that messages come
 _DEAF = 3 * _BEAT  # seconds without any message after which none can be relied on
 _AGAIN = 0.1  # seconds until a task that was cancelled and still runs is cancelled again
@@ -98,6 +99,9 @@ class SharedDirectory:
             self.lookups["error"] += 1
             return None
         future = self._wanted.get(session_id)
+        if future is None and len(self._wanted) >= _MOST_WANTED:
+            self.lookups["error"] += 1
+            return None
         if future is None:
             future = self._wanted[session_id] = asyncio.get_running_loop().create_future()
         self._work.set()

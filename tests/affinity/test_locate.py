@@ -149,6 +149,18 @@ def test_a_session_that_requests_claim_is_asked_for_again_when_it_connects() -> 
         assert sum(backend.sessions for backend in router.fleet) == 1
 
 
+def test_a_cookie_is_no_load_for_long() -> None:
+    """A handshake reserves a place for some seconds; an id that is made up in its cookie counts no longer."""
+    router = router_of("a", "b", locate=Locate.AUTO)
+    for at in range(10):
+        told(router.handshake(hints(cookie=f"s{at}"), 1.0, None))
+    assert [backend.sessions for backend in router.fleet] == [0, 0]
+    assert sum(router.placement._pending.values()) == 10
+    home = told(router.handshake(hints(cookie="s1"), 1.0))[0]
+    assert told(router.connect("s1", backend_of(router.fleet, home), 2.0))[0] == home  # nobody is asked again
+    assert sum(backend.sessions for backend in router.fleet) == 1
+
+
 def test_only_those_that_may_hold_it_are_asked() -> None:
     """A degraded or drained backend may, one that is down or in maintenance may not."""
     router = router_of("a", "b", "c", "d", locate=Locate.AUTO)

@@ -274,6 +274,19 @@ def test_a_redis_that_hangs_is_waited_for_once(redis_server: RedisServer) -> Non
     run(scenario)
 
 
+def test_lookups_that_wait_are_bounded(redis_server: RedisServer) -> None:
+    """Made-up ids fill nothing while it is slow: what is over the bound is told at once."""
+
+    async def scenario() -> None:
+        one = Side(redis_server.url)
+        async with sides(one):
+            found = await asyncio.gather(*(one.shared.find(f"made-up-{n}") for n in range(1500)))
+            assert found == [False] * 1000 + [None] * 500
+            assert await one.shared.find("made-up-1") is False
+
+    run(scenario)
+
+
 def test_entries_expire(redis_server: RedisServer) -> None:
     """Those of open sessions are written anew in time; those of others go a while after they go here."""
 
