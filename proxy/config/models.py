@@ -245,7 +245,8 @@ class ForwardedSettings(Settings):
     trusted: v.Networks = Field(
         default=tuple(map(v.network, ("127.0.0.1/32", "::1/128"))),
         description="The networks of the proxies whose X-Forwarded-For, -Proto, -Host and Forwarded are "
-        "believed; from anybody else they are replaced. An empty list believes nobody.",
+        "believed, and whose X-Real-IP and the like are passed on; from anybody else they are replaced or "
+        "dropped. An empty list believes nobody.",
     )
     proxy_protocol: v.Flag = Field(
         default=False,

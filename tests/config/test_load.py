@@ -84,6 +84,8 @@ def test_the_command_line_replaces_before_anything_is_compared() -> None:
 
 def test_a_value_alone_is_a_list_of_one() -> None:
     """`listen`, `socketio_path` and `forwarded.trusted` take one value or several."""
+    assert loads("affinity: {roots: /a/}").affinity.roots == ("/a",)
+    assert loads("affinity: {roots: [/, /a]}").affinity.roots == ("/", "/a")
     one = loads("listen: 127.0.0.1:80\nsocketio_path: /a/\nforwarded: {trusted: 10.0.0.1}")
     assert one == loads("listen: ['127.0.0.1:80']\nsocketio_path: [/a]\nforwarded: {trusted: [10.0.0.1/32]}")
     assert one.forwarded.trusted == (ipaddress.ip_network("10.0.0.1/32"),)
