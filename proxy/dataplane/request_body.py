@@ -9,13 +9,24 @@ from proxy.errors import BadRequest, Limit, OverLimit
 from proxy.wire.body import BodyError, Framer, FramingError, request_body
 from proxy.wire.fields import Fields
 
+_SMALL = 1024  # bytes of a part
 MOST_HELD = 65536  # bytes that wait for a connection before reading stops, and that may be said again
 
 
 class RequestBody:
     """Owned by its exchange."""
 
-    __slots__ = ("_content", "_fields", "_framer", "_held", "_limit", "done", "held_size", "size", "streamed")
+    __slots__ = (
+        "_fields",
+        "_framer",
+        "_held",
+        "_limit",
+        "done",
+        "held_size",
+        "is_inspected",
+        "size",
+        "streamed",
+    )
 
     def __init__(self, fields: Fields, limit: int = 0) -> None:
         """`limit` is the most bytes it may have, 0 for any number."""
@@ -24,17 +35,12 @@ class RequestBody:
             self._limit = -1
         self._fields = fields
         self._framer: Framer = request_body(fields)
-        self._content: list[bytes] | None = None  # set while it is inspected
+        self.is_inspected = False  # whether its content is being gathered: then all of it is held
         self._held: list[bytes] = []
         self.done = self._framer.done  # whether it is whole
         self.held_size = 0
         self.size = 0  # bytes that came, framing included
         self.streamed = False  # whether bytes went up that are held no more
-
-    @property
-    def is_inspected(self) -> bool:
-        """Whether its content is being gathered."""
-        return self._content is not None
 
     @property
     def is_announced_too_long(self) -> bool:
@@ -43,19 +49,19 @@ class RequestBody:
 
     def inspect(self) -> None:
         """Gather the content, of what is held already and from here on."""
-        self._content = []
-        if self._held:
-            request_body(self._fields).feed(b"".join(self._held), self._content)
+        self.is_inspected = True
 
     def content(self) -> bytes:
         """What was gathered; the inspection is over."""
-        content, self._content = self._content, None
-        return b"".join(content or ())
+        self.is_inspected = False
+        content: list[bytes] = []
+        request_body(self._fields).feed(b"".join(self._held), content)
+        return b"".join(content)
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
         """Split `data` into this body's and the next request's; raises BadRequest or OverLimit."""
         try:
-            taken = self._framer.feed(data, self._content)
+            taken = self._framer.feed(data)
         except FramingError as error:
             raise OverLimit(Limit.FRAMING, error.reason, status=400) from None
         except BodyError as error:
@@ -67,9 +73,13 @@ class RequestBody:
         return (data, b"") if taken == len(data) else (data[:taken], data[taken:])
 
     def hold(self, part: bytes) -> None:
-        """Keep a part that cannot be sent yet."""
-        self._held.append(part)
+        """Keep a part that cannot be sent yet; small ones as one, for each takes some 40 bytes more."""
         self.held_size += len(part)
+        held = self._held
+        if held and len(part) < _SMALL and len(held[-1]) < _SMALL:
+            held[-1] += part
+        else:
+            held.append(part)
 
     @property
     def whole(self) -> bytes:
