@@ -111,7 +111,8 @@ class Paths:
 
     def is_socketio(self, path: bytes) -> bool:
         """Whether a backend takes it for a path of Socket.IO: it decodes it, and mounts all that is below."""
-        return self._is_socketio(_decoded(path))
+        # No escape reaches into the end, which begins with a slash: nearly all are told without decoding.
+        return path.rstrip(b"/").endswith(self._socketio) or self._is_socketio(_decoded(path))
 
     def _is_socketio(self, path: bytes) -> bool:
         return path.rstrip(b"/").endswith(self._socketio) or any(mount in path for mount in self._below)
