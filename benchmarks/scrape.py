@@ -22,8 +22,8 @@ def busy() -> App:
     for number in range(BACKENDS):
         backend = app.fleet.add(f"replica-{number}", "127.0.0.1", 1, now=0.0)
         app.collector.probed(backend, 0.01)
-        app.plane.pool(backend).connect_seconds.add(0.001)
-        stats, directory = app.plane.stats, app.router.directory
+        app.plane.site.pool(backend).connect_seconds.add(0.001)
+        stats, directory = app.plane.site.stats, app.router.directory
         stats.first_byte[backend.name].add(0.01)
         stats.tunnel_lives[backend.name].add(60.0)
         for method in (b"GET", b"POST"):

@@ -24,7 +24,7 @@ from proxy.affinity.health import HealthRules, Observation
 from proxy.affinity.placement import Placement
 from proxy.affinity.router import Router
 from proxy.affinity.standstill import Standstill
-from proxy.borders import Border, Where, kept, on_loop_error
+from proxy.borders import Border, Where, fault, kept, on_loop_error
 from proxy.changes import Changes, beat
 from proxy.config import Address, AffinitySettings, BackendSettings, Config, Shared
 from proxy.controlplane.drains import Drains
@@ -32,10 +32,9 @@ from proxy.controlplane.events import EventKind as Told
 from proxy.controlplane.events import EventLog
 from proxy.controlplane.probes import Prober
 from proxy.controlplane.rebalance import Rebalance
-from proxy.dataplane.downstream import Downstream
-from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.fetch import ask
 from proxy.dataplane.plane import Plane
+from proxy.dataplane.record import Record
 from proxy.logs import AccessLog
 from proxy.members import Members, trusted, warn_of_names
 from proxy.metrics import ProxyCollector
@@ -76,20 +75,20 @@ class App:
         self.router = Router(self.fleet, directory, placement, config.affinity.locate)
         self.access = AccessLog(config.log) if config.log.access else None
         self.spans = Spans(config.otel) if config.otel.endpoint else None
-        self.plane = Plane(config, self.router, self.told(), self._suspect)
-        self.plane.stood = self.plane.lingers.stood = self.standstill.look
+        self.plane = Plane(config, self.router, self.exchange_listener(), self._suspect)
+        self.plane.stood = self.plane.site.lingers.stood = self.standstill.look
         self.share_directory(config.affinity)
         if config.tls.cert is not None and config.tls.key is not None:
             self.plane.certificate = Certificate(config.tls.cert, config.tls.key)
         self.drains = Drains(
             self.fleet,
-            self.plane.moves,
+            self.plane.evictions,
             patience=config.timeouts.drain,
             shared=config.sessions.shared is Shared.TRUE,
             emptied=self._emptied,
             stood=self.standstill.look,
         )
-        self.rebalance = Rebalance(self.fleet, placement, self.plane.moves, on=config.balance.rebalance)
+        self.rebalance = Rebalance(self.fleet, placement, self.plane.evictions, on=config.balance.rebalance)
         self.reloads = Reloads(self, read)
         self.members = Members(self)
         sources, stood = self.members.sources, self.standstill
@@ -112,18 +111,18 @@ class App:
         self._tasks: asyncio.TaskGroup | None = None  # set while it runs
         self._last_steps: asyncio.Task[None] | None = None  # set while it leaves
 
-    def told(self) -> Callable[[Exchange], None] | None:
+    def exchange_listener(self) -> Callable[[Record], None] | None:
         """Who is told of each exchange that has ended; None: nobody."""
         listeners = [each for each in (self.access, self.spans) if each is not None]
         if not listeners:
             return None
 
-        def tell(exchange: Exchange) -> None:
+        def tell(record: Record) -> None:
             for listener in listeners:
                 try:
-                    listener(exchange)
-                except Exception:  # its errors stay its own: the client has its answer
-                    log.exception("%s cannot tell of a request", type(listener).__name__)
+                    listener(record)
+                except Exception as error:  # its errors stay its own: the client has its answer
+                    fault(Where.LISTENER, error, f"{type(listener).__name__} cannot tell of a request")
 
         return tell
 
@@ -176,7 +175,7 @@ class App:
     def share_directory(self, settings: AffinitySettings) -> None:
         """Share the directory with other proxies, or do not."""
         redis = settings.directory.redis
-        self.plane.shared.use(redis.get_secret_value() if redis else None)
+        self.plane.site.shared.use(redis.get_secret_value() if redis else None)
 
     def add_backend(self, settings: BackendSettings, tls: Trust | None) -> None:
         """A backend that is configured or was found comes to the fleet."""
@@ -240,14 +239,14 @@ class App:
                     tasks.create_task(kept(self.prober.run)),
                     tasks.create_task(kept(self.drains.run)),
                     tasks.create_task(kept(self.rebalance.run)),
-                    tasks.create_task(kept(self.plane.shared.run)),
+                    tasks.create_task(kept(self.plane.site.shared.run)),
                     tasks.create_task(kept(self._serve_admin)),
                     tasks.create_task(kept(self.members.run)),
                 ]
                 await self.members.first()
                 if self._supervisor is None and len(self.fleet):
                     await self._meet_backends()
-                serving = self.plane.run(list(self.listening.values()), partial(Downstream, self.plane))
+                serving = self.plane.run(list(self.listening.values()))
                 running.append(tasks.create_task(serving))
                 self._serving.set()
                 supervision = tasks.create_task(self._supervisor.run()) if self._supervisor else None

@@ -37,7 +37,7 @@ class Where(StrEnum):
     DISCOVERY = "discovery"
     DIRECTORY = "directory"  # the shared one
     REPLICA = "replica"  # what is told of a replica
-    LISTENER = "listener"  # who is told of a backend's change
+    LISTENER = "listener"  # who is told of a backend's change, or of a request that has ended
     CONTROL = "control"  # a task of the control plane as a whole
     LOOP = "loop"  # callbacks of the event loop: those of connections, timers and signals
 
@@ -48,11 +48,14 @@ counts: dict[Where, int] = dict.fromkeys(Where, 0)
 _quiet_until: dict[Where, float] = {}
 
 
-def fault(where: Where, error: BaseException | None, text: str = "") -> None:
-    """Count a mistake of ours, and log it with its traceback unless the place has just told one."""
+def fault(where: Where, error: BaseException | None, text: str = "", *, always: bool = False) -> None:
+    """Count a mistake of ours, and log it with its traceback unless the place has just told one.
+
+    `always` tells it all the same: where somebody waits for what becomes of it.
+    """
     counts[where] += 1
     now = monotonic()
-    if now >= _quiet_until.get(where, 0.0):
+    if always or now >= _quiet_until.get(where, 0.0):
         _quiet_until[where] = now + _QUIET
         log.error("internal error (%s)%s; please report it", where, text and f": {text}", exc_info=error)
 

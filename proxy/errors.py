@@ -34,6 +34,7 @@ class Limit(StrEnum):
     PACKETS = "packets"
     SLOW_HEAD = "slow_head"
     SLOW_BODY = "slow_body"
+    SLOW_READ = "slow_read"  # of what it is sent
     IDLE = "idle"  # a connection without a request
     TUNNEL_IDLE = "tunnel_idle"
     CONNECTIONS = "connections"
@@ -57,7 +58,7 @@ class ProxyError(Exception):
     status = 500
     retry = Retry.NEVER
     retry_after = 0  # seconds after which the client may try again, 0 if that is not known
-    told = ""  # what the client is told instead of the reason, where that names what is ours
+    public_reason = ""  # what the client is told instead of the reason, where that names what is ours
 
     def __init__(self, reason: str, *, status: int | None = None) -> None:
         super().__init__(reason)
@@ -105,7 +106,7 @@ class ConnectRefused(ProxyError):  # noqa: N818 - what the system call says
     side = Side.UPSTREAM
     status = 502
     retry = Retry.IF_UNSENT
-    told = "the backend is not there"
+    public_reason = "the backend is not there"
 
 
 class ConnectFailed(ProxyError):  # noqa: N818 - what happened
@@ -117,7 +118,7 @@ class ConnectFailed(ProxyError):  # noqa: N818 - what happened
     side = Side.UPSTREAM
     status = 502
     retry = Retry.IF_UNSENT
-    told = "no connection to the backend"
+    public_reason = "no connection to the backend"
 
 
 class HandshakeFailed(ConnectFailed):

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 from proxy.affinity.decision import Outcome
 from proxy.affinity.evidence import Evidence
 from proxy.config import LogFormat, LogSettings
-from proxy.dataplane.exchange import Exchange
+from proxy.dataplane.record import Record
 from proxy.output import Output
 
 _FLUSH_EVERY = 0.25  # seconds a line may wait
@@ -66,13 +66,13 @@ class AccessLog:
         self._stream = sys.stderr if stream is None else stream
         self._lines: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._format: Callable[[Exchange, float], str] = (
+        self._format: Callable[[Record, float], str] = (
             _json_line if settings.format is LogFormat.JSON else _console_line
         )
 
-    def __call__(self, exchange: Exchange) -> None:
+    def __call__(self, record: Record) -> None:
         """Log an exchange."""
-        self._lines.append(self._format(exchange, time.time()))
+        self._lines.append(self._format(record, time.time()))
         if len(self._lines) >= _FLUSH_AT:
             self.flush()
         elif self._timer is None:
@@ -89,39 +89,40 @@ class AccessLog:
             self._stream.flush()
 
 
-def _console_line(exchange: Exchange, now: float) -> str:
-    head, decision = exchange.head, exchange.decision
+def _console_line(record: Record, now: float) -> str:
+    head, decision = record.request.head, record.decision
     where, why = "-", "-"
     if decision is not None:
         where, why = decision.backend.name, _WHY[decision.evidence, decision.outcome]
-    more = f" {exchange.error}" if exchange.error else ""
-    if exchange.known.trace:
-        more += f" trace={exchange.known.trace}"
-    if exchange.tunnel is not None:
-        frames_in, frames_out = exchange.tunnel.frames
-        more = f" {frames_in}/{frames_out} frames, closed with {exchange.tunnel.ended_with or '-'}{more}"
+    more = f" {record.error}" if record.error else ""
+    if record.request.known.trace:
+        more += f" trace={record.request.known.trace}"
+    if record.tunnel is not None:
+        frames_in, frames_out = record.tunnel.frames
+        more = f" {frames_in}/{frames_out} frames, closed with {record.tunnel.ended_with or '-'}{more}"
     return (
         f"{_local_second(int(now))} access  {head.method.decode()} {head.path.decode()}"
-        f" {exchange.status} {where} {why} {monotonic() - exchange.started:.3f}s"
-        f" {exchange.bytes_in}/{exchange.bytes_out}B{more}\n"
+        f" {record.status} {where} {why} {monotonic() - record.request.started:.3f}s"
+        f" {record.bytes_in}/{record.bytes_out}B{more}\n"
     )
 
 
-def _json_line(exchange: Exchange, now: float) -> str:
+def _json_line(record: Record, now: float) -> str:
     """One JSON object, written by hand: only what a client or the configuration chose needs escaping."""
-    head, decision, status = exchange.head, exchange.decision, exchange.status
+    request, decision, status = record.request, record.decision, record.status
+    head, known = request.head, request.known
     why = '"backend":null,"evidence":null,"outcome":null'
     if decision is not None:
         why = _why(decision.backend.name, decision.evidence, decision.outcome)
-    second, tunnel = int(now), exchange.tunnel
+    second, tunnel = int(now), record.tunnel
     return (
         f'{{"time":"{_second(second)}.{int((now - second) * 1000):03d}Z","level":"info","logger":"access"'
-        f',"event":"{"tunnel" if status == 101 else "exchange"}","id":"{exchange.request_id.decode()}"'
-        f',"client":"{exchange.down.origin.address}",{_request(head.method, head.path)},"status":{status}'
-        f',{why},"seconds":{monotonic() - exchange.started:.6f},"first_byte":{exchange.first_byte:.6f}'
-        f',"bytes_in":{exchange.bytes_in},"bytes_out":{exchange.bytes_out}'
-        f',"trace":{json.dumps(exchange.known.trace) if exchange.known.trace else "null"}'
-        f',"error":{json.dumps(exchange.error) if exchange.error else "null"}'
+        f',"event":"{"tunnel" if status == 101 else "exchange"}","id":"{request.id.decode()}"'
+        f',"client":"{known.origin.address}",{_request(head.method, head.path)},"status":{status}'
+        f',{why},"seconds":{monotonic() - request.started:.6f},"first_byte":{record.first_byte:.6f}'
+        f',"bytes_in":{record.bytes_in},"bytes_out":{record.bytes_out}'
+        f',"trace":{json.dumps(known.trace) if known.trace else "null"}'
+        f',"error":{json.dumps(record.error) if record.error else "null"}'
         f"{'' if tunnel is None else _TUNNEL % (*tunnel.frames, tunnel.ended_with or 'null')}}}\n"
     )
 

@@ -223,7 +223,7 @@ class Members:
             return
         where = (settings.host, settings.port)
         if app.fleet.change(backend, *where, path=settings.path, weight=settings.weight, tls=member.trust):
-            app.plane.moved(backend)
+            app.plane.site.moved(backend)
         app.prober.suspect(backend)
 
     def _let_go(self, backend: Backend) -> None:

@@ -79,17 +79,19 @@ class ProxyCollector:
     def forget_gone(self, now: float) -> None:
         """Forget what was counted of backends that left long ago."""
         plane = self._plane
-        by_backend = (self.probes, plane.router.directory.moves, plane.moves.sent_away)
-        gone = plane.stats.names().union(*by_backend) - {backend.name for backend in plane.router.fleet}
+        by_backend = (self.probes, plane.site.router.directory.moves, plane.evictions.sent_away)
+        gone = plane.site.stats.names().union(*by_backend) - {
+            backend.name for backend in plane.site.router.fleet
+        }
         self._gone = {name: self._gone.get(name, now) for name in gone}
         for name, since in self._gone.items():
             if since + _AFTERWARDS <= now:
-                plane.stats.forget(name)
+                plane.site.stats.forget(name)
                 for counts in by_backend:
                     counts.pop(name, None)
 
     def _traffic(self) -> Iterator[Family]:
-        plane, stats = self._plane, self._plane.stats
+        plane, stats = self._plane, self._plane.site.stats
         requests = _counter("requests", "Exchanges that ended.", "backend", "method", "code")
         for (backend, method, code), count in list(stats.requests.items()):
             requests.add(count, backend, method, f"{code}xx" if code else "aborted")
@@ -107,7 +109,7 @@ class ProxyCollector:
         limits = _counter("limits_hit", "Clients that were over a limit, by the limit.", "limit")
         for limit, count in stats.limits.items():
             limits.add(count, limit.value)
-        limits.add(plane.doors.times_shut, "descriptors")
+        limits.add(plane.listeners.times_shut, "descriptors")
         yield limits
         yield _counter("proxy_headers_refused", "Connections of trusted proxies without a PROXY header.").add(
             stats.proxy_headers_refused
@@ -117,17 +119,17 @@ class ProxyCollector:
             odd.add(count, kind.value)
         yield odd
         yield _gauge("accepting", "1 while connections are accepted, 0 for want of descriptors.").add(
-            not plane.doors.shut
+            not plane.listeners.shut
         )
         yield _histogram("first_byte_seconds", "From a request's head to its response's.", stats.first_byte)
         yield _histogram("tunnel_seconds", "From a tunnel's request to its end.", stats.tunnel_lives)
         frames = _counter(
             "frames", "Frames of websockets; those of one read are one.", "backend", "direction"
         )
-        for pool in plane.pools():
+        for pool in plane.site.pools():
             frames.add(pool.frames_in, pool.backend.name, "in").add(pool.frames_out, pool.backend.name, "out")
         yield frames
-        connects = {pool.backend.name: pool.connect_seconds for pool in plane.pools()}
+        connects = {pool.backend.name: pool.connect_seconds for pool in plane.site.pools()}
         yield _histogram("connect_seconds", "Connections to backends, with their TLS handshake.", connects)
         yield self._open_requests()
         yield _histogram("probe_seconds", "Answered probes.", self.probes)
@@ -135,7 +137,7 @@ class ProxyCollector:
     def _open_requests(self) -> Family:
         """Those without a backend are being read for their session, or it is being asked for."""
         family = _gauge("open_requests", "Requests that have not ended.", "backend", "state")
-        names = ["", *(backend.name for backend in self._plane.router.fleet)]
+        names = ["", *(backend.name for backend in self._plane.site.router.fleet)]
         exchanges = [at.exchange for at in self._plane.connections if at.exchange is not None]
         counts = Counter((at.decision.backend.name if at.decision else "", _state(at)) for at in exchanges)
         for name in names:
@@ -144,7 +146,7 @@ class ProxyCollector:
         return family
 
     def _affinity(self) -> Iterator[Family]:
-        router, stats = self._plane.router, self._plane.stats
+        router, stats = self._plane.site.router, self._plane.site.stats
         decisions = _counter(
             "affinity_decisions",
             "Where requests went: by what evidence, with what outcome.",
@@ -168,7 +170,7 @@ class ProxyCollector:
         questions = _counter(
             "locate_questions", "Sessions that backends were asked for, by result.", "result"
         )
-        for result, count in self._plane.locator.results.items():
+        for result, count in self._plane.site.locator.results.items():
             questions.add(count, result.value)
         yield questions
         yield _gauge("directory_sessions", "Sessions in the directory.").add(len(router.directory))
@@ -176,9 +178,9 @@ class ProxyCollector:
         yield _counter("directory_expired", "Sessions whose time was up.").add(router.directory.expired)
 
     def _shared_directory(self) -> Iterator[Family]:
-        shared = self._plane.shared
+        shared = self._plane.site.shared
         up = _gauge("shared_directory_up", "1 while the shared directory answers.")
-        yield up.add(shared.up) if self._plane.router.shared else up
+        yield up.add(shared.up) if self._plane.site.router.shared else up
         lookups = _counter("shared_directory_lookups", "Sessions looked up there, by result.", "result")
         writes = _counter("shared_directory_writes", "Sessions written there, by result.", "result")
         for metric, counts in ((lookups, shared.lookups), (writes, shared.writes)):
@@ -194,7 +196,7 @@ class ProxyCollector:
         yield _counter("standstill_seconds", "Time in which this process did not run.").add(
             self._standstill.total
         )
-        fleet = list(self._plane.router.fleet)
+        fleet = list(self._plane.site.router.fleet)
         verdicts = _gauge("backend_health", "1 for the verdict on the backend.", "backend", "verdict")
         states = _gauge("backend_admin_state", "1 for the operator's wish.", "backend", "state")
         sessions = _gauge("backend_sessions", "Sessions open or just placed.", "backend")
@@ -210,8 +212,8 @@ class ProxyCollector:
 
     def _turns(self) -> dict[str, int]:
         """Sessions whose app is answering, by backend."""
-        turns = dict.fromkeys((backend.name for backend in self._plane.router.fleet), 0)
-        for session in self._plane.router.directory.answering():
+        turns = dict.fromkeys((backend.name for backend in self._plane.site.router.fleet), 0)
+        for session in self._plane.site.router.directory.answering():
             if session.backend is not None and session.backend.name in turns:
                 turns[session.backend.name] += 1
         return turns
@@ -219,19 +221,19 @@ class ProxyCollector:
     def _open_sessions(self) -> Family:
         """A session with a websocket counts as one, whatever else it has."""
         plane = self._plane
-        everyone = Counter(map(_AT, plane.router.directory.open()))
+        everyone = Counter(map(_AT, plane.site.router.directory.open()))
         sockets = Counter(
             map(_AT, {tunnel.session for tunnel in plane.tunnels if tunnel.session is not None})
         )
         family = _gauge("open_sessions", "Sessions with a connection.", "backend", "transport")
-        for backend in plane.router.fleet:
+        for backend in plane.site.router.fleet:
             family.add(sockets[backend], backend.name, "websocket")
             family.add(everyone[backend] - sockets[backend], backend.name, "polling")
         return family
 
     def traffic(self) -> Traffic:
         """The same counts for the API."""
-        stats = self._plane.stats
+        stats = self._plane.site.stats
         requests: Counter[str] = Counter()
         failures: Counter[str] = Counter()
         for (backend, _, code), count in stats.requests.items():
@@ -241,7 +243,7 @@ class ProxyCollector:
         return Traffic(
             requests=requests,
             failures=failures,
-            frames={pool.backend.name: pool.frames_in + pool.frames_out for pool in self._plane.pools()},
+            frames={pool.backend.name: pool.frames_in + pool.frames_out for pool in self._plane.site.pools()},
             turns=self._turns(),
             probes={name: (sum(probes.counts), probes.total) for name, probes in self.probes.items()},
             decisions=[(Evidence.SID.value, Outcome.PINNED.value, stats.sid_pinned), *decisions],
@@ -255,8 +257,8 @@ class ProxyCollector:
         yield in_turn
         yield self._open_sessions()
         sent_away = "Sessions that were told to connect anew, by the backend they had to leave."
-        yield _by_backend("sessions_sent_away", sent_away, self._plane.moves.sent_away)
-        lingers = self._plane.lingers
+        yield _by_backend("sessions_sent_away", sent_away, self._plane.evictions.sent_away)
+        lingers = self._plane.site.lingers
         yield _gauge("lingering_sessions", "Lost clients that are waited for.").add(len(lingers.by_session))
         yield _counter("lingers", "Lost clients that were waited for.").add(lingers.began)
         yield _counter("lingers_resumed", "Of these, who came back in time.").add(lingers.resumed)
@@ -297,7 +299,7 @@ def _state(exchange: Exchange) -> str:
     """Whether its response has begun; a long poll waits for news and not for a backend that is late."""
     if exchange.status:
         return "responding"
-    return "polling" if exchange.is_poll else "waiting"
+    return "polling" if exchange.request.is_poll else "waiting"
 
 
 def _counter(name: str, text: str, *labels: str) -> Family:

@@ -74,7 +74,7 @@ class Names:
         question = self._asking[loop, host] = _Question(loop.time(), loop.create_future())
         question.answer.add_done_callback(lambda answer: answer.exception())  # perhaps nobody waits any more
 
-        def settle(answer: Sequence[str] | Exception) -> None:
+        def deliver(answer: Sequence[str] | Exception) -> None:
             del self._asking[loop, host]
             if isinstance(answer, Exception):
                 question.answer.set_exception(answer)
@@ -84,12 +84,12 @@ class Names:
         def work() -> None:
             answer = self._answer(host)
             with suppress(RuntimeError):  # the loop has ended meanwhile
-                loop.call_soon_threadsafe(settle, answer)
+                loop.call_soon_threadsafe(deliver, answer)
 
         try:
             threading.Thread(target=work, name=f"resolve {host}", daemon=True).start()
         except RuntimeError:
-            settle(OSError(errno.ENOMEM, "no thread to resolve a name in"))
+            deliver(OSError(errno.ENOMEM, "no thread to resolve a name in"))
         return question
 
     def _answer(self, host: str) -> Sequence[str] | Exception:

@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import socket
 import ssl
 import stat
 import struct
 import sys
+import termios
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -276,21 +278,26 @@ def bound_address(sock: socket.socket, *, secure: bool = False) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-async def serve(
-    factory: Callable[[], asyncio.Protocol],
-    sock: socket.socket,
-    tls: ssl.SSLContext | None = None,
-    handshake: float = 10.0,
-) -> asyncio.Server:
-    """Accept connections on a bound socket; with `tls` on a TCP one, each within `handshake` seconds."""
+async def serve(factory: Callable[[], asyncio.Protocol], sock: socket.socket) -> asyncio.Server:
+    """Accept connections on a bound socket."""
     loop = asyncio.get_running_loop()
     if sock.family == socket.AF_UNIX:
         return await loop.create_unix_server(factory, sock=sock, backlog=_BACKLOG)
-    if tls is None:
-        return await loop.create_server(factory, sock=sock, backlog=_BACKLOG)
-    return await loop.create_server(
-        factory, sock=sock, backlog=_BACKLOG, ssl=tls, ssl_handshake_timeout=handshake
-    )
+    return await loop.create_server(factory, sock=sock, backlog=_BACKLOG)
+
+
+def unsent(transport: asyncio.Transport) -> int:
+    """Bytes that were written and that the peer has not taken yet, those that the kernel holds among them.
+
+    The kernel holds megabytes and tells that there is room only when a third of it is free, so the
+    transport's own buffer may stand still for long in front of a peer that is merely slow.
+    """
+    held = 0
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.fileno() >= 0:
+        with contextlib.suppress(OSError):  # a system that cannot tell
+            held = int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    return transport.get_write_buffer_size() + held
 
 
 def reset(transport: asyncio.Transport) -> None:

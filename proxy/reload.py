@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from proxy import logs, net
 from proxy.affinity.health import HealthRules
+from proxy.borders import Where, fault
 from proxy.config import Address, Config, ConfigError, Shared
 from proxy.controlplane.events import EventKind
 from proxy.logs import AccessLog
@@ -67,7 +68,7 @@ class Reloads:
             except (ConfigError, net.ListenError, CertificateError) as error:
                 done = Reload(time.time(), problems=tuple(str(error).splitlines()))
             except Exception as error:  # a border: nothing that a reload meets may end the proxy
-                log.exception("the reload broke")
+                fault(Where.CONTROL, error, "the reload broke", always=True)
                 what = f"{type(error).__name__}: {error}".partition("\n")[0]
                 done = Reload(time.time(), problems=(f"it met a mistake of the proxy, see the log: {what}",))
             self.last = done
@@ -187,4 +188,4 @@ def _apply_to_log(app: "App", old: Config, new: Config) -> None:
     if app.access is not None:
         app.access.flush()
     app.access = AccessLog(new.log) if new.log.access else None
-    app.plane.access = app.told()
+    app.plane.site.access = app.exchange_listener()

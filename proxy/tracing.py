@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import proxy
 from proxy.config import OtelSettings
-from proxy.dataplane.exchange import Exchange
+from proxy.dataplane.record import Record
 from proxy.dataplane.stats import LABELS
 
 if TYPE_CHECKING:
@@ -57,22 +57,22 @@ class Spans:
         self._server = SpanKind.SERVER
         self._failed: Callable[[str], Status] = partial(Status, StatusCode.ERROR)
 
-    def __call__(self, exchange: Exchange) -> None:
+    def __call__(self, record: Record) -> None:
         """Make the span of an exchange."""
-        ended, head = time.time_ns(), exchange.head
+        ended, head = time.time_ns(), record.request.head
         fields: dict[str, str] = {}
-        if exchange.known.trace:
+        if record.request.known.trace:
             for name in ("traceparent", "tracestate"):
                 fields[name] = b",".join(head.fields.get_all(name.encode())).decode("latin-1")
         span = self._tracer.start_span(
-            f"{_method(exchange)} {exchange.kind.value}",
+            f"{_method(record)} {record.request.kind.value}",
             self._parent(fields),
             self._server,
-            dict(_attributes(exchange)),
-            start_time=ended - int((monotonic() - exchange.started) * 1e9),
+            dict(_attributes(record)),
+            start_time=ended - int((monotonic() - record.request.started) * 1e9),
         )
-        if exchange.error or exchange.status >= 500:
-            span.set_status(self._failed(exchange.error))
+        if record.error or record.status >= 500:
+            span.set_status(self._failed(record.error))
         span.end(ended)
 
     def close(self) -> None:
@@ -85,22 +85,22 @@ class Spans:
         closing.join(_LAST_BATCH)
 
 
-def _method(exchange: Exchange) -> str:
+def _method(record: Record) -> str:
     """As the conventions for HTTP spans have it: all that clients make up have one name."""
-    return LABELS.get(exchange.head.method, "_OTHER")
+    return LABELS.get(record.request.head.method, "_OTHER")
 
 
-def _attributes(exchange: Exchange) -> Iterator[tuple[str, _Value]]:
+def _attributes(record: Record) -> Iterator[tuple[str, _Value]]:
     """The names of the semantic conventions where there are such."""
-    head, decision, tunnel = exchange.head, exchange.decision, exchange.tunnel
-    yield "http.request.method", _method(exchange)
+    head, decision, tunnel = record.request.head, record.decision, record.tunnel
+    yield "http.request.method", _method(record)
     yield "url.path", head.path.decode("ascii")
-    yield "client.address", exchange.down.origin.address
-    yield "chainlit_proxy.request_id", exchange.request_id.decode("ascii")
-    yield "chainlit_proxy.bytes_in", exchange.bytes_in
-    yield "chainlit_proxy.bytes_out", exchange.bytes_out
-    if exchange.status:
-        yield "http.response.status_code", exchange.status
+    yield "client.address", record.request.known.origin.address
+    yield "chainlit_proxy.request_id", record.request.id.decode("ascii")
+    yield "chainlit_proxy.bytes_in", record.bytes_in
+    yield "chainlit_proxy.bytes_out", record.bytes_out
+    if record.status:
+        yield "http.response.status_code", record.status
     if decision is not None:
         yield "chainlit_proxy.backend", decision.backend.name
         yield "chainlit_proxy.evidence", decision.evidence.value

@@ -84,7 +84,7 @@ def test_the_ticker_goes_on() -> None:
         plane.connections.add(cast("Downstream", broken))
         plane.tunnels.add(cast("Tunnel", tunnel))
         await world.until(lambda: "cut" in tunnel.asked)
-        assert broken.asked == ["tick", "abort"]
+        assert broken.asked == ["tick", "cut"]
         plane.connections.discard(cast("Downstream", broken))
         plane.tunnels.discard(cast("Tunnel", tunnel))
         await idle.gone()
@@ -97,7 +97,7 @@ def test_a_backend_that_is_down_ends_all_of_its_connections() -> None:
     """One that cannot be ended does not keep the others open."""
 
     async def test(world: World) -> None:
-        pool, broken = world.plane.pool(world.known("a")), [Broken(), Broken()]
+        pool, broken = world.plane.site.pool(world.known("a")), [Broken(), Broken()]
         for passenger in broken:
             pool.passengers.add(cast("Tunnel", passenger))
         pool.close_all()
@@ -116,7 +116,7 @@ def test_a_task_that_fails_is_given_up() -> None:
             raise ValueError("odd")
 
         ended = asyncio.Event()
-        await world.plane.spawn(odd(), ended.set)
+        await world.plane.site.spawn(odd(), ended.set)
         assert ended.is_set()
         world.faults = 1
         client = (await world.client()).say(get())
@@ -196,7 +196,7 @@ def test_a_client_that_cannot_be_begun_is_let_go() -> None:
     async def test(world: World) -> None:
         transport = Transport()
         with pytest.raises(RuntimeError):
-            Downstream(world.plane).connection_made(transport)
+            Downstream(world.plane.site, world.plane).connection_made(transport)
         assert transport.aborted
 
     run(test)

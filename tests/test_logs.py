@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from proxy import logs
+from proxy import borders, logs
 from proxy.app import App
 from proxy.config import LogSettings, loads
 from proxy.logs import AccessLog
@@ -45,7 +45,7 @@ def listen(world: World, settings: LogSettings = JSON) -> io.StringIO:
         keep(exchange)
         access.flush()
 
-    world.plane.access = both
+    world.plane.site.access = both
     return stream
 
 
@@ -256,7 +256,7 @@ def test_secrets_are_not_logged(settings: LogSettings) -> None:
         await world.ask(post(b"/login?password=pass%20word", b"username=x&password=pass word", *fields))
         await world.ask(get(PATH + b"polling&sid=forged.a-sid-0", *fields))
         world.backends[1].refuse()
-        world.plane.pool(world.known("b")).close_all()
+        world.plane.site.pool(world.known("b")).close_all()
         await world.ask(get(b"/project/file/x?session_id=" + session.encode(), *fields))
         text = stream.getvalue() + everything.getvalue()
         assert text.count("\n") >= 7
@@ -358,10 +358,11 @@ def test_who_is_told_of_requests_keeps_its_errors(caplog: pytest.LogCaptureFixtu
 
     run(test)
     (exchange,) = exchanges
-    exchange.request_id = None  # of which no line can be made
+    exchange.request = None  # of which no line can be made
+    borders._quiet_until.clear()
     app = App(loads("backends: [{url: 'http://127.0.0.1:1'}]"))
     app.access, app.spans = AccessLog(JSON, io.StringIO()), cast("Spans", told.append)
-    tell = app.told()
+    tell = app.exchange_listener()
     assert tell is not None
     tell(exchange)
     assert told == [exchange]

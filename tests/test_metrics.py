@@ -131,8 +131,8 @@ def test_shut_doors_are_told() -> None:
     """While descriptors are few the proxy says that it accepts nothing, and how often that was so."""
 
     async def test(world: World) -> None:
-        assert (value(scrape(world), "accepting"), world.plane.doors.times_shut) == (1, 0)
-        world.plane.doors._shut_at = 0  # whatever is accepted next is one of the last
+        assert (value(scrape(world), "accepting"), world.plane.listeners.times_shut) == (1, 0)
+        world.plane.listeners._shut_at = 0  # whatever is accepted next is one of the last
         await world.client()
         samples = scrape(world)
         assert value(samples, "accepting") == 0
@@ -311,7 +311,7 @@ def test_a_backend_that_left_is_forgotten() -> None:
                 (f.sample, *v) for f in collector.collect() for v, _ in (*f.rows, *f.histograms) if "a" in v
             }
             assert bool(counts) is bool(told), counts
-        assert not world.app.plane.stats.names()
+        assert not world.app.plane.site.stats.names()
         world.ended.clear()  # nor would the world find that they were counted
 
     run(test, "ab")
@@ -358,10 +358,10 @@ def samples_with(backends: int, sessions: int) -> int:
         for session in range(sessions):
             settled = app.router.directory.settle(f"{number}-{session}", backend, 0.0)
             app.router.directory.opened(settled)
-            app.plane.stats.answered(backend.name, b"M%d" % session, 200)
-            app.plane.pool(backend).connect_seconds.add(0.001)
-            app.plane.stats.first_byte[backend.name].add(0.01 * session)
-            app.plane.stats.tunnel_lives[backend.name].add(1.0 * session)
+            app.plane.site.stats.answered(backend.name, b"M%d" % session, 200)
+            app.plane.site.pool(backend).connect_seconds.add(0.001)
+            app.plane.site.stats.first_byte[backend.name].add(0.01 * session)
+            app.plane.site.stats.tunnel_lives[backend.name].add(1.0 * session)
     text, _ = Scrape(app.collector.collect)("")
     return sum(line.startswith(PREFIX.encode()) for line in text.splitlines())
 

@@ -157,7 +157,7 @@ def test_what_a_failure_means(met: OSError | ValueError, kind: type[ProxyError],
 def test_clients_are_not_told_where_backends_are() -> None:
     """The reason of a failed connection names addresses: it is for the log."""
     for kind in (ConnectRefused, ConnectFailed, ConnectTimeout, HandshakeFailed):
-        assert kind.told
+        assert kind.public_reason
 
 
 @pytest.mark.parametrize(

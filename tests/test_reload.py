@@ -80,15 +80,15 @@ def test_a_switch_that_breaks_in_the_middle(key: str) -> None:
         app = App(loads(OLD.format(port=port)), lambda: read.pop(0))
         old = app.config
         app.listening = {address: net.bind(address) for address in old.listen}
-        await app.plane.doors.open(list(app.listening.values()), asyncio.Protocol, 1024)
+        await app.plane.listeners.open(list(app.listening.values()), 1024, None, greeted=False)
         tasks = asyncio.create_task(app.members.run())
         backend = app.fleet.get("a")
         assert backend is not None
         app.fleet.observe(backend, Observation.ANSWERED, 0)
         await reload(app)
         assert app.config is old
-        assert app.plane.config is old
-        assert app.plane.timeouts is old.timeouts
+        assert app.plane.site.config is old
+        assert app.plane.site.timeouts is old.timeouts
         assert app.drains.patience == old.timeouts.drain
         assert app.router.placement.bound == old.balance.bound
         assert app.fleet.get("a") is backend
@@ -101,7 +101,7 @@ def test_a_switch_that_breaks_in_the_middle(key: str) -> None:
         assert answers(port)
         assert answers(other)
         tasks.cancel()
-        app.plane.doors.close()
+        app.plane.listeners.close()
         await asyncio.wait([tasks])
 
     asyncio.run(scenario())

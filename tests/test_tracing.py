@@ -36,7 +36,7 @@ class Collector:
             self._spans(exchange)
             keep(exchange)
 
-        world.plane.access = both
+        world.plane.site.access = both
 
     async def all(self) -> Sequence[ReadableSpan]:
         """All spans; no more are taken."""

@@ -111,7 +111,7 @@ class EngineSessions:
             self._follow(engine, told)
         return engine
 
-    def told(self, sid: bytes, told: Elsewhere) -> None:
+    def connected_elsewhere(self, sid: bytes, told: Elsewhere) -> None:
         """Another proxy has read the CONNECT of a transport, parts of which may be here or come."""
         engine = self.get(sid)
         if engine is not None:

@@ -133,12 +133,21 @@ class Router:
             return self._by_pin(hints, now, avoid)  # CONNECT names it again, and then they are asked again
         return self.by_session(named, evidence, now, located, avoid)
 
-    def plain(self, hints: Hints, now: float, avoid: Collection[str] = ()) -> Decision:
-        """A request without a session: any backend does, the browser's own is best. Raises NoBackend."""
+    def plain(
+        self, hints: Hints, now: float, avoid: Collection[str] = (), *, anywhere: bool = False
+    ) -> Decision:
+        """A request without a session: any backend does, the browser's own is best. Raises NoBackend.
+
+        `anywhere`: it asks for a page or a file, which need not wait for a backend that is slow or drains.
+        """
         pinned = self.fleet.by_token(hints.pin) if hints.pin else None
-        if pinned is not None and pinned.holds_pins and pinned.name not in avoid:
+        if pinned is not None and (not pinned.holds_pins or pinned.name in avoid):
+            pinned = None
+        if pinned is not None and (pinned.takes_sessions or not anywhere):
             return Decision(pinned, Evidence.PIN_COOKIE, Outcome.PINNED)
         backend = self.placement.place(hints.client, self.fleet, now, avoid=avoid)
+        if backend is None and pinned is not None:
+            return Decision(pinned, Evidence.PIN_COOKIE, Outcome.PINNED)
         if backend is None:
             # Nobody takes sessions, but a page of a session that goes on may still load its assets.
             holding = [b for b in self.fleet if b.holds_pins and b.name not in avoid]

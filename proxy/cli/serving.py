@@ -43,10 +43,10 @@ _CONFIG = click.option("-c", "--config", "file", metavar="FILE", help="The confi
 @click.option("-c", "--config", "file", metavar="FILE", required=True, help="The configuration, in YAML.")
 def serve(file: str) -> None:
     """Stand in front of Chainlit instances that something else runs."""
-    config = _settled(_load(file, need_backends=True), Shared.FALSE)
+    config = _with_sharing(_load(file, need_backends=True), Shared.FALSE)
     output.take_over()
     logs.set_up(config.log)
-    app = App(config, lambda: _settled(load(file, need_backends=True), Shared.FALSE))
+    app = App(config, lambda: _with_sharing(load(file, need_backends=True), Shared.FALSE))
     _bind(app)
     _run(app)
 
@@ -211,7 +211,7 @@ def _read_for_run(file: str | None, changes: Mapping[str, str | None]) -> Config
     if given:
         message = "must not be set for `run`, its backends are the replicas"
         raise ConfigError([Problem(str(file), None, key, message) for key in given])
-    return _settled(config, Shared.TRUE)
+    return _with_sharing(config, Shared.TRUE)
 
 
 def _load(file: str, *, need_backends: bool) -> Config:
@@ -221,7 +221,7 @@ def _load(file: str, *, need_backends: bool) -> Config:
         fail(str(error))
 
 
-def _settled(config: Config, default: Shared) -> Config:
+def _with_sharing(config: Config, default: Shared) -> Config:
     """What `auto` means for a command."""
     is_auto = config.sessions.shared is Shared.AUTO
     return override(config, {"sessions.shared": default}) if is_auto else config

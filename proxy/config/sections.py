@@ -187,6 +187,11 @@ class TimeoutSettings(Settings):
         default=60.0,
         description="Seconds that a client may take between two pieces of a request's body.",
     )
+    write: v.Seconds = Field(
+        default=60.0,
+        description="Seconds in which a client that does not keep up has to take some of what it is sent. "
+        "Each piece that it takes begins them anew.",
+    )
     tunnel_idle: v.Seconds = Field(
         default=90.0,
         description="Seconds that a websocket stays open without a byte in either direction. Twice the 45 "

@@ -17,9 +17,7 @@ _RETRY_AFTER = 5  # seconds: connections end by themselves, but not at once
 _IPV6_CUSTOMER = 8  # bytes
 
 REFUSALS = {
-    limit: reply.reply(
-        status, f"{status} {reason}\n".encode(), close=True, extra=b"Retry-After: %d\r\n" % _RETRY_AFTER
-    )
+    limit: reply.error(status, reason, retry_after=_RETRY_AFTER).http1(close=True)
     for limit, status, reason in (
         (Limit.CONNECTIONS, 503, "too many connections"),
         (Limit.CONNECTIONS_PER_CLIENT, 429, "too many connections of one client"),
@@ -74,24 +72,43 @@ def _too_many(limit: Limit, reason: str, wait: float) -> OverLimit:
     return OverLimit(limit, reason, status=429, retry_after=math.ceil(wait))
 
 
-class Clients:
-    """The open connections of each client, tunnels among them; owned by the Plane."""
+class Ticket:
+    """One connection, as Clients counts it; whoever holds it gives it back once, more often does no harm."""
 
-    __slots__ = ("_limit", "_limit_per_client", "_open")
+    __slots__ = ("_client", "_clients")
+
+    def __init__(self, clients: "Clients", client: str) -> None:
+        self._clients: Clients | None = clients
+        self._client = client
+
+    def give_back(self) -> None:
+        """The connection has ended, or is counted otherwise from now on."""
+        clients, self._clients = self._clients, None
+        if clients is not None:
+            clients.left(self._client)
+
+    def __repr__(self) -> str:
+        return f"<Ticket {self._client} {'given back' if self._clients is None else 'held'}>"
+
+
+class Clients:
+    """The open connections of each client from accept on, tunnels among them; owned by the Site."""
+
+    __slots__ = ("_limit", "_limit_per_client", "_open", "total")
 
     def __init__(self, limits: LimitSettings) -> None:
-        self._limit = limits.connections
-        self._limit_per_client = limits.connections_per_client
+        self.total = 0  # of connections
         self._open: dict[str, int] = {}
+        self.change(limits)
 
     def change(self, limits: LimitSettings) -> None:
         """Hold new connections against other limits."""
         self._limit = limits.connections
         self._limit_per_client = limits.connections_per_client
 
-    def over(self, origin: Origin, connections: int) -> Limit | None:
-        """The limit that one more connection from there would be over; `connections` are open now."""
-        if self._limit and connections >= self._limit:
+    def over(self, origin: Origin) -> Limit | None:
+        """The limit that one more connection from there would be over."""
+        if self._limit and self.total >= self._limit:
             return Limit.CONNECTIONS
         if self._limit_per_client and not origin.trusted:
             open_now = self._open.get(client_key(origin.address), 0)
@@ -99,16 +116,18 @@ class Clients:
                 return Limit.CONNECTIONS_PER_CLIENT
         return None
 
-    def arrived(self, origin: Origin) -> str:
-        """Count a connection; return what `left` is to be told when it ends."""
-        if origin.trusted or not self._limit_per_client:
-            return ""
-        client = client_key(origin.address)
-        self._open[client] = self._open.get(client, 0) + 1
-        return client
+    def arrived(self, origin: Origin) -> Ticket:
+        """Count a connection until its ticket is given back."""
+        self.total += 1
+        client = ""
+        if self._limit_per_client and not origin.trusted:
+            client = client_key(origin.address)
+            self._open[client] = self._open.get(client, 0) + 1
+        return Ticket(self, client)
 
     def left(self, client: str) -> None:
-        """A connection has ended."""
+        """A connection has ended; called by its ticket."""
+        self.total -= 1
         if not client:
             return
         self._open[client] -= 1
@@ -119,4 +138,4 @@ class Clients:
         return len(self._open)
 
     def __repr__(self) -> str:
-        return f"<Clients {len(self._open)}>"
+        return f"<Clients {len(self._open)}, {self.total} connections>"

@@ -1,110 +1,136 @@
-"""One client connection: finds requests in its bytes, one exchange at a time, in order.
+"""One client connection in HTTP/1.1: finds requests in its bytes, one exchange at a time, in order.
 
 What a client sends ahead (pipelining) waits in the buffer until the exchange before it has ended; when
 much waits, reading stops. One deadline per connection tells what the client is late with.
 """
 
 import asyncio
+import socket
 from dataclasses import replace
 from time import monotonic
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
-from proxy import net
-from proxy.affinity.evidence import read_hints
-from proxy.dataplane import failures, requests
+from proxy.dataplane.clients import REFUSALS, Ticket
 from proxy.dataplane.dates import dated
 from proxy.dataplane.exchange import Exchange
-from proxy.dataplane.seen import Known
-from proxy.dataplane.settled import settled
+from proxy.dataplane.leg import AHEAD, BEHIND, Leg, Source
+from proxy.dataplane.request import Request
+from proxy.dataplane.request_reader import RequestReader
+from proxy.dataplane.site import Site
+from proxy.dataplane.tunnel import Tunnel
 from proxy.errors import BadRequest, Limit, OverLimit
 from proxy.wire import reply
-from proxy.wire.fields import Fields
-from proxy.wire.forwarding import Origin, Variant, client_address, client_scheme, request_fields, trace_id
-from proxy.wire.head import HeadSearch, RequestHead, parse_request, repeated_request
-
-if TYPE_CHECKING:
-    from proxy.dataplane.plane import Plane
+from proxy.wire.forwarding import plain_answer, response_head
+from proxy.wire.head import ResponseHead
+from proxy.wire.reply import Reply
 
 _MOST_AHEAD = 65536  # bytes of further requests that wait before reading stops
-_MOST_KNOWN = 16  # different field blocks of one connection: a browser has some five
 _LINGER = 2.0  # seconds a client may go on sending after an answer that came early
 _LAST_WORDS = 60.0  # seconds in which a client has to take what was written before it was closed
 _NEVER = float("inf")
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Host(Protocol):
+    """What a connection needs of whoever owns all of them."""
+
+    def accepted(self, sock: socket.socket | None) -> None:
+        """A connection has been accepted."""
+        ...
+
+    def admitted(self, connection: "Downstream") -> None:
+        """Whose it is, is known, and that it may be there."""
+        ...
+
+    def left(self, connection: "Downstream") -> None:
+        """It has ended, or has become a tunnel."""
+        ...
+
+    def tunnel_opened(self, tunnel: Tunnel) -> None:
+        """A connection has switched protocols."""
+        ...
+
+    def tunnel_closed(self, tunnel: Tunnel) -> None:
+        """What it became has ended."""
+        ...
 
 
 class Downstream(asyncio.Protocol):
-    """A client connection; the listener creates it, the plane lists it."""
+    """A client connection, as Client of its exchanges; a listener makes it, its host owns it."""
 
     __slots__ = (
-        "_blocks",
+        "_address",
         "_buffer",
-        "_known",
-        "_recent",
+        "_host",
+        "_reader",
         "_said_all",
-        "_search",
-        "_told",
-        "client",
+        "_ticket",
         "closing",
         "deadline",
         "exchange",
-        "origin",
-        "paused",
-        "plane",
+        "leg",
+        "site",
         "transport",
-        "writable",
     )
 
+    leg: Leg
     transport: asyncio.Transport
 
-    def __init__(self, plane: "Plane", told: str = "") -> None:
-        """`told` is what the listener knows of the client's address: by a PROXY header, or that it has none.
+    def __init__(self, site: Site, host: Host, address: str = "", ticket: Ticket | None = None) -> None:
+        """`address` is the client's, where the listener knows it by a PROXY header or that there is none.
 
-        With "" the peer is the client.
+        With "" the peer is the client. `ticket` has counted the connection until now, as whoever's it was.
         """
-        self.plane = plane
-        self._told = told
-        self.origin = Origin("unknown", b"http", trusted=False)
+        self.site = site
+        self._host = host
+        self._address = address
         self.deadline = _NEVER  # when the client is late, or its backend
-        self.client = ""  # who its connection is counted for
+        self._ticket = ticket  # counts it
         self.closing = False  # set when no further request is taken
-        self.writable = True  # whether the client keeps up with what is written
-        self._buffer: bytes | bytearray = b""
-        self._search: HeadSearch | None = None  # set while a head comes in pieces; the buffer is then its own
+        self._buffer: bytes | bytearray = b""  # the latter while a head comes in pieces
         self.exchange: Exchange | None = None
-        self.paused = False  # whether nothing is read of it for now
         self._said_all = False  # whether the client has closed its half
-        self._blocks: dict[bytes, Fields] = {}
-        self._known: dict[Fields, Known] = {}
-        self._recent: list[tuple[bytes, Fields]] = []  # field blocks with their empty line
+        self._reader = RequestReader(site)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """As asyncio.Protocol."""
         self.transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass
+        self.leg = Leg(self.transport)
         try:
-            self._arrived()
+            self._arrive()
         except Exception:
             self.closing = True
             self.transport.abort()  # the loop, which is told, leaves it open
             raise
 
-    def _arrived(self) -> None:
+    def _arrive(self) -> None:
         transport = self.transport
         peer = transport.get_extra_info("peername")
         scheme = b"http" if transport.get_extra_info("sslcontext") is None else b"https"
-        self.plane.stats.connections += 1
-        self.plane.doors.accepted(self.transport)
-        address = self._told or (str(peer[0]) if isinstance(peer, tuple) else "")
+        ticket = self._ticket
+        if ticket is None:
+            self._host.accepted(transport.get_extra_info("socket"))
+        else:
+            ticket.give_back()
+        self.site.stats.connections += 1
+        address = self._address or (str(peer[0]) if isinstance(peer, tuple) else "")
         if not address:  # it has been reset: nobody knows who it was, and nobody waits for an answer
             self.closing = True
             self.transport.abort()
             return
-        self.origin = self.plane.origin(address, scheme)
-        if self.plane.turns_away(self.origin, self.transport):
-            self.closing = True
+        origin = self.site.origin(address, scheme)
+        self._reader.come_from(origin)
+        limit = self.site.clients.over(origin)
+        if limit is None:
+            self._ticket = self.site.clients.arrived(origin)
+            self._host.admitted(self)
+            self.deadline = monotonic() + self.site.timeouts.head
             return
-        self.client = self.plane.clients.arrived(self.origin)
-        self.plane.connections.add(self)
-        self.deadline = monotonic() + self.plane.timeouts.head
+        self.site.stats.limits[limit] += 1
+        # Nothing is read of it and nothing kept: that has to stay cheap when there are thousands.
+        self.closing = True
+        self.transport.write(REFUSALS[limit])
+        self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         """As asyncio.Protocol."""
@@ -115,58 +141,42 @@ class Downstream(asyncio.Protocol):
             data = exchange.more(data)
             if not data:
                 return
-        if self._search is not None:
+        if self._buffer:
             self._buffer += data
         else:
-            self._buffer = self._buffer + data if self._buffer else data
-        if self.exchange is None and self.writable:
+            self._buffer = data
+        if self.exchange is None and self.leg.writable:
             self._next()
         elif len(self._buffer) > _MOST_AHEAD:
-            self.pause()
+            self.leg.pause(AHEAD)
 
     def _next(self) -> None:
         """Begin the next exchange if its head is whole."""
-        buffer: bytes = self._buffer  # type: ignore[assignment]  # a bytearray while it is searched
+        buffer = self._buffer
         if buffer[:2] == b"\r\n":
             # RFC 9112 section 2.2: an empty line before a request is ignored.
             buffer = self._buffer = bytes(buffer[2:])
-            self._search = None
+            self._reader.begin()
             if not buffer:
                 return
-        limit = self.plane.limits.head
-        head, end = self._repeated(buffer) if self._search is None else (None, -1)
-        if head is None:
-            try:
-                end = self._find_end(buffer)
-            except BadRequest as error:
-                self._refuse(error)
-                return
-        if end < 0 or end > limit:
-            if len(buffer) > limit:
-                self._refuse(OverLimit(Limit.HEAD, "request head too large", status=431))
-            elif self._said_all:
-                self.transport.close()
-            else:
-                self.deadline = min(self.deadline, monotonic() + self.plane.timeouts.head)
-            return
-        if self._search is not None:
-            self._search, buffer = None, bytes(buffer)
         try:
-            if head is None:
-                block = buffer[buffer.find(b"\r\n") + 2 : end + 2]
-                self._recall(block)
-                head = parse_request(buffer[: end + 4], self._blocks)
-                known = self._known.get(head.fields) or self._remember(head, block)
-            else:
-                known = self._known[head.fields]
+            request, end = self._reader.read(buffer)
         except (BadRequest, OverLimit) as error:
             self._refuse(error)
             return
+        if request is None:
+            if not isinstance(buffer, bytearray):
+                self._buffer = bytearray(buffer)  # it comes in pieces: they are added in place
+            if self._said_all:
+                self.transport.close()
+            else:
+                self.deadline = min(self.deadline, monotonic() + self.site.timeouts.head)
+            return
         self.deadline = _NEVER
         self._buffer = b""
-        rest = buffer[end + 4 :]
-        exchange = self.exchange = settled(self, head, known, len(rest)) or Exchange(self, head, known)
-        if self.plane.rates is not None and self._is_too_fast(exchange):
+        rest = bytes(buffer[end:])
+        exchange = self.exchange = Exchange(self.site, self, request)
+        if self.site.rates is not None and self._is_too_fast(exchange):
             rest = rest if exchange.body.done else b""
         else:
             rest = exchange.start(rest)
@@ -175,115 +185,129 @@ class Downstream(asyncio.Protocol):
             if self.exchange is None:
                 self._next_soon()
 
-    def _repeated(self, buffer: bytes) -> tuple[RequestHead | None, int]:
-        """The head at the start of `buffer` and its end, if its fields are those of one before."""
-        line_end = buffer.find(b"\r\n")
-        for block, fields in self._recent:
-            if buffer.startswith(block, line_end + 2):
-                return repeated_request(buffer[:line_end], fields), line_end + len(block) - 2
-        return None, 0
-
     def _is_too_fast(self, exchange: Exchange) -> bool:
         """Refuse a request if its client asks too often, and say so."""
-        rates, client = self.plane.rates, exchange.known.client
-        if rates is None or not client:
+        rates, request = self.site.rates, exchange.request
+        if rates is None or not request.known.client:
             return False
-        error = rates.over(client, exchange.started, opens=exchange.is_handshake)
+        error = rates.over(request.known.client, request.started, opens=request.is_handshake)
         if error is not None:
             exchange.refuse(error)
         return error is not None
 
-    def _find_end(self, buffer: bytes | bytearray) -> int:
-        """Where the head ends, or -1: then the buffer grows in place from now on. Raises BadRequest."""
-        search = self._search
-        if search is None:
-            end = buffer.find(b"\r\n\r\n")
-            if end >= 0:
-                return end
-            search = self._search = HeadSearch()
-            buffer = self._buffer = bytearray(buffer)
-        return search.find(buffer)
-
-    def _remember(self, head: RequestHead, block: bytes) -> Known:
-        if len(head.fields.lines) > self.plane.limits.headers:
-            raise OverLimit(Limit.HEADERS, "too many header fields", status=431)
-        if len(self._known) >= _MOST_KNOWN:
-            self.release()
-        address = client_address(head.fields, self.origin, self.plane.trusts)
-        hints = read_hints(head.fields, address, self.plane.cookie_name)
-        if not self.plane.config.affinity.cookie.enabled:
-            hints = replace(hints, pin=None)
-        known = self._known[head.fields] = Known(
-            hints,
-            self.plane.counted_as(address),
-            secure=client_scheme(head.fields, self.origin) == b"https",
-            request_id=requests.given_id(head) if self.origin.trusted else None,
-            trace=trace_id(head.fields),
-        )
-        # A websocket's block holds a key that never comes again: it would only push out others.
-        if self._blocks.get(block) is head.fields and not head.fields.upgrade:
-            self._recent.insert(0, (block + b"\r\n", head.fields))
-            self.plane.seen.add(self.origin, block, head.fields, known)
-        return known
-
-    def _recall(self, block: bytes) -> None:
-        """Take over what another connection from the same origin has read of the same fields."""
-        seen = self.plane.seen.get(self.origin, block)
-        if seen is None or block in self._blocks:
-            return
-        if len(self._known) >= _MOST_KNOWN:
-            self.release()
-        fields, known = seen
-        self._blocks[block] = fields
-        self._known[fields] = known
-        self._recent.insert(0, (block + b"\r\n", fields))
-
-    def release(self) -> None:
-        """Let go of what was read of fields."""
-        self._known.clear()
-        self._blocks.clear()
-        self._recent.clear()
-
     def forget(self) -> None:
         """What was read of fields is read anew: whom to trust, or the cookie's name, has changed."""
-        self.release()
-        self.origin = replace(self.origin, trusted=self.plane.origin(self.origin.address).trusted)
+        origin = self._reader.origin
+        self._reader.come_from(replace(origin, trusted=self.site.origin(origin.address).trusted))
 
-    def block(self, head: RequestHead, known: Known, variant: Variant) -> bytes:
-        """The field block that goes upstream; the same for all requests with equal fields."""
-        block = known.blocks.get(variant)
-        if block is None:
-            block = request_fields(head, self.origin, variant, self.plane.cookie_name)
-            known.blocks[variant] = block
-        return block
+    # As Client of the exchange
 
-    def ended(self, *, keep: bool, linger: bool = False) -> None:
-        """The exchange is over; with `keep` the next request may come, with `linger` see `close`."""
+    @property
+    def paused(self) -> bool:
+        """As Client."""
+        return self.leg.paused
+
+    def pause(self) -> None:
+        """As Client."""
+        self.leg.pause()
+        if self.exchange is not None:
+            self.exchange.turn()
+
+    def resume(self) -> None:
+        """As Client."""
+        if self.leg.paused:
+            self.leg.resume()
+            if self.exchange is not None:
+                self.exchange.turn()
+
+    def draw_from(self, source: Source | None) -> None:
+        """As Client."""
+        self.leg.draw_from(source)
+
+    def go_ahead(self) -> None:
+        """As Client."""
+        self.transport.write(_CONTINUE)
+
+    def inform(self, request: Request, head: ResponseHead) -> None:
+        """As Client."""
+        self.transport.write(response_head(head, request.head, request.id, close=False))
+
+    def respond(
+        self,
+        request: Request,
+        head: ResponseHead,
+        data: bytes,
+        *,
+        close: bool,
+        extra: bytes = b"",
+        length: int | None = None,
+        unpacked: bool = False,
+    ) -> None:
+        """As Client."""
+        if not close and not extra and length is None and request.head.minor:
+            answer = plain_answer(head)
+            if answer:
+                self.transport.write(b"".join((answer[0], request.id, answer[1], data)))
+                return
+        top = response_head(
+            head, request.head, request.id, close=close, extra=extra, length=length, unpacked=unpacked
+        )
+        self.transport.write(top + data)
+
+    def write(self, data: bytes) -> None:
+        """As Client."""
+        self.transport.write(data)
+
+    def answer(self, request: Request, reply: Reply, *, close: bool) -> None:
+        """As Client."""
+        head_only = request.head.method == b"HEAD"
+        self.transport.write(dated(reply.http1(request_id=request.id, close=close, head_only=head_only)))
+
+    def ended(self, *, keep: bool, linger: bool) -> None:
+        """As Client."""
         self.exchange = None
-        if not keep or self.closing or self.plane.leaving or (self._said_all and not self._buffer):
+        if not keep or self.closing or self.site.leaving or (self._said_all and not self._buffer):
             self.close(linger=linger)
             return
-        if self.paused:
-            self.resume()
-        self.deadline = monotonic() + self.plane.timeouts.idle
+        self.leg.resume(BEHIND | AHEAD)
+        self.deadline = monotonic() + self.site.timeouts.idle
         if self._buffer:
             self._next_soon()
+
+    def cut(self) -> None:
+        """As Client."""
+        self.leg.reset()
+
+    def hand_over(self) -> tuple[Leg, bytes]:
+        """As Client."""
+        self._host.left(self)
+        self.exchange = None
+        self.leg.draw_from(None)
+        self.leg.resume(BEHIND | AHEAD)
+        self._reader.forget()
+        early, self._buffer = bytes(self._buffer), b""
+        return self.leg, early
+
+    def tunnel_opened(self, tunnel: Tunnel) -> None:
+        """As Client."""
+        tunnel.ticket, self._ticket = self._ticket, None
+        self._host.tunnel_opened(tunnel)
+
+    def tunnel_closed(self, tunnel: Tunnel) -> None:
+        """As Client."""
+        if tunnel.ticket is not None:
+            tunnel.ticket.give_back()
+        self._host.tunnel_closed(tunnel)
+
+    # Its own life
 
     def _next_soon(self) -> None:
         # Not at once: the exchange that ended is still on the stack, and a pipeline may be long.
         asyncio.get_running_loop().call_soon(self._next_if_open)
 
     def _next_if_open(self) -> None:
-        if self.exchange is None and self.writable and not self.transport.is_closing() and self._buffer:
+        if self.exchange is None and self.leg.writable and not self.transport.is_closing() and self._buffer:
             self._next()
-
-    def hand_over(self) -> bytes:
-        """A tunnel takes the transport; what the client has sent ahead goes with it."""
-        self.plane.disconnected(self)
-        self.exchange = None
-        self.resume()
-        early, self._buffer = bytes(self._buffer), b""
-        return early
 
     def close(self, *, linger: bool = False) -> None:
         """Close after what is written; with `linger` so that a client that still sends can read it.
@@ -292,63 +316,54 @@ class Downstream(asyncio.Protocol):
         """
         self._buffer = b""
         self.closing = True
-        if linger and self.transport.can_write_eof() and not self.transport.is_closing():
-            self.transport.write_eof()
-            self.resume()
+        if linger and self.leg.finish():
+            self.leg.resume(BEHIND | AHEAD)
             self.deadline = monotonic() + _LINGER
         else:
             self.transport.close()
             self.deadline = monotonic() + _LAST_WORDS
 
     def _refuse(self, error: BadRequest | OverLimit) -> None:
-        self.plane.stats.refused(error)
-        self.plane.stats.answered("", b"", error.status)
-        self.transport.write(
-            dated(reply.error(error.status, error.reason, request_id=b"", wants_page=False, close=True))
-        )
+        self.site.stats.refused(error)
+        self.site.stats.answered("", b"", error.status)
+        self.transport.write(dated(reply.error(error.status, error.reason).http1(close=True)))
         self.close(linger=True)
 
-    def pause(self) -> None:
-        """Read no more for now."""
-        if not self.paused and not self.transport.is_closing():
-            self.paused = True
-            self.transport.pause_reading()
-
-    def resume(self) -> None:
-        """Read on."""
-        if self.paused and not self.transport.is_closing():
-            self.paused = False
-            self.transport.resume_reading()
-
     def tick(self, now: float) -> None:
-        """Act when the deadline has passed; called by the ticker."""
-        if now < self.deadline:
-            return
+        """Act when a time is over; called by the ticker."""
+        if not self.leg.writable and self.leg.is_stuck(now, self.site.timeouts.write):
+            self.site.stats.limits[Limit.SLOW_READ] += 1
+            self.leg.reset()
+        elif now >= self.deadline:
+            self._late()
+
+    def _late(self) -> None:
         self.deadline = _NEVER
         if self.exchange is not None:
-            failures.late(self.exchange)
+            self.exchange.late()
         elif self._buffer:
             self._refuse(OverLimit(Limit.SLOW_HEAD, "request head too slow", status=408))
         elif self.transport.is_closing():
             self.transport.abort()
         else:
             if not self.closing:
-                self.plane.stats.limits[Limit.IDLE] += 1
+                self.site.stats.limits[Limit.IDLE] += 1
             self.close()
+
+    def move_on(self, gap: float) -> None:
+        """This process stood still for `gap` seconds: that makes nobody late."""
+        self.deadline += gap
+        self.leg.move_on(gap)
 
     @property
     def waits_for_news(self) -> bool:
         """Whether its exchange is a long poll, which may be ended without loss."""
-        return self.exchange is not None and self.exchange.is_poll
+        return self.exchange is not None and self.exchange.request.is_poll
 
     def leave(self) -> None:
         """The process is to end: close when no request is under way."""
         if self.exchange is None:
             self.transport.close()
-
-    def abort(self) -> None:
-        """End at once; the client sees a message that was cut off."""
-        net.reset(self.transport)
 
     def eof_received(self) -> bool:
         """As asyncio.Protocol: a client that has said all may still read the answer."""
@@ -357,31 +372,28 @@ class Downstream(asyncio.Protocol):
             self._said_all = b"\r\n\r\n" in self._buffer
         else:
             # Nobody waits for a poll's answer after saying goodbye.
-            self._said_all = exchange.body.done and not exchange.is_poll
-        return self._said_all and self.transport.can_write_eof()  # TLS has no half that could stay open
+            self._said_all = exchange.body.done and not exchange.request.is_poll
+        return self._said_all and self.leg.can_finish  # TLS has no half that could stay open
 
     def connection_lost(self, exc: Exception | None) -> None:
         """As asyncio.Protocol."""
-        self.plane.clients.left(self.client)
-        self.plane.disconnected(self)
+        if self._ticket is not None:
+            self._ticket.give_back()
+        self._host.left(self)
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             exchange.abort()
 
     def pause_writing(self) -> None:
         """As asyncio.Protocol: the client reads slowly, so its backend is not read from."""
-        self.writable = False
-        if self.exchange is not None:
-            self.exchange.stop_receiving()
+        self.leg.fell_behind()
 
     def resume_writing(self) -> None:
         """As asyncio.Protocol."""
-        self.writable = True
-        if self.exchange is not None:
-            self.exchange.go_on_receiving()
-        else:
-            self.resume()
+        self.leg.caught_up()
+        if self.exchange is None:
+            self.leg.resume(AHEAD)
             self._next_soon()
 
     def __repr__(self) -> str:
-        return f"<Downstream {self.origin.address} {self.exchange!r}>"
+        return f"<Downstream {self._reader.origin.address} {self.exchange!r}>"

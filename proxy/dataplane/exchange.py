@@ -1,169 +1,208 @@
 """One request and its response. Read this file first: it follows a request through the house.
 
-`start` tells what kind of request it is. Where the body names the session it is read before anything is
-decided; then the router decides (`_go`), a connection is taken from the pool or opened (`_send`), and the
+`start` looks at what the request names. Where the body names the session it is read before anything is
+decided; then the router decides (`go`), a connection is taken from the pool or opened (`send`), and the
 answer is passed on as it comes. A polling handshake's answer gets the pin written into its sid. The poll
 that carries the CONNECT packet may move its transport to another backend (`rehome`). What fails before
-a byte of the response has come is tried again where that is safe.
+a byte of the response has come is tried again where that is safe (`affinity.retry`). Nearly all requests are
+polls of a transport that has settled at its backend: for them `start` has a short way.
 """
 
-from asyncio import Task
+import asyncio
 from collections.abc import Callable, Coroutine
-from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING
 
-from proxy.affinity.backend import Backend
+from proxy.affinity import retry
 from proxy.affinity.decision import Decision, Outcome, Void
 from proxy.affinity.evidence import Evidence, Kind
+from proxy.affinity.retry import Next
 from proxy.affinity.router import Asked, Locate, Located
-from proxy.dataplane import duties, failures, inspection, polls, requests, responses, upgrade
-from proxy.dataplane.dates import dated
+from proxy.dataplane import inspection, rehome, upstream_heads
+from proxy.dataplane.last_hop import last_hop
 from proxy.dataplane.pool import Pool
-from proxy.dataplane.request_body import NO_BODY, RequestBody
-from proxy.dataplane.tunnel import Tunnel
+from proxy.dataplane.relay import Relay
+from proxy.dataplane.request import Request
+from proxy.dataplane.request_body import MOST_HELD, NO_BODY
 from proxy.dataplane.upstream import Upstream
-from proxy.errors import NoBackend, ProxyError
-from proxy.wire.body import Framer
-from proxy.wire.engineio import query_sid
-from proxy.wire.forwarding import response_head
-from proxy.wire.head import RequestHead, ResponseHead
-from proxy.wire.turns import GZIP, TASK
+from proxy.errors import Limit, NoBackend, OverLimit, ProxyError, UpstreamTimeout
+from proxy.wire.engineio import connect_in_payload, may_connect
 
-if TYPE_CHECKING:
-    from proxy.dataplane.downstream import Downstream
-    from proxy.dataplane.seen import Known
+_PAUSE = 0.2  # seconds until a backend is tried again that is waited for: it may fail at once each time
 
 
-class Exchange:
+class Exchange(Relay):
     """One request and its response; created by the client's connection, ends itself."""
 
-    # Set on the instance only where it differs.
+    # As in Relay, set on the instance only where it differs.
     session_id: str | None = None  # set when the request names its session
-    decision: Decision | None = None  # set when a backend was chosen
-    upstream: Upstream | None = None  # set while a connection serves it
-    status = 0  # of the response, 0 before its head has come
-    first_byte = 0.0  # seconds from the request's head to the response's
-    bytes_in = 0  # of the request's body, or from the client through the tunnel
-    bytes_out = 0  # of the response's body, or from the backend through the tunnel
-    tunnel: Tunnel | None = None  # set when the one that it became has ended
-    keep = True  # whether the client's connection serves another request after this one
-    ended = False
-    wants_upgrade = False
-    inspected = False  # whether the body was read for its session
-    error = ""  # why it was refused or cut off, for the log
-    failures = 0  # tries that failed
-    is_last_try = False  # set when a kept connection broke: it is said once more, over a new one
-    avoid: frozenset[str] = frozenset()  # backends that did not accept in time
+    _failures = 0  # tries that failed
+    _is_last_try = False  # set when a kept connection broke: it is said once more, over a new one
+    _avoid: frozenset[str] = frozenset()  # backends that did not accept in time
     _attempt = 0  # counts tries and redirects, so that a late connection is recognised
-    _rewriter: responses.Rewriter | None = None  # set when the response's body is changed
-    _work: Task[None] | None = None  # the latest that was awaited for it
-
-    def __init__(self, down: "Downstream", head: RequestHead, known: "Known") -> None:
-        self.down = down
-        self.plane = plane = down.plane
-        self.head = head
-        self.known = known
-        self.request_id = known.request_id or plane.request_id()
-        self.started = monotonic()
-        fields = head.fields
-        if fields.upgrade:
-            self.wants_upgrade = head.wants_upgrade
-        self.body = RequestBody(fields, plane.limits.body) if fields.chunked or fields.length else NO_BODY
-        self.kind = kind = plane.paths.kind(head.method, head.path)
-        self.sid = query_sid(head.query) if kind is Kind.SOCKETIO else None
-
-    @property
-    def backend(self) -> Backend:
-        """The backend that was chosen."""
-        assert self.decision is not None
-        return self.decision.backend
-
-    @property
-    def is_poll(self) -> bool:
-        """Whether it waits for Engine.IO packets."""
-        return self.sid is not None and self.head.method == b"GET"
-
-    @property
-    def is_handshake(self) -> bool:
-        """Whether it opens an Engine.IO session."""
-        return self.kind is Kind.SOCKETIO and self.sid is None and self.head.method == b"GET"
 
     # The way down
 
     def start(self, rest: bytes) -> bytes:
         """Begin; `rest` came behind the head. Return what of it belongs to the next request."""
-        if not self.body.done and (rest or self.body.is_announced_too_long):
-            try:
-                part, rest = self.body.feed(rest)
-            except ProxyError as error:
-                self.refuse(error)
-                return b""
-            self.body.hold(part)
-        if not self.body.done:
-            self._set_deadline()
-        asks = self.head.fields.expect or self.head.fields.max_forwards
-        if inspection.refuses(self) or (asks and duties.settled(self)):
-            pass
-        elif self.kind.key is not None:
-            inspection.begin(self)
+        request, body = self.request, self.body
+        decision = self._settled(len(rest)) if request.sid is not None else None
+        try:
+            if not body.done and (rest or body.is_announced_too_long):
+                part, rest = body.feed(rest)
+                body.hold(part)
+            if decision is not None:
+                self._start_settled(decision)
+                return rest
+            self._start(request)
+        except ProxyError as error:
+            self.refuse(error)
+        return b"" if self.ended and not body.done else rest
+
+    def _settled(self, ahead: int) -> Decision | None:
+        """Where a poll goes whose sid leads straight to its backend, if all of it is here.
+
+        Nothing of what an exchange may have to do besides is in question then.
+        """
+        request, site = self.request, self.site
+        engine = site.router.engines.settled.get(request.sid) if request.sid else None
+        if engine is None:
+            return None
+        head, decision = request.head, engine.decision
+        method, fields = head.method, head.fields
+        length = fields.length or 0
+        whole = not length if method == b"GET" else method == b"POST" and length <= min(ahead, MOST_HELD)
+        if (
+            not (whole and fields.usual and head.minor)
+            or 0 < site.limits.body < length
+            or not isinstance(decision, Decision)
+            or not decision.backend.holds_pins
+        ):
+            return None
+        return decision
+
+    def _start_settled(self, decision: Decision) -> None:
+        body, engine = self.body, decision.engine
+        assert engine is not None
+        engine.seen = self.request.started
+        if body is not NO_BODY and may_connect(body.whole):
+            connect_in_payload(body.whole, self.site.limits.packets)  # refuses one that names an odd session
+        self.site.stats.sid_pinned += 1
+        self.choose(decision)
+        self.send()
+
+    def _start(self, request: Request) -> None:
+        head, body = request.head, self.body
+        expects = bool(head.fields.expect) and head.minor == 1
+        self._waits_for_leave = expects and not body.done and not body.size
+        if not body.done:
+            self.turn()
+        self.session_id = inspection.named_in_head(request)
+        if head.fields.expect or head.fields.max_forwards:
+            answer = last_hop(head)
+            if answer is not None:
+                self._answer(answer, close=not body.done or not head.keeps_alive)
+                return
+        if request.kind.key is not None:
+            self._inspect()
         else:
             self.go()
-        return b"" if self.ended and not self.body.done else rest
 
     def more(self, data: bytes) -> bytes:
         """More of the body came. Return what of `data` belongs to the next request."""
         if self.ended:
             return b""
+        self._waits_for_leave = False
         try:
             part, rest = self.body.feed(data)
+            if self.upstream is not None and not self.body.is_inspected:
+                self.body.streamed = True
+                self.upstream.transport.write(part)
+                if self.body.done:
+                    self.upstream.leg.draw_from(None)
+            else:
+                self._hold(part)
         except ProxyError as error:
             self.refuse(error)
             return b""
-        if self.upstream is not None and not self.body.is_inspected:
-            self.body.streamed = True
-            self.upstream.transport.write(part)
-        else:
-            inspection.hold(self, part)
-        self._set_deadline()
+        self.turn()
         return rest
+
+    def _inspect(self) -> None:
+        """Read the body for its session before anything of it is sent."""
+        self.body.inspect()
+        if self.body.done:
+            self._body_is_read()
+        elif self._waits_for_leave:
+            self._waits_for_leave = False
+            self.client.go_ahead()
+            self.turn()
+
+    def _hold(self, part: bytes) -> None:
+        """Keep a part of the body: it is being read, or no connection is there yet."""
+        body = self.body
+        body.hold(part)
+        if not body.is_inspected:
+            if body.held_size > MOST_HELD:
+                self.client.pause()
+        elif inspection.is_too_long(self.request, body.held_size, self.site.limits.inspect):
+            body.content()
+            self._inspected = True
+            self.go()
+        elif body.done:
+            self._body_is_read()
+
+    def _body_is_read(self) -> None:
+        """The body is whole: go on with the session that it names."""
+        request = self.request
+        named = inspection.named_in_body(request, self.body.content(), self.site.limits.packets)
+        self._inspected = True
+        if request.kind is Kind.SOCKETIO:
+            rehome.read_post(self, named)
+            return
+        if request.kind is not Kind.ANNOUNCES:
+            self.session_id = named
+        elif named is not None:
+            self.site.router.directory.announce(named, monotonic())
+        self.go()
 
     def go(self, located: Located = Asked.NOT_YET) -> None:
         """Decide where the request goes and send it there."""
+        request, site = self.request, self.site
         try:
             decision = self._decide(located)
         except NoBackend as error:
             self.refuse(error)
             return
         if isinstance(decision, Void):
-            self.plane.stats.decided(Evidence.SID, Outcome.VOID)
-            polls.tell_unknown(self)
+            site.stats.decided(Evidence.SID, Outcome.VOID)
+            self.tell_unknown()
             return
         if isinstance(decision, Locate):
             self.locate(decision, self.go)
             return
-        self.plane.stats.decided(decision.evidence, decision.outcome)
+        site.stats.decided(decision.evidence, decision.outcome)
         self.choose(decision)
-        engine = decision.engine
-        if self.kind is Kind.SOCKETIO and self.head.method == b"POST" and not self.inspected:
-            inspection.begin(self)
+        if request.is_post and not self._inspected:
+            self._inspect()
             return
+        engine = decision.engine
         if engine is not None and not engine.decided:
             engine.waiting.add(self)
         self.send()
 
     def _decide(self, located: Located) -> Decision | Locate | Void:
-        router = self.plane.router
-        if self.sid is not None:
-            decision = router.by_sid(self.sid, self.started)
+        request, router = self.request, self.site.router
+        if request.sid is not None:
+            decision = router.by_sid(request.sid, request.started)
             if decision is not None:
                 return decision
-        now, hints = monotonic(), self.known.hints
-        if self.kind is Kind.SOCKETIO:
-            return router.handshake(hints, now, located, self.avoid)
+        now, hints = monotonic(), request.known.hints
+        if request.kind is Kind.SOCKETIO:
+            return router.handshake(hints, now, located, self._avoid)
         if self.session_id is not None:
-            return router.by_session(self.session_id, Evidence.SESSION, now, located, self.avoid, hints)
-        return router.plain(hints, now, self.avoid)
+            return router.by_session(self.session_id, Evidence.SESSION, now, located, self._avoid, hints)
+        anywhere = request.head.method in (b"GET", b"HEAD") and not request.wants_upgrade
+        return router.plain(hints, now, self._avoid, anywhere=anywhere)
 
     def choose(self, decision: Decision) -> None:
         """Take a decision; its Engine.IO session counts this request as under way."""
@@ -178,23 +217,23 @@ class Exchange:
         self.spawn(self._ask(question, then))
 
     async def _ask(self, question: Locate, then: Callable[[Located], None]) -> None:
-        found = await self.plane.locate(question, self)
+        found = await self.site.locate(question, self.request)
         if not self.ended:
             then(found)
 
     def spawn(self, work: Coroutine[None, None, None]) -> None:
         """Run work for this exchange; it is refused if that fails by a fault of ours."""
-        self._work = self.plane.spawn(work, lambda: self.refuse(ProxyError("internal error")))
+        self._work = self.site.spawn(work, lambda: self.refuse(ProxyError("internal error")))
 
     def send(self) -> None:
         """Send the request to the chosen backend, over an idle connection or a new one."""
         self._attempt += 1
-        pool = self.plane.pool(self.backend)
+        pool = self.site.pool(self.backend)
         # An upgrade is never said twice, so it gets a connection that cannot have been closed meanwhile.
-        upstream = None if self.wants_upgrade or self.is_last_try else pool.take()
+        upstream = None if self.request.wants_upgrade or self._is_last_try else pool.take()
         if upstream is None:
             if self._attempt == 1:
-                self._set_deadline()  # however many tries it takes
+                self.turn()  # however many tries it takes
             self.spawn(self._connect(pool, self._attempt))
         else:
             self._write(upstream)
@@ -203,9 +242,9 @@ class Exchange:
         try:
             upstream = await pool.connect()
         except ProxyError as error:
-            self.plane.failed(pool.backend, error)
+            self.site.report(pool.backend, error)
             if not self.ended and attempt == self._attempt:
-                failures.recover(self, error)
+                self._recover(error)
             return
         if self.ended or attempt != self._attempt:
             pool.freed(upstream)
@@ -214,185 +253,95 @@ class Exchange:
 
     def _write(self, upstream: Upstream) -> None:
         self.upstream = upstream
-        self.down.resume()  # before it is written to: a backend that is slow to read pauses it again
-        upstream.send(self, self.head.method, self.body.say(requests.head(self)))
-        self._set_deadline()
-
-    def _set_deadline(self) -> None:
-        timeouts = self.plane.timeouts
-        if self.status == 0:
-            self.down.deadline = monotonic() + (timeouts.response if self.body.done else timeouts.body)
+        request, body, engine = self.request, self.body, self._engine
+        sid = engine.upstream_sid if engine is not None else None
+        head = upstream_heads.own_head(request, sid, inspected=self._inspected)
+        if body is not NO_BODY:
+            self.client.resume()  # before it is written to: a backend that is slow to read pauses it again
+            head = body.say(head)
+            if not body.done:
+                upstream.leg.draw_from(self.client)
+        upstream.send(self, request.head.method, head)
+        self.turn()
 
     def redirect(self) -> None:
         """As Waiting: this poll's transport has moved to another backend, ask there."""
-        decision = self.decision
-        if self.ended or self.status or decision is None or decision.engine is None:
+        engine = self._engine
+        if self.ended or self.status or engine is None:
             return
-        if self.upstream is not None:
-            self.upstream.abandon(self)
-            self.upstream = None
-        self.choose(Decision(decision.engine.backend, Evidence.SID, Outcome.REHOMED, engine=decision.engine))
+        self._leave_upstream()
+        self.choose(Decision(engine.backend, Evidence.SID, Outcome.REHOMED, engine=engine))
         self.send()
 
     def decided(self) -> None:
         """As Waiting: this poll's transport stays."""
 
-    # The way up
+    # Who is late
 
-    def informed(self, head: ResponseHead) -> None:
-        """As User: relay a 1xx response to those who know them."""
-        if self.head.minor == 1 and not (self.inspected and head.status == 100):
-            self.down.transport.write(response_head(head, self.head, self.request_id, close=False))
+    def turn(self) -> None:
+        """It may be another's turn now, the client's or the backend's: whose it is has all of its time."""
+        if self.status == 0:
+            timeouts = self.site.timeouts
+            self.client.deadline = monotonic() + (timeouts.body if self._wants_body else timeouts.response)
 
-    def responded(self, head: ResponseHead, framer: Framer, data: bytes) -> None:
-        """As User: the head came."""
-        self._got_head(head)
-        ends_by_close = not framer.done and head.fields.length is None and not head.fields.chunked
-        self.keep = self.keep and self.head.keeps_alive and self.body.done and not ends_by_close
-        extra, plane = b"", self.plane
-        if self.sid is None or self.head.minor == 0 or plane.lingers.by_session or plane.timing:
-            self._rewriter = responses.rewriter(self, head)
-            extra = responses.own_fields(self, head) if self._rewriter is None else b""
-        if self.sid is not None and self._rewriter is None and (TASK in data or GZIP in data):
-            polls.note_turn(self, data)
-        if self._rewriter is None:
-            close = not self.keep or plane.leaving
-            top = response_head(head, self.head, self.request_id, close=close, extra=extra)
-            self.bytes_out += len(data)
-            self.down.transport.write(top + data)
-        else:
-            self._rewriter.take(data)
-        if framer.done:
-            self._whole()
-        elif not self.down.writable:
-            self.stop_receiving()
+    @property
+    def _wants_body(self) -> bool:
+        """Whether it is the client's turn: it may send, and we or its backend take what it sends."""
+        ready = self.upstream is not None or self.body.is_inspected or self.decision is None
+        return ready and not (self.body.done or self._waits_for_leave or self.client.paused)
 
-    def received(self, data: bytes) -> None:
-        """As User: more of the body came."""
-        if self._rewriter is not None:
-            self._rewriter.take(data)
-        else:
-            self.bytes_out += len(data)
-            self.down.transport.write(data)
-            if self.sid is not None and (TASK in data or GZIP in data):
-                polls.note_turn(self, data)
-        assert self.upstream is not None
-        if self.upstream.body_done:
-            self._whole()
-
-    def _got_head(self, head: ResponseHead) -> None:
-        self.status = head.status
-        self.first_byte = monotonic() - self.started
-        self.plane.stats.first_byte[self.backend.name].add(self.first_byte)
-        self.down.deadline = inf
-
-    def _whole(self) -> None:
-        """The response is whole."""
-        is_spare = self.wants_upgrade and self.plane.pool(self.backend).has_idle
-        if self.upstream is not None and (is_spare or not self.body.done):
-            self.upstream.spoil()
-        all_said = self._rewriter is None or self._rewriter.finish()
-        if not self.down.writable:
-            self.go_on_receiving()  # the connection is for others now, however slow this client is
-        self.upstream = None
-        if all_said:
-            self.close_up()
-
-    def close_up(self) -> None:
-        """The response is said: the client's connection is free."""
-        self._end()
-        self.down.ended(keep=self.keep, linger=not self.body.done)
-
-    def switched(self, head: ResponseHead, rest: bytes) -> None:
-        """As User: 101, the exchange becomes a tunnel. Raises BadResponse if it asked for none."""
-        upgrade.check(self, head)
-        upstream, self.upstream = self.upstream, None
-        assert upstream is not None
-        self._got_head(head)
-        if self.decision is not None and self.decision.engine is not None:
-            self.decision.engine.waiting.discard(self)  # from here on the opening waits
-        upgrade.switch(self, upstream, head, rest)
-
-    def tunnel_closed(self, tunnel: Tunnel) -> None:
-        """The tunnel that it became has ended."""
-        self.tunnel, (self.bytes_in, self.bytes_out) = tunnel, tunnel.received
-        self.plane.stats.tunnel_lives[tunnel.pool.backend.name].add(monotonic() - self.started)
-        self.plane.tunnel_closed(tunnel)
-        if not self.ended:
-            self._end()
-
-    def stop_sending(self) -> None:
-        """As User: the backend reads slowly."""
-        self.down.pause()
-
-    def go_on_sending(self) -> None:
-        """As User."""
-        self.down.resume()
-
-    def stop_receiving(self) -> None:
-        """The client reads slowly."""
-        if self.upstream is not None and not self.upstream.transport.is_closing():
-            self.upstream.transport.pause_reading()
-
-    def go_on_receiving(self) -> None:
-        """The client has caught up."""
-        if self.upstream is not None and not self.upstream.transport.is_closing():
-            self.upstream.transport.resume_reading()
-
-    def failed(self, error: ProxyError) -> None:
-        """As User: the backend's connection broke or broke the protocol."""
-        self.upstream = None
-        self.plane.failed(self.backend, error)
-        failures.recover(self, error)
-
-    def refuse(self, error: ProxyError) -> None:
-        """Answer with an error; if part of a response is out, cut it off (RFC 9112 section 8)."""
-        if self.ended:
+    def late(self) -> None:
+        """The deadline has passed."""
+        if self._wants_body:
+            self.refuse(OverLimit(Limit.SLOW_BODY, "request body too slow", status=408))
             return
-        self.error = error.reason
-        self.plane.stats.refused(error)
-        if self.status:
-            self._end()
-            self.down.abort()
-        else:
-            failures.refuse(self, error)
-
-    def answer(self, status: int, response: bytes, *, keep: bool = True) -> None:
-        """Give the proxy's own response."""
-        if self.upstream is not None:
-            self.upstream.abandon(self)
-            self.upstream = None
-        self.status = status
-        self.first_byte = monotonic() - self.started
-        self.down.transport.write(dated(response))
-        self._end()
-        self.down.ended(keep=keep and self.body.done and self.head.keeps_alive, linger=not self.body.done)
-
-    def abort(self) -> None:
-        """The client is gone."""
-        if self._work is not None:
-            self._work.cancel()
-        if self.upstream is not None:
-            self.upstream.abandon(self)
-            self.upstream = None
-        self._end()
-
-    def _end(self) -> None:
-        """Leave everything that knows of this exchange, and log it; once."""
-        if self.ended:
-            return
-        self.ended = True
-        self.bytes_in = self.bytes_in or self.body.size
-        backend = ""
+        error = UpstreamTimeout("no response in time")
         if self.decision is not None:
-            backend = self.decision.backend.name
-            if self.decision.engine is not None:
-                self.decision.engine.polls -= 1
-                self.decision.engine.waiting.discard(self)
-        self.plane.stats.answered(backend, self.head.method, self.status)
-        if self.plane.access is not None:
-            self.plane.access(self)
+            self.site.report(self.backend, error)
+        self.refuse(error)
 
-    def __repr__(self) -> str:
-        method, path = self.head.method.decode("ascii"), self.head.path.decode("ascii")
-        return f"<Exchange {method} {path} {self.decision} status={self.status} ended={self.ended}>"
+    # What goes wrong
+
+    def _recover(self, error: ProxyError) -> None:
+        """As Relay: try again if that is safe, else tell the client."""
+        if self.ended:
+            return
+        if self.decision is None or self.status:
+            self.refuse(error)
+            return
+        request = self.request
+        then = retry.after(
+            error,
+            self.decision,
+            request.head.method,
+            poll=request.is_poll,
+            upgrade=request.wants_upgrade,
+            resayable=not self.body.streamed,
+            tries_left=len(self.site.router.fleet) - self._failures,
+        )
+        if then is Next.UNKNOWN:
+            self.error = error.reason
+            self.tell_unknown()
+        elif then is Next.REFUSE or self._is_last_try:
+            self.refuse(error)
+        else:
+            self._failures += 1
+            self.site.stats.retries[self.backend.name] += 1
+            self._try_again(then)
+
+    def _try_again(self, then: Next) -> None:
+        if then is Next.SAME:
+            self._is_last_try = True
+            self.send()
+        elif then is Next.LATER:
+            self.spawn(self._go_later(self.decision))
+        else:
+            if then is Next.ELSEWHERE:
+                self._avoid |= {self.backend.name}
+            self.go()
+
+    async def _go_later(self, decision: Decision | None) -> None:
+        """Try again where no connection could be opened, unless it went elsewhere meanwhile."""
+        await asyncio.sleep(_PAUSE)
+        if not self.ended and self.decision is decision:
+            self.go()

@@ -7,6 +7,7 @@ and time. Cancelling one closes its connection.
 import asyncio
 
 from proxy.affinity.backend import Backend
+from proxy.dataplane.leg import OPENING
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.upstream import Upstream, connect
 from proxy.errors import BadResponse, ProxyError, Retry, UpstreamClosed, UpstreamTimeout
@@ -51,7 +52,7 @@ class Fetch:
         """As User: nothing is read until the caller has attached its own protocol. Raises BadResponse."""
         if head.fields.upgrade.lower() != self._protocol:
             raise BadResponse("a switch to a protocol that was not asked for")
-        self.upstream.transport.pause_reading()
+        self.upstream.leg.pause(OPENING)
         self._settle(head, rest)
 
     def responded(self, head: ResponseHead, framer: Framer, data: bytes) -> None:
@@ -79,12 +80,6 @@ class Fetch:
         """As User."""
         if not self._future.done():
             self._future.set_exception(error)
-
-    def stop_sending(self) -> None:
-        """As User: a request of one head needs no brake."""
-
-    def go_on_sending(self) -> None:
-        """As User."""
 
     def _settle(self, head: ResponseHead, body: bytes) -> None:
         if not self._future.done():

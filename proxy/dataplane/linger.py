@@ -14,21 +14,27 @@ import asyncio
 import base64
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.directory import Session
 from proxy.borders import Border, Where
+from proxy.dataplane.leg import Leg
 from proxy.dataplane.pool import Pool
 from proxy.wire.turns import TASK, turn_after
 from proxy.wire.websocket import BINARY, CLOSE, PING, PONG, TEXT, Frame, FrameError, FrameReader, client_frame
 
-if TYPE_CHECKING:
-    from proxy.dataplane.tunnel import Tunnel
-
 _ALL_HAS_COME = 1.0  # seconds in which the backend answers the ping
 _GOODBYES = (b"41", b"1")  # Socket.IO's and Engine.IO's (socket.io-parser, engine.io-parser)
 _BARRIER = b"linger"
+
+
+class Dropped(Protocol):
+    """A tunnel whose client has dropped."""
+
+    session: Session | None
+    pool: Pool
+    up: Leg
 
 
 class Lingering(asyncio.Protocol):
@@ -39,7 +45,7 @@ class Lingering(asyncio.Protocol):
         lingers: "Lingers",
         session: Session,
         pool: Pool,
-        up: asyncio.Transport,
+        up: Leg,
         frames: list[Frame] | None = None,
     ) -> None:
         """`frames` were collected before, for a client that was lost again before it had them."""
@@ -57,11 +63,12 @@ class Lingering(asyncio.Protocol):
         self._timer = loop.call_later(lingers.seconds, self._time_is_up)
         self._barrier: asyncio.TimerHandle | None = None
         pool.board(self)
-        up.set_protocol(self)
+        up.read_with(self)
+        up.draw_from(None)
         if up.is_closing():
             self.end()
         else:
-            up.resume_reading()
+            up.resume()
 
     def _time_is_up(self) -> None:
         before, self._stood = self._stood, self._lingers.stood(monotonic())
@@ -128,6 +135,14 @@ class Lingering(asyncio.Protocol):
         """As asyncio.Protocol."""
         self.end()
 
+    def pause_writing(self) -> None:
+        """As asyncio.Protocol."""
+        self._up.fell_behind()
+
+    def resume_writing(self) -> None:
+        """As asyncio.Protocol."""
+        self._up.caught_up()
+
     def cut(self) -> None:
         """As Passenger: the backend is down."""
         self._up.abort()
@@ -163,7 +178,7 @@ class Lingers:
         self.began = 0
         self.resumed = 0
 
-    def take(self, tunnel: "Tunnel") -> bool:
+    def take(self, tunnel: Dropped) -> bool:
         """Keep the backend's side of a tunnel whose client has dropped; return whether that is done."""
         session, backend = tunnel.session, tunnel.pool.backend
         if session is None or not self.seconds or session.sent_away or session.backend is not backend:

@@ -12,25 +12,23 @@ import asyncio
 from collections.abc import Coroutine
 from enum import Enum
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from proxy.affinity.backend import Backend
 from proxy.affinity.decision import Decision
 from proxy.affinity.directory import Session
 from proxy.affinity.router import Asked, Locate, Located
-from proxy.dataplane import requests
+from proxy.dataplane import upstream_heads
+from proxy.dataplane.ends import refuse
 from proxy.dataplane.fetch import open_websocket
-from proxy.dataplane.guarded import refuse
+from proxy.dataplane.leg import OPENING, Leg
+from proxy.dataplane.request import Request
+from proxy.dataplane.site import Site
 from proxy.dataplane.tunnel import Tunnel
 from proxy.errors import NoBackend, OddId, ProxyError, Retry
 from proxy.wire.engineio import connect_session, is_quiet, open_sid
-from proxy.wire.fields import Fields
 from proxy.wire.websocket import CLOSE, TEXT, Frame, FrameError, FrameReader
 
-if TYPE_CHECKING:
-    from proxy.dataplane.exchange import Exchange
-
-_NO_FIELDS = Fields(b"")
 _MOST_HELD = 1 << 20  # bytes a client may send while its session is being found
 _MOST_MOVES = 8  # backends tried for one CONNECT: each try ends one backend's life, so this is never reached
 
@@ -44,13 +42,26 @@ class State(Enum):
     DONE = "done"
 
 
+class Owner(Protocol):
+    """What an opening needs of the exchange that became its tunnel."""
+
+    def choose(self, decision: Decision) -> None:
+        """Take a decision."""
+        ...
+
+    def let_go(self) -> None:
+        """What was read of the request's fields is needed no more."""
+        ...
+
+
 class Side(asyncio.Protocol):
     """One transport while the opening has it."""
 
-    __slots__ = ("_client", "_opening")
+    __slots__ = ("_client", "_leg", "_opening")
 
-    def __init__(self, opening: "Opening", *, client: bool) -> None:
+    def __init__(self, opening: "Opening", leg: Leg, *, client: bool) -> None:
         self._opening = opening
+        self._leg = leg
         self._client = client
 
     def data_received(self, data: bytes) -> None:
@@ -65,13 +76,22 @@ class Side(asyncio.Protocol):
         """As asyncio.Protocol."""
         self._opening.tunnel.close()
 
+    def pause_writing(self) -> None:
+        """As asyncio.Protocol."""
+        self._leg.fell_behind()
+
+    def resume_writing(self) -> None:
+        """As asyncio.Protocol."""
+        self._leg.caught_up()
+
 
 class Opening:
     """Created by the exchange at 101; ends by making its tunnel plain, or by closing it."""
 
-    def __init__(self, exchange: "Exchange", tunnel: Tunnel) -> None:
-        self._exchange = exchange
-        self._plane = exchange.plane
+    def __init__(self, site: Site, owner: Owner, request: Request, tunnel: Tunnel) -> None:
+        self._site = site
+        self._owner = owner
+        self._request = request
         self.tunnel = tunnel
         self._client = FrameReader()
         self._server = FrameReader()
@@ -86,8 +106,8 @@ class Opening:
     def start(self, rest: bytes, early: bytes) -> None:
         """Begin; `rest` came behind the backend's head, `early` behind the client's."""
         tunnel = self.tunnel
-        tunnel.down.set_protocol(Side(self, client=True))
-        tunnel.up.set_protocol(Side(self, client=False))
+        tunnel.down.read_with(Side(self, tunnel.down, client=True))
+        tunnel.up.read_with(Side(self, tunnel.up, client=False))
         if tunnel.engine is not None:
             tunnel.engine.waiting.add(self)
         if rest:
@@ -120,7 +140,7 @@ class Opening:
                     self._swallow -= 1
                 else:
                     if not self._answers and open_sid(frame.payload) is not None:
-                        self._plane.paths.opened(self._exchange.head.path)
+                        self._site.paths.opened(self._request.head.path)
                     self._answers += frame.opcode == TEXT
                     self.tunnel.down.write(frame.raw)
         except FrameError:
@@ -153,7 +173,7 @@ class Opening:
         try:
             named = connect_session(packet) if frame.opcode == TEXT and frame.final else None
         except OddId as error:
-            self._plane.stats.refused(error)
+            self._site.stats.refused(error)
             refuse(self.tunnel, error)
             return
         self._held += frame.raw
@@ -167,15 +187,15 @@ class Opening:
 
     def _decide(self, session_id: str, located: Located = Asked.NOT_YET) -> None:
         try:
-            decision = self._plane.router.connect(session_id, self.tunnel.pool.backend, monotonic(), located)
+            decision = self._site.router.connect(session_id, self.tunnel.pool.backend, monotonic(), located)
         except NoBackend:
             self.tunnel.close()
             return
         if isinstance(decision, Locate):
             self._spawn(self._locate(decision))
             return
-        self._plane.stats.decided(decision.evidence, decision.outcome)
-        self._exchange.choose(decision)
+        self._site.stats.decided(decision.evidence, decision.outcome)
+        self._owner.choose(decision)
         if decision.backend is self.tunnel.pool.backend and not self._moves:
             self._settle(decision.session)
         else:
@@ -183,10 +203,10 @@ class Opening:
             self._spawn(self._move(decision, session_id))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        self.tunnel.work = self._plane.spawn(work, self.tunnel.close)
+        self.tunnel.work = self._site.spawn(work, self.tunnel.close)
 
     async def _locate(self, question: Locate) -> None:
-        found = await self._plane.locate(question, self._exchange)
+        found = await self._site.locate(question, self._request)
         if not self.tunnel.is_closed:
             self._decide(question.session_id, found)
 
@@ -194,7 +214,7 @@ class Opening:
         """Open a new Engine.IO session where the session lives; its OPEN packet is the one to swallow."""
         self._moves += 1
         if await self._reopen(decision.backend, None):
-            self._plane.stats.rehomes += 1
+            self._site.stats.rehomes += 1
             self._catch_up(1 if self._answers else 0)
         elif not self.tunnel.is_closed:
             if decision.backend.holds_pins or self._moves > _MOST_MOVES:
@@ -220,20 +240,20 @@ class Opening:
         self._state = State.SWALLOWING
         self.from_backend(b"")
         if not self.tunnel.is_closed:
-            self.tunnel.up.resume_reading()
+            self.tunnel.up.resume(OPENING)
 
     async def _reopen(self, backend: Backend, sid: bytes | None) -> bool:
         """Open a websocket to another backend in place of the present one; reading stays paused."""
-        self.tunnel.up.set_protocol(asyncio.Protocol())
+        self.tunnel.up.read_with(asyncio.Protocol())
         self.tunnel.up.abort()
         self._server.rest.clear()  # half a frame, of which nothing is out
-        pool = self._plane.pool(backend)
+        pool = self._site.pool(backend)
         try:
             upstream, rest = await open_websocket(
-                pool, requests.upgrade_head(self._exchange, sid), self._plane.timeouts.response
+                pool, upstream_heads.upgrade_head(self._request, sid), self._site.timeouts.response
             )
         except ProxyError as error:
-            self._plane.failed(backend, error)
+            self._site.report(backend, error)
             if error.retry is not Retry.IF_UNSENT:
                 self.tunnel.close()  # it was heard, so it is said to no other backend
             return False
@@ -241,8 +261,8 @@ class Opening:
             upstream.transport.abort()
             return False
         pool.release(upstream)
-        self.tunnel.move(pool, upstream.transport)
-        upstream.transport.set_protocol(Side(self, client=False))
+        self.tunnel.move(pool, upstream.leg)
+        upstream.leg.read_with(Side(self, upstream.leg, client=False))
         self._server.push(rest)
         return True
 
@@ -254,24 +274,17 @@ class Opening:
             return
         if session is not None:
             tunnel.session = session
-            self._plane.router.directory.opened(session)
+            self._site.router.directory.opened(session)
         engine = tunnel.engine
         if engine is not None:
             engine.waiting.discard(self)
             if engine.backend is tunnel.pool.backend and not engine.decided:
-                self._plane.router.engines.decide(engine, session)
+                self._site.router.engines.decide(engine, session)
         held = bytes(self._held) + bytes(self._client.rest)
         if self._server.rest:
             tunnel.down.write(bytes(self._server.rest))
-        let_go(self._exchange)
+        self._owner.let_go()
         tunnel.plain(held)
 
     def __repr__(self) -> str:
         return f"<Opening {self._state.value} to {self.tunnel.pool.backend.name}>"
-
-
-def let_go(exchange: "Exchange") -> None:
-    """The websocket is a plain tunnel, for hours: what was read of its request's fields is needed no more."""
-    exchange.head = exchange.head._replace(fields=_NO_FIELDS)
-    exchange.known.blocks.clear()
-    exchange.down.release()

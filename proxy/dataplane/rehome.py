@@ -6,87 +6,116 @@ becomes an alias of the new one, and whatever of this transport waits at the wro
 websocket in the middle of its upgrade) is asked again at the right one. Then the POST goes there too.
 """
 
+from collections.abc import Callable, Coroutine
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from proxy.affinity.decision import Decision
 from proxy.affinity.engine import EngineSession
 from proxy.affinity.router import Asked, Locate, Located
-from proxy.dataplane import requests
+from proxy.dataplane import upstream_heads
 from proxy.dataplane.fetch import fetch
+from proxy.dataplane.request import Request
+from proxy.dataplane.site import Site
 from proxy.errors import BadResponse, NoBackend, ProxyError, Retry
 from proxy.wire.engineio import open_sid
 
-if TYPE_CHECKING:
-    from proxy.dataplane.exchange import Exchange
+
+class Post(Protocol):
+    """What a move needs of the POST that named its session."""
+
+    site: Site
+    request: Request
+    decision: Decision | None
+    ended: bool
+
+    def choose(self, decision: Decision) -> None:
+        """Take a decision."""
+        ...
+
+    def send(self) -> None:
+        """Send the request to the chosen backend."""
+        ...
+
+    def refuse(self, error: ProxyError) -> None:
+        """Answer with an error."""
+        ...
+
+    def locate(self, question: Locate, then: Callable[[Located], None]) -> None:
+        """Ask the backends, then go on with what they said."""
+        ...
+
+    def spawn(self, work: Coroutine[None, None, None]) -> None:
+        """Run work for it."""
+        ...
 
 
-def read_post(exchange: "Exchange", session_id: str | None) -> None:
+def read_post(post: Post, session_id: str | None) -> None:
     """A POST has been read: go on with the session that it names, if it is the first of its transport."""
-    engine = exchange.decision.engine if exchange.decision else None
+    engine = post.decision.engine if post.decision else None
     if engine is not None and not engine.decided:
         if session_id:
-            _connect(exchange, session_id)
+            _connect(post, session_id)
             return
         # CONNECT is the first thing a Socket.IO client says: this transport had it elsewhere.
-        exchange.plane.router.engines.decide(engine, None)
-    exchange.send()
+        post.site.router.engines.decide(engine, None)
+    post.send()
 
 
-def _connect(exchange: "Exchange", session_id: str, located: Located = Asked.NOT_YET) -> None:
-    router, engine = exchange.plane.router, _engine(exchange)
+def _connect(post: Post, session_id: str, located: Located = Asked.NOT_YET) -> None:
+    router, engine = post.site.router, _engine(post)
     try:
         decision = router.connect(session_id, engine.backend, monotonic(), located)
     except NoBackend as error:
-        exchange.refuse(error)
+        post.refuse(error)
         return
     if isinstance(decision, Locate):
-        exchange.locate(decision, lambda found: _connect(exchange, session_id, found))
+        post.locate(decision, lambda found: _connect(post, session_id, found))
         return
-    if decision.backend is not engine.backend and router.shared and not exchange.plane.shared.up:
+    if decision.backend is not engine.backend and router.shared and not post.site.shared.up:
         # Its other requests come to other proxies, which would go on where the handshake went: better a
         # session that begins anew, or is taken over, than a client that cannot connect.
         decision = router.accept(session_id, engine.backend, monotonic()) or decision
-    exchange.plane.stats.decided(decision.evidence, decision.outcome)
+    post.site.stats.decided(decision.evidence, decision.outcome)
     if decision.backend is engine.backend:
         router.engines.decide(engine, decision.session)
-        exchange.choose(_with_engine(decision, engine))
-        exchange.send()
+        post.choose(_with_engine(decision, engine))
+        post.send()
     else:
-        exchange.spawn(_move(exchange, decision, session_id))
+        post.spawn(_move(post, decision, session_id))
 
 
-async def _move(exchange: "Exchange", decision: Decision, session_id: str) -> None:
-    plane, engine = exchange.plane, _engine(exchange)
+async def _move(post: Post, decision: Decision, session_id: str) -> None:
+    site, engine = post.site, _engine(post)
     try:
-        sid = await _open(exchange, decision)
+        sid = await _open(post, decision)
     except ProxyError as error:
-        plane.failed(decision.backend, error)
-        if exchange.ended:
+        site.report(decision.backend, error)
+        if post.ended:
             return
         if decision.backend.holds_pins or error.retry is not Retry.IF_UNSENT:
             # It may only be slow, or it broke by this: the client closes its transport and tries again.
-            exchange.refuse(error)
+            post.refuse(error)
         else:
-            _connect(exchange, session_id)
+            _connect(post, session_id)
         return
-    if exchange.ended:
+    if post.ended:
         return
-    plane.stats.rehomes += 1
-    plane.router.engines.rehome(engine, decision.backend, sid)
-    plane.router.engines.decide(engine, decision.session)
-    exchange.choose(_with_engine(decision, engine))
-    exchange.send()
+    site.stats.rehomes += 1
+    site.router.engines.rehome(engine, decision.backend, sid)
+    site.router.engines.decide(engine, decision.session)
+    post.choose(_with_engine(decision, engine))
+    post.send()
 
 
-async def _open(exchange: "Exchange", decision: Decision) -> bytes:
+async def _open(post: Post, decision: Decision) -> bytes:
     """Open an Engine.IO session by polling at the decision's backend: its sid."""
-    plane = exchange.plane
+    site = post.site
     response, body = await fetch(
-        plane.pool(decision.backend),
+        site.pool(decision.backend),
         b"GET",
-        requests.handshake_head(exchange),
-        plane.timeouts.response,
+        upstream_heads.handshake_head(post.request),
+        site.timeouts.response,
     )
     sid = open_sid(body) if response.status == 200 else None
     if sid is None:
@@ -94,10 +123,10 @@ async def _open(exchange: "Exchange", decision: Decision) -> bytes:
     return sid
 
 
-def _engine(exchange: "Exchange") -> EngineSession:
-    assert exchange.decision is not None
-    assert exchange.decision.engine is not None
-    return exchange.decision.engine
+def _engine(post: Post) -> EngineSession:
+    assert post.decision is not None
+    assert post.decision.engine is not None
+    return post.decision.engine
 
 
 def _with_engine(decision: Decision, engine: EngineSession) -> Decision:

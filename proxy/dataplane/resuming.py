@@ -4,23 +4,19 @@ On a websocket the backend's side is read frame by frame until that answer; on a
 is taken apart. Either way the collected packets come before everything that the backend says from then on.
 """
 
-import asyncio
 import zlib
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from proxy.affinity.directory import Session
-from proxy.dataplane.linger import Lingering, Lingers
-from proxy.dataplane.tunnel import AppEnd, Tunnel
+from proxy.dataplane import response_rewrites
+from proxy.dataplane.ends import AppEnd, Stream
+from proxy.dataplane.leg import Leg
+from proxy.dataplane.linger import Lingering
 from proxy.errors import BadResponse
 from proxy.wire.body import ChunkedBody
 from proxy.wire.engineio import SEPARATOR
-from proxy.wire.forwarding import response_head
 from proxy.wire.head import ResponseHead
 from proxy.wire.websocket import TEXT, FrameError, FrameReader
-
-if TYPE_CHECKING:
-    from proxy.dataplane.exchange import Exchange
 
 _CONNECTED = b"40"  # the answer to CONNECT: a Socket.IO packet of that type (socket.io-protocol 5)
 _LARGEST_POLL = 1 << 22  # bytes: Engine.IO's own limit for a payload is a quarter of that
@@ -31,10 +27,8 @@ class ResumedEnd(AppEnd):
 
     __slots__ = ("_acknowledged", "_held", "_lingering", "_reader")
 
-    def __init__(
-        self, tunnel: Tunnel, peer: asyncio.Transport, session: Session, lingering: Lingering
-    ) -> None:
-        super().__init__(tunnel, peer, session)
+    def __init__(self, stream: Stream, leg: Leg, peer: Leg, session: Session, lingering: Lingering) -> None:
+        super().__init__(stream, leg, peer, session)
         self._lingering = lingering
         self._reader = FrameReader()
         self._held = bytearray()  # what came behind the answer
@@ -48,7 +42,7 @@ class ResumedEnd(AppEnd):
         if self._lingering.ended:  # they were said on a poll, or it was too late
             self._become_plain(bytes(self._reader.rest) + data)
             return
-        self._tunnel.active = True
+        self._stream.active = True
         self._reader.push(data)
         try:
             while not self._acknowledged and (frame := self._reader.next()) is not None:
@@ -71,7 +65,7 @@ class ResumedEnd(AppEnd):
         return super().eof_received()
 
     def _say(self) -> None:
-        if self._tunnel.is_closed:
+        if self._stream.is_closed:
             return
         for frame in self._lingering.frames:
             self._write(frame.raw)
@@ -79,29 +73,29 @@ class ResumedEnd(AppEnd):
 
     def _become_plain(self, data: bytes) -> None:
         """Nobody looks at frames any more, from `data` on."""
-        end = AppEnd(self._tunnel, self.peer, self._session)
-        self._tunnel.read_backend_with(end)
+        end = AppEnd(self._stream, self._leg, self.peer, self._session)
+        self._stream.read_backend_with(end)
         if data:
             end.data_received(data)
 
 
-def app_end(lingers: Lingers) -> Callable[[Tunnel, asyncio.Transport, Session], AppEnd]:
-    """What makes the backend's side of a session's websocket."""
+class Sink(response_rewrites.Sink, Protocol):
+    """What the rewrite of a poll needs of its exchange."""
 
-    def make(tunnel: Tunnel, peer: asyncio.Transport, session: Session) -> AppEnd:
-        lingering = lingers.at(session, tunnel.pool.backend)
-        return ResumedEnd(tunnel, peer, session, lingering) if lingering else AppEnd(tunnel, peer, session)
+    ended: bool
 
-    return make
+    def close_up(self) -> None:
+        """The response is said."""
+        ...
 
 
 class ResumedPoll:
     """Takes the body of a poll of such a session; as Rewriter."""
 
-    __slots__ = ("_content", "_decoder", "_exchange", "_head", "_lingering", "_size")
+    __slots__ = ("_content", "_decoder", "_head", "_lingering", "_sink", "_size")
 
-    def __init__(self, exchange: "Exchange", head: ResponseHead, lingering: Lingering) -> None:
-        self._exchange = exchange
+    def __init__(self, sink: Sink, head: ResponseHead, lingering: Lingering) -> None:
+        self._sink = sink
         self._head = head
         self._lingering = lingering
         self._decoder = ChunkedBody() if head.fields.chunked else None
@@ -129,9 +123,9 @@ class ResumedPoll:
         return False
 
     def _say(self, before: list[bytes], after: list[bytes]) -> None:
-        if not self._exchange.ended:
+        if not self._sink.ended:
             self._write([*before, *self._lingering.payload(), *after])
-            self._exchange.close_up()
+            self._sink.close_up()
 
     def _plain(self) -> bytes:
         content = b"".join(self._content)
@@ -143,11 +137,5 @@ class ResumedPoll:
             raise BadResponse("a poll's answer that cannot be unpacked") from None
 
     def _write(self, packets: list[bytes]) -> None:
-        exchange = self._exchange
         content = SEPARATOR.join(packets)
-        close = not exchange.keep or exchange.plane.leaving
-        head = response_head(
-            self._head, exchange.head, exchange.request_id, close=close, length=len(content), unpacked=True
-        )
-        exchange.bytes_out += len(content)
-        exchange.down.transport.write(head + content)
+        self._sink.pass_head(self._head, content, length=len(content), unpacked=True)

@@ -59,8 +59,7 @@ return false
 class SharedDirectory:
     """One proxy's view of it; created by the app, asked by the plane."""
 
-    def __init__(self, router: Router, follow: Callable[[Session], None] = lambda _: None) -> None:
-        """`follow` is told of an open session that another proxy has moved or sent away."""
+    def __init__(self, router: Router) -> None:
         self.up = False  # whether Redis answers
         self.lookups = {"hit": 0, "miss": 0, "error": 0}
         self.writes = {"written": 0, "overruled": 0, "error": 0}
@@ -68,7 +67,8 @@ class SharedDirectory:
         self.errors = 0  # times that Redis was lost, or could not be had
         self.seconds = Histogram(_BUCKETS)  # of lookups
         self._router = router
-        self._follow = follow
+        # Told of an open session that another proxy has moved or sent away; set by the plane.
+        self.follow: Callable[[Session], None] | None = None
         self._url: str | None = None
         self._wanted: OrderedDict[str, asyncio.Future[bool | None]] = OrderedDict()  # lookups that wait
         self._changed: OrderedDict[Session, None] = OrderedDict()  # sessions to be written
@@ -243,11 +243,11 @@ class SharedDirectory:
             self.learned += 1
         backend = known.backend if known is not None and known.open else None
         session = learn(directory, self._router.fleet, session_id, entry, now)
-        if session is not None and backend is not None and session.has_left(backend):
-            self._follow(session)
+        if session is not None and backend is not None and session.has_left(backend) and self.follow:
+            self.follow(session)
         if kind == "e" and session is not None and session.backend is not None:
             told = Elsewhere(session, session.backend, sids[1].encode("latin-1", "replace"), now)
-            self._router.engines.told(sids[0].encode("latin-1", "replace"), told)
+            self._router.engines.connected_elsewhere(sids[0].encode("latin-1", "replace"), told)
 
     def _take_turn(self, text: str) -> None:
         """How the turn of a session goes at a backend; whoever tells the same of it heard it earlier."""

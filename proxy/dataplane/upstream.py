@@ -11,6 +11,7 @@ from typing import Protocol, cast
 from proxy import net
 from proxy.affinity.backend import Backend
 from proxy.dataplane.dates import date_line
+from proxy.dataplane.leg import Leg
 from proxy.errors import BadResponse, ProxyError, UpstreamClosed
 from proxy.wire.body import BodyError, CountedBody, Framer, UntilClose, response_body
 from proxy.wire.head import ResponseHead, parse_response
@@ -43,14 +44,6 @@ class User(Protocol):
         """The response will not be whole. The connection is closed."""
         ...
 
-    def stop_sending(self) -> None:
-        """The backend reads slower than it is written to."""
-        ...
-
-    def go_on_sending(self) -> None:
-        """It has caught up."""
-        ...
-
 
 class Keeper(Protocol):
     """Who is told when the connection is free again or gone."""
@@ -73,25 +66,25 @@ class Upstream(asyncio.Protocol):
     __slots__ = (
         "_answered",
         "_buffer",
-        "_choked",
         "_framer",
         "_keep",
         "_keeper",
         "_method",
         "_readable",
         "deadline",
+        "leg",
         "reused",
         "transport",
         "user",
     )
 
+    leg: Leg
     transport: asyncio.Transport
 
     def __init__(self, keeper: Keeper) -> None:
         self._keeper = keeper
         self._answered = False  # whether anything came since the request was sent
         self._buffer = b""
-        self._choked = False  # whether the backend reads slower than it is written to
         self._framer: Framer | None = None  # set while a body is read
         self._keep = False  # whether it serves another request after this one
         self._method = b""
@@ -103,6 +96,7 @@ class Upstream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """As asyncio.Protocol."""
         self.transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass
+        self.leg = Leg(self.transport)
         self._readable.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     def send(self, user: User, method: bytes, data: bytes) -> None:
@@ -217,13 +211,15 @@ class Upstream(asyncio.Protocol):
         """The response is whole: the user has been told and has let go."""
         self.user = None
         self._framer = None
-        if self._keep and not self._choked and not self.transport.is_closing():
+        self.leg.draw_from(None)
+        if self._keep and self.leg.writable and not self.leg.paused and not self.transport.is_closing():
             self._keeper.freed(self)
         else:
             self.transport.abort()  # what is still to be sent, nobody waits for
 
     def _fail(self, error: ProxyError) -> None:
         user, self.user = self.user, None
+        self.leg.draw_from(None)
         self.transport.abort()
         if user is not None:
             user.failed(error)
@@ -241,6 +237,7 @@ class Upstream(asyncio.Protocol):
         """The user wants no more of this response; nothing happens if it is another's by now."""
         if self.user is user:
             self.user = None
+            self.leg.draw_from(None)
             self.transport.abort()
 
     def eof_received(self) -> bool:
@@ -250,6 +247,7 @@ class Upstream(asyncio.Protocol):
             framer.done = True
             user.received(b"")
             self.user = None
+            self.leg.draw_from(None)
         elif user is not None:
             self._fail(self._closed())  # now: the transport itself waits until all is written
         return False
@@ -262,15 +260,11 @@ class Upstream(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """As asyncio.Protocol."""
-        self._choked = True
-        if self.user is not None:
-            self.user.stop_sending()
+        self.leg.fell_behind()
 
     def resume_writing(self) -> None:
         """As asyncio.Protocol."""
-        self._choked = False
-        if self.user is not None:
-            self.user.go_on_sending()
+        self.leg.caught_up()
 
     def _closed(self) -> UpstreamClosed:
         reason = "the backend closed the connection before its response was whole"

@@ -200,16 +200,16 @@ def test_a_connect_that_another_proxy_has_read(first: str) -> None:
     session = scene.directory.settle("one", scene.b, 0.0)
     told = Elsewhere(session, scene.b, b"other", 0.0)
     if first == "told":
-        scene.engines.told(b"s", told)
+        scene.engines.connected_elsewhere(b"s", told)
         engine = scene.engines.opened(b"s", scene.a, 1.0)
     else:
         engine = scene.engines.opened(b"s", scene.a, 0.0)
         waiter = Waiter(engine)
-        scene.engines.told(b"s", told)
+        scene.engines.connected_elsewhere(b"s", told)
         assert waiter.told == ["redirect to b", "decided"]
     assert (engine.backend, engine.upstream_sid, engine.session) == (scene.b, b"other", session)
     assert session.open == 1
-    scene.engines.told(b"s", told)
+    scene.engines.connected_elsewhere(b"s", told)
     assert (session.open, heard) == (1, [])
     scene.engines.closed(engine, 2.0)
     assert session.open == 0
@@ -223,7 +223,7 @@ def test_what_was_sent_away_follows_nobody() -> None:
     told = Elsewhere(engine.session, scene.a, b"s", 0.0)
     scene.directory.send_away(engine.session)
     scene.engines.send_away([engine.session], 1.0)
-    scene.engines.told(b"s", told)
+    scene.engines.connected_elsewhere(b"s", told)
     assert engine.decision is Void.VOID
 
 
@@ -232,7 +232,7 @@ def test_transports_that_never_come_are_forgotten() -> None:
     scene = Scene(most=2)
     session = scene.directory.settle("one", scene.a, 0.0)
     for sid in (b"1", b"2", b"3"):
-        scene.engines.told(sid, Elsewhere(session, scene.a, sid, 0.0))
+        scene.engines.connected_elsewhere(sid, Elsewhere(session, scene.a, sid, 0.0))
     assert scene.engines.opened(b"1", scene.b, 1.0).session is None
     assert scene.engines.opened(b"2", scene.b, 1.0).session is session
     scene.engines.sweep(61.0)

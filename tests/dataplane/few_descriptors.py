@@ -20,13 +20,13 @@ async def connect(world: World) -> Peer:
 
 async def crowd(world: World) -> None:
     """Clients come until the doors shut; some leave; those that waited are served."""
-    plane, doors = world.plane, world.plane.doors
+    plane, doors = world.plane, world.plane.listeners
     world.backend.serve(echo)
     for _ in range(2):
         clients = []
         while not doors.shut:
             clients.append(await connect(world))
-            await world.until(lambda: doors.shut or plane.stats.connections == len(world.clients))
+            await world.until(lambda: doors.shut or plane.site.stats.connections == len(world.clients))
         assert len(clients) > 10
         accepted = len(plane.connections)
         waiting = (await connect(world)).say(get(b"/waited"))

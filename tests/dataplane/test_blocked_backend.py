@@ -85,14 +85,14 @@ def test_pinned_requests_wait_while_a_name_does_not_resolve(monkeypatch: pytest.
         chats(world)
         tab = await session(world)
         known = world.known("a")
-        world.plane.moved(known)
+        world.plane.site.moved(known)
         known.host = "a.test"
         sent = await tab.post(b'42["hi"]')
         stranger = (await world.client()).say(get(b"/project/translations", world.cookie("a")))
         assert (await stranger.response()).status == 200
         assert world.backends[1].requests, "what belongs nowhere goes elsewhere"
-        await world.until(lambda: world.plane.stats.retries["a"] >= 4)
-        assert world.plane.stats.retries["a"] < 20, "no storm"
+        await world.until(lambda: world.plane.site.stats.retries["a"] >= 4)
+        assert world.plane.site.stats.retries["a"] < 20, "no storm"
         assert known.health.verdict is Verdict.HEALTHY
         assert set(world.suspected) == {"a"}
         answers.append("127.0.0.1")
@@ -108,10 +108,10 @@ def test_pinned_requests_wait_for_a_backend_that_does_not_accept() -> None:
     async def test(world: World) -> None:
         instances = chats(world)
         tab = await session(world)
-        world.plane.pool(world.known("a")).close_all()
+        world.plane.site.pool(world.known("a")).close_all()
         await world.backends[0].stall()
         poll = await tab.poll()
-        await world.until(lambda: world.plane.stats.retries["a"] >= 3)
+        await world.until(lambda: world.plane.site.stats.retries["a"] >= 3)
         assert world.known("a").health.verdict is Verdict.HEALTHY
         assert instances["b"].asked("poll") == []
         world.observe("a", Observation.REFUSED)  # the probe found that it is gone for good
@@ -126,7 +126,7 @@ def test_pinned_requests_do_not_wait_for_ever() -> None:
     async def test(world: World) -> None:
         chats(world)
         tab = await session(world)
-        world.plane.pool(world.known("a")).close_all()
+        world.plane.site.pool(world.known("a")).close_all()
         await world.backends[0].stall()
         assert (await (await tab.poll()).response()).status == 504
 
@@ -139,7 +139,7 @@ def test_guess_does_not_wait() -> None:
     async def test(world: World) -> None:
         instances = chats(world)
         await session(world)
-        world.plane.pool(world.known("a")).close_all()
+        world.plane.site.pool(world.known("a")).close_all()
         await world.backends[0].stall()
         answer = await world.ask(get(PATH + b"polling", b"Cookie: X-Chainlit-Session-id=session-S"))
         assert answer.status == 200

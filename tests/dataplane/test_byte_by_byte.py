@@ -86,7 +86,7 @@ async def answered(world: World, response: bytes) -> Message:
 async def ended(world: World, backend: Peer) -> None:
     """Let go of the backend's connection, so that the next one is the only one."""
     backend.close()
-    await world.until(lambda: not any(pool._all for pool in world.plane._pools.values()))
+    await world.until(lambda: not any(pool._all for pool in world.plane.site._pools.values()))
 
 
 def test_good_responses() -> None:

@@ -50,7 +50,7 @@ def test_idempotent_request_is_tried_again(method: bytes) -> None:
         assert (await fresh.request()).body == b"again"
         fresh.say(ok())
         assert (await client.response(to_head=method == b"HEAD")).status == 200
-        assert world.plane.stats.retries == {"a": 1}
+        assert world.plane.site.stats.retries == {"a": 1}
         assert world.suspected == ["a"]
 
     run(test, "ab")
@@ -68,7 +68,7 @@ def test_request_that_breaks_a_new_connection(method: bytes) -> None:
         assert (await client.response(to_head=method == b"HEAD")).status == 502
         assert len(world.backend.peers) == 1
         assert world.backends[1].peers == []
-        assert world.plane.stats.retries == {}
+        assert world.plane.site.stats.retries == {}
         assert world.suspected == ["a"]
 
     run(test, "ab")
@@ -104,7 +104,7 @@ def test_second_try_goes_nowhere_else() -> None:
         assert (await client.response()).status == 502
         assert world.backends[1].peers == []
         assert world.known("a").health.verdict is Verdict.DOWN
-        assert world.plane.stats.retries == {"a": 1}
+        assert world.plane.site.stats.retries == {"a": 1}
 
     run(test, "ab")
 
@@ -156,7 +156,7 @@ def test_poll_is_not_said_again(is_kept: bool, is_settled: bool) -> None:
             assert (await (await tab.post(connect_packet("session-S"))).response()).status == 200
             await tab.listen(b'40{"sid":"a"}')
         if not is_kept:
-            world.plane.pool(world.known("a")).close_all()
+            world.plane.site.pool(world.known("a")).close_all()
         gate = instances["a"].hold("poll")
         before = len(instances["a"].asked("poll"))
         client = await tab.poll()
@@ -179,7 +179,7 @@ def test_what_was_not_sent_is_tried_once_at_each() -> None:
             backend.refuse()
         client = (await world.client()).say(post(b"/x", b"once", world.cookie("a")))
         assert (await client.response()).status == 503
-        assert world.plane.stats.retries == {"a": 1, "b": 1, "c": 1}
+        assert world.plane.site.stats.retries == {"a": 1, "b": 1, "c": 1}
 
     run(test, "abc")
 
@@ -278,7 +278,7 @@ def test_refused_connection_goes_to_the_next_backend() -> None:
         backend.say(ok())
         assert (await client.response()).status == 200
         assert world.known("a").health.verdict is Verdict.DOWN
-        assert world.plane.stats.upstream_errors == {("a", "ConnectRefused"): 1}
+        assert world.plane.site.stats.upstream_errors == {("a", "ConnectRefused"): 1}
 
     run(test, "ab")
 

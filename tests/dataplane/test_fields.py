@@ -127,7 +127,7 @@ def test_request_ids() -> None:
         second = await seen(world)
         ids = [message.get(b"x-request-id") for message in (*first, *second)]
         assert ids[0] == ids[1] != ids[2] == ids[3]
-        assert [exchange.request_id for exchange in world.ended] == [ids[0], ids[2]]
+        assert [exchange.request.id for exchange in world.ended] == [ids[0], ids[2]]
 
     run(test)
 
@@ -138,7 +138,7 @@ def test_own_answers_have_a_request_id() -> None:
     async def test(world: World) -> None:
         for request in (get(), post(b"/x", b"y"), get(b"/ws/socket.io/?sid=forged.x")):
             response = await world.ask(request)
-            assert response.get(b"x-request-id") == world.ended[-1].request_id
+            assert response.get(b"x-request-id") == world.ended[-1].request.id
 
     run(test, healthy=False)
 

@@ -9,8 +9,8 @@ from proxy.affinity.backend import AdminState
 from tests.dataplane.chat import PATH, Tab, chats, connect_packet
 from tests.dataplane.frames import ACCEPT, Socket, upgrade
 from tests.dataplane.peers import get
+from tests.dataplane.test_evictions import RESTART, on, open_socket
 from tests.dataplane.test_linger import collected, tokens
-from tests.dataplane.test_moves import RESTART, on, open_socket
 from tests.dataplane.world import World, run
 
 NO_LINGER = {"linger": 0}
@@ -42,7 +42,7 @@ def fall_silent(world: World) -> None:
 async def send_away(world: World) -> None:
     """All sessions are sent away at once."""
     fall_silent(world)
-    world.plane.moves.send_away(on(world, "a"))
+    world.plane.evictions.send_away(on(world, "a"))
 
 
 async def drained(world: World) -> None:
@@ -118,7 +118,7 @@ def test_a_half_closed_client_is_not_waited_for() -> None:
             await world.breathe()
             await asyncio.sleep(0.01)
         await world.until(lambda: not world.plane.tunnels)
-        assert not world.plane.lingers.by_session
+        assert not world.plane.site.lingers.by_session
         backend.peer.close()
 
     run(test)
@@ -160,7 +160,7 @@ def test_a_request_of_a_half_closed_client_in_a_drain() -> None:
         (connection,) = world.plane.connections
         await world.until(lambda: connection._said_all)
         leaving = asyncio.create_task(world.plane.leave(4))
-        await world.until(lambda: world.plane.leaving)
+        await world.until(lambda: world.plane.site.leaving)
         backend.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
         assert (await client.response()).body == b"ok"
         await leaving
@@ -172,7 +172,7 @@ def test_a_backend_that_closes_as_it_accepts() -> None:
     """A connection that is gone before its request is written is a failure of the backend's, not of ours."""
 
     async def test(world: World) -> None:
-        pool = world.plane.pool(world.known("a"))
+        pool = world.plane.site.pool(world.known("a"))
         taken = asyncio.create_task(pool.connect())
         (await world.backend.accept()).reset()
         await asyncio.wait([taken])

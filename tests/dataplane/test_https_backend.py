@@ -87,7 +87,7 @@ def test_requests_and_websockets(authority: Authority) -> None:
         large = bytes(range(256)) * 4096
         for _ in range(2):
             assert (await world.ask(post(b"/", large))).body == b"/ " + large
-        assert sum(world.plane.pool(world.known("a")).connect_seconds.counts) == 2  # the second was kept
+        assert sum(world.plane.site.pool(world.known("a")).connect_seconds.counts) == 2  # the second was kept
 
     names = serve(authority.issue(NAME), test, ca=str(authority.file))
     assert set(names) == {NAME}
@@ -115,7 +115,7 @@ def test_who_does_not_verify_gets_nothing(authority: Authority, tmp_path: Path, 
         assert world.backend.requests == []
         assert world.known("a").health.verdict is Verdict.HEALTHY
         assert world.suspected == ["a"] * 2
-        assert world.plane.stats.upstream_errors["a", "HandshakeFailed"] == 2
+        assert world.plane.site.stats.upstream_errors["a", "HandshakeFailed"] == 2
 
     name = "another.test" if wrong == "name" else NAME
     serve(authority.issue(NAME), test, ca=str(ca), server_name=name)

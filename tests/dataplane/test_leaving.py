@@ -8,19 +8,19 @@ import pytest
 
 from proxy import net
 from proxy.config import Address, Config
-from proxy.dataplane import plane
+from proxy.dataplane import site
 from proxy.errors import ProxyError
 from tests.dataplane.chat import PATH, Tab, chats
 from tests.dataplane.frames import ACCEPT, Socket, frame, upgrade
 from tests.dataplane.peers import Cut, Peer, get, ok
-from tests.dataplane.test_moves import END, RESTART, START, open_socket
+from tests.dataplane.test_evictions import END, RESTART, START, open_socket
 from tests.dataplane.world import World, run
 
 
 async def leave(world: World, grace: float = 20, stay: float = 0) -> asyncio.Task[None]:
     """Begin to leave."""
     task = asyncio.create_task(world.plane.leave(grace, stay))
-    await world.until(lambda: world.plane.leaving)
+    await world.until(lambda: world.plane.site.leaving)
     return task
 
 
@@ -260,7 +260,7 @@ def test_work_that_is_over_before_it_began() -> None:
         async def never() -> None:
             raise AssertionError
 
-        task = world.plane.spawn(never(), lambda: None)
+        task = world.plane.site.spawn(never(), lambda: None)
         task.cancel()
         await asyncio.wait([task])
 
@@ -271,7 +271,9 @@ def test_origin_of_both_families() -> None:
     """A client of IPv4 is the same to a listener of IPv6; one on a socket file is a proxy beside us."""
 
     async def test(world: World) -> None:
-        origins = [world.plane.origin(text) for text in ("::ffff:127.0.0.1", "::1", "::2", "1.2.3.4", "unix")]
+        origins = [
+            world.plane.site.origin(text) for text in ("::ffff:127.0.0.1", "::1", "::2", "1.2.3.4", "unix")
+        ]
         told = [(origin.address, origin.trusted) for origin in origins]
         assert told == [
             ("127.0.0.1", True),
@@ -286,13 +288,13 @@ def test_origin_of_both_families() -> None:
 
 def test_origins_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A flood from everywhere fills no memory, and what is read anew is the same."""
-    monkeypatch.setattr(plane, "_MOST_ORIGINS", 3)
+    monkeypatch.setattr(site, "_MOST_ORIGINS", 3)
 
     async def test(world: World) -> None:
         for number in range(10):
-            assert world.plane.origin(f"1.2.3.{number}").address == f"1.2.3.{number}"
-            assert world.plane.origin("127.0.0.1").trusted
-            assert world.plane._origins.cache_info().currsize <= 3
+            assert world.plane.site.origin(f"1.2.3.{number}").address == f"1.2.3.{number}"
+            assert world.plane.site.origin("127.0.0.1").trusted
+            assert world.plane.site._origins.cache_info().currsize <= 3
 
     run(test)
 
@@ -307,8 +309,8 @@ def test_a_reload_has_origins_read_anew() -> None:
         for trusted in ([], ["127.0.0.0/8"], []):
             config = Config.model_validate({"forwarded": {"trusted": trusted}})
             await world.plane.change(config, [world.listening], None)
-            assert world.plane.origin("127.0.0.1").trusted is bool(trusted)
-            assert connection.origin.trusted is bool(trusted)
+            assert world.plane.site.origin("127.0.0.1").trusted is bool(trusted)
+            assert connection._reader.origin.trusted is bool(trusted)
         client.reset()
 
     run(test)

@@ -5,7 +5,7 @@ import pytest
 from proxy.dataplane.linger import said_goodbye
 from tests.dataplane.chat import Chat, Tab, Transport, chats, connect_packet
 from tests.dataplane.frames import Socket, frame
-from tests.dataplane.test_moves import START, open_socket, session
+from tests.dataplane.test_evictions import START, open_socket, session
 from tests.dataplane.world import World, run
 
 CONNECTED = b'40{"sid":"a"}'
@@ -24,13 +24,14 @@ async def lose(world: World, socket: Socket) -> None:
 
 def lingering(world: World) -> int:
     """How many backends' sides are kept."""
-    return len(world.plane.lingers.by_session)
+    return len(world.plane.site.lingers.by_session)
 
 
 async def collected(world: World, count: int) -> None:
     """Wait until so many packets were collected."""
     await world.until(
-        lambda: any(len(one.frames) == count for one in world.plane.lingers.by_session.values()), "collected"
+        lambda: any(len(one.frames) == count for one in world.plane.site.lingers.by_session.values()),
+        "collected",
     )
 
 
@@ -61,7 +62,7 @@ def test_a_websocket_gets_them_behind_the_answer_to_connect() -> None:
         heard = [await again.hear() for _ in range(7)]
         assert heard == [CONNECTED, *tokens(0, 5), b'42["echo","a"]']
         assert lingering(world) == 0
-        assert (world.plane.lingers.began, world.plane.lingers.resumed) == (1, 1)
+        assert (world.plane.site.lingers.began, world.plane.site.lingers.resumed) == (1, 1)
         assert session(world).in_turn
         await world.until(lambda: world.known("a").tunnels == 1)
 
@@ -113,8 +114,8 @@ def test_a_proxy_that_stood_still_waits_as_long_as_ever() -> None:
         chats(world)
         socket = await open_socket(world)
         await lose(world, socket)
-        (one,) = world.plane.lingers.by_session.values()
-        world.plane.lingers.stood = lambda _: 3600.0
+        (one,) = world.plane.site.lingers.by_session.values()
+        world.plane.site.lingers.stood = lambda _: 3600.0
         one._time_is_up()
         assert (lingering(world), one.ended) == (1, False)
         one._timer.cancel()
@@ -201,7 +202,7 @@ def test_a_session_that_moved_gets_nothing_of_the_old_backend() -> None:
         await lose(world, socket)
         first(instances).push(tokens(0, 1)[0])
         await collected(world, 1)
-        world.plane.moves.send_away([session(world)])
+        world.plane.evictions.send_away([session(world)])
         assert lingering(world) == 0
         again = await Tab(world, world.cookie("b")).socket()
         await again.hear()
@@ -219,7 +220,7 @@ def test_a_backend_that_goes_down_is_let_go_of() -> None:
         socket = await open_socket(world)
         await lose(world, socket)
         assert lingering(world) == 1
-        world.plane.pool(world.known("a")).close_all()
+        world.plane.site.pool(world.known("a")).close_all()
         assert (lingering(world), world.known("a").tunnels) == (0, 0)
 
     run(test)

@@ -49,7 +49,7 @@ def asked(world: World) -> list[bytes]:
 
 def results(world: World) -> dict[str, int]:
     """What became of them."""
-    return {result.value: count for result, count in world.plane.locator.results.items() if count}
+    return {result.value: count for result, count in world.plane.site.locator.results.items() if count}
 
 
 class Mounted(Chat):
@@ -144,8 +144,8 @@ def test_a_page_for_every_path_teaches_no_root() -> None:
         for backend in world.backends:
             backend.serve(answer)
         await world.ask(get(b"/chat" + PATH + b"polling"))
-        assert world.plane.paths.root(b"/chat/mcp") == b""
-        assert world.plane.paths.root(b"/chat/ws/socket.io/") is None
+        assert world.plane.site.paths.root(b"/chat/mcp") == b""
+        assert world.plane.site.paths.root(b"/chat/ws/socket.io/") is None
 
     run(test, "ab")
 
@@ -218,8 +218,8 @@ def test_a_question_that_nobody_waits_for_is_given_up() -> None:
         clients[1].reset()
         for peer in questions:
             await peer.gone()
-        assert not world.plane.locator._questions
-        assert not world.plane.locator._lines
+        assert not world.plane.site.locator._questions
+        assert not world.plane.site.locator._lines
 
     run(test, "ab")
 
@@ -237,7 +237,7 @@ def test_made_up_ids_cost_so_many_questions() -> None:
         await world.until(lambda: len(world.backends[1].requests) == 2 + 16)
         assert len(asked(world)) == 2 + 2  # over two connections to each of the two
         assert len(world.router.directory) == 0
-        assert world.plane.stats.limits[Limit.LOCATE_QUESTIONS] == 16
+        assert world.plane.site.stats.limits[Limit.LOCATE_QUESTIONS] == 16
         gate.opened.set()
         for client in clients:
             assert (await client.response()).status == 401
@@ -282,7 +282,7 @@ def test_the_results_are_counted_from_the_start() -> None:
     """Each of them is a series."""
 
     async def test(world: World) -> None:
-        assert set(world.plane.locator.results) == set(Result)
-        assert await world.plane.locator.ask(None, []) is Asked.IN_VAIN
+        assert set(world.plane.site.locator.results) == set(Result)
+        assert await world.plane.site.locator.ask(None, []) is Asked.IN_VAIN
 
     run(test)

@@ -50,7 +50,7 @@ def test_ten_thousand_refused_upgrades_leave_nothing_open() -> None:
         world.app.fleet.move(world.known("a"), "127.0.0.1", server.sockets[0].getsockname()[1])
         world.observe("a", Observation.ANSWERED)
         clients = [await world.client() for _ in range(AT_ONCE)]
-        pool = world.plane.pool(world.known("a"))
+        pool = world.plane.site.pool(world.known("a"))
 
         async def ask(client: Peer, times: int) -> None:
             for turn in range(times):
@@ -64,7 +64,7 @@ def test_ten_thousand_refused_upgrades_leave_nothing_open() -> None:
         await world.until(lambda: len(pool._all) <= 1)  # one is kept for others
         await world.until(lambda: descriptors() <= before)
         assert not world.plane.tunnels
-        assert not world.plane.stats.upstream_errors
+        assert not world.plane.site.stats.upstream_errors
         server.close()
 
     run(test, debug=False)

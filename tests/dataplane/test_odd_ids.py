@@ -17,7 +17,7 @@ JSON = b'{"sessionId":"../../x"}'
 
 def refused(world: World, odd: Odd = Odd.SESSION) -> int:
     """How often."""
-    return world.plane.stats.odd_ids[odd]
+    return world.plane.site.stats.odd_ids[odd]
 
 
 @pytest.mark.parametrize("packet", ODD)

@@ -8,7 +8,6 @@ import pytest
 
 from proxy import net
 from proxy.config import Address
-from proxy.dataplane.clients import client_key
 from tests.dataplane.peers import get, ok
 from tests.dataplane.scripted import echo
 from tests.dataplane.world import World, run
@@ -33,12 +32,12 @@ def test_a_connection_that_was_reset_is_nobody(proxy_protocol: bool) -> None:
         for _ in range(5):
             say_and_reset(world.address, FORGED)
         world.guests += 5
-        await world.until(lambda: world.plane.stats.connections == 6)
+        await world.until(lambda: world.plane.site.stats.connections == 6)
         await world.until(lambda: len(world.plane.connections) == 1)
         assert (await client.say(get(b"/next")).response()).status == 200
-        assert len(world.plane.clients) == 1
-        assert all(not exchange.down.origin.trusted for exchange in world.ended)
-        assert all(exchange.down.origin.address == "127.0.0.1" for exchange in world.ended)
+        assert len(world.plane.site.clients) == 1
+        assert all(not exchange.request.known.origin.trusted for exchange in world.ended)
+        assert all(exchange.request.known.origin.address == "127.0.0.1" for exchange in world.ended)
         assert all(b"9.9.9.9" not in b"".join(request.lines) for request in world.backend.requests)
         if not proxy_protocol:
             assert [request.target for request in world.backend.requests] == [b"/next"]
@@ -57,9 +56,7 @@ def test_a_socket_file_is_trusted(tmp_path: Path) -> None:
         path = str(tmp_path / "s")
         sock = net.bind(Address(path=path))
         plane = world.plane
-        await plane.doors.change(
-            [*plane.doors._sockets, sock], tls=None, handshake=plane.timeouts.head, greets=None
-        )
+        await plane.listeners.change([*plane.listeners._sockets, sock], None, greeted=False)
         client = socket.socket(socket.AF_UNIX)
         client.connect(path)
         client.sendall(FORGED)
@@ -78,10 +75,9 @@ def test_what_is_no_address_is_not_trusted(address: str) -> None:
     """Only the listener says that a client came by a socket file; what else is no address is nobody."""
 
     async def test(world: World) -> None:
-        assert not world.plane.origin(address).trusted
-        assert not world.plane.origin(address, b"https").trusted
-        assert world.plane.counted_as(address) == (client_key(address) if address else "")
-        assert world.plane.origin("unix").trusted
+        assert not world.plane.site.origin(address).trusted
+        assert not world.plane.site.origin(address, b"https").trusted
+        assert world.plane.site.origin("unix").trusted
 
     run(test, forwarded={"trusted": []})
 
@@ -90,7 +86,7 @@ def test_a_zone_is_no_part_of_an_address() -> None:
     """A link-local peer is known by its address, with or without the interface it came by."""
 
     async def test(world: World) -> None:
-        one, other = world.plane.origin("fe80::1%eth0"), world.plane.origin("fe80::1")
+        one, other = world.plane.site.origin("fe80::1%eth0"), world.plane.site.origin("fe80::1")
         assert one == other
         assert one.trusted
 

@@ -22,7 +22,7 @@ def test_connections_are_used_again() -> None:
         await world.clients[0].response()
         for _ in range(3):
             await world.ask_through(backend)
-        assert sum(world.plane.pool(world.known("a")).connect_seconds.counts) == 1
+        assert sum(world.plane.site.pool(world.known("a")).connect_seconds.counts) == 1
 
     run(test)
 
@@ -67,13 +67,13 @@ def test_idle_connection_that_the_backend_closes_is_forgotten() -> None:
         backend.say(ok())
         await client.response()
         backend.close()
-        await world.until(lambda: not world.plane.pool(world.known("a"))._all)
+        await world.until(lambda: not world.plane.site.pool(world.known("a"))._all)
         client.say(get())
         backend = await world.backend.accept()
         await backend.request()
         backend.say(ok())
         assert (await client.response()).status == 200
-        assert dict(world.plane.stats.upstream_errors) == {}
+        assert dict(world.plane.site.stats.upstream_errors) == {}
 
     run(test)
 
@@ -117,7 +117,7 @@ def test_end_that_is_not_delivered_yet_is_seen(act: Callable[[socket.socket], No
         await backend.request()
         backend.say(ok())
         await client.response()
-        pool, kept = world.plane.pool(world.known("a")), world.upstream()
+        pool, kept = world.plane.site.pool(world.known("a")), world.upstream()
         assert pool.take() is kept
         pool.freed(kept)
         with socket.socket(fileno=os.dup(backend.writer.get_extra_info("socket").fileno())) as sock:
@@ -134,7 +134,7 @@ def test_late_connection_counts_as_kept() -> None:
     """A connection that came too late for its request was idle before it serves: the backend may close it."""
 
     async def test(world: World) -> None:
-        pool = world.plane.pool(world.known("a"))
+        pool = world.plane.site.pool(world.known("a"))
         upstream = await pool.connect()
         assert not upstream.reused
         pool.freed(upstream)

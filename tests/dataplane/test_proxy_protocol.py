@@ -4,7 +4,6 @@ import asyncio
 import logging
 import socket
 import ssl
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,7 @@ import pytest
 
 from proxy import net
 from proxy.config import Address
-from proxy.dataplane.downstream import Downstream
-from proxy.dataplane.greeting import Greeter
+from proxy.dataplane.acceptor import Acceptor
 from proxy.errors import Limit
 from proxy.wire.proxy_protocol import SIGNATURE
 from tests.dataplane.frames import ACCEPT, upgrade
@@ -68,8 +66,8 @@ def test_the_client_is_who_the_header_names(header: bytes, in_pieces: bool) -> N
             request = await asked(world)
             assert request.get(b"x-forwarded-for") == CLIENT.encode()
             assert b"for=203.0.113.7;" in (request.get(b"forwarded") or b"")
-        assert [exchange.down.origin.address for exchange in world.ended] == [CLIENT, CLIENT]
-        assert world.plane.stats.proxy_headers_refused == 0
+        assert [exchange.request.known.origin.address for exchange in world.ended] == [CLIENT, CLIENT]
+        assert world.plane.site.stats.proxy_headers_refused == 0
 
     run(test, **ON)
 
@@ -160,8 +158,8 @@ def test_a_trusted_peer_without_a_valid_header(start: bytes, caplog: pytest.LogC
             answer = await client.response()
             assert (answer.status, b"PROXY header" in answer.body) == (400, True)
             await client.gone()
-        assert world.plane.stats.proxy_headers_refused == 3
-        assert world.plane.stats.connections == 0
+        assert world.plane.site.stats.proxy_headers_refused == 3
+        assert world.plane.site.stats.connections == 0
         world.guests -= 3
 
     with caplog.at_level(logging.WARNING, "proxy"):
@@ -176,7 +174,7 @@ def test_a_header_that_does_not_come_in_time(start: bytes) -> None:
     async def test(world: World) -> None:
         client = (await connect(world)).say(start)
         await client.gone()
-        assert world.plane.stats.proxy_headers_refused == 1
+        assert world.plane.site.stats.proxy_headers_refused == 1
         world.guests -= 1
 
     run(test, timeouts={"head": 0.3}, **ON)
@@ -191,7 +189,7 @@ def test_a_peer_that_goes_before_its_header(start: bytes) -> None:
             client = (await connect(world)).say(start)
             leave(client)
             await client.gone()
-        assert world.plane.stats.proxy_headers_refused == 0
+        assert world.plane.site.stats.proxy_headers_refused == 0
         world.guests -= 2
 
     run(test, **ON)
@@ -207,7 +205,7 @@ def test_limits_are_those_of_the_named_client() -> None:
             client = (await connect(world)).say(header + get(b"/x"))
             assert (await client.response()).status == 200
             assert (await (await connect(world)).say(header).response()).status == 429
-        assert world.plane.stats.limits[Limit.CONNECTIONS_PER_CLIENT] == 2
+        assert world.plane.site.stats.limits[Limit.CONNECTIONS_PER_CLIENT] == 2
 
     run(test, limits={"connections_per_client": 1}, **ON)
 
@@ -283,7 +281,7 @@ def test_tls_that_fails_behind_the_header(tmp_path: Path) -> None:
             if start.endswith(b"\x01"):
                 client.half_close()
             assert b"HTTP" not in await last_words(client)
-        assert world.plane.stats.proxy_headers_refused == 2
+        assert world.plane.site.stats.proxy_headers_refused == 2
         world.guests -= 4
 
     run(test, tls=authority.issue("chat.test"), **ON)
@@ -308,8 +306,9 @@ def test_a_unix_listener(tmp_path: Path) -> None:
 
     async def test(world: World) -> None:
         world.backend.serve(echo)
-        client = partial(Downstream, world.plane)
-        greeter = Greeter(world.plane, net.bind(Address.parse(f"unix:{path}")), client, None)
+        plane = world.plane
+        sock = net.bind(Address.parse(f"unix:{path}"))
+        acceptor = Acceptor(plane.site, plane, sock, plane._connection, None, greeted=True)
         for start, status in ((LINE + get(), 200), (get(), 400)):
             peer = Peer(*await asyncio.open_unix_connection(path))
             peer.say(start)
@@ -317,7 +316,7 @@ def test_a_unix_listener(tmp_path: Path) -> None:
             peer.close()
         assert (await asked(world)).get(b"x-forwarded-for") == CLIENT.encode()
         world.guests += 1
-        greeter.close()
+        acceptor.close()
 
     run(test, **ON)
 
@@ -327,9 +326,9 @@ def test_those_who_wait_are_let_go_at_the_end() -> None:
 
     async def test(world: World) -> None:
         waiting = (await connect(world)).say(LINE[:9])
-        (greeter,) = world.plane.doors._servers.values()
-        assert isinstance(greeter, Greeter)
-        await world.until(lambda: greeter.greetings)
+        (acceptor,) = world.plane.listeners._servers.values()
+        assert isinstance(acceptor, Acceptor)
+        await world.until(lambda: acceptor.greetings)
         await world.plane.leave(1)
         await waiting.gone()
         with pytest.raises(OSError):

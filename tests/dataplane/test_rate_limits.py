@@ -33,7 +33,7 @@ def test_too_many_requests() -> None:
             assert 90 <= int(response.get(b"retry-after") or b"") <= 100
         assert (await world.ask(get(b"/x"))).status == 429
         assert len(world.backend.requests) == 2
-        assert world.plane.stats.limits[Limit.REQUESTS_PER_SECOND] == 3
+        assert world.plane.site.stats.limits[Limit.REQUESTS_PER_SECOND] == 3
         assert world.ended[-1].error == "too many requests"
 
     run(test, **SLOW, **NOBODY)
@@ -110,7 +110,7 @@ def test_too_many_new_sessions() -> None:
             response = await world.ask(get(PATH + query))
             assert (response.status, response.get(b"retry-after")) == (429, b"60")
         assert (await (await tab.post(b"3")).response()).status == 200
-        assert world.plane.stats.limits[Limit.SESSIONS_PER_MINUTE] == 2
+        assert world.plane.site.stats.limits[Limit.SESSIONS_PER_MINUTE] == 2
 
     run(test, limits={"sessions_per_minute": 1}, **NOBODY)
 
@@ -119,6 +119,6 @@ def test_rates_are_off_by_default() -> None:
     """Without a setting no request is looked at."""
 
     async def test(world: World) -> None:
-        assert world.plane.rates is None
+        assert world.plane.site.rates is None
 
     run(test, **NOBODY)

@@ -175,7 +175,7 @@ def test_session_that_is_at_the_right_backend_already(order: tuple[str, ...], an
             await page.step(name)
         await page.finish()
         check(instances)
-        assert world.plane.stats.rehomes == 0
+        assert world.plane.site.stats.rehomes == 0
         asked = [len(chat.asked("locate")) for chat in instances.values()]
         assert asked == ([0, 0] if announced else [1, 1])
 

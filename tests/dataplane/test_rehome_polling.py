@@ -29,7 +29,7 @@ def test_sid_is_an_alias_from_then_on() -> None:
         sids = {r.target.rpartition(b"sid=")[2] for r in instances["b"].asked("post")}
         assert sids == {b"b-sid-0"}
         assert world.known("b").sessions == 1
-        assert (world.known("a").sessions, world.plane.stats.rehomes) == (0, 1)
+        assert (world.known("a").sessions, world.plane.site.stats.rehomes) == (0, 1)
 
     run(test, "ab")
 

@@ -51,7 +51,7 @@ def test_connect_moves_the_websocket(by_polling: bool, known: bool) -> None:
         assert await socket.hear() == b'42["echo","b"]'
         at(instances, "b")
         assert (world.known("a").tunnels, world.known("b").tunnels) == (0, 1)
-        assert (world.known("b").sessions, world.plane.stats.rehomes) == (1, 1)
+        assert (world.known("b").sessions, world.plane.site.stats.rehomes) == (1, 1)
 
     run(test, "ab")
 

@@ -32,7 +32,8 @@ class Side:
         self.router: Router = router_of("a", "b", "c")
         self.router.directory.session_timeout = session_timeout
         self.followed: list[tuple[str, bool]] = []  # open sessions that another side has moved or sent away
-        self.shared = SharedDirectory(self.router, self._follow)
+        self.shared = SharedDirectory(self.router)
+        self.shared.follow = self._follow
         self.shared.use(url)
 
     def _follow(self, session: Session) -> None:

@@ -12,7 +12,7 @@ from tests.dataplane.world import World, run
 
 def hits(world: World) -> dict[str, int]:
     """What was counted, by limit, zeros left out."""
-    return {limit.value: count for limit, count in world.plane.stats.limits.items() if count}
+    return {limit.value: count for limit, count in world.plane.site.stats.limits.items() if count}
 
 
 @pytest.mark.parametrize(("fields", "status"), [(10, 200), (11, 431)])
@@ -159,7 +159,7 @@ def test_body_of_chunk_framing(path: bytes) -> None:
         client = (await world.client()).say(get(path, b"Transfer-Encoding: chunked", method=b"POST"))
         client.say(b"1\r\na\r\n" * 10_000)
         assert (await client.response()).status == 400
-        assert world.plane.stats.limits[Limit.FRAMING] == 1
+        assert world.plane.site.stats.limits[Limit.FRAMING] == 1
 
     run(test)
 
@@ -178,7 +178,7 @@ def test_too_many_packets(connected: bool) -> None:
         answer = await (await tab.post(*[b"3"] * 20, connect_packet("session-T"))).response()
         assert answer.status == 413
         assert len(instances["a"].heard) == heard
-        assert world.plane.stats.limits[Limit.PACKETS] == 1
+        assert world.plane.site.stats.limits[Limit.PACKETS] == 1
         assert (await (await tab.post(*[b"3"] * 19, b'42["hi"]')).response()).status == 200
 
     run(test, limits={"packets": 20})

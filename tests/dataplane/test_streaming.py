@@ -22,8 +22,8 @@ def upload_head(length: int) -> bytes:
 def held(world: World) -> int:
     """Bytes that wait in this process to be written to either side."""
     downs = [connection.transport for connection in world.plane.connections]
-    ups = [upstream.transport for pool in world.plane._pools.values() for upstream in pool._all]
-    tunnels = [end for tunnel in world.plane.tunnels for end in (tunnel.down, tunnel.up)]
+    ups = [upstream.transport for pool in world.plane.site._pools.values() for upstream in pool._all]
+    tunnels = [end for tunnel in world.plane.tunnels for end in (tunnel.down.transport, tunnel.up.transport)]
     return max((t.get_write_buffer_size() for t in (*downs, *ups, *tunnels)), default=0)
 
 
@@ -92,7 +92,7 @@ def test_client_that_stops_reading_stops_the_backend() -> None:
         backend.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LONG)
         sending = asyncio.create_task(send(backend, LONG))
         (connection,) = world.plane.connections
-        await world.until(lambda: not connection.writable and not world.upstream().transport.is_reading())
+        await world.until(lambda: not connection.leg.writable and not world.upstream().transport.is_reading())
         assert held(world) < BOUND
         assert not sending.done()
         await client.head()
@@ -191,7 +191,7 @@ def test_connection_serves_on_after_a_slow_client() -> None:
         (connection,) = world.plane.connections
         connection.transport.set_write_buffer_limits(high=1)  # whatever the client does not take is too much
         backend.say(ok(BLOCK * 2))
-        await world.until(lambda: not connection.writable)
+        await world.until(lambda: not connection.leg.writable)
         upstream = world.upstream()
         assert (await slow.response()).body == BLOCK * 2
         assert world.upstream() is upstream
@@ -211,7 +211,7 @@ def test_answer_before_the_body_is_read() -> None:
         client = (await world.client()).say(get(b"/x", b"Transfer-Encoding: chunked", method=b"POST"))
         client.say(b"1\r\nx\r\n")
         backend = await world.backend.accept()
-        await world.until(lambda: any(pool._all for pool in world.plane._pools.values()))
+        await world.until(lambda: any(pool._all for pool in world.plane.site._pools.values()))
         upstream = world.upstream()
         upstream.transport.set_write_buffer_limits(high=1)  # whatever is not sent is too much
         upstream.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
@@ -270,7 +270,7 @@ def test_client_that_asks_and_does_not_read() -> None:
         client = await world.client(slow=True)
         client.say(get(b"/public/film") * 500)
         (connection,) = world.plane.connections
-        await world.until(lambda: not connection.writable)
+        await world.until(lambda: not connection.leg.writable)
         seen = -1
         while seen != answers:
             seen = answers

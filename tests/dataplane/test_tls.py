@@ -14,6 +14,7 @@ from proxy import net
 from proxy.config import Address
 from tests.dataplane.frames import ACCEPT, Socket, upgrade
 from tests.dataplane.peers import WAIT, Cut, Message, Peer, get, ok, post
+from tests.dataplane.scripted import echo
 from tests.dataplane.world import World, run
 from tests.support.certificates import Authority
 
@@ -32,7 +33,7 @@ async def secure(world: World, context: ssl.SSLContext) -> Peer:
     async with asyncio.timeout(WAIT):
         reader, writer = await asyncio.open_connection(*world.address, ssl=context, server_hostname=NAME)
     world.clients.append(Peer(reader, writer))
-    await world.until(lambda: world.plane.stats.connections == len(world.clients))
+    await world.until(lambda: world.plane.site.stats.connections == len(world.clients))
     return world.clients[-1]
 
 
@@ -82,7 +83,7 @@ def test_old_versions_are_refused(authority: Authority) -> None:
             context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
         with pytest.raises(OSError):
             await asyncio.open_connection(*world.address, ssl=context, server_hostname=NAME)
-        assert world.plane.stats.connections == 0
+        assert world.plane.site.stats.connections == 0
         context.maximum_version = ssl.TLSVersion.TLSv1_2
         await secure(world, context)
 
@@ -113,7 +114,7 @@ def test_plain_http_is_not_answered(authority: Authority) -> None:
         with pytest.raises(Cut):
             await Peer(reader, writer).head()
         writer.close()
-        assert world.plane.stats.connections == 0
+        assert world.plane.site.stats.connections == 0
 
     run(test, tls=authority.issue(NAME))
 
@@ -286,20 +287,14 @@ def test_unix_sockets_stay_plain(authority: Authority, tmp_path: Path) -> None:
     """With a certificate a unix listener still speaks plain HTTP, for a proxy on this machine."""
 
     async def test(world: World) -> None:
-        certificate = world.plane.certificate
-        assert certificate is not None
-        made: list[asyncio.Protocol] = []
-
-        def accept() -> asyncio.Protocol:
-            made.append(asyncio.Protocol())
-            return made[0]
-
-        path = str(tmp_path / "s")
+        world.backend.serve(echo)
+        plane, path = world.plane, str(tmp_path / "s")
+        assert plane.certificate is not None
         sock = net.bind(Address(path=path))
-        server = await net.serve(accept, sock, certificate.context)
-        _, writer = await asyncio.open_unix_connection(path)
-        await world.until(lambda: made)
-        writer.close()
-        server.close()
+        await plane.listeners.change([world.listening, sock], plane.certificate.context, greeted=False)
+        peer = Peer(*await asyncio.open_unix_connection(path))
+        assert (await peer.say(get()).response()).status == 200
+        peer.close()
+        world.guests += 1
 
     run(test, tls=authority.issue(NAME))

@@ -124,7 +124,7 @@ def test_half_close_behind_a_watched_opening(by_client: bool) -> None:
         assert await leaving.rest() == more
         await world.until(lambda: not world.plane.tunnels)
         assert world.suspected == []
-        assert not world.plane.stats.upstream_errors
+        assert not world.plane.site.stats.upstream_errors
 
     run(test, affinity={"linger": 0})
 
@@ -150,7 +150,7 @@ def test_slow_side_stops_the_other() -> None:
         (passage,) = world.plane.tunnels
         for sender, receiver, source in ((client, backend, passage.down), (backend, client, passage.up)):
             sending = asyncio.create_task(send(sender, LONG))
-            await world.until(lambda source=source: not source.is_reading())  # type: ignore[misc]
+            await world.until(lambda source=source: source.paused)  # type: ignore[misc]
             assert held(world) < BOUND
             assert not sending.done()
             assert await receive(receiver, LONG, world) == await sending
@@ -201,11 +201,11 @@ def test_side_that_does_not_take_the_last_words(monkeypatch: pytest.MonkeyPatch)
         assert (await client.response()).status == 101
         (passage,) = world.plane.tunnels
         backend.say(b"x" * 60_000)
-        await world.until(lambda: passage.down.get_write_buffer_size() > 0)
+        await world.until(lambda: passage.down.transport.get_write_buffer_size() > 0)
         backend.reset()
         await world.until(lambda: passage.is_closed)
-        assert passage.down.get_write_buffer_size() > 0
-        await world.until(lambda: passage.down.get_extra_info("socket").fileno() < 0)
+        assert passage.down.transport.get_write_buffer_size() > 0
+        await world.until(lambda: passage.down.transport.get_extra_info("socket").fileno() < 0)
 
     run(test, narrow=True)
 

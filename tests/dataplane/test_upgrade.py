@@ -40,7 +40,7 @@ def test_refused_upgrade_passes_status_fields_and_body() -> None:
         await backend.request()
         backend.say(ok())
         assert (await client.response()).status == 200
-        assert world.plane.stats.tunnels == 0
+        assert world.plane.site.stats.tunnels == 0
 
     run(test)
 
@@ -57,7 +57,7 @@ def test_many_refused_upgrades_leave_nothing_behind() -> None:
         for _ in range(200):
             client.say(upgrade(b"/ws/socket.io/?EIO=4&transport=websocket"))
             assert (await client.response()).status == 403
-        await world.until(lambda: len(world.plane.pool(world.known("a"))._all) <= 200)
+        await world.until(lambda: len(world.plane.site.pool(world.known("a"))._all) <= 200)
         assert not world.plane.tunnels
 
     run(test, debug=False)
@@ -75,7 +75,7 @@ def test_fields_of_a_websocket_push_out_no_others() -> None:
         for request in (get(), upgrade(b"/ws"), upgrade(b"/ws/socket.io/?EIO=4&transport=websocket")):
             client = (await world.client()).say(request)
             await client.response()
-            known.append(len(world.plane.seen))
+            known.append(len(world.plane.site.heads))
         assert known == [1, 1, 1]
 
     run(test)

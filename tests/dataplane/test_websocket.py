@@ -53,10 +53,10 @@ def through(handler: Handler, test: Callable[[Connect], Awaitable[None]], **opti
             world.observe("a", Observation.ANSWERED)
             await test(connected)
             await world.until(lambda: not world.plane.tunnels)
-            assert not world.plane.stats.upstream_errors
+            assert not world.plane.site.stats.upstream_errors
             assert world.suspected == []
             assert known.takes_sessions
-            for pool in world.plane._pools.values():
+            for pool in world.plane.site._pools.values():
                 pool.close_all()
 
     run(whole, debug=False)

@@ -11,7 +11,6 @@ import logging
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -21,8 +20,7 @@ from proxy.affinity.backend import Backend as Known
 from proxy.affinity.health import Observation
 from proxy.app import App
 from proxy.config import Address, Config
-from proxy.dataplane.downstream import Downstream
-from proxy.dataplane.exchange import Exchange
+from proxy.dataplane.record import Record
 from proxy.dataplane.upstream import Upstream
 from tests.dataplane.frames import ACCEPT, Socket, upgrade
 from tests.dataplane.loop import run_loop
@@ -56,10 +54,10 @@ class World:
         self.app = App(Config.model_validate({"log": {"access": False}, "backends": urls, **settings}))
         self.plane = self.app.plane
         self.router = self.app.router
-        self.ended: list[Exchange] = []
-        self.plane.access = self.ended.append
+        self.ended: list[Record] = []
+        self.plane.site.access = self.ended.append
         self.suspected: list[str] = []
-        self.plane.suspect = lambda backend: self.suspected.append(backend.name)
+        self.plane.site.suspect = lambda backend: self.suspected.append(backend.name)
         self.clients: list[Peer] = []
         self.faults = 0  # mistakes of the proxy that the test brings about
         self.guests = 0  # connections to the proxy that a test made by other means
@@ -107,12 +105,12 @@ class World:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, NARROW)
         self.address = sock.getsockname()[:2]
         plane = self.plane
-        self._task = asyncio.create_task(plane.run([sock], partial(Downstream, plane)))
-        await self.until(lambda: plane.doors._servers)
+        self._task = asyncio.create_task(plane.run([sock]))
+        await self.until(lambda: plane.listeners._servers)
 
     def upstream(self) -> Upstream:
         """The only connection to a backend."""
-        (upstream,) = (upstream for pool in self.plane._pools.values() for upstream in pool._all)
+        (upstream,) = (upstream for pool in self.plane.site._pools.values() for upstream in pool._all)
         return upstream
 
     async def websocket(self, path: bytes = b"/ws") -> tuple[Socket, Socket]:
@@ -133,7 +131,7 @@ class World:
         await asyncio.get_running_loop().sock_connect(sock, self.address)
         reader, writer = await asyncio.open_connection(sock=sock, limit=NARROW if slow else SMALL)
         self.clients.append(Peer(reader, writer))
-        await self.until(lambda: self.plane.stats.connections == len(self.clients))
+        await self.until(lambda: self.plane.site.stats.connections == len(self.clients))
         return self.clients[-1]
 
     async def ask(self, request: bytes, *, to_head: bool = False) -> Message:
@@ -165,7 +163,7 @@ class World:
         for client in self.clients:
             client.reset()
         await self.until(lambda: not plane.connections and not plane.tunnels, "connections stay open")
-        plane.lingers.end_all()
+        plane.site.lingers.end_all()
         await self.until(self._pools_are_idle, "connections to backends are still in use")
         for table in (router.engines._named, router.engines._bare):
             for engine in table.values():
@@ -176,9 +174,9 @@ class World:
         router.sweep(monotonic() + 2 * LATER)
         assert (len(router.engines), len(router.directory)) == (0, 0), router
         self._check_counters()
-        for pool in plane._pools.values():
+        for pool in plane.site._pools.values():
             pool.close_all()
-        await self.until(lambda: not any(pool._all for pool in plane._pools.values()), "pools stay open")
+        await self.until(lambda: not any(pool._all for pool in plane.site._pools.values()), "pools stay open")
         await self.end()
         await self.until(lambda: asyncio.all_tasks() == {asyncio.current_task()}, "tasks stay")
 
@@ -198,11 +196,11 @@ class World:
         await self.breathe()
 
     def _pools_are_idle(self) -> bool:
-        pools = self.plane._pools.values()
+        pools = self.plane.site._pools.values()
         return all(set(pool._idle) == pool._all and not pool.passengers for pool in pools)
 
     def _check_counters(self) -> None:
-        stats = self.plane.stats
+        stats = self.plane.site.stats
         assert len({id(exchange) for exchange in self.ended}) == len(self.ended)
         counted = sum(stats.requests.values())
         refused = counted - len(self.ended)

@@ -11,7 +11,6 @@ from proxy import net
 from proxy.app import App
 from proxy.config import loads
 from proxy.controlplane.operations import BackendStatus
-from proxy.dataplane.downstream import Downstream
 from proxy.logs import AccessLog
 from tests.docs.pages import ROOT, found
 
@@ -25,11 +24,11 @@ def access_line(form: str) -> str:
     config = loads(f"listen: 127.0.0.1:0\nadmin: {{listen: 127.0.0.1:0}}\nlog: {{format: {form}}}")
     app = App(config)
     written = io.StringIO()
-    access = app.plane.access = AccessLog(config.log, written)
+    access = app.plane.site.access = AccessLog(config.log, written)
 
     async def scenario() -> None:
         sock = net.bind(config.listen[0])
-        serving = asyncio.create_task(app.plane.run([sock], lambda: Downstream(app.plane)))
+        serving = asyncio.create_task(app.plane.run([sock]))
         reader, writer = await asyncio.open_connection(*sock.getsockname())
         writer.write(b"GET / HTTP/1.1\r\nHost: chat\r\nConnection: close\r\n\r\n")
         assert b"503" in await reader.readline()

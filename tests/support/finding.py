@@ -65,12 +65,12 @@ class Found:
     async def reload(self, config: Config) -> Reload:
         """Read another configuration."""
         self.config = config
-        doors = self.app.plane.doors
-        await doors.open([], asyncio.Protocol, 1024)
+        listeners = self.app.plane.listeners
+        await listeners.open([], 1024, None, greeted=False)
         try:
             return await self.app.reloads.reload()
         finally:
-            doors.close()
+            listeners.close()
             for address in list(self.app.listening):
                 self.app.listening.pop(address).close()
 

@@ -28,7 +28,7 @@ def read(data: bytes, method: bytes = b"GET") -> tuple[int, dict[bytes, bytes], 
 @pytest.mark.parametrize("status", [400, 408, 413, 429, 431, 500, 501, 502, 503, 504])
 def test_errors_are_whole_responses(status: int) -> None:
     """Each error has its phrase, its length, its id, and is kept by no cache (RFC 9111 section 5.2.2.5)."""
-    data = reply.error(status, "why", request_id=b"id", wants_page=False, close=False)
+    data = reply.error(status, "why").http1(request_id=b"id")
     code, fields, body = read(data)
     assert (code, body) == (status, b"%d why\n" % status)
     assert (fields[b"x-request-id"], fields[b"cache-control"]) == (b"id", b"no-store")
@@ -38,7 +38,7 @@ def test_errors_are_whole_responses(status: int) -> None:
 
 def test_closing_errors_say_so() -> None:
     """RFC 9112 section 9.6: who is going to close says close."""
-    data = reply.error(400, "why", request_id=b"", wants_page=False, close=True)
+    data = reply.error(400, "why").http1(close=True)
     _, fields, _ = read(data)
     assert fields[b"connection"] == b"close"
     assert b"x-request-id" not in fields
@@ -46,8 +46,8 @@ def test_closing_errors_say_so() -> None:
 
 def test_the_answer_to_head_has_no_body() -> None:
     """RFC 9110 section 9.3.2: the head that GET would get, its length too, and nothing behind it."""
-    whole = reply.error(503, "why", request_id=b"id", wants_page=True, close=False)
-    head = reply.error(503, "why", request_id=b"id", wants_page=True, close=False, head_only=True)
+    error = reply.error(503, "why", wants_page=True)
+    whole, head = error.http1(request_id=b"id"), error.http1(request_id=b"id", head_only=True)
     assert whole.startswith(head)
     assert head.endswith(b"\r\n\r\n")
     code, fields, body = read(head, b"HEAD")
@@ -72,7 +72,7 @@ def test_people_get_a_page_that_tries_again(
     status: int, wants_page: bool, is_page: bool, retry: bytes | None
 ) -> None:
     """A passing fault shows a page that reloads itself; a program gets text, and when to come again."""
-    _, fields, body = read(reply.error(status, "why", request_id=b"", wants_page=wants_page, close=False))
+    _, fields, body = read(reply.error(status, "why", wants_page=wants_page).http1())
     assert fields[b"content-type"].startswith(b"text/html" if is_page else b"text/plain")
     assert (b'http-equiv="refresh"' in body) == is_page
     assert fields.get(b"retry-after") == retry
@@ -80,7 +80,7 @@ def test_people_get_a_page_that_tries_again(
 
 def test_an_unknown_sid_is_answered_as_engineio_does() -> None:
     """Engine.IO protocol 4: status 400 and code 1, on which the client connects anew at once."""
-    code, fields, body = read(reply.unknown_session(request_id=b"id"))
+    code, fields, body = read(reply.UNKNOWN.http1(request_id=b"id"))
     assert (code, fields[b"content-type"]) == (400, b"application/json")
     assert json.loads(body) == {"code": 1, "message": "Session ID unknown"}
     assert b"connection" not in fields

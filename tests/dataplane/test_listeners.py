@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 from proxy import net
-from proxy.config import Address
-from proxy.dataplane.doors import Doors
+from proxy.app import App
+from proxy.config import Address, Config
+from proxy.dataplane.clients import Ticket
+from proxy.dataplane.listeners import Listeners
 from proxy.wire.forwarding import UNIX
 from tests.dataplane.loop import run_loop
 
@@ -32,32 +34,32 @@ def test_few_descriptors() -> None:
 
 
 def test_a_unix_listener_opens_again(tmp_path: Path) -> None:
-    """Its socket file stays while the doors are shut, and those who came meanwhile are accepted then."""
+    """Its socket file stays while the listeners are shut, and those who came meanwhile are accepted then."""
     path = str(tmp_path / "s")
 
     async def main() -> None:
         made: list[asyncio.Protocol] = []
 
         class Client(asyncio.Protocol):
-            def __init__(self, address: str) -> None:
-                assert address == UNIX
+            def __init__(self, address: str, ticket: Ticket | None) -> None:
+                assert (address, ticket) == (UNIX, None)
 
             def connection_made(self, transport: asyncio.BaseTransport) -> None:
                 made.append(self)
                 transport.close()
 
-        doors = Doors()
-        await doors.open([net.bind(Address.parse(f"unix:{path}"))], Client, 1 << 20)
-        doors.shut = True
-        doors._close_servers()
+        listeners = Listeners(App(Config()).plane.site, Client)
+        await listeners.open([net.bind(Address.parse(f"unix:{path}"))], 1 << 20, None, greeted=False)
+        listeners.shut = True
+        listeners._close_servers()
         await asyncio.sleep(0)
         reader, writer = await asyncio.open_unix_connection(path)
         assert made == []
-        await doors.look()
+        await listeners.look()
         assert await reader.read() == b""
-        assert (len(made), doors.shut) == (1, False)
+        assert (len(made), listeners.shut) == (1, False)
         writer.close()
-        doors.close()
+        listeners.close()
         await asyncio.sleep(0)
 
     run_loop(main(), debug=True)

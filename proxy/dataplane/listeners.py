@@ -1,9 +1,9 @@
 """The listeners of the data plane, which shut for a while when file descriptors run out.
 
 The kernel gives a new descriptor the lowest free number, so the number of an accepted connection tells how
-many are open, for nothing. What is accepted may need a second one for its backend: so the doors shut while a
-quarter is left, and clients wait in the backlog instead of being served half. Without that libuv accepts and
-closes whatever comes at the limit, and requests fail that are under way.
+many are open, for nothing. What is accepted may need a second one for its backend: so the listeners shut
+while a quarter is left, and clients wait in the backlog instead of being served half. Without that libuv
+accepts and closes whatever comes at the limit, and requests fail that are under way.
 """
 
 import asyncio
@@ -12,21 +12,18 @@ import os
 import resource
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 from proxy import net
-from proxy.dataplane.greeting import Greeter
+from proxy.dataplane.acceptor import Acceptor, ConnectionFactory
+from proxy.dataplane.site import Site
 from proxy.wire.forwarding import UNIX
-
-if TYPE_CHECKING:
-    from proxy.dataplane.plane import Plane
 
 log = logging.getLogger("proxy.dataplane")
 
 _KEPT = 4  # one in so many descriptors is kept for backends, probes and the admin listener
-_REOPEN = 8  # one in so many of the limit has to be free beyond that before the doors open again
+_REOPEN = 8  # one in so many of the limit has to be free beyond that before the listeners open again
 _QUEUED = 0.1  # seconds in which what is queued is accepted
 _HANDED_OVER = 0.5  # seconds: a connection that has begun is whole after a round trip or two
 _ENOUGH = 1 << 20  # descriptors, where there is no hard limit
@@ -47,61 +44,50 @@ def raise_limit() -> int:
     return wanted
 
 
-class Doors:
+class Listeners:
     """Listeners that can stop accepting and go on later; owned by the Plane."""
 
-    def __init__(self) -> None:
+    def __init__(self, site: Site, client: ConnectionFactory) -> None:
+        """`client` makes the protocol of a connection."""
+        self._site = site
+        self._client = client
         self._shut_at = 0  # descriptors: set when they open
         self._open_at = 0
         self._sockets: list[socket.socket] = []
-        self._client: Callable[..., asyncio.Protocol] | None = None
         self._tls: ssl.SSLContext | None = None
-        self._handshake = 10.0  # seconds
-        self._greets: Plane | None = None
-        self._servers: dict[socket.socket, asyncio.Server | Greeter] = {}
+        self._greeted = False
+        self._begun = False
+        self._servers: dict[socket.socket, asyncio.Server | Acceptor] = {}
         self.shut = False  # whether nothing is accepted for want of descriptors
         self.times_shut = 0
         self.times_opened = 0  # connections accepted, for the hand-over
 
     async def open(
-        self,
-        sockets: Sequence[socket.socket],
-        client: Callable[..., asyncio.Protocol],
-        descriptors: int,
-        *,
-        tls: ssl.SSLContext | None = None,
-        handshake: float = 10.0,
-        greets: "Plane | None" = None,
+        self, sockets: Sequence[socket.socket], descriptors: int, tls: ssl.SSLContext | None, *, greeted: bool
     ) -> None:
-        """Accept connections on bound sockets; `client` makes the protocol of one.
+        """Accept connections on bound sockets, with `tls` on those of TCP.
 
-        `descriptors` is how many this process may have open; `tls` and `handshake` are as in `net.serve`;
-        with `greets` connections begin with a PROXY header, as in `greeting`.
+        `descriptors` is how many this process may have open; `greeted` is as in `acceptor`.
         """
+        self._begun = True
         self._shut_at = descriptors - descriptors // _KEPT
         self._open_at = self._shut_at - descriptors // _REOPEN
-        self._sockets, self._client = list(sockets), client
-        self._tls, self._handshake = tls, handshake
-        self._greets = greets
+        self._sockets = list(sockets)
+        self._tls, self._greeted = tls, greeted
         await self._serve()
 
     async def change(
-        self,
-        sockets: Sequence[socket.socket],
-        *,
-        tls: ssl.SSLContext | None,
-        handshake: float,
-        greets: "Plane | None" = None,
+        self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None, *, greeted: bool
     ) -> None:
         """Accept on these bound sockets from now on; the owner closes those that are not among them.
 
         Raises OSError if that cannot be done. A second call with what held before puts that back.
         """
-        if self._client is None:  # it has not opened yet, and will with what holds then
+        if not self._begun:  # it will open with what holds then
             return
-        if (tls, handshake, greets) != (self._tls, self._handshake, self._greets):
+        if (tls, greeted) != (self._tls, self._greeted):
             # A server keeps what it was made with; who waits in a socket's backlog stays there meanwhile.
-            self._tls, self._handshake, self._greets = tls, handshake, greets
+            self._tls, self._greeted = tls, greeted
             self._close_servers()
         self._sockets = list(sockets)
         if not self.shut:
@@ -134,25 +120,23 @@ class Doors:
 
     async def _serve(self) -> None:
         # A server closes the socket it was given; what waits in the backlog stays with the one kept here.
-        assert self._client is not None
         for sock in self._sockets:
             if sock in self._servers:
                 continue
-            if self._greets is not None:
-                self._servers[sock] = Greeter(self._greets, sock.dup(), self._client, self._tls)
+            local = sock.family == socket.AF_UNIX
+            if self._greeted or (self._tls is not None and not local):
+                self._servers[sock] = Acceptor(
+                    self._site, self, sock.dup(), self._client, self._tls, greeted=self._greeted
+                )
             else:
                 # What the listener is decides: a connection that was reset has no peer's name either.
-                local = sock.family == socket.AF_UNIX
-                client = partial(self._client, UNIX) if local else self._client
-                self._servers[sock] = await net.serve(client, sock.dup(), self._tls, self._handshake)
+                client = partial(self._client, UNIX if local else "", None)
+                self._servers[sock] = await net.serve(client, sock.dup())
 
-    def accepted(self, transport: asyncio.Transport) -> None:
-        """Shut the doors if this connection's descriptor is one of the last."""
+    def accepted(self, sock: socket.socket | None) -> None:
+        """A connection has been accepted: shut the listeners if its descriptor is one of the last."""
         self.times_opened += 1
-        if not self._servers:
-            return
-        sock = transport.get_extra_info("socket")
-        if sock is None or sock.fileno() < self._shut_at:
+        if not self._servers or sock is None or sock.fileno() < self._shut_at:
             return
         self.shut = True
         self.times_shut += 1
@@ -160,7 +144,7 @@ class Doors:
         self._close_servers()
 
     async def look(self) -> None:
-        """Open shut doors again if enough descriptors are free; called by the ticker."""
+        """Open shut listeners again if enough descriptors are free; called by the ticker."""
         if not self.shut:
             return
         try:
@@ -186,4 +170,4 @@ class Doors:
         self._servers.clear()
 
     def __repr__(self) -> str:
-        return f"<Doors {len(self._sockets)} shut={self.shut}>"
+        return f"<Listeners {len(self._sockets)} shut={self.shut}>"

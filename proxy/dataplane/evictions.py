@@ -11,24 +11,35 @@ sees what goes on there. The others are told, and end what is left of the sessio
 
 from collections.abc import Collection
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from proxy.affinity.backend import Backend
 from proxy.affinity.directory import Session
 from proxy.borders import Border, Where
-from proxy.dataplane import polls
+from proxy.dataplane.exchange import Exchange
+from proxy.dataplane.site import Site
+from proxy.dataplane.tunnel import Tunnel
 
 _LATELY = 5.0  # seconds: no longer is a client between two of its polls
 
-if TYPE_CHECKING:
-    from proxy.dataplane.plane import Plane
+
+class Connection(Protocol):
+    """A client's connection, as far as evictions look at it."""
+
+    @property
+    def exchange(self) -> Exchange | None:
+        """What is under way on it."""
+        ...
 
 
-class Moves:
+class Evictions:
     """Looks at the connections of a plane, and ends those of a session; created by the plane."""
 
-    def __init__(self, plane: "Plane") -> None:
-        self._plane = plane
+    def __init__(self, site: Site, connections: Collection[Connection], tunnels: Collection[Tunnel]) -> None:
+        """All that are open, at any time."""
+        self._site = site
+        self._connections = connections
+        self._tunnels = tunnels
         self.sent_away: dict[str, int] = {}  # sessions, by the backend they had to leave
 
     def sessions_on(self, backend: Backend) -> list[Session]:
@@ -36,7 +47,7 @@ class Moves:
 
         Where other proxies share them, those whose connections come to this one.
         """
-        router = self._plane.router
+        router = self._site.router
         sessions = router.directory.on(backend)
         if sessions and router.shared:
             here = self._connected(monotonic() - _LATELY)
@@ -45,7 +56,7 @@ class Moves:
 
     def forget_placed(self, backend: Backend) -> None:
         """Sessions that were placed on a backend and have not been there yet go elsewhere."""
-        directory = self._plane.router.directory
+        directory = self._site.router.directory
         for session in directory.placed_on(backend):
             directory.send_away(session)
 
@@ -56,13 +67,13 @@ class Moves:
     def at_rest(self, sessions: Collection[Session]) -> list[Session]:
         """Those of the sessions that lose nothing by connecting anew."""
         now = monotonic()
-        if self._plane.router.shared:  # what became of its last request may be known elsewhere only
+        if self._site.router.shared:  # what became of its last request may be known elsewhere only
             here = self._connected(now)
             sessions = [session for session in sessions if session in here]
-        busy = {tunnel.session for tunnel in self._plane.tunnels if not tunnel.is_silent(now)}
-        for connection in self._plane.connections:
+        busy = {tunnel.session for tunnel in self._tunnels if not tunnel.is_silent(now)}
+        for connection in self._connections:
             exchange = connection.exchange
-            if exchange is not None and exchange.decision is not None and not exchange.is_poll:
+            if exchange is not None and exchange.decision is not None and not exchange.request.is_poll:
                 busy.add(exchange.decision.session)
         return [session for session in sessions if not session.in_turn and session not in busy]
 
@@ -72,7 +83,7 @@ class Moves:
             if session.backend is not None:
                 name = session.backend.name
                 self.sent_away[name] = self.sent_away.get(name, 0) + 1
-            self._plane.router.directory.send_away(session)
+            self._site.router.directory.send_away(session)
         self._part_with(set(sessions))
 
     def follow(self, session: Session) -> None:
@@ -81,25 +92,25 @@ class Moves:
 
     def _connected(self, since: float) -> set[Session | None]:
         """The sessions that have a websocket here, a request under way, or had a poll after `since`."""
-        polling = self._plane.router.engines.in_use(since)
-        return polling.union(tunnel.session for tunnel in self._plane.tunnels)
+        polling = self._site.router.engines.in_use(since)
+        return polling.union(tunnel.session for tunnel in self._tunnels)
 
     def _part_with(self, sessions: set[Session]) -> None:
         """End the connections of sessions that lead to where they live no more."""
         if not sessions:
             return
         for session in sessions:
-            lingering = self._plane.lingers.by_session.get(session)
+            lingering = self._site.lingers.by_session.get(session)
             if lingering is not None:
                 with Border(Where.MOVE):
                     lingering.end()
-        engines = self._plane.router.engines.send_away(sessions, monotonic())
-        for connection in list(self._plane.connections):
+        engines = self._site.router.engines.send_away(sessions, monotonic())
+        for connection in list(self._connections):
             exchange = connection.exchange
             if exchange is not None and exchange.decision is not None and exchange.decision.engine in engines:
                 with Border(Where.MOVE):
-                    polls.send_away(exchange)
-        for tunnel in list(self._plane.tunnels):
+                    exchange.send_away()
+        for tunnel in list(self._tunnels):
             left = tunnel.session
             stale = left is not None and left in sessions and left.has_left(tunnel.pool.backend)
             if stale or (tunnel.engine is not None and tunnel.engine in engines):
@@ -110,11 +121,11 @@ class Moves:
 
         They are of the app's own making, or left behind by a client that is elsewhere by now.
         """
-        for tunnel in list(self._plane.tunnels):
+        for tunnel in list(self._tunnels):
             if tunnel.pool.backend is backend and (
                 tunnel.session is None or tunnel.session.has_left(backend)
             ):
                 tunnel.send_away()
 
     def __repr__(self) -> str:
-        return f"<Moves {self.sent_away}>"
+        return f"<Evictions {self.sent_away}>"

@@ -3,12 +3,9 @@
 import pytest
 
 from proxy.affinity.backend import AdminState
-from proxy.affinity.evidence import Evidence
-from proxy.dataplane.settled import SettledPoll
 from tests.dataplane.chat import PATH, Tab, chats, connect_packet
 from tests.dataplane.peers import get, post
 from tests.dataplane.world import World, run
-from tests.support.waiting import eventually
 
 
 async def settled(world: World, *fields: bytes) -> Tab:
@@ -32,7 +29,7 @@ def test_many_requests_on_one_connection() -> None:
         instances = chats(world)
         tab = await settled(world)
         client = await world.client()
-        before = world.plane.stats.sid_pinned
+        before = world.plane.site.stats.sid_pinned
         for number in range(5):
             packet = b'42["%d"]' % number
             assert (await client.say(post(target(tab), packet)).response()).body == b"ok"
@@ -40,7 +37,7 @@ def test_many_requests_on_one_connection() -> None:
         assert [request.body for request in instances["a"].asked("post")][1:] == [
             b'42["%d"]' % number for number in range(5)
         ]
-        assert world.plane.stats.sid_pinned == before + 10
+        assert world.plane.site.stats.sid_pinned == before + 10
         assert [engine.polls for engine in world.router.engines.settled.values()] == [0]
 
     run(test, "a")
@@ -120,22 +117,15 @@ def test_a_closed_transport_is_forgotten() -> None:
     run(test, "a")
 
 
-def test_it_is_the_shorter_way_that_is_tested_here() -> None:
-    """A waiting poll of a settled transport is a SettledPoll with its evidence."""
+def test_one_that_is_refused_leaves_its_transport_as_it_was() -> None:
+    """A limit of rates refuses it before it was decided: nothing of it is under way at the transport."""
 
     async def test(world: World) -> None:
-        instances = chats(world)
+        chats(world)
         tab = await settled(world)
-        instances["a"].hold("poll")
-        await tab.poll()
+        client, answers = await world.client(), []
+        while 429 not in answers:
+            answers.append((await client.say(post(target(tab), b'42["x"]')).response()).status)
+        assert [engine.polls for engine in world.router.engines.settled.values()] == [0]
 
-        def under_way() -> list[object]:
-            return [c.exchange for c in world.plane.connections if c.exchange is not None]
-
-        await eventually(lambda: bool(under_way()), 5, "an exchange")
-        (exchange,) = under_way()
-        assert isinstance(exchange, SettledPoll)
-        assert exchange.decision.evidence is Evidence.SID
-        assert exchange.is_poll
-
-    run(test, "a")
+    run(test, "a", forwarded={"trusted": []}, limits={"requests_per_second": 1, "burst": 8})

@@ -5,41 +5,28 @@ and OPTIONS with `Max-Forwards: 0` are for us. A TRACE is shown its request as i
 fields that a script in a browser must not read (section 9.3.8).
 """
 
-from typing import TYPE_CHECKING
-
 from proxy.errors import BadRequest
-from proxy.wire import reply
 from proxy.wire.head import RequestHead
-
-if TYPE_CHECKING:
-    from proxy.dataplane.exchange import Exchange
+from proxy.wire.reply import Reply
 
 _MOST_DIGITS = 9
 _NOT_SHOWN = (b"authorization", b"cookie", b"proxy-authorization", b"x-api-key", b"x-session-id")
 
 
-def settled(exchange: "Exchange") -> bool:
-    """Answer a request that goes no further; return whether it was answered."""
-    head = exchange.head
+def last_hop(head: RequestHead) -> Reply | None:
+    """The answer to a request that goes no further, None for one that does. Raises BadRequest."""
     if head.minor == 1 and not _expectations(head) <= {b"100-continue"}:
-        exchange.refuse(BadRequest("unknown expectation", status=417))
-        return True
+        raise BadRequest("unknown expectation", status=417)
     if not head.is_finite:
-        return False
+        return None
     hops = head.fields.max_forwards
     if not hops.isdigit() or len(hops) > _MOST_DIGITS:
-        exchange.refuse(BadRequest("repeated or malformed Max-Forwards"))
-        return True
+        raise BadRequest("repeated or malformed Max-Forwards")
     if int(hops):
-        return False
-    body, content_type = b"", b"text/plain; charset=utf-8"
+        return None
     if head.method == b"TRACE":
-        body, content_type = _shown(head), b"message/http"
-    close = not exchange.body.done or not head.keeps_alive
-    exchange.answer(
-        200, reply.reply(200, body, content_type=content_type, request_id=exchange.request_id, close=close)
-    )
-    return True
+        return Reply(200, _shown(head), b"message/http")
+    return Reply(200, b"")
 
 
 def _expectations(head: RequestHead) -> set[bytes]:

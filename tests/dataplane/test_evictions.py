@@ -39,7 +39,7 @@ async def open_poll(world: World, at: str = "a") -> Tab:
 
 def on(world: World, name: str) -> list[Session]:
     """The sessions that are open on a backend."""
-    return world.plane.moves.sessions_on(world.known(name))
+    return world.plane.evictions.sessions_on(world.known(name))
 
 
 def session(world: World) -> Session:
@@ -52,7 +52,7 @@ def still(world: World) -> bool:
     """Whether the sessions are at rest; the ticker has seen every tunnel out of use, a while ago."""
     for tunnel in world.plane.tunnels:
         tunnel.tick(world.now() - LONG)
-    return bool(world.plane.moves.at_rest(on(world, "a")))
+    return bool(world.plane.evictions.at_rest(on(world, "a")))
 
 
 def drain(world: World, name: str = "a") -> None:
@@ -68,10 +68,10 @@ def test_websocket_is_told_to_connect_anew() -> None:
         socket = await open_socket(world)
         drain(world)
         assert still(world)
-        world.plane.moves.send_away(on(world, "a"))
+        world.plane.evictions.send_away(on(world, "a"))
         assert await socket.hear() == RESTART
         assert (world.known("a").sessions, world.known("a").tunnels) == (0, 0)
-        assert world.plane.moves.sent_away == {"a": 1}
+        assert world.plane.evictions.sent_away == {"a": 1}
         socket.say(RESTART, opcode=8)
         socket.peer.close()
 
@@ -88,7 +88,7 @@ def test_poll_that_waits_is_told_that_its_sid_is_unknown() -> None:
         await world.until(lambda: len(instances["a"].asked("poll")) == 2)
         drain(world)
         assert still(world)
-        world.plane.moves.send_away(on(world, "a"))
+        world.plane.evictions.send_away(on(world, "a"))
         for request in (poll, await tab.poll(), await tab.post(b'42["lost"]'), await tab.upgrade()):
             answer = await request.response()
             assert (answer.status, answer.body) == (400, UNKNOWN_SESSION)
@@ -107,7 +107,7 @@ def test_session_moves_once_and_stays_there(guess: str) -> None:
         socket = await open_socket(world)
         drain(world)
         still(world)
-        world.plane.moves.send_away(on(world, "a"))
+        world.plane.evictions.send_away(on(world, "a"))
         await socket.hear()
         socket.peer.close()
         for _ in range(2):
@@ -132,7 +132,7 @@ def test_session_goes_home_where_nobody_else_takes_it() -> None:
         socket = await open_socket(world)
         drain(world)
         still(world)
-        world.plane.moves.send_away(on(world, "a"))
+        world.plane.evictions.send_away(on(world, "a"))
         await socket.hear()
         socket.peer.close()
         world.app.fleet.set_admin_state(world.known("b"), AdminState.MAINTENANCE)
@@ -153,7 +153,7 @@ def test_placed_session_goes_elsewhere() -> None:
         world.router.directory.settle("session-S", world.known("a"), world.now())
         assert world.known("a").sessions == 1
         drain(world)
-        world.plane.moves.forget_placed(world.known("a"))
+        world.plane.evictions.forget_placed(world.known("a"))
         assert world.known("a").sessions == 0
         socket = await Tab(world).socket()
         await socket.hear()
@@ -218,10 +218,12 @@ def test_nobody_leaves_in_the_middle_of_a_request() -> None:
         await world.until(lambda: still(world))
         socket.say(b'42["hello"]')
         await socket.hear()
-        assert not world.plane.moves.at_rest(on(world, "a"))
+        assert not world.plane.evictions.at_rest(on(world, "a"))
         (tunnel,) = world.plane.tunnels
         tunnel.tick(world.now())
-        assert not world.plane.moves.at_rest(on(world, "a")), "the app has had no time to say that it answers"
+        assert not world.plane.evictions.at_rest(on(world, "a")), (
+            "the app has had no time to say that it answers"
+        )
 
     run(test, "ab")
 
@@ -240,7 +242,7 @@ def test_frame_under_way_is_finished_first() -> None:
         (tunnel,) = world.plane.tunnels
         transport.socket.peer.say(frame(b'42["before"]'))
         assert await socket.hear() == b'42["before"]'
-        world.plane.moves.send_away(on(world, "a"))
+        world.plane.evictions.send_away(on(world, "a"))
         transport.socket.peer.say(told[:30_000])
         await world.until(lambda: tunnel.received[1] > 20_000)
         assert not tunnel.is_closed
@@ -275,9 +277,9 @@ def test_tunnels_of_the_app_itself_are_cut_last() -> None:
         socket = await tab.socket()
         socket.say(b'42["no session"]')
         await world.until(lambda: world.plane.tunnels)
-        assert not world.plane.moves.is_empty(world.known("a"))
-        world.plane.moves.cut(world.known("a"))
-        await world.until(lambda: world.plane.moves.is_empty(world.known("a")))
+        assert not world.plane.evictions.is_empty(world.known("a"))
+        world.plane.evictions.cut(world.known("a"))
+        await world.until(lambda: world.plane.evictions.is_empty(world.known("a")))
         assert (await world.ask(get(b"/project/file/x?session_id=session-Q"))).status == 401
 
     run(test)
@@ -289,7 +291,7 @@ def learn(world: World, name: str, *, sent_away: bool = False) -> None:
     before = "ab".replace(name, "") if not sent_away else ""
     a, now = world.known(name), world.now()
     world.router.directory.learn("session-S", a, tuple(before), now, sent_away=sent_away)
-    world.plane.moves.follow(known)
+    world.plane.evictions.follow(known)
 
 
 def test_who_has_no_connection_of_a_session_does_not_move_it() -> None:
@@ -311,7 +313,7 @@ def test_who_has_no_connection_of_a_session_does_not_move_it() -> None:
         await world.until(lambda: not engine.polls)
         engine.seen -= LONG
         assert not on(world, "a")
-        assert world.plane.moves.is_empty(world.known("a")), "it is another's to empty"
+        assert world.plane.evictions.is_empty(world.known("a")), "it is another's to empty"
 
     run(test, "ab")
 
@@ -328,7 +330,7 @@ def test_what_another_proxy_moved_ends_here(sent_away: bool) -> None:
         assert await socket.hear() == RESTART
         socket.peer.close()
         await world.until(lambda: not world.plane.tunnels)
-        assert world.plane.moves.sent_away == {}, "that is counted where it was decided"
+        assert world.plane.evictions.sent_away == {}, "that is counted where it was decided"
 
     run(test, "ab")
 
@@ -374,9 +376,9 @@ def test_what_a_client_left_behind_is_cut() -> None:
         still(world)
         drain(world)
         world.router.directory.settle("session-S", world.known("b"), world.now())
-        assert not world.plane.moves.is_empty(world.known("a"))
-        world.plane.moves.cut(world.known("a"))
+        assert not world.plane.evictions.is_empty(world.known("a"))
+        world.plane.evictions.cut(world.known("a"))
         assert await socket.hear() == RESTART
-        assert world.plane.moves.is_empty(world.known("a"))
+        assert world.plane.evictions.is_empty(world.known("a"))
 
     run(test, "ab")

@@ -1,0 +1,221 @@
+"""The two sides of a tunnel: what each transport's protocol does with the bytes that come.
+
+Nearly all pass unread. Of a Chainlit session's backend the two events that bracket a turn are looked for; of
+its client CONNECT packets are read, for none that names an odd session may reach the backend. Each side keeps
+the end of what was said, which may be a close frame and tells why it ended.
+"""
+
+import asyncio
+from typing import Protocol
+
+from proxy.affinity.directory import Session
+from proxy.dataplane.leg import Leg
+from proxy.dataplane.stats import Stats
+from proxy.errors import OddId
+from proxy.wire.guard import Guard, is_plain
+from proxy.wire.turns import BRACKET, MARK_SIZE, TASK, turn_after
+from proxy.wire.websocket import LONGEST_CLOSE, POLICY_VIOLATION, SERVICE_RESTART, FrameError, FrameReader
+
+_GOODBYE = 2.0  # seconds in which a client answers a close frame
+_TAIL = max(LONGEST_CLOSE, MARK_SIZE)  # bytes that are kept of a piece that ends with no event
+
+
+class Stream(Protocol):
+    """What a side needs of its tunnel."""
+
+    active: bool  # whether bytes came since the ticker last looked
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has ended."""
+        ...
+
+    def close(self) -> None:
+        """End both sides after what is written."""
+        ...
+
+    def half_closed(self, end: "End") -> bool:
+        """One side has said all; return whether its transport stays open."""
+        ...
+
+    def client_lost(self, last: bytes) -> bool:
+        """The client's connection is gone; return whether the backend's side is kept for it."""
+        ...
+
+    def say_goodbye(self, code: int = SERVICE_RESTART, reason: bytes = b"") -> None:
+        """Tell the client by a close frame why it ends."""
+        ...
+
+    def read_backend_with(self, end: "End") -> None:
+        """From now on `end` takes what the backend says."""
+        ...
+
+
+class End(asyncio.Protocol):
+    """One transport of a tunnel, once it is plain."""
+
+    __slots__ = ("_leg", "_stream", "_write", "ended", "last", "peer", "reads", "received")
+
+    def __init__(self, stream: Stream, leg: Leg, peer: Leg) -> None:
+        """What is read on `leg` is written to `peer`."""
+        self._stream = stream
+        self._leg = leg
+        self._write = peer.transport.write
+        self.peer = peer
+        self.received = 0  # bytes
+        self.reads = 0  # pieces that came: a frame each, unless several came at once or one in parts
+        self.last = b""  # the last piece: how it ends tells why
+        self.ended = False  # whether this side has said all
+
+    def data_received(self, data: bytes) -> None:
+        """As asyncio.Protocol. The hot path of every websocket frame."""
+        self.received += len(data)
+        self.reads += 1
+        self.last = data
+        self._stream.active = True
+        self._write(data)
+
+    @property
+    def words(self) -> bytes:
+        """The end of what it said last, where that may be a close frame."""
+        return self.last
+
+    def eof_received(self) -> bool:
+        """As asyncio.Protocol: pass the half-close on, keep the other half."""
+        self.ended = True
+        return self._stream.half_closed(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As asyncio.Protocol."""
+        self._stream.close()
+
+    def pause_writing(self) -> None:
+        """As asyncio.Protocol."""
+        self._leg.fell_behind()
+
+    def resume_writing(self) -> None:
+        """As asyncio.Protocol."""
+        self._leg.caught_up()
+
+
+class AppEnd(End):
+    """The backend's side of a Chainlit session."""
+
+    __slots__ = ("_session", "_tail")
+
+    def __init__(self, stream: Stream, leg: Leg, peer: Leg, session: Session) -> None:
+        super().__init__(stream, leg, peer)
+        self._session = session
+        self._tail = b""  # the end of a piece that may have stopped in an event's name, or be a close frame
+
+    def data_received(self, data: bytes) -> None:
+        """As asyncio.Protocol. The hot path of everything that Chainlit streams."""
+        self.received += len(data)
+        self.reads += 1
+        self._stream.active = True
+        if TASK in data or self._tail:
+            self._look(data)
+        elif data[-1] != BRACKET:
+            self._tail = data[-_TAIL:]
+        self._write(data)
+
+    @property
+    def words(self) -> bytes:
+        """As End: no event is a close frame, and the end of anything else is kept."""
+        return self._tail
+
+    def _look(self, data: bytes) -> None:
+        if self._tail:
+            data = self._tail + data
+        told = turn_after(data)
+        if told is not None:
+            self._session.in_turn = told
+        self._tail = b"" if data[-1] == BRACKET else data[-_TAIL:]
+
+
+class ClientEnd(End):
+    """The client's side of a Socket.IO websocket; its last words tell whether it has left or was lost."""
+
+    __slots__ = ("_guard", "_stats")
+
+    def __init__(self, stream: Stream, leg: Leg, peer: Leg, stats: Stats) -> None:
+        """`stats` count odd sessions."""
+        super().__init__(stream, leg, peer)
+        self._guard = Guard()
+        self._stats = stats
+
+    def data_received(self, data: bytes) -> None:
+        """As asyncio.Protocol."""
+        self.received += len(data)
+        self.reads += 1
+        self.last = data
+        self._stream.active = True
+        if self._guard.between and is_plain(data):
+            self._write(data)
+        else:
+            self._look(data)
+
+    def _look(self, data: bytes) -> None:
+        try:
+            passed = self._guard.feed(data)
+        except OddId as error:
+            self._stats.refused(error)
+            refuse(self._stream, error)
+        except FrameError:
+            self._stream.close()
+        else:
+            if passed:
+                self._write(passed)
+
+    def eof_received(self) -> bool:
+        """As asyncio.Protocol: a page says goodbye before it closes."""
+        self.ended = True
+        return not self._stream.client_lost(self.last) and self._stream.half_closed(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As asyncio.Protocol; when it ended its half, its backend was told."""
+        if self.ended or not self._stream.client_lost(self.last):
+            self._stream.close()
+
+
+def refuse(stream: Stream, error: OddId) -> None:
+    """Tell the client why its websocket ends; the backend hears nothing of it."""
+    stream.say_goodbye(POLICY_VIOLATION, error.reason.encode())
+
+
+class LastFrame(End):
+    """The backend's side while its present frame goes out; then the client is told to connect anew."""
+
+    __slots__ = ("_reader",)
+
+    def __init__(self, stream: Stream, leg: Leg, peer: Leg) -> None:
+        super().__init__(stream, leg, peer)
+        self._reader = FrameReader()
+
+    def data_received(self, data: bytes) -> None:
+        """As asyncio.Protocol: a piece that begins a frame is the rule, but nothing rests on it."""
+        self.received += len(data)
+        self.reads += 1
+        self._write(data)
+        self._reader.push(data)
+        try:
+            while self._reader.next() is not None:
+                pass
+        except FrameError:
+            self._stream.close()
+            return
+        if not self._reader.rest:
+            self._stream.say_goodbye()
+
+
+class Parting(asyncio.Protocol):
+    """The client's side after the close frame: what it still says goes nowhere."""
+
+    __slots__ = ("_timer",)
+
+    def __init__(self, leg: Leg) -> None:
+        self._timer = asyncio.get_running_loop().call_later(_GOODBYE, leg.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As asyncio.Protocol."""
+        self._timer.cancel()

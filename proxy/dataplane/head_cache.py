@@ -1,0 +1,112 @@
+"""What is known of the field blocks of requests: they repeat, on a connection and on the next one.
+
+A browser opens several connections and says the same on each, and again after every loss. So what was read of
+a block, and what is sent upstream for it, is kept once for all connections from the same origin.
+"""
+
+from collections import OrderedDict
+
+from proxy.affinity.evidence import Hints
+from proxy.wire.fields import Fields
+from proxy.wire.forwarding import Origin, Variant, request_fields
+from proxy.wire.head import RequestHead
+
+_MOST_BYTES = 16 << 20  # of memory, for all of them
+_LONGEST = 4096  # bytes of one block: a browser's has some 1,000
+# Memory of one: what it was parsed to is some five times as long as it, and two blocks go upstream for it.
+_FOLD, _OVERHEAD = 8, 2000
+_NO_HINTS = Hints(session=None, cookie_session=None, pin=None, client=b"")
+NO_FIELDS = Fields(b"")
+
+
+class Known:
+    """What is known of one field block; never changed but for the blocks that are made for it."""
+
+    __slots__ = ("_blocks", "_cookie", "client", "fields", "hints", "origin", "request_id", "secure", "trace")
+
+    def __init__(
+        self,
+        fields: Fields,
+        origin: Origin,
+        hints: Hints,
+        client: str,
+        cookie: bytes,
+        *,
+        secure: bool,
+        request_id: bytes | None,
+        trace: str,
+    ) -> None:
+        self.fields = fields
+        self.origin = origin
+        self.hints = hints
+        self.client = client  # who its requests are counted for, "" for nobody
+        self.secure = secure  # whether the client's own connection is TLS
+        self.trace = trace  # the id of the trace that the request is part of, "" if it is of none
+        self.request_id = request_id  # given by a trusted proxy before us
+        self._cookie = cookie  # the name of the pin cookie
+        self._blocks: dict[Variant, bytes] = {}
+
+    def block(self, head: RequestHead, variant: Variant) -> bytes:
+        """The field block that goes upstream; the same for all requests with these fields."""
+        block = self._blocks.get(variant)
+        if block is None:
+            block = self._blocks[variant] = request_fields(head, self.origin, variant, self._cookie)
+        return block
+
+    def without_fields(self) -> "Known":
+        """Who asked, and no more."""
+        return Known(
+            NO_FIELDS,
+            self.origin,
+            _NO_HINTS,
+            self.client,
+            self._cookie,
+            secure=self.secure,
+            request_id=self.request_id,
+            trace=self.trace,
+        )
+
+
+class HeadCache:
+    """The blocks that were read lately, by the origin that said them; owned by the Site.
+
+    Bounded in bytes, so that made-up fields only push out others; what was used longest ago goes first.
+    """
+
+    __slots__ = ("_known", "_most", "size")
+
+    def __init__(self, most: int = _MOST_BYTES) -> None:
+        self._known: OrderedDict[tuple[Origin, bytes], Known] = OrderedDict()
+        self._most = most
+        self.size = 0  # bytes of memory, as they are counted here
+
+    def get(self, origin: Origin, block: bytes) -> Known | None:
+        """What is known of a block that came from there."""
+        key = (origin, block)
+        known = self._known.get(key)
+        if known is not None:
+            self._known.move_to_end(key)
+        return known
+
+    def add(self, block: bytes, known: Known) -> None:
+        """Remember it; those that were used longest ago make room."""
+        key = (known.origin, block)
+        if len(block) > _LONGEST or key in self._known:
+            return
+        self._known[key] = known
+        self.size += _OVERHEAD + _FOLD * len(block)
+        while self.size > self._most:
+            (_, oldest), _ = self._known.popitem(last=False)
+            self.size -= _OVERHEAD + _FOLD * len(oldest)
+
+    def __len__(self) -> int:
+        """How many are remembered."""
+        return len(self._known)
+
+    def clear(self) -> None:
+        """All is to be read anew."""
+        self._known.clear()
+        self.size = 0
+
+    def __repr__(self) -> str:
+        return f"<HeadCache {len(self._known)} blocks, {self.size} bytes>"

@@ -1,0 +1,153 @@
+"""A transport of the data plane, for its whole life and across every change of protocol.
+
+Who speaks on a transport may change: a connection of HTTP becomes the side of a tunnel, or goes back to its
+pool. What is true of the transport stays: whether it is read and who stopped that, whether its peer keeps up
+with what is written, whether we have said all. So that is kept here, and nobody else calls `pause_reading`,
+`resume_reading` or `write_eof`. Whoever has the transport as its protocol passes on `pause_writing` and
+`resume_writing`.
+"""
+
+import asyncio
+from typing import Protocol
+
+from proxy import net
+
+# Who wants no more to be read; each only takes back its own wish.
+AHEAD = 1  # its protocol has enough to do for now
+BEHIND = 2  # who is written what is read here does not keep up
+OPENING = 4  # nobody is there yet to read it
+
+
+class Source(Protocol):
+    """What is read so that it can be written to a leg."""
+
+    def pause(self) -> None:
+        """Read no more for now."""
+        ...
+
+    def resume(self) -> None:
+        """Read on."""
+        ...
+
+
+class Leg:
+    """Made with its transport, by the protocol that the transport had first."""
+
+    __slots__ = ("_holds", "_since", "_source", "_unsent", "said_all", "transport", "writable")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.transport = transport
+        self.writable = True  # whether the peer keeps up with what is written
+        self.said_all = False  # whether we have closed our half
+        self._holds = 0  # who wants no more to be read
+        self._source: Source | None = None
+        self._unsent = 0  # bytes that waited when the peer was last seen to take some
+        self._since = 0.0  # when that was, 0 if nobody has looked since it fell behind
+
+    @property
+    def paused(self) -> bool:
+        """Whether it is not read for now."""
+        return self._holds != 0
+
+    @property
+    def may_write(self) -> bool:
+        """Whether what is written can still reach the peer."""
+        return not self.said_all and not self.transport.is_closing()
+
+    def pause(self, who: int = BEHIND) -> None:
+        """As Source."""
+        if not self._holds and not self.transport.is_closing():
+            self.transport.pause_reading()
+        self._holds |= who
+
+    def resume(self, who: int = BEHIND) -> None:
+        """As Source: read on, unless somebody else wants no more."""
+        if not self._holds:
+            return
+        self._holds &= ~who
+        if not self._holds and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def draw_from(self, source: Source | None) -> None:
+        """What is written here is read there from now on: not while this leg is behind.
+
+        None lets go: what was read for this leg is read on, however slow its peer is.
+        """
+        before, self._source = self._source, source
+        if self.writable or before is source:
+            return
+        if before is not None:
+            before.resume()
+        if source is not None:
+            source.pause()
+
+    def fell_behind(self) -> None:
+        """The transport's `pause_writing`."""
+        self.writable = False
+        self._since = 0.0
+        if self._source is not None:
+            self._source.pause()
+
+    def caught_up(self) -> None:
+        """The transport's `resume_writing`."""
+        self.writable = True
+        if self._source is not None:
+            self._source.resume()
+
+    def is_stuck(self, now: float, patience: float) -> bool:
+        """Whether the peer has taken nothing of what was written for `patience` seconds.
+
+        The ticker asks it: what has become less since it last did was taken.
+        """
+        if self.writable:
+            return False
+        unsent = net.unsent(self.transport)
+        if unsent < self._unsent or not self._since:
+            self._since = now
+        self._unsent = unsent
+        return now - self._since >= patience
+
+    def move_on(self, gap: float) -> None:
+        """This process stood still for `gap` seconds: that makes no peer late."""
+        if self._since:
+            self._since += gap
+
+    @property
+    def can_finish(self) -> bool:
+        """Whether its half can be closed: TLS has none."""
+        return self.transport.can_write_eof()
+
+    def finish(self) -> bool:
+        """Close our half after what is written; return whether that is done."""
+        if not self.may_write or not self.transport.can_write_eof():
+            return False
+        self.said_all = True
+        self.transport.write_eof()
+        return True
+
+    def write(self, data: bytes) -> None:
+        """Send bytes to the peer."""
+        self.transport.write(data)
+
+    def read_with(self, protocol: asyncio.BaseProtocol) -> None:
+        """`protocol` takes what comes from now on."""
+        self.transport.set_protocol(protocol)
+
+    def is_closing(self) -> bool:
+        """Whether it is closed, or about to be."""
+        return self.transport.is_closing()
+
+    def close(self) -> None:
+        """Close after what is written."""
+        self.transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self.transport.abort()
+
+    def reset(self) -> None:
+        """Close at once, so that the peer sees a message that was cut off."""
+        net.reset(self.transport)
+
+    def __repr__(self) -> str:
+        return f"<Leg holds={self._holds} writable={self.writable} said_all={self.said_all}>"

@@ -1,0 +1,347 @@
+"""The way up: an exchange's response, from its backend to its client, and however it ends.
+
+What comes is passed on as it comes, at the client's pace. After 101 it becomes a tunnel. Whatever ends it, a
+whole response, an error, the proxy's own answer or the client's leaving, `_end` leaves everything that knows
+of it, once.
+"""
+
+import asyncio
+from math import inf
+from time import monotonic
+
+from proxy.affinity.backend import Backend
+from proxy.affinity.decision import Decision
+from proxy.affinity.engine import EngineSession
+from proxy.affinity.evidence import Kind
+from proxy.affinity.pins import join_pin
+from proxy.dataplane.client import Client
+from proxy.dataplane.opening import Opening
+from proxy.dataplane.poll import noted_turn
+from proxy.dataplane.request import Request
+from proxy.dataplane.request_body import NO_BODY, RequestBody
+from proxy.dataplane.response_rewrites import HandshakeAnswer, Rewriter, Unchunked, pin_fields, timing_field
+from proxy.dataplane.resuming import ResumedPoll
+from proxy.dataplane.site import Site
+from proxy.dataplane.tunnel import Tunnel
+from proxy.dataplane.upstream import Upstream
+from proxy.errors import BadResponse, ProxyError, Side
+from proxy.wire import reply
+from proxy.wire.body import Framer
+from proxy.wire.head import ResponseHead
+from proxy.wire.turns import GZIP, TASK
+
+
+class Relay:
+    """What an exchange does with what comes back; as User of its connection to the backend."""
+
+    # Set on the instance only where it differs.
+    decision: Decision | None = None  # set when a backend was chosen
+    upstream: Upstream | None = None  # set while a connection serves it
+    status = 0  # of the response, 0 before its head has come
+    first_byte = 0.0  # seconds from the request's head to the response's
+    bytes_in = 0  # of the request's body, or from the client through the tunnel
+    bytes_out = 0  # of the response's body, or from the backend through the tunnel
+    tunnel: Tunnel | None = None  # set when the one that it became has ended
+    ended = False
+    error = ""  # why it was refused or cut off, for the log
+    _keep = True  # whether the client's connection serves another request after this one
+    _inspected = False  # whether the body was read for its session
+    _waits_for_leave = False  # whether the client sends its body only when the backend tells it to
+    _rewriter: Rewriter | None = None  # set when the response's body is changed
+    _work: asyncio.Task[None] | None = None  # the latest that was awaited for it
+
+    def __init__(self, site: Site, client: Client, request: Request) -> None:
+        self.site = site
+        self.client = client
+        self.request = request
+        fields = request.head.fields
+        self.body = RequestBody(fields, site.limits.body) if fields.chunked or fields.length else NO_BODY
+
+    @property
+    def backend(self) -> Backend:
+        """The backend that was chosen."""
+        assert self.decision is not None
+        return self.decision.backend
+
+    @property
+    def _engine(self) -> EngineSession | None:
+        return self.decision.engine if self.decision is not None else None
+
+    def informed(self, head: ResponseHead) -> None:
+        """As User: relay a 1xx response to those who know them."""
+        if head.status == 100:
+            if self._inspected:
+                return  # it has had its leave
+            self._waits_for_leave = False
+            self.turn()
+        if self.request.head.minor == 1:
+            self.client.inform(self.request, head)
+
+    def responded(self, head: ResponseHead, framer: Framer, data: bytes) -> None:
+        """As User: the head came."""
+        request, site = self.request, self.site
+        self._got_head(head)
+        done, sid = framer.done, request.sid
+        if not (request.head.keeps_alive and self.body.done and (done or _is_framed(head))):
+            self._keep = False
+        if sid is None or request.head.minor == 0 or site.lingers.by_session or site.timing:
+            self._begin(head, data)
+        else:
+            self.pass_head(head, data)
+        if sid is not None and self._rewriter is None and (TASK in data or GZIP in data):
+            self._note_turn(data)
+        if done:
+            self._whole()
+        elif self.upstream is not None:
+            self.client.draw_from(self.upstream.leg)
+
+    def _begin(self, head: ResponseHead, data: bytes) -> None:
+        """Pass on a response that may have to be changed."""
+        request, site, decision = self.request, self.site, self.decision
+        assert decision is not None
+        extra = timing_field(decision, self.first_byte) if site.timing else b""
+        if site.config.affinity.cookie.enabled:
+            fleet = site.router.fleet
+            extra = pin_fields(request, head, decision.backend, fleet, site.cookie_name) + extra
+        if request.is_handshake and head.status == 200:
+            self._rewriter = HandshakeAnswer(self, head, extra)
+        elif request.is_poll and head.status == 200 and site.lingers.by_session:
+            lingering = site.lingers.at(decision.session, decision.backend)
+            self._rewriter = ResumedPoll(self, head, lingering) if lingering is not None else None
+        elif head.fields.chunked and request.head.minor == 0 and request.head.method != b"HEAD":
+            self._keep = False  # the end of the connection ends the body
+            self._rewriter = Unchunked(self, head, extra)
+        if self._rewriter is None:
+            self.pass_head(head, data, extra)
+        else:
+            self._rewriter.take(data)
+
+    def opened(self, sid: bytes) -> bytes:
+        """As HandshakeSink."""
+        site, backend = self.site, self.backend
+        site.paths.opened(self.request.head.path)
+        site.router.engines.opened(sid, backend, monotonic())
+        return join_pin(backend.token, sid)
+
+    def received(self, data: bytes) -> None:
+        """As User: more of the body came."""
+        if self._rewriter is not None:
+            self._rewriter.take(data)
+        else:
+            self.pass_data(data)
+            if self.request.sid is not None and (TASK in data or GZIP in data):
+                self._note_turn(data)
+        assert self.upstream is not None
+        if self.upstream.body_done:
+            self._whole()
+
+    def pass_head(
+        self,
+        head: ResponseHead,
+        data: bytes,
+        extra: bytes = b"",
+        length: int | None = None,
+        *,
+        unpacked: bool = False,
+    ) -> None:
+        """As Sink."""
+        self.bytes_out += len(data)
+        close = not self._keep or self.site.leaving
+        self.client.respond(
+            self.request, head, data, close=close, extra=extra, length=length, unpacked=unpacked
+        )
+
+    def pass_data(self, data: bytes) -> None:
+        """As Sink."""
+        self.bytes_out += len(data)
+        self.client.write(data)
+
+    def _note_turn(self, data: bytes) -> None:
+        """A piece of the answer to a poll may tell of a turn; its next poll may come to another proxy."""
+        session = self.decision.session if self.decision is not None else None
+        if session is not None and noted_turn(session, data):
+            self.site.shared.turn(session)
+
+    def _got_head(self, head: ResponseHead) -> None:
+        self.status = head.status
+        self.first_byte = first_byte = monotonic() - self.request.started
+        self.site.stats.first_byte[self.backend.name].add(first_byte)
+        self.client.deadline = inf
+
+    def _whole(self) -> None:
+        """The response is whole."""
+        upstream, self.upstream = self.upstream, None
+        is_spare = self.request.wants_upgrade and self.site.pool(self.backend).has_idle
+        if upstream is not None and (is_spare or not self.body.done):
+            upstream.spoil()
+        all_said = self._rewriter is None or self._rewriter.finish()
+        self.client.draw_from(None)  # the connection is for others now, however slow this client is
+        if all_said:
+            self.close_up()
+
+    def close_up(self) -> None:
+        """The response is said: the client's connection is free."""
+        self._end()
+        self.client.ended(keep=self._keep, linger=not self.body.done)
+
+    def switched(self, head: ResponseHead, rest: bytes) -> None:
+        """As User: 101, the exchange becomes a tunnel. Raises BadResponse if it asked for none.
+
+        RFC 9110 section 7.8: a client may offer several protocols; the answer is one of them.
+        """
+        request, site, engine = self.request, self.site, self._engine
+        asked = {member.strip(b" \t") for member in request.head.fields.upgrade.lower().split(b",")} - {b""}
+        chosen = head.fields.upgrade.lower()
+        if not request.wants_upgrade or chosen not in asked:
+            raise BadResponse("a switch to a protocol that was not asked for")
+        upstream, self.upstream = self.upstream, None
+        assert upstream is not None
+        self._got_head(head)
+        if engine is not None:
+            engine.waiting.discard(self)  # from here on the opening waits
+        self._begin(head, b"")
+        pool = site.pool(self.backend)
+        pool.release(upstream)
+        down, early = self.client.hand_over()
+        tunnel = Tunnel(down, upstream.leg, pool, self, site.timeouts, site.lingers)
+        tunnel.websocket, tunnel.engine = chosen == b"websocket", engine
+        if tunnel.websocket and request.kind is Kind.SOCKETIO:
+            tunnel.stats = site.stats
+        site.stats.tunnels += 1
+        if engine is not None:
+            engine.tunnels += 1
+        self.client.tunnel_opened(tunnel)
+        if request.kind is Kind.SOCKETIO and (engine is None or not engine.decided):
+            Opening(site, self, request, tunnel).start(rest, early)
+            return
+        if engine is not None and engine.session is not None:
+            tunnel.session = engine.session
+            site.router.directory.opened(engine.session)
+        if rest:
+            down.write(rest)
+        self.let_go()
+        tunnel.plain(early)
+
+    def let_go(self) -> None:
+        """The websocket is a plain tunnel, for hours: what was read of its fields is needed no more."""
+        self.request = self.request.without_fields()
+
+    def tunnel_closed(self, tunnel: Tunnel) -> None:
+        """As Owner: the tunnel that it became has ended."""
+        self.tunnel, (self.bytes_in, self.bytes_out) = tunnel, tunnel.received
+        site, now = self.site, monotonic()
+        site.stats.tunnel_lives[tunnel.pool.backend.name].add(now - self.request.started)
+        if tunnel.session is not None:
+            site.router.directory.closed(tunnel.session, now)
+        if tunnel.engine is not None:
+            tunnel.engine.tunnels -= 1
+            site.router.engines.upgrade_ended(tunnel.engine, now)
+        self.client.tunnel_closed(tunnel)
+        self._end()
+
+    def failed(self, error: ProxyError) -> None:
+        """As User: the backend's connection broke or broke the protocol."""
+        self.upstream = None
+        self.client.draw_from(None)
+        self.site.report(self.backend, error)
+        self._recover(error)
+
+    def refuse(self, error: ProxyError) -> None:
+        """Answer with an error; if part of a response is out, cut it off (RFC 9112 section 8)."""
+        if self.ended:
+            return
+        self.error = error.reason
+        self.site.stats.refused(error)
+        if self.status:
+            self._leave_upstream()
+            self._end()
+            self.client.cut()
+            return
+        head = self.request.head
+        shown = b"text/html" in (head.fields.get(b"accept") or b"") and head.method == b"GET"
+        answer = reply.error(
+            error.status,
+            error.public_reason or error.reason,
+            wants_page=shown and self.request.kind is not Kind.SOCKETIO,
+            retry_after=error.retry_after,
+        )
+        broken = error.side is Side.DOWNSTREAM and not error.retry_after
+        self._answer(answer, close=broken or not self.body.done or not head.keeps_alive)
+
+    def tell_unknown(self) -> None:
+        """Answer that the sid is unknown: Engine.IO's client closes its transport and opens another."""
+        self._answer(reply.UNKNOWN, close=False)
+
+    def _answer(self, answer: reply.Reply, *, close: bool) -> None:
+        """Give the proxy's own response; `close` is said in it."""
+        self._leave_upstream()
+        self.status = answer.status
+        self.first_byte = monotonic() - self.request.started
+        self.client.answer(self.request, answer, close=close)
+        self._end()
+        keep = not close and self.body.done and self.request.head.keeps_alive
+        self.client.ended(keep=keep, linger=not self.body.done)
+
+    def send_away(self) -> None:
+        """The session has to leave: a poll that waits for news is told that its sid is unknown."""
+        if self.request.is_poll and not self.status and not self.ended:
+            self.tell_unknown()
+
+    def abort(self) -> None:
+        """The client is gone."""
+        if self._work is not None:
+            self._work.cancel()
+        self._leave_upstream()
+        self._end()
+
+    def _leave_upstream(self) -> None:
+        """Whatever still comes of the response, nobody wants it."""
+        upstream, self.upstream = self.upstream, None
+        if upstream is not None:
+            upstream.abandon(self)
+            self.client.draw_from(None)
+
+    def _end(self) -> None:
+        """Leave everything that knows of this exchange, and log it; once."""
+        if self.ended:
+            return
+        self.ended = True
+        self.bytes_in = self.bytes_in or self.body.size
+        backend, engine = "", self._engine
+        if self.decision is not None:
+            backend = self.decision.backend.name
+            if engine is not None:
+                engine.polls -= 1
+                engine.waiting.discard(self)
+        site = self.site
+        site.stats.answered(backend, self.request.head.method, self.status)
+        if site.access is not None:
+            site.access(self)
+
+    # What the way down does
+
+    def redirect(self) -> None:
+        """As Waiting: this poll's transport has moved to another backend, ask there."""
+        raise NotImplementedError
+
+    def decided(self) -> None:
+        """As Waiting: this poll's transport stays."""
+
+    def choose(self, decision: Decision) -> None:
+        """Take a decision."""
+        raise NotImplementedError
+
+    def turn(self) -> None:
+        """It may be another's turn now."""
+        raise NotImplementedError
+
+    def _recover(self, error: ProxyError) -> None:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.request!r} {self.decision} status={self.status} ended={self.ended}>"
+
+
+def _is_framed(head: ResponseHead) -> bool:
+    """Whether the body's end is told in its head, and not by the connection's."""
+    return head.fields.length is not None or head.fields.chunked

@@ -1,0 +1,204 @@
+"""What all connections share: the settings in effect, the router, the pools, counters and tasks.
+
+A leaf: it knows no connection and no exchange. The Plane makes one and hands it down; nothing here decides
+where a request goes (the router does) or how a backend is (probes and `report` observe, the fleet judges).
+"""
+
+import asyncio
+import itertools
+import math
+import os
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from functools import lru_cache
+from time import monotonic
+
+from proxy.affinity.backend import Backend
+from proxy.affinity.evidence import Paths, read_hints
+from proxy.affinity.health import Observation
+from proxy.affinity.router import Locate, Located, Router
+from proxy.borders import Where, guarded, held
+from proxy.config import Config
+from proxy.dataplane import upstream_heads
+from proxy.dataplane.clients import Clients, Rates, client_key
+from proxy.dataplane.head_cache import HeadCache, Known
+from proxy.dataplane.linger import Lingers
+from proxy.dataplane.locate import Locator
+from proxy.dataplane.pool import Pool
+from proxy.dataplane.record import Record
+from proxy.dataplane.request import Request
+from proxy.dataplane.shared_directory import SharedDirectory
+from proxy.dataplane.stats import Stats
+from proxy.errors import ConnectFailed, ConnectRefused, Limit, OverLimit, ProxyError, UpstreamClosed
+from proxy.wire.forwarding import (
+    UNIX,
+    IPAddress,
+    Origin,
+    client_address,
+    client_scheme,
+    read_address,
+    trace_id,
+)
+from proxy.wire.head import RequestHead
+
+_MOST_ORIGINS = 1024  # addresses that are remembered
+
+
+class Site:
+    """Shared by all connections of one data plane; made by the Plane."""
+
+    def __init__(
+        self,
+        config: Config,
+        router: Router,
+        access: Callable[[Record], None] | None,
+        suspect: Callable[[Backend], None],
+    ) -> None:
+        """`access` logs an exchange that has ended; `suspect` has a backend probed at once."""
+        self.router = router
+        self.access = access
+        self.suspect = suspect
+        self.stats = Stats()
+        self.heads = HeadCache()
+        self.clients = Clients(config.limits)
+        self.leaving = False  # set when the process is to end: connections close after their exchange
+        self.lingers = Lingers(config.affinity.linger, config.affinity.linger_bytes)
+        self.shared = SharedDirectory(router)
+        self._pools: dict[Backend, Pool] = {}
+        self._origins = lru_cache(_MOST_ORIGINS)(self._read_origin)
+        self._tasks: asyncio.TaskGroup | None = None
+        # Ids are unique among proxies by their random start and short to read.
+        self._ids = itertools.count(int.from_bytes(os.urandom(6), "big") << 16)
+        self.paths = Paths(config.socketio_path, config.affinity.roots)
+        self.locator = Locator(config.affinity, self.stats)
+        self._use(config)
+        router.fleet.listen(guarded(Where.LISTENER, self._backend_changed))
+
+    def _use(self, config: Config) -> None:
+        self.config = config
+        self.timeouts, self.limits = config.timeouts, config.limits  # here and below: what requests look at
+        self.timing = config.responses.timing
+        self.cookie_name = config.affinity.cookie.name.encode()
+        self.rates = Rates(config.limits) or None  # None: no request need be looked at
+
+    def change(self, config: Config) -> None:
+        """Go by another configuration."""
+        self._use(config)
+        self.paths.use(config.socketio_path, config.affinity.roots)
+        self.locator.settings = config.affinity
+        self.clients.change(config.limits)
+        for pool in self._pools.values():
+            pool.connect_timeout, pool.idle_timeout = config.timeouts.connect, config.timeouts.pool_idle
+            pool.show(named=config.responses.backend)
+        self.heads.clear()
+        self._origins.cache_clear()
+        self.lingers.seconds, self.lingers.most = config.affinity.linger, config.affinity.linger_bytes
+
+    # Tasks
+
+    def run_in(self, tasks: asyncio.TaskGroup) -> None:
+        """Work is spawned in this group."""
+        self._tasks = tasks
+
+    def spawn(self, work: Coroutine[None, None, None], give_up: Callable[[], None]) -> asyncio.Task[None]:
+        """Run work that outlives the call; if it fails by a fault of ours, log it and `give_up`."""
+        assert self._tasks is not None
+        task = self._tasks.create_task(held(work, give_up))
+        task.add_done_callback(lambda _: work.close())  # it may have been cancelled before it began
+        return task
+
+    # Clients
+
+    def origin(self, address: str, scheme: bytes = b"http") -> Origin:
+        """Where the connections from an address come from, and whether it is trusted."""
+        return self._origins(address, scheme)
+
+    def _read_origin(self, address: str, scheme: bytes) -> Origin:
+        ip = read_address(address)
+        if ip is None:
+            # Who may open a listener's socket file is a proxy here. Who has no address otherwise is nobody.
+            return Origin(address, scheme, trusted=address == UNIX)
+        return Origin(str(ip), scheme, self.trusts(ip))
+
+    def trusts(self, address: IPAddress) -> bool:
+        """Whether an address is that of a trusted proxy."""
+        return any(address in network for network in self.config.forwarded.trusted)
+
+    def know(self, head: RequestHead, origin: Origin) -> Known:
+        """Read the fields of a head. Raises OverLimit."""
+        fields = head.fields
+        if len(fields.lines) > self.limits.headers:
+            raise OverLimit(Limit.HEADERS, "too many header fields", status=431)
+        address = client_address(fields, origin, self.trusts)
+        hints = read_hints(fields, address, self.cookie_name)
+        if not self.config.affinity.cookie.enabled:
+            hints = replace(hints, pin=None)
+        return Known(
+            fields,
+            origin,
+            hints,
+            ""
+            if self.origin(address).trusted
+            else client_key(address),  # trusted proxies are nobody's client
+            self.cookie_name,
+            secure=client_scheme(fields, origin) == b"https",
+            request_id=upstream_heads.given_id(fields) if origin.trusted else None,
+            trace=trace_id(fields),
+        )
+
+    def request_id(self) -> bytes:
+        """A new request id."""
+        return b"%x" % next(self._ids)
+
+    # Backends
+
+    def pool(self, backend: Backend) -> Pool:
+        """The pool of a backend, made at first use."""
+        pool = self._pools.get(backend)
+        if pool is None:
+            connect, idle = self.timeouts.connect, self.timeouts.pool_idle
+            pool = self._pools[backend] = Pool(backend, connect_timeout=connect, idle_timeout=idle)
+            pool.show(named=self.config.responses.backend)
+        return pool
+
+    def pools(self) -> list[Pool]:
+        """Those that were used."""
+        return list(self._pools.values())
+
+    def moved(self, backend: Backend) -> None:
+        """A backend is somewhere else now: what is idle leads to where it was."""
+        if backend in self._pools:
+            self._pools[backend].close_idle(math.inf)
+
+    def _backend_changed(self, backend: Backend, _event: str) -> None:
+        pool = self._pools.get(backend)
+        if pool is not None and not backend.holds_pins:
+            pool.close_all()
+        if backend.gone:
+            self._pools.pop(backend, None)
+
+    def report(self, backend: Backend, error: ProxyError) -> None:
+        """Take note of what a connection to a backend met."""
+        self.stats.upstream_errors[backend.name, type(error).__name__] += 1
+        if isinstance(error, ConnectRefused):
+            self.router.fleet.observe(backend, Observation.REFUSED, monotonic(), error.reason)
+        elif isinstance(error, (ConnectFailed, UpstreamClosed)):
+            self.suspect(backend)
+
+    async def locate(self, question: Locate, request: Request) -> Located:
+        """Ask the shared directory for a session, else which backend holds it, with this client's cookies.
+
+        What the directory told is in ours when this returns.
+        """
+        if self.router.shared:
+            known = await self.shared.find(question.session_id)
+            if known or (question.is_new and known is not None):
+                return None
+        if not question.backends:
+            return None
+        pools = [self.pool(backend) for backend in question.backends]
+        asked = upstream_heads.locate_question(request, question.session_id, self.paths)
+        return await self.locator.ask(asked, pools)
+
+    def __repr__(self) -> str:
+        return f"<Site pools={len(self._pools)} {self.router!r}>"

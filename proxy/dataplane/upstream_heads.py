@@ -1,0 +1,77 @@
+"""The request heads that go to a backend: a request's own, and those made on its client's behalf."""
+
+import re
+from collections.abc import Hashable
+from urllib.parse import quote
+
+from proxy.affinity.evidence import Kind, Paths
+from proxy.dataplane.request import Request
+from proxy.wire.engineio import with_sid, without_sid
+from proxy.wire.fields import Fields
+from proxy.wire.forwarding import Variant, request_head
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._\-]{1,64}")
+
+
+def given_id(fields: Fields) -> bytes | None:
+    """The request id that a trusted proxy before us gave."""
+    given = fields.get(b"x-request-id")
+    return given if given is not None and _REQUEST_ID.fullmatch(given) else None
+
+
+def own_head(request: Request, sid: bytes | None, *, inspected: bool) -> bytes:
+    """The head of the request itself; `sid` is what the backend calls its Engine.IO session.
+
+    `inspected`: its body was read here, so Expect is answered already.
+    """
+    head, target = request.head, request.head.target
+    if sid is not None and request.sid is not None:
+        target = target.replace(b"sid=" + request.sid, b"sid=" + sid, 1)
+    variant = Variant.NORMAL
+    if not head.fields.usual or request.sid is None or inspected:
+        variant = _variant(request, inspected=inspected)
+    return request_head(head.method, target, request.known.block(head, variant), request.id)
+
+
+def _variant(request: Request, *, inspected: bool) -> Variant:
+    if request.wants_upgrade:
+        return Variant.SOCKETIO_UPGRADE if request.kind is Kind.SOCKETIO else Variant.UPGRADE
+    if request.is_handshake:
+        return Variant.POLLING_HANDSHAKE
+    if inspected:
+        return Variant.INSPECTED
+    return Variant.FINITE if request.head.is_finite else Variant.NORMAL
+
+
+def upgrade_head(request: Request, sid: bytes | None) -> bytes:
+    """The head that opens this client's websocket at another backend; without `sid` as a new session."""
+    head = request.head
+    query = without_sid(head.query, b"websocket") if sid is None else with_sid(head.query, sid)
+    block = request.known.block(head, Variant.SOCKETIO_UPGRADE)
+    return request_head(b"GET", head.path + b"?" + query, block, request.id)
+
+
+def handshake_head(request: Request) -> bytes:
+    """The head of a polling handshake for the client whose POST this request is.
+
+    Chainlit authenticates a connection by the head of its handshake (chainlit/socket.py, connect).
+    """
+    head = request.head
+    target = head.path + b"?" + without_sid(head.query, b"polling")
+    return request_head(b"GET", target, request.known.block(head, Variant.REHOME), request.id)
+
+
+def locate_question(request: Request, session_id: str, paths: Paths) -> tuple[Hashable, bytes] | None:
+    """The question whether a backend holds a session: what it is about, and its head.
+
+    A login needs the client's cookies, so those of other clients are other questions. None on a path that
+    is below no known root path of Chainlit: below another one nobody could tell.
+    """
+    head = request.head
+    root = paths.root(head.path)
+    if root is None:
+        return None
+    target = quote(root).encode() + b"/project/file/x?session_id=" + quote(session_id, safe="").encode()
+    block = request.known.block(head, Variant.LOCATE)
+    said = [*head.fields.get_all(b"cookie"), b"", *head.fields.get_all(b"authorization")]
+    return (target, *said), request_head(b"GET", target, block, request.id)

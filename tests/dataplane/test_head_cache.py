@@ -1,0 +1,65 @@
+"""What was read of one connection's fields serves the next one, within bounds, and for its origin only."""
+
+from proxy.affinity.evidence import read_hints
+from proxy.dataplane.head_cache import HeadCache, Known
+from proxy.wire.fields import Fields
+from proxy.wire.forwarding import Origin
+
+HERE = Origin("127.0.0.1", b"http", trusted=False)
+
+
+def remember(cache: HeadCache, origin: Origin, block: bytes) -> Known:
+    """Add a field block as a connection does."""
+    fields = Fields(block)
+    hints = read_hints(fields, origin.address, b"pin")
+    known = Known(fields, origin, hints, "", b"pin", secure=False, request_id=None, trace="")
+    cache.add(block, known)
+    return known
+
+
+def test_it_is_remembered_for_its_origin_only() -> None:
+    """The same fields from elsewhere are another client's: they carry another address upstream."""
+    cache, block = HeadCache(), b"Host: a\r\n"
+    known = remember(cache, HERE, block)
+    assert cache.get(HERE, block) is known
+    for other in (
+        Origin("127.0.0.2", b"http", trusted=False),
+        Origin("127.0.0.1", b"https", trusted=False),
+        Origin("127.0.0.1", b"http", trusted=True),
+    ):
+        assert cache.get(other, block) is None
+
+
+def test_made_up_fields_push_out_what_was_not_used() -> None:
+    """No more bytes are held than the bound, however many blocks come; what is used again stays."""
+    cache = HeadCache(10_000)
+    used = remember(cache, HERE, b"Host: used\r\n")
+    for number in range(100):
+        remember(cache, HERE, b"Host: h%d\r\n" % number)
+        assert cache.get(HERE, b"Host: used\r\n") is used
+        assert cache.size <= 10_000
+    assert len(cache) == 4
+
+
+def test_what_is_added_twice_counts_once() -> None:
+    """Two connections may read the same block before either has remembered it."""
+    cache, block = HeadCache(), b"Host: a\r\n"
+    remember(cache, HERE, block)
+    size = cache.size
+    remember(cache, HERE, block)
+    assert (len(cache), cache.size) == (1, size)
+
+
+def test_a_long_block_is_not_kept() -> None:
+    """One client's fields take no more than any other's."""
+    cache, block = HeadCache(), b"Host: a\r\nX-Long: " + b"x" * 5000 + b"\r\n"
+    remember(cache, HERE, block)
+    assert cache.get(HERE, block) is None
+
+
+def test_a_reload_has_all_read_anew() -> None:
+    """Whom to trust may have changed."""
+    cache, block = HeadCache(), b"Host: a\r\n"
+    remember(cache, HERE, block)
+    cache.clear()
+    assert (cache.get(HERE, block), cache.size) == (None, 0)
