@@ -42,6 +42,10 @@ class Limit(StrEnum):
     REQUESTS_PER_SECOND = "requests_per_second"
     SESSIONS_PER_MINUTE = "sessions_per_minute"
     LOCATE_QUESTIONS = "locate_questions"  # asked for no session, and not refused
+    OPENING_FRAMES = "opening_frames"  # of a websocket that has not connected
+    OPENING_BYTES = "opening_bytes"
+    OPENING_TIME = "opening"  # as `timeouts.opening`
+    LINGER_SESSIONS = "linger_sessions"  # lost clients that are waited for
 
 
 class Odd(StrEnum):

@@ -1,15 +1,19 @@
-"""A decision: where a request goes, told by what evidence, with what outcome."""
+"""A decision: where a request goes, told by what evidence, with what outcome.
+
+The polls of one Engine.IO session are all decided alike, so the session holds their decision.
+"""
 
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from proxy.affinity.backend import Backend
+from proxy.affinity.claims import Claim
 from proxy.affinity.directory import Session
 from proxy.affinity.evidence import Evidence
-
-if TYPE_CHECKING:
-    from proxy.affinity.engine import EngineSession
+from proxy.affinity.lingering import Backlog
+from proxy.affinity.pins import join_pin
+from proxy.affinity.rehome import Said
 
 
 class Void(Enum):
@@ -39,4 +43,64 @@ class Decision:
     evidence: Evidence
     outcome: Outcome
     session: Session | None = None
-    engine: "EngineSession | None" = None
+    engine: "EngineSession | None" = None  # of a request that names one
+    claim: Claim | None = None  # of a CONNECT, until its backend has answered it
+
+
+class Waiting(Protocol):
+    """A poll or a websocket of an undecided transport."""
+
+    def redirect(self) -> None:
+        """The transport has moved: ask again at its new backend."""
+        ...
+
+    def decided(self) -> None:
+        """The transport stays where it is."""
+        ...
+
+
+class EngineSession:
+    """One Engine.IO session; owned by EngineSessions."""
+
+    __slots__ = (
+        "backend",
+        "backlog",
+        "claim",
+        "decided",
+        "decision",
+        "pinned",
+        "polls",
+        "said",
+        "seen",
+        "session",
+        "sid",
+        "tunnels",
+        "upstream_sid",
+        "waiting",
+    )
+
+    def __init__(self, sid: bytes, backend: Backend, now: float) -> None:
+        self.sid = sid  # as the client knows it, without the pin
+        self.pinned = join_pin(backend.token, sid)  # as the client says it
+        self.backend = backend
+        self.upstream_sid = sid  # as the backend knows it; another one after a re-home
+        self.decided = False  # whether the CONNECT was seen, or given up
+        self.session: Session | None = None  # set when CONNECT named one
+        self.seen = now  # when the last poll began
+        self.polls = 0  # its requests under way
+        self.tunnels = 0  # its open websockets
+        # What its next request is told.
+        self.decision: Decision | Void = Decision(backend, Evidence.SID, Outcome.PINNED, None, self)
+        self.waiting: set[Waiting] = set()  # while undecided
+        self.claim: Claim | None = None  # while its CONNECT is on its way in a POST
+        self.said: Said | None = None  # set while it is undecided and has namespaces of the app's own
+        self.backlog: Backlog | None = None  # what its next polls get before its backend is asked
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its requests and their answers are passed on as they are."""
+        return self.decided and self.said is None and self.backlog is None
+
+    def __repr__(self) -> str:
+        state = "decided" if self.decided else f"undecided waiting={len(self.waiting)}"
+        return f"<EngineSession at {self.backend.name} {state}>"

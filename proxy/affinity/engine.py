@@ -10,65 +10,16 @@ Entries whose loss costs nothing are kept apart and given up first, so that made
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Protocol
 
 from proxy.affinity.backend import Backend
-from proxy.affinity.decision import Decision, Outcome, Void
+from proxy.affinity.decision import Decision, EngineSession, Outcome, Void
 from proxy.affinity.directory import Directory, Session
 from proxy.affinity.evidence import Evidence
-from proxy.affinity.pins import join_pin
+from proxy.affinity.rehome import Said
 
 _QUIET = 60.0  # seconds: Engine.IO ends a polling transport after 45 s without a poll (25 s ping + 20 s)
 _LAST_POLL = 5.0  # seconds: a client whose upgrade failed polls again within a round trip
 _MOST = 50_000  # entries of either kind; each is some 300 bytes
-
-
-class Waiting(Protocol):
-    """A poll or a websocket of an undecided transport."""
-
-    def redirect(self) -> None:
-        """The transport has moved: ask again at its new backend."""
-        ...
-
-    def decided(self) -> None:
-        """The transport stays where it is."""
-        ...
-
-
-class EngineSession:
-    """One Engine.IO session; owned by EngineSessions."""
-
-    __slots__ = (
-        "backend",
-        "decided",
-        "decision",
-        "pinned",
-        "polls",
-        "seen",
-        "session",
-        "sid",
-        "tunnels",
-        "upstream_sid",
-        "waiting",
-    )
-
-    def __init__(self, sid: bytes, backend: Backend, now: float) -> None:
-        self.sid = sid  # as the client knows it, without the pin
-        self.pinned = join_pin(backend.token, sid)  # as the client says it
-        self.backend = backend
-        self.upstream_sid = sid  # as the backend knows it; another one after a re-home
-        self.decided = False  # whether the CONNECT was seen, or given up
-        self.session: Session | None = None  # set when CONNECT named one
-        self.seen = now  # when the last poll began
-        self.polls = 0  # its requests under way
-        self.tunnels = 0  # its open websockets
-        # What its next request is told.
-        self.decision: Decision | Void = Decision(backend, Evidence.SID, Outcome.PINNED, None, self)
-        self.waiting: set[Waiting] = set()  # while undecided
-
-    def __repr__(self) -> str:
-        state = "decided" if self.decided else f"undecided waiting={len(self.waiting)}"
-        return f"<EngineSession at {self.backend.name} {state}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +35,26 @@ class Elsewhere:
 class EngineSessions:
     """All of them; owned by the router."""
 
-    __slots__ = ("_bare", "_directory", "_elsewhere", "_named", "heard", "most", "settled")
+    __slots__ = (
+        "_bare",
+        "_directory",
+        "_elsewhere",
+        "_named",
+        "heard",
+        "most",
+        "most_bytes",
+        "most_packets",
+        "settled",
+    )
 
     def __init__(self, directory: Directory, most: int = _MOST) -> None:
         self.most = most
+        self.most_packets = 64  # what a client may say before it has connected; see `limits.opening_frames`
+        self.most_bytes = 1 << 18  # the same in bytes
         self._bare: OrderedDict[bytes, EngineSession] = OrderedDict()  # whose session is not known
         self._named: OrderedDict[bytes, EngineSession] = OrderedDict()  # whose session counts as open by them
         self._directory = directory
-        self.settled: dict[bytes, EngineSession] = {}  # the decided ones, by what their clients say
+        self.settled: dict[bytes, EngineSession] = {}  # the plain ones, by what their clients say
         self.heard: Callable[[EngineSession], None] | None = None  # tells other proxies of a CONNECT
         self._elsewhere: OrderedDict[bytes, Elsewhere] = OrderedDict()  # of transports not met here yet
 
@@ -148,11 +111,27 @@ class EngineSessions:
             self._directory.opened(session)
             if len(self._named) > self.most:
                 self.closed(next(iter(self._named.values())), engine.seen)
-        if self.get(engine.sid) is engine:
-            self.settled[engine.pinned] = engine
+        if engine.said is not None and not engine.said.owes:
+            engine.said = None
+        self.look(engine)
         waiting, engine.waiting = engine.waiting, set()
         for waiter in waiting:
             waiter.decided()
+
+    def look(self, engine: EngineSession) -> None:
+        """It may have become plain, or is so no longer."""
+        if engine.is_plain and self.get(engine.sid) is engine:
+            self.settled[engine.pinned] = engine
+        else:
+            self.settled.pop(engine.pinned, None)
+
+    def said(self, engine: EngineSession | None) -> Said:
+        """What its client has said before it connected; of no transport, that of a websocket alone."""
+        if engine is None:
+            return Said(self.most_packets, self.most_bytes, opened=False)
+        if engine.said is None:
+            engine.said = Said(self.most_packets, self.most_bytes, opened=True)
+        return engine.said
 
     def rehome(self, engine: EngineSession, backend: Backend, upstream_sid: bytes) -> None:
         """The transport goes on at `backend`: everything that waits is asked again there."""
@@ -169,6 +148,7 @@ class EngineSessions:
 
     def closed(self, engine: EngineSession, now: float) -> None:
         """The transport has ended."""
+        engine.said = engine.backlog = None
         for table in (self._bare, self._named):
             if table.get(engine.sid) is engine:
                 del table[engine.sid]

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from proxy.affinity.backend import Backend
-from proxy.affinity.decision import Decision, Outcome, Void
+from proxy.affinity.claims import Claim, Claims
+from proxy.affinity.decision import Decision, EngineSession, Outcome, Void
 from proxy.affinity.directory import Directory, MoveReason, Session
 from proxy.affinity.engine import EngineSessions
 from proxy.affinity.evidence import Evidence, Hints
@@ -58,6 +59,7 @@ class Router:
         self.directory = directory
         self.placement = placement
         self.engines = EngineSessions(directory)
+        self.claims = Claims()
         self.locate = locate
         self.sole = False  # every session there is came through this proxy: it started the backends itself
         self.shared = False  # whether other proxies' directory is asked before a session is placed or moved
@@ -103,6 +105,9 @@ class Router:
                 return Decision(home, evidence, Outcome.PINNED, session)
             if evidence is not Evidence.SESSION:
                 return Decision(self._place(session_id.encode(), now, avoid), evidence, Outcome.PLACED)
+        claimed = self.claims.at(session_id)
+        if claimed is not None and claimed.name not in avoid:
+            return Decision(claimed, evidence, Outcome.PINNED)
         if home is None or self.shared:
             opens = evidence is not Evidence.SESSION
             asked = self._ask(session_id, session, located, now, opens=opens)
@@ -161,22 +166,30 @@ class Router:
     ) -> Decision | Locate:
         """A CONNECT packet on a transport at backend `at` names its session; tell where that belongs.
 
-        Where it is known from other requests only, the backends are asked for it again. Raises NoBackend.
+        Where it is known from other requests only, the backends are asked for it again. Nothing changes by
+        it: the decision holds a claim, for `taken` or `refused`. Raises NoBackend.
         """
         session = self.directory.get(session_id, now)
         home = session.backend if session else None
-        is_open = home is None or (session is not None and session.is_unsure)
-        if is_open or (self.shared and session is not None and not session.stays):
+        stays = home if session is not None and session.stays else None
+        is_unsure = session is not None and session.is_unsure  # then who holds it may still be told
+        if stays is not None and not is_unsure:
+            outcome = Outcome.PINNED if stays is at else Outcome.REHOMED
+            return self._claim(Claim(session_id, stays), outcome, session)
+        claimed = self.claims.at(session_id)
+        if claimed is not None:
+            outcome = Outcome.PINNED if claimed is at else Outcome.REHOMED
+            return self._claim(Claim(session_id, claimed, Evidence.SESSION), outcome)
+        if home is None or is_unsure or self.shared:
             asked = self._ask(session_id, session, located, now, opens=True)
             if asked is not None:
                 return asked
-        if is_open and isinstance(located, Backend) and located.holds_pins:
+        if (home is None or is_unsure) and isinstance(located, Backend) and located.holds_pins:
             outcome = Outcome.LOCATED if located is at else Outcome.REHOMED
-            settled = self.directory.settle(session_id, located, now, Evidence.SESSION, located=True)
-            return Decision(located, Evidence.SESSION, outcome, settled)
-        if session is not None and home is not None and session.stays:
-            outcome = Outcome.PINNED if home is at else Outcome.REHOMED
-            return Decision(home, Evidence.SESSION, outcome, self.directory.settle(session_id, home, now))
+            return self._claim(Claim(session_id, located, Evidence.SESSION, located=True), outcome)
+        if stays is not None:
+            outcome = Outcome.PINNED if stays is at else Outcome.REHOMED
+            return self._claim(Claim(session_id, stays), outcome, session)
         if self._welcomes(at) and at.name not in self._left(session, home, ()):
             backend = at
         else:
@@ -185,15 +198,42 @@ class Router:
             outcome = Outcome.REHOMED
         else:
             outcome = Outcome.MOVED if home is not None else Outcome.PLACED
-        settled = self.directory.settle(session_id, backend, now, Evidence.SESSION)
-        return Decision(backend, Evidence.SESSION, outcome, settled)
+        return self._claim(Claim(session_id, backend, Evidence.SESSION), outcome)
 
-    def accept(self, session_id: str, at: Backend, now: float) -> Decision | None:
+    def accept(self, session_id: str, at: Backend) -> Decision | None:
         """A CONNECT for a session of another backend has to be taken where it is; None: it cannot be."""
         if not at.takes_sessions:
             return None
-        settled = self.directory.settle(session_id, at, now, Evidence.SESSION, reason=MoveReason.ALONE)
-        return Decision(at, Evidence.SESSION, Outcome.MOVED, settled)
+        claim = Claim(session_id, at, Evidence.SESSION, reason=MoveReason.ALONE)
+        return self._claim(claim, Outcome.MOVED)
+
+    def _claim(self, claim: Claim, outcome: Outcome, session: Session | None = None) -> Decision:
+        self.claims.add(claim)
+        return Decision(claim.backend, Evidence.SESSION, outcome, session, claim=claim)
+
+    def taken(self, claim: Claim, now: float) -> Session:
+        """The backend has taken the CONNECT: the session lives there from now on. The caller opens it."""
+        self.claims.end(claim)
+        return self.directory.settle(
+            claim.session_id,
+            claim.backend,
+            now,
+            claim.evidence,
+            located=claim.located,
+            reason=claim.reason,
+        )
+
+    def connected(self, engine: EngineSession, claim: Claim | None, now: float) -> None:
+        """The backend has taken a CONNECT in a POST of a polling transport; None: it named no session."""
+        if claim is None:
+            self.engines.decide(engine, None)
+        elif claim in self.claims:
+            engine.claim = None
+            self.engines.decide(engine, self.taken(claim, now))
+
+    def refused(self, claim: Claim) -> None:
+        """The CONNECT was refused or was not sent: nothing has happened."""
+        self.claims.end(claim)
 
     def sweep(self, now: float) -> None:
         """Forget what has expired; called every few seconds."""

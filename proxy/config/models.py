@@ -172,6 +172,11 @@ class AffinitySettings(Settings):
         default=1_048_576,
         description="Bytes that are kept for one session meanwhile; with more it is let go of.",
     )
+    linger_sessions: v.Count = Field(
+        default=1000,
+        description="Sessions that are waited for at once; with one more the oldest is let go of. Each holds "
+        "a connection to its backend.",
+    )
 
 
 class BalanceSettings(Settings):

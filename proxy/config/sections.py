@@ -164,6 +164,17 @@ class LimitSettings(Settings):
         "answered 429. 0, the default, sets no limit: after a failure all tabs of an office connect anew.",
     )
 
+    opening_frames: v.Count = Field(
+        default=64,
+        description="Frames that a client may send on a Socket.IO websocket before it has connected to "
+        "Chainlit; with more it is closed with code 1008. A client says three.",
+    )
+    opening_bytes: v.Count = Field(
+        default=262_144,
+        description="Bytes that it may send before, its CONNECT packet included, which holds the user's "
+        "environment. By polling the same two bounds hold for what is said to other namespaces first.",
+    )
+
 
 class TimeoutSettings(Settings):
     """`timeouts`: how long the proxy waits for either side."""
@@ -211,6 +222,12 @@ class TimeoutSettings(Settings):
         default=30.0,
         description="Seconds that requests and websockets have to finish when the proxy is told to stop. "
         "What Kubernetes grants by default.",
+    )
+    opening: v.Seconds = Field(
+        default=45.0,
+        description="Seconds in which a Socket.IO websocket has to connect to a namespace; then it is closed "
+        "with code 1008. What servers of Socket.IO grant by default. It stands while the instance has not "
+        "answered.",
     )
     hand_over: v.SecondsOrZero = Field(
         default=0.0,

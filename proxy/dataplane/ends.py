@@ -75,6 +75,11 @@ class End(asyncio.Protocol):
         self._stream.active = True
         self._write(data)
 
+    def follow(self, before: "End | None") -> None:
+        """Go on with what the one before it has counted."""
+        if before is not None:
+            self.received, self.reads, self.ended = before.received, before.reads, before.ended
+
     @property
     def words(self) -> bytes:
         """The end of what it said last, where that may be a close frame."""
@@ -176,6 +181,46 @@ class ClientEnd(End):
         """As asyncio.Protocol; when it ended its half, its backend was told."""
         if self.ended or not self._stream.client_lost(self.last):
             self._stream.close()
+
+
+class Watcher(Protocol):
+    """Who reads a tunnel before it is plain: see `opening`."""
+
+    def received(self, side: "Side", data: bytes) -> None:
+        """Bytes came."""
+        ...
+
+    def side_ended(self, side: "Side") -> bool:
+        """A side has said all; return whether the other may go on."""
+        ...
+
+    def lost(self, side: "Side") -> None:
+        """A connection is gone."""
+        ...
+
+
+class Side(End):
+    """One side of a tunnel that is not plain yet; counts from the CONNECT on."""
+
+    __slots__ = ("_opening",)
+
+    def __init__(self, opening: Watcher, stream: Stream, leg: Leg, peer: Leg) -> None:
+        super().__init__(stream, leg, peer)
+        self._opening = opening
+
+    def data_received(self, data: bytes) -> None:
+        """As asyncio.Protocol."""
+        self.last = data
+        self._opening.received(self, data)
+
+    def eof_received(self) -> bool:
+        """As asyncio.Protocol: a side may say no more while the answer to CONNECT is awaited, as later."""
+        self.ended = True
+        return self._opening.side_ended(self) and super().eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As asyncio.Protocol."""
+        self._opening.lost(self)
 
 
 def refuse(stream: Stream, error: OddId) -> None:

@@ -154,10 +154,11 @@ class Exchange(Relay):
     def _body_is_read(self) -> None:
         """The body is whole: go on with the session that it names."""
         request = self.request
-        named = inspection.named_in_body(request, self.body.content(), self.site.limits.packets)
+        content = self.body.content()
+        named = inspection.named_in_body(request, content, self.site.limits.packets)
         self._inspected = True
         if request.kind is Kind.SOCKETIO:
-            rehome.read_post(self, named)
+            rehome.read_post(self, content)
             return
         if request.kind is not Kind.ANNOUNCES:
             self.session_id = named
@@ -182,11 +183,16 @@ class Exchange(Relay):
             return
         site.stats.decided(decision.evidence, decision.outcome)
         self.choose(decision)
+        engine = decision.engine
+        self._watched = engine is not None and not engine.is_plain
         if request.is_post and not self._inspected:
             self._inspect()
             return
-        engine = decision.engine
-        if engine is not None and not engine.decided:
+        polls = request.is_poll and not request.wants_upgrade
+        if polls and engine is not None and engine.backlog is not None:
+            self._say_backlog(engine)
+            return
+        if engine is not None and not engine.decided and not request.is_post:
             engine.waiting.add(self)
         self.send()
 

@@ -111,6 +111,15 @@ async def fetch(pool: Pool, method: bytes, head: bytes, timeout: float) -> tuple
         raise
 
 
+async def tell(pool: Pool, method: bytes, message: bytes, timeout: float) -> ResponseHead:  # noqa: ASYNC109
+    """Send a whole request that must not be said twice, over a new connection; raises ProxyError."""
+    upstream = await pool.connect()
+    request = Fetch(upstream)
+    upstream.send(request, method, message)
+    response, _ = await request.answer(timeout)
+    return response
+
+
 async def open_websocket(pool: Pool, head: bytes, timeout: float) -> tuple[Upstream, bytes]:  # noqa: ASYNC109
     """Open a websocket to a pool's backend: the connection, paused, and what came behind the 101."""
     upstream = await pool.connect()

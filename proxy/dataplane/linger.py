@@ -1,32 +1,32 @@
-"""A client whose network drops misses nothing: its backend's side is kept, and what comes is collected.
+"""Clients whose network has dropped: their backends' sides are kept, and what comes is collected.
 
 Chainlit keeps the session of a lost connection, but whatever its app says meanwhile is lost: it has no
 buffer. So the backend is not told at once. Its side of the websocket stays open for `affinity.linger`
-seconds, its pings are answered, its packets are kept, up to a bound. When the session connects again, on
-whatever transport, they are said behind the answer to its CONNECT and before anything new. What the
-backend said first on the old side may still be on its way when that answer comes on the new one; a
-websocket ping is sent on the old side, and its pong tells that all has come.
+seconds and is heard (`affinity.lingering`). When the session connects again, on whatever transport, what was
+collected is said there: see `resuming`. Of more than `affinity.linger_sessions` the oldest is given up.
 
 A client that says goodbye (a close frame: the page was closed or left) is not waited for.
 """
 
 import asyncio
-import base64
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Protocol
 
 from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.directory import Session
+from proxy.affinity.lingering import Lingering, Packet, State
 from proxy.borders import Border, Where
+from proxy.config import AffinitySettings
 from proxy.dataplane.leg import Leg
 from proxy.dataplane.pool import Pool
+from proxy.dataplane.stats import Stats
+from proxy.errors import Limit
 from proxy.wire.turns import TASK, turn_after
-from proxy.wire.websocket import BINARY, CLOSE, PING, PONG, TEXT, Frame, FrameError, FrameReader, client_frame
+from proxy.wire.websocket import BINARY, CLOSE, FrameError, FrameReader
 
 _ALL_HAS_COME = 1.0  # seconds in which the backend answers the ping
 _GOODBYES = (b"41", b"1")  # Socket.IO's and Engine.IO's (socket.io-parser, engine.io-parser)
-_BARRIER = b"linger"
 
 
 class Dropped(Protocol):
@@ -37,38 +37,55 @@ class Dropped(Protocol):
     up: Leg
 
 
-class Lingering(asyncio.Protocol):
+class Resumer(Protocol):
+    """The new connection of a session, which is to say what was collected."""
+
+    def all_has_come(self) -> None:
+        """Nothing more is collected: say it, and go on."""
+        ...
+
+    def give_up(self) -> bytes:
+        """Somebody else says it; return what the backend has said on a new websocket behind it."""
+        ...
+
+
+class LingeringEnd(asyncio.Protocol):
     """The backend's side of one websocket without a client; made by Lingers, ends itself."""
 
+    __slots__ = (
+        "_barrier",
+        "_leg",
+        "_lingers",
+        "_resumer",
+        "_stood",
+        "_timer",
+        "ended",
+        "pool",
+        "session",
+        "what",
+    )
+
     def __init__(
-        self,
-        lingers: "Lingers",
-        session: Session,
-        pool: Pool,
-        up: Leg,
-        frames: list[Frame] | None = None,
+        self, lingers: "Lingers", session: Session, pool: Pool, leg: Leg, packets: Iterable[Packet]
     ) -> None:
-        """`frames` were collected before, for a client that was lost again before it had them."""
+        """`packets` were collected before, for a client that was lost again before it had them."""
         self.session = session
         self.pool = pool
-        self.frames: list[Frame] = frames or []  # what was collected
+        self.what = Lingering(lingers.most, packets)
         self.ended = False
         self._lingers = lingers
-        self._up = up
-        self._size = sum(len(frame.raw) for frame in self.frames)  # bytes collected
-        self._reader = FrameReader(lingers.most)
-        self._then: Callable[[], None] | None = None  # what waits until all has come
-        loop = asyncio.get_running_loop()
+        self._leg = leg
+        self._resumer: Resumer | None = None  # set when the session has connected again
         self._stood = lingers.stood(monotonic())
-        self._timer = loop.call_later(lingers.seconds, self._time_is_up)
+        self._timer = asyncio.get_running_loop().call_later(lingers.seconds, self._time_is_up)
         self._barrier: asyncio.TimerHandle | None = None
         pool.board(self)
-        up.read_with(self)
-        up.draw_from(None)
-        if up.is_closing():
+        leg.read_with(self)
+        leg.draw_from(None)
+        if leg.is_closing():
             self.end()
         else:
-            up.resume()
+            leg.resume()
 
     def _time_is_up(self) -> None:
         before, self._stood = self._stood, self._lingers.stood(monotonic())
@@ -82,54 +99,25 @@ class Lingering(asyncio.Protocol):
         if TASK in data:
             told = turn_after(data)
             self.session.in_turn = self.session.in_turn if told is None else told
-        self._reader.push(data)
-        try:
-            while not self.ended and (frame := self._reader.next()) is not None:
-                self._take(frame)
-        except FrameError:
-            self.end()  # too long, or the drop came in the middle of a frame
-
-    def _take(self, frame: Frame) -> None:
-        if frame.opcode == PING:
-            self._up.write(client_frame(PONG, frame.payload))
-        elif frame.opcode == PONG:
-            self._all_has_come()
-        elif frame.opcode == CLOSE:
+        answer = self.what.hear(data)
+        if answer:
+            self._leg.write(answer)
+        if self.what.state is State.OVER or self.what.state is State.WHOLE:
             self.end()
-        elif frame.opcode == TEXT and frame.payload[:1] == b"2":
-            self._up.write(client_frame(TEXT, b"3" + frame.payload[1:]))
-        elif frame.opcode != TEXT or frame.payload[:1] == b"4":
-            self.frames.append(frame)
-            self._size += len(frame.raw)
-            if self._size > self._lingers.most:
-                self.end()
 
-    def finish(self, then: Callable[[], None]) -> None:
-        """The session has connected again: call `then` when all that was said here has come."""
+    def finish(self, resumer: Resumer) -> None:
+        """The session has connected again: tell `resumer` when all that was said here has come."""
         self._timer.cancel()
-        self._then = then
-        self._up.write(client_frame(PING, _BARRIER))
-        self._barrier = asyncio.get_running_loop().call_later(_ALL_HAS_COME, self._all_has_come)
+        self._resumer = resumer
+        self._leg.write(self.what.resume())
+        self._barrier = asyncio.get_running_loop().call_later(_ALL_HAS_COME, self.end)
 
-    def _all_has_come(self) -> None:
-        then, self._then = self._then, None
-        if then is not None:
-            self._lingers.resumed += 1
-            then()
-            self.end()
-
-    def give_up(self) -> list[Frame]:
-        """Another takes what was collected: nobody is waited for here."""
-        self._then = None
+    def give_up(self) -> tuple[list[Packet], bytes]:
+        """Another takes what was collected, and what came behind it: nobody is waited for here."""
+        resumer, self._resumer = self._resumer, None
+        behind = resumer.give_up() if resumer is not None else b""
         self.end()
-        return self.frames
-
-    def payload(self) -> list[bytes]:
-        """What was collected as packets of a poll (Engine.IO protocol 4: binary ones are base64)."""
-        return [
-            frame.payload if frame.opcode == TEXT else b"b" + base64.b64encode(frame.payload)
-            for frame in self.frames
-        ]
+        return self.what.packets, behind
 
     def connection_lost(self, exc: Exception | None) -> None:
         """As asyncio.Protocol."""
@@ -137,15 +125,15 @@ class Lingering(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """As asyncio.Protocol."""
-        self._up.fell_behind()
+        self._leg.fell_behind()
 
     def resume_writing(self) -> None:
         """As asyncio.Protocol."""
-        self._up.caught_up()
+        self._leg.caught_up()
 
     def cut(self) -> None:
         """As Passenger: the backend is down."""
-        self._up.abort()
+        self._leg.abort()
         self.end()
 
     def end(self) -> None:
@@ -158,40 +146,55 @@ class Lingering(asyncio.Protocol):
             self._barrier.cancel()
         self._lingers.left(self)
         self.pool.leave(self)
-        self._up.close()
-        self._all_has_come()  # whoever waits goes on with what there is
+        self._leg.close()
+        resumer, self._resumer = self._resumer, None
+        if resumer is not None:  # it goes on with what there is
+            self._lingers.resumed += 1
+            resumer.all_has_come()
 
     def __repr__(self) -> str:
-        return f"<Lingering at {self.pool.backend.name} {len(self.frames)} packets>"
+        return f"<LingeringEnd at {self.pool.backend.name} {self.what!r}>"
 
 
 class Lingers:
-    """All of them, by session; owned by the Plane."""
+    """All of them, by session; owned by the Site."""
 
-    def __init__(self, seconds: float, most: int) -> None:
-        self.seconds = seconds  # 0: nobody is waited for
-        self.most = most  # bytes that are collected for one session
-        self.stood: Callable[[float], float] = lambda _now: (
-            0.0
-        )  # seconds that this process stood still so far
-        self.by_session: dict[Session, Lingering] = {}
+    def __init__(self, settings: AffinitySettings, stats: Stats) -> None:
+        self.stood: Callable[[float], float] = _never  # seconds that this process stood still so far
+        self.by_session: dict[Session, LingeringEnd] = {}  # in the order in which they began
         self.began = 0
         self.resumed = 0
+        self._stats = stats
+        self.change(settings)
 
-    def take(self, tunnel: Dropped) -> bool:
-        """Keep the backend's side of a tunnel whose client has dropped; return whether that is done."""
+    def change(self, settings: AffinitySettings) -> None:
+        """Go by another configuration; who is waited for already keeps its time."""
+        self.seconds = settings.linger  # 0: nobody is waited for
+        self.most = settings.linger_bytes  # bytes that are collected for one session
+        self.most_sessions = settings.linger_sessions
+
+    def take(self, tunnel: Dropped, heard: bytes = b"") -> bool:
+        """Keep the backend's side of a tunnel whose client has dropped; return whether that is done.
+
+        `heard` is what came of it and did not go on.
+        """
         session, backend = tunnel.session, tunnel.pool.backend
         if session is None or not self.seconds or session.sent_away or session.backend is not backend:
             return False
         if backend.admin_state is not AdminState.READY or not backend.holds_pins or tunnel.up.is_closing():
             return False
         before = self.by_session.pop(session, None)
-        frames = before.give_up() if before is not None else None
-        self.by_session[session] = Lingering(self, session, tunnel.pool, tunnel.up, frames)
+        packets, behind = before.give_up() if before is not None else ([], b"")
+        while len(self.by_session) >= self.most_sessions:
+            self._stats.limits[Limit.LINGER_SESSIONS] += 1
+            next(iter(self.by_session.values())).end()
+        one = self.by_session[session] = LingeringEnd(self, session, tunnel.pool, tunnel.up, packets)
         self.began += 1
+        if behind or heard:
+            one.data_received(behind + heard)
         return True
 
-    def at(self, session: Session | None, backend: Backend) -> Lingering | None:
+    def at(self, session: Session | None, backend: Backend) -> LingeringEnd | None:
         """What was collected for a session that has connected again; nothing if it has moved."""
         found = self.by_session.get(session) if session is not None else None
         if found is not None and found.pool.backend is not backend:
@@ -199,7 +202,7 @@ class Lingers:
             return None
         return found
 
-    def left(self, lingering: Lingering) -> None:
+    def left(self, lingering: LingeringEnd) -> None:
         """One has ended."""
         if self.by_session.get(lingering.session) is lingering:
             del self.by_session[lingering.session]
@@ -212,6 +215,10 @@ class Lingers:
 
     def __repr__(self) -> str:
         return f"<Lingers {len(self.by_session)}>"
+
+
+def _never(_now: float) -> float:
+    return 0.0
 
 
 def said_goodbye(last: bytes) -> bool:

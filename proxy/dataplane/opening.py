@@ -1,45 +1,53 @@
-"""A Socket.IO websocket from its 101 until its session is known; then it is a plain tunnel.
+"""A Socket.IO websocket from its 101 until its session has connected; then it is a plain tunnel.
 
-Some clients name their session on the websocket (websocket only; python-socketio upgrades first and
-connects then), some have named it by a poll before. Here the client's frames are read one by one: probes
-and heartbeats pass, the first Socket.IO packet decides. When it is a CONNECT for a session that lives on
-another backend, a new Engine.IO session is opened there with this client's own head, its OPEN packet is
-swallowed, and the CONNECT goes there. When a poll decides instead (`redirect`), what was said so far is
-said again at the new backend, and answers that the client has had already are swallowed.
+What is decided is in `affinity.opening`; here are its transports and its time. When its session lives on
+another backend, a websocket is opened there with this client's own head; the present one goes on until that
+is open, and then ends. A side that reads slowly stops the reading of the other, as in any tunnel.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Coroutine
-from enum import Enum
+from contextlib import suppress
 from time import monotonic
 from typing import Protocol
 
+from proxy.affinity.actions import (
+    Action,
+    Ask,
+    Close,
+    Connected,
+    Hold,
+    Open,
+    Refuse,
+    Refused,
+    Settle,
+    ToBackend,
+    ToClient,
+)
 from proxy.affinity.backend import Backend
-from proxy.affinity.decision import Decision
+from proxy.affinity.claims import Claim
+from proxy.affinity.decision import Decision, EngineSession
 from proxy.affinity.directory import Session
+from proxy.affinity.opening import Opening as Machine
+from proxy.affinity.opening import State
 from proxy.affinity.router import Asked, Locate, Located
 from proxy.dataplane import upstream_heads
-from proxy.dataplane.ends import refuse
+from proxy.dataplane.ends import Side, refuse
 from proxy.dataplane.fetch import open_websocket
-from proxy.dataplane.leg import OPENING, Leg
+from proxy.dataplane.leg import OPENING
 from proxy.dataplane.request import Request
 from proxy.dataplane.site import Site
 from proxy.dataplane.tunnel import Tunnel
-from proxy.errors import NoBackend, OddId, ProxyError, Retry
-from proxy.wire.engineio import connect_session, is_quiet, open_sid
-from proxy.wire.websocket import CLOSE, TEXT, Frame, FrameError, FrameReader
+from proxy.errors import Limit, NoBackend, OddId, ProxyError, Retry
+from proxy.wire.websocket import POLICY_VIOLATION
 
-_MOST_HELD = 1 << 20  # bytes a client may send while its session is being found
 _MOST_MOVES = 8  # backends tried for one CONNECT: each try ends one backend's life, so this is never reached
-
-
-class State(Enum):
-    """What the opening is at."""
-
-    WATCHING = "watching"  # frames pass, the first packet is awaited
-    DECIDING = "deciding"  # the client's bytes are held
-    SWALLOWING = "swallowing"  # the new backend's first frames are awaited and dropped
-    DONE = "done"
+_TOO_MUCH = {
+    Limit.OPENING_FRAMES: b"too many frames before CONNECT",
+    Limit.OPENING_BYTES: b"too many bytes before CONNECT",
+    Limit.OPENING_TIME: b"no CONNECT in time",
+}
 
 
 class Owner(Protocol):
@@ -54,237 +62,337 @@ class Owner(Protocol):
         ...
 
 
-class Side(asyncio.Protocol):
-    """One transport while the opening has it."""
-
-    __slots__ = ("_client", "_leg", "_opening")
-
-    def __init__(self, opening: "Opening", leg: Leg, *, client: bool) -> None:
-        self._opening = opening
-        self._leg = leg
-        self._client = client
-
-    def data_received(self, data: bytes) -> None:
-        """As asyncio.Protocol."""
-        self._opening.tunnel.active = True
-        if self._client:
-            self._opening.from_client(data)
-        else:
-            self._opening.from_backend(data)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """As asyncio.Protocol."""
-        self._opening.tunnel.close()
-
-    def pause_writing(self) -> None:
-        """As asyncio.Protocol."""
-        self._leg.fell_behind()
-
-    def resume_writing(self) -> None:
-        """As asyncio.Protocol."""
-        self._leg.caught_up()
-
-
 class Opening:
     """Created by the exchange at 101; ends by making its tunnel plain, or by closing it."""
 
+    __slots__ = (
+        "_claim",
+        "_down",
+        "_has_opened",
+        "_machine",
+        "_moves",
+        "_opens",
+        "_owner",
+        "_request",
+        "_session_id",
+        "_site",
+        "_stood",
+        "_target",
+        "_timer",
+        "_todo",
+        "_tunnel",
+        "_up",
+        "_work",
+    )
+
     def __init__(self, site: Site, owner: Owner, request: Request, tunnel: Tunnel) -> None:
+        engine, engines = tunnel.engine, site.router.engines
+        connected = engine is not None and engine.decided
+        said = engines.said(None if connected else engine)
+        self._machine = Machine(said, upgrade=engine is not None, connected=connected)
         self._site = site
         self._owner = owner
         self._request = request
-        self.tunnel = tunnel
-        self._client = FrameReader()
-        self._server = FrameReader()
-        self._said: list[bytes] = []  # frames that went to the backend
-        self._answers = 0  # packets that came from it and went to the client
-        self._swallow = 0  # frames of the new backend that the client must not see
-        self._held = bytearray()  # what the client said since its session was named
+        self._tunnel = tunnel
+        self._down: Side | None = Side(self, tunnel, tunnel.down, tunnel.up)
+        self._up: Side | None = Side(self, tunnel, tunnel.up, tunnel.down)
+        self._session_id = ""  # that the CONNECT names
+        self._has_opened = tunnel.engine is not None  # whether the backend has opened an Engine.IO session
+        self._opens: asyncio.Event | None = None  # set while that is awaited
+        self._claim: Claim | None = None  # set while the CONNECT is on its way
+        self._target: Backend | None = None  # where it moves
         self._moves = 0
-        self._state = State.WATCHING
-        self._session: Session | None = None
+        self._todo: deque[Action] = deque()
+        self._work: asyncio.Task[None] | None = None  # without an end there is no need of it
+        self._stood = site.lingers.stood(monotonic())
+        self._timer = asyncio.get_running_loop().call_later(site.timeouts.opening, self._late)
 
     def start(self, rest: bytes, early: bytes) -> None:
         """Begin; `rest` came behind the backend's head, `early` behind the client's."""
-        tunnel = self.tunnel
-        tunnel.down.read_with(Side(self, tunnel.down, client=True))
-        tunnel.up.read_with(Side(self, tunnel.up, client=False))
+        tunnel = self._tunnel
+        tunnel.opening = self
+        down, up = self._down, self._up
+        assert down is not None
+        assert up is not None
+        tunnel.watch(down, up)
         if tunnel.engine is not None:
             tunnel.engine.waiting.add(self)
         if rest:
-            self.from_backend(rest)
-        if early:
-            self.from_client(early)
+            up.data_received(rest)
+        if early and tunnel.opening is self:
+            down.data_received(early)
+        elif early:  # it is plain already
+            tunnel.pass_on(early)
         if tunnel.down.is_closing() or tunnel.up.is_closing():
             tunnel.close()
 
-    def from_client(self, data: bytes) -> None:
-        """Bytes of the client."""
-        if self._state is not State.WATCHING:
-            self._held += data
-            if len(self._held) > _MOST_HELD:
-                self.tunnel.close()
-            return
-        self._client.push(data)
-        try:
-            while self._state is State.WATCHING and (frame := self._client.next()) is not None:
-                self._watch(frame)
-        except FrameError:
-            self._settle(None)
+    # Events
 
-    def from_backend(self, data: bytes) -> None:
-        """Bytes of the backend."""
-        self._server.push(data)
-        try:
-            while (frame := self._server.next()) is not None:
-                if self._swallow and frame.opcode == TEXT:
-                    self._swallow -= 1
-                else:
-                    if not self._answers and open_sid(frame.payload) is not None:
-                        self._site.paths.opened(self._request.head.path)
-                    self._answers += frame.opcode == TEXT
-                    self.tunnel.down.write(frame.raw)
-        except FrameError:
-            self.tunnel.close()  # a backend that was offered no compression must set no reserved bit
-            return
-        if self._state is State.SWALLOWING and not self._swallow:
-            self._settle(self._session)
+    def received(self, side: Side, data: bytes) -> None:
+        """Bytes came."""
+        tunnel, machine = self._tunnel, self._machine
+        tunnel.active = True
+        watching = machine.state is State.WATCHING
+        if side is self._down:
+            actions = machine.client(data)
+        elif side is self._up:
+            actions = machine.backend(data)
+        else:
+            return  # of a backend where it was before
+        if not watching or machine.state is not State.WATCHING:
+            side.received += len(data)
+            side.reads += 1
+        self._do(actions)
+        if machine.has_opened and not self._has_opened:
+            self._has_opened = True
+            if self._opens is not None:
+                self._opens.set()
+            self._site.paths.opened(self._request.head.path)
+
+    def side_ended(self, side: Side) -> bool:
+        """A side has said all; return whether the other may go on: not if it ended in a message."""
+        machine = self._machine
+        whole = not (machine.unread if side is self._up else machine.unsaid)
+        if whole and (machine.state is State.CONNECTING or machine.state is State.CONNECTED):
+            return side is self._up or not self._client_lost()
+        self.lost(side)
+        return False
+
+    def lost(self, side: Side) -> None:
+        """A connection is gone; while another backend is tried the present one is not needed."""
+        tunnel = self._tunnel
+        if side is self._down:
+            if side.ended or not self._client_lost():
+                tunnel.close()
+        elif side is self._up and self._machine.state is not State.MOVING:
+            tunnel.close()
+
+    def _client_lost(self) -> bool:
+        """Whether the backend's side is kept: for a session that was lost before, and is lost once more."""
+        tunnel, claim = self._tunnel, self._claim
+        if claim is None or self._machine.state is not State.CONNECTING:
+            return False
+        directory = self._site.router.directory
+        session = directory.get(claim.session_id, monotonic())
+        if self._site.lingers.at(session, tunnel.pool.backend) is None or session is None:
+            return False
+        tunnel.session = session
+        directory.opened(session)
+        return tunnel.client_lost(b"", self._machine.unread)
 
     def redirect(self) -> None:
         """As Waiting: a poll has moved the transport to another backend."""
-        if self.tunnel.is_closed:
-            return
-        if self._state is State.WATCHING:
-            self._state = State.DECIDING
-            self._spawn(self._follow())
-        else:
-            self.tunnel.close()
+        self._do(self._machine.moved())
 
     def decided(self) -> None:
         """As Waiting: a poll has named the session and it stays."""
-        if self._state is State.WATCHING:
-            self._settle(self.tunnel.engine.session if self.tunnel.engine else None)
+        engine = self._tunnel.engine
+        assert engine is not None
+        self._do(self._machine.settled(resumes=resumes(self._site, engine)))
 
-    def _watch(self, frame: Frame) -> None:
-        packet = frame.payload
-        if frame.opcode >= CLOSE or (frame.opcode == TEXT and is_quiet(packet)):
-            self._said.append(frame.raw)
-            self.tunnel.up.write(frame.raw)
-            return
-        try:
-            named = connect_session(packet) if frame.opcode == TEXT and frame.final else None
-        except OddId as error:
-            self._site.stats.refused(error)
-            refuse(self.tunnel, error)
-            return
-        self._held += frame.raw
-        if named:
-            self._state = State.DECIDING
-            self._held += self._client.rest
-            self._client.rest.clear()
-            self._decide(named)
-        else:
-            self._settle(None)
+    def _late(self) -> None:
+        """Time is up; not while a poll's CONNECT is on its way, and not if it was we who did not run."""
+        site, engine = self._site, self._tunnel.engine
+        before, self._stood = self._stood, site.lingers.stood(monotonic())
+        again = self._stood - before
+        if not again:
+            if engine is None or engine.claim is None:
+                self._do(self._machine.late())
+            again = site.timeouts.opening
+        if not self._tunnel.is_closed and self._machine.state is not State.DONE:
+            self._timer = asyncio.get_running_loop().call_later(again, self._late)
 
-    def _decide(self, session_id: str, located: Located = Asked.NOT_YET) -> None:
+    def stop(self) -> None:
+        """As Preface: the tunnel has ended."""
+        self._down = self._up = None
+        self._timer.cancel()
+        if self._work is not None:
+            self._work.cancel()
+        self._refused()
+
+    # Actions
+
+    def _do(self, actions: list[Action]) -> None:
+        """Do these behind those that are being done."""
+        idle = not self._todo
+        self._todo.extend(actions)
+        if not idle:
+            return
+        while self._todo and not self._tunnel.is_closed:
+            self._act(self._todo[0])
+            if self._todo:
+                self._todo.popleft()
+
+    def _act(self, action: Action) -> None:
+        tunnel = self._tunnel
+        match action:
+            case ToClient(data):
+                tunnel.down.write(data)
+            case ToBackend(data):
+                tunnel.up.write(data)
+            case Ask(session_id):
+                self._session_id = session_id
+                self._decide()
+            case Open(fresh):
+                self._spawn(self._open(fresh=fresh))
+            case Hold(on):
+                if on:
+                    tunnel.down.pause(OPENING)
+                else:
+                    tunnel.down.resume(OPENING)
+            case Connected():
+                self._connected()
+            case Refused():
+                self._refused()
+            case Settle():
+                self._settle(action)
+            case Refuse(why):
+                self._refuse(why)
+            case Close():
+                tunnel.close()
+
+    def _decide(self, located: Located = Asked.NOT_YET) -> None:
+        here = self._tunnel.pool.backend
         try:
-            decision = self._site.router.connect(session_id, self.tunnel.pool.backend, monotonic(), located)
+            decision = self._site.router.connect(self._session_id, here, monotonic(), located)
         except NoBackend:
-            self.tunnel.close()
+            self._tunnel.close()
             return
         if isinstance(decision, Locate):
             self._spawn(self._locate(decision))
             return
         self._site.stats.decided(decision.evidence, decision.outcome)
         self._owner.choose(decision)
-        if decision.backend is self.tunnel.pool.backend and not self._moves:
-            self._settle(decision.session)
+        self._claim = decision.claim
+        if decision.backend is here:
+            self._do(self._machine.stays())
         else:
-            self._session = decision.session
-            self._spawn(self._move(decision, session_id))
+            self._target = decision.backend
+            self._do(self._machine.moves())
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        self.tunnel.work = self._site.spawn(work, self.tunnel.close)
+        self._work = self._site.spawn(work, self._tunnel.close)
 
     async def _locate(self, question: Locate) -> None:
+        """Ask where the session is; behind OPEN, which tells below which root Chainlit is.
+
+        A client need not wait for that before it says CONNECT, and a backend may never say it.
+        """
+        if not self._has_opened:
+            self._opens = asyncio.Event()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._opens.wait(), self._site.config.affinity.locate_timeout)
         found = await self._site.locate(question, self._request)
-        if not self.tunnel.is_closed:
-            self._decide(question.session_id, found)
+        if not self._tunnel.is_closed:
+            self._decide(found)
 
-    async def _move(self, decision: Decision, session_id: str) -> None:
-        """Open a new Engine.IO session where the session lives; its OPEN packet is the one to swallow."""
+    async def _open(self, *, fresh: bool) -> None:
+        """Open a websocket to another backend in place of the present one."""
+        site, tunnel, engine = self._site, self._tunnel, self._tunnel.engine
+        if fresh or engine is None:
+            assert self._target is not None
+            backend, sid = self._target, None
+        else:
+            backend, sid = engine.backend, engine.upstream_sid
         self._moves += 1
-        if await self._reopen(decision.backend, None):
-            self._site.stats.rehomes += 1
-            self._catch_up(1 if self._answers else 0)
-        elif not self.tunnel.is_closed:
-            if decision.backend.holds_pins or self._moves > _MOST_MOVES:
-                self.tunnel.close()  # it may only be slow: the client tries again
-            else:
-                self._decide(session_id)
-
-    async def _follow(self) -> None:
-        """Go where the polls of this transport went, and say there what was said here."""
-        engine = self.tunnel.engine
-        assert engine is not None
-        if not await self._reopen(engine.backend, engine.upstream_sid):
-            self.tunnel.close()
-            return
-        for raw in self._said:
-            self.tunnel.up.write(raw)
-        self._session = engine.session
-        self._catch_up(self._answers)
-
-    def _catch_up(self, swallow: int) -> None:
-        """Drop so many frames of the new backend, then go on."""
-        self._swallow = swallow
-        self._state = State.SWALLOWING
-        self.from_backend(b"")
-        if not self.tunnel.is_closed:
-            self.tunnel.up.resume(OPENING)
-
-    async def _reopen(self, backend: Backend, sid: bytes | None) -> bool:
-        """Open a websocket to another backend in place of the present one; reading stays paused."""
-        self.tunnel.up.read_with(asyncio.Protocol())
-        self.tunnel.up.abort()
-        self._server.rest.clear()  # half a frame, of which nothing is out
-        pool = self._site.pool(backend)
+        pool = site.pool(backend)
         try:
-            upstream, rest = await open_websocket(
-                pool, upstream_heads.upgrade_head(self._request, sid), self._site.timeouts.response
-            )
+            head = upstream_heads.upgrade_head(self._request, sid)
+            upstream, rest = await open_websocket(pool, head, site.timeouts.response)
         except ProxyError as error:
-            self._site.report(backend, error)
-            if error.retry is not Retry.IF_UNSENT:
-                self.tunnel.close()  # it was heard, so it is said to no other backend
-            return False
-        if self.tunnel.is_closed:
+            site.report(backend, error)
+            self._failed(backend, error, fresh=fresh)
+            return
+        if tunnel.is_closed:
             upstream.transport.abort()
-            return False
+            return
         pool.release(upstream)
-        self.tunnel.move(pool, upstream.leg)
-        upstream.leg.read_with(Side(self, upstream.leg, client=False))
-        self._server.push(rest)
-        return True
+        before = tunnel.up
+        tunnel.move(pool, upstream.leg)
+        self._up = side = Side(self, tunnel, upstream.leg, tunnel.down)
+        tunnel.read_backend_with(side)
+        side.ended = False
+        before.read_with(asyncio.Protocol())
+        before.abort()
+        if fresh:
+            site.stats.rehomes += 1
+        self._do(self._machine.opened(rest))
+        if not tunnel.is_closed:
+            upstream.leg.resume(OPENING)
 
-    def _settle(self, session: Session | None) -> None:
-        """The session is known, or will not be: say what was held and look no more."""
-        self._state = State.DONE
-        tunnel = self.tunnel
+    def _failed(self, backend: Backend, error: ProxyError, *, fresh: bool) -> None:
+        """It could not be opened; where nobody is any more, nothing was said, and it is decided again."""
+        tunnel = self._tunnel
         if tunnel.is_closed:
             return
-        if session is not None:
-            tunnel.session = session
-            self._site.router.directory.opened(session)
+        again = fresh and error.retry is Retry.IF_UNSENT and not backend.holds_pins
+        if not again or self._moves > _MOST_MOVES:
+            tunnel.close()  # it may only be slow: the client tries again
+            return
+        self._refused()
+        self._decide()
+        if tunnel.up.is_closing():
+            tunnel.close()
+
+    def _connected(self) -> None:
+        """The backend has taken the CONNECT."""
+        tunnel, router, claim = self._tunnel, self._site.router, self._claim
+        session = None
+        if claim is not None:
+            self._claim = None
+            session = router.taken(claim, monotonic())
+            self._begin(session)
         engine = tunnel.engine
+        if engine is not None and engine.backend is tunnel.pool.backend and not engine.decided:
+            router.engines.decide(engine, session)
+
+    def _begin(self, session: Session) -> None:
+        self._tunnel.session = session
+        self._site.router.directory.opened(session)
+
+    def _refused(self) -> None:
+        """The CONNECT leads to nothing."""
+        if self._claim is not None:
+            self._site.router.refused(self._claim)
+            self._claim = None
+
+    def _settle(self, action: Settle) -> None:
+        """The session is known, or will not be: pass what was held, and look no more."""
+        tunnel, router = self._tunnel, self._site.router
+        engine = tunnel.engine
+        self._timer.cancel()
+        self._refused()
+        tunnel.opening = None
         if engine is not None:
             engine.waiting.discard(self)
             if engine.backend is tunnel.pool.backend and not engine.decided:
-                self._site.router.engines.decide(engine, session)
-        held = bytes(self._held) + bytes(self._client.rest)
-        if self._server.rest:
-            tunnel.down.write(bytes(self._server.rest))
+                router.connected(engine, engine.claim, monotonic())
+            if tunnel.session is None and engine.session is not None:
+                self._begin(engine.session)
+            if engine.backlog is not None and tunnel.down.may_write:
+                tunnel.down.write(engine.backlog.frames())
+                engine.backlog = None
+                router.engines.look(engine)
+        for side, rest in ((self._down, action.to_backend), (self._up, action.to_client)):
+            if rest and side is not None:  # it is counted when it goes on
+                side.received -= len(rest)
+                side.reads -= 1
+        self._down = self._up = None
         self._owner.let_go()
-        tunnel.plain(held)
+        tunnel.plain(action.to_backend, action.to_client, answered=action.answered)
+
+    def _refuse(self, why: Limit | OddId) -> None:
+        if isinstance(why, OddId):
+            self._site.stats.refused(why)
+            refuse(self._tunnel, why)
+        else:
+            self._site.stats.limits[why] += 1
+            self._tunnel.say_goodbye(POLICY_VIOLATION, _TOO_MUCH[why])
 
     def __repr__(self) -> str:
-        return f"<Opening {self._state.value} to {self.tunnel.pool.backend.name}>"
+        return f"<Opening to {self._tunnel.pool.backend.name} {self._machine!r}>"
+
+
+def resumes(site: Site, engine: EngineSession) -> bool:
+    """Whether a websocket that takes over from polls has something to say before anything new."""
+    return engine.backlog is not None or site.lingers.at(engine.session, engine.backend) is not None

@@ -1,24 +1,54 @@
 """The poll POST that carries a CONNECT packet: where its session lives, and moving its transport there.
 
 The handshake went to a backend by a guess. If CONNECT names a session of another backend, a new Engine.IO
-session is opened there with this client's own fields, its OPEN packet is swallowed, the client's sid
-becomes an alias of the new one, and whatever of this transport waits at the wrong backend (a poll, a
-websocket in the middle of its upgrade) is asked again at the right one. Then the POST goes there too.
+session is opened there with this client's own fields, its OPEN packet is swallowed, what the client said to
+namespaces of the app's own is said again (`affinity.rehome`), the client's sid becomes an alias of the new
+one, and whatever of this transport waits at the wrong backend (a poll, a websocket in the middle of its
+upgrade) is asked again at the right one. Then the POST goes there too. The session is open when it was
+answered with 2xx.
 """
 
 from collections.abc import Callable, Coroutine
 from time import monotonic
 from typing import Protocol
 
-from proxy.affinity.decision import Decision
-from proxy.affinity.engine import EngineSession
-from proxy.affinity.router import Asked, Locate, Located
+from proxy.affinity import rehome
+from proxy.affinity.claims import Claim
+from proxy.affinity.decision import Decision, EngineSession
+from proxy.affinity.rehome import Names
+from proxy.affinity.router import Asked, Locate, Located, Router
 from proxy.dataplane import upstream_heads
-from proxy.dataplane.fetch import fetch
+from proxy.dataplane.fetch import fetch, tell
 from proxy.dataplane.request import Request
 from proxy.dataplane.site import Site
 from proxy.errors import BadResponse, NoBackend, ProxyError, Retry
 from proxy.wire.engineio import open_sid
+
+
+class Connect:
+    """A CONNECT that a POST brings, until the backend has answered it; owned by the POST's exchange."""
+
+    __slots__ = ("claim", "engine")
+
+    def __init__(self, engine: EngineSession, claim: Claim | None) -> None:
+        """It names no session if there is no claim."""
+        self.engine = engine
+        self.claim = claim
+        engine.claim = claim
+
+    def answered(self, router: Router, status: int) -> None:
+        """The backend has answered the POST."""
+        if 200 <= status < 300:
+            router.connected(self.engine, self.claim, monotonic())
+        else:
+            self.ended(router)
+
+    def ended(self, router: Router) -> None:
+        """It was not taken: nothing came of it."""
+        if self.claim is not None:
+            router.refused(self.claim)
+            if self.engine.claim is self.claim:
+                self.engine.claim = None
 
 
 class Post(Protocol):
@@ -27,6 +57,7 @@ class Post(Protocol):
     site: Site
     request: Request
     decision: Decision | None
+    connect: Connect | None
     ended: bool
 
     def choose(self, decision: Decision) -> None:
@@ -50,20 +81,34 @@ class Post(Protocol):
         ...
 
 
-def read_post(post: Post, session_id: str | None) -> None:
-    """A POST has been read: go on with the session that it names, if it is the first of its transport."""
+def read_post(post: Post, content: bytes) -> None:
+    """A POST has been read: go on with what it tells of its transport. Raises OddId."""
     engine = post.decision.engine if post.decision else None
-    if engine is not None and not engine.decided:
-        if session_id:
-            _connect(post, session_id)
-            return
-        # CONNECT is the first thing a Socket.IO client says: this transport had it elsewhere.
-        post.site.router.engines.decide(engine, None)
+    if engine is None or engine.decided:
+        post.send()
+        return
+    engines = post.site.router.engines
+    names, packets = rehome.read_post(content, engine.said)
+    if isinstance(names, str):
+        _connect(post, names)
+        return
+    if names is Names.NO_SESSION:
+        post.connect = Connect(engine, None)
+    elif names is Names.ELSEWHERE:
+        engines.decide(engine, None)
+    elif names is Names.OTHERS:
+        said = engines.said(engine)
+        for packet in packets:
+            said.counts(len(packet))
+            said.say(packet, binary=packet.startswith(b"b"))
+        if said.is_over:
+            engines.decide(engine, None)
     post.send()
 
 
 def _connect(post: Post, session_id: str, located: Located = Asked.NOT_YET) -> None:
-    router, engine = post.site.router, _engine(post)
+    site, engine = post.site, _engine(post)
+    router = site.router
     try:
         decision = router.connect(session_id, engine.backend, monotonic(), located)
     except NoBackend as error:
@@ -72,13 +117,16 @@ def _connect(post: Post, session_id: str, located: Located = Asked.NOT_YET) -> N
     if isinstance(decision, Locate):
         post.locate(decision, lambda found: _connect(post, session_id, found))
         return
-    if decision.backend is not engine.backend and router.shared and not post.site.shared.up:
+    if decision.backend is not engine.backend and router.shared and not site.shared.up:
         # Its other requests come to other proxies, which would go on where the handshake went: better a
         # session that begins anew, or is taken over, than a client that cannot connect.
-        decision = router.accept(session_id, engine.backend, monotonic()) or decision
-    post.site.stats.decided(decision.evidence, decision.outcome)
+        accepted = router.accept(session_id, engine.backend)
+        if accepted is not None and decision.claim is not None:
+            router.refused(decision.claim)
+        decision = accepted or decision
+    site.stats.decided(decision.evidence, decision.outcome)
+    post.connect = Connect(engine, decision.claim)
     if decision.backend is engine.backend:
-        router.engines.decide(engine, decision.session)
         post.choose(_with_engine(decision, engine))
         post.send()
     else:
@@ -88,11 +136,13 @@ def _connect(post: Post, session_id: str, located: Located = Asked.NOT_YET) -> N
 async def _move(post: Post, decision: Decision, session_id: str) -> None:
     site, engine = post.site, _engine(post)
     try:
-        sid = await _open(post, decision)
+        sid = await _open(post, decision, engine)
     except ProxyError as error:
         site.report(decision.backend, error)
         if post.ended:
             return
+        if post.connect is not None:
+            post.connect.ended(site.router)
         if decision.backend.holds_pins or error.retry is not Retry.IF_UNSENT:
             # It may only be slow, or it broke by this: the client closes its transport and tries again.
             post.refuse(error)
@@ -103,23 +153,24 @@ async def _move(post: Post, decision: Decision, session_id: str) -> None:
         return
     site.stats.rehomes += 1
     site.router.engines.rehome(engine, decision.backend, sid)
-    site.router.engines.decide(engine, decision.session)
     post.choose(_with_engine(decision, engine))
     post.send()
 
 
-async def _open(post: Post, decision: Decision) -> bytes:
-    """Open an Engine.IO session by polling at the decision's backend: its sid."""
-    site = post.site
-    response, body = await fetch(
-        site.pool(decision.backend),
-        b"GET",
-        upstream_heads.handshake_head(post.request),
-        site.timeouts.response,
-    )
+async def _open(post: Post, decision: Decision, engine: EngineSession) -> bytes:
+    """Open an Engine.IO session by polling at the decision's backend, and say what was said: its sid."""
+    site, pool = post.site, post.site.pool(decision.backend)
+    head = upstream_heads.handshake_head(post.request)
+    response, body = await fetch(pool, b"GET", head, site.timeouts.response)
     sid = open_sid(body) if response.status == 200 else None
     if sid is None:
         raise BadResponse(f"the backend answered {response.status} to a handshake")
+    if engine.said is not None:
+        for content in rehome.payloads(engine.said.again()):
+            message = upstream_heads.payload(post.request, sid, content)
+            response = await tell(pool, b"POST", message, site.timeouts.response)
+            if response.status != 200:
+                raise BadResponse(f"the backend answered {response.status} to what was said again")
     return sid
 
 

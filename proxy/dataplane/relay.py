@@ -10,17 +10,17 @@ from math import inf
 from time import monotonic
 
 from proxy.affinity.backend import Backend
-from proxy.affinity.decision import Decision
-from proxy.affinity.engine import EngineSession
+from proxy.affinity.decision import Decision, EngineSession
 from proxy.affinity.evidence import Kind
 from proxy.affinity.pins import join_pin
 from proxy.dataplane.client import Client
-from proxy.dataplane.opening import Opening
+from proxy.dataplane.opening import Opening, resumes
 from proxy.dataplane.poll import noted_turn
+from proxy.dataplane.rehome import Connect
 from proxy.dataplane.request import Request
 from proxy.dataplane.request_body import NO_BODY, RequestBody
 from proxy.dataplane.response_rewrites import HandshakeAnswer, Rewriter, Unchunked, pin_fields, timing_field
-from proxy.dataplane.resuming import ResumedPoll
+from proxy.dataplane.resuming import poll_answer, say_backlog
 from proxy.dataplane.site import Site
 from proxy.dataplane.tunnel import Tunnel
 from proxy.dataplane.upstream import Upstream
@@ -46,6 +46,8 @@ class Relay:
     error = ""  # why it was refused or cut off, for the log
     _keep = True  # whether the client's connection serves another request after this one
     _inspected = False  # whether the body was read for its session
+    connect: Connect | None = None  # set while it brings a CONNECT that is not answered
+    _watched = False  # whether its transport is not plain yet
     _waits_for_leave = False  # whether the client sends its body only when the backend tells it to
     _rewriter: Rewriter | None = None  # set when the response's body is changed
     _work: asyncio.Task[None] | None = None  # the latest that was awaited for it
@@ -84,7 +86,7 @@ class Relay:
         done, sid = framer.done, request.sid
         if not (request.head.keeps_alive and self.body.done and (done or _is_framed(head))):
             self._keep = False
-        if sid is None or request.head.minor == 0 or site.lingers.by_session or site.timing:
+        if sid is None or self._watched or request.head.minor == 0 or site.lingers.by_session or site.timing:
             self._begin(head, data)
         else:
             self.pass_head(head, data)
@@ -99,15 +101,18 @@ class Relay:
         """Pass on a response that may have to be changed."""
         request, site, decision = self.request, self.site, self.decision
         assert decision is not None
+        if self.connect is not None:
+            self.connect.answered(site.router, head.status)
+            self.connect = None
         extra = timing_field(decision, self.first_byte) if site.timing else b""
         if site.config.affinity.cookie.enabled:
             fleet = site.router.fleet
             extra = pin_fields(request, head, decision.backend, fleet, site.cookie_name) + extra
         if request.is_handshake and head.status == 200:
             self._rewriter = HandshakeAnswer(self, head, extra)
-        elif request.is_poll and head.status == 200 and site.lingers.by_session:
-            lingering = site.lingers.at(decision.session, decision.backend)
-            self._rewriter = ResumedPoll(self, head, lingering) if lingering is not None else None
+        elif request.is_poll and head.status == 200 and (site.lingers.by_session or self._watched):
+            backend, engine = decision.backend, decision.engine
+            self._rewriter = poll_answer(self, head, data, engine, backend, site.router, site.lingers)
         elif head.fields.chunked and request.head.minor == 0 and request.head.method != b"HEAD":
             self._keep = False  # the end of the connection ends the body
             self._rewriter = Unchunked(self, head, extra)
@@ -155,6 +160,12 @@ class Relay:
         """As Sink."""
         self.bytes_out += len(data)
         self.client.write(data)
+
+    def _say_backlog(self, engine: EngineSession) -> None:
+        """Answer a poll with what its transport still has."""
+        self.status = 200
+        self.first_byte = monotonic() - self.request.started
+        say_backlog(self, engine, self.site.router)
 
     def _note_turn(self, data: bytes) -> None:
         """A piece of the answer to a poll may tell of a turn; its next poll may come to another proxy."""
@@ -211,7 +222,7 @@ class Relay:
         if engine is not None:
             engine.tunnels += 1
         self.client.tunnel_opened(tunnel)
-        if request.kind is Kind.SOCKETIO and (engine is None or not engine.decided):
+        if request.kind is Kind.SOCKETIO and (engine is None or not engine.decided or resumes(site, engine)):
             Opening(site, self, request, tunnel).start(rest, early)
             return
         if engine is not None and engine.session is not None:
@@ -314,6 +325,8 @@ class Relay:
                 engine.polls -= 1
                 engine.waiting.discard(self)
         site = self.site
+        if self.connect is not None:
+            self.connect.ended(site.router)
         site.stats.answered(backend, self.request.head.method, self.status)
         if site.access is not None:
             site.access(self)

@@ -18,8 +18,9 @@ from contextlib import suppress
 from time import monotonic, time
 from typing import Any
 
+from proxy.affinity.decision import EngineSession
 from proxy.affinity.directory import Session
-from proxy.affinity.engine import Elsewhere, EngineSession
+from proxy.affinity.engine import Elsewhere
 from proxy.affinity.router import Router
 from proxy.affinity.telling import Entry, entry_of, learn
 from proxy.borders import Border, Where, fault

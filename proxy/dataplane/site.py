@@ -62,7 +62,7 @@ class Site:
         self.heads = HeadCache()
         self.clients = Clients(config.limits)
         self.leaving = False  # set when the process is to end: connections close after their exchange
-        self.lingers = Lingers(config.affinity.linger, config.affinity.linger_bytes)
+        self.lingers = Lingers(config.affinity, self.stats)
         self.shared = SharedDirectory(router)
         self._pools: dict[Backend, Pool] = {}
         self._origins = lru_cache(_MOST_ORIGINS)(self._read_origin)
@@ -80,6 +80,8 @@ class Site:
         self.timing = config.responses.timing
         self.cookie_name = config.affinity.cookie.name.encode()
         self.rates = Rates(config.limits) or None  # None: no request need be looked at
+        engines = self.router.engines
+        engines.most_packets, engines.most_bytes = config.limits.opening_frames, config.limits.opening_bytes
 
     def change(self, config: Config) -> None:
         """Go by another configuration."""
@@ -92,7 +94,7 @@ class Site:
             pool.show(named=config.responses.backend)
         self.heads.clear()
         self._origins.cache_clear()
-        self.lingers.seconds, self.lingers.most = config.affinity.linger, config.affinity.linger_bytes
+        self.lingers.change(config.affinity)
 
     # Tasks
 

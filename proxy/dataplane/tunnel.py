@@ -9,8 +9,8 @@ frames of the backend.
 import asyncio
 from typing import Protocol
 
+from proxy.affinity.decision import EngineSession
 from proxy.affinity.directory import Session
-from proxy.affinity.engine import EngineSession
 from proxy.borders import Border, Where, fault
 from proxy.config import TimeoutSettings
 from proxy.dataplane.clients import Ticket
@@ -38,6 +38,14 @@ class Owner(Protocol):
         ...
 
 
+class Preface(Protocol):
+    """Who has the tunnel before it is plain."""
+
+    def stop(self) -> None:
+        """It has ended."""
+        ...
+
+
 class Tunnel:
     """A client's leg and a backend's; created at 101, lives until both are closed."""
 
@@ -54,6 +62,7 @@ class Tunnel:
         "deadline",
         "down",
         "engine",
+        "opening",
         "pool",
         "session",
         "silent_since",
@@ -61,7 +70,6 @@ class Tunnel:
         "ticket",
         "up",
         "websocket",
-        "work",
     )
 
     def __init__(
@@ -73,7 +81,7 @@ class Tunnel:
         self.pool = pool
         self.session: Session | None = None  # set when its CONNECT was seen
         self.engine: EngineSession | None = None  # set when it is the upgrade of a polling transport
-        self.work: asyncio.Task[None] | None = None  # of its opening: without an end there is no need of it
+        self.opening: Preface | None = None  # set until it is plain, if it is watched before
         self.ticket: Ticket | None = None  # counts its client's connection
         self.close_code = 0  # that of the close frame which the proxy sent, 0 if it sent none
         self.websocket = False  # whether it can be told in its own words to connect anew
@@ -86,7 +94,7 @@ class Tunnel:
         self._lingers = lingers
         self._closed = False
         self._counted = (0, 0)  # how many of its frames the pool has heard of
-        self._down_end: End | None = None  # set when it is plain
+        self._down_end: End | None = None  # set when it is watched or plain
         self._up_end: End | None = None
         down.draw_from(up)
         up.draw_from(down)
@@ -117,22 +125,46 @@ class Tunnel:
         """Whether it has ended."""
         return self._closed
 
-    def plain(self, said: bytes = b"") -> None:
-        """From now on bytes pass unread but for what `ends` tells, first those that the client has `said`."""
+    def watch(self, down: End, up: End) -> None:
+        """These read before it is plain; what they count is of the tunnel."""
+        self._down_end, self._up_end = down, up
+        self.down.read_with(down)
+        self.up.read_with(up)
+
+    def plain(self, said: bytes = b"", heard: bytes = b"", *, answered: bool = False) -> None:
+        """From now on bytes pass unread but for what `ends` tells, first those that were held.
+
+        The client has `said` some, its backend lets it hear others; `answered` tells whether the answer to
+        CONNECT has passed.
+        """
         down, up, session = self.down, self.up, self.session
+        before = self._down_end, self._up_end
         lingering = self._lingers.at(session, self.pool.backend)
+        resumed: ResumedEnd | None = None
         if session is None:
             self._up_end = End(self, up, down)
         elif lingering is None:
             self._up_end = AppEnd(self, up, down, session)
         else:
-            self._up_end = ResumedEnd(self, up, down, session, lingering)
+            resumed = self._up_end = ResumedEnd(self, up, down, session, lingering)
         self._down_end = End(self, down, up) if self.stats is None else ClientEnd(self, down, up, self.stats)
+        self._down_end.follow(before[0])
+        self._up_end.follow(before[1])
         down.read_with(self._down_end)
         up.read_with(self._up_end)
         if down.is_closing() or up.is_closing():
             self.close()
-        elif said:
+            return
+        if resumed is not None and answered:
+            resumed.resume()
+        if heard:
+            self._up_end.data_received(heard)
+        if said:
+            self._down_end.data_received(said)
+
+    def pass_on(self, said: bytes) -> None:
+        """The client has said this, before anything that is still to come."""
+        if self._down_end is not None and not self._closed:
             self._down_end.data_received(said)
 
     def move(self, pool: Pool, up: Leg) -> None:
@@ -176,9 +208,12 @@ class Tunnel:
         """Whether nothing is on its way: what the client said last has reached an app that would answer."""
         return not self.active and now >= self.silent_since + _REST
 
-    def client_lost(self, last: bytes) -> bool:
-        """The client's connection is gone; return whether the backend's side is kept for it."""
-        if self._closed or self.down.said_all or said_goodbye(last) or not self._lingers.take(self):
+    def client_lost(self, last: bytes, heard: bytes = b"") -> bool:
+        """The client's connection is gone; return whether the backend's side is kept for it.
+
+        `last` is the end of what it said, `heard` what has come for it and is held.
+        """
+        if self._closed or self.down.said_all or said_goodbye(last) or not self._lingers.take(self, heard):
             return False
         self._end((self.down,))
         return True
@@ -195,8 +230,7 @@ class Tunnel:
 
     def read_backend_with(self, end: End) -> None:
         """From now on `end` takes what the backend says."""
-        if self._up_end is not None:
-            end.received, end.reads, end.ended = self._up_end.received, self._up_end.reads, self._up_end.ended
+        end.follow(self._up_end)
         self._up_end = end
         self.up.read_with(end)
 
@@ -214,6 +248,8 @@ class Tunnel:
             return
         if not self.websocket or self._up_end is None or not self.down.may_write or self.up.is_closing():
             self.close()
+        elif self.opening is not None:
+            self.say_goodbye()  # it passes whole messages only
         elif self.active or self.down.transport.get_write_buffer_size():
             self.read_backend_with(LastFrame(self, self.up, self.down))
             asyncio.get_running_loop().call_later(_WHOLE_FRAME, self.close)
@@ -240,8 +276,8 @@ class Tunnel:
         if self._closed:
             return
         self._closed = True
-        if self.work is not None:
-            self.work.cancel()
+        if self.opening is not None:
+            self.opening.stop()
         self._tell_frames()
         self.pool.leave(self)
         self.down.draw_from(None)

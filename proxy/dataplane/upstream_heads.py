@@ -61,6 +61,15 @@ def handshake_head(request: Request) -> bytes:
     return request_head(b"GET", target, request.known.block(head, Variant.REHOME), request.id)
 
 
+def payload(request: Request, sid: bytes, content: bytes) -> bytes:
+    """A POST that says packets for the client whose POST this request is, in its new Engine.IO session."""
+    head = request.head
+    target = head.path + b"?" + with_sid(head.query, sid)
+    block = request.known.block(head, Variant.REHOME)
+    framing = b"Content-Type: text/plain;charset=UTF-8\r\nContent-Length: %d\r\n" % len(content)
+    return request_head(b"POST", target, block + framing, request.id) + content
+
+
 def locate_question(request: Request, session_id: str, paths: Paths) -> tuple[Hashable, bytes] | None:
     """The question whether a backend holds a session: what it is about, and its head.
 

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 from proxy.errors import Limit, Odd, OddId, OverLimit
@@ -194,3 +194,35 @@ _STRING = ('"', " ", "\t", "\n", "\r")  # how a JSON string begins
 _SESSION = re.compile("[A-Za-z0-9_-]{8,64}")
 ODD_SESSION = "malformed session id: one of 8 to 64 letters, digits, - and _ is allowed"
 UNKNOWN_SESSION = b'{"code":1,"message":"Session ID unknown"}'  # Engine.IO's own answer, status 400
+
+# Types of Socket.IO packets (socket.io-protocol 5)
+CONNECT, DISCONNECT, EVENT, ACK, CONNECT_ERROR, BINARY_EVENT, BINARY_ACK = range(7)
+MAIN = b"/"  # the namespace that is meant where none is named: Chainlit's own
+MOST_PACKETS = 16  # of one payload: python-engineio refuses more (engineio/payload.py, max_decode_packets)
+NOOP = b"6"  # Engine.IO protocol 4: a packet that says nothing
+_SOCKETIO = re.compile(rb"4([0-6])(?:([0-9]{1,9})-)?(?:(/[^,?]*)(?:\?[^,]*)?(?:,|\Z))?([0-9]{0,18})")
+
+
+class PacketHead(NamedTuple):
+    """What a Socket.IO packet begins with."""
+
+    kind: int
+    namespace: bytes
+    number: int  # by which it is acknowledged, -1 if it is not
+    attachments: int  # binary messages that belong to it and follow
+
+
+def packet_head(packet: bytes) -> PacketHead | None:
+    """Read how a Socket.IO packet begins (socketio/packet.py, decode); None: transport talk, or no packet."""
+    match = _SOCKETIO.match(packet)
+    if match is None:
+        return None
+    kind, attachments, namespace, number = match.groups()
+    return PacketHead(int(kind), namespace or MAIN, int(number or -1), int(attachments or 0))
+
+
+def packets_of(payload: bytes) -> list[bytes]:
+    """The packets of a poll POST's body, that of JSONP too (engineio/payload.py, decode)."""
+    if payload.startswith(b"d="):
+        payload = parse_qs(payload.decode("utf-8", "replace")).get("d", [""])[0].encode()
+    return payload.split(SEPARATOR)

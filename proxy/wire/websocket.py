@@ -108,5 +108,20 @@ def close_code(last: bytes) -> int:
 
 
 def client_frame(opcode: int, payload: bytes) -> bytes:
-    """A client's short frame. The mask of zeros is one as any other; there is no script to guess it."""
-    return bytes((0x80 | opcode, 0x80 | len(payload), 0, 0, 0, 0)) + payload
+    """A client's frame. The mask of zeros is one as any other; there is no script to guess it."""
+    return _frame_head(opcode, len(payload), 0x80) + bytes(4) + payload
+
+
+def server_frame(opcode: int, payload: bytes) -> bytes:
+    """A server's frame, unmasked."""
+    return _frame_head(opcode, len(payload), 0) + payload
+
+
+def _frame_head(opcode: int, length: int, masked: int) -> bytes:
+    """RFC 6455 section 5.2: a short length stands in seven bits, a longer one behind them."""
+    first = 0x80 | opcode
+    if length < 126:
+        return bytes((first, masked | length))
+    if length < 1 << 16:
+        return bytes((first, masked | 126)) + length.to_bytes(2, "big")
+    return bytes((first, masked | 127)) + length.to_bytes(8, "big")

@@ -3,9 +3,9 @@
 import pytest
 
 from proxy.affinity.backend import Backend
-from proxy.affinity.decision import Void
+from proxy.affinity.decision import EngineSession, Void
 from proxy.affinity.directory import Directory
-from proxy.affinity.engine import Elsewhere, EngineSession, EngineSessions
+from proxy.affinity.engine import Elsewhere, EngineSessions
 
 
 class Waiter:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.affinity.decision import Outcome
+from proxy.affinity.decision import Decision, Outcome
 from proxy.affinity.directory import MoveReason
 from proxy.affinity.evidence import Evidence
 from proxy.affinity.router import Asked, Located, Router
@@ -24,8 +24,11 @@ def ask_by_cookie(router: Router, located: Located) -> object:
 
 
 def ask_by_connect(router: Router, located: Located) -> object:
-    """A CONNECT at backend `a`."""
-    return router.connect("s", backend_of(router.fleet, "a"), 1.0, located)
+    """A CONNECT at backend `a`, which is taken where it goes."""
+    answer = router.connect("s", backend_of(router.fleet, "a"), 1.0, located)
+    if isinstance(answer, Decision) and answer.claim is not None:
+        router.taken(answer.claim, 1.0)
+    return answer
 
 
 ASKING = [ask_by_session, ask_by_cookie, ask_by_connect]
@@ -157,7 +160,11 @@ def test_a_cookie_is_no_load_for_long() -> None:
     assert [backend.sessions for backend in router.fleet] == [0, 0]
     assert sum(router.placement._pending.values()) == 10
     home = told(router.handshake(hints(cookie="s1"), 1.0))[0]
-    assert told(router.connect("s1", backend_of(router.fleet, home), 2.0))[0] == home  # nobody is asked again
+    answer = router.connect("s1", backend_of(router.fleet, home), 2.0)
+    assert told(answer)[0] == home  # nobody is asked again
+    assert isinstance(answer, Decision)
+    assert answer.claim is not None
+    router.taken(answer.claim, 2.0)
     assert sum(backend.sessions for backend in router.fleet) == 1
 
 
@@ -233,9 +240,14 @@ def test_a_connect_that_cannot_be_followed_is_taken_where_it_is() -> None:
     session = router.directory.settle("s", backend_of(router.fleet, "b"), 0.0)
     router.directory.opened(session)
     drain(router, "a")
-    assert router.accept("s", backend_of(router.fleet, "a"), 1.0) is None
+    assert router.accept("s", backend_of(router.fleet, "a")) is None
     router = router_of("a", "b")
     session = router.directory.settle("s", backend_of(router.fleet, "b"), 0.0)
     router.directory.opened(session)
-    assert told(router.accept("s", backend_of(router.fleet, "a"), 1.0))[::2] == ("a", Outcome.MOVED)
+    answer = router.accept("s", backend_of(router.fleet, "a"))
+    assert told(answer)[::2] == ("a", Outcome.MOVED)
+    assert not router.directory.moves
+    assert answer is not None
+    assert answer.claim is not None
+    assert router.taken(answer.claim, 1.0) is session
     assert [move.reason for move in session.moves] == [MoveReason.ALONE]

@@ -45,6 +45,8 @@ def ask(router: Router, request: str) -> Backend | None:
     except NoBackend:
         return None
     assert isinstance(answer, Decision)
+    if answer.claim is not None:
+        router.taken(answer.claim, 1.0)
     return answer.backend
 
 

@@ -56,6 +56,7 @@ class Chat:
         self.backend = backend
         self.name = backend.name.encode()
         self.sessions: set[str] = set()  # that it holds
+        self.namespaces = {b"/admin,"}  # of its app's own
         self.transports: dict[bytes, Transport] = {}
         self.chunks = False  # whether handshakes are answered in chunks
         self.packed = False  # whether polls are answered compressed
@@ -103,7 +104,8 @@ class Chat:
             self._open(peer, transport)
         elif kind == "post":
             for packet in request.body.split(SEPARATOR):
-                self._hear(transport, packet)
+                if packet[:1] == b"4":
+                    self._hear(transport, packet)
             peer.say(ok(b"ok"))
         else:
             await transport.news.wait()
@@ -139,6 +141,10 @@ class Chat:
         while True:
             packet = await socket.hear()
             if packet[:1] == b"4":
+                gate = self._gates.get("connect")
+                if packet[:2] == b"40" and gate is not None and not gate.is_set():
+                    transport.heard.append(packet)  # and is not answered, unless the test does it
+                    continue
                 self._hear(transport, packet)
                 continue
             transport.quiet.append(packet)
@@ -150,7 +156,14 @@ class Chat:
 
     def _hear(self, transport: Transport, packet: bytes) -> None:
         transport.heard.append(packet)
-        if packet.startswith(b"40"):
+        namespace = packet[2 : packet.find(b",") + 1] if packet[2:3] == b"/" else b""
+        if namespace and namespace not in self.namespaces:
+            transport.push(b'44%b{"message":"Unable to connect"}' % namespace)
+        elif namespace and packet.startswith(b"40"):
+            transport.push(b'40%b{"sid":"%b"}' % (namespace, self.name))
+        elif namespace:
+            transport.push(b'42%b["echo","%b"]' % (namespace, self.name))
+        elif packet.startswith(b"40"):
             if b"sessionId" in packet:
                 self.sessions.add(json.loads(packet[2:])["sessionId"])
             transport.push(b'40{"sid":"%b"}' % self.name)

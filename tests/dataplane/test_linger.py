@@ -3,6 +3,7 @@
 import pytest
 
 from proxy.dataplane.linger import said_goodbye
+from proxy.errors import Limit
 from tests.dataplane.chat import Chat, Tab, Transport, chats, connect_packet
 from tests.dataplane.frames import Socket, frame
 from tests.dataplane.test_evictions import START, open_socket, session
@@ -30,7 +31,7 @@ def lingering(world: World) -> int:
 async def collected(world: World, count: int) -> None:
     """Wait until so many packets were collected."""
     await world.until(
-        lambda: any(len(one.frames) == count for one in world.plane.site.lingers.by_session.values()),
+        lambda: any(len(one.what.packets) == count for one in world.plane.site.lingers.by_session.values()),
         "collected",
     )
 
@@ -86,6 +87,57 @@ def test_a_poll_gets_them_behind_the_answer_to_connect() -> None:
         await tab.listen(b'42["echo","a"]')
         assert tab.got == [CONNECTED, *tokens(0, 4), b'42["echo","a"]']
         assert lingering(world) == 0
+
+    run(test, "ab")
+
+
+def test_the_oldest_of_too_many_is_given_up() -> None:
+    """So many sessions are waited for at once, and how often there were more is counted."""
+
+    async def test(world: World) -> None:
+        chats(world)
+        for number in range(4):
+            tab = Tab(world, world.cookie("a"))
+            socket = await tab.socket()
+            await socket.hear()
+            socket.say(connect_packet(f"session-{number}"))
+            assert await socket.hear() == CONNECTED
+            await world.until(lambda: all(tunnel.session for tunnel in world.plane.tunnels))
+            await lose(world, socket)
+        waited = [one.session.id for one in world.plane.site.lingers.by_session.values()]
+        assert waited == ["session-2", "session-3"]
+        assert world.plane.site.stats.limits[Limit.LINGER_SESSIONS] == 2
+
+    run(test, "a", affinity={"linger_sessions": 2})
+
+
+def test_one_lost_again_right_behind_its_connect() -> None:
+    """Its backend had begun to speak to the new connection: that is kept, and its answer said no more."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        socket = await open_socket(world)
+        await lose(world, socket)
+        for packet in tokens(0, 2):
+            first(instances).push(packet)
+        await collected(world, 2)
+        again = await Tab(world, world.cookie("a")).socket()
+        await again.hear()
+        held = instances["a"].hold("connect")
+        again.say(connect_packet("session-S"))
+        new = instances["a"].transports[b"a-sid-1"]
+        await world.until(lambda: new.heard)
+        again.peer.reset()
+        await world.until(lambda: not world.plane.tunnels)
+        assert lingering(world) == 1
+        held.set()
+        for packet in (CONNECTED, *tokens(2, 4)):
+            new.push(packet)
+        await collected(world, 4)
+        last = await Tab(world, world.cookie("a")).socket()
+        await last.hear()
+        last.say(connect_packet("session-S"))
+        assert [await last.hear() for _ in range(5)] == [CONNECTED, *tokens(0, 4)]
 
     run(test, "ab")
 

@@ -217,23 +217,53 @@ def test_guess_by_chainlits_cookie() -> None:
     run(test, "ab")
 
 
-@pytest.mark.parametrize("payload", [b"3", b'42["hi"]', b"2" + SEPARATOR + b"3", b"", b"40", b'40/x,{"a":1}'])
-def test_first_post_without_a_session(payload: bytes) -> None:
-    """A first POST that names no session ends the waiting for one, whatever it says."""
+# what is said, and whether that ends the waiting for a session
+FIRST = [
+    (b'42["hi"]', True),  # it goes on with what began at another proxy
+    (b"40", True),
+    (b"3", False),
+    (b"2" + SEPARATOR + b"3", False),
+    (b"", False),
+    (b'40/admin,{"a":1}', False),
+    (b'40/admin,{"sessionId":"session-X"}', False),
+]
+
+
+@pytest.mark.parametrize(("payload", "decided"), FIRST)
+def test_first_post_without_a_session(payload: bytes, decided: bool) -> None:
+    """Neither a heartbeat nor an app's own namespace ends it: the session may still be named."""
 
     async def test(world: World) -> None:
         instances = chats(world)
         tab = Tab(world, world.cookie("a"))
         await tab.handshake()
         peer = (await world.client()).say(post(PATH + b"polling&sid=" + tab.sid, payload))
-        await world.until(lambda: instances["a"].asked("post"))
+        assert (await peer.response()).status == 200
         assert instances["a"].asked("post")[0].body == payload
         engine = world.router.engines.get(b"a-sid-0")
         assert engine is not None
-        assert engine.decided
-        peer.reset()
+        assert engine.decided is decided
 
     run(test, "ab")
+
+
+def test_an_event_in_a_poll_ends_the_waiting_for_a_session() -> None:
+    """Chainlit's namespace speaks to those that have connected: this one has, at another proxy."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        tab = Tab(world, world.cookie("a"))
+        await tab.handshake()
+        transport = instances["a"].transports[b"a-sid-0"]
+        for packet, decided in ((b"2", False), (b'42/admin,["x"]', False), (b'42["x"]', True)):
+            transport.push(packet)
+            await tab.listen(packet)
+            engine = world.router.engines.get(b"a-sid-0")
+            assert engine is not None
+            assert engine.decided is decided
+        assert len(world.router.engines.settled) == 1
+
+    run(test, "a")
 
 
 def test_transport_that_another_proxy_opened() -> None:

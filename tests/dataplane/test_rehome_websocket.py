@@ -7,8 +7,8 @@ it as its first packet. In both cases the session lives on `b` and the websocket
 import pytest
 
 from proxy.affinity.health import Verdict
-from tests.dataplane.chat import Chat, Tab, chats, connect_packet
-from tests.dataplane.frames import ACCEPT, Socket, frame
+from tests.dataplane.chat import PATH, Chat, Tab, chats, connect_packet
+from tests.dataplane.frames import ACCEPT, Socket, frame, upgrade
 from tests.dataplane.test_rehome_order import settle
 from tests.dataplane.world import World, run
 
@@ -218,18 +218,26 @@ def test_client_that_leaves_while_it_is_moved(by_polling: bool, held: str) -> No
     run(test, "ab")
 
 
-def test_client_that_says_too_much_while_it_is_moved() -> None:
-    """What is held for a move is bounded."""
+def test_client_that_says_much_while_it_is_moved() -> None:
+    """What is held for a move is bounded: the rest is not read before it is done, and then passes."""
 
     async def test(world: World) -> None:
         instances = chats(world)
         settle(world, instances, known=True)
-        instances["b"].hold("upgrade")
+        gate = instances["b"].hold("upgrade")
         socket = await opened(world, by_polling=False)
         socket.say(CONNECT)
         await world.until(lambda: instances["b"].asked("upgrade"))
-        socket.say(b"4" * 2_000_000)
-        await socket.peer.gone()
+        (tunnel,) = world.plane.tunnels
+        for _ in range(200):
+            socket.say(b'42["' + b"x" * 20_000 + b'"]')
+        await world.until(lambda: tunnel.down.paused)
+        held = tunnel.opening._machine._client.waiting  # type: ignore[union-attr]
+        assert held < 3 * (1 << 18)
+        gate.set()
+        assert await socket.hear() == b'40{"sid":"b"}'
+        for _ in range(200):
+            assert await socket.hear() == b'42["echo","b"]'
 
     run(test, "ab", debug=False)
 
@@ -242,11 +250,10 @@ def test_client_that_says_too_much_while_it_is_moved() -> None:
         frame(b'42["hi"]', masked=True),
         frame(b"\x04\x05", opcode=2, masked=True),
         frame(b'42["hi', masked=True, final=False) + frame(b'"]', opcode=0, masked=True),
-        frame(b"4" * 300_000, masked=True),
     ],
 )
 def test_websocket_that_names_no_session_is_passed_on(first: bytes) -> None:
-    """What cannot be read, or names no session, stays at its backend as it is."""
+    """What names no session stays at its backend as it is."""
 
     async def test(world: World) -> None:
         tab = Tab(world, world.cookie("a"))
@@ -261,6 +268,32 @@ def test_websocket_that_names_no_session_is_passed_on(first: bytes) -> None:
         more = frame(b"x" * 100_000, masked=True)
         socket.peer.say(more)
         assert await backend.read(len(more)) == more
+
+    run(test, "ab")
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_a_session_is_asked_for_behind_the_open_packet(late: bool) -> None:
+    """Only then it is known below which root Chainlit is; a client need not wait for it to say CONNECT."""
+
+    async def test(world: World) -> None:
+        right = Chat(world.backends[1])
+        right.sessions.add("session-S")
+        asked = (await world.client()).say(upgrade(b"/chat" + PATH + b"websocket", world.cookie("a")))
+        asked.say(frame(CONNECT, masked=True))
+        wrong = await world.backends[0].accept()
+        await wrong.request()
+        wrong.say(ACCEPT)
+        socket = await Tab(world).socket(asked)
+        if late:
+            await world.until(lambda: [tunnel for tunnel in world.plane.tunnels if tunnel.active])
+            await world.breathe()
+        wrong.say(frame(b'0{"sid":"x"}'))
+        question = await world.backends[0].accept()
+        assert (await question.request()).target.startswith(b"/chat/project/file/")
+        question.say(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+        assert await socket.hear() == b'0{"sid":"x"}'
+        assert await socket.hear() == b'40{"sid":"b"}'
 
     run(test, "ab")
 

@@ -31,6 +31,12 @@ async def echo(connection: ServerConnection) -> None:
         await connection.send(message)
 
 
+async def greet(connection: ClientConnection) -> None:
+    """Connect to Socket.IO's main namespace: before, a client may say only so much."""
+    await connection.send("40")
+    assert await connection.recv() == "40"
+
+
 def through(handler: Handler, test: Callable[[Connect], Awaitable[None]], **options: Any) -> None:
     """Run a test with a websocket server as the only backend; it is given what connects by the proxy.
 
@@ -120,6 +126,7 @@ def test_fragments_stay_as_they_were_cut(path: str, parts: list[str] | list[byte
     """A message in fragments arrives in the same fragments, in both directions."""
 
     async def repeat(connection: ServerConnection) -> None:
+        await connection.send(await connection.recv())
         heard = [part async for part in connection.recv_streaming()]
         assert heard[: len(parts)] == parts  # the client ends a fragmented message by an empty one
         await connection.send(parts)
@@ -127,6 +134,7 @@ def test_fragments_stay_as_they_were_cut(path: str, parts: list[str] | list[byte
 
     async def test(connected: Connect) -> None:
         async with connected(path, compression=None) as connection:
+            await greet(connection)
             await connection.send(parts)
             assert [part async for part in connection.recv_streaming()][: len(parts)] == parts
 
@@ -139,6 +147,7 @@ def test_large_messages_pass(path: str) -> None:
 
     async def test(connected: Connect) -> None:
         async with connected(path, compression=None) as connection:
+            await greet(connection)
             message = bytes(range(256)) * (BIG // 256)
             await connection.send(message)
             assert await connection.recv() == message

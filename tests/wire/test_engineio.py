@@ -20,6 +20,7 @@ from proxy.wire.engineio import (
     is_quiet,
     may_connect,
     open_sid,
+    packet_head,
     query_sid,
     rewrite_open,
     session_id,
@@ -304,3 +305,34 @@ def test_session_ids_are_those_of_the_hooks(text: str) -> None:
     taken = session_id(text)
     assert (taken is not None) is is_session_id(text)
     assert taken is None or Path("/x", taken).resolve() == Path("/x") / text
+
+
+@pytest.mark.parametrize(
+    ("packet", "head"),
+    [
+        (b"40", (0, b"/", -1, 0)),
+        (b'40{"sid":"x"}', (0, b"/", -1, 0)),
+        (b"40/admin", (0, b"/admin", -1, 0)),
+        (b"40/admin,{}", (0, b"/admin", -1, 0)),
+        (b"40/admin?token=1,{}", (0, b"/admin", -1, 0)),
+        (b"42/admin,7[]", (2, b"/admin", 7, 0)),
+        (b"4312[]", (3, b"/", 12, 0)),
+        (b"452-/admin,7[]", (5, b"/admin", 7, 2)),
+        (b"461-[]", (6, b"/", -1, 1)),
+        (b"44/admin,{}", (4, b"/admin", -1, 0)),
+        (b"2", None),
+        (b"6", None),
+        (b"", None),
+        (b"49", None),
+        (b"0{}", None),
+    ],
+)
+def test_packet_heads(packet: bytes, head: tuple[int, bytes, int, int] | None) -> None:
+    """Kind, namespace, number and attachments, as python-socketio reads them."""
+    found = packet_head(packet)
+    assert (found and tuple(found)) == head
+    if found is not None:
+        judge = socketio.packet.Packet()
+        attachments = judge.decode(packet[1:].decode())
+        number = -1 if judge.id is None else judge.id
+        assert found == (judge.packet_type, (judge.namespace or "/").encode(), number, attachments)
