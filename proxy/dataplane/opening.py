@@ -204,6 +204,8 @@ class Opening:
 
     def stop(self) -> None:
         """As Preface: the tunnel has ended."""
+        if self._tunnel.engine is not None:
+            self._tunnel.engine.waiting.discard(self)  # its polls may go on, and try again
         self._down = self._up = None
         self._timer.cancel()
         if self._work is not None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.dataplane.chat import Tab, chats
 from tests.dataplane.frames import ACCEPT, Socket, upgrade
 from tests.dataplane.peers import Cut, Message, Peer, get, ok
 from tests.dataplane.world import World, run
@@ -169,5 +170,26 @@ def test_client_that_leaves_before_the_101() -> None:
         await backend.gone()
         with pytest.raises(Cut):
             await client.head()
+
+    run(test)
+
+
+def test_an_upgrade_that_comes_to_nothing_is_let_go_of() -> None:
+    """A client may go on by polling and try again as often as it likes: nothing of it adds up."""
+
+    async def test(world: World) -> None:
+        chats(world)
+        tab = Tab(world, world.cookie("a"))
+        await tab.handshake()
+        engine = world.router.engines.get(b"a-sid-0")
+        assert engine is not None
+        for _ in range(3):
+            socket = await tab.socket()
+            socket.say(b"2probe")
+            assert await socket.hear() == b"3probe"
+            assert len(engine.waiting) == 1
+            socket.peer.reset()
+            await world.until(lambda: not world.plane.tunnels)
+        assert (engine.waiting, engine.tunnels) == (set(), 0)
 
     run(test)
