@@ -165,6 +165,7 @@ class Relay:
         """Answer a poll with what its transport still has."""
         self.status = 200
         self.first_byte = monotonic() - self.request.started
+        self._keep = self.body.done and self.request.head.keeps_alive
         say_backlog(self, engine, self.site.router)
 
     def _note_turn(self, data: bytes) -> None:

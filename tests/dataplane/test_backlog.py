@@ -3,6 +3,7 @@
 import pytest
 
 from tests.dataplane.chat import SEPARATOR, Tab, chats, connect_packet
+from tests.dataplane.peers import get
 from tests.dataplane.test_evictions import open_socket
 from tests.dataplane.test_linger import CONNECTED, collected, first, lingering, lose, tokens
 from tests.dataplane.world import World, run
@@ -86,20 +87,61 @@ def test_a_poll_that_is_gone_leaves_them_to_the_next() -> None:
     run(test, "ab")
 
 
+async def backlogged(world: World) -> tuple[Tab, list[bytes]]:
+    """A transport with 25 packets left, and what its first poll had."""
+    instances = chats(world)
+    socket = await open_socket(world)
+    await lose(world, socket)
+    for packet in tokens(0, 40):
+        first(instances).push(packet)
+    await collected(world, 40)
+    tab = Tab(world, world.cookie("a"))
+    await tab.handshake()
+    await (await tab.post(connect_packet("session-S"))).response()
+    (poll,) = await take(tab, 16)
+    return tab, poll
+
+
+def test_a_poll_whose_body_is_still_to_come() -> None:
+    """It is answered at once, and its body is not taken for a request."""
+
+    async def test(world: World) -> None:
+        tab, _ = await backlogged(world)
+        body = get(b"/hidden")
+        client = await world.client()
+        client.say(get(tab.path + b"polling&sid=" + tab.sid, b"Content-Length: %d" % len(body)))
+        answer = await client.response()
+        assert (answer.status, len(answer.body.split(SEPARATOR))) == (200, 16)
+        assert answer.get(b"connection") == b"close"
+        client.say(body)
+        await client.gone()
+        assert b"/hidden" not in [request.target for request in world.backends[0].requests]
+        assert [record.status for record in world.ended][-1] == 200
+
+    run(test, "ab")
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_a_poll_that_wants_its_connection_closed(version: bytes) -> None:
+    """The answer is told to be the last, and the connection ends behind it."""
+
+    async def test(world: World) -> None:
+        tab, _ = await backlogged(world)
+        fields = [b"Connection: close"] if version == b"1.1" else []
+        client = await world.client()
+        client.say(get(tab.path + b"polling&sid=" + tab.sid, *fields, version=version))
+        answer = await client.response()
+        assert (answer.status, len(answer.body.split(SEPARATOR))) == (200, 16)
+        await client.gone()
+
+    run(test, "ab")
+
+
 def test_a_websocket_that_takes_over_gets_the_rest() -> None:
     """The JavaScript client polls no more once it is probed: what is left comes behind its upgrade."""
 
     async def test(world: World) -> None:
-        instances = chats(world)
-        socket = await open_socket(world)
-        await lose(world, socket)
-        for packet in tokens(0, 40):
-            first(instances).push(packet)
-        await collected(world, 40)
-        tab = Tab(world, world.cookie("a"))
-        await tab.handshake()
-        await (await tab.post(connect_packet("session-S"))).response()
-        (poll,) = await take(tab, 16)
+        tab, poll = await backlogged(world)
         assert poll == [CONNECTED, *tokens(0, 15)]
         again = await tab.socket()
         again.say(b"2probe")
