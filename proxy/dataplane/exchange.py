@@ -130,6 +130,7 @@ class Exchange(Relay):
     def _inspect(self) -> None:
         """Read the body for its session before anything of it is sent."""
         self.body.inspect()
+        self.client.resume()  # it was paused if much of it came while its backend was looked for
         if self.body.done:
             self._body_is_read()
         elif self._waits_for_leave:

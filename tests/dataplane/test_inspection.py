@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.dataplane.chat import DENIES, HOLDS
+from tests.dataplane.chat import DENIES, HOLDS, PATH
 from tests.dataplane.peers import Message, Peer, chunked, get, ok, post
 from tests.dataplane.world import World, run
 
@@ -199,6 +199,30 @@ def test_unknown_session_is_located_once(path: bytes) -> None:
         assert (await client.response()).body == b"again"
 
     run(test, "abc")
+
+
+def test_a_payload_that_came_while_its_backend_was_looked_for() -> None:
+    """Its client is paused with more than is held, and read on when the payload is to be read."""
+
+    async def test(world: World) -> None:
+        body = b"42" + b"x" * 500_000
+        client = await world.client()
+        client.say(post(PATH + b"polling", body, b"Cookie: X-Chainlit-Session-id=session-S"))
+        asked = [await backend.accept() for backend in world.backends]
+        for peer in asked:
+            await peer.request()
+        (connection,) = world.plane.connections
+        await world.until(lambda: connection.paused)
+        for peer in asked:
+            peer.say(DENIES)
+        told = next(backend for backend in world.backends if backend.name == "a")
+        peer = asked[0] if told is world.backends[0] else asked[1]
+        request = await peer.request()
+        assert request.body == body
+        peer.say(ok(b"told"))
+        assert (await client.response()).body == b"told"
+
+    run(test, "ab")
 
 
 def test_one_backend_is_not_asked() -> None:
