@@ -44,8 +44,12 @@ class Resumer(Protocol):
         """Nothing more is collected: say it, and go on."""
         ...
 
-    def give_up(self) -> bytes:
-        """Somebody else says it; return what the backend has said on a new websocket behind it."""
+    def give_up(self, leg: Leg | None) -> bytes:
+        """Somebody else says it: another connection of the session, or one that is still to come.
+
+        Then `leg` leads to the backend from a websocket that was just lost; return what that has said behind
+        the answer to CONNECT, if it is the one that waits here. Any other goes on without what was collected.
+        """
         ...
 
 
@@ -106,16 +110,22 @@ class LingeringEnd(asyncio.Protocol):
             self.end()
 
     def finish(self, resumer: Resumer) -> None:
-        """The session has connected again: tell `resumer` when all that was said here has come."""
+        """The session has connected again: tell `resumer` when all that was said here has come.
+
+        If it has connected twice meanwhile, the later one is where its app speaks to it.
+        """
         self._timer.cancel()
-        self._resumer = resumer
+        before, self._resumer = self._resumer, resumer
+        if before is not None:
+            before.give_up(None)
+            return
         self._leg.write(self.what.resume())
         self._barrier = asyncio.get_running_loop().call_later(_ALL_HAS_COME, self.end)
 
-    def give_up(self) -> tuple[list[Packet], bytes]:
-        """Another takes what was collected, and what came behind it: nobody is waited for here."""
+    def give_up(self, leg: Leg) -> tuple[list[Packet], bytes]:
+        """Another takes what was collected, and what came behind it on `leg`: nobody is waited for here."""
         resumer, self._resumer = self._resumer, None
-        behind = resumer.give_up() if resumer is not None else b""
+        behind = resumer.give_up(leg) if resumer is not None else b""
         self.end()
         return self.what.packets, behind
 
@@ -184,7 +194,7 @@ class Lingers:
         if backend.admin_state is not AdminState.READY or not backend.holds_pins or tunnel.up.is_closing():
             return False
         before = self.by_session.pop(session, None)
-        packets, behind = before.give_up() if before is not None else ([], b"")
+        packets, behind = before.give_up(tunnel.up) if before is not None else ([], b"")
         while len(self.by_session) >= self.most_sessions:
             self._stats.limits[Limit.LINGER_SESSIONS] += 1
             next(iter(self.by_session.values())).end()

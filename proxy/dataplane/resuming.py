@@ -85,9 +85,13 @@ class ResumedEnd(AppEnd):
             self._write(self._lingering.what.frames())
             self._become_plain(bytes(self._held))
 
-    def give_up(self) -> bytes:
-        """As Resumer: its client was lost before it had them."""
-        return bytes(self._held)
+    def give_up(self, leg: Leg | None) -> bytes:
+        """As Resumer: its client was lost before it had them, or the session has connected once more."""
+        if leg is self._leg:
+            return bytes(self._held)
+        if not self._stream.is_closed:
+            self._become_plain(bytes(self._held))
+        return b""
 
     def _become_plain(self, data: bytes) -> None:
         """Nobody looks at frames any more, from `data` on."""
@@ -176,8 +180,8 @@ class PollAnswer:
         self._say(behind_connect(self._packets, self._lingering.what.payload()))
         self._close_up()
 
-    def give_up(self) -> bytes:
-        """As Resumer: a websocket of the session was lost meanwhile, and what was collected waits on."""
+    def give_up(self, leg: Leg | None) -> bytes:
+        """As Resumer: the session has connected once more, or has lost a websocket meanwhile."""
         self._say(self._packets)
         self._close_up()
         return b""

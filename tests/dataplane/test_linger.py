@@ -142,6 +142,57 @@ def test_one_lost_again_right_behind_its_connect() -> None:
     run(test, "ab")
 
 
+def test_a_session_that_connects_twice_while_the_rest_is_awaited() -> None:
+    """The later connection gets what was collected, and neither is left without what comes from then on."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        socket = await open_socket(world)
+        old = first(instances)
+        assert old.socket is not None
+        old.socket.peer.reader._transport.pause_reading()  # type: ignore[attr-defined]  # no pong comes
+        await lose(world, socket)
+        for packet in tokens(0, 3):
+            old.push(packet)
+        await collected(world, 3)
+        sockets = [await Tab(world, world.cookie("a")).socket() for _ in range(2)]
+        for again in sockets:
+            await again.hear()
+            again.say(connect_packet("session-S"))
+            assert await again.hear() == CONNECTED
+        for again in sockets:
+            again.say(b'42["hi"]')
+        assert await sockets[0].hear() == b'42["echo","a"]'
+        assert [await sockets[1].hear() for _ in range(4)] == [*tokens(0, 3), b'42["echo","a"]']
+        assert lingering(world) == 0
+
+    run(test)
+
+
+def test_another_websocket_of_the_session_is_lost_while_the_rest_is_awaited() -> None:
+    """Who waits for what was collected goes on without it, and is not taken for the one that was lost."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        sockets = [await open_socket(world) for _ in range(2)]
+        old = first(instances)
+        assert old.socket is not None
+        old.socket.peer.reader._transport.pause_reading()  # type: ignore[attr-defined]  # no pong comes
+        sockets[0].peer.reset()
+        await world.until(lambda: lingering(world))
+        old.push(tokens(0, 1)[0])
+        await collected(world, 1)
+        again = await Tab(world, world.cookie("a")).socket()
+        await again.hear()
+        again.say(connect_packet("session-S"), b'42["hi"]')
+        assert await again.hear() == CONNECTED
+        sockets[1].peer.reset()
+        assert await again.hear() == b'42["echo","a"]'
+        assert lingering(world) == 1
+
+    run(test)
+
+
 def test_one_who_never_returns_costs_nothing_after_the_time() -> None:
     """The backend learns that its client has left, and nothing is kept."""
 
