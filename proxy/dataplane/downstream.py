@@ -292,6 +292,8 @@ class Downstream(asyncio.Protocol):
         """As Client."""
         tunnel.ticket, self._ticket = self._ticket, None
         self._host.tunnel_opened(tunnel)
+        if self._said_all:  # as soon as somebody listens to it
+            asyncio.get_running_loop().call_soon(tunnel.client_said_all)
 
     def tunnel_closed(self, tunnel: Tunnel) -> None:
         """As Client."""
@@ -371,8 +373,7 @@ class Downstream(asyncio.Protocol):
         if exchange is None:
             self._said_all = b"\r\n\r\n" in self._buffer
         else:
-            # Nobody waits for a poll's answer after saying goodbye.
-            self._said_all = exchange.body.done and not exchange.request.is_poll
+            self._said_all = exchange.body.done and not self.waits_for_news  # nobody does after a goodbye
         return self._said_all and self.leg.can_finish  # TLS has no half that could stay open
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -218,6 +218,12 @@ class Tunnel:
         self._end((self.down,))
         return True
 
+    def client_said_all(self) -> None:
+        """Its client had closed its half before there was a tunnel: nothing tells of it again."""
+        end = self._down_end
+        if not self._closed and end is not None and not end.eof_received():
+            self.down.close()
+
     def half_closed(self, end: End) -> bool:
         """One side has said all; return whether its transport stays open."""
         own, other = (self.down, self._up_end) if end is self._down_end else (self.up, self._down_end)

@@ -8,7 +8,7 @@ import pytest
 from proxy.affinity.backend import AdminState
 from tests.dataplane.chat import PATH, Tab, chats, connect_packet
 from tests.dataplane.frames import ACCEPT, Socket, upgrade
-from tests.dataplane.peers import get
+from tests.dataplane.peers import get, ok
 from tests.dataplane.test_evictions import RESTART, on, open_socket
 from tests.dataplane.test_linger import collected, tokens
 from tests.dataplane.world import World, run
@@ -96,6 +96,48 @@ def test_a_client_that_half_closed(act: Callable[[World], Awaitable[None]]) -> N
         await world.until(lambda: not world.plane.tunnels)
 
     run(test, affinity=NO_LINGER)
+
+
+@pytest.mark.parametrize("ahead", [False, True], ids=["while it waits", "behind a request"])
+def test_a_client_that_half_closed_before_its_tunnel(ahead: bool) -> None:
+    """Its backend is told as it would be later, and what it says to that reaches the client."""
+
+    async def test(world: World) -> None:
+        client = await world.client()
+        client.say((get() if ahead else b"") + upgrade(b"/ws"))
+        client.half_close()
+        backend = await world.backend.accept()
+        if ahead:
+            await backend.request()
+            backend.say(ok())
+            assert (await client.response()).status == 200
+            backend = await world.backend.accept()
+        await backend.request()
+        await world.breathe()
+        backend.say(ACCEPT + b"hello")
+        assert (await client.response()).status == 101
+        assert await client.read(5) == b"hello"
+        assert await backend.rest() == b""
+        backend.say(b" and bye").close()
+        assert await client.rest() == b" and bye"
+
+    run(test)
+
+
+def test_a_client_that_half_closed_before_its_session_is_known() -> None:
+    """Nobody connects as any session here any more: it ends."""
+
+    async def test(world: World) -> None:
+        client = (await world.client()).say(upgrade(PATH + b"websocket"))
+        client.half_close()
+        backend = await world.backend.accept()
+        await backend.request()
+        backend.say(ACCEPT)
+        assert (await client.response()).status == 101
+        await client.gone()
+        await backend.gone()
+
+    run(test)
 
 
 def test_a_half_closed_client_is_not_waited_for() -> None:
