@@ -19,15 +19,20 @@ class Message:
 
 
 class MessageReader:
-    """Splits one direction into messages; fragments wait for the last (RFC 6455 section 5.4)."""
+    """Splits one direction into messages; fragments wait for the last (RFC 6455 section 5.4).
 
-    __slots__ = ("_begun", "_frames", "_longest", "_size", "is_broken")
+    However small they are, they take no more room than their bytes.
+    """
+
+    __slots__ = ("_begun", "_frames", "_longest", "_opcode", "_payload", "_raw", "is_broken")
 
     def __init__(self, longest: int) -> None:
         self._longest = longest  # bytes of a message
         self._frames = FrameReader(longest)
-        self._begun: list[Frame] = []  # fragments of one that is not whole
-        self._size = 0  # bytes of these
+        self._begun = 0  # fragments of one that is not whole
+        self._opcode = 0  # of that, and below what they say, and their bytes as they came
+        self._payload = bytearray()
+        self._raw = bytearray()
         self.is_broken = False  # after FrameError: whether it breaks the protocol, and is not only too long
 
     def push(self, data: bytes) -> None:
@@ -44,9 +49,8 @@ class MessageReader:
                 raise FrameError("a fragment without its message")
             if frame.final and not self._begun:
                 return Message(frame.opcode, frame.payload, frame.raw, 1)
-            self._begun.append(frame)
-            self._size += len(frame.raw)
-            if self._size > self._longest:
+            self._add(frame)
+            if len(self._raw) > self._longest:
                 raise FrameError("message too long to read")
             if frame.final:
                 return self._whole()
@@ -59,23 +63,34 @@ class MessageReader:
             self.is_broken = bool(self._frames.rest[0] & 0x70)
             raise
 
+    def _add(self, frame: Frame) -> None:
+        if not self._begun:
+            self._opcode = frame.opcode
+        self._begun += 1
+        self._payload += frame.payload
+        self._raw += frame.raw
+
     def _whole(self) -> Message:
-        frames, self._begun, self._size = self._begun, [], 0
-        payload = b"".join(frame.payload for frame in frames)
-        return Message(frames[0].opcode, payload, b"".join(frame.raw for frame in frames), len(frames))
+        message = Message(self._opcode, bytes(self._payload), bytes(self._raw), self._begun)
+        self._let_go()
+        return message
+
+    def _let_go(self) -> None:
+        self._begun = 0
+        self._payload.clear()
+        self._raw.clear()
 
     @property
     def rest(self) -> bytes:
         """What has come of those that are not read."""
-        return b"".join(frame.raw for frame in self._begun) + bytes(self._frames.rest)
+        return bytes(self._raw + self._frames.rest)
 
     @property
     def waiting(self) -> int:
         """How many bytes that is."""
-        return self._size + len(self._frames.rest)
+        return len(self._raw) + len(self._frames.rest)
 
     def clear(self) -> None:
         """What has come of the next goes nowhere."""
-        self._begun.clear()
-        self._size = 0
+        self._let_go()
         self._frames.rest.clear()

@@ -1,5 +1,7 @@
 """WebSocket messages: fragments are put together, and what is broken is told from what is long."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -81,3 +83,23 @@ def test_frames_of_any_length(size: int) -> None:
     for frame in (client_frame, server_frame):
         ((opcode, payload, _, _),) = read(frame(BINARY, b"x" * size), set(), longest=1 << 20)
         assert (opcode, payload) == (BINARY, b"x" * size)
+
+
+def test_fragments_take_no_more_room_than_their_bytes() -> None:
+    """A message of forty thousand empty ones is bounded in bytes of memory too, and comes out as it came."""
+    empty = client_frame(0, b"")[:1].replace(b"\x80", b"\x00") + client_frame(0, b"")[1:]
+    data = fragment(TEXT, b"4") + empty * 40_000
+    reader = MessageReader(1 << 18)
+    tracemalloc.start()
+    for at in range(0, len(data), 6):
+        reader.push(data[at : at + 6])
+        assert reader.next() is None
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert size < 2 * len(data)
+    assert (reader.waiting, reader.rest) == (len(data), data)
+    reader.push(client_frame(0, b"2"))
+    message = reader.next()
+    assert message is not None
+    assert (message.payload, message.frames) == (b"42", 40_002)
+    assert reader.waiting == 0
