@@ -77,6 +77,7 @@ class EngineSession:
         "tunnels",
         "upstream_sid",
         "waiting",
+        "weight",
     )
 
     def __init__(self, sid: bytes, backend: Backend, now: float) -> None:
@@ -94,6 +95,7 @@ class EngineSession:
         self.waiting: set[Waiting] = set()  # while undecided
         self.claim: Claim | None = None  # while its CONNECT is on its way in a POST
         self.said: Said | None = None  # set while it is undecided and has namespaces of the app's own
+        self.weight = 0  # of that, as EngineSessions has counted it
         self.backlog: Backlog | None = None  # what its next polls get before its backend is asked
 
     @property

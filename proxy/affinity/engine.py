@@ -8,7 +8,7 @@ Entries whose loss costs nothing are kept apart and given up first, so that made
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from proxy.affinity.backend import Backend
@@ -20,6 +20,7 @@ from proxy.affinity.rehome import Said
 _QUIET = 60.0  # seconds: Engine.IO ends a polling transport after 45 s without a poll (25 s ping + 20 s)
 _LAST_POLL = 5.0  # seconds: a client whose upgrade failed polls again within a round trip
 _MOST = 50_000  # entries of either kind; each is some 300 bytes
+_MOST_SAID = 64 << 20  # bytes of memory for what all clients have said to namespaces of apps' own
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +41,12 @@ class EngineSessions:
         "_directory",
         "_elsewhere",
         "_named",
+        "_said",
         "heard",
         "most",
         "most_bytes",
         "most_packets",
+        "most_said",
         "settled",
     )
 
@@ -51,6 +54,8 @@ class EngineSessions:
         self.most = most
         self.most_packets = 64  # what a client may say before it has connected; see `limits.opening_frames`
         self.most_bytes = 1 << 18  # the same in bytes
+        self.most_said = _MOST_SAID
+        self._said = 0  # how much of that there is
         self._bare: OrderedDict[bytes, EngineSession] = OrderedDict()  # whose session is not known
         self._named: OrderedDict[bytes, EngineSession] = OrderedDict()  # whose session counts as open by them
         self._directory = directory
@@ -112,7 +117,7 @@ class EngineSessions:
             if len(self._named) > self.most:
                 self.closed(next(iter(self._named.values())), engine.seen)
         if engine.said is not None and not engine.said.owes:
-            engine.said = None
+            self.forget(engine)
         self.look(engine)
         waiting, engine.waiting = engine.waiting, set()
         for waiter in waiting:
@@ -133,6 +138,28 @@ class EngineSessions:
             engine.said = Said(self.most_packets, self.most_bytes, opened=True)
         return engine.said
 
+    def says(self, engine: EngineSession, packets: Iterable[bytes]) -> None:
+        """Its client says these by a poll before it has connected, some to namespaces of the app's own."""
+        said = self.said(engine)
+        for packet in packets:
+            said.counts(len(packet))
+            said.say(packet, binary=packet.startswith(b"b"))
+        self._weigh(engine)
+
+    def _weigh(self, engine: EngineSession) -> None:
+        """Count what is kept of its client; one that said too much, or one too many, is watched no longer."""
+        said = engine.said if self.get(engine.sid) is engine else None
+        weight = 0 if said is None else said.weight
+        self._said += weight - engine.weight
+        engine.weight = weight
+        if said is not None and not engine.decided and (said.is_over or self._said > self.most_said):
+            self.decide(engine, None)
+
+    def forget(self, engine: EngineSession) -> None:
+        """What its client has said will not be said again."""
+        engine.said = None
+        self._weigh(engine)
+
     def rehome(self, engine: EngineSession, backend: Backend, upstream_sid: bytes) -> None:
         """The transport goes on at `backend`: everything that waits is asked again there."""
         engine.backend = backend
@@ -145,10 +172,12 @@ class EngineSessions:
         """A websocket of the transport has ended: unless polls go on (a failed upgrade), so has it all."""
         if engine.tunnels == 0:
             engine.seen = min(engine.seen, now - _QUIET + _LAST_POLL)
+        self._weigh(engine)
 
     def closed(self, engine: EngineSession, now: float) -> None:
         """The transport has ended."""
-        engine.said = engine.backlog = None
+        engine.backlog = None
+        self.forget(engine)
         for table in (self._bare, self._named):
             if table.get(engine.sid) is engine:
                 del table[engine.sid]

@@ -30,6 +30,7 @@ from proxy.wire.engineio import (
     packets_of,
 )
 
+_ENTRY = 200  # bytes of memory that a packet takes beside its own
 Answer = tuple[int, bytes, int]  # kind, namespace and number of a packet
 OPEN: Answer = (-1, b"", -1)  # Engine.IO's first packet
 PROBED: Answer = (-2, b"", -1)  # its answer to a probe
@@ -50,6 +51,7 @@ class Said:
         "most_bytes",
         "most_packets",
         "size",
+        "weight",
     )
 
     def __init__(self, most_packets: int, most_bytes: int, *, opened: bool) -> None:
@@ -58,6 +60,7 @@ class Said:
         self.most_bytes = most_bytes
         self.count = 0  # packets that its client has said, kept or not
         self.size = 0  # bytes of them
+        self.weight = 0  # bytes of memory that those take which are kept
         self.asked: set[bytes] = set()  # namespaces whose CONNECT is on its way
         self.connected: set[bytes] = set()  # namespaces that have answered it
         self._kept: list[tuple[bytes, bytes, bool]] = []  # namespace, packet, whether that is binary
@@ -94,7 +97,7 @@ class Said:
         """Keep a packet if it goes to another namespace than `/`."""
         if binary:  # it belongs to the packet before it
             if self._last:
-                self._kept.append((self._last, packet, True))
+                self._keep(self._last, packet, binary=True)
             return
         head = packet_head(packet)
         self._last = b""
@@ -103,7 +106,11 @@ class Said:
         self._last = head.namespace
         if head.kind == CONNECT:
             self.asked.add(head.namespace)
-        self._kept.append((head.namespace, packet, False))
+        self._keep(head.namespace, packet, binary=False)
+
+    def _keep(self, namespace: bytes, packet: bytes, *, binary: bool) -> None:
+        self._kept.append((namespace, packet, binary))
+        self.weight += len(packet) + _ENTRY
 
     def hear(self, packet: bytes, *, binary: bool = False) -> bool:
         """Take a packet of the backend; return whether the client gets it."""
@@ -134,6 +141,7 @@ class Said:
         self.asked.discard(namespace)
         self.connected.discard(namespace)
         self._kept = [kept for kept in self._kept if kept[0] != namespace]
+        self.weight = sum(len(packet) + _ENTRY for _, packet, _ in self._kept)
         for answers in (self._heard, self._owed):
             answers.difference_update([answer for answer in answers if answer[1] == namespace])
 

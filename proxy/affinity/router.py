@@ -224,9 +224,15 @@ class Router:
         )
 
     def connected(self, engine: EngineSession, claim: Claim | None, now: float) -> None:
-        """The backend has taken a CONNECT in a POST of a polling transport; None: it named no session."""
+        """The backend has taken a CONNECT in a POST of a polling transport; None: it named no session.
+
+        A transport has one session. What else was named on it before that was known is none.
+        """
         if claim is None:
             self.engines.decide(engine, None)
+        elif engine.session is not None:
+            engine.claim = None
+            self.refused(claim)
         elif claim in self.claims:
             engine.claim = None
             self.engines.decide(engine, self.taken(claim, now))

@@ -97,12 +97,7 @@ def read_post(post: Post, content: bytes) -> None:
     elif names is Names.ELSEWHERE:
         engines.decide(engine, None)
     elif names is Names.OTHERS:
-        said = engines.said(engine)
-        for packet in packets:
-            said.counts(len(packet))
-            said.say(packet, binary=packet.startswith(b"b"))
-        if said.is_over:
-            engines.decide(engine, None)
+        engines.says(engine, packets)
     post.send()
 
 

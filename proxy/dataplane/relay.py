@@ -104,6 +104,8 @@ class Relay:
         if self.connect is not None:
             self.connect.answered(site.router, head.status)
             self.connect = None
+        if self._watched and head.status == 400 and decision.engine is not None:
+            site.router.engines.forget(decision.engine)  # its sid is made up, or is over
         extra = timing_field(decision, self.first_byte) if site.timing else b""
         if site.config.affinity.cookie.enabled:
             fleet = site.router.fleet

@@ -197,7 +197,7 @@ class PollAnswer:
             return packets
         packets = [p for p in packets if said.hear(p, binary=p.startswith(b"b"))] or [NOOP]
         if engine.decided and not said.owes:
-            engine.said = None
+            self._router.engines.forget(engine)
             self._router.engines.look(engine)
         return packets
 

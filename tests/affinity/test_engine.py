@@ -180,6 +180,41 @@ def test_transports_with_a_session_are_bounded_too() -> None:
     assert scene.a.sessions == 3
 
 
+SAID = (b"40/admin,", b"42/admin," + b"x" * 991)  # with what packets take beside their bytes: 1409
+
+
+def test_what_is_said_before_connect_is_bounded_for_all() -> None:
+    """Who says too much for all together is watched no longer; others may when one has ended."""
+    scene = Scene()
+    scene.engines.most_said = 3000
+    first, second, third = (scene.engines.opened(b"%d" % number, scene.a, 0.0) for number in range(3))
+    for engine in (first, second, third):
+        scene.engines.says(engine, SAID)
+    assert [engine.decided for engine in (first, second, third)] == [False, False, True]
+    assert third.said is None
+    scene.engines.closed(first, 1.0)
+    last = scene.engines.opened(b"last", scene.a, 2.0)
+    scene.engines.says(last, SAID)
+    assert not last.decided
+    scene.engines.says(first, SAID)  # a request of it that was under way
+    for engine in (first, second, last):
+        scene.engines.closed(engine, 3.0)
+    assert scene.engines._said == 0
+
+
+def test_what_a_websocket_was_told_counts_when_it_has_ended() -> None:
+    """Its transport may go on by polling, and keeps it."""
+    scene = Scene()
+    engine = scene.engines.opened(b"s", scene.a, 0.0)
+    for packet in SAID:
+        scene.engines.said(engine).say(packet)
+    assert scene.engines._said == 0
+    scene.engines.upgrade_ended(engine, 1.0)
+    assert scene.engines._said == 1409
+    scene.engines.forget(engine)
+    assert (scene.engines._said, engine.said) == (0, None)
+
+
 def test_what_is_shown() -> None:
     """Logs and tests read where a transport is and how far."""
     scene = Scene()

@@ -38,6 +38,39 @@ def test_forged_posts_leave_no_trace(status: bytes) -> None:
     run(test, "ab", affinity={"locate": "never", "directory": {"size": 4}})
 
 
+def test_what_is_said_in_made_up_transports_is_not_kept() -> None:
+    """Their backend does not know them, so nothing of it will be said again."""
+
+    async def test(world: World) -> None:
+        chats(world)
+        tab = Tab(world)
+        for number in range(5):
+            tab.sid = world.pin("a") + b".made-up-%d" % number
+            assert (await (await tab.post(b"40/admin,", b"42/admin," + b"x" * 1000)).response()).status == 400
+        assert len(world.router.engines) == 5
+        assert all(engine.said is None for engine in world.router.engines._bare.values())
+
+    run(test)
+
+
+def test_a_transport_has_one_session() -> None:
+    """Of several that are named on it at once the first that is taken counts, and no other is load."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        tab = Tab(world, world.cookie("a"))
+        await tab.handshake()
+        gate = instances["a"].hold("post")
+        posts = [await tab.post(connect_packet(f"session-{number}")) for number in range(5)]
+        await world.until(lambda: len(instances["a"].asked("post")) == 5)
+        assert len(world.router.claims) == 5
+        gate.set()
+        assert [(await post.response()).status for post in posts] == [200] * 5
+        assert (world.known("a").sessions, len(world.router.directory), len(world.router.claims)) == (1, 1, 0)
+
+    run(test)
+
+
 def test_a_post_whose_client_leaves_opens_nothing() -> None:
     """The backend may have heard it; who has it is found when it is next named."""
 
