@@ -26,7 +26,6 @@ from proxy.wire.reply import Reply
 
 _MOST_AHEAD = 65536  # bytes of further requests that wait before reading stops
 _LINGER = 2.0  # seconds a client may go on sending after an answer that came early
-_LAST_WORDS = 60.0  # seconds in which a client has to take what was written before it was closed
 _NEVER = float("inf")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -127,8 +126,7 @@ class Downstream(asyncio.Protocol):
             self.deadline = monotonic() + self.site.timeouts.head
             return
         self.site.stats.limits[limit] += 1
-        # Nothing is read of it and nothing kept: that has to stay cheap when there are thousands.
-        self.closing = True
+        self.closing = True  # nothing is read of it, and nothing kept: that stays cheap for thousands
         self.transport.write(REFUSALS[limit])
         self.transport.close()
 
@@ -320,10 +318,9 @@ class Downstream(asyncio.Protocol):
         self.closing = True
         if linger and self.leg.finish():
             self.leg.resume(BEHIND | AHEAD)
-            self.deadline = monotonic() + _LINGER
         else:
             self.transport.close()
-            self.deadline = monotonic() + _LAST_WORDS
+        self.deadline = monotonic() + _LINGER  # then it has to take what was written, as any answer
 
     def _refuse(self, error: BadRequest | OverLimit) -> None:
         self.site.stats.refused(error)
@@ -345,11 +342,14 @@ class Downstream(asyncio.Protocol):
             self.exchange.late()
         elif self._buffer:
             self._refuse(OverLimit(Limit.SLOW_HEAD, "request head too slow", status=408))
+        elif self.transport.is_closing() is self.closing and self.leg.is_taking(
+            monotonic(), self.site.timeouts.write
+        ):
+            self.deadline = monotonic() + (_LINGER if self.closing else self.site.timeouts.idle)
         elif self.transport.is_closing():
             self.transport.abort()
         else:
-            if not self.closing:
-                self.site.stats.limits[Limit.IDLE] += 1
+            self.site.stats.limits[Limit.IDLE] += not self.closing
             self.close()
 
     def move_on(self, gap: float) -> None:

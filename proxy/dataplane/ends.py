@@ -9,6 +9,7 @@ import asyncio
 from typing import Protocol
 
 from proxy.affinity.directory import Session
+from proxy.dataplane.clients import Ticket
 from proxy.dataplane.leg import Leg
 from proxy.dataplane.stats import Stats
 from proxy.errors import OddId
@@ -251,6 +252,22 @@ class LastFrame(End):
             return
         if not self._reader.rest:
             self._stream.say_goodbye()
+
+
+class LastWords(asyncio.Protocol):
+    """A side that was closed while there was something for it to take; a client's counts until it has."""
+
+    __slots__ = ("_ticket", "_timer")
+
+    def __init__(self, leg: Leg, ticket: Ticket | None, seconds: float) -> None:
+        self._ticket = ticket
+        self._timer = asyncio.get_running_loop().call_later(seconds, leg.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As asyncio.Protocol."""
+        self._timer.cancel()
+        if self._ticket is not None:
+            self._ticket.give_back()
 
 
 class Parting(asyncio.Protocol):

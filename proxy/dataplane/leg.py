@@ -91,6 +91,7 @@ class Leg:
     def caught_up(self) -> None:
         """The transport's `resume_writing`."""
         self.writable = True
+        self._since = 0.0
         if self._source is not None:
             self._source.resume()
 
@@ -99,9 +100,14 @@ class Leg:
 
         The ticker asks it: what has become less since it last did was taken.
         """
-        if self.writable:
-            return False
+        return not self.writable and self._is_stuck(net.unsent(self.transport), now, patience)
+
+    def is_taking(self, now: float, patience: float) -> bool:
+        """Whether the peer still has some of what was written to take, and takes it; asked as `is_stuck`."""
         unsent = net.unsent(self.transport)
+        return unsent > 0 and not self._is_stuck(unsent, now, patience)
+
+    def _is_stuck(self, unsent: int, now: float, patience: float) -> bool:
         if unsent < self._unsent or not self._since:
             self._since = now
         self._unsent = unsent

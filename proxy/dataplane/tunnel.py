@@ -14,7 +14,7 @@ from proxy.affinity.directory import Session
 from proxy.borders import Border, Where, fault
 from proxy.config import TimeoutSettings
 from proxy.dataplane.clients import Ticket
-from proxy.dataplane.ends import AppEnd, ClientEnd, End, LastFrame, Parting
+from proxy.dataplane.ends import AppEnd, ClientEnd, End, LastFrame, LastWords, Parting
 from proxy.dataplane.leg import Leg
 from proxy.dataplane.linger import Lingers, said_goodbye
 from proxy.dataplane.pool import Pool
@@ -292,7 +292,8 @@ class Tunnel:
             leg.read_with(_GONE)  # TLS may have more to hand over: it goes nowhere
             leg.close()
             if leg.transport.get_write_buffer_size():
-                asyncio.get_running_loop().call_later(_LAST_WORDS, leg.abort)
+                ticket, self.ticket = (self.ticket, None) if leg is self.down else (None, self.ticket)
+                leg.read_with(LastWords(leg, ticket, _LAST_WORDS))
         self._owner.tunnel_closed(self)
 
     def cut(self) -> None:

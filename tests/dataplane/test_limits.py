@@ -136,9 +136,8 @@ def test_slow_body_is_refused(path: bytes) -> None:
     run(test, timeouts={"body": 0.3})
 
 
-def test_client_that_does_not_take_the_last_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_client_that_does_not_take_the_last_answer() -> None:
     """A client that reads no more does not hold a connection for ever that was closed for it."""
-    monkeypatch.setattr("proxy.dataplane.downstream._LAST_WORDS", 0.2)
 
     async def test(world: World) -> None:
         client = (await world.client(slow=True)).say(get(b"/", b"Connection: close"))
@@ -149,7 +148,7 @@ def test_client_that_does_not_take_the_last_answer(monkeypatch: pytest.MonkeyPat
         with pytest.raises(Cut):
             await client.response()
 
-    run(test, narrow=True)
+    run(test, narrow=True, timeouts={"write": 0.2})
 
 
 def test_slow_response_is_given_up() -> None:

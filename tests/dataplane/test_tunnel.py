@@ -205,7 +205,9 @@ def test_side_that_does_not_take_the_last_words(monkeypatch: pytest.MonkeyPatch)
         backend.reset()
         await world.until(lambda: passage.is_closed)
         assert passage.down.transport.get_write_buffer_size() > 0
+        assert world.plane.site.clients.total == 1  # it is no way round a limit of connections
         await world.until(lambda: passage.down.transport.get_extra_info("socket").fileno() < 0)
+        await world.until(lambda: world.plane.site.clients.total == 0)
 
     run(test, narrow=True)
 

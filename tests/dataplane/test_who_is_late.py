@@ -149,6 +149,28 @@ def test_a_client_that_reads_slowly_is_not_late() -> None:
     run(test, debug=False, timeouts={"write": 2 * SHORT})
 
 
+@pytest.mark.parametrize("fields", [(), (b"Connection: close",)], ids=["kept", "closed"])
+def test_a_client_that_reads_the_end_slowly(fields: tuple[bytes, ...]) -> None:
+    """An answer that has left its backend is not cut off while its client goes on taking it."""
+
+    async def test(world: World) -> None:
+        client = (await world.client(slow=True)).say(get(b"/", *fields))
+        backend = await world.backend.accept()
+        await backend.request()
+        backend.say(ok(b"x" * 60_000))
+        await client.head()
+        for piece in range(40):
+            await client.read(1500)
+            await asyncio.sleep(SHORT / 8)
+            if piece == 25:
+                assert [record.status for record in world.ended] == [200]
+                assert hits(world) == {}  # nor is it idle meanwhile
+        await client.gone()
+        assert hits(world) == ({} if fields else {Limit.IDLE: 1})
+
+    run(test, narrow=True, debug=False, timeouts={"write": SHORT, "idle": SHORT})
+
+
 def test_a_websocket_that_is_never_read() -> None:
     """It holds its backend back for no longer than an answer would."""
 
