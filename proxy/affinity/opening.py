@@ -115,7 +115,10 @@ class Opening:
         """The backend says bytes; the one where it is, until another is `opened`."""
         self._backend.push(data)
         out: list[Action] = []
+        awaited = self.state is State.CONNECTING
         self._read_backend(out)
+        if awaited and self.state is State.WATCHING:  # it was refused: what waited is heard now
+            self._read_client(out)
         return out
 
     def stays(self) -> list[Action]:

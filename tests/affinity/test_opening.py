@@ -176,6 +176,39 @@ def test_a_long_message_behind_a_connect_waits_for_its_answer() -> None:
     assert end[-1].to_backend == long
 
 
+def test_what_waits_for_an_answer_to_connect_is_heard_when_it_is_refused() -> None:
+    """Who is over a bound then is told at once, and anybody else is read on."""
+    connect = """
+        >> client 40{"sessionId":"session-S"}
+        << ask session-S
+        >> stays
+        << backend 40{"sessionId":"session-S"}
+        """
+    book = f"""
+        {connect}
+        >> client 42["1"] | 42["2"] | 42["3"]
+        << backend 42["1"]
+        << backend 42["2"]
+        >> backend 44{{}}
+        << client 44{{}}
+        << refused
+        << backend 42["3"]
+        << refuse opening_frames
+        """
+    run(book, frames=2)
+    book = f"""
+        {connect}
+        >> client 42["{"x" * 100}"]
+        << hold
+        >> backend 44{{}}
+        << client 44{{}}
+        << refused
+        << read on
+        << refuse opening_bytes
+        """
+    run(book, size=80)
+
+
 @pytest.mark.parametrize("broken", [b"\xc1\x80\0\0\0\0", b"\x80\x81\0\0\0\0x", b"\x01\x80\0\0\0\0" * 2])
 def test_what_is_no_websocket_ends(broken: bytes) -> None:
     """Reserved bits, and fragments of nothing."""
