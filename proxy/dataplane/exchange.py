@@ -100,7 +100,7 @@ class Exchange(Relay):
         if head.fields.expect or head.fields.max_forwards:
             answer = last_hop(head)
             if answer is not None:
-                self._answer(answer, close=not body.done or not head.keeps_alive)
+                self._answer(answer)
                 return
         if request.kind.key is not None:
             self._inspect()

@@ -280,21 +280,24 @@ class Relay:
             retry_after=error.retry_after,
         )
         broken = error.side is Side.DOWNSTREAM and not error.retry_after
-        self._answer(answer, close=broken or not self.body.done or not head.keeps_alive)
+        self._answer(answer, close=broken)
 
     def tell_unknown(self) -> None:
         """Answer that the sid is unknown: Engine.IO's client closes its transport and opens another."""
-        self._answer(reply.UNKNOWN, close=False)
+        self._answer(reply.UNKNOWN)
 
-    def _answer(self, answer: reply.Reply, *, close: bool) -> None:
-        """Give the proxy's own response; `close` is said in it."""
+    def _answer(self, answer: reply.Reply, *, close: bool = False) -> None:
+        """Give the proxy's own response, which says so if the connection serves no other request.
+
+        It does not with `close`, nor if its client wants none, or has not sent all of this one.
+        """
+        close = close or not self.body.done or not self.request.head.keeps_alive
         self._leave_upstream()
         self.status = answer.status
         self.first_byte = monotonic() - self.request.started
         self.client.answer(self.request, answer, close=close)
         self._end()
-        keep = not close and self.body.done and self.request.head.keeps_alive
-        self.client.ended(keep=keep, linger=not self.body.done)
+        self.client.ended(keep=not close, linger=not self.body.done)
 
     def send_away(self) -> None:
         """The session has to leave: a poll that waits for news is told that its sid is unknown."""

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.dataplane.chat import PATH
 from tests.dataplane.peers import Cut, chunked, get, ok, post
 from tests.dataplane.scripted import echo
 from tests.dataplane.world import World, run
@@ -81,6 +82,24 @@ def test_connection_close_is_obeyed() -> None:
         assert (await client.response()).get(b"connection") == b"close"
         await client.gone()
         await world.ask_through(backend)  # the backend's connection goes on
+
+    run(test)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_unknown_sid_whose_body_is_not_here(whole: bool) -> None:
+    """Its answer says that the connection ends: a proxy in front would send the next request into it."""
+
+    async def test(world: World) -> None:
+        request = post(PATH + b"polling&sid=nobodys.sid", b"x" * 1000)
+        client = (await world.client()).say(request if whole else request[:-1])
+        answer = await client.response()
+        assert (answer.status, answer.get(b"connection")) == (400, None if whole else b"close")
+        client.say(get() if whole else b"x")
+        if whole:
+            await (await world.backend.accept()).request()
+        else:
+            await client.gone()
 
     run(test)
 
