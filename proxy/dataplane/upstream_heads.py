@@ -26,7 +26,9 @@ def own_head(request: Request, sid: bytes | None, *, inspected: bool) -> bytes:
     """
     head, target = request.head, request.head.target
     if sid is not None and request.sid is not None:
-        target = target.replace(b"sid=" + request.sid, b"sid=" + sid, 1)
+        said = b"sid=" + request.sid
+        before = b"?" if head.query.startswith(said) else b"&"  # no other field ends in it
+        target = target.replace(before + said, before + b"sid=" + sid, 1)
     variant = Variant.NORMAL
     if not head.fields.usual or request.sid is None or inspected:
         variant = _variant(request, inspected=inspected)

@@ -5,6 +5,7 @@ import pytest
 from proxy.affinity.backend import AdminState
 from tests.dataplane.chat import PATH, Tab, chats, connect_packet
 from tests.dataplane.peers import get, post
+from tests.dataplane.scripted import echo
 from tests.dataplane.world import World, run
 
 
@@ -129,3 +130,28 @@ def test_one_that_is_refused_leaves_its_transport_as_it_was() -> None:
         assert [engine.polls for engine in world.router.engines.settled.values()] == [0]
 
     run(test, "a", forwarded={"trusted": []}, limits={"requests_per_second": 1, "burst": 8})
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        b"xsid=%b&sid=%b",
+        b"sid=&sid=%b",
+        b"sid=%b&xsid=%b",
+        b"a=sid=%b&sid=%b",
+        b"sid=%b&sid=other",
+    ],
+)
+def test_only_the_sid_loses_its_pin(query: bytes) -> None:
+    """Other fields of the query that end in its name, or hold it, pass as they are."""
+
+    async def test(world: World) -> None:
+        world.backend.serve(echo)
+        pinned = world.pin("a") + b".nobody"
+        said = query.replace(b"%b", pinned)
+        answer = await world.ask(get(b"/ws/socket.io/?" + said))
+        at = 4 if said.startswith(b"sid=" + pinned) else said.index(b"&sid=" + pinned) + 5
+        passed = said[:at] + b"nobody" + said[at + len(pinned) :]
+        assert answer.body == b"/ws/socket.io/?" + passed + b" "
+
+    run(test)
