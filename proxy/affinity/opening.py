@@ -9,8 +9,8 @@ leaves all as it was: the client may try again.
 
 What a client may say before that is bounded in number, size and time. Who is over a bound is refused, unless
 it has connected a namespace of the app's own, or may have connected at another proxy by polls: then it is
-watched no longer, and a later CONNECT stays where it is. While a CONNECT is decided or on its way the client
-is not late, and more than the bound waits unread.
+watched no longer, and a later CONNECT stays where it is. While its backend has not opened or a CONNECT is
+decided or on its way the client is not late, and more than the bound waits unread.
 
 Pure: it knows no transport and no clock. Who drives it gives each event, and does what comes back in order.
 """
@@ -190,12 +190,19 @@ class Opening:
         out: list[Action] = []
         if self.state is State.CONNECTED:
             self._settle(out)
-        elif self.state is State.WATCHING:
+        elif self.state is State.WATCHING and not self._waits_for_backend:
             if self._said.asked or self._upgraded:
                 self._settle(out)
             else:
                 self._give_up(out, Limit.OPENING_TIME)
         return out
+
+    @property
+    def _waits_for_backend(self) -> bool:
+        """Whether the client cannot go on: it waits for the OPEN packet, or for the answer to its probe."""
+        if self._is_upgrade:
+            return bool(self._talk) and not self._upgraded and not self._said.has_heard(PROBED)
+        return not self.has_opened
 
     @property
     def unsaid(self) -> int:

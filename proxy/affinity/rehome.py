@@ -88,6 +88,10 @@ class Said:
         """
         return any(kind <= CONNECT for kind, _, _ in self._owed)
 
+    def has_heard(self, answer: Answer) -> bool:
+        """Whether its client has had an answer."""
+        return answer in self._heard
+
     def counts(self, size: int, frames: int = 1) -> None:
         """The client has said a packet of so many bytes, in so many frames."""
         self.count += frames

@@ -148,6 +148,9 @@ class Opening:
             if self._opens is not None:
                 self._opens.set()
             self._site.paths.opened(self._request.head.path)
+            if machine.state is State.WATCHING:  # its client has all of its time from here on
+                self._timer.cancel()
+                self._timer = asyncio.get_running_loop().call_later(self._site.timeouts.opening, self._late)
 
     def side_ended(self, side: Side) -> bool:
         """A side has said all; return whether the other may go on: not if it ended in a message."""

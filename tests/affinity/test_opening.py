@@ -85,17 +85,31 @@ def test_time_is_up(before: str, end: str) -> None:
 
 @pytest.mark.parametrize(
     ("said", "end"),
-    [("2probe", "refuse opening"), ("2probe | 5", "plain")],
+    [("2probe\n>> backend 3probe\n<< client 3probe", "refuse opening"), ("2probe | 5", "plain")],
     ids=["no upgrade", "upgraded"],
 )
 def test_time_is_up_for_an_upgrade(said: str, end: str) -> None:
     """A transport that was upgraded may have connected by polls, at another proxy."""
+    said, _, answer = said.partition("\n")
     heard = "\n".join(f"<< backend {packet}" for packet in said.split(" | "))
-    run(f">> client {said}\n{heard}\n>> late\n<< {end}", upgrade=True)
+    run(f">> client {said}\n{heard}\n{answer}\n>> late\n<< {end}", upgrade=True)
 
 
 def test_nobody_is_late_while_the_backend_is() -> None:
-    """A CONNECT that is asked for, moved or on its way is no matter of the client's time."""
+    """Nobody can connect before its OPEN or its answer to a probe, and a CONNECT on its way is not late."""
+    run(f">> late{OPENED}>> late\n<< refuse opening")
+    run(
+        """
+        >> client 2probe
+        << backend 2probe
+        >> late
+        >> backend 3probe
+        << client 3probe
+        >> late
+        << refuse opening
+        """,
+        upgrade=True,
+    )
     run(
         """
         >> client 40{"sessionId":"session-S"}

@@ -303,6 +303,27 @@ def test_a_backend_that_is_late_with_connect_is_waited_for() -> None:
     run(test, "ab", timeouts={"opening": 0.2}, affinity={"locate": "never"})
 
 
+def test_a_backend_that_is_late_with_open_is_waited_for() -> None:
+    """A client connects when it has heard that, and has all of its time from then on."""
+
+    async def test(world: World) -> None:
+        tab = Tab(world, world.cookie("a"))
+        asked = await tab.upgrade()
+        backend = await world.backends[0].accept()
+        await backend.request()
+        backend.say(ACCEPT)
+        socket, there = await tab.socket(asked), Socket(backend, client=False)
+        await asyncio.sleep(1.3)  # in the middle of a further period
+        there.say(b'0{"sid":"a"}')
+        assert (await socket.hear()).startswith(b"0{")
+        await asyncio.sleep(0.3)
+        socket.say(CONNECT)
+        assert await there.hear() == CONNECT
+        backend.close()
+
+    run(test, "ab", timeouts={"opening": 0.5}, affinity={"locate": "never"})
+
+
 def test_time_in_which_this_process_stood_still_makes_nobody_late() -> None:
     """As everywhere."""
 
