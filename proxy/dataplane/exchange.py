@@ -10,6 +10,7 @@ polls of a transport that has settled at its backend: for them `start` has a sho
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from math import inf
 from time import monotonic
 
 from proxy.affinity import retry
@@ -286,10 +287,15 @@ class Exchange(Relay):
     # Who is late
 
     def turn(self) -> None:
-        """It may be another's turn now, the client's or the backend's: whose it is has all of its time."""
-        if self.status == 0:
-            timeouts = self.site.timeouts
-            self.client.deadline = monotonic() + (timeouts.body if self._wants_body else timeouts.response)
+        """It may be another's turn now, the client's or the backend's: whose it is has all of its time.
+
+        A backend that has begun to answer may take any time; its client goes on with a body as before.
+        """
+        timeouts = self.site.timeouts
+        if self._wants_body:
+            self.client.deadline = monotonic() + timeouts.body
+        else:
+            self.client.deadline = inf if self.status else monotonic() + timeouts.response
 
     @property
     def _wants_body(self) -> bool:

@@ -180,7 +180,10 @@ class Relay:
         self.status = head.status
         self.first_byte = first_byte = monotonic() - self.request.started
         self.site.stats.first_byte[self.backend.name].add(first_byte)
-        self.client.deadline = inf
+        if self.body.done:
+            self.client.deadline = inf
+        else:
+            self.turn()
 
     def _whole(self) -> None:
         """The response is whole."""

@@ -113,6 +113,34 @@ def test_a_client_that_sends_without_leave() -> None:
     run(test, timeouts={"body": SHORT, "response": LONG_TIME})
 
 
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_a_body_that_goes_on_behind_the_head_of_its_answer(goes_on: bool) -> None:
+    """Its client has as long for each piece as before; the answer itself may take any time."""
+
+    async def test(world: World) -> None:
+        client = (await world.client()).say(get(b"/x", b"Content-Length: 9", method=b"POST") + b"abc")
+        backend = await world.backend.accept()
+        await backend.until(b"abc")
+        backend.say(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe")
+        assert (await client.head()).status == 200
+        if not goes_on:
+            with pytest.raises(Cut):
+                await client.rest()
+            assert hits(world) == {Limit.SLOW_BODY: 1}
+            await backend.gone()
+            return
+        for piece in (b"de", b"fg", b"hi"):
+            await asyncio.sleep(SHORT / 2)
+            client.say(piece)
+            assert await backend.read(2) == piece
+        await asyncio.sleep(2 * SHORT)
+        backend.say(b"llo")
+        assert await client.read(5) == b"hello"
+        assert hits(world) == {}
+
+    run(test, timeouts={"body": SHORT, "response": LONG_TIME})
+
+
 async def slow_download(world: World) -> tuple[Peer, Peer]:
     """A client that reads nothing of a long answer, and its backend."""
     client = (await world.client(slow=True)).say(get(b"/public/film"))
