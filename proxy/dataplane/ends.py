@@ -39,8 +39,8 @@ class Stream(Protocol):
         """One side has said all; return whether its transport stays open."""
         ...
 
-    def client_lost(self, last: bytes) -> bool:
-        """The client's connection is gone; return whether the backend's side is kept for it."""
+    def client_lost(self) -> bool:
+        """The client's connection is gone without a farewell; return whether the backend's side is kept."""
         ...
 
     def say_goodbye(self, code: int = SERVICE_RESTART, reason: bytes = b"") -> None:
@@ -176,12 +176,17 @@ class ClientEnd(End):
     def eof_received(self) -> bool:
         """As asyncio.Protocol: a page says goodbye before it closes."""
         self.ended = True
-        return not self._stream.client_lost(self.last) and self._stream.half_closed(self)
+        return not self._is_waited_for() and self._stream.half_closed(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """As asyncio.Protocol; when it ended its half, its backend was told."""
-        if self.ended or not self._stream.client_lost(self.last):
+        if self.ended or not self._is_waited_for():
             self._stream.close()
+
+    def _is_waited_for(self) -> bool:
+        """Whether it was lost and has not left, and its backend is kept; the guard sees no plain frame."""
+        has_left = self._guard.has_parted and not is_plain(self.last)
+        return not has_left and self._stream.client_lost()
 
 
 class Watcher(Protocol):

@@ -23,10 +23,8 @@ from proxy.dataplane.pool import Pool
 from proxy.dataplane.stats import Stats
 from proxy.errors import Limit
 from proxy.wire.turns import TASK, turn_after
-from proxy.wire.websocket import BINARY, CLOSE, FrameError, FrameReader
 
 _ALL_HAS_COME = 1.0  # seconds in which the backend answers the ping
-_GOODBYES = (b"41", b"1")  # Socket.IO's and Engine.IO's (socket.io-parser, engine.io-parser)
 
 
 class Dropped(Protocol):
@@ -229,16 +227,3 @@ class Lingers:
 
 def _never(_now: float) -> float:
     return 0.0
-
-
-def said_goodbye(last: bytes) -> bool:
-    """Whether the last bytes of a client are a farewell: a close frame, or the packets that mean one."""
-    reader = FrameReader()
-    reader.push(last)
-    try:
-        while (frame := reader.next()) is not None:
-            if frame.opcode == CLOSE or (frame.opcode != BINARY and frame.payload in _GOODBYES):
-                return True
-    except FrameError:
-        pass
-    return False

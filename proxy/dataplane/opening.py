@@ -181,7 +181,7 @@ class Opening:
             return False
         tunnel.session = session
         directory.opened(session)
-        return tunnel.client_lost(b"", self._machine.unread)
+        return tunnel.client_lost(self._machine.unread)
 
     def redirect(self) -> None:
         """As Waiting: a poll has moved the transport to another backend."""

@@ -16,7 +16,7 @@ from proxy.config import TimeoutSettings
 from proxy.dataplane.clients import Ticket
 from proxy.dataplane.ends import AppEnd, ClientEnd, End, LastFrame, LastWords, Parting
 from proxy.dataplane.leg import Leg
-from proxy.dataplane.linger import Lingers, said_goodbye
+from proxy.dataplane.linger import Lingers
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.resuming import ResumedEnd
 from proxy.dataplane.stats import Stats
@@ -208,12 +208,12 @@ class Tunnel:
         """Whether nothing is on its way: what the client said last has reached an app that would answer."""
         return not self.active and now >= self.silent_since + _REST
 
-    def client_lost(self, last: bytes, heard: bytes = b"") -> bool:
-        """The client's connection is gone; return whether the backend's side is kept for it.
+    def client_lost(self, heard: bytes = b"") -> bool:
+        """The client's connection is gone without a farewell; return whether the backend's side is kept.
 
-        `last` is the end of what it said, `heard` what has come for it and is held.
+        `heard` has come for it and is held.
         """
-        if self._closed or self.down.said_all or said_goodbye(last) or not self._lingers.take(self, heard):
+        if self._closed or self.down.said_all or not self._lingers.take(self, heard):
             return False
         self._end((self.down,))
         return True

@@ -14,6 +14,7 @@ _CONTINUATION = 0
 _TEXT_HEAD = 0x80 | TEXT
 _ENGINE_PONG, _MESSAGE, _EVENT = b"342"
 _NO_CONNECT = b"123456789"  # Socket.IO types other than CONNECT
+_GOODBYES = (b"41", b"1")  # Socket.IO's and Engine.IO's (socket.io-parser, engine.io-parser)
 
 
 def is_plain(data: bytes) -> bool:
@@ -30,10 +31,11 @@ def is_plain(data: bytes) -> bool:
 class Guard:
     """Owned by the client's side of one websocket."""
 
-    __slots__ = ("_buffer", "_held", "_holds", "_left", "_passes", "_payload", "between")
+    __slots__ = ("_buffer", "_held", "_holds", "_left", "_passes", "_payload", "between", "has_parted")
 
     def __init__(self) -> None:
         self.between = True  # whether the next byte begins a message, and nothing is held
+        self.has_parted = False  # whether the last message here was a farewell: a page is closed or left
         self._buffer = bytearray()  # of a frame that cannot be judged yet
         self._left = 0  # bytes still to come of a frame that passes
         self._passes = False  # whether more fragments are to come of a message that passes
@@ -68,8 +70,10 @@ class Guard:
         if opcode == TEXT:
             start = apply_mask(bytes(buffer[at : at + begun]), bytes(buffer[at - 4 : at]))
             holds = _may_connect(start, final=final)
+            self.has_parted = final and length == begun and start in _GOODBYES
         else:
             holds = opcode == _CONTINUATION and self._holds
+            self.has_parted = opcode == CLOSE or (opcode > CLOSE and self.has_parted)
         if holds:
             return self._hold(at, length, final=final)
         if opcode < CLOSE:

@@ -1,8 +1,9 @@
 """A client that is lost and comes back gets what was said meanwhile, in order and once."""
 
+import asyncio
+
 import pytest
 
-from proxy.dataplane.linger import said_goodbye
 from proxy.errors import Limit
 from tests.dataplane.chat import Chat, Tab, Transport, chats, connect_packet
 from tests.dataplane.frames import Socket, frame
@@ -244,16 +245,45 @@ def test_a_proxy_that_stood_still_finds_no_client_late() -> None:
     run(test)
 
 
-def test_one_who_says_goodbye_is_not_waited_for() -> None:
-    """A close frame: the page was closed, and its app may know at once."""
+@pytest.mark.parametrize("cut", [0, 1, 3, 7], ids=["whole", "1", "3", "7"])
+@pytest.mark.parametrize("long", [False, True], ids=["alone", "behind a long message"])
+def test_one_who_says_goodbye_is_not_waited_for(long: bool, cut: int) -> None:
+    """A close frame, however it comes: the page was closed, and its app may know at once."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        socket = await open_socket(world)
+        goodbye = frame((1001).to_bytes(2, "big"), opcode=8, masked=True)
+        if long:
+            said = frame(b'42["' + b"x" * 100_000 + b'"]', masked=True)
+            socket.peer.say(said[:50_000])
+            await world.until(lambda: any(tunnel.received[0] > 40_000 for tunnel in world.plane.tunnels))
+            goodbye, cut_at = said[50_000:] + goodbye, len(said) - 50_000 + cut
+        else:
+            cut_at = cut
+        socket.peer.say(goodbye[:cut_at])
+        await asyncio.sleep(0.05)
+        socket.peer.say(goodbye[cut_at:])
+        socket.peer.close()
+        await world.until(lambda: not world.plane.tunnels)
+        assert lingering(world) == 0
+        assert instances["a"].heard
+
+    run(test)
+
+
+def test_one_who_was_lost_behind_a_goodbye_is_waited_for() -> None:
+    """It has gone on: what it said then was no farewell of its page."""
 
     async def test(world: World) -> None:
         chats(world)
         socket = await open_socket(world)
-        socket.say((1001).to_bytes(2, "big"), opcode=8)
-        socket.peer.close()
-        await world.until(lambda: not world.plane.tunnels)
-        assert lingering(world) == 0
+        socket.say(b"41")
+        await world.until(lambda: any(tunnel.frames[0] == 2 for tunnel in world.plane.tunnels))
+        socket.say(b'42["x"]')
+        await world.until(lambda: any(tunnel.frames[0] == 3 for tunnel in world.plane.tunnels))
+        await lose(world, socket)
+        assert lingering(world) == 1
 
     run(test)
 
@@ -327,21 +357,3 @@ def test_a_backend_that_goes_down_is_let_go_of() -> None:
         assert (lingering(world), world.known("a").tunnels) == (0, 0)
 
     run(test)
-
-
-@pytest.mark.parametrize(
-    ("last", "goodbye"),
-    [
-        (frame(b"", opcode=8, masked=True), True),
-        (frame(b"41", masked=True) + frame(b"", opcode=8, masked=True), True),
-        (frame(b"41", masked=True), True),
-        (frame(b"1", masked=True), True),
-        (frame(b'42["x"]', masked=True), False),
-        (frame(b"3", masked=True), False),
-        (b"", False),
-        (b"\xff\xff garbage", False),
-    ],
-)
-def test_farewells(last: bytes, goodbye: bool) -> None:
-    """A close frame, or a packet that ends the connection; a heartbeat or a message is none."""
-    assert said_goodbye(last) is goodbye

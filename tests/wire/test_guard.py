@@ -103,3 +103,31 @@ def test_it_is_between_messages_only_when_nothing_is_held() -> None:
                           (text(b"42", final=False), False), (text(b"", opcode=0), True)):  # fmt: skip
         guard.feed(data)
         assert guard.between is between
+
+
+@pytest.mark.parametrize("size", [1, 5, 1000])
+@pytest.mark.parametrize(
+    ("said", "parted"),
+    [
+        (text(b"", opcode=8), True),
+        (text(b"41") + text(b"", opcode=8), True),
+        (text(b"41"), True),
+        (text(b"1"), True),
+        (text(b"41") + text(b"", opcode=10), True),
+        (text(b'42["x"]') + text(b"", opcode=8), True),
+        (text(b'42["x"]'), False),
+        (text(b"41") + text(b'42["x"]'), False),
+        (text(b"41") + text(GOOD), False),
+        (text(b"41/admin,"), False),
+        (text(b"41", final=False) + text(b"1", opcode=0), False),
+        (text(b"41", opcode=2), False),
+        (text(b"3"), False),
+        (b"", False),
+    ],
+)
+def test_farewells(said: bytes, parted: bool, size: int) -> None:
+    """A close frame, or a packet that ends the connection, unless more is said; however it is cut."""
+    guard = Guard()
+    for at in range(0, len(said), size):
+        guard.feed(said[at : at + size])
+    assert guard.has_parted is parted
