@@ -30,7 +30,7 @@ def busy() -> App:
             for status in (200, 400, 500):
                 stats.answered(backend.name, method, status)
         for session in range(SESSIONS):
-            directory.opened(directory.settle(f"{number}-{session}", backend, 0.0))
+            directory.opened(directory.assign(f"{number}-{session}", backend, 0.0))
     return app
 
 

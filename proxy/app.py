@@ -75,8 +75,7 @@ class App:
         self.router = Router(self.fleet, directory, placement, config.affinity.locate)
         self.access = AccessLog(config.log) if config.log.access else None
         self.spans = Spans(config.otel) if config.otel.endpoint else None
-        self.plane = Plane(config, self.router, self.exchange_listener(), self._suspect)
-        self.plane.stood = self.plane.site.lingers.stood = self.standstill.look
+        self.plane = Plane(config, self.router, self.exchange_listener(), self._suspect, self.standstill.look)
         self.share_directory(config.affinity)
         if config.tls.cert is not None and config.tls.key is not None:
             self.plane.certificate = Certificate(config.tls.cert, config.tls.key)
@@ -110,6 +109,7 @@ class App:
         self._admin_server: AdminServer | None = None  # set while it serves
         self._tasks: asyncio.TaskGroup | None = None  # set while it runs
         self._last_steps: asyncio.Task[None] | None = None  # set while it leaves
+        self._hurries = False  # set when it was told to end a second time
 
     def exchange_listener(self) -> Callable[[Record], None] | None:
         """Who is told of each exchange that has ended; None: nobody."""
@@ -261,6 +261,8 @@ class App:
                 self.changes.leaving = True
                 self.events.close()
                 self._last_steps = tasks.create_task(self._leave())
+                if self._hurries:
+                    self._last_steps.cancel()
                 await asyncio.wait([self._last_steps])
                 if self._supervisor and supervision:
                     self._supervisor.stop()
@@ -373,6 +375,7 @@ class App:
     def _signalled(self) -> None:
         if self._leaving.is_set():
             log.warning("leaving at once")
+            self._hurries = True
             if self._supervisor is not None:
                 self._supervisor.kill()
             if self._last_steps is not None:

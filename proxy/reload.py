@@ -88,6 +88,8 @@ class Reloads:
             return done
 
     async def _reload(self) -> Reload:
+        if self._app.changes.leaving:
+            return Reload(time.time(), problems=("the proxy is about to end",))
         if self._read is None:
             return Reload(time.time())
         app, new = self._app, self._read()

@@ -162,7 +162,7 @@ def test_moves_are_counted() -> None:
     async def test(world: World) -> None:
         chats(world)
         directory = world.router.directory
-        session = directory.settle("session-S", world.known("b"), world.now())
+        session = directory.assign("session-S", world.known("b"), world.now())
         directory.opened(session)
         directory.closed(session, world.now())
         tab = Tab(world, world.cookie("a"))
@@ -356,7 +356,7 @@ def samples_with(backends: int, sessions: int) -> int:
         backend = app.fleet.add(f"b{number}", "127.0.0.1", 1, now=0.0)
         app.collector.probed(backend, 0.01)
         for session in range(sessions):
-            settled = app.router.directory.settle(f"{number}-{session}", backend, 0.0)
+            settled = app.router.directory.assign(f"{number}-{session}", backend, 0.0)
             app.router.directory.opened(settled)
             app.plane.site.stats.answered(backend.name, b"M%d" % session, 200)
             app.plane.site.pool(backend).connect_seconds.add(0.001)

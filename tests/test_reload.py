@@ -67,6 +67,19 @@ def test_a_file_that_cannot_be_read_by_a_mistake_of_ours(
     asyncio.run(scenario())
 
 
+def test_a_proxy_that_is_about_to_end_reads_nothing() -> None:
+    """Told to end, it opens no listener any more: the reload is refused with that reason."""
+
+    async def scenario() -> None:
+        app = App(loads(OLD.format(port=free_port())), lambda: pytest.fail("it is read"))
+        app.changes.leaving = True
+        await reload(app)
+        assert app.reloads.last is not None
+        assert app.reloads.last.problems == ("the proxy is about to end",)
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize(
     "key", ["balance", "affinity", "health", "timeouts", "limits", "responses", "discovery"]
 )

@@ -25,7 +25,7 @@ class Claim:
         located: bool = False,
         reason: MoveReason | None = None,
     ) -> None:
-        """The rest is what `Directory.settle` is told."""
+        """The rest is what `Directory.assign` is told."""
         self.session_id = session_id
         self.backend = backend
         self.evidence = evidence

@@ -149,7 +149,7 @@ class Directory:
         if not session.connected:
             session.announced = True
 
-    def settle(
+    def assign(
         self,
         session_id: str,
         backend: Backend,

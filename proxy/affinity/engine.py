@@ -190,6 +190,10 @@ class EngineSessions:
         named = self._named.values()
         return {e.session for e in named if e.session is not None and (e.polls or e.seen > since)}
 
+    def owed(self) -> set[Session]:
+        """The sessions whose next polls get what was said while they were lost."""
+        return {e.session for e in self._named.values() if e.session is not None and e.backlog is not None}
+
     def send_away(self, sessions: Collection[Session], now: float) -> set[EngineSession]:
         """Sessions have to leave a backend: their transports there are void from now on. Return these."""
         sent = {

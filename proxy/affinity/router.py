@@ -114,15 +114,15 @@ class Router:
             if asked is not None:
                 return asked
         if home is None and isinstance(located, Backend) and located.holds_pins:
-            settled = self.directory.settle(session_id, located, now, evidence, located=True)
-            return Decision(located, evidence, Outcome.LOCATED, settled)
+            session = self.directory.assign(session_id, located, now, evidence, located=True)
+            return Decision(located, evidence, Outcome.LOCATED, session)
         is_guess = evidence is not Evidence.SESSION
         backend = self._elsewhere(session_id, session, home, now, avoid, reserve=is_guess)
         moved = Outcome.PINNED if backend is home else Outcome.MOVED
         outcome = Outcome.PLACED if home is None else moved
         only_named = session is None or not session.connected
-        settled = self.directory.settle(session_id, backend, now, evidence, only_named=only_named)
-        return Decision(backend, evidence, outcome, settled)
+        session = self.directory.assign(session_id, backend, now, evidence, only_named=only_named)
+        return Decision(backend, evidence, outcome, session)
 
     def handshake(
         self, hints: Hints, now: float, located: Located = Asked.NOT_YET, avoid: Collection[str] = ()
@@ -214,7 +214,7 @@ class Router:
     def taken(self, claim: Claim, now: float) -> Session:
         """The backend has taken the CONNECT: the session lives there from now on. The caller opens it."""
         self.claims.end(claim)
-        return self.directory.settle(
+        return self.directory.assign(
             claim.session_id,
             claim.backend,
             now,
@@ -263,8 +263,8 @@ class Router:
         if not able or (auto and len(able) == 1):
             return None
         is_new = auto and session is not None and session.announced and opens and now - session.since < _JUST
-        settled = session is not None and session.backend is not None and not session.is_unsure
-        if self.locate is LocateMode.NEVER or settled:
+        has_home = session is not None and session.backend is not None and not session.is_unsure
+        if self.locate is LocateMode.NEVER or has_home:
             able = ()
         if not self.shared and (is_new or not able):
             return None

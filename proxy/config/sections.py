@@ -169,7 +169,7 @@ class LimitSettings(Settings):
         description="Frames that a client may send on a Socket.IO websocket before it has connected to "
         "Chainlit; with more it is closed with code 1008. A client says three.",
     )
-    opening_bytes: v.Count = Field(
+    opening_bytes: v.HeadBytes = Field(
         default=262_144,
         description="Bytes that it may send before, its CONNECT packet included, which holds the user's "
         "environment. By polling the same two bounds hold for what is said to other namespaces first.",

@@ -20,6 +20,7 @@ from typing import Protocol
 
 from proxy.dataplane.clients import REFUSALS, Ticket
 from proxy.dataplane.dates import dated
+from proxy.dataplane.patience import Timer, within
 from proxy.dataplane.site import Site
 from proxy.errors import Limit
 from proxy.wire import reply
@@ -33,6 +34,7 @@ ConnectionFactory = Callable[[str, Ticket | None], asyncio.Protocol]
 
 _AT_ONCE = 64  # connections accepted in one turn of the loop, so that others have theirs
 _PAUSE = 0.5  # seconds without accepting after the system had no descriptor for us
+_NEVER = 1e6  # seconds: the loop's own time for a handshake, which would run on while this process stands
 _REPORT = 60.0  # seconds between two lines on connections without a header
 
 _REFUSAL = reply.error(400, "a connection of a trusted proxy has to begin with a PROXY header").http1(
@@ -61,11 +63,15 @@ class Acceptor:
         tls: ssl.SSLContext | None,
         *,
         greeted: bool,
+        greetings: "set[Greeting]",
     ) -> None:
-        """`greeted`: connections of trusted peers begin with a PROXY header."""
+        """`greeted`: connections of trusted peers begin with a PROXY header.
+
+        Those whose header is awaited are among `greetings`, and stay when this accepts no more.
+        """
         self.site = site
         self.tls = None if sock.family == socket.AF_UNIX else tls
-        self.greetings: set[Greeting] = set()
+        self.greetings = greetings
         self._host = host
         self._sock = sock
         self._client = client
@@ -119,12 +125,18 @@ class Acceptor:
         self.site.spawn(self._admit(sock, client, ticket), sock.close)
 
     async def _admit(self, sock: socket.socket, client: str, ticket: Ticket) -> None:
-        options = {} if self.tls is None else {"ssl_handshake_timeout": self.site.timeouts.head}
         try:
-            await self._loop.connect_accepted_socket(
-                lambda: self._client(client, ticket), sock, ssl=self.tls, **options
-            )
-        except ConnectionAbortedError:  # its time for the handshake was up
+            if self.tls is None:
+                await self._loop.connect_accepted_socket(lambda: self._client(client, ticket), sock)
+            else:
+                async with within(self.site.timeouts.head, self.site.stood):
+                    await self._loop.connect_accepted_socket(
+                        lambda: self._client(client, ticket),
+                        sock,
+                        ssl=self.tls,
+                        ssl_handshake_timeout=_NEVER,
+                    )
+        except TimeoutError:  # its time for the handshake was up
             self.site.stats.limits[Limit.SLOW_HEAD] += 1
             sock.close()
         except OSError:
@@ -141,13 +153,11 @@ class Acceptor:
             log.warning("%s sent no valid PROXY header: %s; see forwarded.proxy_protocol", peer, why)
 
     def close(self) -> None:
-        """Accept nothing more, and let go who has not said whom it is for."""
+        """Accept nothing more."""
         if self._wakes is not None:
             self._wakes.cancel()
         self._loop.remove_reader(self._sock)
         self._sock.close()
-        for greeting in list(self.greetings):
-            greeting.close()
 
     def __repr__(self) -> str:
         return f"<Acceptor greetings={len(self.greetings)}>"
@@ -165,7 +175,7 @@ class Greeting:
         self._ticket = ticket
         self._begun = b""  # of the header, taken off the socket
         self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(acceptor.site.timeouts.head, self._late)
+        self._timer = Timer(acceptor.site.stood, acceptor.site.timeouts.head, self._late)
         self._loop.add_reader(sock, self._look)
 
     def _look(self) -> None:

@@ -151,8 +151,7 @@ class Downstream(asyncio.Protocol):
     def _next(self) -> None:
         """Begin the next exchange if its head is whole."""
         buffer = self._buffer
-        if buffer[:2] == b"\r\n":
-            # RFC 9112 section 2.2: an empty line before a request is ignored.
+        if buffer[:2] == b"\r\n":  # RFC 9112 section 2.2: an empty line before a request is ignored
             buffer = self._buffer = bytes(buffer[2:])
             self._reader.begin()
             if not buffer:

@@ -11,11 +11,19 @@ from typing import Protocol
 from proxy.affinity.directory import Session
 from proxy.dataplane.clients import Ticket
 from proxy.dataplane.leg import Leg
+from proxy.dataplane.patience import Stood, Timer
 from proxy.dataplane.stats import Stats
 from proxy.errors import OddId
 from proxy.wire.guard import Guard, is_plain
 from proxy.wire.turns import BRACKET, MARK_SIZE, TASK, turn_after
-from proxy.wire.websocket import LONGEST_CLOSE, POLICY_VIOLATION, SERVICE_RESTART, FrameError, FrameReader
+from proxy.wire.websocket import (
+    LONGEST_CLOSE,
+    POLICY_VIOLATION,
+    SERVICE_RESTART,
+    FrameError,
+    FrameReader,
+    close_code,
+)
 
 _GOODBYE = 2.0  # seconds in which a client answers a close frame
 _TAIL = max(LONGEST_CLOSE, MARK_SIZE)  # bytes that are kept of a piece that ends with no event
@@ -255,18 +263,38 @@ class LastFrame(End):
         except FrameError:
             self._stream.close()
             return
-        if not self._reader.rest:
-            self._stream.say_goodbye()
+        self._tell_between_frames()
+
+    def time_is_up(self) -> None:
+        """Nobody waits any longer: one that has said nothing more is taken to be between two frames."""
+        if not self._tell_between_frames():
+            self._stream.close()
+
+    def _tell_between_frames(self) -> bool:
+        if self._reader.rest:
+            return False
+        self._stream.say_goodbye()
+        return True
 
 
 class LastWords(asyncio.Protocol):
     """A side that was closed while there was something for it to take; a client's counts until it has."""
 
-    __slots__ = ("_ticket", "_timer")
+    __slots__ = ("_leg", "_seconds", "_stood", "_ticket", "_timer")
 
-    def __init__(self, leg: Leg, ticket: Ticket | None, seconds: float) -> None:
+    def __init__(self, leg: Leg, ticket: Ticket | None, seconds: float, stood: Stood) -> None:
+        """It is given up when it takes nothing for so long."""
+        self._leg = leg
         self._ticket = ticket
-        self._timer = asyncio.get_running_loop().call_later(seconds, leg.abort)
+        self._seconds = seconds
+        self._stood = stood
+        self._timer = Timer(stood, seconds, self._look)
+
+    def _look(self) -> None:
+        if self._leg.still_takes():
+            self._timer = Timer(self._stood, self._seconds, self._look)
+        else:
+            self._leg.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """As asyncio.Protocol."""
@@ -276,12 +304,34 @@ class LastWords(asyncio.Protocol):
 
 
 class Parting(asyncio.Protocol):
-    """The client's side after the close frame: what it still says goes nowhere."""
+    """The client's side after the close frame: what it still says goes nowhere, until it answers the frame.
 
-    __slots__ = ("_timer",)
+    Then it waits for us to close (RFC 6455 section 7.1.1), and its page is not told before. Its time to
+    answer begins when all is sent; whoever says the close frame gives up one that takes nothing.
+    """
 
-    def __init__(self, leg: Leg) -> None:
-        self._timer = asyncio.get_running_loop().call_later(_GOODBYE, leg.abort)
+    __slots__ = ("_last", "_leg", "_stood", "_timer")
+
+    def __init__(self, leg: Leg, stood: Stood) -> None:
+        self._last = b""  # the end of what it said
+        self._leg = leg
+        self._stood = stood
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """As asyncio.Protocol."""
+        self._last = (self._last + data)[-LONGEST_CLOSE:]
+        if close_code(self._last):
+            self._leg.close()
+
+    def _wait(self) -> None:
+        self._timer = Timer(self._stood, _GOODBYE, self._late)
+
+    def _late(self) -> None:
+        if self._leg.transport.get_write_buffer_size():
+            self._wait()
+        else:
+            self._leg.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """As asyncio.Protocol."""

@@ -1,9 +1,9 @@
 """Sending sessions away from a backend that is to be empty, or from this proxy when it ends.
 
-A session is *at rest* when its app is not answering, nothing of it is on its way and no request of it but
-a waiting poll is open: then nothing is lost but the connection. Sent away, its websockets are closed with
-1012 and its polls told that their sid is unknown, so that its client connects anew at once; where it goes
-then is the router's business.
+A session is *at rest* when its app is not answering, nothing of it is on its way or kept for its polls, and
+no request of it but a waiting poll is open: then nothing is lost but the connection. Sent away, its
+websockets are closed with 1012 and its polls told that their sid is unknown, so that its client connects
+anew at once; where it goes then is the router's business.
 
 Of several proxies that share their directory each moves the sessions that it has a connection of: it alone
 sees what goes on there. The others are told, and end what is left of the session with them.
@@ -70,7 +70,8 @@ class Evictions:
         if self._site.router.shared:  # what became of its last request may be known elsewhere only
             here = self._connected(now)
             sessions = [session for session in sessions if session in here]
-        busy = {tunnel.session for tunnel in self._tunnels if not tunnel.is_silent(now)}
+        busy: set[Session | None] = {*self._site.router.engines.owed()}
+        busy.update(tunnel.session for tunnel in self._tunnels if not tunnel.is_silent(now))
         for connection in self._connections:
             exchange = connection.exchange
             if exchange is not None and exchange.decision is not None and not exchange.request.is_poll:
@@ -117,10 +118,14 @@ class Evictions:
                 tunnel.send_away()
 
     def cut(self, backend: Backend) -> None:
-        """End the tunnels on a backend that belong to no session there.
+        """End the tunnels on a backend that belong to no session there, and wait for no lost client.
 
         They are of the app's own making, or left behind by a client that is elsewhere by now.
         """
+        for lingering in list(self._site.lingers.by_session.values()):
+            if lingering.pool.backend is backend:
+                with Border(Where.MOVE):
+                    lingering.end()
         for tunnel in list(self._tunnels):
             if tunnel.pool.backend is backend and (
                 tunnel.session is None or tunnel.session.has_left(backend)

@@ -8,6 +8,7 @@ import asyncio
 
 from proxy.affinity.backend import Backend
 from proxy.dataplane.leg import OPENING
+from proxy.dataplane.patience import Stood, never, within
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.upstream import Upstream, connect
 from proxy.errors import BadResponse, ProxyError, Retry, UpstreamClosed, UpstreamTimeout
@@ -33,10 +34,10 @@ class Fetch:
         self._body: list[bytes] = []
         self._size = 0  # bytes of it, framing included
 
-    async def answer(self, timeout: float) -> tuple[ResponseHead, bytes]:  # noqa: ASYNC109
+    async def answer(self, timeout: float, stood: Stood = never) -> tuple[ResponseHead, bytes]:  # noqa: ASYNC109
         """The head and the body, or after 101 the bytes behind the head. Raises ProxyError."""
         try:
-            async with asyncio.timeout(timeout):
+            async with within(timeout, stood):
                 return await self._future
         except TimeoutError:
             self.upstream.abandon(self)
@@ -53,7 +54,7 @@ class Fetch:
         if head.fields.upgrade.lower() != self._protocol:
             raise BadResponse("a switch to a protocol that was not asked for")
         self.upstream.leg.pause(OPENING)
-        self._settle(head, rest)
+        self._finish(head, rest)
 
     def responded(self, head: ResponseHead, framer: Framer, data: bytes) -> None:
         """As User."""
@@ -71,17 +72,17 @@ class Fetch:
         if self._size > _LARGEST:
             self.upstream.abandon(self)
             if self._cut and self._head is not None:
-                self._settle(self._head, b"".join(self._body))
+                self._finish(self._head, b"".join(self._body))
             self.failed(BadResponse("answer too long"))
         elif self._framer is not None and self._framer.done and self._head is not None:
-            self._settle(self._head, b"".join(self._body))
+            self._finish(self._head, b"".join(self._body))
 
     def failed(self, error: ProxyError) -> None:
         """As User."""
         if not self._future.done():
             self._future.set_exception(error)
 
-    def _settle(self, head: ResponseHead, body: bytes) -> None:
+    def _finish(self, head: ResponseHead, body: bytes) -> None:
         if not self._future.done():
             self._future.set_result((head, body))
 
@@ -96,7 +97,7 @@ async def fetch(pool: Pool, method: bytes, head: bytes, timeout: float) -> tuple
         request = Fetch(kept)
         kept.send(request, method, head)
         try:
-            return await request.answer(timeout)
+            return await request.answer(timeout, pool.stood)
         except UpstreamClosed as error:
             if error.retry is not Retry.IF_REUSED:
                 raise
@@ -104,7 +105,7 @@ async def fetch(pool: Pool, method: bytes, head: bytes, timeout: float) -> tuple
         upstream = await pool.connect()
         request = Fetch(upstream)
         upstream.send(request, method, head)
-        return await request.answer(timeout)
+        return await request.answer(timeout, pool.stood)
     except ProxyError as error:
         if kept is not None:
             error.retry = Retry.NEVER  # it may have been heard over the kept connection
@@ -116,7 +117,7 @@ async def tell(pool: Pool, method: bytes, message: bytes, timeout: float) -> Res
     upstream = await pool.connect()
     request = Fetch(upstream)
     upstream.send(request, method, message)
-    response, _ = await request.answer(timeout)
+    response, _ = await request.answer(timeout, pool.stood)
     return response
 
 
@@ -125,7 +126,7 @@ async def open_websocket(pool: Pool, head: bytes, timeout: float) -> tuple[Upstr
     upstream = await pool.connect()
     request = Fetch(upstream, b"websocket")
     upstream.send(request, b"GET", head)
-    response, rest = await request.answer(timeout)
+    response, rest = await request.answer(timeout, pool.stood)
     if response.status != 101:
         raise BadResponse(f"the backend answered {response.status} to an upgrade")
     return upstream, rest

@@ -11,6 +11,7 @@ import asyncio
 from typing import Protocol
 
 from proxy import net
+from proxy.dataplane.patience import Stood, Timer
 
 # Who wants no more to be read; each only takes back its own wish.
 AHEAD = 1  # its protocol has enough to do for now
@@ -33,7 +34,7 @@ class Source(Protocol):
 class Leg:
     """Made with its transport, by the protocol that the transport had first."""
 
-    __slots__ = ("_holds", "_since", "_source", "_unsent", "said_all", "transport", "writable")
+    __slots__ = ("_holds", "_since", "_source", "_unsent", "_waits", "said_all", "transport", "writable")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self.transport = transport
@@ -42,6 +43,7 @@ class Leg:
         self._holds = 0  # who wants no more to be read
         self._source: Source | None = None
         self._unsent = 0  # bytes that waited when the peer was last seen to take some
+        self._waits = 0  # bytes that were still to be sent when that was looked at, once it is being closed
         self._since = 0.0  # when that was, 0 if nobody has looked since it fell behind
 
     @property
@@ -145,7 +147,25 @@ class Leg:
 
     def close(self) -> None:
         """Close after what is written."""
+        self._waits = net.unsent(self.transport)
         self.transport.close()
+
+    def still_takes(self) -> bool:
+        """While it is being closed: whether the peer has taken some since this was asked, but not all."""
+        before, self._waits = self._waits, net.unsent(self.transport)
+        return 0 < self._waits < before
+
+    def give_up_after(self, seconds: float, stood: Stood) -> None:
+        """Abort it once its peer takes nothing of what is still to be sent for so long."""
+        self._waits = net.unsent(self.transport)
+
+        def look() -> None:
+            if self.still_takes():
+                Timer(stood, seconds, look)
+            else:
+                self.abort()
+
+        Timer(stood, seconds, look)
 
     def abort(self) -> None:
         """Close at once."""

@@ -9,8 +9,7 @@ A client that says goodbye (a close frame: the page was closed or left) is not w
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
-from time import monotonic
+from collections.abc import Iterable
 from typing import Protocol
 
 from proxy.affinity.backend import AdminState, Backend
@@ -19,6 +18,7 @@ from proxy.affinity.lingering import Lingering, Packet, State
 from proxy.borders import Border, Where
 from proxy.config import AffinitySettings
 from proxy.dataplane.leg import Leg
+from proxy.dataplane.patience import Stood, Timer, never
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.stats import Stats
 from proxy.errors import Limit
@@ -55,11 +55,9 @@ class LingeringEnd(asyncio.Protocol):
     """The backend's side of one websocket without a client; made by Lingers, ends itself."""
 
     __slots__ = (
-        "_barrier",
         "_leg",
         "_lingers",
         "_resumer",
-        "_stood",
         "_timer",
         "ended",
         "pool",
@@ -78,9 +76,7 @@ class LingeringEnd(asyncio.Protocol):
         self._lingers = lingers
         self._leg = leg
         self._resumer: Resumer | None = None  # set when the session has connected again
-        self._stood = lingers.stood(monotonic())
-        self._timer = asyncio.get_running_loop().call_later(lingers.seconds, self._time_is_up)
-        self._barrier: asyncio.TimerHandle | None = None
+        self._timer = Timer(lingers.stood, lingers.seconds, self.end)
         pool.board(self)
         leg.read_with(self)
         leg.draw_from(None)
@@ -88,13 +84,6 @@ class LingeringEnd(asyncio.Protocol):
             self.end()
         else:
             leg.resume()
-
-    def _time_is_up(self) -> None:
-        before, self._stood = self._stood, self._lingers.stood(monotonic())
-        if missed := self._stood - before:
-            self._timer = asyncio.get_running_loop().call_later(missed, self._time_is_up)
-        else:
-            self.end()
 
     def data_received(self, data: bytes) -> None:
         """As asyncio.Protocol."""
@@ -118,7 +107,7 @@ class LingeringEnd(asyncio.Protocol):
             before.give_up(None)
             return
         self._leg.write(self.what.resume())
-        self._barrier = asyncio.get_running_loop().call_later(_ALL_HAS_COME, self.end)
+        self._timer = Timer(self._lingers.stood, _ALL_HAS_COME, self.end)
 
     def give_up(self, leg: Leg) -> tuple[list[Packet], bytes]:
         """Another takes what was collected, and what came behind it on `leg`: nobody is waited for here."""
@@ -150,8 +139,6 @@ class LingeringEnd(asyncio.Protocol):
             return
         self.ended = True
         self._timer.cancel()
-        if self._barrier is not None:
-            self._barrier.cancel()
         self._lingers.left(self)
         self.pool.leave(self)
         self._leg.close()
@@ -167,8 +154,8 @@ class LingeringEnd(asyncio.Protocol):
 class Lingers:
     """All of them, by session; owned by the Site."""
 
-    def __init__(self, settings: AffinitySettings, stats: Stats) -> None:
-        self.stood: Callable[[float], float] = _never  # seconds that this process stood still so far
+    def __init__(self, settings: AffinitySettings, stats: Stats, stood: Stood = never) -> None:
+        self.stood = stood
         self.by_session: dict[Session, LingeringEnd] = {}  # in the order in which they began
         self.began = 0
         self.resumed = 0
@@ -223,7 +210,3 @@ class Lingers:
 
     def __repr__(self) -> str:
         return f"<Lingers {len(self.by_session)}>"
-
-
-def _never(_now: float) -> float:
-    return 0.0

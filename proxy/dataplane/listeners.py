@@ -3,10 +3,12 @@
 The kernel gives a new descriptor the lowest free number, so the number of an accepted connection tells how
 many are open, for nothing. What is accepted may need a second one for its backend: so the listeners shut
 while a quarter is left, and clients wait in the backlog instead of being served half. Without that libuv
-accepts and closes whatever comes at the limit, and requests fail that are under way.
+accepts and closes whatever comes at the limit, and requests fail that are under way. A low number that is
+free tells nothing: the listeners' own are, once they have shut. So the free ones are counted first.
 """
 
 import asyncio
+import fcntl
 import logging
 import os
 import resource
@@ -16,7 +18,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from proxy import net
-from proxy.dataplane.acceptor import Acceptor, ConnectionFactory
+from proxy.dataplane.acceptor import Acceptor, ConnectionFactory, Greeting
 from proxy.dataplane.site import Site
 from proxy.wire.forwarding import UNIX
 
@@ -24,6 +26,7 @@ log = logging.getLogger("proxy.dataplane")
 
 _KEPT = 4  # one in so many descriptors is kept for backends, probes and the admin listener
 _REOPEN = 8  # one in so many of the limit has to be free beyond that before the listeners open again
+_MOST_COUNTED = 4096  # descriptors: each costs a microsecond
 _QUEUED = 0.1  # seconds in which what is queued is accepted
 _HANDED_OVER = 0.5  # seconds: a connection that has begun is whole after a round trip or two
 _ENOUGH = 1 << 20  # descriptors, where there is no hard limit
@@ -52,12 +55,13 @@ class Listeners:
         self._site = site
         self._client = client
         self._shut_at = 0  # descriptors: set when they open
-        self._open_at = 0
+        self._room = 0  # descriptors that have to be free below that before they open again
         self._sockets: list[socket.socket] = []
         self._tls: ssl.SSLContext | None = None
         self._greeted = False
-        self._begun = False
+        self._begun = False  # set while it may accept: from `open` to `close`
         self._servers: dict[socket.socket, asyncio.Server | Acceptor] = {}
+        self._greetings: set[Greeting] = set()  # connections that have not said whom they are for
         self.shut = False  # whether nothing is accepted for want of descriptors
         self.times_shut = 0
         self.times_opened = 0  # connections accepted, for the hand-over
@@ -71,7 +75,7 @@ class Listeners:
         """
         self._begun = True
         self._shut_at = descriptors - descriptors // _KEPT
-        self._open_at = self._shut_at - descriptors // _REOPEN
+        self._room = min(descriptors // _REOPEN, _MOST_COUNTED)
         self._sockets = list(sockets)
         self._tls, self._greeted = tls, greeted
         await self._serve()
@@ -83,7 +87,7 @@ class Listeners:
 
         Raises OSError if that cannot be done. A second call with what held before puts that back.
         """
-        if not self._begun:  # it will open with what holds then
+        if not self._begun:  # it will open with what holds then, or never again
             return
         if (tls, greeted) != (self._tls, self._greeted):
             # A server keeps what it was made with; who waits in a socket's backlog stays there meanwhile.
@@ -126,12 +130,22 @@ class Listeners:
             local = sock.family == socket.AF_UNIX
             if self._greeted or (self._tls is not None and not local):
                 self._servers[sock] = Acceptor(
-                    self._site, self, sock.dup(), self._client, self._tls, greeted=self._greeted
+                    self._site,
+                    self,
+                    sock.dup(),
+                    self._client,
+                    self._tls,
+                    greeted=self._greeted,
+                    greetings=self._greetings,
                 )
             else:
                 # What the listener is decides: a connection that was reset has no peer's name either.
                 client = partial(self._client, UNIX if local else "", None)
-                self._servers[sock] = await net.serve(client, sock.dup())
+                server = await net.serve(client, sock.dup())
+                if not self._begun:  # it was closed meanwhile
+                    server.close()
+                    return
+                self._servers[sock] = server
 
     def accepted(self, sock: socket.socket | None) -> None:
         """A connection has been accepted: shut the listeners if its descriptor is one of the last."""
@@ -145,24 +159,33 @@ class Listeners:
 
     async def look(self) -> None:
         """Open shut listeners again if enough descriptors are free; called by the ticker."""
-        if not self.shut:
-            return
-        try:
-            lowest = os.dup(self._sockets[0].fileno())
-        except OSError:
-            return
-        os.close(lowest)
-        if lowest < self._open_at:
+        if self.shut and self._has_room():
             log.warning("connections are taken again")
             self.shut = False
             await self._serve()
 
+    def _has_room(self) -> bool:
+        """Count free descriptors from the lowest number on; while few are, that is soon over."""
+        lowest = 0
+        for _ in range(self._room):
+            try:
+                free = fcntl.fcntl(self._sockets[0], fcntl.F_DUPFD_CLOEXEC, lowest)
+            except OSError:
+                return False
+            os.close(free)
+            if free >= self._shut_at:
+                return False
+            lowest = free + 1
+        return True
+
     def close(self) -> None:
         """Accept nothing any more, and refuse what still comes."""
-        self.shut = False
+        self._begun = self.shut = False
         self._close_servers()
         for sock in self._sockets:
             sock.close()
+        for greeting in list(self._greetings):
+            greeting.close()
 
     def _close_servers(self) -> None:
         for server in self._servers.values():

@@ -19,6 +19,7 @@ from proxy.affinity.backend import Backend
 from proxy.affinity.router import Asked, Located
 from proxy.config import AffinitySettings
 from proxy.dataplane.fetch import fetch
+from proxy.dataplane.patience import Stood, never, within
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.stats import Stats
 from proxy.errors import Limit, ProxyError
@@ -78,10 +79,11 @@ class _Line:
 class Locator:
     """All questions of one data plane; owned by the plane."""
 
-    def __init__(self, settings: AffinitySettings, stats: Stats) -> None:
+    def __init__(self, settings: AffinitySettings, stats: Stats, stood: Stood = never) -> None:
         self.settings = settings  # replaced when the configuration is
         self.results = dict.fromkeys(Result, 0)  # for the metrics
         self._stats = stats
+        self._stood = stood
         self._questions: dict[Hashable, _Question] = {}
         self._lines: dict[Backend, _Line] = {}
 
@@ -141,7 +143,7 @@ class Locator:
             line = self._lines[pool.backend] = _Line(self.settings.locate_connections)
         line.users += 1
         try:
-            async with asyncio.timeout(timeout), line.free:
+            async with within(timeout, self._stood), line.free:
                 response, body = await fetch(pool, b"GET", head, timeout)
         except (ProxyError, TimeoutError):
             return None

@@ -36,6 +36,7 @@ from proxy.dataplane import upstream_heads
 from proxy.dataplane.ends import Side, refuse
 from proxy.dataplane.fetch import open_websocket
 from proxy.dataplane.leg import OPENING
+from proxy.dataplane.patience import Timer
 from proxy.dataplane.request import Request
 from proxy.dataplane.site import Site
 from proxy.dataplane.tunnel import Tunnel
@@ -76,7 +77,6 @@ class Opening:
         "_request",
         "_session_id",
         "_site",
-        "_stood",
         "_target",
         "_timer",
         "_todo",
@@ -104,8 +104,7 @@ class Opening:
         self._moves = 0
         self._todo: deque[Action] = deque()
         self._work: asyncio.Task[None] | None = None  # without an end there is no need of it
-        self._stood = site.lingers.stood(monotonic())
-        self._timer = asyncio.get_running_loop().call_later(site.timeouts.opening, self._late)
+        self._timer = Timer(site.stood, site.timeouts.opening, self._late)
 
     def start(self, rest: bytes, early: bytes) -> None:
         """Begin; `rest` came behind the backend's head, `early` behind the client's."""
@@ -150,7 +149,7 @@ class Opening:
             self._site.paths.opened(self._request.head.path)
             if machine.state is State.WATCHING:  # its client has all of its time from here on
                 self._timer.cancel()
-                self._timer = asyncio.get_running_loop().call_later(self._site.timeouts.opening, self._late)
+                self._timer = Timer(self._site.stood, self._site.timeouts.opening, self._late)
 
     def side_ended(self, side: Side) -> bool:
         """A side has said all; return whether the other may go on: not if it ended in a message."""
@@ -194,16 +193,12 @@ class Opening:
         self._do(self._machine.settled(resumes=resumes(self._site, engine)))
 
     def _late(self) -> None:
-        """Time is up; not while a poll's CONNECT is on its way, and not if it was we who did not run."""
+        """Time is up; not while a poll's CONNECT is on its way."""
         site, engine = self._site, self._tunnel.engine
-        before, self._stood = self._stood, site.lingers.stood(monotonic())
-        again = self._stood - before
-        if not again:
-            if engine is None or engine.claim is None:
-                self._do(self._machine.late())
-            again = site.timeouts.opening
+        if engine is None or engine.claim is None:
+            self._do(self._machine.late())
         if not self._tunnel.is_closed and self._machine.state is not State.DONE:
-            self._timer = asyncio.get_running_loop().call_later(again, self._late)
+            self._timer = Timer(site.stood, site.timeouts.opening, self._late)
 
     def stop(self) -> None:
         """As Preface: the tunnel has ended."""

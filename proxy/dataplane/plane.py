@@ -19,6 +19,7 @@ from proxy.dataplane.clients import Ticket
 from proxy.dataplane.downstream import Downstream
 from proxy.dataplane.evictions import Evictions
 from proxy.dataplane.listeners import Listeners, raise_limit
+from proxy.dataplane.patience import Stood, never
 from proxy.dataplane.record import Record
 from proxy.dataplane.site import Site
 from proxy.dataplane.tunnel import Tunnel
@@ -45,16 +46,17 @@ class Plane:
         router: Router,
         access: Callable[[Record], None] | None = None,
         suspect: Callable[[Backend], None] = lambda _: None,
+        stood: Stood = never,
     ) -> None:
-        """`access` and `suspect` are as in Site."""
-        self.site = site = Site(config, router, access, suspect)
+        """The rest is as in Site."""
+        self.site = site = Site(config, router, access, suspect, stood)
         self.connections: set[Downstream] = set()
         self.tunnels: set[Tunnel] = set()
         self.listeners = Listeners(site, self._connection)
         self.evictions = Evictions(site, self.connections, self.tunnels)
         site.shared.follow = self.evictions.follow
         self.certificate: Certificate | None = None  # of the TCP listeners; set by the app before `run`
-        self.stood: Callable[[float], object] = lambda _now: None  # asked before deadlines are looked at
+        self._leave_by = 0.0  # set when it leaves: when the time is up
         self._quiet = False  # set when, while leaving, no request is under way but long polls
         self._reported: dict[Limit, int] = dict(site.stats.limits)  # what the log has told
         self._reported_ids: dict[Odd, int] = dict(site.stats.odd_ids)
@@ -116,7 +118,7 @@ class Plane:
         if await self.listeners.hand_over() and stay:
             log.info("another process has taken over: websockets stay for at most %g s", stay)
             since += stay
-        deadline = since + grace
+        self._leave_by = since + grace
         self.site.leaving = True
         self.site.lingers.seconds = 0.0  # nobody could come back to this process
         self.site.lingers.end_all()
@@ -127,14 +129,15 @@ class Plane:
                 connection.leave()
         self._look_for_quiet()
         pace = Pace(since)
-        while (self.tunnels or not self._quiet) and (now := monotonic()) < deadline:
-            if now >= since:
+        while (self.tunnels or not self._quiet) and (now := monotonic()) < self._leave_by:
+            if now >= self._leave_by - grace:
                 with Border(Where.LEAVE):
-                    self._send_tunnels_away(pace, now, deadline)
+                    self._send_tunnels_away(pace, now, self._leave_by)
             await asyncio.sleep(_STEP)
+            self.site.stood(monotonic())
         for tunnel in list(self.tunnels):
             with Border(Where.LEAVE):
-                tunnel.close()
+                tunnel.send_away_now()
 
     def _send_tunnels_away(self, pace: Pace, now: float, deadline: float) -> None:
         """A few of them; those whose app is asked or answers when there is no more time to let that end."""
@@ -182,7 +185,7 @@ class Plane:
             await asyncio.sleep(_TICK)
             now, border = monotonic(), Border(Where.TICK)
             with border:
-                self.stood(now)
+                self.site.stood(now)
                 await self.listeners.look()
             for connection in list(self.connections):
                 try:
@@ -216,6 +219,7 @@ class Plane:
 
     def move_on(self, gap: float) -> None:
         """This process stood still for `gap` seconds: that makes no client late."""
+        self._leave_by += gap
         for connection in self.connections:
             connection.move_on(gap)
         for tunnel in self.tunnels:

@@ -10,8 +10,10 @@ from typing import Protocol
 
 from proxy.affinity.backend import Backend
 from proxy.borders import Border, Where
+from proxy.dataplane.patience import Stood, never
 from proxy.dataplane.stats import CONNECTS, Histogram
 from proxy.dataplane.upstream import Upstream, connect
+from proxy.errors import ConnectTimeout
 from proxy.wire.head import ResponseHead
 
 
@@ -38,10 +40,14 @@ class Pool:
         "heads",
         "idle_timeout",
         "passengers",
+        "stood",
     )
 
-    def __init__(self, backend: Backend, *, connect_timeout: float, idle_timeout: float) -> None:
+    def __init__(
+        self, backend: Backend, *, connect_timeout: float, idle_timeout: float, stood: Stood = never
+    ) -> None:
         self.backend = backend
+        self.stood = stood
         self.connect_timeout = connect_timeout  # seconds
         self.idle_timeout = idle_timeout  # seconds
         self.connect_seconds = Histogram(CONNECTS)  # of connections that were opened, for the metrics
@@ -74,13 +80,25 @@ class Pool:
     async def connect(self) -> Upstream:
         """A new connection; raises as `upstream.connect`."""
         begun = monotonic()
-        upstream = await connect(self, self.backend, self.connect_timeout)
+        upstream = await self._connect()
         self._all.add(upstream)
         self.connect_seconds.add(monotonic() - begun)
         return upstream
 
+    async def _connect(self) -> Upstream:
+        while True:
+            stood = self.stood(monotonic())
+            try:
+                return await connect(self, self.backend, self.connect_timeout)
+            except ConnectTimeout:
+                if self.stood(monotonic()) == stood:
+                    raise  # else it was we who were late: once more
+
     def freed(self, upstream: Upstream) -> None:
         """As Keeper."""
+        if self.backend.gone:  # nobody looks after this pool any more
+            upstream.transport.abort()
+            return
         upstream.reused = True
         upstream.deadline = monotonic() + self.idle_timeout
         self._idle.append(upstream)

@@ -78,6 +78,8 @@ class Relay:
             self.turn()
         if self.request.head.minor == 1:
             self.client.inform(self.request, head)
+            if self.upstream is not None:  # there may be many of them
+                self.client.draw_from(self.upstream.leg)
 
     def responded(self, head: ResponseHead, framer: Framer, data: bytes) -> None:
         """As User: the head came."""

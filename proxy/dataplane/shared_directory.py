@@ -24,6 +24,7 @@ from proxy.affinity.engine import Elsewhere
 from proxy.affinity.router import Router
 from proxy.affinity.telling import Entry, entry_of, learn
 from proxy.borders import Border, Where, fault
+from proxy.dataplane.patience import Stood, never, within
 from proxy.dataplane.stats import Histogram
 
 log = logging.getLogger("proxy.dataplane")
@@ -60,7 +61,7 @@ return false
 class SharedDirectory:
     """One proxy's view of it; created by the app, asked by the plane."""
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Router, stood: Stood = never) -> None:
         self.up = False  # whether Redis answers
         self.lookups = {"hit": 0, "miss": 0, "error": 0}
         self.writes = {"written": 0, "overruled": 0, "error": 0}
@@ -68,6 +69,7 @@ class SharedDirectory:
         self.errors = 0  # times that Redis was lost, or could not be had
         self.seconds = Histogram(_BUCKETS)  # of lookups
         self._router = router
+        self._stood = stood
         # Told of an open session that another proxy has moved or sent away; set by the plane.
         self.follow: Callable[[Session], None] | None = None
         self._url: str | None = None
@@ -177,7 +179,7 @@ class SharedDirectory:
         messages = client.pubsub(ignore_subscribe_messages=True)
         tasks: list[asyncio.Task[Any]] = []
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with within(_PATIENCE, self._stood):
                 await messages.subscribe(self._channel)
             self._backlog.extend(self._router.directory.connected())
             self.up = True
@@ -217,7 +219,7 @@ class SharedDirectory:
 
     async def _listen(self, messages: Any) -> None:
         while True:
-            async with asyncio.timeout(_DEAF):
+            async with within(_DEAF, self._stood):
                 message = await messages.get_message(timeout=None)
             if message is not None:
                 with Border(Where.DIRECTORY):
@@ -279,7 +281,7 @@ class SharedDirectory:
         for message in told:
             pipeline.publish(self._channel, message)
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with within(_PATIENCE, self._stood):
                 results = await pipeline.execute()
         except BaseException:
             self.writes["error"] += len(written)

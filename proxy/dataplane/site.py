@@ -24,6 +24,7 @@ from proxy.dataplane.clients import Clients, Rates, client_key
 from proxy.dataplane.head_cache import HeadCache, Known
 from proxy.dataplane.linger import Lingers
 from proxy.dataplane.locate import Locator
+from proxy.dataplane.patience import Stood, never
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.record import Record
 from proxy.dataplane.request import Request
@@ -53,24 +54,29 @@ class Site:
         router: Router,
         access: Callable[[Record], None] | None,
         suspect: Callable[[Backend], None],
+        stood: Stood = never,
     ) -> None:
-        """`access` logs an exchange that has ended; `suspect` has a backend probed at once."""
+        """`access` logs an exchange that has ended; `suspect` has a backend probed at once.
+
+        `stood` tells how long this process stood still, and calls `move_on` of those who keep deadlines.
+        """
         self.router = router
         self.access = access
         self.suspect = suspect
+        self.stood = stood
         self.stats = Stats()
         self.heads = HeadCache()
         self.clients = Clients(config.limits)
         self.leaving = False  # set when the process is to end: connections close after their exchange
-        self.lingers = Lingers(config.affinity, self.stats)
-        self.shared = SharedDirectory(router)
+        self.lingers = Lingers(config.affinity, self.stats, stood)
+        self.shared = SharedDirectory(router, stood)
         self._pools: dict[Backend, Pool] = {}
         self._origins = lru_cache(_MOST_ORIGINS)(self._read_origin)
         self._tasks: asyncio.TaskGroup | None = None
         # Ids are unique among proxies by their random start and short to read.
         self._ids = itertools.count(int.from_bytes(os.urandom(6), "big") << 16)
         self.paths = Paths(config.socketio_path, config.affinity.roots)
-        self.locator = Locator(config.affinity, self.stats)
+        self.locator = Locator(config.affinity, self.stats, stood)
         self._use(config)
         router.fleet.listen(guarded(Where.LISTENER, self._backend_changed))
 
@@ -159,7 +165,8 @@ class Site:
         pool = self._pools.get(backend)
         if pool is None:
             connect, idle = self.timeouts.connect, self.timeouts.pool_idle
-            pool = self._pools[backend] = Pool(backend, connect_timeout=connect, idle_timeout=idle)
+            pool = Pool(backend, connect_timeout=connect, idle_timeout=idle, stood=self.stood)
+            self._pools[backend] = pool
             pool.show(named=self.config.responses.backend)
         return pool
 

@@ -17,13 +17,14 @@ from proxy.dataplane.clients import Ticket
 from proxy.dataplane.ends import AppEnd, ClientEnd, End, LastFrame, LastWords, Parting
 from proxy.dataplane.leg import Leg
 from proxy.dataplane.linger import Lingers
+from proxy.dataplane.patience import Timer
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.resuming import ResumedEnd
 from proxy.dataplane.stats import Stats
 from proxy.errors import Limit
 from proxy.wire.websocket import NO_CLOSE, SERVICE_RESTART, close_code, close_frame
 
-_LAST_WORDS = 60.0  # seconds in which a side has to take what was written before it was closed
+_LAST_WORDS = 60.0  # seconds in which a side has to take some of what was written before it was closed
 _HALF_CLOSED = 10.0  # seconds that the other half may go on; a browser answers a close within one round trip
 _WHOLE_FRAME = 1.0  # seconds in which the frame that is on its way ends
 _GONE = asyncio.Protocol()  # has the transports that are being closed
@@ -257,10 +258,20 @@ class Tunnel:
         elif self.opening is not None:
             self.say_goodbye()  # it passes whole messages only
         elif self.active or self.down.transport.get_write_buffer_size():
-            self.read_backend_with(LastFrame(self, self.up, self.down))
-            asyncio.get_running_loop().call_later(_WHOLE_FRAME, self.close)
+            last = LastFrame(self, self.up, self.down)
+            self.read_backend_with(last)
+            Timer(self._lingers.stood, _WHOLE_FRAME, last.time_is_up)
         else:
             self.say_goodbye()
+
+    def send_away_now(self) -> None:
+        """No time is left: tell the client if no frame of the backend is known to be on its way."""
+        if isinstance(self._up_end, LastFrame):
+            self._up_end.time_is_up()
+        elif self.websocket and not self.active and not self.down.transport.get_write_buffer_size():
+            self.say_goodbye()
+        else:
+            self.close()
 
     def say_goodbye(self, code: int = SERVICE_RESTART, reason: bytes = b"") -> None:
         """Tell the client why it ends (RFC 6455 section 7.4, code 1012 of its registry: a restart)."""
@@ -269,9 +280,11 @@ class Tunnel:
         if not self.down.may_write:
             self.close()
             return
+        if self.down.transport.get_write_buffer_size():
+            self.down.give_up_after(_LAST_WORDS, self._lingers.stood)
         self.down.write(close_frame(code, reason))
         self.close_code = code
-        self.down.read_with(Parting(self.down))
+        self.down.read_with(Parting(self.down, self._lingers.stood))
         self._end((self.up,))
 
     def close(self) -> None:
@@ -293,7 +306,7 @@ class Tunnel:
             leg.close()
             if leg.transport.get_write_buffer_size():
                 ticket, self.ticket = (self.ticket, None) if leg is self.down else (None, self.ticket)
-                leg.read_with(LastWords(leg, ticket, _LAST_WORDS))
+                leg.read_with(LastWords(leg, ticket, _LAST_WORDS, self._lingers.stood))
         self._owner.tunnel_closed(self)
 
     def cut(self) -> None:

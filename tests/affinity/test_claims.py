@@ -20,7 +20,7 @@ def claim_of(router: Router, session_id: str, at: str, now: float = 1.0) -> Clai
 
 def known(router: Router, session_id: str, at: str) -> Session:
     """A session that was open at a backend."""
-    session = router.directory.settle(session_id, backend_of(router.fleet, at), 0.0)
+    session = router.directory.assign(session_id, backend_of(router.fleet, at), 0.0)
     router.directory.opened(session)
     router.directory.closed(session, 0.0)
     return session

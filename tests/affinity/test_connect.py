@@ -12,7 +12,7 @@ from tests.affinity.making import HOLDS, HOLDS_NOT, backend_of, kill, router_of,
 def test_a_session_that_lives_elsewhere_is_rehomed(state: str) -> None:
     """The guess was wrong: the transport goes to the session, never the session to the transport."""
     router = router_of("a", "b")
-    session = router.directory.settle("s", backend_of(router.fleet, "a"), 0.0)
+    session = router.directory.assign("s", backend_of(router.fleet, "a"), 0.0)
     HOLDS[state](router, "a")
     answer = router.connect("s", backend_of(router.fleet, "b"), 1.0)
     assert told(answer) == ("a", Evidence.SESSION, Outcome.REHOMED)
@@ -59,7 +59,7 @@ def test_a_new_session_does_not_stay_at_an_outdated_backend() -> None:
 def test_a_session_of_a_backend_that_is_not_there_stays_here(state: str) -> None:
     """It has to move in any case, so it moves to where its client is."""
     router = router_of("a", "b", "c")
-    router.directory.settle("s", backend_of(router.fleet, "a"), 0.0)
+    router.directory.assign("s", backend_of(router.fleet, "a"), 0.0)
     HOLDS_NOT[state](router, "a")
     answer = router.connect("s", backend_of(router.fleet, "c"), 1.0)
     assert told(answer) == ("c", Evidence.SESSION, Outcome.MOVED)
@@ -70,8 +70,8 @@ def test_a_session_is_not_taken_back_by_a_backend_that_it_left() -> None:
     """Chainlit would revive the stale copy there (CHAINLIT.md B 19); alone it is better than nothing."""
     router = router_of("a", "b", "c")
     a, b = backend_of(router.fleet, "a"), backend_of(router.fleet, "b")
-    router.directory.settle("s", a, 0.0)
-    router.directory.settle("s", b, 0.0)
+    router.directory.assign("s", a, 0.0)
+    router.directory.assign("s", b, 0.0)
     kill(router.fleet, "b")
     assert told(router.connect("s", a, 1.0)) == ("c", Evidence.SESSION, Outcome.REHOMED)
     kill(router.fleet, "c")

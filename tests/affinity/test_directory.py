@@ -26,7 +26,7 @@ def nobody_has_sessions() -> None:
 
 def connected(directory: Directory, name: str, backend: Backend, now: float) -> Session:
     """A session that lives on a backend and has a connection."""
-    session = directory.settle(name, backend, now)
+    session = directory.assign(name, backend, now)
     directory.opened(session)
     return session
 
@@ -39,7 +39,7 @@ def names(directory: Directory) -> set[str]:
 def test_a_session_is_found_where_it_was_settled() -> None:
     """Settled is known, with its backend; others are not known."""
     directory = Directory(10, TIMEOUT)
-    session = directory.settle("s", A, 0.0)
+    session = directory.assign("s", A, 0.0)
     assert directory.get("s", 1.0) is session
     assert session.backend is A
     assert directory.get("t", 1.0) is None
@@ -52,7 +52,7 @@ def test_an_announced_session_has_no_home() -> None:
     session = directory.get("s", 1.0)
     assert session is not None
     assert (session.announced, session.backend) == (True, None)
-    assert directory.settle("s", A, 1.0) is session
+    assert directory.assign("s", A, 1.0) is session
     assert session.announced
 
 
@@ -71,12 +71,12 @@ def test_expiry(had_connect: bool, lives: float) -> None:
     for look in (Directory.get, lambda directory, name, now: directory.sweep(now)):
         for now, known in ((lives - 0.1, {"s"}), (lives, set())):
             directory = Directory(10, TIMEOUT)
-            session = directory.settle("s", A, -1.0)
+            session = directory.assign("s", A, -1.0)
             if had_connect:
                 directory.opened(session)
                 directory.closed(session, 0.0)
             else:
-                directory.settle("s", A, 0.0)
+                directory.assign("s", A, 0.0)
             look(directory, "s", now)
             assert names(directory) == known
 
@@ -97,10 +97,10 @@ def test_an_open_session_does_not_expire() -> None:
 def test_a_session_remembers_where_it_was() -> None:
     """Each backend that it left is named once, the last one last; the one it lives on is not among them."""
     directory = Directory(10, TIMEOUT)
-    session = directory.settle("s", A, 0.0)
+    session = directory.assign("s", A, 0.0)
     seen = [session.left]
     for at, backend in enumerate((A, B, C, A), start=1):
-        directory.settle("s", backend, float(at))
+        directory.assign("s", backend, float(at))
         seen.append(session.left)
     assert seen == [(), (), ("a",), ("a", "b"), ("b", "c")]
     assert session.since == 4.0
@@ -111,15 +111,15 @@ def test_counts_follow_a_session() -> None:
     """Placed counts, open counts once whatever its connections, closed does not, moved counts where it is."""
     directory = Directory(10, TIMEOUT)
     counts = []
-    session = directory.settle("s", A, 0.0)
+    session = directory.assign("s", A, 0.0)
     steps: list[Callable[[], object]] = [
         lambda: None,
         lambda: directory.opened(session),
         lambda: directory.opened(session),
-        lambda: directory.settle("s", B, 1.0),
+        lambda: directory.assign("s", B, 1.0),
         lambda: directory.closed(session, 2.0),
         lambda: directory.closed(session, 3.0),
-        lambda: directory.settle("s", C, 4.0),
+        lambda: directory.assign("s", C, 4.0),
         lambda: directory.opened(session),
     ]
     for step in steps:
@@ -143,7 +143,7 @@ def test_unconnected_entries_are_forgotten_first() -> None:
     closed = connected(directory, "closed", A, 0.0)
     directory.closed(closed, 0.0)
     for at in range(100):
-        directory.settle(f"made-up-{at}", B, 1.0)
+        directory.assign(f"made-up-{at}", B, 1.0)
     assert names(directory) == {"open", "closed", "made-up-98", "made-up-99"}
     assert (A.sessions, B.sessions) == (1, 2)
 
@@ -152,7 +152,7 @@ def test_forgetting_what_no_backend_knows_leaves_it_complete() -> None:
     """A session that never connected is in no backend, so its loss costs no question."""
     directory = Directory(4, TIMEOUT)
     for at in range(10):
-        directory.settle(f"{at}", A, 0.0)
+        directory.assign(f"{at}", A, 0.0)
     assert directory.evicted == 0
 
 
@@ -162,7 +162,7 @@ def test_the_longest_unused_is_given_up_for_room() -> None:
     sessions = {name: connected(directory, name, A, 0.0) for name in "abc"}
     for now, name in enumerate("bca"):
         directory.closed(sessions[name], float(now))
-    directory.settle("b", A, 5.0)
+    directory.assign("b", A, 5.0)
     connected(directory, "d", A, 6.0)
     assert names(directory) == {"a", "b", "d"}
     assert directory.evicted == 1
@@ -182,10 +182,10 @@ def test_open_sessions_are_not_given_up() -> None:
 def test_a_forgotten_session_that_connects_is_known_again() -> None:
     """Between the decision and the CONNECT an entry may be given up: its connection counts all the same."""
     directory = Directory(4, TIMEOUT)
-    session = directory.settle("s", A, 0.0)
-    directory.settle("t", B, 0.0)
+    session = directory.assign("s", A, 0.0)
+    directory.assign("t", B, 0.0)
     assert directory.get("s", 0.0) is None
-    directory.settle("s", C, 0.0)
+    directory.assign("s", C, 0.0)
     directory.opened(session)
     assert directory.get("s", 1e9) is session
     assert (A.sessions, B.sessions, C.sessions) == (1, 0, 0)
@@ -211,7 +211,7 @@ class Operations(RuleBasedStateMachine):
     @rule(name=st.sampled_from("pqrstuvw"), where=st.integers(0, 2))
     def settle(self, name: str, where: int) -> None:
         """A decision."""
-        session = self.directory.settle(name, self.backends[where], self.now)
+        session = self.directory.assign(name, self.backends[where], self.now)
         assert session.backend is self.backends[where]
         self.keep(session)
 
@@ -301,18 +301,18 @@ def test_a_session_remembers_why_it_moved(reason: MoveReason) -> None:
     if reason is MoveReason.SENT_AWAY:
         directory.send_away(session)
     alone = reason if reason is MoveReason.ALONE else None
-    directory.settle("s", B, 1.0, Evidence.SESSION, reason=alone)
+    directory.assign("s", B, 1.0, Evidence.SESSION, reason=alone)
     assert session.moves == (Move(1.0, "old", "b", reason),)
     assert (session.since, session.evidence) == (1.0, Evidence.SESSION)
     assert {name for name, count in directory.moved.items() if count} == {reason}
     for at in range(2, 12):
-        directory.settle("s", (A, B)[at % 2], float(at))
+        directory.assign("s", (A, B)[at % 2], float(at))
     assert [move.at for move in session.moves] == [7.0, 8.0, 9.0, 10.0, 11.0]
 
 
 def test_a_session_that_stays_keeps_why_it_came() -> None:
     """Settled where it is, neither evidence nor time changes."""
     directory = Directory(10, TIMEOUT)
-    directory.settle("s", A, 0.0, Evidence.CHAINLIT_COOKIE, located=True)
-    session = directory.settle("s", A, 5.0, Evidence.SESSION)
+    directory.assign("s", A, 0.0, Evidence.CHAINLIT_COOKIE, located=True)
+    session = directory.assign("s", A, 5.0, Evidence.SESSION)
     assert (session.evidence, session.located, session.since) == (Evidence.CHAINLIT_COOKIE, True, 0.0)

@@ -37,7 +37,7 @@ class Scene:
     def decided(self, sid: bytes, session_id: str, now: float = 0.0) -> EngineSession:
         """A transport at `a` whose CONNECT named a session there."""
         engine = self.engines.opened(sid, self.a, now)
-        self.engines.decide(engine, self.directory.settle(session_id, self.a, now))
+        self.engines.decide(engine, self.directory.assign(session_id, self.a, now))
         return engine
 
 
@@ -73,7 +73,7 @@ def test_a_transport_may_be_decided_without_a_session() -> None:
     waiter = Waiter(engine)
     scene.engines.decide(engine, None)
     assert (engine.decided, engine.session, waiter.told) == (True, None, ["decided"])
-    session = scene.directory.settle("one", scene.a, 0.0)
+    session = scene.directory.assign("one", scene.a, 0.0)
     scene.engines.decide(engine, session)
     assert (engine.session, session.open) == (session, 1)
 
@@ -83,7 +83,7 @@ def test_waiters_are_told_once_where_the_transport_stays() -> None:
     scene = Scene()
     engine = scene.engines.opened(b"s", scene.a, 0.0)
     waiters = [Waiter(engine), Waiter(engine)]
-    scene.engines.decide(engine, scene.directory.settle("one", scene.a, 0.0))
+    scene.engines.decide(engine, scene.directory.assign("one", scene.a, 0.0))
     scene.engines.decide(engine, None)
     assert [waiter.told for waiter in waiters] == [["decided"], ["decided"]]
     assert not engine.waiting
@@ -96,7 +96,7 @@ def test_a_rehome_sends_all_waiters_to_the_new_backend() -> None:
     waiter = Waiter(engine)
     scene.engines.rehome(engine, scene.b, b"t")
     assert (engine.backend, engine.upstream_sid, engine.sid) == (scene.b, b"t", b"s")
-    scene.engines.decide(engine, scene.directory.settle("one", scene.b, 0.0))
+    scene.engines.decide(engine, scene.directory.assign("one", scene.b, 0.0))
     assert waiter.told == ["redirect to b", "decided"]
     assert scene.engines.get(b"s") is engine
 
@@ -107,7 +107,7 @@ def test_a_transport_that_was_given_up_opens_no_session() -> None:
     engine = scene.engines.opened(b"s", scene.a, 0.0)
     waiter = Waiter(engine)
     scene.engines.closed(engine, 1.0)
-    session = scene.directory.settle("one", scene.a, 1.0)
+    session = scene.directory.assign("one", scene.a, 1.0)
     scene.engines.decide(engine, session)
     assert (session.open, waiter.told, scene.engines.get(b"s")) == (0, ["decided"], None)
 
@@ -232,7 +232,7 @@ def test_a_connect_that_another_proxy_has_read(first: str) -> None:
     scene = Scene()
     heard: list[EngineSession] = []
     scene.engines.heard = heard.append
-    session = scene.directory.settle("one", scene.b, 0.0)
+    session = scene.directory.assign("one", scene.b, 0.0)
     told = Elsewhere(session, scene.b, b"other", 0.0)
     if first == "told":
         scene.engines.connected_elsewhere(b"s", told)
@@ -265,7 +265,7 @@ def test_what_was_sent_away_follows_nobody() -> None:
 def test_transports_that_never_come_are_forgotten() -> None:
     """Most of what other proxies tell of never comes here: it is kept for a minute, and bounded."""
     scene = Scene(most=2)
-    session = scene.directory.settle("one", scene.a, 0.0)
+    session = scene.directory.assign("one", scene.a, 0.0)
     for sid in (b"1", b"2", b"3"):
         scene.engines.connected_elsewhere(sid, Elsewhere(session, scene.a, sid, 0.0))
     assert scene.engines.opened(b"1", scene.b, 1.0).session is None

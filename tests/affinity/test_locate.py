@@ -70,7 +70,7 @@ def test_when_backends_are_asked(
 def test_a_known_session_is_not_asked_for(ask: object) -> None:
     """Its entry tells, even when its backend is not there any more: then it moves."""
     router = router_of("a", "b", "c", locate=Locate.ALWAYS)
-    router.directory.settle("s", backend_of(router.fleet, "b"), 0.0)
+    router.directory.assign("s", backend_of(router.fleet, "b"), 0.0)
     assert callable(ask)
     assert told(ask(router, Asked.NOT_YET))[0] == "b"
     kill(router.fleet, "b")
@@ -115,7 +115,7 @@ def test_an_answer_from_a_backend_that_is_gone_meanwhile_is_none(ask: object) ->
 def test_an_answer_that_comes_late_changes_nothing(ask: object) -> None:
     """Another request has settled the session meanwhile: all of its requests go together."""
     router = router_of("a", "b", locate=Locate.AUTO)
-    router.directory.settle("s", backend_of(router.fleet, "a"), 0.0)
+    router.directory.assign("s", backend_of(router.fleet, "a"), 0.0)
     assert callable(ask)
     assert told(ask(router, backend_of(router.fleet, "b")))[0] == "a"
 
@@ -223,7 +223,7 @@ def test_other_proxies_are_asked_before_a_move(ask: object) -> None:
     """Another one may have moved the session already; who stays where it is is not asked for."""
     router = router_of("a", "b", "c", locate=Locate.NEVER)
     router.shared = True
-    router.directory.settle("s", backend_of(router.fleet, "b"), 0.0)
+    router.directory.assign("s", backend_of(router.fleet, "b"), 0.0)
     assert callable(ask)
     assert told(ask(router, Asked.NOT_YET))[0] == "b"
     kill(router.fleet, "b")
@@ -237,12 +237,12 @@ def test_other_proxies_are_asked_before_a_move(ask: object) -> None:
 def test_a_connect_that_cannot_be_followed_is_taken_where_it_is() -> None:
     """The session moves to the backend at which it connects, unless that takes none."""
     router = router_of("a", "b")
-    session = router.directory.settle("s", backend_of(router.fleet, "b"), 0.0)
+    session = router.directory.assign("s", backend_of(router.fleet, "b"), 0.0)
     router.directory.opened(session)
     drain(router, "a")
     assert router.accept("s", backend_of(router.fleet, "a")) is None
     router = router_of("a", "b")
-    session = router.directory.settle("s", backend_of(router.fleet, "b"), 0.0)
+    session = router.directory.assign("s", backend_of(router.fleet, "b"), 0.0)
     router.directory.opened(session)
     answer = router.accept("s", backend_of(router.fleet, "a"))
     assert told(answer)[::2] == ("a", Outcome.MOVED)

@@ -46,7 +46,7 @@ class TestSid:
                 decision = router.by_sid(sid, 1.0)
                 assert isinstance(decision, Decision)
                 assert decision.engine is not None
-                router.engines.decide(decision.engine, router.directory.settle("s", decision.backend, 1.0))
+                router.engines.decide(decision.engine, router.directory.assign("s", decision.backend, 1.0))
             HOLDS_NOT[state](router, "a")
             session = router.directory.get("s", 2.0)
             assert [router.by_sid(sid, 2.0) for _ in range(2)] == [Void.VOID] * 2
@@ -92,7 +92,7 @@ class TestSid:
         decision = router.by_sid(pinned(router, "a"), 1.0)
         assert isinstance(decision, Decision)
         assert decision.engine is not None
-        session = router.directory.settle("s", decision.backend, 1.0)
+        session = router.directory.assign("s", decision.backend, 1.0)
         router.engines.decide(decision.engine, session)
         again = router.by_sid(pinned(router, "a"), 2.0)
         assert isinstance(again, Decision)
@@ -107,7 +107,7 @@ class TestSession:
         """Also while its backend is slow or drained: its requests wait rather than go elsewhere."""
         router = router_of("a", "b", "c")
         for name in "abc":
-            router.directory.settle(f"s-{name}", backend_of(router.fleet, name), 0.0)
+            router.directory.assign(f"s-{name}", backend_of(router.fleet, name), 0.0)
             HOLDS[state](router, name)
             answer = router.by_session(f"s-{name}", Evidence.SESSION, 1.0)
             assert told(answer) == (name, Evidence.SESSION, Outcome.PINNED)
@@ -116,7 +116,7 @@ class TestSession:
     def test_a_session_moves_when_its_backend_is_not_there(self, state: str) -> None:
         """Once, to one backend, for all of its requests."""
         router = router_of("a", "b", "c")
-        router.directory.settle("s", backend_of(router.fleet, "a"), 0.0)
+        router.directory.assign("s", backend_of(router.fleet, "a"), 0.0)
         HOLDS_NOT[state](router, "a")
         name, evidence, outcome = told(router.by_session("s", Evidence.SESSION, 1.0))
         assert name in "bc"
@@ -187,7 +187,7 @@ class TestHandshake:
         """A header names the session; else Chainlit's cookie, else our cookie, else the client itself."""
         router = router_of("a", "b", "c")
         for name in "abc":
-            router.directory.settle(f"s-{name}", backend_of(router.fleet, name), 0.0)
+            router.directory.assign(f"s-{name}", backend_of(router.fleet, name), 0.0)
         pin = backend_of(router.fleet, "c").token
         cases = [
             (hints("s-a", "s-b", pin), ("a", Evidence.SESSION, Outcome.PINNED)),
@@ -217,7 +217,7 @@ class TestHandshake:
     def test_a_guess_moves_no_session(self) -> None:
         """The cookie may be another tab's, which lives on though its backend did not accept in time."""
         router = router_of("a", "b")
-        session = router.directory.settle("s", backend_of(router.fleet, "a"), 0.0)
+        session = router.directory.assign("s", backend_of(router.fleet, "a"), 0.0)
         answer = router.handshake(hints(cookie="s"), 1.0, avoid={"a"})
         assert told(answer) == ("b", Evidence.CHAINLIT_COOKIE, Outcome.PLACED)
         assert (session.backend, session.left) == (backend_of(router.fleet, "a"), ())

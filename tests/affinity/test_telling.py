@@ -46,7 +46,7 @@ def test_a_change_is_newer_than_all_that_was_known() -> None:
     session = learn(router.directory, router.fleet, "S", ahead, 0.0)
     assert session is not None
     assert entry_of(session, UNIX) == ahead
-    router.directory.settle("S", backend_of(router.fleet, "b"), 0.0)
+    router.directory.assign("S", backend_of(router.fleet, "b"), 0.0)
     moved = entry_of(session, UNIX)
     assert moved == Entry(ahead.version + 1, "b", ("a",))
     assert entry_of(session, UNIX + 100) == moved
@@ -73,7 +73,7 @@ def test_a_backend_that_is_not_known_here_is_not_learned() -> None:
 def test_what_another_proxy_sends_away_has_to_leave_here_too() -> None:
     """Whether it is open here or not, it moves when it is next heard of, and does not count where it was."""
     router = router_of("a")
-    session = router.directory.settle("S", backend_of(router.fleet, "a"), 0.0)
+    session = router.directory.assign("S", backend_of(router.fleet, "a"), 0.0)
     router.directory.opened(session)
     learn(router.directory, router.fleet, "S", Entry(2**50, "a", sent_away=True), 0.0)
     assert session.sent_away
@@ -90,7 +90,7 @@ def test_what_is_learned_is_kept_as_long_as_what_was_seen(before: str) -> None:
     if before == "announced":
         directory.announce("S", 0.0)
     elif before != "nothing":
-        session = directory.settle("S", a, 0.0)
+        session = directory.assign("S", a, 0.0)
         if before != "placed":
             directory.opened(session)
         if before == "closed":

@@ -86,6 +86,8 @@ TABLE = [
     ("balance:\n  bound: 1", 2, "balance.bound", "must be a number greater than 1 (got 1)"),
     ("balance: {slow_start: -0.5}", 1, "balance.slow_start", "must be a number, 0 or greater (got -0.5)"),
     ("limits: {head: 100}", 1, "limits.head", "must be a whole number, 1024 or greater (got 100)"),
+    ("limits: {opening_bytes: 9}", 1, "limits.opening_bytes",
+     "must be a whole number, 1024 or greater (got 9)"),
     ("limits: {inspect: 1 MB}", 1, "limits.inspect", 'must be a whole number, 1 or greater (got "1 MB")'),
     ("log: {access: 1}", 1, "log.access", "must be true or false (got 1)"),
     ("log: {level: INFO}", 1, "log.level", 'must be one of debug, info, warning, error (got "INFO")'),

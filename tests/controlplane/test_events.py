@@ -58,7 +58,7 @@ def test_the_fleet_tells() -> None:
     app.fleet.observe(backend, Observation.ANSWERED, 2.0)
     app.fleet.observe(backend, Observation.ANSWERED, 2.0)
     for session_id in ("s", "t"):
-        app.router.directory.opened(app.router.directory.settle(session_id, backend, 2.0))
+        app.router.directory.opened(app.router.directory.assign(session_id, backend, 2.0))
     app.fleet.observe(backend, Observation.REFUSED, 3.0, "connection refused")
     assert [(event.kind.value, event.backend, event.text) for event in app.events.after(0)] == [
         ("backend", "a", "is healthy"),

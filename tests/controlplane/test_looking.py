@@ -42,7 +42,7 @@ def test_where_a_session_is_and_why() -> None:
     async def test(admin: Admin) -> None:
         a, b = two(admin)
         directory = admin.app.router.directory
-        directory.opened(directory.settle(ID, a, monotonic(), Evidence.CHAINLIT_COOKIE))
+        directory.opened(directory.assign(ID, a, monotonic(), Evidence.CHAINLIT_COOKIE))
         for wanted in (ID, ID[:8], ID[:20]):
             status, told = await ask(admin, f"where/{wanted}")
             assert (status, told["kind"], told["backend"], told["holds"]) == (200, "session", "a", True)
@@ -51,7 +51,7 @@ def test_where_a_session_is_and_why() -> None:
             assert abs(told["session"]["since"] - time()) < 60
         admin.fleet.observe(a, Observation.REFUSED, monotonic())
         assert (await ask(admin, f"where/{ID}"))[1]["holds"] is False
-        directory.settle(ID, b, monotonic(), Evidence.SESSION)
+        directory.assign(ID, b, monotonic(), Evidence.SESSION)
         answer = await admin.ask(f"/api/where/{ID}")
         told = json.loads(answer.body)
         assert (told["backend"], told["holds"]) == ("b", True)
@@ -71,7 +71,7 @@ def test_where_a_sid_or_a_pin_leads() -> None:
         router = admin.app.router
         engine = router.engines.opened(b"sid1", a, monotonic())
         assert (await ask(admin, "where/sid1"))[1]["why"] == "a guess, until CONNECT tells"
-        router.engines.decide(engine, router.directory.settle(ID, a, monotonic()))
+        router.engines.decide(engine, router.directory.assign(ID, a, monotonic()))
         for sid in (b"sid1", join_pin(a.token, b"sid1")):
             told = (await ask(admin, f"where/{sid.decode()}"))[1]
             assert (told["kind"], told["backend"], told["session"]["id"]) == ("sid", "a", ID[:8])
@@ -88,7 +88,7 @@ def test_where_nobody_knows() -> None:
     async def test(admin: Admin) -> None:
         a, _ = two(admin)
         for session_id in (ID, ID[:-1] + "b"):
-            admin.app.router.directory.settle(session_id, a, monotonic())
+            admin.app.router.directory.assign(session_id, a, monotonic())
         for wanted, status in (("unknown-thing", 404), (ID[:7], 404), (ID[:8], 409), (ID, 200)):
             assert (await ask(admin, f"where/{wanted}"))[0] == status
 
@@ -102,7 +102,7 @@ def test_sessions_come_by_pages() -> None:
         a, b = two(admin)
         ids = [f"{number:08d}-session" for number in range(25)]
         for number, session_id in enumerate(ids):
-            admin.app.router.directory.settle(session_id, b if number % 5 else a, monotonic())
+            admin.app.router.directory.assign(session_id, b if number % 5 else a, monotonic())
         seen = []
         for offset in range(0, 30, 10):
             _, page = await ask(admin, f"sessions?offset={offset}&limit=10")
@@ -165,7 +165,7 @@ def test_the_state_comes_every_second() -> None:
         a, _ = two(admin)
         peer = await follow(admin, "?state=true")
         assert b'"sessions":0' in await peer.until(b'"rollout":')
-        admin.app.router.directory.opened(admin.app.router.directory.settle(ID, a, monotonic()))
+        admin.app.router.directory.opened(admin.app.router.directory.assign(ID, a, monotonic()))
         async with asyncio.timeout(WAIT):
             await peer.until(b'"name":"a"')
             assert b'"sessions":1' in await peer.until(b'"name":"b"')

@@ -18,6 +18,13 @@ async def connect(world: World) -> Peer:
     return peer
 
 
+async def leave(world: World, client: Peer) -> None:
+    """A client leaves, and the proxy knows."""
+    before = len(world.plane.connections)
+    client.close()
+    await world.until(lambda: len(world.plane.connections) < before)
+
+
 async def crowd(world: World) -> None:
     """Clients come until the doors shut; some leave; those that waited are served."""
     plane, doors = world.plane, world.plane.listeners
@@ -34,6 +41,11 @@ async def crowd(world: World) -> None:
         assert (await clients[-1].say(get(b"/last")).response()).body == b"/last "
         await doors.look()  # nobody has left: nothing changes
         assert (doors.shut, len(plane.connections)) == (True, accepted)
+        await leave(world, clients.pop(1))
+        for _ in range(3):  # one has, and its number is low
+            await doors.look()
+            await world.breathe()
+        assert (doors.shut, len(plane.connections)) == (True, accepted - 1)
         for client in clients:
             client.close()
         assert (await waiting.response()).body == b"/waited "

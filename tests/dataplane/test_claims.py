@@ -16,7 +16,7 @@ def test_forged_posts_leave_no_trace(status: bytes) -> None:
 
     async def test(world: World) -> None:
         directory = world.router.directory
-        real = directory.settle("real-session", world.known("a"), world.now())
+        real = directory.assign("real-session", world.known("a"), world.now())
         directory.opened(real)
         directory.closed(real, world.now())
 

@@ -150,7 +150,7 @@ def test_placed_session_goes_elsewhere() -> None:
 
     async def test(world: World) -> None:
         chats(world)
-        world.router.directory.settle("session-S", world.known("a"), world.now())
+        world.router.directory.assign("session-S", world.known("a"), world.now())
         assert world.known("a").sessions == 1
         drain(world)
         world.plane.evictions.forget_placed(world.known("a"))
@@ -253,17 +253,25 @@ def test_frame_under_way_is_finished_first() -> None:
     run(test, "ab")
 
 
-def test_one_who_says_nothing_more_is_closed() -> None:
-    """Where no frame comes to an end within a second the tunnel is closed without a word."""
+@pytest.mark.parametrize("in_frame", [False, True])
+def test_one_who_says_nothing_more_is_between_two_frames(in_frame: bool) -> None:
+    """Its client is told after a second, but closed without a word in the middle of a frame."""
 
     async def test(world: World) -> None:
-        chats(world)
+        instances = chats(world)
         socket = await open_socket(world)
+        (transport,) = instances["a"].transports.values()
+        assert transport.socket is not None
         (tunnel,) = world.plane.tunnels
         tunnel.active = True
         tunnel.send_away()
+        begun = frame(b'42["x"]')[:5] if in_frame else b""
+        transport.socket.peer.say(begun)
+        if in_frame:
+            assert await socket.peer.rest() == begun
+        else:
+            assert await socket.hear() == RESTART
         await world.until(lambda: tunnel.is_closed)
-        assert await socket.peer.rest() == b""
 
     run(test)
 
@@ -375,7 +383,7 @@ def test_what_a_client_left_behind_is_cut() -> None:
         socket = await open_socket(world)
         still(world)
         drain(world)
-        world.router.directory.settle("session-S", world.known("b"), world.now())
+        world.router.directory.assign("session-S", world.known("b"), world.now())
         assert not world.plane.evictions.is_empty(world.known("a"))
         world.plane.evictions.cut(world.known("a"))
         assert await socket.hear() == RESTART

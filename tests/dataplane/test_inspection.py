@@ -12,7 +12,7 @@ NAMED = b'{"sessionId": "session-S", "name": "x"}'
 
 def lives_on(world: World, name: str) -> None:
     """Session S lives on this backend, as far as the directory knows."""
-    world.router.directory.settle("session-S", world.known(name), world.now())
+    world.router.directory.assign("session-S", world.known(name), world.now())
 
 
 @pytest.mark.parametrize("name", ["a", "b"])

@@ -211,6 +211,40 @@ def test_grace_is_limited() -> None:
     run(test)
 
 
+@pytest.mark.parametrize("grace", [0, 0.2])
+@pytest.mark.parametrize("asked", [False, True])
+def test_who_has_no_time_to_leave_is_told_all_the_same(grace: float, asked: bool) -> None:
+    """However short the time is, a client whose app says nothing is told to connect anew."""
+
+    async def test(world: World) -> None:
+        client, _ = await chatting(world)
+        if not asked:
+            await world.until(lambda: not any(tunnel.active for tunnel in world.plane.tunnels))
+        await world.plane.leave(grace)
+        if asked and not grace:
+            assert await client.peer.rest() == b""
+        else:
+            assert await client.hear() == RESTART
+        client.peer.close()
+
+    run(test)
+
+
+def test_listeners_that_have_closed_stay_closed() -> None:
+    """A reload that is under way when the process is told to end opens nothing."""
+
+    async def test(world: World) -> None:
+        await world.plane.leave(1)
+        sock = net.bind(Address("127.0.0.1", 0))
+        await world.plane.listeners.change([sock], None, greeted=True)
+        with pytest.raises(ConnectionError):
+            await asyncio.open_connection(*world.address)
+        assert not world.plane.listeners._servers
+        sock.close()
+
+    run(test)
+
+
 def test_end_without_leaving() -> None:
     """Cancelled in the middle of everything, the plane closes everything."""
 

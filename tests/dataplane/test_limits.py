@@ -151,6 +151,24 @@ def test_client_that_does_not_take_the_last_answer() -> None:
     run(test, narrow=True, timeouts={"write": 0.2})
 
 
+def test_client_that_takes_the_last_answer_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it takes of an answer begins its time anew, to the last byte."""
+    monkeypatch.setattr("proxy.dataplane.downstream._LINGER", 0.2)
+
+    async def test(world: World) -> None:
+        client = (await world.client(slow=True)).say(get(b"/", b"Connection: close"))
+        backend = await world.backend.accept()
+        await backend.request()
+        backend.say(ok(b"x" * 60_000))
+        heard = b""
+        while len(heard) < 60_000:
+            await asyncio.sleep(0.1)
+            heard += await client.read(2000)
+        assert (heard + await client.rest()).endswith(b"x" * 60_000)
+
+    run(test, narrow=True, timeouts={"write": 0.6})
+
+
 def test_slow_response_is_given_up() -> None:
     """A backend that does not answer in time is answered for: 504, and its connection is closed."""
 

@@ -7,7 +7,7 @@ import pytest
 from proxy.errors import Limit
 from tests.dataplane.chat import Chat, Tab, Transport, chats, connect_packet
 from tests.dataplane.frames import Socket, frame
-from tests.dataplane.test_evictions import START, open_socket, session
+from tests.dataplane.test_evictions import START, on, open_socket, session
 from tests.dataplane.world import World, run
 
 CONNECTED = b'40{"sid":"a"}'
@@ -88,6 +88,30 @@ def test_a_poll_gets_them_behind_the_answer_to_connect() -> None:
         await tab.listen(b'42["echo","a"]')
         assert tab.got == [CONNECTED, *tokens(0, 4), b'42["echo","a"]']
         assert lingering(world) == 0
+
+    run(test, "ab")
+
+
+def test_nobody_leaves_before_the_last_poll_that_is_owed() -> None:
+    """A session is not at rest while its next polls have more than one of them takes; then it is."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        socket = await open_socket(world)
+        old = first(instances)
+        await lose(world, socket)
+        for packet in tokens(0, 20):
+            old.push(packet)
+        await collected(world, 20)
+        tab = Tab(world, world.cookie("a"))
+        await tab.handshake()
+        await (await tab.post(connect_packet("session-S"))).response()
+        await tab.listen(tokens(14, 15)[0])
+        evictions = world.plane.evictions
+        assert evictions.at_rest(on(world, "a")) == []
+        await tab.listen(tokens(19, 20)[0])
+        assert evictions.at_rest(on(world, "a")) == [session(world)]
+        assert tab.got == [CONNECTED, *tokens(0, 20)]
 
     run(test, "ab")
 
@@ -218,15 +242,29 @@ def test_a_proxy_that_stood_still_waits_as_long_as_ever() -> None:
         chats(world)
         socket = await open_socket(world)
         await lose(world, socket)
-        (one,) = world.plane.site.lingers.by_session.values()
-        world.plane.site.lingers.stood = lambda _: 3600.0
-        one._time_is_up()
-        assert (lingering(world), one.ended) == (1, False)
-        one._timer.cancel()
-        one._time_is_up()
-        assert (lingering(world), one.ended) == (0, True)
+        world.stand_still(1.6)
+        await asyncio.sleep(0.2)
+        assert lingering(world) == 1
+        await world.until(lambda: not lingering(world))
 
-    run(test)
+    run(test, affinity={"linger": 0.5})
+
+
+def test_a_backend_that_has_to_be_empty_waits_for_nobody() -> None:
+    """At the deadline of a drain a lost client is no reason to keep its side; others keep theirs."""
+
+    async def test(world: World) -> None:
+        chats(world)
+        for name in "ab":
+            socket = await open_socket(world, f"session-{name}", at=name)
+            await lose(world, socket)
+        assert lingering(world) == 2
+        assert not world.plane.evictions.is_empty(world.known("a"))
+        world.plane.evictions.cut(world.known("a"))
+        assert world.plane.evictions.is_empty(world.known("a"))
+        assert [one.session.id for one in world.plane.site.lingers.by_session.values()] == ["session-b"]
+
+    run(test, "ab")
 
 
 def test_a_proxy_that_stood_still_finds_no_client_late() -> None:

@@ -49,7 +49,7 @@ def test_a_unix_listener_opens_again(tmp_path: Path) -> None:
                 transport.close()
 
         listeners = Listeners(App(Config()).plane.site, Client)
-        await listeners.open([net.bind(Address.parse(f"unix:{path}"))], 1 << 20, None, greeted=False)
+        await listeners.open([net.bind(Address.parse(f"unix:{path}"))], 1024, None, greeted=False)
         listeners.shut = True
         listeners._close_servers()
         await asyncio.sleep(0)

@@ -330,17 +330,12 @@ def test_time_in_which_this_process_stood_still_makes_nobody_late() -> None:
     async def test(world: World) -> None:
         chats(world)
         socket = await opened(world, upgraded=False)
-        stood = [0.0]
-        world.plane.site.lingers.stood = lambda _: stood[0]
-        (tunnel,) = world.plane.tunnels
-        stood[0] = 1e6
-        assert tunnel.opening is not None
-        tunnel.opening._late()  # type: ignore[attr-defined]
-        assert not tunnel.is_closed
+        world.stand_still(1.6)
+        await world.breathe()
         socket.say(CONNECT)
         assert await socket.hear() == b'40{"sid":"a"}'
 
-    run(test, "a")
+    run(test, "a", timeouts={"opening": 1.0})
 
 
 @pytest.mark.parametrize("by_client", [True, False])

@@ -109,7 +109,7 @@ def test_handshake_moves_the_cookie_and_requests_do_not() -> None:
 
     async def test(world: World) -> None:
         serve(world, body=OPEN)
-        world.router.directory.settle("session-S", world.known("b"), world.now())
+        world.router.directory.assign("session-S", world.known("b"), world.now())
         request = await world.ask(get(b"/project/file/x?session_id=session-S", world.cookie("a")))
         assert (request.get(b"x-name"), pins(request)) == (b"b", [])
         handshake = await world.ask(get(HANDSHAKE, world.cookie("a") + b"; X-Chainlit-Session-id=session-S"))

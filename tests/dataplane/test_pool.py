@@ -184,3 +184,20 @@ def test_maintenance_closes_connections_and_drain_does_not() -> None:
         await backend.gone()
 
     run(test, "ab")
+
+
+def test_a_connection_to_a_backend_that_has_left_is_not_kept() -> None:
+    """Whoever opened it left, and so did the backend: nobody would ever close it."""
+
+    async def test(world: World) -> None:
+        (await world.client()).say(get())
+        backend = await world.backend.accept()
+        await backend.request()
+        known = world.known("a")
+        pool, upstream = world.plane.site.pool(known), world.upstream()
+        known.gone = True
+        pool.freed(upstream)
+        await backend.gone()
+        assert not pool.has_idle
+
+    run(test)

@@ -308,7 +308,7 @@ def test_a_unix_listener(tmp_path: Path) -> None:
         world.backend.serve(echo)
         plane = world.plane
         sock = net.bind(Address.parse(f"unix:{path}"))
-        acceptor = Acceptor(plane.site, plane, sock, plane._connection, None, greeted=True)
+        acceptor = Acceptor(plane.site, plane, sock, plane._connection, None, greeted=True, greetings=set())
         for start, status in ((LINE + get(), 200), (get(), 400)):
             peer = Peer(*await asyncio.open_unix_connection(path))
             peer.say(start)
@@ -317,6 +317,28 @@ def test_a_unix_listener(tmp_path: Path) -> None:
         assert (await asked(world)).get(b"x-forwarded-for") == CLIENT.encode()
         world.guests += 1
         acceptor.close()
+
+    run(test, **ON)
+
+
+@pytest.mark.parametrize("why", ["reload", "descriptors"])
+def test_those_who_wait_stay_when_no_more_are_accepted(why: str) -> None:
+    """A reload that wants no header any more, and a shortage of descriptors, cut nobody off."""
+
+    async def test(world: World) -> None:
+        world.backend.serve(echo)
+        client = (await connect(world)).say(LINE[:9])
+        listeners = world.plane.listeners
+        await world.until(lambda: listeners._greetings)
+        if why == "reload":
+            await listeners.change([world.listening], None, greeted=False)
+        else:
+            listeners.shut = True
+            listeners._close_servers()
+        client.say(LINE[9:] + get())
+        assert (await client.response()).status == 200
+        assert (await asked(world)).get(b"x-forwarded-for") == CLIENT.encode()
+        assert not listeners._greetings
 
     run(test, **ON)
 

@@ -53,7 +53,7 @@ def settle(world: World, instances: dict[str, Chat], *, known: bool) -> None:
     """The session lives on b; either the directory knows, or b says so when it is asked."""
     instances["b"].sessions.add("session-S")
     if known:
-        session = world.router.directory.settle("session-S", world.known("b"), world.now())
+        session = world.router.directory.assign("session-S", world.known("b"), world.now())
         world.router.directory.opened(session)
         world.router.directory.closed(session, world.now())
 

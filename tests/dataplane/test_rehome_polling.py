@@ -207,7 +207,7 @@ def test_guess_by_chainlits_cookie() -> None:
         instances = chats(world)
         settle(world, instances, known=True)
         instances["a"].sessions.add("session-T")
-        world.router.directory.settle("session-T", world.known("a"), world.now())
+        world.router.directory.assign("session-T", world.known("a"), world.now())
         newest = Tab(world, b"Cookie: X-Chainlit-Session-id=session-T")
         await newest.handshake()
         assert len(instances["a"].asked("handshake")) == 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
@@ -13,6 +14,7 @@ import redis.asyncio
 
 from proxy.affinity.directory import Session
 from proxy.affinity.router import Router
+from proxy.affinity.standstill import Standstill
 from proxy.dataplane.shared_directory import PREFIX, SharedDirectory
 from tests.affinity.making import backend_of, router_of
 from tests.dataplane.loop import run_loop
@@ -30,9 +32,10 @@ class Side:
 
     def __init__(self, url: str, session_timeout: float = 3600.0) -> None:
         self.router: Router = router_of("a", "b", "c")
+        self.standstill = Standstill()
         self.router.directory.session_timeout = session_timeout
         self.followed: list[tuple[str, bool]] = []  # open sessions that another side has moved or sent away
-        self.shared = SharedDirectory(self.router)
+        self.shared = SharedDirectory(self.router, self.standstill.look)
         self.shared.follow = self._follow
         self.shared.use(url)
 
@@ -42,7 +45,7 @@ class Side:
     def connect(self, session_id: str, name: str) -> Session:
         """A session has connected at a backend."""
         now = monotonic()
-        session = self.router.directory.settle(session_id, backend_of(self.router.fleet, name), now)
+        session = self.router.directory.assign(session_id, backend_of(self.router.fleet, name), now)
         self.router.directory.opened(session)
         return session
 
@@ -96,7 +99,7 @@ def test_what_one_has_seen_another_finds(redis_server: RedisServer) -> None:
         one, two = Side(redis_server.url), Side(redis_server.url)
         async with sides(one, two):
             session = one.connect("seen", "a")
-            one.router.directory.settle("seen", backend_of(one.router.fleet, "b"), monotonic())
+            one.router.directory.assign("seen", backend_of(one.router.fleet, "b"), monotonic())
             one.router.directory.send_away(session)
             one.router.directory.closed(session, monotonic())
             await one.written()
@@ -119,7 +122,7 @@ def test_a_move_is_told_to_who_knew_better_before(redis_server: RedisServer) -> 
             one.connect("moving", "a")
             await one.written()
             assert await two.find("moving") == "a"
-            two.router.directory.settle("moving", backend_of(two.router.fleet, "c"), monotonic())
+            two.router.directory.assign("moving", backend_of(two.router.fleet, "c"), monotonic())
             await eventually(lambda: one.home("moving") == "c", WAIT, "one is told")
             assert three.home("moving") is None
             assert one.shared.learned == 1
@@ -141,7 +144,7 @@ def test_who_has_a_connection_follows(redis_server: RedisServer) -> None:
             assert session is not None
             three.router.directory.send_away(session)
             await eventually(lambda: there.sent_away, WAIT, "two is told")
-            three.router.directory.settle("moving", backend_of(three.router.fleet, "b"), monotonic())
+            three.router.directory.assign("moving", backend_of(three.router.fleet, "b"), monotonic())
             await eventually(lambda: one.home("moving") == two.home("moving") == "b", WAIT, "all are told")
             assert not there.sent_away
             assert two.followed == one.followed == [("moving", True), ("moving", False)]
@@ -271,6 +274,29 @@ def test_a_redis_that_hangs_is_waited_for_once(redis_server: RedisServer) -> Non
             finally:
                 redis_server.resume()
             await one.up()
+
+    run(scenario)
+
+
+def test_a_proxy_that_stood_still_does_not_lose_it(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Redis has said meanwhile is read, a lookup is answered, and nobody has to go on alone."""
+    monkeypatch.setattr("proxy.dataplane.shared_directory._DEAF", 1.0)
+
+    async def scenario() -> None:
+        one, two = Side(redis_server.url), Side(redis_server.url)
+        async with sides(one, two):
+            one.connect("seen", "a")
+            await one.written()
+            finding = asyncio.create_task(two.find("seen"))
+            for _ in range(4):
+                await asyncio.sleep(0)
+            for side in (one, two):
+                side.standstill.look(monotonic())
+            time.sleep(2.5)  # noqa: ASYNC251 - nobody else in this process is to run
+            assert await finding == "a"
+            assert (one.shared.errors, two.shared.errors, two.shared.lookups["error"]) == (0, 0, 0)
 
     run(scenario)
 

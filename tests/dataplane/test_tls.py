@@ -12,6 +12,7 @@ import pytest
 
 from proxy import net
 from proxy.config import Address
+from proxy.errors import Limit
 from tests.dataplane.frames import ACCEPT, Socket, upgrade
 from tests.dataplane.peers import WAIT, Cut, Message, Peer, get, ok, post
 from tests.dataplane.scripted import echo
@@ -128,6 +129,27 @@ def test_silent_client_is_given_up(authority: Authority) -> None:
         await Peer(reader, writer).gone()
         writer.close()
         assert 0.9 < time.monotonic() - began < WAIT / 2
+        assert world.plane.site.stats.limits[Limit.SLOW_HEAD] == 1
+        assert world.plane.site.clients.total == 0
+
+    run(test, tls=authority.issue(NAME), timeouts={"head": 1})
+
+
+def test_a_proxy_that_stood_still_finds_no_handshake_late(authority: Authority) -> None:
+    """What the client has said meanwhile is read first."""
+
+    async def test(world: World) -> None:
+        world.backend.serve(echo)
+        client = socket.create_connection(world.address)
+        await world.until(lambda: world.plane.site.clients.total)
+        world.stand_still(1.6)
+        await asyncio.sleep(0)  # the timer is due before anything is read
+        context = authority.client()
+        async with asyncio.timeout(WAIT):
+            reader, writer = await asyncio.open_connection(sock=client, ssl=context, server_hostname=NAME)
+        world.clients.append(Peer(reader, writer))
+        assert (await world.clients[0].say(get()).response()).status == 200
+        assert not world.plane.site.stats.limits[Limit.SLOW_HEAD]
 
     run(test, tls=authority.issue(NAME), timeouts={"head": 1})
 

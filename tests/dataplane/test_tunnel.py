@@ -189,6 +189,36 @@ def test_what_was_said_last_arrives() -> None:
     run(test, debug=False)
 
 
+@pytest.mark.parametrize("goodbye", [False, True])
+def test_side_that_takes_the_last_words_slowly(monkeypatch: pytest.MonkeyPatch, goodbye: bool) -> None:
+    """Whatever it takes begins its time anew, also when a close frame is the last of it."""
+    monkeypatch.setattr("proxy.dataplane.tunnel._LAST_WORDS", 0.5)
+    monkeypatch.setattr("proxy.dataplane.ends._GOODBYE", 0.2)
+    said = b"x" * 60_000
+
+    async def test(world: World) -> None:
+        client = (await world.client(slow=True)).say(upgrade(b"/ws"))
+        backend = await world.backend.accept()
+        await backend.request()
+        backend.say(ACCEPT)
+        assert (await client.response()).status == 101
+        (passage,) = world.plane.tunnels
+        backend.say(said)
+        await world.until(lambda: passage.received[1] == len(said))
+        if goodbye:
+            passage.say_goodbye()
+        else:
+            backend.reset()
+        heard = b""
+        while len(heard) < len(said):
+            await asyncio.sleep(0.1)
+            heard += await client.read(min(3000, len(said) - len(heard)))
+        assert heard == said
+        assert await client.rest() == (frame((1012).to_bytes(2, "big"), opcode=8) if goodbye else b"")
+
+    run(test, narrow=True)
+
+
 def test_side_that_does_not_take_the_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that reads no more does not hold its connection for ever after the tunnel has ended."""
     monkeypatch.setattr("proxy.dataplane.tunnel._LAST_WORDS", 0.2)

@@ -10,7 +10,7 @@ from proxy.errors import Limit
 from tests.dataplane.frames import ACCEPT, upgrade
 from tests.dataplane.peers import Cut, Peer, get, ok
 from tests.dataplane.scripted import echo
-from tests.dataplane.test_streaming import LONG, send, upload_head
+from tests.dataplane.test_streaming import BOUND, LONG, held, send, upload_head
 from tests.dataplane.world import World, run
 
 SHORT, LONG_TIME = 0.5, 20.0  # seconds
@@ -161,6 +161,24 @@ def test_a_client_that_never_reads_its_answer() -> None:
         await backend.gone()
 
     run(test, debug=False, timeouts={"write": SHORT})
+
+
+def test_a_client_that_reads_no_interim_responses() -> None:
+    """However many its backend sends, no more are read than the client takes."""
+
+    async def test(world: World) -> None:
+        client = (await world.client(slow=True)).say(get(b"/x"))
+        backend = await world.backend.accept()
+        await backend.request()
+        hint = b"HTTP/1.1 103 Early Hints\r\nLink: </%b>\r\n\r\n" % (b"x" * 1000)
+        backend.say(hint * 20_000)
+        await world.until(lambda: held(world) > 65536)
+        await asyncio.sleep(SHORT)
+        assert world.upstream().leg.paused
+        assert held(world) < BOUND
+        client.reset()
+
+    run(test, debug=False, narrow=True)
 
 
 def test_a_client_that_reads_slowly_is_not_late() -> None:

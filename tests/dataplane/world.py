@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -86,6 +87,11 @@ class World:
     def now(self) -> float:
         """The proxy's clock."""
         return monotonic()
+
+    def stand_still(self, seconds: float) -> None:
+        """This process does not run for a while, and nobody else in it."""
+        self.app.standstill.look(monotonic())
+        time.sleep(seconds)
 
     def observe(self, name: str, observation: Observation) -> None:
         """Something was observed of a backend."""
