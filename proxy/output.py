@@ -16,7 +16,8 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import groupby
 from typing import TextIO, cast
 
 _MAX_BYTES = 4 << 20  # twenty seconds of a busy access log; what is being written may be as much again
@@ -44,9 +45,8 @@ class Output(io.TextIOBase):
         self.encoding = encoding
         self._max_bytes, self._max_lines = max_bytes, max_lines
         self._changed = threading.Condition()  # reentrant: the garbage collector may warn at any time
-        self._queue: list[bytes] = []
+        self._queue: list[bytes | int] = []  # texts, and how many lines were dropped between them
         self._bytes = self._lines = 0  # of the queue
-        self._gap = 0  # lines that were dropped after what is queued
         self._writing = False  # set while the thread has taken something
         self._inside_line = False  # whether what was written last did not end its line
         self.dropped = 0  # lines, since the start
@@ -58,15 +58,19 @@ class Output(io.TextIOBase):
         data = text.encode(self.encoding, self.errors)
         lines = data.count(b"\n")
         with self._changed:
-            fits = self._bytes + len(data) <= self._max_bytes and self._lines + lines <= self._max_lines
-            if self._gap or not fits:  # after a gap nothing more, so that the notice stands where it is
-                self._gap += lines
-                self.dropped += lines
-            else:
+            if self._bytes + len(data) <= self._max_bytes and self._lines + lines <= self._max_lines:
                 self._queue.append(data)
                 self._bytes += len(data)
                 self._lines += lines
-                self._changed.notify_all()
+            else:
+                self.dropped += lines
+                last = self._queue[-1] if self._queue else None
+                if isinstance(last, int):
+                    self._queue[-1] = last + lines
+                else:
+                    self._queue.append(lines)
+                    self._lines += 1  # its notice
+            self._changed.notify_all()
         return len(text)
 
     def finish(self, within: float) -> bool:
@@ -92,16 +96,19 @@ class Output(io.TextIOBase):
             with self._changed:
                 self._changed.wait_for(lambda: self._queue)
                 self._writing = True
-                taken, gap = b"".join(self._queue), self._gap
-                self._queue.clear()
-                self._bytes = self._lines = self._gap = 0
+                taken, self._queue = self._queue, []
+                self._bytes = self._lines = 0
             lost = 0
-            if untold == 0 or self._write(self._told(untold)) == 0:
-                untold, lost = 0, self._write(taken)
-            else:
-                lost = taken.count(b"\n")
-            untold += lost + gap
-            if gap and lost == 0 and self._write(self._told(untold)) == 0:
+            for item in _joined(taken):
+                if isinstance(item, int):
+                    untold += item
+                elif untold and self._write(self._told(untold)):
+                    lost += item.count(b"\n")
+                    untold += item.count(b"\n")
+                else:
+                    untold = self._write(item)
+                    lost += untold
+            if untold and not lost and self._write(self._told(untold)) == 0:
                 untold = 0
             with self._changed:
                 self.dropped += lost
@@ -133,6 +140,15 @@ class Output(io.TextIOBase):
 
     def __repr__(self) -> str:
         return f"<Output {self._descriptor} {self._bytes} bytes queued, {self.dropped} lines dropped>"
+
+
+def _joined(items: list[bytes | int]) -> Iterator[bytes | int]:
+    """The same with texts that follow each other as one."""
+    for is_text, group in groupby(items, key=lambda item: isinstance(item, bytes)):
+        if is_text:
+            yield b"".join(item for item in group if isinstance(item, bytes))
+        else:
+            yield from group
 
 
 def take_over() -> None:

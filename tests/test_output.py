@@ -199,3 +199,12 @@ def test_streams_that_are_closed() -> None:
         assert process.stdout is not None
         assert process.stdout.read() == b"done\n"
     assert process.returncode == 0
+
+
+def test_a_text_that_is_larger_than_the_queue_is_not_the_last(reader: Reader) -> None:
+    """It is dropped, or a part of it; what comes later is written."""
+    output = Output(reader.descriptor, max_bytes=1000)
+    output.write("x" * 2000 + "\n")
+    output.write("later\n")
+    wait_until(lambda: reader.waiting() > 0, 1, "something is written")
+    assert b"later" in reader.read(b"later\n")
