@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 JS := tests/js/node_modules/.package-lock.json
 
 .PHONY: help setup run docs test check unit system browser chromium dns prometheus redis full compat images fuzz soak \
-	bench bench-lifecycle bench-sessions lock clean
+	hostile bench bench-lifecycle bench-sessions lock clean
 
 help:
 	@echo "make run     two Chainlit instances of examples/chat/app.py behind the proxy on port 8000"
@@ -19,8 +19,9 @@ help:
 	@echo "make full    the system tests with as many clients and rounds as they were made for"
 	@echo "make compat  shared sessions with older releases of Chainlit"
 	@echo "make images  build the images of the Dockerfile and run them, with Docker or Podman"
-	@echo "make fuzz    coverage-guided fuzzing of the parsers, FUZZ_SECONDS for each (120)"
+	@echo "make fuzz    coverage-guided fuzzing of the parsers and machines, FUZZ_SECONDS for each (120)"
 	@echo "make soak    2,000 tabs through a minute of faults, 2 GiB bodies, 1,000 slow clients"
+	@echo "make hostile a random walk over all that clients, instances and operators do wrong, for SECONDS (300)"
 	@echo "make bench   CPU time, added latency and growth, beside HAProxy, nginx and others (15 minutes)"
 	@echo "make bench-lifecycle  what users notice when instances and proxies come and go, SESSIONS of them (120)"
 	@echo "make bench-sessions  what shared sessions cost an instance"
@@ -89,13 +90,18 @@ images: $(STAMP)
 
 FUZZ_SECONDS ?= 120
 fuzz: $(STAMP)
-	for target in head cookie engineio chunked websocket proxy_protocol; do \
+	for target in head cookie engineio chunked websocket proxy_protocol opening lingering; do \
 		$(BIN)/python -m tests.fuzz $$target artefacts/fuzz/$$target -max_total_time=$(FUZZ_SECONDS) -timeout=10 \
 			|| exit 1; \
 	done
 
 soak: $(STAMP)
 	$(BIN)/python -m tests.soak
+
+# The walk of a seed again: HOSTILE_SEED=... make hostile
+SECONDS ?= 300
+hostile: $(STAMP) $(JS)
+	HOSTILE_SECONDS=$(SECONDS) $(BIN)/pytest -s tests/hostile/test_hostile_walk.py
 
 bench-sessions: $(STAMP)
 	$(BIN)/python -m benchmarks.sessions

@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of one parser: `python -m tests.fuzz TARGET CORPUS [options of libFuzzer]`.
+"""Coverage-guided fuzzing of one target: `python -m tests.fuzz TARGET CORPUS [options of libFuzzer]`.
 
 CORPUS is a folder that is made and grows; the seeds are put into it. The status is 0 if all held, and the
 input that broke something is left in the folder as `crash-...`.
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["proxy.wire"]):
+with atheris.instrument_imports(include=["proxy.wire", "proxy.affinity"]):
     from tests.fuzz.targets import SEEDS, TARGETS
 
 

@@ -1,4 +1,4 @@
-"""The parsers that a stranger's bytes reach, each with what has to hold for any bytes.
+"""The parsers and machines that a stranger's bytes reach, each with what has to hold for any bytes.
 
 A target takes bytes and raises AssertionError, or whatever the parser must not raise. `SEEDS` are what a
 fuzzer starts from: one message of each kind that the parser understands.
@@ -17,6 +17,7 @@ from proxy.wire.forwarding import Origin, Variant, request_fields, request_head,
 from proxy.wire.head import check_start, parse_request, parse_response
 from proxy.wire.proxy_protocol import SIGNATURE, ProxyHeader, ProxyHeaderError, read_proxy_header
 from proxy.wire.websocket import Frame, FrameError, FrameReader
+from tests.fuzz import machines
 
 ORIGIN = Origin("192.0.2.1", b"http", trusted=False)
 PIN = b"chainlit_pin"
@@ -165,6 +166,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "chunked": chunked,
     "websocket": websocket,
     "proxy_protocol": proxy_protocol,
+    "opening": machines.opening,
+    "lingering": machines.lingering,
 }
 SEEDS: dict[str, list[bytes]] = {
     "head": [
@@ -196,4 +199,6 @@ SEEDS: dict[str, list[bytes]] = {
         SIGNATURE + b"\x21\x21\x00\x27" + b"\xfd" * 36 + b"\x04\x00\x00",
         SIGNATURE + b"\x20\x00\x00\x00",
     ],
+    "opening": machines.OPENING_SEEDS,
+    "lingering": machines.LINGERING_SEEDS,
 }

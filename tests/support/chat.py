@@ -242,13 +242,13 @@ class Chat:
 
         A new instance may answer before its greeting has come; it is waited for, so that `home` is true.
         """
-        reply = await self._answer(within)
+        reply = await self.insist(within)
         self.asked = reply.n  # some that were asked before arrived, others did not
         await self._greeted_by(reply.instance, within)
         return reply
 
-    async def _answer(self, within: float) -> Reply:
-        """Asks until an answer comes."""
+    async def insist(self, within: float = PATIENCE) -> Reply:
+        """Asks until an answer comes, however often the connection is lost meanwhile; that answer."""
         deadline = time.monotonic() + within
         while True:
             await eventually(lambda: self.ready, within, lambda: f"{self} ready: {self.story()}")
@@ -265,7 +265,7 @@ class Chat:
 
     async def go_on(self, within: float = PATIENCE) -> Reply:
         """Asks until an answer comes; it knows the session, which was not greeted again. That answer."""
-        reply = await self._answer(within)
+        reply = await self.insist(within)
         assert reply.n >= self.asked, f"{self} forgot: {self.story()}"
         assert len(self.greetings) == 1, f"{self} was greeted by {self.greetings}: {self.story()}"
         self.asked = reply.n

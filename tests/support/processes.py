@@ -145,8 +145,8 @@ class Process:
         _running.discard(self)
 
     def tail(self, lines: int = 40) -> str:
-        """The end of the log, for a failing test."""
-        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        """The end of the log, for a failing test; nothing of a pipe: who looks would be a reader."""
+        text = self.log.read_text(errors="replace") if self.log.is_file() else f"in {self.log}"
         return "\n".join([f"--- log of {self.name}", *text.splitlines()[-lines:]])
 
 

@@ -31,12 +31,15 @@ engineio.payload.Payload.max_decode_packets = 10_000
 # The library waits 1 s for the answer to its CONNECT; a loaded machine may need longer. The page waits 20 s.
 CONNECT_TIMEOUT = 20
 CLOSE_TIMEOUT = 2
+AGAIN = 0.3  # seconds
 
 
 class PatientEngine(engineio.AsyncClient):  # type: ignore[misc]
     """The library's engine, which also survives a connection that breaks between a poll's head and body.
 
-    Its own would end its reading there without a word, and nobody would ever connect again.
+    Its own would end its reading there without a word, and nobody would ever connect again. After a poll that
+    was refused it tells its writing to end; where something was to be written, that is not heard, and half a
+    minute passes. So it is told once more.
     """
 
     async def _send_request(self, *args: Any, **options: Any) -> Any:
@@ -45,8 +48,14 @@ class PatientEngine(engineio.AsyncClient):  # type: ignore[misc]
             try:
                 await response.read()  # it is kept for whoever reads it next
             except (TimeoutError, OSError, aiohttp.ClientError) as error:
-                return repr(error)
+                response = repr(error)
+        if args[0] == "GET" and (not isinstance(response, aiohttp.ClientResponse) or response.status >= 300):
+            asyncio.get_running_loop().call_later(AGAIN, self._end_writing, self.write_loop_task)
         return response
+
+    def _end_writing(self, writing: object) -> None:
+        if writing is not None and writing is self.write_loop_task:
+            self.queue.put_nowait(None)
 
 
 class PatientClient(socketio.AsyncClient):  # type: ignore[misc]

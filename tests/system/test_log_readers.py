@@ -67,18 +67,6 @@ class Serving(ProxyProcess):
         super().__init__(config, folder)
         self.log = log
 
-    def tail(self, lines: int = 40) -> str:
-        """Nothing: who looks would be a reader."""
-        return f"{lines} lines of {self.log}"
-
-
-class UnreadRun(RunCommand):
-    """`run` with an app that prints much, into a pipe that nobody reads."""
-
-    def tail(self, lines: int = 40) -> str:
-        """As above."""
-        return f"{lines} lines of {self.log}"
-
 
 @pytest.fixture
 def pipe(tmp_path: Path) -> Iterator[tuple[Path, int]]:
@@ -154,7 +142,7 @@ def test_the_disk_is_full(tmp_path: Path, backend: int) -> None:
 @pytest.mark.parametrize("again", [False, True], ids=["once", "twice"])
 def test_replicas_that_print_much(tmp_path: Path, pipe: tuple[Path, int], again: bool) -> None:
     """Their output is taken from them though nobody takes it from us, and they end as usual."""
-    command = UnreadRun(tmp_path)
+    command = RunCommand(tmp_path)
     command.log, _ = pipe
     app = tmp_path / "app.py"
     app.write_text(NOISY + app.read_text().replace("from __future__ import annotations\n", ""))

@@ -3,7 +3,6 @@
 import asyncio
 import http.server
 import json
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -16,46 +15,22 @@ from tests.support.instances import Fleet
 from tests.support.link import KINDS
 from tests.support.processes import free_port
 from tests.support.proxy_process import HEALTH, ProxyProcess, config_for
+from tests.support.proxy_with_names import ProxyWithNames, may_mount
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
-LOCALHOST = "127.0.0.1 localhost\n"
 GONE = 3.0  # seconds that a name does not resolve
-
-
-class ProxyWithNames(ProxyProcess):
-    """A proxy with an /etc/hosts of its own, which a test changes."""
-
-    def __init__(self, names: dict[str, str], fleet: Fleet, folder: Path) -> None:
-        self.hosts = folder / "hosts"
-        config = config_for((), health=HEALTH | {"evict_after": 30})
-        config["backends"] = [
-            {"name": name, "url": fleet[name].url.replace("127.0.0.1", host)} for name, host in names.items()
-        ]
-        super().__init__(config, folder)
-        mount = 'mount --bind "$0" /etc/hosts && exec "$@"'
-        self.command = ["unshare", "-r", "-m", "sh", "-c", mount, str(self.hosts), *self.command]
-        self.know(*names.values())
-
-    def know(self, *hosts: str) -> None:
-        """Only these names resolve from now on."""
-        self.hosts.write_text(LOCALHOST + "".join(f"127.0.0.1 {host}\n" for host in hosts))
-
-
-def may_mount() -> bool:
-    """Whether this machine lets a process have an /etc/hosts of its own."""
-    command = ["unshare", "-r", "-m", "mount", "--bind", "/etc/hosts", "/etc/hosts"]
-    try:
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        return False
 
 
 @pytest.mark.skipif(not may_mount(), reason="this machine grants no mount namespace")
 def test_a_name_that_fails_for_a_while_costs_nobody_anything(fleet: Fleet, tmp_path: Path) -> None:
     """The instance is never touched: its chats go on, on every transport, and it is never down."""
     names = {"a": "chat-a.test", "b": "chat-b.test"}
-    proxy = ProxyWithNames(names, fleet, tmp_path)
+    config = config_for((), health=HEALTH | {"evict_after": 30})
+    config["backends"] = [
+        {"name": name, "url": fleet[name].url.replace("127.0.0.1", host)} for name, host in names.items()
+    ]
+    proxy = ProxyWithNames(config, list(names.values()), tmp_path)
     proxy.start()
     proxy.wait_health({"a": "healthy", "b": "healthy"})
 

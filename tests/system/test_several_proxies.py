@@ -156,7 +156,7 @@ def test_redis_may_stop_and_start_again(
     async def reconnect(chat: Chat) -> None:
         await chat.drop(within=60)
         if chat.link.kind in GUESSED:
-            await chat._answer(60)
+            await chat.insist(60)
         else:
             await chat.check(fleet.journal)
             chat.check_unmoved(fleet.journal)
