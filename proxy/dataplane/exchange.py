@@ -277,6 +277,9 @@ class Exchange(Relay):
         engine = self._engine
         if self.ended or self.status or engine is None:
             return
+        if self.body.streamed:  # some of it can be said to nobody else
+            self.tell_unknown()
+            return
         self._leave_upstream()
         self.choose(Decision(engine.backend, Evidence.SID, Outcome.REHOMED, engine=engine))
         self.send()

@@ -1,5 +1,7 @@
 """Re-homing a polling transport: its sid becomes an alias, and what can go wrong on the way."""
 
+import asyncio
+
 import pytest
 
 from proxy.affinity.health import Observation, Verdict
@@ -30,6 +32,28 @@ def test_sid_is_an_alias_from_then_on() -> None:
         assert sids == {b"b-sid-0"}
         assert world.known("b").sessions == 1
         assert (world.known("a").sessions, world.plane.site.stats.rehomes) == (0, 1)
+
+    run(test, "ab")
+
+
+def test_a_poll_whose_body_is_gone_is_not_said_again() -> None:
+    """What was passed on of it cannot be said to the new backend: its client connects anew."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        settle(world, instances, known=True)
+        tab = Tab(world, world.cookie("a"))
+        await tab.handshake()
+        target = PATH + b"polling&sid=" + tab.sid
+        poll = (await world.client()).say(get(target, b"Content-Length: 200") + b"x" * 100)
+        connections = world.plane.connections
+        await world.until(lambda: any(at.exchange and at.exchange.upstream for at in connections))
+        poll.say(b"x" * 50)
+        await world.until(lambda: any(at.exchange and at.exchange.body.streamed for at in connections))
+        assert (await (await tab.post(CONNECT)).response()).body == b"ok"
+        async with asyncio.timeout(5):  # at once, and not when the new backend has waited in vain
+            assert (await poll.response()).status == 400
+        assert instances["b"].asked("poll") == []
 
     run(test, "ab")
 
