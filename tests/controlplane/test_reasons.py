@@ -36,7 +36,8 @@ def test_the_verdict_has_a_reason(response: bytes, settings: dict[str, object], 
 
     async def test(probing: Probing) -> None:
         await probing.becomes(DEGRADED)
-        assert probing.known.health.reason == reason
+        # On a machine that is busy the first probe may have been answered too late.
+        await eventually(lambda: probing.known.health.reason == reason, WAIT, "another reason")
         assert probing.known.health.denied is not reason.startswith("503")
         if probing.known.health.denied:
             await eventually(lambda: probing.known.health.failures > 20, WAIT, "no further probes")
