@@ -280,25 +280,16 @@ class LastFrame(End):
 class LastWords(asyncio.Protocol):
     """A side that was closed while there was something for it to take; a client's counts until it has."""
 
-    __slots__ = ("_leg", "_seconds", "_stood", "_ticket", "_timer")
+    __slots__ = ("_giving_up", "_ticket")
 
     def __init__(self, leg: Leg, ticket: Ticket | None, seconds: float, stood: Stood) -> None:
         """It is given up when it takes nothing for so long."""
-        self._leg = leg
+        self._giving_up = leg.give_up_after(seconds, stood)
         self._ticket = ticket
-        self._seconds = seconds
-        self._stood = stood
-        self._timer = Timer(stood, seconds, self._look)
-
-    def _look(self) -> None:
-        if self._leg.still_takes():
-            self._timer = Timer(self._stood, self._seconds, self._look)
-        else:
-            self._leg.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """As asyncio.Protocol."""
-        self._timer.cancel()
+        self._giving_up.cancel()
         if self._ticket is not None:
             self._ticket.give_back()
 

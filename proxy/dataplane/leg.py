@@ -34,7 +34,7 @@ class Source(Protocol):
 class Leg:
     """Made with its transport, by the protocol that the transport had first."""
 
-    __slots__ = ("_holds", "_since", "_source", "_unsent", "_waits", "said_all", "transport", "writable")
+    __slots__ = ("_holds", "_since", "_source", "_unsent", "said_all", "transport", "writable")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self.transport = transport
@@ -43,7 +43,6 @@ class Leg:
         self._holds = 0  # who wants no more to be read
         self._source: Source | None = None
         self._unsent = 0  # bytes that waited when the peer was last seen to take some
-        self._waits = 0  # bytes that were still to be sent when that was looked at, once it is being closed
         self._since = 0.0  # when that was, 0 if nobody has looked since it fell behind
 
     @property
@@ -147,25 +146,11 @@ class Leg:
 
     def close(self) -> None:
         """Close after what is written."""
-        self._waits = net.unsent(self.transport)
         self.transport.close()
 
-    def still_takes(self) -> bool:
-        """While it is being closed: whether the peer has taken some since this was asked, but not all."""
-        before, self._waits = self._waits, net.unsent(self.transport)
-        return 0 < self._waits < before
-
-    def give_up_after(self, seconds: float, stood: Stood) -> None:
+    def give_up_after(self, seconds: float, stood: Stood) -> "GivingUp":
         """Abort it once its peer takes nothing of what is still to be sent for so long."""
-        self._waits = net.unsent(self.transport)
-
-        def look() -> None:
-            if self.still_takes():
-                Timer(stood, seconds, look)
-            else:
-                self.abort()
-
-        Timer(stood, seconds, look)
+        return GivingUp(self, seconds, stood)
 
     def abort(self) -> None:
         """Close at once."""
@@ -177,3 +162,32 @@ class Leg:
 
     def __repr__(self) -> str:
         return f"<Leg holds={self._holds} writable={self.writable} said_all={self.said_all}>"
+
+
+class GivingUp:
+    """Aborts a leg whose peer takes nothing of what is still to be sent; who had it made may cancel it."""
+
+    __slots__ = ("_leg", "_seconds", "_stood", "_timer", "_unsent")
+
+    def __init__(self, leg: Leg, seconds: float, stood: Stood) -> None:
+        self._leg = leg
+        self._seconds = seconds
+        self._stood = stood
+        self._wait()
+
+    def _wait(self) -> None:
+        self._unsent = net.unsent(self._leg.transport)
+        self._timer = Timer(self._stood, self._seconds, self._look)
+
+    def _look(self) -> None:
+        if 0 < net.unsent(self._leg.transport) < self._unsent:
+            self._wait()
+        else:
+            self._leg.abort()
+
+    def cancel(self) -> None:
+        """The leg is gone."""
+        self._timer.cancel()
+
+    def __repr__(self) -> str:
+        return f"<GivingUp {self._leg!r} at {self._unsent} bytes>"

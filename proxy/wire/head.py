@@ -183,11 +183,6 @@ class HeadSearch:
         return f"<HeadSearch at {self._searched}>"
 
 
-def check_start(start: bytes | bytearray) -> None:
-    """Refuse what has come of a request's head if no more bytes can make it valid. Raises BadRequest."""
-    HeadSearch().find(start)
-
-
 def _other_form(method: bytes, target: bytes, fields: Fields) -> tuple[bytes, Fields]:
     if target == b"*" and method == b"OPTIONS":
         return target, fields

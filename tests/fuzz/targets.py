@@ -14,7 +14,7 @@ from proxy.errors import BadRequest, BadResponse, OddId, OverLimit
 from proxy.wire import cookies, engineio
 from proxy.wire.body import BodyError, ChunkedBody, request_body, response_body
 from proxy.wire.forwarding import Origin, Variant, request_fields, request_head, response_head
-from proxy.wire.head import check_start, parse_request, parse_response
+from proxy.wire.head import HeadSearch, parse_request, parse_response
 from proxy.wire.proxy_protocol import SIGNATURE, ProxyHeader, ProxyHeaderError, read_proxy_header
 from proxy.wire.websocket import Frame, FrameError, FrameReader
 from tests.fuzz import machines
@@ -38,7 +38,7 @@ def _request(whole: bytes) -> None:
     except BadRequest:
         return
     for cut in range(0, len(whole), 7):
-        check_start(whole[:cut])  # what is right when it is whole is right while it comes
+        HeadSearch().find(whole[:cut])  # what is right when it is whole is right while it comes
     for variant in (Variant.NORMAL, Variant.FINITE, Variant.UPGRADE):
         block = request_fields(parsed, ORIGIN, variant, PIN)
         sent = request_head(parsed.method, parsed.target, block, b"1")

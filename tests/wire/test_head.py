@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from proxy.errors import BadRequest, BadResponse
 from proxy.wire.fields import Fields
-from proxy.wire.head import HeadSearch, RequestHead, check_start, parse_request, parse_response
+from proxy.wire.head import HeadSearch, RequestHead, parse_request, parse_response
 
 
 def request(text: str) -> RequestHead:
@@ -172,7 +172,7 @@ def test_every_start_of_a_good_head_may_still_become_one(line: str) -> None:
     """However a good head is cut up on its way, no part of it is refused."""
     head = f"{line}\r\nHost: a\r\nX-Tab:\ta\r\n\r\n".encode()
     for length in range(len(head) + 1):
-        check_start(head[:length])
+        HeadSearch().find(head[:length])
 
 
 # bytes that came so far, why no head can begin so
@@ -193,7 +193,7 @@ HOPELESS = [
 def test_hopeless_starts_are_refused_at_once(start: bytes, reason: str) -> None:
     """RFC 9112 section 2.2: nobody has to wait for the end of a head that cannot be right."""
     with pytest.raises(BadRequest, match=reason):
-        check_start(start)
+        HeadSearch().find(start)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 100])
