@@ -3,7 +3,7 @@
 The supervisor runs this file by its path and with `python -P`, and nothing here imports the rest of the
 package by its name: the app must find its own modules, also one named `proxy`, as under plain `chainlit run`.
 Everything this project touches inside Chainlit is in `give_own_files` and `run_chainlit`, and for shared
-sessions in `proxy/sessions/hooks.py`, which is loaded by its path under a name of its own. Chainlit keeps
+sessions in `proxy/sessions`, which is loaded by its path under a name of its own. Chainlit keeps
 uploads in `.files` of the app's root and removes that folder when it stops, so instances that share a root
 would delete each other's files: each replica gets a files directory of its own, and nothing else changes.
 """

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from . import hooks
+from .chat import Unknown
 from .codecs import CODECS
 from .settings import FILE_LIMIT, NOTICE, SharingSettings
 
@@ -48,7 +49,7 @@ def share_with(settings: SharingSettings) -> bool:
         return True
     try:
         installed = hooks.install(settings)
-    except hooks.Unknown as reason:
+    except Unknown as reason:
         log.warning("sessions are not shared: %s", reason)
         return False
     setattr(sio, _MARK, installed)
@@ -68,7 +69,7 @@ def share_from_start(settings: SharingSettings) -> None:
 
     try:
         hooks.before_app(start)
-    except hooks.Unknown as reason:
+    except Unknown as reason:
         log.warning("sessions are not shared: %s", reason)
 
 
