@@ -26,7 +26,7 @@ from proxy.affinity.router import Router
 from proxy.affinity.standstill import Standstill
 from proxy.borders import Border, Where, fault, kept, on_loop_error
 from proxy.changes import Changes, beat
-from proxy.config import Address, AffinitySettings, BackendSettings, Config, Shared
+from proxy.config import Address, AffinitySettings, BackendSettings, Config
 from proxy.controlplane.drains import Drains
 from proxy.controlplane.events import EventKind as Told
 from proxy.controlplane.events import EventLog
@@ -83,7 +83,7 @@ class App:
             self.fleet,
             self.plane.evictions,
             patience=config.timeouts.drain,
-            shared=config.sessions.shared is Shared.TRUE,
+            shared=config.sessions.shared is True,
             emptied=self._emptied,
             stood=self.standstill.look,
         )

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from proxy import logs, net
 from proxy.affinity.health import HealthRules
 from proxy.borders import Where, fault
-from proxy.config import Address, Config, ConfigError, Shared
+from proxy.config import Address, Config, ConfigError
 from proxy.controlplane.events import EventKind
 from proxy.logs import AccessLog
 from proxy.members import Member, trusted, warn_of_names
@@ -179,7 +179,7 @@ def _apply_to_decisions(app: "App", config: Config) -> None:
     router.directory.resize(affinity.directory.size, affinity.session_timeout)
     app.share_directory(affinity)
     app.drains.patience = config.timeouts.drain
-    app.drains.shared = config.sessions.shared is Shared.TRUE
+    app.drains.shared = config.sessions.shared is True
     app.rebalance.on = config.balance.rebalance
 
 

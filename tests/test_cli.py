@@ -221,7 +221,7 @@ def test_run_keeps_its_defaults_where_the_file_is_silent(
 def test_run_differs_from_the_models_in_nothing_else(config: Path) -> None:
     """An empty file and `run` without one are the same, and the pages name what `run` has otherwise."""
     with_file = in_effect(config, "")
-    without = yaml.safe_load(dump(loads("", defaults=RUN_DEFAULTS, changes={"sessions.shared": "true"})))
+    without = yaml.safe_load(dump(loads("", defaults=RUN_DEFAULTS, changes={"sessions.shared": True})))
     assert with_file == without
     for name, value in RUN_DEFAULTS.items():
         key = key_at(tuple(name.split(".")))

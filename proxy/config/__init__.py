@@ -1,6 +1,6 @@
 """The configuration: frozen models, read from YAML with every mistake at its line.
 
-`load`, `loads` and `override` make a `Config` or raise a `ConfigError` with all problems; `dump`
+`load` and `loads` make a `Config` or raise a `ConfigError` with all problems; `dump`
 prints one with its secrets masked. The keys, their defaults and the reasons are in `models`; the
 reference `docs/configuration.md` is made from them (`python -m proxy.config.reference`).
 """
@@ -8,7 +8,7 @@ reference `docs/configuration.md` is made from them (`python -m proxy.config.ref
 from proxy.config.address import Address
 from proxy.config.discovery import DiscoverySettings, DnsSettings, DockerSettings, KubernetesSettings
 from proxy.config.dump import dump, plain
-from proxy.config.load import load, loads, override
+from proxy.config.load import load, loads
 from proxy.config.models import (
     AdminSettings,
     AffinitySettings,
@@ -31,7 +31,7 @@ from proxy.config.sections import (
     TimeoutSettings,
     TlsSettings,
 )
-from proxy.config.values import HealthType, Locate, LogFormat, LogLevel, Records, Shared
+from proxy.config.values import HealthType, Locate, LogFormat, LogLevel, Records
 
 __all__ = [
     "Address",
@@ -62,7 +62,6 @@ __all__ = [
     "Resolver",
     "ResponseSettings",
     "SessionSettings",
-    "Shared",
     "TimeoutSettings",
     "TlsSettings",
     "doubt",
@@ -70,7 +69,6 @@ __all__ = [
     "dump",
     "load",
     "loads",
-    "override",
     "plain",
     "statuses",
 ]

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from proxy.config.address import Address
 from proxy.config.models import Config
 from proxy.config.sections import Settings
-from proxy.config.values import MASK, Shared, masked
+from proxy.config.values import MASK, masked
 
 
 def dump(config: Config) -> str:
@@ -47,8 +47,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, tuple):
         items = [plain(item) for item in value]
         return items[0] if len(items) == 1 and isinstance(items[0], str) else items
-    if isinstance(value, Shared) and value is not Shared.AUTO:
-        return value is Shared.TRUE
     if isinstance(value, Address | ipaddress.IPv4Network | ipaddress.IPv6Network | str):
         return masked(str(value)).replace("${", "$${")
     if isinstance(value, float) and value.is_integer():

@@ -8,7 +8,6 @@ import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum, auto
-from types import NoneType
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
@@ -91,8 +90,9 @@ def _kind(field: FieldInfo) -> tuple[Kind, type[Settings] | None]:
         return Kind.SECTIONS, parts[0]
     if _holds_a_secret(annotation):
         return Kind.SECRET, None
-    kinds = set(typing.get_args(annotation)) - {NoneType} or {annotation}
-    return (Kind.NUMBER if kinds <= {int, float, bool} else Kind.TEXT), None
+    parts = typing.get_args(annotation) or (annotation,)
+    is_typed = any(part in {int, float} or bool in {part, type(part)} for part in parts)
+    return (Kind.NUMBER if is_typed else Kind.TEXT), None
 
 
 def _holds_a_secret(annotation: object) -> bool:

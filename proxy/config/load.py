@@ -15,12 +15,11 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from proxy.config.discovery import SWITCHES, is_on
-from proxy.config.document import COMMAND_LINE, UNREADABLE, Document, read
+from proxy.config.document import UNREADABLE, Document, read
 from proxy.config.fields import Kind, allowed_at, key_at, keys_below
 from proxy.config.files import unusable
 from proxy.config.models import BackendSettings, Config, repeated
 from proxy.config.problems import ConfigError, KeyPath, Problem, got, got_type
-from proxy.config.sections import Settings
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 NO_BACKEND = (
@@ -76,32 +75,6 @@ def loads(
     document.complete(defaults)
     document.replace(changes)
     return validated(document, need_backends=need_backends)
-
-
-def override(
-    config: Config, changes: Mapping[str, Any], *, name: str = COMMAND_LINE, need_backends: bool = False
-) -> Config:
-    """Return `config` with other values at keys such as "admin.listen", checked as a file would be.
-
-    Values of None are left out, so that options that were not given can be passed as they are.
-    Raises ConfigError, whose problems have no line.
-    """
-    data = _as_data(config)
-    for key, value in changes.items():
-        *sections, last = key.split(".")
-        section = data
-        for part in sections:
-            section = section[part]
-        if value is not None:
-            section[last] = value
-    return validated(Document(name, data), need_backends=need_backends)
-
-
-def _as_data(settings: Settings) -> dict[str, Any]:
-    return {
-        name: _as_data(value) if isinstance(value := getattr(settings, name), Settings) else value
-        for name in type(settings).model_fields
-    }
 
 
 def validated(document: Document, *, need_backends: bool, look_at_files: bool = False) -> Config:

@@ -76,8 +76,8 @@ class DirectorySettings(Settings):
 class SessionSettings(Settings):
     """`sessions`: conversations that outlive their instance."""
 
-    shared: v.SharedChoice = Field(
-        default=v.Shared.AUTO,
+    shared: v.FlagOrAuto = Field(
+        default="auto",
         description="Whether the instances share their sessions. auto is true for `run`, which then starts "
         "its replicas so, and false for `serve`: there it only tells the proxy what the instances do.",
     )

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, SecretStr
@@ -51,14 +51,6 @@ class Locate(StrEnum):
     AUTO = "auto"
     ALWAYS = "always"
     NEVER = "never"
-
-
-class Shared(StrEnum):
-    """Whether the instances share their sessions."""
-
-    AUTO = "auto"
-    TRUE = "true"
-    FALSE = "false"
 
 
 class Records(StrEnum):
@@ -192,10 +184,6 @@ def _file(value: str | None) -> str | None:
     if value is not None and (not value or "\0" in value):
         raise ValueError("must be the path of a file; leave the key out to have none")
     return value
-
-
-def _shared(value: object) -> object:
-    return str(value).lower() if isinstance(value, bool) else value
 
 
 def _otlp(value: str | None) -> str | None:
@@ -336,7 +324,7 @@ File = Annotated[str | None, AfterValidator(_file), Allowed("the path of a file"
 OtlpUrl = Annotated[str | None, AfterValidator(_otlp), Allowed(OTLP_FORM)]
 StoreUrl = Annotated[str, AfterValidator(_store), Allowed(STORE_FORMS)]
 Text = Annotated[str, Allowed("text")]
-SharedChoice = Annotated[Shared, BeforeValidator(_shared), Allowed("one of auto, true, false")]
+FlagOrAuto = Annotated[Literal["auto", True, False], Allowed("one of auto, true, false")]
 RecordsChoice = Annotated[Records, Allowed("one of a, aaaa, srv")]
 LocateChoice = Annotated[Locate, Allowed("one of auto, always, never")]
 HealthChoice = Annotated[HealthType, Allowed("one of http, engineio, tcp, none")]

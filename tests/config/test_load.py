@@ -19,7 +19,6 @@ from proxy.config import (
     Problem,
     load,
     loads,
-    override,
 )
 
 ENVIRON = {"HOST": "10.1.2.3", "PORT": "8001", "NUMBER": "0.5", "FLAG": "false", "EMPTY": ""}
@@ -288,22 +287,6 @@ def test_models_made_in_code_keep_the_same_rules() -> None:
     with pytest.raises(ValidationError, match="must differ"):
         Config(backends=(backend, backend))
     assert Config(backends=(backend,)).backends[0] is backend
-
-
-def test_override_checks_what_the_command_line_says() -> None:
-    """An option replaces one value, None leaves it, and a mistake has no line."""
-    config = loads("backends: [{url: http://a:1}]\nhealth: {interval: 3}")
-    changed = override(config, {"listen": "127.0.0.1:1", "admin.listen": None, "log.level": "debug"})
-    assert (changed.listen, changed.log.level) == ((Address("127.0.0.1", 1),), LogLevel.DEBUG)
-    assert (changed.backends, changed.health, changed.admin) == (config.backends, config.health, config.admin)
-    with pytest.raises(ConfigError) as caught:
-        override(config, {"listen": "here", "admin.listen": "0.0.0.0:1", "backends": ()}, need_backends=True)
-    assert [(problem.file, problem.line, problem.key) for problem in caught.value.problems] == [
-        ("command line", None, "listen"),
-        ("command line", None, "admin.listen"),
-        ("command line", None, "backends"),
-    ]
-    assert str(caught.value).startswith("command line: listen: must be host:port")
 
 
 def test_a_file_is_read(tmp_path: Path) -> None:

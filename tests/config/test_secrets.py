@@ -135,9 +135,9 @@ def test_a_store_that_is_none_is_refused_without_repeating_it(store: str) -> Non
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("text", "shared"), [("auto", "auto"), ("true", "true"), ("false", "false")])
-def test_sharing_is_a_choice_of_three(text: str, shared: str) -> None:
+@pytest.mark.parametrize(("text", "shared"), [("auto", "auto"), ("true", True), ("false", False)])
+def test_sharing_is_a_choice_of_three(text: str, shared: object) -> None:
     """`sessions.shared` takes true and false as YAML has them, and is printed so."""
     config = loads(f"sessions: {{shared: {text}}}")
-    assert config.sessions.shared.value == shared
+    assert config.sessions.shared == shared
     assert f"shared: {text}\n" in dump(config)
