@@ -226,7 +226,7 @@ def test_run_differs_from_the_models_in_nothing_else(config: Path) -> None:
     for name, value in RUN_DEFAULTS.items():
         key = key_at(tuple(name.split(".")))
         assert key is not None
-        assert f"The default of `run` is {str(value).lower()}." in str(key.field.description)
+        assert f"The default of `run` is {str(value).lower()}." in key.description
 
 
 def test_replica_needs_chainlit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -145,10 +145,11 @@ def replica(
         config = load(file, changes=changes) if file else loads("", changes=changes)
         _warn_of_names(config)
         settings = config.sessions
-        if settings.store == "sqlite":
+        store = settings.store.get_secret_value()
+        if store == "sqlite":
             fail("--sessions: must name the store that the instances share, such as redis://127.0.0.1:6379")
         require_chainlit()
-        _tell_replicas(settings, settings.store).open()
+        _tell_replicas(settings, store).open()
         own = folder.named(state) if state else folder.temporary()
     except (ConfigError, ImportError, ReplicaError, folder.FolderError) as error:
         fail(str(error))
@@ -231,7 +232,8 @@ def _tell_replicas(settings: SessionSettings, own: str) -> "SharingSettings":
     """Tells the launcher of replicas, which has our environment; `own` is the store where none is named."""
     from proxy.sessions import SharingSettings  # noqa: PLC0415 - who only serves has none
 
-    store = own if settings.store == "sqlite" else settings.store
+    named = settings.store.get_secret_value()
+    store = own if named == "sqlite" else named
     told = SharingSettings(store, settings.notice, settings.retry_turn, settings.files, settings.file_limit)
     os.environ[SHARING] = told.to_text()
     return told

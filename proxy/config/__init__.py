@@ -20,18 +20,19 @@ from proxy.config.models import (
     HealthSettings,
 )
 from proxy.config.names import Resolver, doubt, doubts
-from proxy.config.observing import LogSettings, OtelSettings, ResponseSettings
-from proxy.config.probing import statuses
 from proxy.config.problems import ConfigError, Problem
 from proxy.config.sections import (
     BackendTlsSettings,
     DirectorySettings,
     LimitSettings,
+    LogSettings,
+    OtelSettings,
+    ResponseSettings,
     SessionSettings,
     TimeoutSettings,
     TlsSettings,
 )
-from proxy.config.values import HealthType, Locate, LogFormat, LogLevel, Records
+from proxy.config.values import HealthType, Locate, LogFormat, LogLevel, Records, statuses
 
 __all__ = [
     "Address",

@@ -120,9 +120,9 @@ def backend_name(url: str) -> str:
     return f"{host.removesuffix('.')}:{port}".translate(str.maketrans("%", "_", "[]"))
 
 
-def host_name(text: str | None) -> str | None:
+def host_name(text: str) -> str:
     """Return the name or the address of a host as it is. Raises ValueError."""
-    if text is not None and not is_host(text):
+    if not is_host(text):
         raise ValueError(f"must be a host name or an IP address{_of_names(f'{text}:1')}{got(text)}")
     return text
 

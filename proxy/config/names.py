@@ -86,14 +86,14 @@ def _hosts(config: Config) -> Iterator[tuple[str, str]]:
     for index, backend in enumerate(config.backends):
         yield f"backends[{index}].url", backend.host
     redis = config.affinity.directory.redis
-    urls = {
-        "affinity.directory.redis": redis.get_secret_value() if redis else "",
-        "sessions.store": config.sessions.store,
-        "otel.endpoint": config.otel.endpoint or "",
-    }
-    for key, url in urls.items():
-        yield key, urlsplit(url).hostname or ""
+    yield "affinity.directory.redis", _host(redis.get_secret_value() if redis else "")
+    yield "sessions.store", _host(config.sessions.store.get_secret_value())
+    yield "otel.endpoint", _host(config.otel.endpoint or "")
     yield "discovery.dns.name", config.discovery.dns.name or ""
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).hostname or ""
 
 
 def _is_address(host: str) -> bool:
