@@ -44,7 +44,7 @@ _SYNTAX = {
     "mapping values are not allowed": 'the indentation is off, or a value that holds ": " needs quotes',
     "'\\t'": "a tab; YAML is indented with spaces",
     "cannot start any token": "a value that starts with @, % or ` needs quotes",
-    "found ':'": 'a value that begins with a colon or [, as an IPv6 address, needs quotes: "[::]:8000"',
+    "found ':'": 'a value that begins with : or [, as an IPv6 address, needs quotes: "[::]:8000"',
     "got '['": "a { without its }, or a comma is missing; a value with [ or ] needs quotes",
     "<block end>": "the indentation does not fit the lines above",
     "could not find expected ':'": "a key without its colon",
