@@ -28,6 +28,7 @@ _LONGEST_NAME = 253  # RFC 1035 2.3.4: 255 bytes on the wire
 _ADDRESS = re.compile(r"(?:\[(?P<v6>[^\[\]]*)\]|(?P<host>[^\[\]:]*)):(?P<port>[0-9]{1,5})")
 _UNIX_PATH_BYTES = 107  # sun_path has 108 with its final zero
 _HIGHEST_PORT = 65535
+_EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - compared, not bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,18 @@ class Address:
         if "0.0.0.0" in hosts:  # noqa: S104 - compared, not bound
             return not any(":" in host for host in hosts)
         return len(hosts) == 1 or ("::" in hosts and all(":" in host for host in hosts))
+
+    def answers(self, other: "Address") -> bool:
+        """Return whether who connects to `other` on this machine is answered here, for certain."""
+        if self.is_unix or other.is_unix:
+            return self.path == other.path
+        if self.port != other.port:
+            return False
+        host = "localhost" if other.host in _EVERYWHERE else other.host.lower().removesuffix(".")
+        if self.host in _EVERYWHERE:
+            return Address(host).is_loopback and (self.host == "::" or ":" not in host)
+        hosts = {self.host.lower(), host}
+        return len(hosts) == 1 or ("localhost" in hosts and hosts <= {"localhost", "127.0.0.1", "::1"})
 
     def __str__(self) -> str:
         if self.is_unix:

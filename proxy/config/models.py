@@ -243,8 +243,18 @@ class Config(Settings):
 
     @field_validator("backends")
     @classmethod
-    def _backends_differ(cls, value: tuple[BackendSettings, ...]) -> tuple[BackendSettings, ...]:
-        if found := list(repeated(enumerate(value))):
+    def _backends_differ(
+        cls, value: tuple[BackendSettings, ...], info: ValidationInfo
+    ) -> tuple[BackendSettings, ...]:
+        admin = info.data.get("admin")
+        own = (*info.data.get("listen", ()), *([admin.listen] if admin else []))
+        found = list(repeated(enumerate(value)))
+        for index, backend in enumerate(value):
+            for address in own:
+                if address.answers(Address(backend.host, backend.port, backend.path)):
+                    message = f"must not be the proxy itself, which listens on {address}{got(backend.url)}"
+                    found.append(((index, "url"), message))
+        if found:
             raise conflicts(found)
         return value
 

@@ -133,6 +133,34 @@ def test_addresses_collide_only_for_certain(one: str, other: str, *, collide: bo
 
 
 @pytest.mark.parametrize(
+    ("listen", "backend", "answers"),
+    [
+        ("0.0.0.0:80", "127.0.0.1:80", True),
+        ("0.0.0.0:80", "localhost:80", True),
+        ("0.0.0.0:80", "0.0.0.0:80", True),
+        ("0.0.0.0:80", "[::1]:80", False),
+        ("[::]:80", "127.0.0.1:80", True),
+        ("[::]:80", "[::1]:80", True),
+        ("127.0.0.1:80", "0.0.0.0:80", True),
+        ("127.0.0.1:80", "LOCALHOST.:80", True),
+        ("localhost:80", "[::1]:80", True),
+        ("[::1]:80", "127.0.0.1:80", False),
+        ("127.0.0.1:80", "127.0.0.2:80", False),
+        ("10.0.0.1:80", "127.0.0.1:80", False),
+        ("10.0.0.1:80", "10.0.0.1:80", True),
+        ("Chat.example:80", "chat.example.:80", True),
+        ("0.0.0.0:80", "chat.example:80", False),
+        ("0.0.0.0:80", "127.0.0.1:81", False),
+        ("unix:/a", "unix:/a", True),
+        ("unix:/a", "127.0.0.1:80", False),
+    ],
+)
+def test_a_listener_answers_for_certain(listen: str, backend: str, *, answers: bool) -> None:
+    """Who connects from this machine meets the listener; names other than localhost are not resolved."""
+    assert Address.parse(listen).answers(Address.parse(backend)) is answers
+
+
+@pytest.mark.parametrize(
     ("url", "kept", "host", "port", "name"),
     [
         ("http://127.0.0.1:8001", "http://127.0.0.1:8001", "127.0.0.1", 8001, "127.0.0.1:8001"),
@@ -230,7 +258,7 @@ def test_variables_are_read_from_the_environment_in_every_style() -> None:
     """Plain values get the type that their text has; braces need no quotes, not even between braces."""
     config = loads(
         """
-listen: ["127.0.0.1:${PORT}", '${HOST}:${PORT}']
+listen: ["127.0.0.1:${PORT}", '${HOST}:1${PORT}']
 backends:
 - {url: http://${HOST}:${PORT}, weight: ${NUMBER}, name: ${NAME:-x}-${PORT}}
 health: {interval: ${NUMBER}, path: ${UNSET:-/a,b}}
@@ -242,7 +270,7 @@ affinity:
 """,
         environ=ENVIRON,
     )
-    assert config.listen == (Address("127.0.0.1", 8001), Address("10.1.2.3", 8001))
+    assert config.listen == (Address("127.0.0.1", 8001), Address("10.1.2.3", 18001))
     assert config.backends == (BackendSettings(name="x-8001", url="http://10.1.2.3:8001", weight=0.5),)
     assert (config.health.interval, config.health.path) == (0.5, "/a,b")
     assert (config.log.access, config.log.level) == (False, LogLevel.ERROR)

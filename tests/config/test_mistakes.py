@@ -199,6 +199,10 @@ TABLE = [
      'must differ from that of backends[0] (got "x")'),
     ("backends:\n- {name: 'b:1', url: 'http://a:1'}\n- url: http://b:1", 3, "backends[1].name",
      'must differ from that of backends[0] (got "b:1")'),
+    ("backends:\n- url: http://a:8000\n- url: http://localhost:8000", 3, "backends[1].url",
+     'must not be the proxy itself, which listens on 0.0.0.0:8000 (got "http://localhost:8000")'),
+    ("backends:\n- url: http://127.0.0.1:9901", 2, "backends[0].url",
+     'must not be the proxy itself, which listens on 127.0.0.1:9901 (got "http://127.0.0.1:9901")'),
     # paths and networks
     ("socketio_path: ws", 1, "socketio_path",
      'must be a path that starts with /, without a query or spaces (got "ws")'),
