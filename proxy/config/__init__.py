@@ -13,24 +13,17 @@ from proxy.config.models import (
     AdminSettings,
     AffinitySettings,
     BackendSettings,
-    BalanceSettings,
     Config,
-    CookieSettings,
-    ForwardedSettings,
     HealthSettings,
 )
 from proxy.config.names import Resolver, doubt, doubts
 from proxy.config.problems import ConfigError, Problem
 from proxy.config.sections import (
-    BackendTlsSettings,
-    DirectorySettings,
     LimitSettings,
     LogSettings,
     OtelSettings,
-    ResponseSettings,
     SessionSettings,
     TimeoutSettings,
-    TlsSettings,
 )
 from proxy.config.values import HealthType, Locate, LogFormat, LogLevel, Records, statuses
 
@@ -39,16 +32,11 @@ __all__ = [
     "AdminSettings",
     "AffinitySettings",
     "BackendSettings",
-    "BackendTlsSettings",
-    "BalanceSettings",
     "Config",
     "ConfigError",
-    "CookieSettings",
-    "DirectorySettings",
     "DiscoverySettings",
     "DnsSettings",
     "DockerSettings",
-    "ForwardedSettings",
     "HealthSettings",
     "HealthType",
     "KubernetesSettings",
@@ -61,10 +49,8 @@ __all__ = [
     "Problem",
     "Records",
     "Resolver",
-    "ResponseSettings",
     "SessionSettings",
     "TimeoutSettings",
-    "TlsSettings",
     "doubt",
     "doubts",
     "dump",

@@ -150,10 +150,10 @@ def _host_and_port(text: str) -> tuple[str, int] | None:
     if match is None or int(match["port"]) > _HIGHEST_PORT:
         return None
     if match["v6"] is not None:
-        return (match["v6"], int(match["port"])) if _is_ip(match["v6"], 6) else None
+        return (match["v6"], int(match["port"])) if is_ip(match["v6"], 6) else None
     host = match["host"]
     looks_like_v4 = host.removesuffix(".").rpartition(".")[2].isdecimal()
-    if not _is_name(host) or (looks_like_v4 and not _is_ip(host, 4)):
+    if not _is_name(host) or (looks_like_v4 and not is_ip(host, 4)):
         return None
     return host, int(match["port"])
 
@@ -170,9 +170,10 @@ def _of_names(text: str) -> str:
     return f"; {_NAME_FORM}" if _NAME_CHARACTERS.fullmatch(host) and not _is_name(host) else ""
 
 
-def _is_ip(text: str, version: int) -> bool:
+def is_ip(text: str, *versions: int) -> bool:
+    """Return whether a text is an IP address, of one of some versions."""
     try:
-        return ipaddress.ip_address(text).version == version
+        return ipaddress.ip_address(text).version in (versions or (4, 6))
     except ValueError:
         return False
 

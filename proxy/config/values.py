@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, SecretStr
 
-from proxy.config.address import LISTEN_FORMS, URL_FORMS, Address, backend_url, host_name, is_host
+from proxy.config.address import LISTEN_FORMS, URL_FORMS, Address, backend_url, host_name, is_host, is_ip
 from proxy.config.packages import needs
 from proxy.config.problems import got
 
@@ -27,13 +27,14 @@ REDIS_FORMS = "redis://HOST:PORT, rediss://HOST:PORT or unix:///SOCKET"
 STORE_FORMS = f"sqlite, sqlite:///FILE, {REDIS_FORMS}"
 STATUS_FORMS = "a status such as 204, a range such as 200-399 or a class such as 2xx"
 
+T = TypeVar("T")
+
 MASK = "***"
 """What stands for a secret wherever the configuration is shown."""
 
 _DNS_SERVER = "an IP address with its port such as 10.0.0.2:53"
-_NOT_EMPTY = "must not be empty; leave the key out to have none"
 _STATUS = r"^(?:[1-5][0-9]{2}(?:-[1-5][0-9]{2})?|[1-5]xx)$"
-_URL_PATH = r"^/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*$"  # RFC 3986 3.3
+_IN_PATH = "A-Za-z0-9._~!$&'()*+,;=:@%-"  # RFC 3986 3.3, between two /
 _HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]*\]|[^:\[\]]*)(?::[0-9]{1,5})?")  # RFC 9110 7.2
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
 
@@ -147,16 +148,10 @@ def _cookie_name(value: str) -> str:
     return value
 
 
-def _socketio_path(value: str) -> str:
-    if not (stripped := value.rstrip("/")):
-        raise ValueError(f"must name a path below /, such as /ws/socket.io{got(value)}")
-    return stripped
-
-
 def _secret(value: SecretStr) -> SecretStr:
     # An empty one would count as set and protect nothing.
     if not value.get_secret_value():
-        raise ValueError(_NOT_EMPTY)
+        raise ValueError("must not be empty; leave the key out to have none")
     if value.get_secret_value() == MASK:
         raise ValueError("must be the secret itself, not the mask that stands for one where it is printed")
     return value
@@ -208,29 +203,9 @@ def _has_host(url: str) -> bool:
         return False
 
 
-def _file(value: str) -> str:
-    if not value or "\0" in value:
-        raise ValueError("must be the path of a file; leave the key out to have none")
-    return value
-
-
-def _given(value: str) -> str:
-    if not value:
-        raise ValueError(_NOT_EMPTY)
-    return value
-
-
-def _socket(value: str) -> str:
-    if not value.startswith("/") or "\0" in value:
-        raise ValueError(f"must be the absolute path of a socket{got(value)}")
-    return value
-
-
 def _dns_server(value: Address) -> Address:
-    try:
-        ipaddress.ip_address(value.host)
-    except ValueError:
-        raise ValueError(f"must be {_DNS_SERVER}{got(str(value))}") from None
+    if not is_ip(value.host):
+        raise ValueError(f"must be {_DNS_SERVER}{got(str(value))}")
     return value
 
 
@@ -245,22 +220,13 @@ def _distinct_addresses(values: tuple[Address, ...]) -> tuple[Address, ...]:
     return values
 
 
-def _distinct_texts(values: tuple[str, ...]) -> tuple[str, ...]:
+def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
     for index, value in enumerate(values):
         if value in values[:index]:
-            raise ValueError(f"must not be given twice{got(value)}")
+            raise ValueError(f"must not hold a value twice{got(value) if isinstance(value, str) else ''}")
     return values
 
 
-def _distinct_secrets(values: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-    if not values:
-        raise ValueError("must not be an empty list; leave the key out to have none")
-    if len(set(values)) < len(values):
-        raise ValueError("must not hold the same secret twice")
-    return values
-
-
-T = TypeVar("T")
 Several = Annotated[tuple[T, ...], BeforeValidator(_as_list)]
 
 _Strict = Field(strict=True, allow_inf_nan=False)
@@ -278,7 +244,7 @@ Flag = Annotated[bool, Field(strict=True), Allowed("true or false")]
 FlagOrAuto = Annotated[Literal["auto", True, False], Allowed("one of auto, true, false")]
 
 Text = Annotated[str, Allowed("text")]
-Given = Annotated[str, AfterValidator(_given), Allowed("text")]
+Given = Annotated[str, Field(min_length=1), Allowed("text that is not empty")]
 BackendName = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9._:-]{1,63}$"), Allowed("1 to 63 letters, digits and . _ : -")
 ]
@@ -294,10 +260,12 @@ CookieName = Annotated[  # RFC 6265 4.1.1: a token
     Allowed("a cookie name: letters, digits and - _ . without spaces"),
 ]
 UrlPath = Annotated[
-    str, Field(pattern=_URL_PATH), Allowed("a path that starts with /, without a query or spaces")
+    str,
+    Field(pattern=f"^/[/{_IN_PATH}]*$"),
+    Allowed("a path that starts with /, without a query or spaces"),
 ]
-File = Annotated[str, AfterValidator(_file), Allowed("the path of a file")]
-SocketPath = Annotated[str, AfterValidator(_socket), Allowed("the absolute path of a socket")]
+File = Annotated[str, Field(pattern=r"^[^\x00]+$"), Allowed("the path of a file")]
+SocketPath = Annotated[str, Field(pattern=r"^/[^\x00]*$"), Allowed("the absolute path of a socket")]
 HostName = Annotated[str, AfterValidator(host_name), Allowed("a host name or an IP address")]
 ProbeHost = Annotated[
     str, AfterValidator(_probe_host), Allowed("a host name or an IP address, with or without a port")
@@ -308,7 +276,10 @@ OtlpUrl = Annotated[str, AfterValidator(_otlp), Allowed(OTLP_FORM)]
 
 Secret = Annotated[SecretStr, AfterValidator(_secret), Allowed("text")]
 Secrets = Annotated[
-    Several[Secret], AfterValidator(_distinct_secrets), Allowed("text, or a list of texts, the newest first")
+    Several[Secret],
+    Field(min_length=1),
+    AfterValidator(_distinct),
+    Allowed("text, or a list of one text or more, the newest first"),
 ]
 Token = Annotated[Secret, AfterValidator(_token), Allowed("visible ASCII text without spaces")]
 RedisUrl = Annotated[Secret, AfterValidator(_redis), Allowed(REDIS_FORMS)]
@@ -320,13 +291,13 @@ DnsServers = Several[Annotated[OneAddress, AfterValidator(_dns_server), Allowed(
 Networks = Several[
     Annotated[Network, PlainValidator(network), Allowed("an IP address or network such as 10.0.0.0/8")]
 ]
-SocketioPaths = Annotated[
-    Several[Annotated[UrlPath, AfterValidator(_socketio_path)]],
-    Field(min_length=1),
-    AfterValidator(_distinct_texts),
+SocketioPath = Annotated[
+    str,
+    Field(pattern=f"^/[/{_IN_PATH}]*[{_IN_PATH}]/*$"),
+    AfterValidator(lambda path: path.rstrip("/")),
+    Allowed("a path below /, such as /ws/socket.io, without a query or spaces"),
 ]
-RootPaths = Annotated[
-    Several[Annotated[UrlPath, AfterValidator(lambda path: path.rstrip("/") or "/")]],
-    AfterValidator(_distinct_texts),
-]
+SocketioPaths = Annotated[Several[SocketioPath], Field(min_length=1), AfterValidator(_distinct)]
+RootPath = Annotated[UrlPath, AfterValidator(lambda path: path.rstrip("/") or "/")]
+RootPaths = Annotated[Several[RootPath], AfterValidator(_distinct)]
 Statuses = Annotated[Several[Status], Field(min_length=1)]
