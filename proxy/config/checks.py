@@ -33,15 +33,13 @@ def conflicts(data: Any, *, alone: bool) -> Iterator[tuple[KeyPath, str]]:
         if admin_listen and admin_listen.collides_with(address):
             yield ("admin", "listen"), f"must be another address than that of listen, {address}"
     own = () if alone else (*listen, *([admin_listen] if admin_listen else ()))
-    names: dict[str, int] = {}
-    urls: dict[str, int] = {}
+    names, urls = dict[str, int](), dict[str, int]()
     items = data.get("backends") if isinstance(data, dict) else None
     for index, item in enumerate(items if isinstance(items, list) else ()):
         backend = _readable(BackendSettings, item, "url", "name")
         if backend is None:
             continue
-        same_url = urls.setdefault(backend.url, index)
-        same_name = names.setdefault(backend.name, index)
+        same_url, same_name = urls.setdefault(backend.url, index), names.setdefault(backend.name, index)
         if same_url != index:
             yield (
                 ("backends", index, "url"),

@@ -20,10 +20,7 @@ def dump(config: Config) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes masks as the documentation shows them, and indents lists."""
-
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        super().increase_indent(flow, indentless=False)
+    """Writes masks as the documentation shows them."""
 
 
 def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:

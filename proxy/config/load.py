@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -29,47 +29,42 @@ NO_BACKEND = (
 )
 
 
-def load(
-    path: str | os.PathLike[str],
-    *,
-    need_backends: bool = False,
-    environ: Mapping[str, str] | None = None,
-    defaults: Mapping[str, Any] | None = None,
-    changes: Mapping[str, Any] | None = None,
-) -> Config:
-    """Read a YAML file and look at the files it names; `environ` is by default that of the process.
+class Options(TypedDict, total=False):
+    """What else decides, besides the text."""
 
-    `defaults` are the values at keys such as "log.access" where the file is silent, in place of those of
-    the models. `changes` are values of the command line, which win over the file; None means not given.
-    Raises ConfigError.
-    """
+    need_backends: bool
+    """Whether it is a mistake if there are none."""
+    environ: Mapping[str, str]
+    """The variables; by default those of the process."""
+    defaults: Mapping[str, Any]
+    """Values at keys such as "log.access" where the text is silent, in place of those of the models."""
+    changes: Mapping[str, Any]
+    """Values of the command line, which win over the text; None means not given."""
+
+
+def load(path: str | os.PathLike[str], **options: Unpack[Options]) -> Config:
+    """Read a YAML file and look at the files it names. Raises ConfigError."""
     name = os.fspath(path)
     try:
         data = Path(path).read_bytes()
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or "not a file name"
     else:
-        document = read(data, name, os.environ if environ is None else environ)
-        document.put(defaults or {})
-        document.put(changes or {}, option=True)
-        return validated(document, need_backends=need_backends, look_at_files=True)
+        return _config(data, name, options, look_at_files=True)
     raise ConfigError([Problem(name, None, "", f"cannot be read: {reason}")])
 
 
-def loads(
-    text: str,
-    *,
-    name: str = "config",
-    need_backends: bool = False,
-    environ: Mapping[str, str] | None = None,
-    defaults: Mapping[str, Any] | None = None,
-    changes: Mapping[str, Any] | None = None,
-) -> Config:
-    """Read YAML text as `load` does; messages call it `name`. Raises ConfigError."""
-    document = read(text, name, os.environ if environ is None else environ)
-    document.put(defaults or {})
-    document.put(changes or {}, option=True)
-    return validated(document, need_backends=need_backends)
+def loads(text: str, *, name: str = "config", **options: Unpack[Options]) -> Config:
+    """Read YAML text; messages call it `name`. Raises ConfigError."""
+    return _config(text, name, options, look_at_files=False)
+
+
+def _config(data: bytes | str, name: str, options: Options, *, look_at_files: bool) -> Config:
+    document = read(data, name, options.get("environ", os.environ))
+    document.put(options.get("defaults", {}))
+    document.put(options.get("changes", {}), option=True)
+    need_backends = options.get("need_backends", False)
+    return validated(document, need_backends=need_backends, look_at_files=look_at_files)
 
 
 def validated(
