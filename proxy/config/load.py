@@ -115,7 +115,7 @@ def _given(path: KeyPath, value: object) -> str:
     """Return what was given, as far as it may be shown: a section may hold a secret by mistake."""
     key = key_at(path)
     if key is None or key.section or key.is_secret:
-        return got_type(value)
+        return "" if key and key.is_secret and isinstance(value, str) else got_type(value)
     return got(value) + ("" if key.is_text or not isinstance(value, str) else _meant(value, key))
 
 
