@@ -208,10 +208,9 @@ class App:
     def bind(self) -> None:
         """Take all ports, or none; those that the service manager opened from it. Raises ListenError."""
         self.inherited = net.Inherited()
-        listen = net.each_address(self.config.listen)
-        self.inherited.refuse_others([*listen, self.config.admin.listen])
+        self.inherited.refuse_others([*self.config.listen, self.config.admin.listen])
         try:
-            for address in listen:
+            for address in self.config.listen:
                 self.listening[address] = self.inherited.open(address, shared=self.config.reuse_port)
             self._admin = self.inherited.open(self.config.admin.listen)
         except net.ListenError:

@@ -160,7 +160,7 @@ def _open_listeners(app: "App", config: Config) -> tuple[dict[Address, socket.so
     """Bind what is new, all or nothing; all of `listen`, and admin's if it is new. Raises ListenError."""
     listening: dict[Address, socket.socket] = {}
     try:
-        for address in net.each_address(config.listen):
+        for address in config.listen:
             there = app.listening.get(address)
             listening[address] = there or app.inherited.open(address, shared=config.reuse_port)
         moved = config.admin.listen != app.config.admin.listen
