@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from proxy import tls
-from proxy.app import App
 from proxy.config import Config, ConfigError, load
+from proxy.parts import Parts
 from tests.support.certificates import Authority
 
 BACKENDS = "backends: [{url: 'http://127.0.0.1:8001'}]\n"
@@ -153,9 +153,9 @@ def test_metrics(authority: Authority) -> None:
     """The end of the certificate and the failures can be watched."""
     end = dt.datetime(2040, 1, 1, tzinfo=UTC)
     pair = authority.issue("chat.test", expires=end)
-    app = App(Config.model_validate({"tls": pair}))
-    assert app.plane.certificate is not None
-    app.plane.certificate.failures = 3
-    samples = {family.sample: number for family in app.collector.collect() for _, number in family.rows}
+    parts = Parts(Config.model_validate({"tls": pair}))
+    assert parts.plane.certificate is not None
+    parts.plane.certificate.failures = 3
+    samples = {family.sample: number for family in parts.collector.collect() for _, number in family.rows}
     assert samples["chainlit_proxy_tls_certificate_expiry_seconds"] == end.timestamp()
     assert samples["chainlit_proxy_tls_reload_failures_total"] == 3

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.health import HealthRules, Observation, Verdict
 from proxy.affinity.pins import pin_token
+from proxy.config import Config
 from proxy.tls import Trust
 
 Listener = Callable[[Backend, str], None]
@@ -76,6 +77,12 @@ class Fleet:
         """Have the backends in this order; those it does not name come last."""
         places = {name: place for place, name in enumerate(names)}
         self._by_name = dict(sorted(self._by_name.items(), key=lambda item: places.get(item[0], len(places))))
+
+    def configure(self, config: Config) -> None:
+        """Judge by the configured rules and make the configured pins."""
+        health = config.health
+        self.set_rules(HealthRules(fall=health.fall, rise=health.rise, evict_after=health.evict_after))
+        self.set_secrets(*(secret.get_secret_value().encode() for secret in config.affinity.secret or ()))
 
     def set_rules(self, rules: HealthRules) -> None:
         """Judge by other rules from now on; verdicts and what they rest on stay."""

@@ -20,6 +20,7 @@ from proxy.affinity.evidence import Evidence, Hints
 from proxy.affinity.fleet import Fleet
 from proxy.affinity.pins import split_pin
 from proxy.affinity.placement import Placement
+from proxy.config import Config
 from proxy.config import Locate as LocateMode
 from proxy.errors import NoBackend
 
@@ -63,6 +64,13 @@ class Router:
         self.locate = locate
         self.sole = False  # every session there is came through this proxy: it started the backends itself
         self.shared = False  # whether other proxies' directory is asked before a session is placed or moved
+
+    def configure(self, config: Config) -> None:
+        """Place, locate and remember as it is configured."""
+        affinity, balance = config.affinity, config.balance
+        self.locate = affinity.locate
+        self.placement.bound, self.placement.slow_start = balance.bound, balance.slow_start
+        self.directory.resize(affinity.directory.size, affinity.session_timeout)
 
     def by_sid(self, pinned: bytes, now: float) -> Decision | Void | None:
         """A poll or upgrade with a sid; None: it carries no pin, so other evidence must do."""

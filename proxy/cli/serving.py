@@ -106,12 +106,12 @@ def run(
         options=options,
         state=state,
         output=_print_line,
-        on_event=proxy_app.replica_event,
+        on_event=proxy_app.replicas.heard,
         ready_path=config.health.path,
     )
     try:
         supervisor.prepare()
-        proxy_app.supervise(supervisor)
+        proxy_app.replicas.supervise(supervisor)
         _run(proxy_app)
     except ReplicaError as error:
         fail(str(error), error.exit_code)

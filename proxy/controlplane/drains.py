@@ -20,6 +20,7 @@ from proxy.affinity.directory import Session
 from proxy.affinity.fleet import Fleet
 from proxy.affinity.pace import Pace, time_for
 from proxy.borders import Border, Where
+from proxy.config import Config, Shared
 
 log = logging.getLogger("proxy")
 
@@ -83,7 +84,7 @@ class Drains:
         fleet: Fleet,
         departures: Departures,
         *,
-        patience: float,
+        patience: float = 300.0,
         shared: bool = False,
         emptied: Callable[[Backend], None] = lambda _: None,
         stood: Callable[[float], object] = lambda _now: None,
@@ -103,6 +104,11 @@ class Drains:
         self._drains: dict[Backend, Drain] = {}
         self._wake = asyncio.Event()
         fleet.listen(self._backend_changed)
+
+    def configure(self, config: Config) -> None:
+        """Take what is configured; drains that are under way keep their deadlines."""
+        self.patience = config.timeouts.drain
+        self.shared = config.sessions.shared is Shared.TRUE
 
     def get(self, backend: Backend) -> Drain | None:
         """The drain of a backend."""

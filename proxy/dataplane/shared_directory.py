@@ -24,6 +24,7 @@ from proxy.affinity.engine import Elsewhere
 from proxy.affinity.router import Router
 from proxy.affinity.telling import Entry, entry_of, learn
 from proxy.borders import Border, Where, fault
+from proxy.config import Config
 from proxy.dataplane.patience import Stood, never, within
 from proxy.dataplane.stats import Histogram
 
@@ -82,6 +83,11 @@ class SharedDirectory:
         self._channel = ""
         self._name = ""  # of the server in the log: the url may hold a password
         self._quiet = False  # whether the log knows that it is down
+
+    def configure(self, config: Config) -> None:
+        """Share the directory with other proxies, or do not."""
+        redis = config.affinity.directory.redis
+        self.use(redis.get_secret_value() if redis else None)
 
     def use(self, url: str | None) -> None:
         """Share through this server from now on; None: not at all."""

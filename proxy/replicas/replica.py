@@ -35,7 +35,7 @@ class ReplicaState(Enum):
     STOPPED = "stopped"
 
 
-class EventKind(Enum):
+class ReplicaEventKind(Enum):
     """What an event tells."""
 
     READY = "ready"  # the replica answers at its `url`, which may be another than before
@@ -57,7 +57,7 @@ class ReplicaError(Exception):
 class ReplicaEvent:
     """Told by a replica to the owner of the supervisor, in the order in which things happen."""
 
-    kind: EventKind
+    kind: ReplicaEventKind
     replica: "Replica"
     text: str  # one sentence for the log, without the replica's name
     code: int | None = None  # EXITED: return code; negative: the signal; None: it could not be started
@@ -156,7 +156,9 @@ class Replica:
         try:
             while True:
                 ending, was_ready = await self._live(recipe, history)
-                self._tell(recipe, EventKind.EXITED, ending.reason, code=ending.code, lines=self.log.last)
+                self._tell(
+                    recipe, ReplicaEventKind.EXITED, ending.reason, code=ending.code, lines=self.log.last
+                )
                 if not was_ready and app_failed(self):
                     raise ReplicaError(
                         f"the app did not start: {self.name} {ending.reason} before it was ready",
@@ -167,7 +169,7 @@ class Replica:
                     self._give_up(recipe)
                     return
                 self.state = ReplicaState.RESTARTING
-                self._tell(recipe, EventKind.RESTARTING, f"restarts in {delay:g} s", delay=delay)
+                self._tell(recipe, ReplicaEventKind.RESTARTING, f"restarts in {delay:g} s", delay=delay)
                 await asyncio.sleep(delay)
                 self.restarts += 1
         finally:
@@ -197,7 +199,7 @@ class Replica:
             if ready:
                 self.state = ReplicaState.READY
                 history.ready(asyncio.get_running_loop().time())
-                self._tell(recipe, EventKind.READY, f"is ready at {self.url}, pid {process.pid}")
+                self._tell(recipe, ReplicaEventKind.READY, f"is ready at {self.url}, pid {process.pid}")
             return _Ending.of(await process.wait()), ready
         finally:
             if process.returncode is None:
@@ -232,12 +234,12 @@ class Replica:
         self.state = ReplicaState.FAILED
         rule = recipe.rule
         text = f"is given up: it died at once {rule.quick_deaths} times in a row"
-        self._tell(recipe, EventKind.FAILED, text, lines=self.log.last)
+        self._tell(recipe, ReplicaEventKind.FAILED, text, lines=self.log.last)
 
     def _tell(
         self,
         recipe: Recipe,
-        kind: EventKind,
+        kind: ReplicaEventKind,
         text: str,
         *,
         code: int | None = None,

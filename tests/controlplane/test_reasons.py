@@ -2,6 +2,7 @@
 
 import pytest
 
+from proxy.config import Config
 from tests.controlplane.probing import (
     DEGRADED,
     DOWN,
@@ -71,7 +72,7 @@ def test_the_host_of_a_probe_is_configured(kind: str) -> None:
         assert hosts == {b"127.0.0.1:%d" % probing.backends[0].port}
         hosts.clear()
         changed = probing.prober._settings.model_copy(update={"host": "chat.example.com"})
-        probing.prober.change(changed, "/ws/socket.io")
+        probing.prober.configure(Config(health=changed))
         await eventually(lambda: b"chat.example.com" in hosts, WAIT, "not asked so")
 
     run(test, particular, type=kind)

@@ -57,7 +57,7 @@ def still(world: World) -> bool:
 
 def drain(world: World, name: str = "a") -> None:
     """The operator wants a backend to be empty."""
-    world.app.fleet.set_admin_state(world.known(name), AdminState.DRAIN)
+    world.parts.fleet.set_admin_state(world.known(name), AdminState.DRAIN)
 
 
 def test_websocket_is_told_to_connect_anew() -> None:
@@ -135,7 +135,7 @@ def test_session_goes_home_where_nobody_else_takes_it() -> None:
         world.plane.evictions.send_away(on(world, "a"))
         await socket.hear()
         socket.peer.close()
-        world.app.fleet.set_admin_state(world.known("b"), AdminState.MAINTENANCE)
+        world.parts.fleet.set_admin_state(world.known("b"), AdminState.MAINTENANCE)
         tab = Tab(world, b"Cookie: X-Chainlit-Session-id=session-S")
         again = await tab.socket()
         await again.hear()

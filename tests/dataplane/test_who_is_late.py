@@ -265,7 +265,7 @@ def test_a_page_does_not_wait_for_a_backend_that_hangs() -> None:
         for backend in world.backends:
             backend.serve(echo)
         known = world.known("a")
-        world.app.fleet.set_admin_state(known, AdminState.DRAIN)
+        world.parts.fleet.set_admin_state(known, AdminState.DRAIN)
         for request in (get(b"/", world.cookie("a")), get(b"/", world.cookie("a"), method=b"HEAD")):
             client = (await world.client()).say(request)
             assert (await client.head()).status == 200

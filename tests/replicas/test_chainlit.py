@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.replicas import EventKind, ReplicaError
+from proxy.replicas import ReplicaError, ReplicaEventKind
 from tests.replicas.recorded import Recorded
 from tests.replicas.visitor import Visitor
 
@@ -82,7 +82,7 @@ def test_files_of_one_stay_when_another_stops(app: App, record: Record) -> None:
                 assert one.pid
                 os.kill(one.pid, signal.SIGTERM)
                 await run.until_ready(3)
-                assert (run.told(EventKind.EXITED)[0].code, one.restarts) == (0, 1)
+                assert (run.told(ReplicaEventKind.EXITED)[0].code, one.restarts) == (0, 1)
                 assert await visitor.fetches(file) == b"kept"
                 assert await visitor.uploads("b.txt", b"new")
                 await visitor.says("hello")
