@@ -333,8 +333,8 @@ def add_views(app: FastAPI, actions: AdminActions, views: AdminViews, guarded: A
 class Streams:
     """The server-sent events of all who follow."""
 
-    def __init__(self, look: Callable[[], Overview], events: EventLog) -> None:
-        self._look = look
+    def __init__(self, overview: Callable[[], Overview], events: EventLog) -> None:
+        self._overview = overview
         self._events = events
         self._open = 0
 
@@ -355,7 +355,7 @@ class Streams:
                     seen = event.id
                     yield f"id: {seen}\nevent: event\ndata: {event_status(event).model_dump_json()}\n\n"
                 if state:
-                    yield f"event: overview\ndata: {self._look().model_dump_json()}\n\n"
+                    yield f"event: overview\ndata: {self._overview().model_dump_json()}\n\n"
                 elif not news:
                     yield ": alive\n\n"
                 await events.news(_BEAT if state else _SILENCE)

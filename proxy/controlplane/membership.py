@@ -154,7 +154,7 @@ class Membership:
             else:
                 self._found.pop(name, None)
         self._parts = parts
-        self._look_at_certificates()
+        self._renew_trust()
         self._join()
         self._fleet.order(list(self._joined))
 
@@ -193,7 +193,7 @@ class Membership:
         self._found[name] = tuple(members[settings] for settings in backends)
         self._join()
 
-    def _look_at_certificates(self) -> None:
+    def _renew_trust(self) -> None:
         """The authorities of found backends may be others by now; those that are bad stay as they were."""
         for name, members in self._found.items():
             try:

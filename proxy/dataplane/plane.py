@@ -204,7 +204,7 @@ class Plane:
                     pool.close_idle(now)
             if self.certificate is not None and tick % _LOOK == 0:
                 with border:
-                    self.certificate.look()
+                    self.certificate.reload_if_changed()
             if tick % _SWEEP == 0:
                 rates = [] if self.site.rates is None else [self.site.rates.sweep]
                 for sweep in (self.site.router.sweep, self._report_limits, *rates):
