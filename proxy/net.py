@@ -129,6 +129,30 @@ def _certainty(error: ProxyError) -> int:
     return 1 if isinstance(error, ConnectFailed) else 0
 
 
+def each_address(wanted: Iterable[Address]) -> Sequence[Address]:
+    """The addresses to listen on: a name stands for all of its own, as far as this machine has them."""
+    return list(dict.fromkeys(address for one in wanted for address in _each_of(one)))
+
+
+def _each_of(wanted: Address) -> Sequence[Address]:
+    with contextlib.suppress(OSError, UnicodeError):  # `bind` tells
+        if not wanted.is_unix:
+            found = socket.getaddrinfo(wanted.host, wanted.port, type=socket.SOCK_STREAM)
+            hosts = dict.fromkeys(str(where[0]) for *_, where in found)
+            return [Address(host, wanted.port) for host in hosts if _is_here(host)] or [wanted]
+    return [wanted]
+
+
+def _is_here(host: str) -> bool:
+    """Whether an address is one of this machine: that of a family it does not speak is none."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.bind((host, 0))
+    except OSError:
+        return False
+    return True
+
+
 def bind(address: Address, *, shared: bool = False) -> socket.socket:
     """A bound and listening socket, not blocking. Raises ListenError.
 

@@ -34,7 +34,7 @@ class Ports:
     def bind(self, config: Config) -> None:
         """Take all ports, or none; those that the service manager opened from it. Raises ListenError."""
         self._inherited = net.Inherited()
-        self._inherited.refuse_others([*config.listen, config.admin.listen])
+        self._inherited.refuse_others([*net.each_address(config.listen), config.admin.listen])
         self.bound = self.opened(config)
 
     def opened(self, config: Config) -> Bound:
@@ -44,7 +44,7 @@ class Ports:
         """
         clients: dict[Address, socket.socket] = {}
         try:
-            for address in config.listen:
+            for address in net.each_address(config.listen):
                 there = self.bound.clients.get(address)
                 clients[address] = there or self._inherited.open(address, shared=config.reuse_port)
             admin, address = self.bound.admin, config.admin.listen

@@ -20,12 +20,10 @@ from proxy.config import (
     ConfigError,
     Problem,
     SessionSettings,
-    Shared,
     doubts,
     dump,
     load,
     loads,
-    override,
 )
 from proxy.net import ListenError
 from proxy.replicas import LAUNCHER, SHARING, ReplicaError, Supervisor, folder, require_chainlit
@@ -43,10 +41,10 @@ _CONFIG = click.option("-c", "--config", "file", metavar="FILE", help="The confi
 @click.option("-c", "--config", "file", metavar="FILE", required=True, help="The configuration, in YAML.")
 def serve(file: str) -> None:
     """Stand in front of Chainlit instances that something else runs."""
-    config = _with_sharing(_load(file, need_backends=True), Shared.FALSE)
+    config = _with_sharing(_load(file, need_backends=True), sharing=False)
     output.take_over()
     logs.set_up(config.log)
-    app = App(config, lambda: _with_sharing(load(file, need_backends=True), Shared.FALSE))
+    app = App(config, lambda: _with_sharing(load(file, need_backends=True), sharing=False))
     _bind(app)
     _run(app)
 
@@ -98,7 +96,7 @@ def run(
     proxy_app = App(config, read)
     _bind(proxy_app)
     state = Path(tempfile.mkdtemp(prefix="chainlit-proxy-"))
-    if config.sessions.shared is Shared.TRUE:
+    if config.sessions.shared is True:
         _tell_replicas(config.sessions, f"sqlite://{state}/sessions/sessions.db")
     supervisor = Supervisor(
         app,
@@ -147,10 +145,11 @@ def replica(
         config = load(file, changes=changes) if file else loads("", changes=changes)
         _warn_of_names(config)
         settings = config.sessions
-        if settings.store == "sqlite":
+        store = settings.store.get_secret_value()
+        if store == "sqlite":
             fail("--sessions: must name the store that the instances share, such as redis://127.0.0.1:6379")
         require_chainlit()
-        _tell_replicas(settings, settings.store).open()
+        _tell_replicas(settings, store).open()
         own = folder.named(state) if state else folder.temporary()
     except (ConfigError, ImportError, ReplicaError, folder.FolderError) as error:
         fail(str(error))
@@ -211,7 +210,7 @@ def _read_for_run(file: str | None, changes: Mapping[str, str | None]) -> Config
     if given:
         message = "must not be set for `run`, its backends are the replicas"
         raise ConfigError([Problem(str(file), None, key, message) for key in given])
-    return _with_sharing(config, Shared.TRUE)
+    return _with_sharing(config, sharing=True)
 
 
 def _load(file: str, *, need_backends: bool) -> Config:
@@ -221,17 +220,20 @@ def _load(file: str, *, need_backends: bool) -> Config:
         fail(str(error))
 
 
-def _with_sharing(config: Config, default: Shared) -> Config:
+def _with_sharing(config: Config, *, sharing: bool) -> Config:
     """What `auto` means for a command."""
-    is_auto = config.sessions.shared is Shared.AUTO
-    return override(config, {"sessions.shared": default}) if is_auto else config
+    if config.sessions.shared != "auto":
+        return config
+    sessions = config.sessions.model_copy(update={"shared": sharing})
+    return config.model_copy(update={"sessions": sessions})
 
 
 def _tell_replicas(settings: SessionSettings, own: str) -> "SharingSettings":
     """Tells the launcher of replicas, which has our environment; `own` is the store where none is named."""
     from proxy.sessions import SharingSettings  # noqa: PLC0415 - who only serves has none
 
-    store = own if settings.store == "sqlite" else settings.store
+    named = settings.store.get_secret_value()
+    store = own if named == "sqlite" else named
     told = SharingSettings(store, settings.notice, settings.retry_turn, settings.files, settings.file_limit)
     os.environ[SHARING] = told.to_text()
     return told

@@ -3,7 +3,6 @@
 Rules: every key stands there with its value; a secret is `"***"`; what is printed can be read again.
 """
 
-import ipaddress
 from typing import Any
 
 import yaml
@@ -12,7 +11,7 @@ from pydantic import SecretStr
 from proxy.config.address import Address
 from proxy.config.models import Config
 from proxy.config.sections import Settings
-from proxy.config.values import MASK, Shared, masked
+from proxy.config.values import MASK, Network, StoreUrl
 
 
 def dump(config: Config) -> str:
@@ -42,15 +41,13 @@ def plain(value: Any) -> Any:
     """Return a value of the configuration as plain data, as YAML has it."""
     if isinstance(value, Settings):
         return {name: plain(getattr(value, name)) for name in type(value).model_fields}
-    if isinstance(value, SecretStr):
+    if isinstance(value, SecretStr) and not (isinstance(value, StoreUrl) and value.is_open):
         return _Masked(MASK)
     if isinstance(value, tuple):
         items = [plain(item) for item in value]
         return items[0] if len(items) == 1 and isinstance(items[0], str) else items
-    if isinstance(value, Shared) and value is not Shared.AUTO:
-        return value is Shared.TRUE
-    if isinstance(value, Address | ipaddress.IPv4Network | ipaddress.IPv6Network | str):
-        return masked(str(value)).replace("${", "$${")
+    if isinstance(value, Address | Network | SecretStr | str):
+        return str(value).replace("${", "$${")
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum, auto
-from types import NoneType
+from typing import Any
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from proxy.config.models import Config
 from proxy.config.problems import KeyPath
 from proxy.config.sections import Settings
-from proxy.config.values import Allowed
+from proxy.config.values import Allowed, StoreUrl
 
 SECTION_WORDS = "a mapping of keys to values"
 
@@ -33,21 +33,37 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key: its place without list indexes, the field of the model, and for a section its model."""
+    """One key: its place without list indexes, what may stand there, and for a section its model."""
 
     path: tuple[str, ...]
-    kind: Kind
     field: FieldInfo
+    hint: Any  # the type with all its annotations
     section: type[Settings] | None
+
+    @property
+    def kind(self) -> Kind:
+        """What may stand there."""
+        if self.section is not None:
+            return Kind.SECTIONS if self.takes_list else Kind.SECTION
+        if _holds(self.hint, SecretStr, StoreUrl):
+            return Kind.SECRET
+        return Kind.NUMBER if _holds(self.hint, int, float, bool, True) else Kind.TEXT  # True is of a Literal
+
+    @property
+    def takes_list(self) -> bool:
+        """Whether a list of values may stand there."""
+        return _holds(self.hint, tuple)
 
     @property
     def allowed(self) -> str:
         """What the value may be, in words that follow "must be"."""
-        if self.kind is Kind.SECTION:
-            return SECTION_WORDS
-        if self.kind is Kind.SECTIONS:
-            return "a list of mappings, each with at least a url"
-        return next(item.text for item in self.field.metadata if isinstance(item, Allowed))
+        return _allowed(self.hint)
+
+    @property
+    def description(self) -> str:
+        """What it is for, on one line."""
+        section = self.section.__doc__ if self.section else None
+        return " ".join((self.field.description or section or "").split())
 
 
 def key_at(path: KeyPath) -> Key | None:
@@ -58,8 +74,7 @@ def key_at(path: KeyPath) -> Key | None:
 def allowed_at(path: KeyPath) -> str:
     """Return what may stand at `path`, in words that follow "must be"."""
     key = key_at(path)
-    is_item = bool(path) and isinstance(path[-1], int)
-    return SECTION_WORDS if key is None or (is_item and key.section) else key.allowed
+    return _allowed(key.hint, item=isinstance(path[-1], int)) if key else SECTION_WORDS
 
 
 def keys_below(path: KeyPath) -> list[str]:
@@ -70,42 +85,39 @@ def keys_below(path: KeyPath) -> list[str]:
 
 
 def _walk(section: type[Settings], above: tuple[str, ...] = ()) -> Iterator[Key]:
+    hints = typing.get_type_hints(section, include_extras=True)
     for name, field in section.model_fields.items():
         path = (*above, name)
-        kind, below = _kind(field)
-        yield Key(path, kind, field, below)
+        below = next(_settings(hints[name]), None)
+        yield Key(path, field, hints[name], below)
         if below is not None:
             yield from _walk(below, path)
 
 
-def _kind(field: FieldInfo) -> tuple[Kind, type[Settings] | None]:
-    annotation = field.annotation
-    if isinstance(annotation, type) and issubclass(annotation, Settings):
-        return Kind.SECTION, annotation
-    parts = typing.get_args(annotation)
-    if (
-        typing.get_origin(annotation) is tuple
-        and isinstance(parts[0], type)
-        and issubclass(parts[0], Settings)
-    ):
-        return Kind.SECTIONS, parts[0]
-    if _holds_a_secret(annotation):
-        return Kind.SECRET, None
-    kinds = set(typing.get_args(annotation)) - {NoneType} or {annotation}
-    return (Kind.NUMBER if kinds <= {int, float, bool} else Kind.TEXT), None
+def _settings(hint: Any) -> Iterator[type[Settings]]:
+    if isinstance(hint, type) and issubclass(hint, Settings):
+        yield hint
+    for part in typing.get_args(hint):
+        yield from _settings(part)
 
 
-def _holds_a_secret(annotation: object) -> bool:
-    return annotation is SecretStr or any(map(_holds_a_secret, typing.get_args(annotation)))
+def _holds(hint: Any, *kinds: object) -> bool:
+    """Whether a type is one of some, or is made of one."""
+    made_of = (typing.get_origin(hint), hint)
+    return any(kind in kinds for kind in made_of) or any(_holds(p, *kinds) for p in typing.get_args(hint))
 
 
-def _holds_a_list(annotation: object) -> bool:
-    return typing.get_origin(annotation) is tuple or any(map(_holds_a_list, typing.get_args(annotation)))
-
-
-def takes_list(key: Key) -> bool:
-    """Whether a list of values may stand at a key."""
-    return _holds_a_list(key.field.annotation)
+def _allowed(hint: Any, *, item: bool = False) -> str:
+    """The words of a type, or those of the items of a list."""
+    own = [note.text for note in getattr(hint, "__metadata__", ()) if isinstance(note, Allowed)]
+    if own and not item:
+        return own[-1]
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return f"one of {', '.join(hint)}"
+    parts = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple:
+        return _allowed(parts[0]) + ("" if item else ", or a list of them")
+    return _allowed(parts[0], item=item) if parts else SECTION_WORDS
 
 
 KEYS = {key.path: key for key in _walk(Config)}

@@ -21,12 +21,7 @@ _MAP = "tag:yaml.org,2002:map"
 
 def found_backends(data: bytes, name: str) -> tuple[BackendSettings, ...]:
     """The backends of a list; messages call it `name`. Raises ConfigError; an empty list is a mistake."""
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError([Problem(name, line, "", "is not valid YAML: it is not UTF-8 text")]) from None
-    document = read(text, name, {}, _as_configuration)
+    document = read(data, name, {}, _as_configuration)
     backends = validated(document, need_backends=False, look_at_files=True).backends
     if not backends:
         raise ConfigError([Problem(name, 1, "", "must list at least one backend")])
@@ -58,8 +53,7 @@ def _entries(item: yaml.Node) -> Iterator[yaml.Node]:
         pairs = [(yaml.ScalarNode(_STR, "url", where, where), url)]
         weight = labels.get("weight")
         if isinstance(weight, yaml.ScalarNode):  # labels are text there, whatever they hold
-            tag = yaml.SafeLoader("").resolve(yaml.ScalarNode, weight.value, (True, False))  # type: ignore[no-untyped-call]
-            number = yaml.ScalarNode(tag, weight.value, weight.start_mark, weight.end_mark)
+            number = yaml.ScalarNode("", weight.value, weight.start_mark, weight.end_mark)
             pairs.append((yaml.ScalarNode(_STR, "weight", weight.start_mark, weight.start_mark), number))
         yield yaml.MappingNode(_MAP, pairs, where, until, flow_style=False)
 

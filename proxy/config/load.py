@@ -6,7 +6,9 @@ allowed; pydantic's own words and inputs never leave this module, and neither do
 
 import difflib
 import os
+import re
 from collections.abc import Iterator, Mapping
+from functools import reduce
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,15 +16,16 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from proxy.config.discovery import SWITCHES, is_on
-from proxy.config.document import COMMAND_LINE, UNREADABLE, Document, read
-from proxy.config.fields import Kind, allowed_at, key_at, keys_below
+from proxy.config.document import UNREADABLE, Document, read
+from proxy.config.fields import Key, Kind, allowed_at, key_at, keys_below
 from proxy.config.files import unusable
 from proxy.config.models import BackendSettings, Config, repeated
 from proxy.config.problems import ConfigError, KeyPath, Problem, got, got_type
-from proxy.config.sections import Settings
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
+_CLOCK = re.compile("[0-9]{1,4}(?::[0-5]?[0-9]){1,2}")
+_OCTAL = re.compile("0[0-9]{1,20}")
+_QUOTED = re.compile(r"[-+]?[0-9]*\.?[0-9]+|true|false")
 NO_BACKEND = (
     "must list at least one Chainlit instance, such as - url: http://127.0.0.1:8001; or set discovery"
 )
@@ -47,19 +50,12 @@ def load(
         data = Path(path).read_bytes()
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or "not a file name"
-        problem = Problem(name, None, "", f"cannot be read: {reason}")
     else:
-        try:
-            text = data.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            line = data.count(b"\n", 0, error.start) + 1
-            problem = Problem(name, line, "", "is not valid YAML: it is not UTF-8 text")
-        else:
-            document = read(text, name, os.environ if environ is None else environ)
-            document.complete(defaults)
-            document.replace(changes)
-            return validated(document, need_backends=need_backends, look_at_files=True)
-    raise ConfigError([problem])
+        document = read(data, name, os.environ if environ is None else environ)
+        document.put(defaults)
+        document.put(changes, option=True)
+        return validated(document, need_backends=need_backends, look_at_files=True)
+    raise ConfigError([Problem(name, None, "", f"cannot be read: {reason}")])
 
 
 def loads(
@@ -73,35 +69,9 @@ def loads(
 ) -> Config:
     """Read YAML text as `load` does; messages call it `name`. Raises ConfigError."""
     document = read(text, name, os.environ if environ is None else environ)
-    document.complete(defaults)
-    document.replace(changes)
+    document.put(defaults)
+    document.put(changes, option=True)
     return validated(document, need_backends=need_backends)
-
-
-def override(
-    config: Config, changes: Mapping[str, Any], *, name: str = COMMAND_LINE, need_backends: bool = False
-) -> Config:
-    """Return `config` with other values at keys such as "admin.listen", checked as a file would be.
-
-    Values of None are left out, so that options that were not given can be passed as they are.
-    Raises ConfigError, whose problems have no line.
-    """
-    data = _as_data(config)
-    for key, value in changes.items():
-        *sections, last = key.split(".")
-        section = data
-        for part in sections:
-            section = section[part]
-        if value is not None:
-            section[last] = value
-    return validated(Document(name, data), need_backends=need_backends)
-
-
-def _as_data(settings: Settings) -> dict[str, Any]:
-    return {
-        name: _as_data(value) if isinstance(value := getattr(settings, name), Settings) else value
-        for name in type(settings).model_fields
-    }
 
 
 def validated(document: Document, *, need_backends: bool, look_at_files: bool = False) -> Config:
@@ -113,10 +83,12 @@ def validated(document: Document, *, need_backends: bool, look_at_files: bool = 
         errors = error.errors(include_url=False)
     for detail in errors:
         _explain(detail, document)
-    backends = document.data.get("backends") if isinstance(document.data, dict) else UNREADABLE
+    data = document.data if isinstance(document.data, dict) else {"backends": UNREADABLE}
+    backends = data.get("backends")
     if errors and not any(detail["type"] == "conflict" for detail in errors):
         _report_repeated(backends, document)
-    if need_backends and not backends and not _discovers(config, document.data):
+    discovers = config.discovery.parts() if config else "discovery" in data
+    if need_backends and not backends and not discovers:
         document.report(("backends",), NO_BACKEND)
     for path, message in unusable(config) if config and look_at_files else ():
         document.report(path, message)
@@ -126,24 +98,13 @@ def validated(document: Document, *, need_backends: bool, look_at_files: bool = 
     return config
 
 
-def _discovers(config: Config | None, data: Any) -> bool:
-    """Whether a source of backends is on, or was meant to be where the configuration has mistakes."""
-    if config is not None:
-        return bool(config.discovery.parts())
-    section = data.get("discovery") if isinstance(data, dict) else None
-    return isinstance(section, dict) and any(is_on(name, section.get(name)) for name in SWITCHES)
-
-
 def _explain(detail: ErrorDetails, document: Document) -> None:
     """Report one error of pydantic in our own words, unless its value was reported already."""
     path: KeyPath = detail["loc"]
-    kind = detail["type"]
-    if path and isinstance(path[-1], int) and path not in document.lines:
-        path = path[:-1]  # a list of one that was written as the value alone
-    unknown = kind == "extra_forbidden"
-    if document.is_unreadable(path[:-1] if unknown else path) or kind == "default_factory_not_called":
+    kind, value = detail["type"], detail["input"]
+    if kind == "default_factory_not_called" or (value is UNREADABLE and kind != "extra_forbidden"):
         return
-    if unknown:
+    if kind == "extra_forbidden":
         message = _unknown(path)
     elif kind == "conflict":
         message = detail["msg"]
@@ -152,17 +113,28 @@ def _explain(detail: ErrorDetails, document: Document) -> None:
     elif kind == "missing":
         message = f"is missing: it must be {allowed_at(path)}"
     else:
-        message = f"must be {allowed_at(path)}{_given(path, detail['input'], document)}"
+        message = f"must be {allowed_at(path)}{_given(path, value)}"
+    if path and isinstance(path[-1], int) and path not in document.places:
+        path = path[:-1]  # a list of one that was written as the value alone
     document.report(path, message)
 
 
-def _given(path: KeyPath, value: object, document: Document) -> str:
+def _given(path: KeyPath, value: object) -> str:
     """Return what was given, as far as it may be shown: a section may hold a secret by mistake."""
     key = key_at(path)
     if key is None or key.kind in {Kind.SECTION, Kind.SECTIONS, Kind.SECRET}:
         return got_type(value)
-    needs_no_quotes = key.kind is Kind.NUMBER and path in document.quoted
-    return got(value) + ("; write it without quotes" if needs_no_quotes else "")
+    return got(value) + (_meant(value, key) if key.kind is Kind.NUMBER and isinstance(value, str) else "")
+
+
+def _meant(text: str, key: Key) -> str:
+    """Return how to write what looks like a number, or was one in YAML 1.1."""
+    if key.field.annotation is float and _CLOCK.fullmatch(text):
+        seconds = reduce(lambda total, part: total * 60 + int(part), text.split(":"), 0)
+        return f"; write {seconds} for {seconds} seconds"
+    if _OCTAL.fullmatch(text):
+        return f"; write {int(text)}"
+    return "; write it without quotes" if _QUOTED.fullmatch(text) else ""
 
 
 def _unknown(path: KeyPath) -> str:

@@ -20,7 +20,7 @@ from proxy.affinity.directory import Session
 from proxy.affinity.fleet import Fleet
 from proxy.affinity.pace import Pace, time_for
 from proxy.borders import Border, Where
-from proxy.config import Config, Shared
+from proxy.config import Config
 
 log = logging.getLogger("proxy")
 
@@ -108,7 +108,7 @@ class Drains:
     def configure(self, config: Config) -> None:
         """Take what is configured; drains that are under way keep their deadlines."""
         self.patience = config.timeouts.drain
-        self.shared = config.sessions.shared is Shared.TRUE
+        self.shared = config.sessions.shared is True
 
     def get(self, backend: Backend) -> Drain | None:
         """The drain of a backend."""

@@ -19,7 +19,6 @@ from proxy.config import (
     Problem,
     load,
     loads,
-    override,
 )
 
 ENVIRON = {"HOST": "10.1.2.3", "PORT": "8001", "NUMBER": "0.5", "FLAG": "false", "EMPTY": ""}
@@ -134,6 +133,34 @@ def test_addresses_collide_only_for_certain(one: str, other: str, *, collide: bo
 
 
 @pytest.mark.parametrize(
+    ("listen", "backend", "answers"),
+    [
+        ("0.0.0.0:80", "127.0.0.1:80", True),
+        ("0.0.0.0:80", "localhost:80", True),
+        ("0.0.0.0:80", "0.0.0.0:80", True),
+        ("0.0.0.0:80", "[::1]:80", False),
+        ("[::]:80", "127.0.0.1:80", True),
+        ("[::]:80", "[::1]:80", True),
+        ("127.0.0.1:80", "0.0.0.0:80", True),
+        ("127.0.0.1:80", "LOCALHOST.:80", True),
+        ("localhost:80", "[::1]:80", True),
+        ("[::1]:80", "127.0.0.1:80", False),
+        ("127.0.0.1:80", "127.0.0.2:80", False),
+        ("10.0.0.1:80", "127.0.0.1:80", False),
+        ("10.0.0.1:80", "10.0.0.1:80", True),
+        ("Chat.example:80", "chat.example.:80", True),
+        ("0.0.0.0:80", "chat.example:80", False),
+        ("0.0.0.0:80", "127.0.0.1:81", False),
+        ("unix:/a", "unix:/a", True),
+        ("unix:/a", "127.0.0.1:80", False),
+    ],
+)
+def test_a_listener_answers_for_certain(listen: str, backend: str, *, answers: bool) -> None:
+    """Who connects from this machine meets the listener; names other than localhost are not resolved."""
+    assert Address.parse(listen).answers(Address.parse(backend)) is answers
+
+
+@pytest.mark.parametrize(
     ("url", "kept", "host", "port", "name"),
     [
         ("http://127.0.0.1:8001", "http://127.0.0.1:8001", "127.0.0.1", 8001, "127.0.0.1:8001"),
@@ -203,11 +230,35 @@ def test_text_is_taken_as_it_is_written() -> None:
     assert loads("affinity: {cookie: {name: yes}}").affinity.cookie.name == "yes"
 
 
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("1_000", 1000), ("0x10", 16), ("+5", 5), (".5", 0.5), ("5.", 5), ("1e3", 1000), ("2.5E-1", 0.25)],
+)
+def test_a_number_may_be_written_so(text: str, number: float) -> None:
+    """What can only be meant in one way is taken."""
+    assert loads(f"health: {{interval: {text}}}").health.interval == number
+
+
+@pytest.mark.parametrize("text", ["true", "True", "yes", "Yes", "on", "ON"])
+def test_a_flag_may_be_written_so(text: str) -> None:
+    """True and false have the words of all versions of YAML."""
+    assert loads(f"responses: {{timing: {text}}}").responses.timing
+
+
+def test_a_dollar_alone_is_one() -> None:
+    """In single quotes and blocks, doubled, or before what no variable is called."""
+    written = {"'$WORD'": "$WORD", "$$WORD": "$$WORD", "pa$word": "pa$word", "$2b$12$Ab": "$2b$12$Ab"}
+    for text, value in written.items():
+        token = loads(f"admin: {{token: {text}}}").admin.token
+        assert token
+        assert token.get_secret_value() == value
+
+
 def test_variables_are_read_from_the_environment_in_every_style() -> None:
     """Plain values get the type that their text has; braces need no quotes, not even between braces."""
     config = loads(
         """
-listen: ["127.0.0.1:${PORT}", '${HOST}:${PORT}']
+listen: ["127.0.0.1:${PORT}", '${HOST}:1${PORT}']
 backends:
 - {url: http://${HOST}:${PORT}, weight: ${NUMBER}, name: ${NAME:-x}-${PORT}}
 health: {interval: ${NUMBER}, path: ${UNSET:-/a,b}}
@@ -219,7 +270,7 @@ affinity:
 """,
         environ=ENVIRON,
     )
-    assert config.listen == (Address("127.0.0.1", 8001), Address("10.1.2.3", 8001))
+    assert config.listen == (Address("127.0.0.1", 8001), Address("10.1.2.3", 18001))
     assert config.backends == (BackendSettings(name="x-8001", url="http://10.1.2.3:8001", weight=0.5),)
     assert (config.health.interval, config.health.path) == (0.5, "/a,b")
     assert (config.log.access, config.log.level) == (False, LogLevel.ERROR)
@@ -288,22 +339,6 @@ def test_models_made_in_code_keep_the_same_rules() -> None:
     with pytest.raises(ValidationError, match="must differ"):
         Config(backends=(backend, backend))
     assert Config(backends=(backend,)).backends[0] is backend
-
-
-def test_override_checks_what_the_command_line_says() -> None:
-    """An option replaces one value, None leaves it, and a mistake has no line."""
-    config = loads("backends: [{url: http://a:1}]\nhealth: {interval: 3}")
-    changed = override(config, {"listen": "127.0.0.1:1", "admin.listen": None, "log.level": "debug"})
-    assert (changed.listen, changed.log.level) == ((Address("127.0.0.1", 1),), LogLevel.DEBUG)
-    assert (changed.backends, changed.health, changed.admin) == (config.backends, config.health, config.admin)
-    with pytest.raises(ConfigError) as caught:
-        override(config, {"listen": "here", "admin.listen": "0.0.0.0:1", "backends": ()}, need_backends=True)
-    assert [(problem.file, problem.line, problem.key) for problem in caught.value.problems] == [
-        ("command line", None, "listen"),
-        ("command line", None, "admin.listen"),
-        ("command line", None, "backends"),
-    ]
-    assert str(caught.value).startswith("command line: listen: must be host:port")
 
 
 def test_a_file_is_read(tmp_path: Path) -> None:
