@@ -34,6 +34,7 @@ from proxy.controlplane.operations import (
 )
 
 SHOWN = 8  # characters of a session id: enough to tell sessions apart, useless to who finds them
+STREAM = "/api/stream"
 _BEAT = 1.0  # seconds between two states on a stream
 _SILENCE = 15.0  # seconds after which a stream without states shows that it lives
 _MOST_STREAMS = 50
@@ -300,7 +301,7 @@ def add_sights(app: FastAPI, operations: Operations, sights: Sights, guarded: An
         """The last events, oldest first; only those after a number if it is given."""
         return [event_status(event) for event in sights.events.after(after)]
 
-    @app.get("/api/stream", **asked, response_class=StreamingResponse)
+    @app.get(STREAM, **asked, response_class=StreamingResponse)
     async def stream(
         state: Annotated[
             bool, Query(description="Whether an overview is told each second.", examples=[True])
