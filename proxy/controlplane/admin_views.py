@@ -34,6 +34,7 @@ from proxy.controlplane.admin_actions import (
 from proxy.controlplane.events import Event, EventKind, EventLog, Traffic
 
 SHOWN = 8  # characters of a session id: enough to tell sessions apart, useless to who finds them
+STREAM = "/api/stream"
 _BEAT = 1.0  # seconds between two states on a stream
 _SILENCE = 15.0  # seconds after which a stream without states shows that it lives
 _MOST_STREAMS = 50
@@ -301,7 +302,7 @@ def add_views(app: FastAPI, actions: AdminActions, views: AdminViews, guarded: A
         """The last events, oldest first; only those after a number if it is given."""
         return [event_status(event) for event in views.events.after(after)]
 
-    @app.get("/api/stream", **asked, response_class=StreamingResponse)
+    @app.get(STREAM, **asked, response_class=StreamingResponse)
     async def stream(
         state: Annotated[
             bool, Query(description="Whether an overview is told each second.", examples=[True])

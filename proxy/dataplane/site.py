@@ -117,16 +117,17 @@ class Site:
 
     # Clients
 
-    def origin(self, address: str, scheme: bytes = b"http") -> Origin:
-        """Where the connections from an address come from, and whether it is trusted."""
-        return self._origins(address, scheme)
+    def origin(self, address: str, scheme: bytes = b"http", peer: str = "") -> Origin:
+        """Where the connections from an address come from, and whether it is trusted; `peer` as in Origin."""
+        return self._origins(address, scheme, peer)
 
-    def _read_origin(self, address: str, scheme: bytes) -> Origin:
+    def _read_origin(self, address: str, scheme: bytes, peer: str) -> Origin:
         ip = read_address(address)
+        peer = str(read_address(peer) or peer)
         if ip is None:
             # Who may open a listener's socket file is a proxy here. Who has no address otherwise is nobody.
-            return Origin(address, scheme, trusted=address == UNIX)
-        return Origin(str(ip), scheme, self.trusts(ip))
+            return Origin(address, scheme, trusted=address == UNIX, peer=peer)
+        return Origin(str(ip), scheme, self.trusts(ip), peer)
 
     def trusts(self, address: IPAddress) -> bool:
         """Whether an address is that of a trusted proxy."""
@@ -145,6 +146,7 @@ class Site:
             fields,
             origin,
             hints,
+            address,
             ""
             if self.origin(address).trusted
             else client_key(address),  # trusted proxies are nobody's client

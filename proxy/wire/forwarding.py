@@ -74,9 +74,10 @@ _ANSWERED_AS_IT_IS = (Variant.NORMAL, Variant.INSPECTED, Variant.FINITE)
 class Origin:
     """Where a connection's requests come from."""
 
-    address: str  # of the peer, "unix" for a socket file
+    address: str  # of the peer, or as its PROXY header has it; "unix" for a socket file
     scheme: bytes  # http or https
     trusted: bool  # whether the peer's own forwarding fields are believed
+    peer: str = ""  # who sent that header, "" where the peer speaks for itself
 
 
 def request_fields(head: RequestHead, origin: Origin, variant: Variant, cookie: bytes) -> bytes:
