@@ -44,10 +44,7 @@ METHODS = ("get", "get_by_id", "restore")
 COPIED = {"id", "env", "user", "chat_settings", "chat_profile", "client_type"}
 # What messages and elements show in any Chainlit 2.x, but not what follows from the rest.
 MESSAGE = "id threadId parentId createdAt output name type language isError waitForAnswer metadata tags"
-ELEMENT = (
-    "id threadId type url chainlitKey name display objectKey size props page autoPlay playerConfig language"
-    " forId mime"
-)
+ELEMENT = "id threadId forId type url chainlitKey objectKey name display size mime language page props"
 DERIVED = {"start", "end", "streaming"}
 
 
@@ -71,9 +68,6 @@ def find() -> dict[str, Any]:
     missing = [event for event in EVENTS if not inspect.iscoroutinefunction(handlers.get(event))]
     if missing:
         raise Unknown(f"Chainlit {version} handles no {', '.join(missing)}")
-    element = found["Element"]
-    own = [kind for kind in element.__subclasses__() if kind.__module__ == element.__module__]
-    found["kinds"] = {kind.type: kind for kind in reversed(own)}  # an Image before a Pyplot
     try:
         contextvars.copy_context().run(_try, found)
     except Exception as error:
@@ -84,14 +78,17 @@ def find() -> dict[str, Any]:
 
 def _try(names: dict[str, Any]) -> None:
     """Restores a session, looks at it as an app does, and takes it down again. Raises Unknown."""
-    session, kinds = names["HTTPSession"](id="probe", client_type="webapp"), names["kinds"]
+    session, element = names["HTTPSession"](id="probe", client_type="webapp"), names["Element"]
     missing = [name for name in ATTRIBUTES if not hasattr(session, name)]
     missing += [name for name in METHODS if not callable(getattr(names["WebsocketSession"], name, None))]
-    if missing or not hasattr(names["config"].project, "session_timeout"):
-        raise Unknown(f"a session has no {', '.join(missing) or 'session_timeout'}")
+    missing += [] if hasattr(names["config"].project, "session_timeout") else ["session_timeout"]
+    if missing:
+        raise Unknown(f"a session has no {', '.join(missing)}")
+    own = [kind for kind in element.__subclasses__() if kind.__module__ == element.__module__]
+    kinds = names["kinds"] = {kind.type: kind for kind in reversed(own)}  # an Image before a Pyplot
     message = _shown("a message", partial(made, names["Message"]), MESSAGE, "assistant_message")
-    element = partial(made_element, kinds, {})
-    message["elements"] = [_shown(f"an element of type {kind}", element, ELEMENT, kind) for kind in kinds]
+    make = partial(made_element, kinds, {})
+    message["elements"] = [_shown(f"an element of type {kind}", make, ELEMENT, kind) for kind in kinds]
     given = State("thread", True, "profile", {"key": 1}, {"key": 1}, [message], {})
     names["context_var"].set(SimpleNamespace(session=session))
     try:
@@ -103,9 +100,11 @@ def _try(names: dict[str, Any]) -> None:
         if lost:
             raise Unknown(f"a session comes back without its {', '.join(lost)}")
         if not getattr(names["config"].project, "enable_telemetry", False):  # else it would be reported
-            (ours,), new = names["chat_contexts"][session.id], names["Message"](content="new")
-            if lost := [name for name in vars(new) if not hasattr(ours, name)]:
-                raise Unknown(f"a message comes back without its {', '.join(lost)}")
+            (ours,) = names["chat_contexts"][session.id]
+            made_here = {type(each): each for each in (ours, *ours.elements)}
+            for new in (names["Message"](content="new"), kinds["file"](url="new"), kinds["custom"]()):
+                if lost := [name for name in vars(new) if not hasattr(made_here[type(new)], name)]:
+                    raise Unknown(f"a {type(new).__name__} comes back without its {', '.join(lost)}")
     finally:
         names["user_sessions"].pop(session.id, None)
         names["chat_contexts"].pop(session.id, None)
@@ -114,11 +113,8 @@ def _try(names: dict[str, Any]) -> None:
 def _shown(what: str, make: Callable[[dict[str, Any]], Any], keys: str, kind: str) -> dict[str, Any]:
     """What one shows that is made of what another has shown. Raises Unknown where something is lost."""
     data = {key: key for key in keys.split()} | {"type": kind}
-    try:
-        data = {key: key for key in make(data).to_dict()} | data
-        again: dict[str, Any] = make(data).to_dict()
-    except Exception as error:
-        raise Unknown(f"{what} cannot be made again: {error!r}") from error
+    data = {key: key for key in make(data).to_dict()} | data
+    again: dict[str, Any] = make(data).to_dict()
     if lost := [key for key in data.keys() - DERIVED if again.get(key) != data[key]]:
         raise Unknown(f"{what} comes back without its {', '.join(sorted(lost))}")
     return again

@@ -15,8 +15,8 @@ from .codecs import CODECS, Unstorable
 
 VERSION = 1
 LARGEST = 8 * 1024 * 1024  # characters of one state: ten times what Chainlit itself puts into a thread
-MOST_WARNINGS = 1000  # an app may make keys without end
 TAKEN, BROUGHT = "is not shared", "is not restored"  # what a warning says on the way out, and back
+KEY, SETTING = "cl.user_session[{!r}]", "the chat setting {!r}"
 
 log = logging.getLogger("chainlit_proxy.sessions")
 _warned: set[str] = set()
@@ -32,7 +32,7 @@ def keep(dropped: list[str], what: str, make: Callable[..., Any], *arguments: An
         return make(*arguments)
     except Exception as reason:  # an app's values, and what Chainlit makes of them
         dropped.append(what)
-        if what not in _warned and len(_warned) < MOST_WARNINGS:
+        if what not in _warned:
             _warned.add(what)
             log.warning("%s: %s", what, reason)
         return None
@@ -59,16 +59,11 @@ class State:
 
     def to_text(self) -> tuple[str, int]:
         """The text, and how many values were left out. Raises Unstorable if it is too long."""
-        data = {
-            "version": VERSION,
-            "thread_id": self.thread_id,
-            "first_interaction": self.first_interaction,
-            "chat_profile": keep(self.dropped, f"the chat profile {TAKEN}", _as_sent, self.chat_profile),
-            "chat_settings": self._each("the chat setting {} " + TAKEN, _as_sent, self.chat_settings),
-            "user_session": self._each("cl.user_session[{}] " + TAKEN, CODECS.encode, self.user_session),
-            "messages": self._messages(TAKEN, _as_sent, self.messages),
-            "files": self._each("a file " + TAKEN, _as_sent, self.files),
-        }
+        data = {name: getattr(self, name) for name in ("thread_id", "first_interaction", "chat_profile")}
+        data |= {"version": VERSION, "files": self.files}
+        data["chat_settings"] = self._each(f"{SETTING} {TAKEN}", _as_sent, self.chat_settings)
+        data["user_session"] = self._each(f"{KEY} {TAKEN}", CODECS.encode, self.user_session)
+        data["messages"] = self._messages(TAKEN, _as_sent, self.messages)
         text = json.dumps(data, separators=(",", ":"))
         if len(text) > LARGEST:
             raise Unstorable(
@@ -84,27 +79,22 @@ class State:
             data = json.loads(text)
             if (version := data["version"]) != VERSION:
                 raise Unreadable(f"it has version {version}, and this instance reads version {VERSION}")
-            state = cls(data["thread_id"], data["first_interaction"], data["chat_profile"], {}, {}, [], {})
-            state.chat_settings = state._each("the chat setting {} " + BROUGHT, decode, data["chat_settings"])
-            state.user_session = state._each("cl.user_session[{}] " + BROUGHT, decode, data["user_session"])
+            thread_id, profile = data["thread_id"], data["chat_profile"]
+            state = cls(thread_id, data["first_interaction"], profile, {}, {}, [], data["files"])
+            state.chat_settings = state._each(f"{SETTING} {BROUGHT}", decode, data["chat_settings"])
+            state.user_session = state._each(f"{KEY} {BROUGHT}", decode, data["user_session"])
             state.messages = state._messages(BROUGHT, decode, data["messages"])
-            state.files = state._each("a file " + BROUGHT, decode, data["files"])
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise Unreadable(str(error)) from error
         return state
 
     def _each(self, what: str, convert: Callable[[Any], Any], values: dict[str, Any]) -> dict[str, Any]:
-        kept: dict[str, Any] = {}
+        def pair(key: str, value: Any) -> tuple[str, Any]:
+            return str.__str__(key), convert(value)  # no other key is the same one afterwards
 
-        def put(key: str, value: Any) -> None:
-            if not isinstance(key, str):
-                raise Unstorable("its key is no text")
-            kept[str.__str__(key)] = convert(value)  # of an enumeration's text, too
-
-        for key, value in list(values.items()):  # a thread of the app may be at it
-            shown = repr(str.__str__(key)) if isinstance(key, str) else type(key).__qualname__
-            keep(self.dropped, what.format(shown), put, key, value)
-        return kept
+        items = list(values.items())  # at once: a thread of the app may change it
+        kept = [keep(self.dropped, what.format(key), pair, key, value) for key, value in items]
+        return dict(each for each in kept if each is not None)
 
     def _messages(self, how: str, convert: Callable[[Any], Any], messages: list[Any]) -> list[Any]:
         def one(message: dict[str, Any]) -> dict[str, Any]:

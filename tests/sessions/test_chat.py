@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.support.older_chainlit import RELEASES
+
 TOP = Path(__file__).parents[2]
 LAB = TOP / "tests" / "support" / "chainlit_lab.py"
 VERSION = importlib.metadata.version("chainlit")
@@ -80,12 +82,18 @@ def test_another_chainlit_is_known_by_what_it_does(tmp_path: Path) -> None:
     assert told.pop("session").startswith("a session cannot be restored: TypeError(")
     assert told == {
         "metadata": "a message comes back without its metadata",
-        "another name": "a message cannot be made again: "
+        "another name": "a session cannot be restored: "
         "AttributeError(\"'Message' object has no attribute 'text'\")",
         "props": "an element of type custom comes back without its props",
-        "an attribute": "a message comes back without its buffer",
+        "an attribute": "a Message comes back without its buffer",
         "profile": "a session comes back without its chat_profile",
         "user_session": "a session comes back without its cl.user_session",
         "chat_context": "a session comes back without its cl.chat_context",
         "restore": "a session has no restore",
     }
+
+
+def test_the_documentation_names_the_releases() -> None:
+    """What users read is what `make compat` runs with."""
+    text = " ".join((TOP / "docs" / "sessions.md").read_text().split())
+    assert f"by `make compat`, with {', '.join(RELEASES[:-1])} and {RELEASES[-1]}," in text
