@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
-from .chat import ChainlitChat, Unknown, find, made, message_data
+from .chat import ChainlitChat, Unknown, find, made
 from .codecs import CODECS
 from .ids import named_session
 from .settings import SharingSettings
@@ -110,6 +110,7 @@ class Hooks:
         await self._sharing.bring(chat.id, chat.expected(state))
         chat.restore(state)
         self._sharing.counts.restores += 1
+        self._sharing.counts.dropped_values += len(state.dropped)
         return True
 
     async def _connection_successful(self, sid: str) -> None:
@@ -225,7 +226,7 @@ def install(settings: SharingSettings) -> Hooks:
     store, files = settings.open()
     sharing = Sharing(store, files, lambda: float(names["config"].project.session_timeout))
     hooks = Hooks(names, settings, sharing)
-    CODECS.register(names["Message"], message_data, partial(made, names["Message"]))
+    CODECS.register(names["Message"], names["Message"].to_dict, partial(made, names["Message"]))
     hooks.install()
     sharing.counts.show()
     return hooks
