@@ -95,7 +95,13 @@ def _until_empty(client: AdminClient, name: str, backend: dict[str, Any]) -> dic
             done = bar(1 - min(backend["sessions"], begun) / begun, _WIDTH)
             click.echo(f"\r{name} {done} {left}\x1b[K", nl=False, err=True)  # and nothing behind it
         time.sleep(_LOOK)
-        backend = client.backend(name)
+        before, found = backend, client.backend_if_there(name)
+        if found is not None:
+            backend = found
+        elif before.get("leaving"):  # it was to leave the fleet when it is empty, and so it has
+            backend = before | {"drain": state | {"empty": True}}
+        else:
+            fail(f"{name} has left the fleet: the drain was ended", 1)
 
 
 @click.command()

@@ -210,7 +210,7 @@ def _drain_status(drain: Drain | None) -> DrainStatus | None:
         seconds_left=round(drain.deadline - monotonic(), 1),
         sent_away=drain.sent_away,
         forced=drain.forced,
-        empty=drain.empty.is_set(),
+        empty=drain.is_empty,
     )
 
 
