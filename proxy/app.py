@@ -259,11 +259,11 @@ class App:
                 await self._leaving.wait()
                 log.info("leaving")
                 self.changes.leaving = True
-                self.events.close()
                 self._last_steps = tasks.create_task(self._leave())
                 if self._hurries:
                     self._last_steps.cancel()
                 await asyncio.wait([self._last_steps])
+                self.events.close()
                 if self._supervisor and supervision:
                     self._supervisor.stop()
                     await asyncio.wait([supervision])
@@ -281,7 +281,7 @@ class App:
     async def _leave(self) -> None:
         timeouts = self.config.timeouts
         with Border(Where.LEAVE):
-            await self.plane.leave(timeouts.shutdown, timeouts.hand_over)
+            await self.plane.leave(timeouts.shutdown, timeouts.farewell, timeouts.hand_over)
 
     async def _meet_backends(self) -> None:
         """Know how the backends are before the first request: it may be for a session that lives on one.
@@ -320,6 +320,7 @@ class App:
             self.reloads.reload,
             self.begin_rollout,
             lambda: self.rollout.status if self.rollout else RolloutStatus(),
+            self._leaving.is_set,
         )
 
     def sights(self) -> "Sights":

@@ -194,6 +194,10 @@ class EngineSessions:
         """The sessions whose next polls get what was said while they were lost."""
         return {e.session for e in self._named.values() if e.session is not None and e.backlog is not None}
 
+    def asking(self, since: float) -> set[Session]:
+        """The sessions whose clients have said something by a poll after `since`."""
+        return {e.session for e in self._named.values() if e.session is not None and e.said_at > since}
+
     def send_away(self, sessions: Collection[Session], now: float) -> set[EngineSession]:
         """Sessions have to leave a backend: their transports there are void from now on. Return these."""
         sent = {

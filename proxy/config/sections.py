@@ -220,8 +220,14 @@ class TimeoutSettings(Settings):
     )
     shutdown: v.SecondsOrZero = Field(
         default=30.0,
-        description="Seconds that requests and websockets have to finish when the proxy is told to stop. "
-        "What Kubernetes grants by default.",
+        description="Seconds that requests and answers have to finish when the proxy is told to stop. "
+        "Meanwhile it serves everybody as before. What Kubernetes grants by default.",
+    )
+    farewell: v.SecondsOrZero = Field(
+        default=0.5,
+        description="Seconds in which clients are told to connect anew when the proxy ends. Nobody can reach "
+        "it from then on: short where the next process has to wait for the end of this one. Some more, where "
+        "others behind the same load balancer take its clients over. The last of timeouts.shutdown.",
     )
     opening: v.Seconds = Field(
         default=45.0,

@@ -53,10 +53,10 @@ def admin_app(
 
     @app.get("/readyz", response_class=PlainTextResponse, include_in_schema=False)
     async def readyz(response: Response) -> str:
-        if any(backend.takes_sessions for backend in fleet):
+        if not operations.is_leaving() and any(backend.takes_sessions for backend in fleet):
             return "ready\n"
         response.status_code = 503
-        return "no backend takes sessions\n"
+        return "leaving\n" if operations.is_leaving() else "no backend takes sessions\n"
 
     @app.get("/metrics", include_in_schema=False)
     async def metrics(request: Request) -> Response:

@@ -96,6 +96,7 @@ class Operations:
     reload: Callable[[], Awaitable[ReloadResult]]
     begin_rollout: Callable[[float | None], str]  # why it cannot begin, "" if it has
     rollout: Callable[[], RolloutProgress]
+    is_leaving: Callable[[], bool]  # whether the process is to end
 
 
 class DrainStatus(BaseModel):

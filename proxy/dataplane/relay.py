@@ -334,6 +334,8 @@ class Relay:
             backend = self.decision.backend.name
             if engine is not None:
                 engine.polls -= 1
+                if self.tunnel is None:
+                    engine.seen = monotonic()
                 engine.waiting.discard(self)
         site = self.site
         if self.connect is not None:
