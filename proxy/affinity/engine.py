@@ -95,6 +95,7 @@ class EngineSessions:
             return
         if (engine.backend, engine.upstream_sid) != (told.backend, told.upstream_sid):
             self.rehome(engine, told.backend, told.upstream_sid)
+        told.session.has_come(told.at)
         self._decide(engine, told.session)
 
     def decide(self, engine: EngineSession, session: Session | None) -> None:
