@@ -157,7 +157,7 @@ class App:
 
     async def _leave(self, tasks: asyncio.TaskGroup) -> None:
         log.info("leaving")
-        self.parts.leave()
+        self.parts.changes.leaving = True
         self.reloads.stop()
         if self._rolling is not None:
             self._rolling.cancel()
@@ -165,11 +165,12 @@ class App:
         if self._hurries:
             self._last_steps.cancel()
         await asyncio.wait([self._last_steps])
+        self.parts.events.close()  # the last to go: who watches sees how the others leave
 
     async def _leave_in_order(self) -> None:
         timeouts = self.config.timeouts
         with Border(Where.LEAVE):
-            await self.parts.plane.leave(timeouts.shutdown, timeouts.hand_over)
+            await self.parts.plane.leave(timeouts.shutdown, timeouts.farewell, timeouts.hand_over)
 
     # Signals
 

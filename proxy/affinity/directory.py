@@ -17,6 +17,7 @@ from proxy.affinity.evidence import Evidence
 from proxy.affinity.health import Verdict
 
 _MOVES = 5  # moves that a session remembers: more than any operator asks for, little beside its id
+_UNHEARD = 30.0  # seconds that a turn is taken to go on of which nobody hears: few answers take longer
 _UNCONNECTED = 120.0  # seconds: from a page's announcement to its CONNECT, on a phone in a tunnel
 
 
@@ -45,6 +46,9 @@ class Session:
     """One Chainlit session; owned by the Directory, read by everyone."""
 
     __slots__ = (
+        "_answers",
+        "_greets",
+        "_unheard",
         "announced",
         "backend",
         "connected",
@@ -52,7 +56,7 @@ class Session:
         "evidence",
         "expires",
         "id",
-        "in_turn",
+        "is_awaited",
         "left",
         "located",
         "moves",
@@ -78,10 +82,38 @@ class Session:
         self.moves: tuple[Move, ...] = ()  # the newest few, oldest first
         self.expires = now + _UNCONNECTED
         self.counted: Backend | None = None  # whose `sessions` it is part of
-        self.in_turn = False  # whether its app is answering: between Chainlit's task_start and task_end
+        self.is_awaited = False  # whether its client was lost and its backend is still heard; see `linger`
+        self._answers = False  # whether a turn has begun and was not heard to end
+        self._greets = False  # whether Chainlit still has to say that nothing goes on, as after every CONNECT
+        self._unheard: float | None = None  # since when nobody has heard its app, None while somebody does
         self.sent_away = False  # set when its backend is to be empty: it moves when it is next heard of
         self.version = 0  # of what other proxies know of it, 0 for nothing; see `telling`
         self.told: tuple[Backend, bool] | None = None  # what that is: `backend` and `sent_away`
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether its app is answering it: who has gone for good is in no turn."""
+        return self._answers and (self.open > 0 or self.is_awaited)
+
+    def hear(self, *, begins: bool) -> None:
+        """Chainlit has said that a turn begins, or that it ends: the first end after a CONNECT is none."""
+        if begins or not self._greets:
+            self._answers = begins
+        self._greets = False
+
+    def has_turn(self, *, goes_on: bool) -> None:
+        """Whether a turn goes on is known for certain."""
+        self._answers, self._greets = goes_on, False
+
+    def has_come(self, now: float) -> None:
+        """It has connected: a turn that was under way goes on, unless nobody has listened for long."""
+        if self._unheard is not None and not self.is_awaited and now - self._unheard > _UNHEARD:
+            self._answers = False
+        self._greets, self._unheard = True, None
+
+    def is_unheard(self, now: float) -> None:
+        """Nobody hears what its app says from now on."""
+        self._unheard = now
 
     @property
     def stays(self) -> bool:
@@ -176,7 +208,7 @@ class Directory:
             session.backend = backend
             session.since = now
             session.evidence, session.located = evidence, located
-            session.in_turn = False
+            session.has_turn(goes_on=False)
         session.sent_away = False
         self._tell(session)
         if session.open == 0:
@@ -211,7 +243,7 @@ class Directory:
         if session.backend is not backend:
             session.backend, session.since = backend, now
             session.evidence, session.located = None, False
-            session.in_turn = False
+            session.has_turn(goes_on=False)
         session.left, session.connected, session.sent_away = left, True, sent_away
         session.only_named = False
         if session.open == 0:
@@ -229,6 +261,7 @@ class Directory:
         if session.open > 0:
             return
         session.expires = now + self.session_timeout
+        session.is_unheard(now)
         if self._open.get(session.id) is session:
             del self._open[session.id]
             self._closed[session.id] = session

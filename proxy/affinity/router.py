@@ -222,7 +222,7 @@ class Router:
     def taken(self, claim: Claim, now: float) -> Session:
         """The backend has taken the CONNECT: the session lives there from now on. The caller opens it."""
         self.claims.end(claim)
-        return self.directory.assign(
+        session = self.directory.assign(
             claim.session_id,
             claim.backend,
             now,
@@ -230,6 +230,8 @@ class Router:
             located=claim.located,
             reason=claim.reason,
         )
+        session.has_come(now)
+        return session
 
     def connected(self, engine: EngineSession, claim: Claim | None, now: float) -> None:
         """The backend has taken a CONNECT in a POST of a polling transport; None: it named no session.

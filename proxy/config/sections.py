@@ -154,8 +154,12 @@ class TimeoutSettings(Settings):
     """Seconds in which the sessions of a backend that drains have to leave it, unless the drain names another
     time. Those in the middle of an answer are the last."""
     shutdown: v.SecondsOrZero = 30.0
-    """Seconds that requests and websockets have to finish when the proxy is told to stop. What Kubernetes
-    grants by default."""
+    """Seconds that requests and answers have to finish when the proxy is told to stop. Meanwhile it serves
+    everybody as before. What Kubernetes grants by default."""
+    farewell: v.SecondsOrZero = 0.5
+    """Seconds in which clients are told to connect anew when the proxy ends. Nobody can reach it from then
+    on: short where the next process has to wait for the end of this one. Some more, where others behind the
+    same load balancer take its clients over. The last of timeouts.shutdown."""
     opening: v.Seconds = 45.0
     """Seconds in which a Socket.IO websocket has to connect to a namespace; then it is closed with code 1008.
     What servers of Socket.IO grant by default. It stands while the instance has not answered."""

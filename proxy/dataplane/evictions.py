@@ -9,7 +9,7 @@ Of several proxies that share their directory each moves the sessions that it ha
 sees what goes on there. The others are told, and end what is left of the session with them.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from time import monotonic
 from typing import Protocol
 
@@ -18,7 +18,7 @@ from proxy.affinity.directory import Session
 from proxy.borders import Border, Where
 from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.site import Site
-from proxy.dataplane.tunnel import Tunnel
+from proxy.dataplane.tunnel import ANSWERED, Tunnel
 
 _LATELY = 5.0  # seconds: no longer is a client between two of its polls
 
@@ -70,13 +70,34 @@ class Evictions:
         if self._site.router.shared:  # what became of its last request may be known elsewhere only
             here = self._connected(now)
             sessions = [session for session in sessions if session in here]
-        busy: set[Session | None] = {*self._site.router.engines.owed()}
+        busy = self._busy(now)
+        return [session for session in sessions if session not in busy]
+
+    def somebody_is_busy(self) -> bool:
+        """Whether somebody would lose something if the process ended."""
+        return any(not exchange.request.is_poll for exchange in self._under_way()) or any(
+            self._busy(monotonic())
+        )
+
+    def _busy(self, now: float) -> set[Session | None]:
+        """The sessions that would lose something by connecting anew; None stands for those without one."""
+        engines = self._site.router.engines
+        busy: set[Session | None] = {*engines.owed(), *engines.asking(now - ANSWERED)}
         busy.update(tunnel.session for tunnel in self._tunnels if not tunnel.is_silent(now))
-        for connection in self._connections:
-            exchange = connection.exchange
-            if exchange is not None and exchange.decision is not None and not exchange.request.is_poll:
+        for exchange in self._under_way():
+            if exchange.decision is not None and not exchange.request.is_poll:
                 busy.add(exchange.decision.session)
-        return [session for session in sessions if not session.in_turn and session not in busy]
+        answering = self._site.router.directory.answering()
+        if answering:  # who polled and has gone says no farewell
+            here = self._connected(now - _LATELY)
+            busy.update(session for session in answering if session in here)
+        return busy
+
+    def _under_way(self) -> Iterator[Exchange]:
+        """The requests that are under way."""
+        for connection in self._connections:
+            if connection.exchange is not None:
+                yield connection.exchange
 
     def send_away(self, sessions: Collection[Session]) -> None:
         """Have the clients of these sessions connect anew, somewhere else if there is a choice."""

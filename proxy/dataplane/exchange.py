@@ -26,7 +26,7 @@ from proxy.dataplane.request import Request
 from proxy.dataplane.request_body import MOST_HELD, NO_BODY
 from proxy.dataplane.upstream import Upstream
 from proxy.errors import Limit, NoBackend, OverLimit, ProxyError, UpstreamTimeout
-from proxy.wire.engineio import connect_in_payload, may_connect
+from proxy.wire.engineio import PONG, connect_in_payload, may_connect
 
 _PAUSE = 0.2  # seconds until a backend is tried again that is waited for: it may fail at once each time
 
@@ -85,8 +85,11 @@ class Exchange(Relay):
         body, engine = self.body, decision.engine
         assert engine is not None
         engine.seen = self.request.started
-        if body is not NO_BODY and may_connect(body.whole):
-            connect_in_payload(body.whole, self.site.limits.packets)  # refuses one that names an odd session
+        if body is not NO_BODY:
+            if body.whole[:1] != PONG:
+                engine.said_at = self.request.started
+            if may_connect(body.whole):
+                connect_in_payload(body.whole, self.site.limits.packets)  # refuses an odd session
         self.site.stats.sid_pinned += 1
         self.choose(decision)
         self.send()

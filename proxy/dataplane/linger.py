@@ -10,6 +10,7 @@ A client that says goodbye (a close frame: the page was closed or left) is not w
 
 import asyncio
 from collections.abc import Iterable
+from time import monotonic
 from typing import Protocol
 
 from proxy.affinity.backend import AdminState, Backend
@@ -22,7 +23,7 @@ from proxy.dataplane.patience import Stood, Timer, never
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.stats import Stats
 from proxy.errors import Limit
-from proxy.wire.turns import TASK, turn_after
+from proxy.wire.turns import TASK, turns_in
 
 _ALL_HAS_COME = 1.0  # seconds in which the backend answers the ping
 
@@ -70,6 +71,7 @@ class LingeringEnd(asyncio.Protocol):
     ) -> None:
         """`packets` were collected before, for a client that was lost again before it had them."""
         self.session = session
+        session.is_awaited = True
         self.pool = pool
         self.what = Lingering(lingers.most, packets)
         self.ended = False
@@ -88,8 +90,8 @@ class LingeringEnd(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """As asyncio.Protocol."""
         if TASK in data:
-            told = turn_after(data)
-            self.session.in_turn = self.session.in_turn if told is None else told
+            for begins in turns_in(data):
+                self.session.hear(begins=begins)
         answer = self.what.hear(data)
         if answer:
             self._leg.write(answer)
@@ -138,6 +140,9 @@ class LingeringEnd(asyncio.Protocol):
         if self.ended:
             return
         self.ended = True
+        self.session.is_awaited = False
+        if not self.session.open:
+            self.session.is_unheard(monotonic())
         self._timer.cancel()
         self._lingers.left(self)
         self.pool.leave(self)

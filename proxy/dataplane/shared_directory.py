@@ -263,7 +263,7 @@ class SharedDirectory:
         state, name, session_id = [*text.split(" ", 2), "", ""][:3]
         session = self._router.directory.get(session_id, monotonic())
         if session is not None and session.backend is not None and session.backend.name == name:
-            session.in_turn = state == _STARTS
+            session.has_turn(goes_on=state == _STARTS)
 
     async def _talk(self, client: Any) -> None:
         """Ask, write and tell, whatever there is, in one round trip after the other."""

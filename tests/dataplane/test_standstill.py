@@ -124,7 +124,7 @@ def test_leaving_takes_as_long_as_ever() -> None:
         app.push(START)
         assert await client.hear() == START
         leaving = asyncio.create_task(world.plane.leave(3))
-        await world.until(lambda: world.plane.site.leaving)
+        await world.breathe()
         world.stand_still(3 + GAP)
         app.push(END)
         assert await client.hear() == END
