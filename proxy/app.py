@@ -142,8 +142,10 @@ class App:
         """Something happened to a replica: the fleet hears of it at once."""
         replica = event.replica
         backend = self.fleet.get(replica.name)
+        if self._supervisor is not None:
+            self.drains.shared = self.config.sessions.shared is Shared.TRUE and self._supervisor.shares
         log.log(
-            logging.INFO if event.kind in {EventKind.READY, EventKind.RETIRED} else logging.WARNING,
+            logging.INFO if event.is_fine else logging.WARNING,
             "%s %s",
             replica.name,
             event.text,

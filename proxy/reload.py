@@ -179,7 +179,8 @@ def _apply_to_decisions(app: "App", config: Config) -> None:
     router.directory.resize(affinity.directory.size, affinity.session_timeout)
     app.share_directory(affinity)
     app.drains.patience = config.timeouts.drain
-    app.drains.shared = config.sessions.shared is Shared.TRUE
+    if app.rollout is None:  # replicas share as they were told when they were started
+        app.drains.shared = config.sessions.shared is Shared.TRUE
     app.rebalance.on = config.balance.rebalance
 
 

@@ -21,6 +21,7 @@ from proxy.config.sections import (
     BackendTlsSettings,
     DirectorySettings,
     LimitSettings,
+    ReplicaSettings,
     SessionSettings,
     Settings,
     TimeoutSettings,
@@ -315,6 +316,9 @@ class Config(Settings):
     log: LogSettings = Field(default=LogSettings(), description="What is written to standard error.")
     otel: OtelSettings = Field(
         default=OtelSettings(), description="Spans for OpenTelemetry. Takes effect at the start."
+    )
+    replicas: ReplicaSettings = Field(
+        default=ReplicaSettings(), description="The instances that `run` starts; `serve` has none."
     )
     responses: ResponseSettings = Field(
         default=ResponseSettings(), description="What responses tell of the proxy, for the curious."

@@ -83,8 +83,8 @@ class SessionSettings(Settings):
     )
     store: v.StoreUrl = Field(
         default="sqlite",
-        description="Where `run` and `replica` keep sessions. sqlite is a file in the folder of `run`, which "
-        "goes with it; instances on several machines need Redis or Valkey.",
+        description="Where `run` and `replica` keep sessions. sqlite is a file in the state folder of `run`, "
+        "so that they outlive a restart; instances on several machines need Redis or Valkey.",
     )
     notice: v.Text = Field(
         default="The answer was cut off because its server went away. Please ask again.",
@@ -104,6 +104,16 @@ class SessionSettings(Settings):
         default=10_485_760,
         description="Bytes of the largest uploaded file that is copied to the folder or the store; a larger "
         "one stays on its instance alone. Files on the same disk are linked, whatever their size.",
+    )
+
+
+class ReplicaSettings(Settings):
+    """`replicas`: the instances that `run` starts."""
+
+    start_timeout: v.Seconds = Field(
+        default=120.0,
+        description="Seconds that one has to load the app and answer, from the start of its process on; then "
+        "it is killed. No more of them start at once than there are processors.",
     )
 
 
