@@ -63,7 +63,8 @@ def of_run(given: Path | None, app: Path, environ: Mapping[str, str] = os.enviro
 
     Where the user can have none it is a temporary one, and the log says so. Raises FolderError.
     """
-    _remove_leftovers(Path(tempfile.gettempdir()))
+    with suppress(OSError):  # there may be no place for temporary files
+        _remove_leftovers(Path(tempfile.gettempdir()))
     if given is not None:
         return named(given)
     if service := environ.get("STATE_DIRECTORY"):  # of systemd, which lists all of StateDirectory=
