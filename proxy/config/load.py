@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 
 from proxy.config.document import UNREADABLE, Document, read
 from proxy.config.fields import Key, Kind, allowed_at, key_at, keys_below
-from proxy.config.files import unusable
+from proxy.config.files import unusable, unusable_store
 from proxy.config.models import BackendSettings, Config, repeated
 from proxy.config.problems import ConfigError, KeyPath, Problem, got, got_type
 
@@ -35,6 +35,7 @@ def load(
     path: str | os.PathLike[str],
     *,
     need_backends: bool = False,
+    need_store: bool = False,
     environ: Mapping[str, str] | None = None,
     defaults: Mapping[str, Any] = NOTHING,
     changes: Mapping[str, Any] = NOTHING,
@@ -43,7 +44,7 @@ def load(
 
     `defaults` are the values at keys such as "log.access" where the file is silent, in place of those of
     the models. `changes` are values of the command line, which win over the file; None means not given.
-    Raises ConfigError.
+    With `need_store` the store of sessions is used here, unless they are not shared. Raises ConfigError.
     """
     name = os.fspath(path)
     try:
@@ -54,7 +55,7 @@ def load(
         document = read(data, name, os.environ if environ is None else environ)
         document.put(defaults)
         document.put(changes, option=True)
-        return validated(document, need_backends=need_backends, look_at_files=True)
+        return validated(document, need_backends=need_backends, need_store=need_store, look_at_files=True)
     raise ConfigError([Problem(name, None, "", f"cannot be read: {reason}")])
 
 
@@ -63,6 +64,7 @@ def loads(
     *,
     name: str = "config",
     need_backends: bool = False,
+    need_store: bool = False,
     environ: Mapping[str, str] | None = None,
     defaults: Mapping[str, Any] = NOTHING,
     changes: Mapping[str, Any] = NOTHING,
@@ -71,10 +73,12 @@ def loads(
     document = read(text, name, os.environ if environ is None else environ)
     document.put(defaults)
     document.put(changes, option=True)
-    return validated(document, need_backends=need_backends)
+    return validated(document, need_backends=need_backends, need_store=need_store)
 
 
-def validated(document: Document, *, need_backends: bool, look_at_files: bool = False) -> Config:
+def validated(
+    document: Document, *, need_backends: bool, need_store: bool = False, look_at_files: bool = False
+) -> Config:
     """Return the configuration of a document that was read. Raises ConfigError."""
     config, errors = None, []
     try:
@@ -91,6 +95,9 @@ def validated(document: Document, *, need_backends: bool, look_at_files: bool = 
     if need_backends and not backends and not discovers:
         document.report(("backends",), NO_BACKEND)
     for path, message in unusable(config) if config and look_at_files else ():
+        document.report(path, message)
+    shares = config is not None and config.sessions.shared is not False
+    for path, message in unusable_store(config) if config and need_store and shares else ():
         document.report(path, message)
     if config is None or document.problems:
         # Raised here, after the except block: the error carries no context that holds the input.

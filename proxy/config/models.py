@@ -22,6 +22,7 @@ from proxy.config.sections import (
     LimitSettings,
     LogSettings,
     OtelSettings,
+    ReplicaSettings,
     ResponseSettings,
     SessionSettings,
     Settings,
@@ -228,6 +229,7 @@ class Config(Settings):
     forwarded: ForwardedSettings = ForwardedSettings()
     log: LogSettings = LogSettings()
     otel: OtelSettings = OtelSettings()
+    replicas: ReplicaSettings = ReplicaSettings()
     responses: ResponseSettings = ResponseSettings()
     sessions: SessionSettings = SessionSettings()
     tls: TlsSettings = TlsSettings()

@@ -66,8 +66,8 @@ class SessionSettings(Settings):
     """Whether the instances share their sessions. auto is true for `run`, which then starts its replicas so,
     and false for `serve`: there it only tells the proxy what the instances do."""
     store: v.Store = v.StoreUrl("sqlite")
-    """Where `run` and `replica` keep sessions. sqlite is a file in the folder of `run`, which goes with it;
-    instances on several machines need Redis or Valkey."""
+    """Where `run` and `replica` keep sessions. sqlite is a file in the state folder of `run`, so that they
+    outlive a restart; instances on several machines need Redis or Valkey."""
     notice: v.Text = "The answer was cut off because its server went away. Please ask again."
     """What a user reads whose answer was cut off when its instance died; empty: nothing."""
     retry_turn: v.Flag = False
@@ -79,6 +79,14 @@ class SessionSettings(Settings):
     file_limit: v.CountOrZero = 10_485_760
     """Bytes of the largest uploaded file that is copied to the folder or the store; a larger one stays on its
     instance alone. Files on the same disk are linked, whatever their size."""
+
+
+class ReplicaSettings(Settings):
+    """The instances that `run` starts; `serve` has none."""
+
+    start_timeout: v.Seconds = 120.0
+    """Seconds that one has to load the app and answer, from the start of its process on; then it is killed.
+    No more of them start at once than there are processors."""
 
 
 class LimitSettings(Settings):

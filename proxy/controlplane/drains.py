@@ -99,6 +99,7 @@ class Drains:
         self._stood = stood
         self.patience = patience  # seconds until the deadline of a drain that names none
         self.shared = shared  # whether conversations outlive their instance
+        self.own_replicas = False  # set by who runs them, who then tells whether they share
         self.ended = 0  # drains that ended with an empty backend
         self.seconds = 0.0  # that they took together
         self._drains: dict[Backend, Drain] = {}
@@ -108,7 +109,8 @@ class Drains:
     def configure(self, config: Config) -> None:
         """Take what is configured; drains that are under way keep their deadlines."""
         self.patience = config.timeouts.drain
-        self.shared = config.sessions.shared is True
+        if not self.own_replicas:
+            self.shared = config.sessions.shared is True
 
     def get(self, backend: Backend) -> Drain | None:
         """The drain of a backend."""

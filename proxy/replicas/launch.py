@@ -1,7 +1,7 @@
-"""What runs inside a replica's process: `chainlit run`, tied to the life of the supervisor if there is one.
+"""What runs inside a replica's process: `chainlit run`, with files of its own.
 
-The supervisor runs this file by its path and with `python -P`, and nothing here imports the rest of the
-package by its name: the app must find its own modules, also one named `proxy`, as under plain `chainlit run`.
+It is run by its path and with `python -P`, and nothing here imports the rest of the package by its name: the
+app must find its own modules, also one named `proxy`, as under plain `chainlit run`.
 Everything this project touches inside Chainlit is in `give_own_files` and `run_chainlit`, and for shared
 sessions in `proxy/sessions`, which is loaded by its path under a name of its own. Chainlit keeps
 uploads in `.files` of the app's root and removes that folder when it stops, so instances that share a root
@@ -10,14 +10,11 @@ would delete each other's files: each replica gets a files directory of its own,
 
 import argparse
 import atexit
-import ctypes
 import importlib
 import importlib.util
 import os
 import shutil
-import signal
 import sys
-import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -26,36 +23,8 @@ from typing import Any
 SESSIONS = Path(__file__).parents[1] / "sessions" / "__init__.py"
 SHARING = "_CHAINLIT_PROXY_SHARING"  # variable with how sessions are shared; others can read a command line
 SESSIONS_NAME = "_chainlit_proxy_sessions"  # also known to `proxy/sessions/codecs.py`
-GRACE = 3.0  # seconds between SIGTERM and SIGKILL when the supervisor is gone; nobody is served any more
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LINKED = (".chainlit", "public", "chainlit*.md")  # what Chainlit reads from its root, beside `.files`
 _COPIED = (".chainlit", "chainlit*.md")  # of it, what it adds to, or reads only where it really is
-
-
-def tie_to_supervisor(pid: int, lifeline: int) -> None:
-    """Makes this process end when the supervisor does.
-
-    `lifeline` is the reading end of a pipe whose other end only the supervisor holds. A thread waits for its
-    end of file. Linux also kills the process itself, which reaches one that is stopped (SIGSTOP), too; that
-    is asked for first and the parent looked at afterwards, as it may have died in between.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != pid:
-        sys.exit("the supervisor has gone")
-    os.set_inheritable(lifeline, False)  # processes that the app starts have no part in this
-    threading.Thread(target=_die_at_eof, args=(lifeline,), name="lifeline", daemon=True).start()
-
-
-def _die_at_eof(lifeline: int) -> None:
-    """Waits for the supervisor's end, then ends this process and what it started."""
-    while os.read(lifeline, 1):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(GRACE)
-    if os.getpgrp() == os.getpid():
-        os.killpg(os.getpid(), signal.SIGKILL)
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def give_own_files(files: Path) -> bool:
@@ -171,7 +140,7 @@ def run_chainlit(given: argparse.Namespace) -> None:
         atexit.register(_remove_own, state, os.getpid())  # where Chainlit ends before it serves
     sys.argv = ["chainlit", *arguments]  # what an app that looks sees under plain `chainlit run`
     root = state / "root"
-    inherited = [descriptor for descriptor in (given.lifeline, given.lock) if descriptor is not None]
+    inherited = [] if given.lock is None else [given.lock]
     in_own_root = os.environ.get("CHAINLIT_APP_ROOT") == str(root)
     if not in_own_root:
         if not given.temporary:
@@ -188,7 +157,7 @@ def run_chainlit(given: argparse.Namespace) -> None:
         link_root(root)
         restart_in_own_root(root, *inherited)
     share_sessions()
-    if given.supervisor is not None:
+    if given.supervised:
         # The proxy ends TLS; a certificate named in the environment or in `.env` is not for this port.
         os.environ.pop("CHAINLIT_SSL_CERT", None)
         os.environ.pop("CHAINLIT_SSL_KEY", None)
@@ -208,15 +177,12 @@ def _remove_own(folder: Path, pid: int) -> None:
 def main() -> None:
     """Reads the half of the command line that is ours; what follows it is Chainlit's."""
     parser = argparse.ArgumentParser(prog="proxy.replicas.launch", description="Starts one replica.")
-    parser.add_argument("--supervisor", type=int, help="its process id, where there is one")
-    parser.add_argument("--lifeline", type=int, help="file descriptor to wait on, with a supervisor")
+    parser.add_argument("--supervised", action="store_true", help="it is a replica of `run`")
     parser.add_argument("--state", type=Path, required=True, help="a folder for this replica alone")
     parser.add_argument("--temporary", action="store_true", help="the folder is there, and goes in the end")
     parser.add_argument("--lock", type=int, help="file descriptor that keeps the folder from others")
     parser.add_argument("chainlit", nargs=argparse.REMAINDER, help="arguments of the command `chainlit`")
     given = parser.parse_args()
-    if given.supervisor is not None:
-        tie_to_supervisor(given.supervisor, given.lifeline)
     if given.lock is not None:
         os.set_inheritable(given.lock, False)
         os.register_at_fork(after_in_child=lambda: _close(given.lock))  # the lock is this process's alone

@@ -181,27 +181,6 @@ def test_stopped_supervisor_leaves_no_orphan(app: App, supervise: Supervise, wai
     assert wait_gone(pids, 0) == []
 
 
-def test_lifeline_ends_a_replica_without_help_of_linux(app: App, tmp_path: Path) -> None:
-    """At the end of file of the lifeline a replica ends by itself."""
-    reading, writing = os.pipe()
-    launcher = ROOT / "proxy" / "replicas" / "launch.py"
-    own = ["--supervisor", str(os.getpid()), "--lifeline", str(reading), "--state", str(tmp_path / "state")]
-    theirs = ["run", str(app(PLAIN)), "--headless", "--host", "127.0.0.1", "--port", "0"]
-    with subprocess.Popen(
-        [sys.executable, "-P", str(launcher), *own, *theirs],
-        pass_fds=[reading],
-        start_new_session=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    ) as process:
-        os.close(reading)
-        assert process.stdout
-        assert any(line.startswith("files") for line in process.stdout)
-        os.close(writing)
-        assert process.wait(10) in {0, -signal.SIGTERM, -signal.SIGKILL}
-
-
 def test_example_chat(record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The example greets with an element, streams, remembers, takes files and has a button that works."""
     monkeypatch.chdir(tmp_path)

@@ -154,7 +154,7 @@ def test_broken_app_is_told_once_if_the_first_ends_slowly(app: App, record: Reco
 
 def test_app_that_never_answers_is_ended(app: App, record: Record) -> None:
     """An app that hangs at its import ends the run when the time for a start is over."""
-    run = record(app("import time; time.sleep(60)"), 1, start_timeout=0.5)
+    run = record(app("import time; time.sleep(60)"), 1, start_timeout=lambda: 0.5)
     with pytest.raises(ReplicaError, match=r"was not ready within 0\.5 s"):
         asyncio.run(run.supervisor.run())
 
