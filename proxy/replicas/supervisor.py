@@ -101,6 +101,7 @@ class Supervisor:
         """`held` are descriptors that no replica outlives; so many start `at_once`, None: as can."""
         self.orphans = Orphans()
         self._app = app
+        self.count = count  # how many replicas are wanted
         self._state = state.absolute()
         self._options = tuple(options)
         self._on_event = on_event
