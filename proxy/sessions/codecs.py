@@ -18,6 +18,7 @@ from typing import Any
 TYPE, VALUE = "$type", "$value"
 DEEPEST = 200  # levels of JSON; whoever reads it may have less of its stack left than whoever wrote it
 LONGEST = 2000  # bits of a number in JSON; Python refuses to read or write thousands of digits
+_TEXT = {str}
 _PLAIN = {str, float, bool, type(None)}
 
 
@@ -64,9 +65,9 @@ class Codecs:
         if kind is list:
             return [self._encode(item, depth) for item in value]
         if kind is dict:
-            items = list(value.items())  # at once: a thread of the app may change it
-            if all(type(key) is str and key != TYPE for key, _ in items):
-                return {key: self._encode(item, depth) for key, item in items}
+            value = value.copy()  # at once: a thread of the app may change it
+            if TYPE not in value and {*map(type, value)} <= _TEXT:
+                return {key: self._encode(item, depth) for key, item in value.items()}
         codec = self._by_type.get(kind)
         if codec is None:
             raise Unstorable(f"{kind.__module__}.{kind.__qualname__} has no codec")

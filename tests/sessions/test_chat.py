@@ -72,9 +72,9 @@ def test_a_session_that_cannot_be_taken_down_is_one_kind_of_answer(tmp_path: Pat
 
 
 def test_another_chainlit_is_known_by_what_it_does(tmp_path: Path) -> None:
-    """One line says what would get lost; to find out leaves nothing behind."""
+    """One line says what would get lost; to find out is quick, and leaves nothing behind."""
     answer = lab("differences", tmp_path)
-    assert answer.pop("as it is") == ["known", {}, {}, []]
+    assert answer.pop("as it is") == ["known", {}, {}, [], True]
     assert answer.pop("a new field") == "known", "it comes along like the others"
     assert all(text.startswith(f"Chainlit {VERSION}: ") for text in answer.values())
     assert not any("\n" in text for text in answer.values())

@@ -82,7 +82,7 @@ def session_id() -> str:
 def answer(nonce: str, n: int, **more: object) -> str:
     """The text by which the client knows instance, session and state."""
     get = cl.user_session.get
-    tally = get("tally")
+    tally, asked = get("tally"), get("asked")
     fields = {
         "instance": INSTANCE,
         "session": session_id(),
@@ -98,6 +98,7 @@ def answer(nonce: str, n: int, **more: object) -> str:
         "tally": tally.count if tally else "none",
         "lock": "there" if get("lock") else "none",
         "client": (get("client") or "none").replace(" ", "-"),
+        "asked": asked.content.split()[0] if asked else "none",
         "elements": "+".join(sorted({e.type for m in cl.chat_context.get() for e in m.elements})) or "none",
         "user": user.identifier if (user := get("user")) else "none",
         **more,
@@ -234,6 +235,7 @@ async def figures(nonce: str, n: int, argument: str, incoming: cl.Message) -> No
     stand_in()
     card = cl.CustomElement(name="Card", props={"shade": Shade.DARK})
     plot, table = cl.Plotly(name="plot", figure=Figure()), cl.Dataframe(name="table", data=DataFrame())
+    cl.user_session.set("asked", incoming)
     await cl.Message(content=answer(nonce, n), elements=[plot, card, table]).send()
     card.props["client"] = threading.Lock()
 

@@ -46,11 +46,12 @@ def test_another_chainlit_shares_its_sessions(make_site: MakeSite, tmp_path: Pat
                 key = await talk.chat.upload("notes")
                 await talk.turn(files=(key,))
                 await talk.turn("stream 5 0.01")
-                await talk.turn("figures")
+                asked = await talk.turn("figures")
                 greeted = talk.chat.home
                 await kill_home(site, talk)
                 reply = await talk.turn(files=(key,))
                 assert reply.fields["read"] == "notes"
+                assert reply.fields["asked"] == asked.nonce
                 assert reply.fields["elements"] == "dataframe+file+plotly"
                 assert await talk.chat.fetch() == f"greeting of {greeted}"
                 site.heal()
