@@ -105,7 +105,7 @@ class App:
         self._supervisor: Supervisor | None = None
         self._serving = asyncio.Event()  # set when clients are served
         self._leaving = asyncio.Event()
-        self._admin: socket.socket | None = None
+        self._admin: list[socket.socket] = []  # bound; more than one where its host is a name
         self._admin_server: AdminServer | None = None  # set while it serves
         self._tasks: asyncio.TaskGroup | None = None  # set while it runs
         self._last_steps: asyncio.Task[None] | None = None  # set while it leaves
@@ -207,12 +207,12 @@ class App:
 
     def bind(self) -> None:
         """Take all ports, or none; those that the service manager opened from it. Raises ListenError."""
+        config = self.config
         self.inherited = net.Inherited()
-        self.inherited.refuse_others([*self.config.listen, self.config.admin.listen])
+        self.inherited.refuse_others([*config.listen, config.admin.listen])
         try:
-            for address in self.config.listen:
-                self.listening[address] = self.inherited.open(address, shared=self.config.reuse_port)
-            self._admin = self.inherited.open(self.config.admin.listen)
+            self.listening = self.inherited.open(config.listen, config.socket, shared=config.reuse_port)
+            self._admin = [*self.inherited.open([config.admin.listen], config.admin.socket).values()]
         except net.ListenError:
             for sock in self.listening.values():
                 sock.close()
@@ -253,7 +253,7 @@ class App:
                 log.info(
                     "listening on %s, admin on %s, %d backends",
                     ", ".join(map(self._address, self.listening.values())),
-                    net.bound_address(self._admin) if self._admin else "-",
+                    ", ".join(map(net.bound_address, self._admin)) or "-",
                     len(self.fleet),
                 )
                 await self._leaving.wait()
@@ -306,7 +306,6 @@ class App:
         scrape = Scrape(self.collector.collect)
         app = admin_app(self.operations(), self.sights(), scrape, self.admin_token)
         while True:  # another round for each address that it moves to
-            assert self._admin is not None
             self._admin_server = AdminServer(app, self._admin, self.events.hang_up)
             await self._admin_server.run()
 
@@ -333,11 +332,11 @@ class App:
         token = self.config.admin.token
         return token.get_secret_value() if token else None
 
-    def move_admin(self, sock: socket.socket | None) -> None:
-        """Serve the admin listener on another bound socket; None: where it is."""
-        if sock is None:
+    def move_admin(self, sockets: list[socket.socket]) -> None:
+        """Serve the admin listener on other bound sockets; none: where it is."""
+        if not sockets:
             return
-        self._admin = sock
+        self._admin = sockets
         if self._admin_server is not None:
             self._admin_server.stop()
 

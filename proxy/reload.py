@@ -104,7 +104,7 @@ class Reloads:
             try:
                 await self._switch(new, before)
             finally:
-                _close({*listening.values(), admin} - {*before.listening.values()})
+                _close({*listening.values(), *admin} - {*before.listening.values()})
             raise
         app.move_admin(admin)
         _close({*before.listening.values()} - {*listening.values()})
@@ -117,6 +117,10 @@ class Reloads:
         """Have everything that was opened and checked take effect."""
         app, new = self._app, to.config
         app.config = new
+        if new.socket != old.socket:
+            app.inherited.permit(to.listening, new.socket)
+        if new.admin.socket != old.admin.socket and new.admin.listen == old.admin.listen:
+            app.inherited.permit([new.admin.listen], new.admin.socket)
         _apply_to_log(app, old, new)
         _apply_to_decisions(app, new)
         self._apply_to_backends(old, new, to.members)
@@ -145,10 +149,9 @@ class _InEffect:
     listening: dict[Address, socket.socket]
 
 
-def _close(sockets: Iterable[socket.socket | None]) -> None:
+def _close(sockets: Iterable[socket.socket]) -> None:
     for sock in sockets:
-        if sock is not None:
-            sock.close()
+        sock.close()
 
 
 def _certificate(config: Config) -> Certificate | None:
@@ -156,15 +159,14 @@ def _certificate(config: Config) -> Certificate | None:
     return Certificate(tls.cert, tls.key) if tls.cert is not None and tls.key is not None else None
 
 
-def _open_listeners(app: "App", config: Config) -> tuple[dict[Address, socket.socket], socket.socket | None]:
+def _open_listeners(app: "App", config: Config) -> tuple[dict[Address, socket.socket], list[socket.socket]]:
     """Bind what is new, all or nothing; all of `listen`, and admin's if it is new. Raises ListenError."""
-    listening: dict[Address, socket.socket] = {}
+    inherited = app.inherited
+    admin: list[socket.socket] = []
+    listening = inherited.open(config.listen, config.socket, shared=config.reuse_port, there=app.listening)
     try:
-        for address in config.listen:
-            there = app.listening.get(address)
-            listening[address] = there or app.inherited.open(address, shared=config.reuse_port)
-        moved = config.admin.listen != app.config.admin.listen
-        admin = app.inherited.open(config.admin.listen) if moved else None
+        if config.admin.listen != app.config.admin.listen:
+            admin = [*inherited.open([config.admin.listen], config.admin.socket).values()]
     except BaseException:
         _close({*listening.values()} - {*app.listening.values()})
         raise

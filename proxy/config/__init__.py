@@ -28,6 +28,7 @@ from proxy.config.sections import (
     DirectorySettings,
     LimitSettings,
     SessionSettings,
+    SocketSettings,
     TimeoutSettings,
     TlsSettings,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "ResponseSettings",
     "SessionSettings",
     "Shared",
+    "SocketSettings",
     "TimeoutSettings",
     "TlsSettings",
     "doubt",

@@ -18,11 +18,13 @@ from proxy.config.observing import LogSettings, OtelSettings, ResponseSettings
 from proxy.config.probing import ProbeHost, Statuses
 from proxy.config.problems import KeyPath, got
 from proxy.config.sections import (
+    AdminSocketSettings,
     BackendTlsSettings,
     DirectorySettings,
     LimitSettings,
     SessionSettings,
     Settings,
+    SocketSettings,
     TimeoutSettings,
     TlsSettings,
 )
@@ -41,6 +43,10 @@ class AdminSettings(Settings):
         default=Address("127.0.0.1", 9901),
         description="Where metrics, health and the API are served. Loopback, because by default there is "
         "no token.",
+    )
+
+    socket: AdminSocketSettings = Field(
+        default=AdminSocketSettings(), description="Who may connect to it, where it is a unix socket."
     )
 
     @field_validator("listen")
@@ -266,8 +272,11 @@ class Config(Settings):
 
     listen: v.Addresses = Field(
         default=(Address("0.0.0.0", 8000),),  # noqa: S104 - a proxy is there to be reached
-        description="Where clients connect. Port 0 takes any free one. The default of `run` is "
-        "127.0.0.1:8000.",
+        description="Where clients connect: a name is all the addresses that it has here. Port 0 takes any "
+        "free one. The default of `run` is 127.0.0.1:8000.",
+    )
+    socket: SocketSettings = Field(
+        default=SocketSettings(), description="Who may connect, where listen names unix sockets."
     )
     reuse_port: v.Flag = Field(
         default=False,

@@ -11,6 +11,39 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
+class SocketSettings(Settings):
+    """`socket`: who may connect to the unix sockets of listen."""
+
+    mode: v.SocketMode = Field(
+        default="666",
+        description="The permissions of the files, in octal digits. By default every user of this machine "
+        "may connect, as to a port; the folder can be closed to others.",
+    )
+    group: v.Given = Field(
+        default=None,
+        description="The group that the files belong to, such as that of the web server in front. The user "
+        "of the proxy has to be in it. Sockets that systemd opens are as its unit says.",
+    )
+
+    @property
+    def bits(self) -> int:
+        """The mode as a number."""
+        return int(self.mode, 8)
+
+
+class AdminSocketSettings(SocketSettings):
+    """`admin.socket`: who may connect to the admin listener's unix socket."""
+
+    mode: v.SocketMode = Field(
+        default="600",
+        description="The permissions of the file, in octal digits. By default only the proxy's user may "
+        "connect: without a token, who may connect may do everything.",
+    )
+    group: v.Given = Field(
+        default=None, description="The group that the file belongs to, such as that of the operators."
+    )
+
+
 class TlsSettings(Settings):
     """`tls`: the certificate of the listeners."""
 

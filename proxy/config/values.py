@@ -272,6 +272,13 @@ def _socket(value: str) -> str:
     return value
 
 
+def _socket_mode(value: object) -> object:
+    # A number has lost its form: YAML reads 0660 as 432.
+    if not isinstance(value, str) or re.fullmatch("0?[0-7]{3}", value) is None:
+        raise ValueError(f'must be three octal digits in quotes, such as "660"{got(value)}')
+    return value
+
+
 def _distinct_texts(values: tuple[str, ...]) -> tuple[str, ...]:
     for index, value in enumerate(values):
         if value in values[:index]:
@@ -331,6 +338,9 @@ DnsName = Annotated[str | None, AfterValidator(host_name), Allowed("a host name"
 Label = Annotated[str | None, AfterValidator(_label), Allowed("1 to 63 small letters, digits and -")]
 Given = Annotated[str | None, AfterValidator(_given), Allowed("text")]
 SocketPath = Annotated[str, AfterValidator(_socket), Allowed("the absolute path of a socket")]
+SocketMode = Annotated[
+    str, BeforeValidator(_socket_mode), Allowed('three octal digits in quotes, such as "660"')
+]
 File = Annotated[str | None, AfterValidator(_file), Allowed("the path of a file")]
 
 OtlpUrl = Annotated[str | None, AfterValidator(_otlp), Allowed(OTLP_FORM)]
