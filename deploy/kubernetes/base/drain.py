@@ -3,8 +3,8 @@
 Each address of the proxies' headless service is told, also one that joins meanwhile: proxies share nothing. A
 drain is over when all of them say that the pod is empty, or when its time is up; then the pod is stopped,
 whatever is left. Who cannot be told is asked again until then, unless nobody has listened there for a while.
-What fails is said in the log of the pod, since a hook's own output is shown nowhere, and a drain that could not
-be told ends with status 1, of which Kubernetes makes an event (FailedPreStopHook). Needs nothing but Python.
+What fails is said in the log of the pod, since a hook's own output is shown nowhere, and a drain that could
+not be told ends with status 1, of which Kubernetes makes an event (FailedPreStopHook). Needs only Python.
 """
 
 import contextlib
