@@ -23,6 +23,7 @@ from proxy.config.sections import (
     LogSettings,
     OtelSettings,
     SessionSettings,
+    SocketSettings,
     TimeoutSettings,
 )
 from proxy.config.values import HealthType, Locate, LogFormat, LogLevel, Records, statuses
@@ -50,6 +51,7 @@ __all__ = [
     "Records",
     "Resolver",
     "SessionSettings",
+    "SocketSettings",
     "TimeoutSettings",
     "doubt",
     "doubts",

@@ -17,6 +17,7 @@ from proxy.config.address import UNIX, Address, backend_name
 from proxy.config.discovery import DiscoverySettings
 from proxy.config.problems import KeyPath, got
 from proxy.config.sections import (
+    AdminSocketSettings,
     BackendTlsSettings,
     DirectorySettings,
     LimitSettings,
@@ -26,6 +27,7 @@ from proxy.config.sections import (
     ResponseSettings,
     SessionSettings,
     Settings,
+    SocketSettings,
     TimeoutSettings,
     TlsSettings,
 )
@@ -40,6 +42,7 @@ class AdminSettings(Settings):
     has to stay on a loopback address."""
     listen: v.OneAddress = Address("127.0.0.1", 9901)
     """Where metrics, health and the API are served. Loopback, because by default there is no token."""
+    socket: AdminSocketSettings = AdminSocketSettings()
 
     @field_validator("listen")
     @classmethod
@@ -207,7 +210,9 @@ class Config(Settings):
     """The whole configuration, made by `load` and handed down by `app`."""
 
     listen: v.Addresses = (Address("0.0.0.0", 8000),)  # noqa: S104 - a proxy is there to be reached
-    """Where clients connect. Port 0 takes any free one. The default of `run` is 127.0.0.1:8000."""
+    """Where clients connect: a name is all the addresses that it has here. Port 0 takes any free one. The
+    default of `run` is 127.0.0.1:8000."""
+    socket: SocketSettings = SocketSettings()
     reuse_port: v.Flag = False
     """Whether other processes may listen on the same addresses (SO_REUSEPORT). With it a new proxy is started
     before the old one is stopped, and several share the work of one machine; all have to run as the same

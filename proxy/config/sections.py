@@ -13,6 +13,32 @@ class Settings(BaseModel):
     )
 
 
+class SocketSettings(Settings):
+    """Who may connect, where listen names unix sockets."""
+
+    mode: v.SocketMode = "666"
+    """The permissions of the files, in octal digits. By default every user of this machine may connect, as to
+    a port; the folder can be closed to others."""
+    group: v.Given | None = None
+    """The group that the files belong to, such as that of the web server in front. The user of the proxy has
+    to be in it. Sockets that systemd opens are as its unit says."""
+
+    @property
+    def bits(self) -> int:
+        """The mode as a number."""
+        return int(self.mode, 8)
+
+
+class AdminSocketSettings(SocketSettings):
+    """Who may connect to it, where it is a unix socket."""
+
+    mode: v.SocketMode = "600"
+    """The permissions of the file, in octal digits. By default only the proxy's user may connect: without a
+    token, who may connect may do everything."""
+    group: v.Given | None = None
+    """The group that the file belongs to, such as that of the operators."""
+
+
 class TlsSettings(Settings):
     """The certificate that clients meet; without one, plain HTTP."""
 

@@ -9,7 +9,7 @@ shows is in `admin_views`, what it changes in `admin_actions`.
 import contextlib
 import hmac
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import uvicorn
@@ -113,19 +113,19 @@ def _answering_head(app: Callable[..., Awaitable[None]]) -> Callable[..., Awaita
 
 
 class AdminServer:
-    """Serves the admin application on a socket that was bound before."""
+    """Serves the admin application on sockets that were bound before, those of one address."""
 
     def __init__(
         self,
         app: Callable[..., Awaitable[None]],
-        sock: socket.socket,
+        sockets: Sequence[socket.socket],
         hang_up: Callable[[], None] = lambda: None,
     ) -> None:
         """`hang_up` has those go who follow events: they would keep the server from its end."""
-        self._sock = sock
+        self._sockets = list(sockets)
         self._hang_up = hang_up
-        if sock.family == socket.AF_UNIX:
-            app = _on_socket_file(app, sock.getsockname())
+        if sockets[0].family == socket.AF_UNIX:
+            app = _on_socket_file(app, sockets[0].getsockname())
         app = _answering_head(app)
         self._server = _Quiet(
             uvicorn.Config(
@@ -141,7 +141,7 @@ class AdminServer:
 
     async def run(self) -> None:
         """Serve until `stop` or cancelled."""
-        await self._server.serve(sockets=[self._sock])
+        await self._server.serve(sockets=self._sockets)
 
     def stop(self) -> None:
         """End soon."""

@@ -101,7 +101,7 @@ class Exchange(Relay):
         if not body.done:
             self.turn()
         self.session_id = inspection.named_in_head(request)
-        if head.fields.expect or head.fields.max_forwards:
+        if head.fields.expect or head.fields.max_forwards or head.fields.via:
             answer = last_hop(head)
             if answer is not None:
                 self._answer(answer)

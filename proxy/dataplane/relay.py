@@ -296,11 +296,14 @@ class Relay:
 
         It does not with `close`, nor if its client wants none, or has not sent all of this one.
         """
-        close = close or not self.body.done or not self.request.head.keeps_alive
+        request = self.request
+        if request.kind is Kind.SOCKETIO:
+            answer = reply.readable(answer, request.head.fields.get(b"origin"))
+        close = close or not self.body.done or not request.head.keeps_alive
         self._leave_upstream()
         self.status = answer.status
-        self.first_byte = monotonic() - self.request.started
-        self.client.answer(self.request, answer, close=close)
+        self.first_byte = monotonic() - request.started
+        self.client.answer(request, answer, close=close)
         self._end()
         self.client.ended(keep=not close, linger=not self.body.done)
 

@@ -59,7 +59,9 @@ def run(test: Test, *, token: str | None = None) -> None:
         app = admin.app
         scrape = Scrape(app.parts.collector.collect)
         server = AdminServer(
-            admin_app(app.actions(), app.admin.views(), scrape, lambda: token), sock, app.parts.events.hang_up
+            admin_app(app.actions(), app.admin.views(), scrape, lambda: token),
+            [sock],
+            app.parts.events.hang_up,
         )
         task = asyncio.create_task(server.run())
         try:
@@ -311,7 +313,7 @@ def test_a_client_that_does_not_read_delays_no_move() -> None:
                 await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
 
         sock = net.bind(Address("127.0.0.1", 0))
-        server = AdminServer(endless, sock)
+        server = AdminServer(endless, [sock])
         task = asyncio.create_task(server.run())
         with socket.socket() as client:
             await asyncio.get_running_loop().run_in_executor(None, client.connect, sock.getsockname())
