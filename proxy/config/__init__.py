@@ -6,7 +6,6 @@ reference `docs/configuration.md` is made from them (`python -m proxy.config.ref
 """
 
 from proxy.config.address import Address
-from proxy.config.discovery import DiscoverySettings, DnsSettings, DockerSettings, KubernetesSettings
 from proxy.config.dump import dump, plain
 from proxy.config.load import load, loads
 from proxy.config.models import (
@@ -19,6 +18,10 @@ from proxy.config.models import (
 from proxy.config.names import Resolver, doubt, doubts
 from proxy.config.problems import ConfigError, Problem
 from proxy.config.sections import (
+    DiscoverySettings,
+    DnsSettings,
+    DockerSettings,
+    KubernetesSettings,
     LimitSettings,
     LogSettings,
     OtelSettings,

@@ -64,29 +64,24 @@ class Address:
         """Whether only this machine can reach it."""
         if self.is_unix or self.host.lower() == "localhost":
             return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_ip(self.host) and ipaddress.ip_address(self.host).is_loopback
 
     def collides_with(self, other: "Address") -> bool:
         """Return whether the two cannot both be bound for certain; names are not resolved."""
         if self.is_unix or other.is_unix:
             return self.path == other.path
+        hosts = {self.host, other.host}
         if self.port != other.port or self.port == 0:
             return False
-        hosts = {self.host, other.host}
         if "0.0.0.0" in hosts:  # noqa: S104 - compared, not bound
             return not any(":" in host for host in hosts)
         return len(hosts) == 1 or ("::" in hosts and all(":" in host for host in hosts))
 
     def answers(self, other: "Address") -> bool:
         """Return whether who connects to `other` on this machine is answered here, for certain."""
-        if self.is_unix or other.is_unix:
-            return self.path == other.path
-        if self.port != other.port:
-            return False
         host = "localhost" if other.host in _EVERYWHERE else other.host.lower().removesuffix(".")
+        if (self.port, self.path) != (other.port, other.path):
+            return False
         if self.host in _EVERYWHERE:
             return Address(host).is_loopback and (self.host == "::" or ":" not in host)
         hosts = {self.host.lower(), host}

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import yaml
 
-from proxy.config.fields import Key, Kind, key_at, keys_below
+from proxy.config.fields import Key, key_at, keys_below
 from proxy.config.problems import KeyPath, Problem, key_text
 from proxy.config.variables import hide, show, substitute
 
@@ -128,11 +128,11 @@ class _Reader(yaml.SafeLoader):
         super().__init__(hide(text))
         self.document = document
         self.environ = environ
+        self.merged = 0  # keys
 
     def value(self, node: yaml.Node, path: KeyPath, line: int) -> Any:
         """Return a node as plain data; `line` is where it or its key stands."""
-        if len(self.document.places) > MOST_VALUES:
-            raise RecursionError
+        self._stop_growth()
         self.document.places[path] = (self.document.file, line)
         key = key_at(path)
         if node.tag and node.tag != self._tag(node, node.value):
@@ -140,7 +140,7 @@ class _Reader(yaml.SafeLoader):
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path, key)
         # What is below a secret is a part of it, and no message may name it; a list may be of secrets.
-        is_open = key is None or key.kind is not Kind.SECRET
+        is_open = key is None or not key.is_secret
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path) if is_open else {}
         is_open = is_open or (key is not None and key.takes_list and isinstance(path[-1], str))
@@ -163,9 +163,10 @@ class _Reader(yaml.SafeLoader):
             return self._unreadable(path, *wrong)
         tag = self._tag(node, text)
         if tag == _TAG + "null":
-            return _nothing(path, key)
-        takes_text = key is not None and key.kind in {Kind.TEXT, Kind.SECRET}
-        if takes_text or tag not in {_TAG + name for name in ("bool", "int", "float")}:
+            # A section without content, its keys all commented out, has its defaults.
+            is_section = not path or (key is not None and key.section and isinstance(path[-1], str))
+            return ([] if key and key.takes_list else {}) if is_section else None
+        if (key and key.is_text) or tag not in {_TAG + name for name in ("bool", "int", "float")}:
             return text
         try:
             return self.construct_object(yaml.ScalarNode(tag, text))
@@ -204,17 +205,16 @@ class _Reader(yaml.SafeLoader):
         super().flatten_mapping(node)
         texts = (pair for pair in node.value if isinstance(pair[0], yaml.ScalarNode))
         node.value = list({key.value: (key, value) for key, value in texts}.values())
+        self.merged += len(node.value)
+        self._stop_growth()
+
+    def _stop_growth(self) -> None:
+        if len(self.document.places) + self.merged > MOST_VALUES:
+            raise RecursionError
 
 
 for _name, _pattern in _PLAIN.items():
     _Reader.add_implicit_resolver(_TAG + _name, re.compile(rf"(?:{_pattern})\Z"), None)
-
-
-def _nothing(path: KeyPath, key: Key | None) -> Any:
-    """Return what an empty value means: a section whose keys are all commented out has its defaults."""
-    if not path or (key and key.kind is Kind.SECTION):
-        return {}
-    return [] if key and key.kind is Kind.SECTIONS and isinstance(path[-1], str) else None
 
 
 def _syntax(error: yaml.MarkedYAMLError) -> tuple[str, int | None]:

@@ -19,22 +19,16 @@ def dump(config: Config) -> str:
     return yaml.dump(plain(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
 
 
-class _Masked(str):
-    """A secret that was given; written in double quotes, as the documentation shows it."""
-
-    __slots__ = ()
-
-
 class _Dumper(yaml.SafeDumper):
-    """Also writes masks, and indents lists."""
-
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        super().increase_indent(flow, indentless=False)
+    """Writes masks as the documentation shows them."""
 
 
-_Dumper.add_representer(
-    _Masked, lambda dumper, mask: dumper.represent_scalar("tag:yaml.org,2002:str", mask, style='"')
-)
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    style = '"' if text == MASK else "'" if "$" in text else None  # in single quotes a $ is only a $
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
 
 
 def plain(value: Any) -> Any:
@@ -42,7 +36,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Settings):
         return {name: plain(getattr(value, name)) for name in type(value).model_fields}
     if isinstance(value, SecretStr) and not (isinstance(value, StoreUrl) and value.is_open):
-        return _Masked(MASK)
+        return MASK
     if isinstance(value, tuple):
         items = [plain(item) for item in value]
         return items[0] if len(items) == 1 and isinstance(items[0], str) else items

@@ -7,7 +7,7 @@ here what stands at a key; nobody else walks the models.
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum, auto
+from enum import StrEnum
 from typing import Any
 
 from pydantic import SecretStr
@@ -21,16 +21,6 @@ from proxy.config.values import Allowed, StoreUrl
 SECTION_WORDS = "a mapping of keys to values"
 
 
-class Kind(StrEnum):
-    """What may stand at a key."""
-
-    SECTION = auto()  # a mapping
-    SECTIONS = auto()  # a list of mappings
-    NUMBER = auto()  # a number or true/false: read as YAML reads it
-    TEXT = auto()  # everything else: taken as it is written
-    SECRET = auto()  # text that no message and no output repeats
-
-
 @dataclass(frozen=True, slots=True)
 class Key:
     """One key: its place without list indexes, what may stand there, and for a section its model."""
@@ -41,18 +31,19 @@ class Key:
     section: type[Settings] | None
 
     @property
-    def kind(self) -> Kind:
-        """What may stand there."""
-        if self.section is not None:
-            return Kind.SECTIONS if self.takes_list else Kind.SECTION
-        if _holds(self.hint, SecretStr, StoreUrl):
-            return Kind.SECRET
-        return Kind.NUMBER if _holds(self.hint, int, float, bool, True) else Kind.TEXT  # True is of a Literal
+    def is_secret(self) -> bool:
+        """Whether it is text that no message and no output repeats."""
+        return any(part in (SecretStr, StoreUrl) for part in _made_of(self.hint))
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is taken as it is written, and not as the number or flag that YAML reads."""
+        return not any(part in (int, float, bool, True) for part in _made_of(self.hint))  # True: of a Literal
 
     @property
     def takes_list(self) -> bool:
         """Whether a list of values may stand there."""
-        return _holds(self.hint, tuple)
+        return tuple in _made_of(self.hint)
 
     @property
     def allowed(self) -> str:
@@ -88,23 +79,18 @@ def _walk(section: type[Settings], above: tuple[str, ...] = ()) -> Iterator[Key]
     hints = typing.get_type_hints(section, include_extras=True)
     for name, field in section.model_fields.items():
         path = (*above, name)
-        below = next(_settings(hints[name]), None)
+        parts = (part for part in _made_of(hints[name]) if isinstance(part, type))
+        below = next((part for part in parts if issubclass(part, Settings)), None)
         yield Key(path, field, hints[name], below)
         if below is not None:
             yield from _walk(below, path)
 
 
-def _settings(hint: Any) -> Iterator[type[Settings]]:
-    if isinstance(hint, type) and issubclass(hint, Settings):
-        yield hint
+def _made_of(hint: Any) -> Iterator[Any]:
+    """Yield a type and all that it is made of."""
+    yield from (hint, typing.get_origin(hint))
     for part in typing.get_args(hint):
-        yield from _settings(part)
-
-
-def _holds(hint: Any, *kinds: object) -> bool:
-    """Whether a type is one of some, or is made of one."""
-    made_of = (typing.get_origin(hint), hint)
-    return any(kind in kinds for kind in made_of) or any(_holds(p, *kinds) for p in typing.get_args(hint))
+        yield from _made_of(part)
 
 
 def _allowed(hint: Any, *, item: bool = False) -> str:

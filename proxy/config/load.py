@@ -7,22 +7,20 @@ allowed; pydantic's own words and inputs never leave this module, and neither do
 import difflib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from proxy.config.checks import conflicts, unusable, unusable_store
 from proxy.config.document import UNREADABLE, Document, read
-from proxy.config.fields import Key, Kind, allowed_at, key_at, keys_below
-from proxy.config.files import unusable, unusable_store
-from proxy.config.models import BackendSettings, Config, repeated
+from proxy.config.fields import Key, allowed_at, key_at, keys_below
+from proxy.config.models import Config
 from proxy.config.problems import ConfigError, KeyPath, Problem, got, got_type
 
-NOTHING: Mapping[str, Any] = MappingProxyType({})
 _CLOCK = re.compile("[0-9]{1,4}(?::[0-5]?[0-9]){1,2}")
 _OCTAL = re.compile("0[0-9]{1,20}")
 _QUOTED = re.compile(r"[-+]?[0-9]*\.?[0-9]+|true|false")
@@ -31,55 +29,58 @@ NO_BACKEND = (
 )
 
 
-def load(
-    path: str | os.PathLike[str],
-    *,
-    need_backends: bool = False,
-    need_store: bool = False,
-    environ: Mapping[str, str] | None = None,
-    defaults: Mapping[str, Any] = NOTHING,
-    changes: Mapping[str, Any] = NOTHING,
-) -> Config:
-    """Read a YAML file and look at the files it names; `environ` is by default that of the process.
+class Options(TypedDict, total=False):
+    """What else decides, besides the text."""
 
-    `defaults` are the values at keys such as "log.access" where the file is silent, in place of those of
-    the models. `changes` are values of the command line, which win over the file; None means not given.
-    With `need_store` the store of sessions is used here, unless they are not shared. Raises ConfigError.
-    """
+    need_backends: bool
+    """Whether it is a mistake if there are none."""
+    need_store: bool
+    """Whether the store of sessions is used here, unless they are not shared."""
+    environ: Mapping[str, str]
+    """The variables; by default those of the process."""
+    defaults: Mapping[str, Any]
+    """Values at keys such as "log.access" where the text is silent, in place of those of the models."""
+    changes: Mapping[str, Any]
+    """Values of the command line, which win over the text; None means not given."""
+
+
+def load(path: str | os.PathLike[str], **options: Unpack[Options]) -> Config:
+    """Read a YAML file and look at the files it names. Raises ConfigError."""
     name = os.fspath(path)
     try:
         data = Path(path).read_bytes()
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or "not a file name"
     else:
-        document = read(data, name, os.environ if environ is None else environ)
-        document.put(defaults)
-        document.put(changes, option=True)
-        return validated(document, need_backends=need_backends, need_store=need_store, look_at_files=True)
+        return _config(data, name, options, look_at_files=True)
     raise ConfigError([Problem(name, None, "", f"cannot be read: {reason}")])
 
 
-def loads(
-    text: str,
-    *,
-    name: str = "config",
-    need_backends: bool = False,
-    need_store: bool = False,
-    environ: Mapping[str, str] | None = None,
-    defaults: Mapping[str, Any] = NOTHING,
-    changes: Mapping[str, Any] = NOTHING,
-) -> Config:
-    """Read YAML text as `load` does; messages call it `name`. Raises ConfigError."""
-    document = read(text, name, os.environ if environ is None else environ)
-    document.put(defaults)
-    document.put(changes, option=True)
-    return validated(document, need_backends=need_backends, need_store=need_store)
+def loads(text: str, *, name: str = "config", **options: Unpack[Options]) -> Config:
+    """Read YAML text; messages call it `name`. Raises ConfigError."""
+    return _config(text, name, options, look_at_files=False)
+
+
+def _config(data: bytes | str, name: str, options: Options, *, look_at_files: bool) -> Config:
+    document = read(data, name, options.get("environ", os.environ))
+    document.put(options.get("defaults", {}))
+    document.put(options.get("changes", {}), option=True)
+    needs = {
+        "need_backends": options.get("need_backends", False),
+        "need_store": options.get("need_store", False),
+    }
+    return validated(document, **needs, look_at_files=look_at_files)
 
 
 def validated(
-    document: Document, *, need_backends: bool, need_store: bool = False, look_at_files: bool = False
+    document: Document,
+    *,
+    need_backends: bool = False,
+    need_store: bool = False,
+    look_at_files: bool = False,
+    alone: bool = False,
 ) -> Config:
-    """Return the configuration of a document that was read. Raises ConfigError."""
+    """Return the configuration of a document; `alone`, it is one of backends only. Raises ConfigError."""
     config, errors = None, []
     try:
         config = Config.model_validate(document.data)
@@ -88,11 +89,10 @@ def validated(
     for detail in errors:
         _explain(detail, document)
     data = document.data if isinstance(document.data, dict) else {"backends": UNREADABLE}
-    backends = data.get("backends")
-    if errors and not any(detail["type"] == "conflict" for detail in errors):
-        _report_repeated(backends, document)
+    for path, message in conflicts(data, alone=alone):
+        document.report(path, message)
     discovers = config.discovery.parts() if config else "discovery" in data
-    if need_backends and not backends and not discovers:
+    if need_backends and not data.get("backends") and not discovers:
         document.report(("backends",), NO_BACKEND)
     for path, message in unusable(config) if config and look_at_files else ():
         document.report(path, message)
@@ -113,8 +113,6 @@ def _explain(detail: ErrorDetails, document: Document) -> None:
         return
     if kind == "extra_forbidden":
         message = _unknown(path)
-    elif kind == "conflict":
-        message = detail["msg"]
     elif kind == "value_error":
         message = str(detail["ctx"]["error"])
     elif kind == "missing":
@@ -129,9 +127,9 @@ def _explain(detail: ErrorDetails, document: Document) -> None:
 def _given(path: KeyPath, value: object) -> str:
     """Return what was given, as far as it may be shown: a section may hold a secret by mistake."""
     key = key_at(path)
-    if key is None or key.kind in {Kind.SECTION, Kind.SECTIONS, Kind.SECRET}:
+    if key is None or key.section or key.is_secret:
         return got_type(value)
-    return got(value) + (_meant(value, key) if key.kind is Kind.NUMBER and isinstance(value, str) else "")
+    return got(value) + ("" if key.is_text or not isinstance(value, str) else _meant(value, key))
 
 
 def _meant(text: str, key: Key) -> str:
@@ -149,19 +147,3 @@ def _unknown(path: KeyPath) -> str:
     near = difflib.get_close_matches(str(path[-1]), allowed, n=1)
     hint = f", did you mean '{near[0]}'?" if near else "."
     return f"unknown key{hint} Allowed here: {', '.join(allowed)}"
-
-
-def _report_repeated(items: object, document: Document) -> None:
-    """Report repeated backends where other mistakes kept the model from comparing them."""
-    for path, message in repeated(_readable_backends(items)):
-        document.report(("backends", *path), message)
-
-
-def _readable_backends(items: object) -> Iterator[tuple[int, BackendSettings]]:
-    for index, item in enumerate(items if isinstance(items, list) else ()):
-        if isinstance(item, dict):
-            told = {key: item[key] for key in ("name", "url") if item.get(key, UNREADABLE) is not UNREADABLE}
-            try:
-                yield index, BackendSettings.model_validate(told)
-            except ValidationError:
-                continue  # reported with the others

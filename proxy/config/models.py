@@ -6,34 +6,17 @@ reference is made from these words. A check of two fields together stands at the
 it runs whatever else is wrong. Nothing here knows YAML, files or the environment.
 """
 
-from collections.abc import Iterable, Iterator
 from typing import Annotated
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import Field, ValidationInfo, field_validator
 
+from proxy.config import sections as s
 from proxy.config import values as v
 from proxy.config.address import UNIX, Address, backend_name
-from proxy.config.discovery import DiscoverySettings
-from proxy.config.problems import KeyPath, got
-from proxy.config.sections import (
-    AdminSocketSettings,
-    BackendTlsSettings,
-    DirectorySettings,
-    LimitSettings,
-    LogSettings,
-    OtelSettings,
-    ReplicaSettings,
-    ResponseSettings,
-    SessionSettings,
-    Settings,
-    SocketSettings,
-    TimeoutSettings,
-    TlsSettings,
-)
+from proxy.config.problems import got
 
 
-class AdminSettings(Settings):
+class AdminSettings(s.Settings):
     """The listener for operators and monitoring."""
 
     # Declared first: the check of `listen` has to know it.
@@ -42,7 +25,7 @@ class AdminSettings(Settings):
     has to stay on a loopback address."""
     listen: v.OneAddress = Address("127.0.0.1", 9901)
     """Where metrics, health and the API are served. Loopback, because by default there is no token."""
-    socket: AdminSocketSettings = AdminSocketSettings()
+    socket: s.AdminSocketSettings = s.AdminSocketSettings()
 
     @field_validator("listen")
     @classmethod
@@ -53,7 +36,7 @@ class AdminSettings(Settings):
         return value
 
 
-class BackendSettings(Settings):
+class BackendSettings(s.Settings):
     """One entry of `backends`: a Chainlit instance that something else runs."""
 
     url: v.BackendUrl
@@ -66,12 +49,12 @@ class BackendSettings(Settings):
     wherever it listens."""
     weight: v.Weight = 1.0
     """Its share of the new sessions: with 2 it gets twice those of a backend with 1."""
-    tls: BackendTlsSettings = BackendTlsSettings()
+    tls: s.BackendTlsSettings = s.BackendTlsSettings()
 
     @field_validator("tls")
     @classmethod
-    def _needs_https(cls, value: BackendTlsSettings, info: ValidationInfo) -> BackendTlsSettings:
-        if value != BackendTlsSettings() and not info.data.get("url", "https:").startswith("https:"):
+    def _needs_https(cls, value: s.BackendTlsSettings, info: ValidationInfo) -> s.BackendTlsSettings:
+        if value != s.BackendTlsSettings() and not info.data.get("url", "https:").startswith("https:"):
             raise ValueError("must be left out, because the url does not begin with https")
         return value
 
@@ -98,7 +81,7 @@ class BackendSettings(Settings):
         return 0 if self.path else int(self.url.rpartition(":")[2])
 
 
-class CookieSettings(Settings):
+class CookieSettings(s.Settings):
     """The pin cookie, one per browser."""
 
     name: v.CookieName = "chainlit_pin"
@@ -109,7 +92,7 @@ class CookieSettings(Settings):
     app's own routes keep meeting the same instance."""
 
 
-class AffinitySettings(Settings):
+class AffinitySettings(s.Settings):
     """How a request finds the instance that holds its session."""
 
     cookie: CookieSettings = CookieSettings()
@@ -136,7 +119,7 @@ class AffinitySettings(Settings):
     session_timeout: v.Seconds = 3600.0
     """Seconds that a session is remembered after its last connection closed. Chainlit's own session_timeout,
     which its generated config sets to 3600: set both to the same."""
-    directory: DirectorySettings = DirectorySettings()
+    directory: s.DirectorySettings = s.DirectorySettings()
     linger: v.SecondsOrZero = 15.0
     """Seconds that the backend's side of a websocket is kept when its client is lost, so that what the app
     says meanwhile reaches it when it connects again; 0 lets go at once. Longer than a change of networks,
@@ -148,7 +131,7 @@ class AffinitySettings(Settings):
     its backend."""
 
 
-class BalanceSettings(Settings):
+class BalanceSettings(s.Settings):
     """Which backend gets a new session."""
 
     bound: v.Factor = 1.25
@@ -162,7 +145,7 @@ class BalanceSettings(Settings):
     share. A moved session begins anew unless conversations outlive their instance."""
 
 
-class HealthSettings(Settings):
+class HealthSettings(s.Settings):
     """How backends are probed and judged."""
 
     type: v.HealthType = v.HealthType.HTTP
@@ -193,7 +176,7 @@ class HealthSettings(Settings):
     client itself gives up after 45 (pings every 25, 20 of patience)."""
 
 
-class ForwardedSettings(Settings):
+class ForwardedSettings(s.Settings):
     """Whose word on the client's address, scheme and host is taken."""
 
     trusted: v.Networks = tuple(map(v.network, ("127.0.0.1/32", "::1/128")))
@@ -206,86 +189,35 @@ class ForwardedSettings(Settings):
     anybody else it is refused."""
 
 
-class Config(Settings):
+class Config(s.Settings):
     """The whole configuration, made by `load` and handed down by `app`."""
 
     listen: v.Addresses = (Address("0.0.0.0", 8000),)  # noqa: S104 - a proxy is there to be reached
     """Where clients connect: a name is all the addresses that it has here. Port 0 takes any free one. The
     default of `run` is 127.0.0.1:8000."""
-    socket: SocketSettings = SocketSettings()
+    socket: s.SocketSettings = s.SocketSettings()
     reuse_port: v.Flag = False
     """Whether other processes may listen on the same addresses (SO_REUSEPORT). With it a new proxy is started
     before the old one is stopped, and several share the work of one machine; all have to run as the same
     user. Takes effect at the start."""
-    admin: AdminSettings = Field(default=AdminSettings(), validate_default=True)
+    admin: AdminSettings = AdminSettings()
     backends: Annotated[
         tuple[BackendSettings, ...], v.Allowed("a list of mappings, each with at least a url")
     ] = ()
     """The Chainlit instances, one entry each. `serve` needs at least one, or discovery."""
-    discovery: DiscoverySettings = DiscoverySettings()
+    discovery: s.DiscoverySettings = s.DiscoverySettings()
     socketio_path: v.SocketioPaths = ("/ws/socket.io",)
     """Where Chainlit's Socket.IO endpoint is. Compared with the end of a request's path, so that a root path
     needs no setting."""
     affinity: AffinitySettings = AffinitySettings()
     balance: BalanceSettings = BalanceSettings()
     health: HealthSettings = HealthSettings()
-    timeouts: TimeoutSettings = TimeoutSettings()
-    limits: LimitSettings = LimitSettings()
+    timeouts: s.TimeoutSettings = s.TimeoutSettings()
+    limits: s.LimitSettings = s.LimitSettings()
     forwarded: ForwardedSettings = ForwardedSettings()
-    log: LogSettings = LogSettings()
-    otel: OtelSettings = OtelSettings()
-    replicas: ReplicaSettings = ReplicaSettings()
-    responses: ResponseSettings = ResponseSettings()
-    sessions: SessionSettings = SessionSettings()
-    tls: TlsSettings = TlsSettings()
-
-    @field_validator("admin")
-    @classmethod
-    def _admin_is_apart(cls, value: AdminSettings, info: ValidationInfo) -> AdminSettings:
-        for address in info.data.get("listen", ()):
-            if value.listen.collides_with(address):
-                message = f"must be another address than that of listen, {address}"
-                raise conflicts([(("listen",), message)])
-        return value
-
-    @field_validator("backends")
-    @classmethod
-    def _backends_differ(
-        cls, value: tuple[BackendSettings, ...], info: ValidationInfo
-    ) -> tuple[BackendSettings, ...]:
-        admin = info.data.get("admin")
-        own = (*info.data.get("listen", ()), *([admin.listen] if admin else []))
-        found = list(repeated(enumerate(value)))
-        for index, backend in enumerate(value):
-            for address in own:
-                if address.answers(Address(backend.host, backend.port, backend.path)):
-                    message = f"must not be the proxy itself, which listens on {address}{got(backend.url)}"
-                    found.append(((index, "url"), message))
-        if found:
-            raise conflicts(found)
-        return value
-
-
-def repeated(backends: Iterable[tuple[int, BackendSettings]]) -> Iterator[tuple[KeyPath, str]]:
-    """Yield where in `backends` a name or a url is given a second time, and what to say about it."""
-    names: dict[str, int] = {}
-    urls: dict[str, int] = {}
-    for index, backend in backends:
-        same_url = urls.setdefault(backend.url, index)
-        same_name = names.setdefault(backend.name, index)
-        if same_url != index:
-            yield (index, "url"), f"must differ from that of backends[{same_url}]{got(backend.url)}"
-        # A name made from a url that is given twice is no mistake of its own.
-        if same_name != index and (same_url == index or "name" in backend.model_fields_set):
-            yield (index, "name"), f"must differ from that of backends[{same_name}]{got(backend.name)}"
-
-
-def conflicts(found: Iterable[tuple[KeyPath, str]]) -> ValidationError:
-    """Return the error of checks that look at several values, each placed at its own key."""
-    return ValidationError.from_exception_data(
-        "Config",
-        [
-            InitErrorDetails(type=PydanticCustomError("conflict", message), loc=path, input=None)
-            for path, message in found
-        ],
-    )
+    log: s.LogSettings = s.LogSettings()
+    otel: s.OtelSettings = s.OtelSettings()
+    replicas: s.ReplicaSettings = s.ReplicaSettings()
+    responses: s.ResponseSettings = s.ResponseSettings()
+    sessions: s.SessionSettings = s.SessionSettings()
+    tls: s.TlsSettings = s.TlsSettings()

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from proxy.config.dump import plain
-from proxy.config.fields import KEYS, Key, Kind
+from proxy.config.fields import KEYS, Key
 
 _INTRODUCTION = """\
 # Configuration
@@ -66,7 +66,8 @@ def reference() -> str:
         if key.section is not None:
             parts.append(_section(key))
         elif len(key.path) == 1:
-            parts.append(_single(key))
+            facts = f"Default {default_of(key)}. Allowed: {key.allowed}."
+            parts.append(f"## {_name(key)}\n\n{key.description}\n\n{facts}\n")
     return "\n".join(parts)
 
 
@@ -85,8 +86,8 @@ def default_of(key: Key) -> str:
 
 def _section(key: Key) -> str:
     rows = [below for below in KEYS.values() if below.path[:-1] == key.path and below.section is None]
-    lines = [f"{'#' * (len(key.path) + 1)} {'.'.join(key.path)}", "", key.description, ""]
-    if key.kind is Kind.SECTIONS:
+    lines = [f"{'#' * (len(key.path) + 1)} {_name(key)}", "", key.description, ""]
+    if key.takes_list:
         lines[2] += " A list; each entry has these keys:"
     if rows:
         lines += ["| key | default | allowed | what it does |", "|---|---|---|---|"]
@@ -95,11 +96,6 @@ def _section(key: Key) -> str:
         ]
         lines.append("")
     return "\n".join(lines)
-
-
-def _single(key: Key) -> str:
-    facts = f"Default {default_of(key)}. Allowed: {key.allowed}."
-    return f"## {_name(key)}\n\n{key.description}\n\n{facts}\n"
 
 
 def _name(key: Key) -> str:

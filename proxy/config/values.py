@@ -14,7 +14,15 @@ from enum import StrEnum
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, SecretStr
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    InstanceOf,
+    PlainSerializer,
+    PlainValidator,
+    SecretStr,
+)
 
 from proxy.config.address import LISTEN_FORMS, URL_FORMS, Address, backend_url, host_name, is_host, is_ip
 from proxy.config.packages import needs
@@ -35,7 +43,7 @@ MASK = "***"
 _DNS_SERVER = "an IP address with its port such as 10.0.0.2:53"
 _STATUS = r"^(?:[1-5][0-9]{2}(?:-[1-5][0-9]{2})?|[1-5]xx)$"
 _IN_PATH = "A-Za-z0-9._~!$&'()*+,;=:@%-"  # RFC 3986 3.3, between two /
-_HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]*\]|[^:\[\]]*)(?::[0-9]{1,5})?")  # RFC 9110 7.2
+_HOST_AND_PORT = r"^(?:\[[0-9A-Fa-f:.]*\]|[^:\[\]]*)(?::[0-9]{1,5})?$"  # RFC 9110 7.2
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
 
 
@@ -99,12 +107,8 @@ class StoreUrl(SecretStr):
         return self.get_secret_value() if self.is_open else MASK
 
 
-def _address(value: object) -> Address:
-    if isinstance(value, Address):
-        return value
-    if not isinstance(value, str):
-        raise ValueError(f"must be {LISTEN_FORMS}{got(value)}")  # noqa: TRY004 - pydantic collects ValueError only
-    return Address.parse(value)
+def _address(value: object) -> object:
+    return Address.parse(value) if isinstance(value, str) else value
 
 
 def network(value: object) -> Network:
@@ -135,10 +139,7 @@ def _status(value: str) -> str:
 
 
 def _probe_host(value: str) -> str:
-    match = _HOST_AND_PORT.fullmatch(value)
-    if match is None:
-        raise ValueError(f"must be a host name or an IP address, with or without a port{got(value)}")
-    host_name(match[1].strip("[]"))
+    host_name(re.sub(":[0-9]+$", "", value).strip("[]"))
     return value
 
 
@@ -269,7 +270,10 @@ SocketMode = Annotated[str, Field(pattern="^0?[0-7]{3}$"), Allowed("three octal 
 SocketPath = Annotated[str, Field(pattern=r"^/[^\x00]*$"), Allowed("the absolute path of a socket")]
 HostName = Annotated[str, AfterValidator(host_name), Allowed("a host name or an IP address")]
 ProbeHost = Annotated[
-    str, AfterValidator(_probe_host), Allowed("a host name or an IP address, with or without a port")
+    str,
+    Field(pattern=_HOST_AND_PORT),
+    AfterValidator(_probe_host),
+    Allowed("a host name or an IP address, with or without a port"),
 ]
 Status = Annotated[str, Field(pattern=_STATUS), AfterValidator(_status), Allowed(STATUS_FORMS)]
 BackendUrl = Annotated[str, AfterValidator(backend_url), Allowed(URL_FORMS)]
@@ -286,7 +290,9 @@ Token = Annotated[Secret, AfterValidator(_token), Allowed("visible ASCII text wi
 RedisUrl = Annotated[Secret, AfterValidator(_redis), Allowed(REDIS_FORMS)]
 Store = Annotated[StoreUrl, AfterValidator(_secret), AfterValidator(_store), Allowed(STORE_FORMS)]
 
-OneAddress = Annotated[Address, PlainValidator(_address), PlainSerializer(str), Allowed(LISTEN_FORMS)]
+OneAddress = Annotated[
+    InstanceOf[Address], BeforeValidator(_address), PlainSerializer(str), Allowed(LISTEN_FORMS)
+]
 Addresses = Annotated[Several[OneAddress], Field(min_length=1), AfterValidator(_distinct_addresses)]
 DnsServers = Several[Annotated[OneAddress, AfterValidator(_dns_server), Allowed(_DNS_SERVER)]]
 Networks = Several[

@@ -123,7 +123,7 @@ def test_an_address_is_read_and_written_the_same(text: str, address: Address, *,
         ("127.0.0.1:0", "127.0.0.1:0", False),
         ("127.0.0.1:80", "127.0.0.2:80", False),
         ("unix:/a", "unix:/a", True),
-        ("unix:/a", "127.0.0.1:80", False),
+        ("unix:/a", "0.0.0.0:0", False),
     ],
 )
 def test_addresses_collide_only_for_certain(one: str, other: str, *, collide: bool) -> None:
@@ -230,30 +230,6 @@ def test_text_is_taken_as_it_is_written() -> None:
     assert loads("affinity: {cookie: {name: yes}}").affinity.cookie.name == "yes"
 
 
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [("1_000", 1000), ("0x10", 16), ("+5", 5), (".5", 0.5), ("5.", 5), ("1e3", 1000), ("2.5E-1", 0.25)],
-)
-def test_a_number_may_be_written_so(text: str, number: float) -> None:
-    """What can only be meant in one way is taken."""
-    assert loads(f"health: {{interval: {text}}}").health.interval == number
-
-
-@pytest.mark.parametrize("text", ["true", "True", "yes", "Yes", "on", "ON"])
-def test_a_flag_may_be_written_so(text: str) -> None:
-    """True and false have the words of all versions of YAML."""
-    assert loads(f"responses: {{timing: {text}}}").responses.timing
-
-
-def test_a_dollar_alone_is_one() -> None:
-    """In single quotes and blocks, doubled, or before what no variable is called."""
-    written = {"'$WORD'": "$WORD", "$$WORD": "$$WORD", "pa$word": "pa$word", "$2b$12$Ab": "$2b$12$Ab"}
-    for text, value in written.items():
-        token = loads(f"admin: {{token: {text}}}").admin.token
-        assert token
-        assert token.get_secret_value() == value
-
-
 def test_variables_are_read_from_the_environment_in_every_style() -> None:
     """Plain values get the type that their text has; braces need no quotes, not even between braces."""
     config = loads(
@@ -332,12 +308,10 @@ def test_a_config_cannot_be_changed() -> None:
 
 
 def test_models_made_in_code_keep_the_same_rules() -> None:
-    """The rules over several keys are the models' own, not only those of a file."""
+    """The rules over several keys of a section are the models' own, not only those of a file."""
     with pytest.raises(ValidationError, match=r"admin\.token is not set"):
         AdminSettings(listen=Address("10.0.0.1", 1))
     backend = BackendSettings(url="http://a:1")
-    with pytest.raises(ValidationError, match="must differ"):
-        Config(backends=(backend, backend))
     assert Config(backends=(backend,)).backends[0] is backend
 
 

@@ -1,23 +1,72 @@
-"""The files and packages that a configuration needs: whether the proxy could use them.
+"""What no key tells alone: values that exclude each other, and the files and packages that they need.
 
-Looked at for a file that is about to be served or checked, not for a text: what a page of the
-documentation names need not exist.
+Values are compared as far as each can be read, whatever else is wrong. Files and packages are looked for
+where a file is about to be served or checked, not for a text: what a page of the documentation names need
+not exist.
 """
 
 import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from pydantic import ValidationError
+
 from proxy import tls
-from proxy.config.models import Config
+from proxy.config.address import Address
+from proxy.config.models import BackendSettings, Config
 from proxy.config.packages import needs
-from proxy.config.problems import KeyPath
+from proxy.config.problems import KeyPath, got
+from proxy.config.sections import Settings
+
+S = TypeVar("S", bound=Settings)
 
 _OTEL = ("opentelemetry", "opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 # What has to be importable for a source; the extra that brings it is called as the source.
 _EXTRAS = {"dns": "dns", "kubernetes": "kubernetes_asyncio", "docker": "aiodocker"}
+
+
+def conflicts(data: Any, *, alone: bool) -> Iterator[tuple[KeyPath, str]]:
+    """Yield where values exclude each other, and what to say about it; `alone`, backends have no proxy."""
+    bound, admin = _readable(Config, data, "listen"), _readable(Config, data, "admin")
+    listen, admin_listen = (bound.listen if bound else ()), (admin.admin.listen if admin else None)
+    for address in listen:
+        if admin_listen and admin_listen.collides_with(address):
+            yield ("admin", "listen"), f"must be another address than that of listen, {address}"
+    own = () if alone else (*listen, *([admin_listen] if admin_listen else ()))
+    names, urls = dict[str, int](), dict[str, int]()
+    items = data.get("backends") if isinstance(data, dict) else None
+    for index, item in enumerate(items if isinstance(items, list) else ()):
+        backend = _readable(BackendSettings, item, "url", "name")
+        if backend is None:
+            continue
+        same_url, same_name = urls.setdefault(backend.url, index), names.setdefault(backend.name, index)
+        if same_url != index:
+            yield (
+                ("backends", index, "url"),
+                f"must differ from that of backends[{same_url}]{got(backend.url)}",
+            )
+        # A name made from a url that is given twice is no mistake of its own.
+        if same_name != index and (same_url == index or "name" in backend.model_fields_set):
+            yield (
+                ("backends", index, "name"),
+                f"must differ from that of backends[{same_name}]{got(backend.name)}",
+            )
+        where = Address(backend.host, backend.port, backend.path)
+        for address in own:
+            if address.answers(where):
+                message = f"must not be the proxy itself, which listens on {address}{got(backend.url)}"
+                yield ("backends", index, "url"), message
+
+
+def _readable(model: type[S], data: Any, *keys: str) -> S | None:
+    """Some keys of a section without the others, if they are right."""
+    try:
+        return model.model_validate({key: data[key] for key in keys if key in data})
+    except (ValidationError, TypeError):  # the latter where it is no section
+        return None
 
 
 def unusable(config: Config) -> Iterator[tuple[KeyPath, str]]:
