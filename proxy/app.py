@@ -170,7 +170,7 @@ class App:
                     "all %d replicas are ready: open %s", len(supervisor.replicas), self._public_address()
                 )
         else:
-            self.fleet.observe(backend, Observation.REFUSED, now, f"the process {event.text}")
+            self.fleet.observe(backend, Observation.ENDED, now, f"the process {event.text}")
 
     def share_directory(self, settings: AffinitySettings) -> None:
         """Share the directory with other proxies, or do not."""

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 
-from proxy.affinity.backend import Backend
+from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.claims import Claim, Claims
 from proxy.affinity.decision import Decision, EngineSession, Outcome, Void
 from proxy.affinity.directory import Directory, MoveReason, Session
@@ -97,6 +97,9 @@ class Router:
         be found out who holds the session, it is not taken for new: `hints`, if there are any, decide.
         """
         if hints is not None and self._is_in_vain(session_id, now, located):
+            pinned = self._pinned(hints, avoid)  # it may hold the session, if it drains too
+            if pinned is not None:
+                return Decision(pinned, Evidence.PIN_COOKIE, Outcome.PINNED)
             return self.plain(hints, now, avoid)
         session = self.directory.get(session_id, now)
         home = session.backend if session else None
@@ -143,13 +146,14 @@ class Router:
     ) -> Decision:
         """A request without a session: any backend does, the browser's own is best. Raises NoBackend.
 
-        `anywhere`: it asks for a page or a file, which need not wait for a backend that is slow or drains.
+        `anywhere`: it asks for a page or a file, which need not wait for a backend that is slow. One that
+        drains gets none of these while another takes sessions.
         """
-        pinned = self.fleet.by_token(hints.pin) if hints.pin else None
-        if pinned is not None and (not pinned.holds_pins or pinned.name in avoid):
-            pinned = None
-        if pinned is not None and (pinned.takes_sessions or not anywhere):
-            return Decision(pinned, Evidence.PIN_COOKIE, Outcome.PINNED)
+        pinned = self._pinned(hints, avoid)
+        if pinned is not None:
+            stays = pinned.takes_sessions or not (anywhere or pinned.admin_state is AdminState.DRAIN)
+            if stays:
+                return Decision(pinned, Evidence.PIN_COOKIE, Outcome.PINNED)
         backend = self.placement.place(hints.client, self.fleet, now, avoid=avoid)
         if backend is None and pinned is not None:
             return Decision(pinned, Evidence.PIN_COOKIE, Outcome.PINNED)
@@ -278,6 +282,11 @@ class Router:
             return False
         session = self.directory.get(session_id, now)
         return session is None or session.backend is None
+
+    def _pinned(self, hints: Hints, avoid: Collection[str]) -> Backend | None:
+        """The backend of the browser's pin, if it holds pins and is not to be avoided."""
+        pinned = self.fleet.by_token(hints.pin) if hints.pin else None
+        return pinned if pinned is not None and pinned.holds_pins and pinned.name not in avoid else None
 
     def _by_pin(self, hints: Hints, now: float, avoid: Collection[str]) -> Decision:
         """A handshake that names no session."""

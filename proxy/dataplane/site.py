@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import lru_cache
 from time import monotonic
 
-from proxy.affinity.backend import Backend
+from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.evidence import Paths, read_hints
 from proxy.affinity.health import Observation
 from proxy.affinity.router import Locate, Located, Router
@@ -182,7 +182,10 @@ class Site:
     def _backend_changed(self, backend: Backend, _event: str) -> None:
         pool = self._pools.get(backend)
         if pool is not None and not backend.holds_pins:
-            pool.close_all()
+            if backend.health.refuses and backend.admin_state is not AdminState.MAINTENANCE:
+                pool.let_end()
+            else:
+                pool.close_all()
         if backend.gone:
             self._pools.pop(backend, None)
 
