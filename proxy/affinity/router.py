@@ -62,7 +62,12 @@ class Router:
         self.claims = Claims()
         self.locate = locate
         self.sole = False  # every session there is came through this proxy: it started the backends itself
+        fleet.listen(self._backend_changed)
         self.shared = False  # whether other proxies' directory is asked before a session is placed or moved
+
+    def _backend_changed(self, backend: Backend, _event: str) -> None:
+        if not backend.holds_pins:
+            self.directory.lost(backend)
 
     def by_sid(self, pinned: bytes, now: float) -> Decision | Void | None:
         """A poll or upgrade with a sid; None: it carries no pin, so other evidence must do."""
@@ -90,7 +95,7 @@ class Router:
         avoid: Collection[str] = (),
         hints: Hints | None = None,
     ) -> Decision | Locate:
-        """A request that names its session, for sure or as a guess. Raises NoBackend.
+        """A request that names its session, for sure or as a guess; see also `is_coming`. Raises NoBackend.
 
         Those named in `avoid` did not accept in time; a session moves away from one only if the request
         itself named it, for the session of a guess may be another tab's and live there. Where it could not
@@ -126,6 +131,11 @@ class Router:
         only_named = session is None or not session.connected
         session = self.directory.assign(session_id, backend, now, evidence, only_named=only_named)
         return Decision(backend, evidence, outcome, session)
+
+    def is_coming(self, session_id: str, now: float, patience: float) -> bool:
+        """Whether a request had better wait for its session, which was lost less than `patience` ago."""
+        session = self.directory.get(session_id, now)
+        return session is not None and session.is_coming(now, patience)
 
     def handshake(
         self, hints: Hints, now: float, located: Located = Asked.NOT_YET, avoid: Collection[str] = ()

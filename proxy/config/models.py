@@ -162,6 +162,12 @@ class AffinitySettings(Settings):
     directory: DirectorySettings = Field(
         default=DirectorySettings(), description="The table of sessions and their backends."
     )
+    hold: v.SecondsOrZero = Field(
+        default=5.0,
+        description="Seconds that an upload, a button or an element is held whose session has lost its "
+        "instance, until it has connected to another one, as pages do within a second or two; 0 sends it at "
+        "once. At most 1000 are held, and no more of their bodies is read.",
+    )
     linger: v.SecondsOrZero = Field(
         default=15.0,
         description="Seconds that the backend's side of a websocket is kept when its client is lost, so that "
