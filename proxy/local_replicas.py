@@ -71,7 +71,7 @@ class LocalReplicas:
             parts.prober.suspect(backend)
             self._tell_if_all_are_ready()
         else:
-            parts.fleet.observe(backend, Observation.REFUSED, now, f"the process {event.text}")
+            parts.fleet.observe(backend, Observation.ENDED, now, f"the process {event.text}")
 
     def _tell_if_all_are_ready(self) -> None:
         replicas = self._supervisor.replicas if self._supervisor else []

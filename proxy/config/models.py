@@ -120,6 +120,10 @@ class AffinitySettings(s.Settings):
     """Seconds that a session is remembered after its last connection closed. Chainlit's own session_timeout,
     which its generated config sets to 3600: set both to the same."""
     directory: s.DirectorySettings = s.DirectorySettings()
+    hold: v.SecondsOrZero = 5.0
+    """Seconds that an upload, a button or an element is held whose session has lost its instance, until it
+    has connected to another one, as pages do within a second or two; 0 sends it at once. At most 1000 are
+    held, and no more of their bodies is read."""
     linger: v.SecondsOrZero = 15.0
     """Seconds that the backend's side of a websocket is kept when its client is lost, so that what the app
     says meanwhile reaches it when it connects again; 0 lets go at once. Longer than a change of networks,

@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from math import inf
 from time import monotonic
 from typing import Protocol
 
@@ -51,12 +52,12 @@ class Departures(Protocol):
         """Have their clients connect anew, elsewhere."""
         ...
 
-    def cut(self, backend: Backend) -> None:
-        """End the tunnels there that belong to no session."""
+    def cut(self, backend: Backend, began: float) -> None:
+        """End requests there that began before, and the tunnels that belong to no session."""
         ...
 
     def is_empty(self, backend: Backend) -> bool:
-        """Whether nothing that lasts goes on there."""
+        """Whether no session can be there any more, and nothing is under way."""
         ...
 
 
@@ -145,6 +146,7 @@ class Drains:
         self._take_back(backend, f"{backend.name} was set to maintenance")
         self._departures.forget_placed(backend)
         self._departures.send_away(self._departures.sessions_on(backend))
+        self._departures.cut(backend, inf)
         self._fleet.set_admin_state(backend, AdminState.MAINTENANCE)
 
     async def until_empty(self, backend: Backend, within: float | None = None) -> None:
@@ -188,7 +190,7 @@ class Drains:
 
     def _look_at(self, drain: Drain, now: float) -> None:
         backend = drain.backend
-        if not backend.holds_pins or self._departures.is_empty(backend):
+        if self._departures.is_empty(backend):
             self._found_empty(drain, now)
             return
         drain.is_empty = False
@@ -196,7 +198,7 @@ class Drains:
         sessions = self._departures.sessions_on(backend)
         end = drain.deadline - _LAST_CALL
         if now >= drain.deadline:
-            self._departures.cut(backend)
+            self._departures.cut(backend, drain.deadline)
             idle = self._departures.at_rest(sessions)
             drain.forced += len(sessions) - len(idle)
             drain.sent_away += len(idle)

@@ -10,6 +10,7 @@ sees what goes on there. The others are told, and end what is left of the sessio
 """
 
 from collections.abc import Collection, Iterator
+from math import inf
 from time import monotonic
 from typing import Protocol
 
@@ -61,8 +62,10 @@ class Evictions:
             directory.send_away(session)
 
     def is_empty(self, backend: Backend) -> bool:
-        """Whether nothing that lasts goes on at a backend."""
-        return not backend.tunnels and not self.sessions_on(backend)
+        """Whether no session can be at a backend any more, and nothing is under way there."""
+        if backend.tunnels or (backend.holds_pins and self.sessions_on(backend)):
+            return False
+        return not any(exchange.is_at(backend) for exchange in self._under_way())
 
     def at_rest(self, sessions: Collection[Session]) -> list[Session]:
         """Those of the sessions that lose nothing by connecting anew."""
@@ -112,6 +115,14 @@ class Evictions:
         """Another proxy has sent the session away, or moved it: what leads to where it was ends here too."""
         self._part_with({session})
 
+    def let_polls_go(self, backend: Backend) -> None:
+        """No further request reaches a backend: polls that wait there for news are better told at once."""
+        for exchange in list(self._under_way()):
+            session = exchange.decision.session if exchange.decision is not None else None
+            if exchange.is_at(backend) and not (session is not None and session.in_turn):
+                with Border(Where.MOVE):
+                    exchange.send_away()
+
     def _connected(self, since: float) -> set[Session | None]:
         """The sessions that have a websocket here, a request under way, or had a poll after `since`."""
         polling = self._site.router.engines.in_use(since)
@@ -138,11 +149,16 @@ class Evictions:
             if stale or (tunnel.engine is not None and tunnel.engine in engines):
                 tunnel.send_away()
 
-    def cut(self, backend: Backend) -> None:
-        """End the tunnels on a backend that belong to no session there, and wait for no lost client.
+    def cut(self, backend: Backend, began: float = inf) -> None:
+        """End requests at a backend that `began` before, and tunnels that belong to no session there.
 
-        They are of the app's own making, or left behind by a client that is elsewhere by now.
+        These are of the app's own making, or left behind by a client that is elsewhere by now. No lost client
+        is waited for.
         """
+        for exchange in list(self._under_way()):
+            if exchange.is_at(backend) and exchange.request.started < began:
+                with Border(Where.MOVE):
+                    exchange.expel()
         for lingering in list(self._site.lingers.by_session.values()):
             if lingering.pool.backend is backend:
                 with Border(Where.MOVE):

@@ -56,13 +56,13 @@ class LingeringEnd(asyncio.Protocol):
     """The backend's side of one websocket without a client; made by Lingers, ends itself."""
 
     __slots__ = (
-        "_leg",
         "_lingers",
         "_resumer",
         "_timer",
         "ended",
         "pool",
         "session",
+        "up",
         "what",
     )
 
@@ -76,7 +76,7 @@ class LingeringEnd(asyncio.Protocol):
         self.what = Lingering(lingers.most, packets)
         self.ended = False
         self._lingers = lingers
-        self._leg = leg
+        self.up = leg
         self._resumer: Resumer | None = None  # set when the session has connected again
         self._timer = Timer(lingers.stood, lingers.seconds, self.end)
         pool.board(self)
@@ -94,7 +94,7 @@ class LingeringEnd(asyncio.Protocol):
                 self.session.hear(begins=begins)
         answer = self.what.hear(data)
         if answer:
-            self._leg.write(answer)
+            self.up.write(answer)
         if self.what.state is State.OVER or self.what.state is State.WHOLE:
             self.end()
 
@@ -108,7 +108,7 @@ class LingeringEnd(asyncio.Protocol):
         if before is not None:
             before.give_up(None)
             return
-        self._leg.write(self.what.resume())
+        self.up.write(self.what.resume())
         self._timer = Timer(self._lingers.stood, _ALL_HAS_COME, self.end)
 
     def give_up(self, leg: Leg) -> tuple[list[Packet], bytes]:
@@ -124,15 +124,15 @@ class LingeringEnd(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """As asyncio.Protocol."""
-        self._leg.fell_behind()
+        self.up.fell_behind()
 
     def resume_writing(self) -> None:
         """As asyncio.Protocol."""
-        self._leg.caught_up()
+        self.up.caught_up()
 
-    def cut(self) -> None:
-        """As Passenger: the backend is down."""
-        self._leg.abort()
+    def backend_lost(self) -> None:
+        """As Passenger."""
+        self.up.abort()
         self.end()
 
     def end(self) -> None:
@@ -146,7 +146,7 @@ class LingeringEnd(asyncio.Protocol):
         self._timer.cancel()
         self._lingers.left(self)
         self.pool.leave(self)
-        self._leg.close()
+        self.up.close()
         resumer, self._resumer = self._resumer, None
         if resumer is not None:  # it goes on with what there is
             self._lingers.resumed += 1

@@ -12,7 +12,7 @@ from time import monotonic
 
 from proxy.affinity.backend import Backend
 from proxy.affinity.router import Router
-from proxy.borders import Border, Where, fault
+from proxy.borders import Border, Where, fault, guarded
 from proxy.config import Config
 from proxy.dataplane.clients import Ticket
 from proxy.dataplane.downstream import Downstream
@@ -53,6 +53,7 @@ class Plane:
         self.listeners = Listeners(site, self._connection)
         self.evictions = Evictions(site, self.connections, self.tunnels)
         site.shared.follow = self.evictions.follow
+        router.fleet.listen(guarded(Where.LISTENER, self._backend_changed))
         self.certificate: Certificate | None = None  # of the TCP listeners; set by the app before `run`
         self._leaving: Leaving | None = None  # set when the process is to end
         self._reported: dict[Limit, int] = dict(site.stats.limits)  # what the log has told
@@ -111,6 +112,10 @@ class Plane:
             self.site, self.listeners, self.evictions, self.connections, self.tunnels
         )
         await leaving.run(grace, farewell, stay)
+
+    def _backend_changed(self, backend: Backend, _event: str) -> None:
+        if backend.health.refuses:
+            self.evictions.let_polls_go(backend)
 
     # As Host of the connections
 

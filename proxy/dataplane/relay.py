@@ -312,6 +312,16 @@ class Relay:
         if self.request.is_poll and not self.status and not self.ended:
             self.tell_unknown()
 
+    def is_at(self, backend: Backend) -> bool:
+        """Whether a backend has it, or is to get it."""
+        return self.decision is not None and self.decision.backend is backend and not self.ended
+
+    def expel(self) -> None:
+        """Its backend is to be empty now: whatever has come of the answer, no more will."""
+        self.send_away()
+        if not self.ended:
+            self.refuse(ProxyError("the backend was taken out of service", status=503))
+
     def abort(self) -> None:
         """The client is gone."""
         if self._work is not None:

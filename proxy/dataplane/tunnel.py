@@ -310,9 +310,14 @@ class Tunnel:
         self._owner.tunnel_closed(self)
 
     def cut(self) -> None:
-        """The backend is down: end at once."""
+        """End at once."""
         self.up.abort()
         self.close()
+
+    def backend_lost(self) -> None:
+        """As Passenger; one whose client is just told to connect anew has its second for that."""
+        if not isinstance(self._up_end, LastFrame):
+            self.cut()
 
     def __repr__(self) -> str:
         up, down = self.received
