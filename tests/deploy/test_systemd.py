@@ -73,7 +73,7 @@ def test_systemd_accepts_the_units(analyze: str, tmp_path: Path) -> None:
     assert (done.returncode, ours_told) == (0, []), done.stderr
 
 
-@pytest.mark.parametrize(("number", "name"), enumerate(["chat@8001.service", "chat.service"]))
+@pytest.mark.parametrize(("number", "name"), list(enumerate(["chat@8001.service", "chat.service"])))
 def test_systemd_accepts_the_units_on_the_page(analyze: str, tmp_path: Path, number: int, name: str) -> None:
     """The units for instances that the page shows are right too, with a program that is there."""
     block = list(found("ini"))[number]
