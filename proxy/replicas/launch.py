@@ -102,11 +102,11 @@ def load_sessions() -> Any:
     return sessions
 
 
-def share_sessions() -> None:
-    """Has sessions shared if the environment says how."""
+def share_sessions(status: Path | None) -> None:
+    """Has sessions shared if the environment says how; the file `status` then says whether they are."""
     if told := os.environ.pop(SHARING, ""):  # it may hold a password: not for what the app starts
         sessions = load_sessions()
-        sessions.share_from_start(sessions.SharingSettings.from_text(told))
+        sessions.share_from_start(sessions.SharingSettings.from_text(told), status)
 
 
 def run_chainlit(given: argparse.Namespace) -> None:
@@ -125,7 +125,7 @@ def run_chainlit(given: argparse.Namespace) -> None:
     cli = import_cli()
     # Chainlit removes its files directory in the end and leaves no time for more.
     give_own_files(state if given.temporary else state / "files")
-    share_sessions()
+    share_sessions(None if given.temporary else state / "sharing")
     if given.supervised:
         # The proxy ends TLS; a certificate named in the environment or in `.env` is not for this port.
         os.environ.pop("CHAINLIT_SSL_CERT", None)
