@@ -14,6 +14,7 @@ ROOT = Path(proxy.__file__).parent
 LAYERS = [
     {
         "proxy",
+        "proxy.backoff",
         "proxy.borders",
         "proxy.errors",
         "proxy.config",

@@ -23,6 +23,7 @@ from proxy.affinity.directory import Session
 from proxy.affinity.engine import Elsewhere
 from proxy.affinity.router import Router
 from proxy.affinity.telling import Entry, entry_of, learn
+from proxy.backoff import SPREAD, Backoff
 from proxy.borders import Border, Where, fault
 from proxy.config import Config
 from proxy.dataplane.patience import Stood, never, within
@@ -152,7 +153,7 @@ class SharedDirectory:
 
     async def run(self) -> None:
         """Keep in touch with Redis until cancelled."""
-        pause, longest = _RETRY
+        backoff = Backoff(*_RETRY, SPREAD)
         while True:
             self._moved.clear()
             if self._url is None:
@@ -172,9 +173,10 @@ class SharedDirectory:
                 self._down()
             if self._moved.is_set():
                 continue
-            pause = _RETRY[0] if monotonic() - began > longest else min(2 * pause, longest)
+            if monotonic() - began > _RETRY[1]:
+                backoff.reset()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._moved.wait(), pause)
+                await asyncio.wait_for(self._moved.wait(), backoff.pause())
 
     async def _serve(self, url: str) -> None:
         """Connect and work until something fails, or another url is to be used."""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from proxy.replicas import ReplicaError, ReplicaEventKind
@@ -126,6 +127,29 @@ def test_new_version_comes_and_an_old_one_goes(app: App, record: Record, tmp_pat
             async with Visitor(new.url) as visitor:
                 await visitor.says("hello")
                 await visitor.reads("you wrote hello")
+
+    asyncio.run(main())
+
+
+def test_one_that_is_retired_answers_to_the_end(app: App, record: Record) -> None:
+    """A long request that has begun when its replica is told to end gets its whole answer, and no kill."""
+    route = (
+        "\nimport asyncio\nfrom chainlit.server import app\n"
+        "@app.post('/long')\nasync def long():\n"
+        "    print('begun', flush=True)\n    await asyncio.sleep(3)\n    return 'whole'\n"
+    )
+
+    async def main() -> None:
+        run = record(app(PLAIN + route), 2)
+        async with run.running() as supervisor, aiohttp.ClientSession() as http:
+            await run.until_ready(2)
+            one = supervisor.replicas[0]
+            asking = asyncio.ensure_future(http.post(f"{one.url}/long"))
+            await run.until(lambda: any(line.endswith("begun") for line in run.lines))
+            await supervisor.retire(one)
+            async with await asking as answer:
+                assert (answer.status, await answer.json()) == (200, "whole")
+            assert run.told(ReplicaEventKind.KILLED) == []
 
     asyncio.run(main())
 
