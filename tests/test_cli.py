@@ -361,7 +361,7 @@ def test_status_where_no_http_is_spoken() -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "late"), [("serving", LATE), ("operating", LATE | {"asyncio", "pydantic", "uvloop"})]
+    ("module", "late"), [("serving", LATE), ("actions", LATE | {"asyncio", "pydantic", "uvloop"})]
 )
 def test_what_not_all_need_is_loaded_late(module: str, late: set[str]) -> None:
     """Clients wait for nothing that monitoring, replicas or an option need, and commands not for a proxy."""

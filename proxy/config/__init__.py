@@ -26,6 +26,7 @@ from proxy.config.sections import (
     LogSettings,
     OtelSettings,
     SessionSettings,
+    SocketSettings,
     TimeoutSettings,
 )
 from proxy.config.values import HealthType, Locate, LogFormat, LogLevel, Records, statuses
@@ -53,6 +54,7 @@ __all__ = [
     "Records",
     "Resolver",
     "SessionSettings",
+    "SocketSettings",
     "TimeoutSettings",
     "doubt",
     "doubts",

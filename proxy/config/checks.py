@@ -5,9 +5,12 @@ where a file is about to be served or checked, not for a text: what a page of th
 not exist.
 """
 
+import os
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
@@ -85,6 +88,28 @@ def unusable(config: Config) -> Iterator[tuple[KeyPath, str]]:
                 tls.client_context(backend.tls.ca, verify=backend.tls.verify)
             except tls.CertificateError as error:
                 yield ("backends", index, "tls", error.key), str(error)
+
+
+def unusable_store(config: Config) -> Iterator[tuple[KeyPath, str]]:
+    """As `unusable`, of what instances that share their sessions need."""
+    sessions = config.sessions
+    store = sessions.store.get_secret_value()
+    scheme, _, rest = store.partition("://")
+    if scheme == "sqlite" and rest and (reason := _unmakeable(Path(rest).parent)):
+        message = f"must be a file in a folder that can be written: {reason}"
+        yield ("sessions", "store"), message
+    if sessions.files and (reason := _unmakeable(Path(sessions.files))):
+        yield ("sessions", "files"), f"must be a folder that can be written: {reason}"
+    if urlsplit(store).scheme in {"redis", "rediss", "unix"} and not _is_installed("redis"):
+        yield ("sessions", "store"), needs("redis")
+
+
+def _unmakeable(folder: Path) -> str:
+    """Why a folder cannot be had; empty if it is there, or can be made, to write in it."""
+    there = next(path for path in (folder, *folder.parents) if path.exists() or path == path.parent)
+    if not there.is_dir():
+        return f"{there} is not a folder"
+    return "" if os.access(there, os.W_OK | os.X_OK) else f"{there} cannot be written"
 
 
 def _is_installed(*modules: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, TypedDict, Unpack
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from proxy.config.checks import conflicts, unusable
+from proxy.config.checks import conflicts, unusable, unusable_store
 from proxy.config.document import UNREADABLE, Document, read
 from proxy.config.fields import Key, allowed_at, key_at, keys_below
 from proxy.config.models import Config
@@ -34,6 +34,8 @@ class Options(TypedDict, total=False):
 
     need_backends: bool
     """Whether it is a mistake if there are none."""
+    need_store: bool
+    """Whether the store of sessions is used here, unless they are not shared."""
     environ: Mapping[str, str]
     """The variables; by default those of the process."""
     defaults: Mapping[str, Any]
@@ -63,12 +65,20 @@ def _config(data: bytes | str, name: str, options: Options, *, look_at_files: bo
     document = read(data, name, options.get("environ", os.environ))
     document.put(options.get("defaults", {}))
     document.put(options.get("changes", {}), option=True)
-    need_backends = options.get("need_backends", False)
-    return validated(document, need_backends=need_backends, look_at_files=look_at_files)
+    needs = {
+        "need_backends": options.get("need_backends", False),
+        "need_store": options.get("need_store", False),
+    }
+    return validated(document, **needs, look_at_files=look_at_files)
 
 
 def validated(
-    document: Document, *, need_backends: bool = False, look_at_files: bool = False, alone: bool = False
+    document: Document,
+    *,
+    need_backends: bool = False,
+    need_store: bool = False,
+    look_at_files: bool = False,
+    alone: bool = False,
 ) -> Config:
     """Return the configuration of a document; `alone`, it is one of backends only. Raises ConfigError."""
     config, errors = None, []
@@ -85,6 +95,9 @@ def validated(
     if need_backends and not data.get("backends") and not discovers:
         document.report(("backends",), NO_BACKEND)
     for path, message in unusable(config) if config and look_at_files else ():
+        document.report(path, message)
+    shares = config is not None and config.sessions.shared is not False
+    for path, message in unusable_store(config) if config and need_store and shares else ():
         document.report(path, message)
     if config is None or document.problems:
         # Raised here, after the except block: the error carries no context that holds the input.

@@ -25,6 +25,7 @@ class AdminSettings(s.Settings):
     has to stay on a loopback address."""
     listen: v.OneAddress = Address("127.0.0.1", 9901)
     """Where metrics, health and the API are served. Loopback, because by default there is no token."""
+    socket: s.AdminSocketSettings = s.AdminSocketSettings()
 
     @field_validator("listen")
     @classmethod
@@ -119,6 +120,10 @@ class AffinitySettings(s.Settings):
     """Seconds that a session is remembered after its last connection closed. Chainlit's own session_timeout,
     which its generated config sets to 3600: set both to the same."""
     directory: s.DirectorySettings = s.DirectorySettings()
+    hold: v.SecondsOrZero = 5.0
+    """Seconds that an upload, a button or an element is held whose session has lost its instance, until it
+    has connected to another one, as pages do within a second or two; 0 sends it at once. At most 1000 are
+    held, and no more of their bodies is read."""
     linger: v.SecondsOrZero = 15.0
     """Seconds that the backend's side of a websocket is kept when its client is lost, so that what the app
     says meanwhile reaches it when it connects again; 0 lets go at once. Longer than a change of networks,
@@ -192,7 +197,9 @@ class Config(s.Settings):
     """The whole configuration, made by `load` and handed down by `app`."""
 
     listen: v.Addresses = (Address("0.0.0.0", 8000),)  # noqa: S104 - a proxy is there to be reached
-    """Where clients connect. Port 0 takes any free one. The default of `run` is 127.0.0.1:8000."""
+    """Where clients connect: a name is all the addresses that it has here. Port 0 takes any free one. The
+    default of `run` is 127.0.0.1:8000."""
+    socket: s.SocketSettings = s.SocketSettings()
     reuse_port: v.Flag = False
     """Whether other processes may listen on the same addresses (SO_REUSEPORT). With it a new proxy is started
     before the old one is stopped, and several share the work of one machine; all have to run as the same
@@ -214,6 +221,7 @@ class Config(s.Settings):
     forwarded: ForwardedSettings = ForwardedSettings()
     log: s.LogSettings = s.LogSettings()
     otel: s.OtelSettings = s.OtelSettings()
+    replicas: s.ReplicaSettings = s.ReplicaSettings()
     responses: s.ResponseSettings = s.ResponseSettings()
     sessions: s.SessionSettings = s.SessionSettings()
     tls: s.TlsSettings = s.TlsSettings()

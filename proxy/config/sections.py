@@ -14,6 +14,32 @@ class Settings(BaseModel):
     )
 
 
+class SocketSettings(Settings):
+    """Who may connect, where listen names unix sockets."""
+
+    mode: v.SocketMode = "666"
+    """The permissions of the files, in octal digits. By default every user of this machine may connect, as to
+    a port; the folder can be closed to others."""
+    group: v.Given | None = None
+    """The group that the files belong to, such as that of the web server in front. The user of the proxy has
+    to be in it. Sockets that systemd opens are as its unit says."""
+
+    @property
+    def bits(self) -> int:
+        """The mode as a number."""
+        return int(self.mode, 8)
+
+
+class AdminSocketSettings(SocketSettings):
+    """Who may connect to it, where it is a unix socket."""
+
+    mode: v.SocketMode = "600"
+    """The permissions of the file, in octal digits. By default only the proxy's user may connect: without a
+    token, who may connect may do everything."""
+    group: v.Given | None = None
+    """The group that the file belongs to, such as that of the operators."""
+
+
 class TlsSettings(Settings):
     """The certificate that clients meet; without one, plain HTTP."""
 
@@ -67,8 +93,8 @@ class SessionSettings(Settings):
     """Whether the instances share their sessions. auto is true for `run`, which then starts its replicas so,
     and false for `serve`: there it only tells the proxy what the instances do."""
     store: v.Store = v.StoreUrl("sqlite")
-    """Where `run` and `replica` keep sessions. sqlite is a file in the folder of `run`, which goes with it;
-    instances on several machines need Redis or Valkey."""
+    """Where `run` and `replica` keep sessions. sqlite is a file in the state folder of `run`, so that they
+    outlive a restart; instances on several machines need Redis or Valkey."""
     notice: v.Text = "The answer was cut off because its server went away. Please ask again."
     """What a user reads whose answer was cut off when its instance died; empty: nothing."""
     retry_turn: v.Flag = False
@@ -80,6 +106,14 @@ class SessionSettings(Settings):
     file_limit: v.CountOrZero = 10_485_760
     """Bytes of the largest uploaded file that is copied to the folder or the store; a larger one stays on its
     instance alone. Files on the same disk are linked, whatever their size."""
+
+
+class ReplicaSettings(Settings):
+    """The instances that `run` starts; `serve` has none."""
+
+    start_timeout: v.Seconds = 120.0
+    """Seconds that one has to load the app and answer, from the start of its process on; then it is killed.
+    No more of them start at once than there are processors."""
 
 
 class LimitSettings(Settings):
@@ -155,8 +189,12 @@ class TimeoutSettings(Settings):
     """Seconds in which the sessions of a backend that drains have to leave it, unless the drain names another
     time. Those in the middle of an answer are the last."""
     shutdown: v.SecondsOrZero = 30.0
-    """Seconds that requests and websockets have to finish when the proxy is told to stop. What Kubernetes
-    grants by default."""
+    """Seconds that requests and answers have to finish when the proxy is told to stop. Meanwhile it serves
+    everybody as before. What Kubernetes grants by default."""
+    farewell: v.SecondsOrZero = 0.5
+    """Seconds in which clients are told to connect anew when the proxy ends. Nobody can reach it from then
+    on: short where the next process has to wait for the end of this one. Some more, where others behind the
+    same load balancer take its clients over. The last of timeouts.shutdown."""
     opening: v.Seconds = 45.0
     """Seconds in which a Socket.IO websocket has to connect to a namespace; then it is closed with code 1008.
     What servers of Socket.IO grant by default. It stands while the instance has not answered."""

@@ -241,6 +241,7 @@ UrlPath = Annotated[
     Allowed("a path that starts with /, without a query or spaces"),
 ]
 File = Annotated[str, Field(pattern=r"^[^\x00]+$"), Allowed("the path of a file")]
+SocketMode = Annotated[str, Field(pattern="^0?[0-7]{3}$"), Allowed("three octal digits, such as 660")]
 SocketPath = Annotated[str, Field(pattern=r"^/[^\x00]*$"), Allowed("the absolute path of a socket")]
 HostName = Annotated[str, AfterValidator(host_name), Allowed("a host name or an IP address")]
 ProbeHost = Annotated[

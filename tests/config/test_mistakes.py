@@ -24,8 +24,8 @@ NAMES = (
     "a host name is labels of 1 to 63 letters, digits, - and _ with dots between them, at most 253 characters"
 )
 TOP = (
-    "listen, reuse_port, admin, backends, discovery, socketio_path, affinity, balance, health, timeouts, "
-    "limits, forwarded, log, otel, responses, sessions, tls"
+    "listen, socket, reuse_port, admin, backends, discovery, socketio_path, affinity, balance, health, "
+    "timeouts, limits, forwarded, log, otel, replicas, responses, sessions, tls"
 )
 NOT_LOOPBACK = "must be a loopback address such as 127.0.0.1:9901, because admin.token is not set"
 

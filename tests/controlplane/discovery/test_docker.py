@@ -57,7 +57,7 @@ def test_one_that_ended_leaves_at_once(tmp_path: Path) -> None:
         await engine.start(container("chat-1", "172.18.0.2"))
         await found.until("chat-1")
         dead = found.answer("chat-1")
-        found.app.fleet.observe(dead, Observation.REFUSED, 0)
+        found.app.parts.fleet.observe(dead, Observation.REFUSED, 0)
         await engine.end("chat-1")
         await eventually(lambda: dead.gone, WITHIN, lambda: repr(dead))
         assert not found.drained("chat-1")
