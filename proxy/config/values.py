@@ -90,13 +90,9 @@ class LogLevel(StrEnum):
 class StoreUrl(SecretStr):
     """Where sessions are kept: shown as it is where it is a file, else it may hold a password."""
 
-    @property
-    def is_open(self) -> bool:
-        """Whether it holds no password."""
-        return self.get_secret_value().startswith("sqlite")
-
     def _display(self) -> str:
-        return self.get_secret_value() if self.is_open else MASK
+        url = self.get_secret_value()
+        return url if url.startswith("sqlite") else MASK
 
 
 def _address(value: object) -> object:
