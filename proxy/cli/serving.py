@@ -22,12 +22,10 @@ from proxy.config import (
     ConfigError,
     Problem,
     SessionSettings,
-    Shared,
     doubts,
     dump,
     load,
     loads,
-    override,
 )
 from proxy.net import ListenError
 from proxy.replicas import (
@@ -56,10 +54,10 @@ _CONFIG = click.option("-c", "--config", "file", metavar="FILE", help="The confi
 @click.option("-c", "--config", "file", metavar="FILE", required=True, help="The configuration, in YAML.")
 def serve(file: str) -> None:
     """Stand in front of Chainlit instances that something else runs."""
-    config = _with_sharing(_load(file, need_backends=True), Shared.FALSE)
+    config = _with_sharing(_load(file, need_backends=True), sharing=False)
     output.take_over()
     logs.set_up(config.log)
-    app = App(config, lambda: _with_sharing(load(file, need_backends=True), Shared.FALSE))
+    app = App(config, lambda: _with_sharing(load(file, need_backends=True), sharing=False))
     _bind(app)
     _run(app)
 
@@ -125,7 +123,7 @@ def run(
     except (ReplicaError, folder.FolderError) as error:
         fail(str(error))
     path = own.path.absolute()
-    if config.sessions.shared is Shared.TRUE:
+    if config.sessions.shared is True:
         _tell_replicas(config.sessions, f"sqlite://{path}/sessions/sessions.db")
     supervisor = Supervisor(
         app,
@@ -133,7 +131,7 @@ def run(
         options=options,
         state=path / "replicas",
         output=_print_line,
-        on_event=proxy_app.replica_event,
+        on_event=proxy_app.replicas.heard,
         held=[own.lock],
         ready_path=config.health.path,
         start_timeout=lambda: proxy_app.config.replicas.start_timeout,
@@ -141,7 +139,7 @@ def run(
     supervisor.orphans.adopt()
     try:
         supervisor.prepare()
-        proxy_app.supervise(supervisor)
+        proxy_app.replicas.supervise(supervisor)
         _run(proxy_app)
     except ReplicaError as error:
         fail(str(error), error.exit_code)
@@ -180,10 +178,11 @@ def replica(
         config = read(changes=changes, need_store=True)
         _warn_of_names(config)
         settings = config.sessions
-        if settings.store == "sqlite":
+        store = settings.store.get_secret_value()
+        if store == "sqlite":
             fail("--sessions: must name the store that the instances share, such as redis://127.0.0.1:6379")
         require_chainlit()
-        _tell_replicas(settings, settings.store).open()
+        _tell_replicas(settings, store).open()
         own = folder.named(state) if state else folder.temporary()
     except (ConfigError, ImportError, ReplicaError, folder.FolderError) as error:
         fail(str(error))
@@ -252,7 +251,7 @@ def _read_for_run(file: str | None, changes: Mapping[str, str | None], root: str
     if given:
         message = "must not be set for `run`, its backends are the replicas"
         raise ConfigError([Problem(str(file), None, key, message) for key in given])
-    return _with_sharing(config, Shared.TRUE)
+    return _with_sharing(config, sharing=True)
 
 
 def _load(file: str, *, need_backends: bool) -> Config:
@@ -262,17 +261,20 @@ def _load(file: str, *, need_backends: bool) -> Config:
         fail(str(error))
 
 
-def _with_sharing(config: Config, default: Shared) -> Config:
+def _with_sharing(config: Config, *, sharing: bool) -> Config:
     """What `auto` means for a command."""
-    is_auto = config.sessions.shared is Shared.AUTO
-    return override(config, {"sessions.shared": default}) if is_auto else config
+    if config.sessions.shared != "auto":
+        return config
+    sessions = config.sessions.model_copy(update={"shared": sharing})
+    return config.model_copy(update={"sessions": sessions})
 
 
 def _tell_replicas(settings: SessionSettings, own: str) -> "SharingSettings":
     """Tells the launcher of replicas, which has our environment; `own` is the store where none is named."""
     from proxy.sessions import SharingSettings  # noqa: PLC0415 - who only serves has none
 
-    store = own if settings.store == "sqlite" else settings.store
+    named = settings.store.get_secret_value()
+    store = own if named == "sqlite" else named
     told = SharingSettings(store, settings.notice, settings.retry_turn, settings.files, settings.file_limit)
     os.environ[SHARING] = told.to_text()
     return told

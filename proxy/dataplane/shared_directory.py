@@ -25,6 +25,7 @@ from proxy.affinity.router import Router
 from proxy.affinity.telling import Entry, entry_of, learn
 from proxy.backoff import SPREAD, Backoff
 from proxy.borders import Border, Where, fault
+from proxy.config import Config
 from proxy.dataplane.patience import Stood, never, within
 from proxy.dataplane.stats import Histogram
 
@@ -83,6 +84,11 @@ class SharedDirectory:
         self._channel = ""
         self._name = ""  # of the server in the log: the url may hold a password
         self._quiet = False  # whether the log knows that it is down
+
+    def configure(self, config: Config) -> None:
+        """Share the directory with other proxies, or do not."""
+        redis = config.affinity.directory.redis
+        self.use(redis.get_secret_value() if redis else None)
 
     def use(self, url: str | None) -> None:
         """Share through this server from now on; None: not at all."""
@@ -259,7 +265,7 @@ class SharedDirectory:
         state, name, session_id = [*text.split(" ", 2), "", ""][:3]
         session = self._router.directory.get(session_id, monotonic())
         if session is not None and session.backend is not None and session.backend.name == name:
-            session.in_turn = state == _STARTS
+            session.has_turn(goes_on=state == _STARTS)
 
     async def _talk(self, client: Any) -> None:
         """Ask, write and tell, whatever there is, in one round trip after the other."""

@@ -39,7 +39,7 @@ class ReplicaState(Enum):
     STOPPED = "stopped"
 
 
-class EventKind(Enum):
+class ReplicaEventKind(Enum):
     """What an event tells."""
 
     READY = "ready"  # the replica answers at its `url`, which may be another than before
@@ -62,7 +62,7 @@ class ReplicaError(Exception):
 class ReplicaEvent:
     """Told by a replica to the owner of the supervisor, in the order in which things happen."""
 
-    kind: EventKind
+    kind: ReplicaEventKind
     replica: "Replica"
     text: str  # one sentence for the log, without the replica's name
     code: int | None = None  # EXITED: return code; negative: the signal; None: it could not be started
@@ -75,7 +75,7 @@ class ReplicaEvent:
     @property
     def is_fine(self) -> bool:
         """Whether it is as was wanted."""
-        is_wanted = self.kind in {EventKind.READY, EventKind.RETIRED}
+        is_wanted = self.kind in {ReplicaEventKind.READY, ReplicaEventKind.RETIRED}
         return is_wanted and not self.replica.unshared
 
 
@@ -184,7 +184,9 @@ class Replica:
         try:
             while True:
                 ending, was_ready = await self._live(recipe, history)
-                self._tell(recipe, EventKind.EXITED, ending.reason, code=ending.code, lines=self.log.last)
+                self._tell(
+                    recipe, ReplicaEventKind.EXITED, ending.reason, code=ending.code, lines=self.log.last
+                )
                 if not was_ready and app_failed(self):
                     raise ReplicaError(
                         f"the app did not start: {self.name} {ending.reason} before it was ready",
@@ -195,7 +197,7 @@ class Replica:
                     self._give_up(recipe)
                     return
                 self.state = ReplicaState.RESTARTING
-                self._tell(recipe, EventKind.RESTARTING, f"restarts in {delay:g} s", delay=delay)
+                self._tell(recipe, ReplicaEventKind.RESTARTING, f"restarts in {delay:g} s", delay=delay)
                 await asyncio.sleep(delay)
                 self.restarts += 1
         finally:
@@ -221,7 +223,7 @@ class Replica:
                 text = f"is ready at {self.url}, pid {process.pid}"
                 if self.unshared:
                     text += f"; it cannot share its sessions, so a drain waits for their end: {self.unshared}"
-                self._tell(recipe, EventKind.READY, text)
+                self._tell(recipe, ReplicaEventKind.READY, text)
             return _Ending.of(await process.wait()), ready
         except OSError as error:
             return _Ending(None, f"could not be started: {error}"), False
@@ -249,7 +251,7 @@ class Replica:
         try:
             if not await process.stop(recipe.stop_timeout):
                 text = f"did not end within {recipe.stop_timeout:g} s of SIGTERM and was killed"
-                self._tell(recipe, EventKind.KILLED, text)
+                self._tell(recipe, ReplicaEventKind.KILLED, text)
         finally:
             self._process = None
 
@@ -280,12 +282,12 @@ class Replica:
         self.state = ReplicaState.FAILED
         rule = recipe.rule
         text = f"is given up: it died at once {rule.quick_deaths} times in a row"
-        self._tell(recipe, EventKind.FAILED, text, lines=self.log.last)
+        self._tell(recipe, ReplicaEventKind.FAILED, text, lines=self.log.last)
 
     def _tell(
         self,
         recipe: Recipe,
-        kind: EventKind,
+        kind: ReplicaEventKind,
         text: str,
         *,
         code: int | None = None,

@@ -21,7 +21,7 @@ from proxy.borders import Border, Where
 from proxy.config.packages import install
 from proxy.replicas.output import ReplicaLog
 from proxy.replicas.process import LOOPBACK, Orphans
-from proxy.replicas.replica import EventKind, Recipe, Replica, ReplicaError, ReplicaEvent
+from proxy.replicas.replica import Recipe, Replica, ReplicaError, ReplicaEvent, ReplicaEventKind
 from proxy.replicas.restarts import RestartRule
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ class Supervisor:
         """`held` are descriptors that no replica outlives; so many start `at_once`, None: as can."""
         self.orphans = Orphans()
         self._app = app
+        self.count = count  # how many replicas are wanted
         self._state = state.absolute()
         self._options = tuple(options)
         self._on_event = on_event
@@ -265,7 +266,7 @@ class Supervisor:
             self._tasks.pop(replica, None)
             self._retiring.discard(replica)
             replica.close()
-            self._hear(ReplicaEvent(EventKind.RETIRED, replica, "is retired"))
+            self._hear(ReplicaEvent(ReplicaEventKind.RETIRED, replica, "is retired"))
 
     def _make_recipe(self, http: "aiohttp.ClientSession") -> Recipe:
         return Recipe(
@@ -319,7 +320,7 @@ class Supervisor:
                 failed.log.release()
 
     def _hear(self, event: ReplicaEvent) -> None:
-        if event.kind is EventKind.READY:
+        if event.kind is ReplicaEventKind.READY:
             self._ever_ready = True
             for replica in self.replicas:
                 replica.log.release()

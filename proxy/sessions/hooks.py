@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
-from .chat import ChainlitChat, Unknown, find, made, message_data
+from .chat import ChainlitChat, Unknown, find, made
 from .codecs import CODECS
 from .ids import named_session
 from .settings import SharingSettings
@@ -121,6 +121,7 @@ class Hooks:
         await self._sharing.bring(chat.id, chat.expected(state))
         chat.restore(state)
         self._sharing.counts.restores += 1
+        self._sharing.counts.dropped_values += len(state.dropped)
         return True
 
     async def _connection_successful(self, sid: str) -> None:
@@ -242,7 +243,7 @@ def install(settings: SharingSettings, tell: Callable[[str], None]) -> Hooks:
     store, files = settings.open()
     sharing = Sharing(store, files, lambda: float(names["config"].project.session_timeout), tell)
     hooks = Hooks(names, settings, sharing)
-    CODECS.register(names["Message"], message_data, partial(made, names["Message"]))
+    CODECS.register(names["Message"], names["Message"].to_dict, partial(made, names["Message"]))
     hooks.install()
     sharing.counts.show()
     return hooks

@@ -22,6 +22,7 @@ def test_the_policy_names_what_the_page_holds() -> None:
         assert "unsafe" not in policy
         assert not re.search(r"(?:src|href)=\"(?!data:)", text)
         assert not re.search(r"\son\w+=|\sstyle=|innerHTML", text)
+        assert not re.search(r"[\"'`(]/\w", text), "an address from the root, which may be a front's"
         assert (answer.get(b"x-frame-options"), answer.get(b"cache-control")) == (b"DENY", b"no-store")
 
     run(test)

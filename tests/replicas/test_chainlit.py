@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from proxy.replicas import EventKind, ReplicaError
+from proxy.replicas import ReplicaError, ReplicaEventKind
 from tests.replicas.recorded import Recorded
 from tests.replicas.visitor import Visitor
 
@@ -83,7 +83,7 @@ def test_files_of_one_stay_when_another_stops(app: App, record: Record) -> None:
                 assert one.pid
                 os.kill(one.pid, signal.SIGTERM)
                 await run.until_ready(3)
-                assert (run.told(EventKind.EXITED)[0].code, one.restarts) == (0, 1)
+                assert (run.told(ReplicaEventKind.EXITED)[0].code, one.restarts) == (0, 1)
                 assert await visitor.fetches(file) == b"kept"
                 assert await visitor.uploads("b.txt", b"new")
                 await visitor.says("hello")
@@ -149,7 +149,7 @@ def test_one_that_is_retired_answers_to_the_end(app: App, record: Record) -> Non
             await supervisor.retire(one)
             async with await asking as answer:
                 assert (answer.status, await answer.json()) == (200, "whole")
-            assert run.told(EventKind.KILLED) == []
+            assert run.told(ReplicaEventKind.KILLED) == []
 
     asyncio.run(main())
 

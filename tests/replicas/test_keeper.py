@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.replicas import EventKind, kept
+from proxy.replicas import ReplicaEventKind, kept
 from tests.replicas.recorded import Recorded
 from tests.support.processes import alive
 
@@ -61,7 +61,7 @@ def test_all_ends_with_a_replica(
             assert all(map(alive, victim + other))
             assert supervisor.replicas[0].pid
             os.kill(supervisor.replicas[0].pid, number)
-            await run.until(lambda: run.told(EventKind.EXITED))
+            await run.until(lambda: run.told(ReplicaEventKind.EXITED))
             assert wait_gone(victim, 0) == []
             assert all(map(alive, other))
             await run.until_ready(3)

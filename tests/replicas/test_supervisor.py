@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.replicas import EventKind, ReplicaError, ReplicaState, RestartRule, Supervisor
+from proxy.replicas import ReplicaError, ReplicaEventKind, ReplicaState, RestartRule, Supervisor
 from tests.replicas.recorded import Recorded
 
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("scripted_chainlit")]
@@ -54,8 +54,13 @@ def test_killed_replica_is_back_at_its_port(app: App, record: Record, tmp_path: 
             assert (one.name, one.url, other.pid) == before
             assert (one.restarts, other.restarts) == (1, 0)
             kinds = [event.kind for event in run.events if event.replica is one]
-            assert kinds == [EventKind.READY, EventKind.EXITED, EventKind.RESTARTING, EventKind.READY]
-            exited = run.told(EventKind.EXITED)[0]
+            assert kinds == [
+                ReplicaEventKind.READY,
+                ReplicaEventKind.EXITED,
+                ReplicaEventKind.RESTARTING,
+                ReplicaEventKind.READY,
+            ]
+            exited = run.told(ReplicaEventKind.EXITED)[0]
             assert (exited.code, str(exited)) == (-9, "replica-1 was killed by SIGKILL")
         assert {replica.state for replica in supervisor.replicas} == {ReplicaState.STOPPED}
         assert not (tmp_path / "state").exists()
@@ -74,7 +79,7 @@ def test_lost_port_is_replaced(app: App, record: Record, monkeypatch: pytest.Mon
             port = int(one.url.rpartition(":")[2])
             assert one.pid
             os.kill(one.pid, signal.SIGKILL)
-            await run.until(lambda: run.told(EventKind.RESTARTING))
+            await run.until(lambda: run.told(ReplicaEventKind.RESTARTING))
             with socket.create_server(("127.0.0.1", port)):
                 await run.until_ready(3)
             assert one.url != f"http://127.0.0.1:{port}"
@@ -89,10 +94,10 @@ def test_gives_up_on_one_that_always_dies(app: App, record: Record) -> None:
     async def main(run: Recorded) -> None:
         async with run.running():
             one, other = run.supervisor.replicas
-            await run.until(lambda: run.told(EventKind.FAILED))
+            await run.until(lambda: run.told(ReplicaEventKind.FAILED))
             assert one.state is ReplicaState.FAILED
-            assert [event.code for event in run.told(EventKind.EXITED)] == [7, 7, 7]
-            assert str(run.told(EventKind.FAILED)[0]) == (
+            assert [event.code for event in run.told(ReplicaEventKind.EXITED)] == [7, 7, 7]
+            assert str(run.told(ReplicaEventKind.FAILED)[0]) == (
                 "replica-1 is given up: it died at once 3 times in a row"
             )
             await run.until(lambda: other.state is ReplicaState.READY)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.replicas import EventKind, ReplicaError, ReplicaState
+from proxy.replicas import ReplicaError, ReplicaEventKind, ReplicaState
 from proxy.replicas.supervisor import processors
 from tests.replicas.recorded import Recorded
 
@@ -69,7 +69,7 @@ def test_a_replica_that_cannot_share_is_told(app: App, record: Record) -> None:
         async with run.running() as supervisor:
             await run.until_ready(2)
             assert not supervisor.shares
-            told = {event.replica.name: event for event in run.told(EventKind.READY)}
+            told = {event.replica.name: event for event in run.told(ReplicaEventKind.READY)}
             assert told["replica-1"].is_fine
             assert not told["replica-2"].is_fine
             assert told["replica-2"].text.endswith("a drain waits for their end: the store is down")
@@ -92,7 +92,9 @@ def test_one_that_has_to_be_killed_is_told(app: App, record: Record) -> None:
             assert supervisor.replicas[0].state is ReplicaState.STOPPING
             await retiring
             kinds = [event.kind for event in run.events if event.replica.name == "replica-1"]
-            assert kinds == [EventKind.READY, EventKind.KILLED, EventKind.RETIRED]
-            assert "did not end within 0.1 s of SIGTERM and was killed" in str(run.told(EventKind.KILLED)[0])
+            assert kinds == [ReplicaEventKind.READY, ReplicaEventKind.KILLED, ReplicaEventKind.RETIRED]
+            assert "did not end within 0.1 s of SIGTERM and was killed" in str(
+                run.told(ReplicaEventKind.KILLED)[0]
+            )
 
     asyncio.run(main())

@@ -37,7 +37,7 @@ def test_a_backend_that_leaves_is_drained_and_kept_if_it_comes_back(tmp_path: Pa
         await found.until("a", "b")
         assert found.backend("a") is a
         assert a.takes_sessions
-        assert found.app.drains.get(a) is None
+        assert found.app.parts.drains.get(a) is None
 
     follow(configured(file), scenario, drains=False)
 
@@ -51,9 +51,9 @@ def test_a_backend_that_carries_nothing_leaves(tmp_path: Path, dead: bool) -> No
     async def scenario(found: Found) -> None:
         a = found.answer("a")
         if dead:
-            found.app.fleet.observe(a, Observation.REFUSED, 0)
+            found.app.parts.fleet.observe(a, Observation.REFUSED, 0)
         replace(file, entries("b"))
-        await eventually(lambda: a.gone, WITHIN, lambda: repr(found.app.fleet))
+        await eventually(lambda: a.gone, WITHIN, lambda: repr(found.app.parts.fleet))
         assert found.drained("a") is not dead
 
     follow(configured(file), scenario)
@@ -66,7 +66,7 @@ def test_the_wish_of_the_operator_outlives_an_absence(tmp_path: Path) -> None:
 
     async def scenario(found: Found) -> None:
         a = found.answer("a")
-        found.app.drains.drain(a)
+        found.app.parts.drains.drain(a)
         replace(file, entries("b"))
         await found.until("b")
         replace(file, entries("a", "b"))
@@ -83,10 +83,10 @@ def test_one_that_was_drained_already_leaves(tmp_path: Path) -> None:
 
     async def scenario(found: Found) -> None:
         a = found.answer("a")
-        await found.app.drains.until_empty(a)
+        await found.app.parts.drains.until_empty(a)
         assert not a.gone
         replace(file, entries("b"))
-        await eventually(lambda: a.gone, WITHIN, lambda: repr(found.app.fleet))
+        await eventually(lambda: a.gone, WITHIN, lambda: repr(found.app.parts.fleet))
 
     follow(configured(file), scenario)
 
@@ -147,7 +147,7 @@ def test_a_reload_changes_the_sources(tmp_path: Path) -> None:
         first.write_text(entries("z"))  # is followed no more
         assert (await found.reload(configured(None, "[{url: 'http://h:1'}]"))).applied
         assert found.names == ["h:1"]
-        assert found.app.members.sources == {}
+        assert found.app.parts.membership.sources == {}
 
     follow(configured(first), scenario)
 
@@ -158,10 +158,10 @@ def test_a_reload_that_changes_no_source_leaves_it_alone(tmp_path: Path) -> None
     file.write_text(entries("a"))
 
     async def scenario(found: Found) -> None:
-        source = found.app.members.sources["file"]
+        source = found.app.parts.membership.sources["file"]
         assert (await found.reload(configured(file, "[{url: 'http://h:1'}]"))).applied
         assert found.names == ["a", "h:1"]
-        assert found.app.members.sources["file"] is source
+        assert found.app.parts.membership.sources["file"] is source
 
     follow(configured(file), scenario)
 
@@ -186,7 +186,7 @@ def test_nothing_is_waited_for_without_sources() -> None:
 
     async def scenario() -> None:
         async with asyncio.timeout(1):
-            await Found(Config()).app.members.first()
+            await Found(Config()).app.parts.membership.first()
 
     asyncio.run(scenario())
 
