@@ -9,8 +9,7 @@ A session that is taken over looks to Chainlit like one whose client came back: 
 
 import importlib
 import logging
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -27,7 +26,8 @@ log = logging.getLogger("chainlit_proxy.sessions")
 CHANGING = ("chat_settings_change", "chat_settings_edit", "window_message", "stop")  # the state, perhaps
 TURNS = ("edit_message", "audio_end")  # their handlers return when the turn has ended
 
-_turn: ContextVar[Running | None] = ContextVar("turn", default=None)  # that the app's callback is a part of
+# What an app's callback is a part of; set in the task of the event, so it is in those that Chainlit makes.
+_turn: ContextVar[Running | None] = ContextVar("turn", default=None)
 
 Handler = Callable[..., Coroutine[Any, Any, Any]]
 
@@ -168,9 +168,9 @@ class Hooks:
         turn = self._sharing.turn(session.id, {"message": payload, "tries": tries})
         if not await turn.begin():
             return  # its client is at another instance
+        _turn.set(turn)
         try:
-            with _part_of(turn):
-                await self._chainlit["client_message"](sid, payload)
+            await self._chainlit["client_message"](sid, payload)
         except BaseException:
             turn.end()
             raise
@@ -180,10 +180,11 @@ class Hooks:
         session = self._session(sid)
         if session is None:
             return await self._chainlit[event](sid, *arguments)
-        turn = self._sharing.turn(session.id, {"event": event})
-        async with turn as is_ours:
-            with _part_of(turn):
-                return await self._chainlit[event](sid, *arguments) if is_ours else None
+        async with self._sharing.turn(session.id, {"event": event}) as turn:
+            if turn is None:
+                return None
+            _turn.set(turn)
+            return await self._chainlit[event](sid, *arguments)
 
     async def _changing(self, event: str, sid: str, *arguments: Any) -> Any:
         try:
@@ -215,16 +216,6 @@ class Hooks:
         await self._chainlit["disconnect"](sid)
         if connection:
             await _guarded(connection.left(over=over))
-
-
-@contextmanager
-def _part_of(turn: Running) -> Iterator[None]:
-    """What is called within, and the tasks that it makes, are a part of this turn."""
-    before = _turn.set(turn)
-    try:
-        yield
-    finally:
-        _turn.reset(before)
 
 
 async def _guarded(work: Coroutine[Any, Any, Any]) -> Any:
