@@ -17,6 +17,7 @@ from typing import Any
 from .chat import ChainlitChat, Unknown, find, made, message_data
 from .codecs import CODECS
 from .ids import named_session
+from .machine import Found
 from .settings import SharingSettings
 from .sharing import Connection, Running, Sharing
 from .state import State, Unreadable
@@ -125,7 +126,7 @@ class Hooks:
 
     async def _connection_successful(self, sid: str) -> None:
         session = self._session(sid)
-        found = self._sharing.told(session.id) if session is not None else None
+        found = await self._welcome(sid, session)
         if found is None or found.state is None:
             before = session and session.current_task
             await self._chainlit["connection_successful"](sid)
@@ -135,15 +136,20 @@ class Hooks:
                     await turn.begin()
                     session.current_task.add_done_callback(turn.end)
                 self._sharing.changed(session.id)
-        else:
+        if found is not None and found.turns:
+            await _guarded(self._cut(sid, session, found.turns))
+
+    async def _welcome(self, sid: str, session: Any) -> Found | None:
+        """What was found of a session, once: at its client's hello, or before what it says sooner."""
+        found = self._sharing.told(session.id) if session is not None else None
+        if found is not None and found.state is not None:
             context = self._names["init_ws_context"](sid)
             await context.emitter.task_end()
             await context.emitter.clear("clear_ask")
             await context.emitter.clear("clear_call_fn")
             for callback in self.on_restore:
                 await _guarded(callback())
-        if found is not None and found.turns:
-            await _guarded(self._cut(sid, session, found.turns))
+        return found
 
     async def _cut(self, sid: str, session: Any, turns: list[Any]) -> None:
         """Tells the user that an answer was cut off, and asks again if that is wanted."""
@@ -165,6 +171,8 @@ class Hooks:
         if session is None:
             await self._chainlit["client_message"](sid, payload)
             return
+        if (found := await self._welcome(sid, session)) and found.turns:
+            await _guarded(self._cut(sid, session, found.turns))
         turn = self._sharing.turn(session.id, {"message": payload, "tries": tries})
         if not await turn.begin():
             return  # its client is at another instance

@@ -10,7 +10,9 @@ import pytest
 
 from proxy.replicas import LAUNCHER, SHARING
 from tests.sessions.conftest import redis_server
+from tests.support.chat import Reply
 from tests.support.clients import Clients
+from tests.support.proxy_process import ROOT
 from tests.support.redis_server import RedisServer
 from tests.support.sharing import Instance
 from tests.support.waiting import eventually
@@ -154,6 +156,38 @@ def test_a_start_that_does_not_return_holds_up_nothing(
             await kill_home(site, talk)
             talk.check(await talk.chat.ask())
             talk.check_starts(site.journal)
+
+    asyncio.run(scenario())
+
+
+def test_what_is_said_before_hello_waits_for_what_is_made_anew(
+    make_site: MakeSite, redis_server: RedisServer
+) -> None:
+    """What a page has kept it says before it says hello: `on_restore` has run by then."""
+    site = make_site(redis_server.url, env=lambda _: {"CODEC": str(ROOT)})
+
+    async def scenario() -> None:
+        async with Clients(site.url) as clients:
+            (talk,) = await opened(clients)
+            await talk.turn()
+            cut = asyncio.create_task(talk.chat.ask("stream 2000 0.02", within=60))
+            await eventually(lambda: talk.tokens > 3, 20, "it streams")
+            kept: list[asyncio.Task[Reply]] = []
+            hello = talk.chat._introduce
+
+            async def speak_first() -> None:
+                kept.append(asyncio.create_task(talk.chat.ask()))
+                await asyncio.sleep(0.2)
+                await hello()
+
+            talk.chat._introduce = speak_first  # type: ignore[method-assign]
+            site.home(talk).kill9()
+            await eventually(lambda: kept, 20, "the client is back")
+            assert talk.check(await kept[0]).fields["client"] == "made-anew"
+            await eventually(lambda: talk.chat.ready, 20, "it has said hello")
+            assert talk.notices == 1
+            cut.cancel()
+            await asyncio.gather(cut, return_exceptions=True)
 
     asyncio.run(scenario())
 
