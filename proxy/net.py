@@ -27,6 +27,8 @@ P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 _BACKLOG = 1024
 _FIRST_INHERITED = 3  # sd_listen_fds(3): SD_LISTEN_FDS_START
+# Seconds, seconds and tries (tcp(7)): a connection whose other end is gone breaks within four seconds.
+_LIFE = {"TCP_KEEPIDLE": 1, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 3}
 _NO_LINGER = struct.pack("ii", 1, 0)  # socket(7): close resets
 # Ours to blame, not the backend's: descriptors, memory or local ports have run out.
 _OWN_FAULT = frozenset((errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM))
@@ -329,6 +331,20 @@ def unsent(transport: asyncio.Transport) -> int:
         with contextlib.suppress(OSError):  # a system that cannot tell
             held = int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
     return transport.get_write_buffer_size() + held
+
+
+def ask_for_life(transport: asyncio.Transport) -> None:
+    """Have the kernel find out soon whether the other end of a connection is still there; else it breaks.
+
+    A host that knows nothing of the connection answers with a reset. Where the process stands still its
+    kernel answers for it.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.fileno() < 0 or sock.family == socket.AF_UNIX or sys.platform != "linux":
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _LIFE.items():
+        sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 def reset(transport: asyncio.Transport) -> None:

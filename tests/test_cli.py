@@ -221,12 +221,12 @@ def test_run_keeps_its_defaults_where_the_file_is_silent(
 def test_run_differs_from_the_models_in_nothing_else(config: Path) -> None:
     """An empty file and `run` without one are the same, and the pages name what `run` has otherwise."""
     with_file = in_effect(config, "")
-    without = yaml.safe_load(dump(loads("", defaults=RUN_DEFAULTS, changes={"sessions.shared": "true"})))
+    without = yaml.safe_load(dump(loads("", defaults=RUN_DEFAULTS, changes={"sessions.shared": True})))
     assert with_file == without
     for name, value in RUN_DEFAULTS.items():
         key = key_at(tuple(name.split(".")))
         assert key is not None
-        assert f"The default of `run` is {str(value).lower()}." in str(key.field.description)
+        assert f"The default of `run` is {str(value).lower()}." in key.description
 
 
 def test_replica_needs_chainlit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -371,7 +371,7 @@ def test_status_where_no_http_is_spoken() -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "late"), [("serving", LATE), ("operating", LATE | {"asyncio", "pydantic", "uvloop"})]
+    ("module", "late"), [("serving", LATE), ("actions", LATE | {"asyncio", "pydantic", "uvloop"})]
 )
 def test_what_not_all_need_is_loaded_late(module: str, late: set[str]) -> None:
     """Clients wait for nothing that monitoring, replicas or an option need, and commands not for a proxy."""

@@ -10,9 +10,9 @@ from typing import Any, cast
 import pytest
 
 from proxy import borders, logs
-from proxy.app import App
 from proxy.config import LogSettings, loads
 from proxy.logs import AccessLog
+from proxy.parts import Parts
 from proxy.tracing import Spans
 from proxy.wire.websocket import CLOSE
 from tests.dataplane.chat import PATH, Tab, chats, connect_packet
@@ -386,9 +386,10 @@ def test_who_is_told_of_requests_keeps_its_errors(caplog: pytest.LogCaptureFixtu
     (exchange,) = exchanges
     exchange.request = None  # of which no line can be made
     borders._quiet_until.clear()
-    app = App(loads("backends: [{url: 'http://127.0.0.1:1'}]"))
-    app.access, app.spans = AccessLog(JSON, io.StringIO()), cast("Spans", told.append)
-    tell = app.exchange_listener()
+    parts = Parts(loads("backends: [{url: 'http://127.0.0.1:1'}]"))
+    told_to = parts.exchange_log
+    told_to._access, told_to._spans = AccessLog(JSON, io.StringIO()), cast("Spans", told.append)
+    tell = told_to.listener
     assert tell is not None
     tell(exchange)
     assert told == [exchange]

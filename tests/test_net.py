@@ -60,6 +60,23 @@ def test_address_that_is_not_ours(host: str) -> None:
         net.bind(Address(host, 18000))
 
 
+def test_a_name_is_listened_on_at_all_of_its_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of another machine, or of a family that this one does not speak, are left out; none is twice."""
+    names = {"chat": ["127.0.0.1", "127.0.0.2", "192.0.2.1"], "other": ["127.0.0.2"], "far": ["192.0.2.1"]}
+
+    def look_up(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in names[host]]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    wanted = [Address("chat", 80), Address("other", 80), Address("far", 80), Address(path="/run/a.sock")]
+    assert [str(address) for address in net.addresses(wanted)] == [
+        "127.0.0.1:80",
+        "127.0.0.2:80",
+        "far:80",
+        "unix:/run/a.sock",
+    ]
+
+
 def test_socket_file(tmp_path: Path) -> None:
     """A unix socket is bound at its path, and a client on it has no address."""
     path = tmp_path / "proxy.sock"

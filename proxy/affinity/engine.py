@@ -95,6 +95,7 @@ class EngineSessions:
             return
         if (engine.backend, engine.upstream_sid) != (told.backend, told.upstream_sid):
             self.rehome(engine, told.backend, told.upstream_sid)
+        told.session.has_come(told.at)
         self._decide(engine, told.session)
 
     def decide(self, engine: EngineSession, session: Session | None) -> None:
@@ -193,6 +194,10 @@ class EngineSessions:
     def owed(self) -> set[Session]:
         """The sessions whose next polls get what was said while they were lost."""
         return {e.session for e in self._named.values() if e.session is not None and e.backlog is not None}
+
+    def asking(self, since: float) -> set[Session]:
+        """The sessions whose clients have said something by a poll after `since`."""
+        return {e.session for e in self._named.values() if e.session is not None and e.said_at > since}
 
     def send_away(self, sessions: Collection[Session], now: float) -> set[EngineSession]:
         """Sessions have to leave a backend: their transports there are void from now on. Return these."""

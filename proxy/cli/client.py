@@ -79,6 +79,12 @@ class AdminClient:
             self._nobody(self._url + path, "what it says is no backend")
         return found
 
+    def backend_if_there(self, name: str) -> dict[str, Any] | None:
+        """One backend, None if there is none of that name."""
+        path = f"/api/backends/{quote(name, safe='')}"
+        found = self._ask("GET", path, None, also=(404,))
+        return found if isinstance(found, dict) and "admin_state" in found else None
+
     def _ask(self, method: str, path: str, body: bytes | None, also: tuple[int, ...] = ()) -> Any:
         with self._open(method, path, body, _WAIT, also) as response:
             try:

@@ -2,8 +2,8 @@
 
 Monitoring needs no token (`/healthz`, `/readyz`, `/metrics`), nor does the page, which holds no data;
 everything else does where one is set. HEAD is answered as GET is (RFC 9110 section 9.1). No address here
-begins with `/` in what the listener itself says: a front may serve it below a path of its own. What
-changes something is in `operations`.
+begins with `/` in what the listener itself says: a front may serve it below a path of its own. What the API
+shows is in `admin_views`, what it changes in `admin_actions`.
 """
 
 import contextlib
@@ -17,17 +17,17 @@ from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse
 
 import proxy
+from proxy.controlplane.admin_actions import AdminActions, add_actions
+from proxy.controlplane.admin_views import STREAM, AdminViews, add_views
 from proxy.controlplane.guard import BrowserGuard
-from proxy.controlplane.looking import STREAM, Sights, add_sights
-from proxy.controlplane.operations import Operations, add_operations
 from proxy.controlplane.page import add_page
 
 _LAST_ANSWERS = 2  # seconds at the end: the listener's next address waits for those who do not read
 
 
 def admin_app(
-    operations: Operations,
-    sights: Sights,
+    actions: AdminActions,
+    views: AdminViews,
     scrape: Callable[[str], tuple[bytes, str]],
     token: Callable[[], str | None],
 ) -> FastAPI:
@@ -36,7 +36,6 @@ def admin_app(
     `scrape` tells the metrics in the format of an `Accept` field, and its media type; `token` the one that is
     asked for at present.
     """
-    fleet = operations.fleet
 
     def authorised(request: Request) -> None:
         given, wanted = request.headers.get("authorization", ""), token()
@@ -59,18 +58,18 @@ def admin_app(
 
     @app.get("/readyz", response_class=PlainTextResponse, include_in_schema=False)
     async def readyz(response: Response) -> str:
-        if any(backend.takes_sessions for backend in fleet):
-            return "ready\n"
-        response.status_code = 503
-        return "no backend takes sessions\n"
+        reason = views.not_ready()
+        if reason:
+            response.status_code = 503
+        return f"{reason or 'ready'}\n"
 
     @app.get("/metrics", include_in_schema=False)
     async def metrics(request: Request) -> Response:
         text, media_type = scrape(request.headers.get("accept", ""))
         return Response(text, media_type=media_type)
 
-    add_operations(app, operations, guarded)
-    add_sights(app, operations, sights, guarded)
+    add_actions(app, actions, guarded)
+    add_views(app, actions, views, guarded)
     add_page(app)
 
     @app.get("/openapi.json", dependencies=[guarded], include_in_schema=False)

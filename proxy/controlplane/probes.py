@@ -18,7 +18,7 @@ from proxy.affinity.backend import Backend
 from proxy.affinity.fleet import Fleet
 from proxy.affinity.health import Observation
 from proxy.borders import Where, fault
-from proxy.config import HealthSettings, HealthType, statuses
+from proxy.config import Config, HealthType, statuses
 from proxy.errors import ConnectRefused, ConnectTimeout, ProxyError, Side, UpstreamTimeout
 
 log = logging.getLogger("proxy.probes")
@@ -49,8 +49,7 @@ class Prober:
     def __init__(
         self,
         fleet: Fleet,
-        settings: HealthSettings,
-        socketio_path: str,
+        config: Config,
         ask: Ask,
         probed: Callable[[Backend, float], None] = lambda _backend, _seconds: None,
         stood: Callable[[float], float] = lambda _now: 0.0,
@@ -60,8 +59,7 @@ class Prober:
         `stood(now)` tells how many seconds this process stood still so far.
         """
         self._fleet = fleet
-        self._settings, self._good = settings, statuses(settings.status)
-        self._socketio_path = socketio_path
+        self._take(config)
         self._ask_backend = ask
         self._probed = probed
         self._stood = stood
@@ -85,12 +83,17 @@ class Prober:
             self._wake[backend] = asyncio.Event()
             self._tasks.create_task(self._watch(backend))
 
-    def change(self, settings: HealthSettings, socketio_path: str) -> None:
-        """Probe by other rules from the next probe on, which comes at once."""
-        self._settings, self._good = settings, statuses(settings.status)
-        self._socketio_path = socketio_path
+    def configure(self, config: Config) -> None:
+        """Probe by other rules from the next probe on, which then comes at once."""
+        if (config.health, config.socketio_path[0]) == (self._settings, self._socketio_path):
+            return
+        self._take(config)
         for backend in self._fleet:
             self.suspect(backend)
+
+    def _take(self, config: Config) -> None:
+        self._settings, self._good = config.health, statuses(config.health.status)
+        self._socketio_path = config.socketio_path[0]
 
     def suspect(self, backend: Backend) -> None:
         """Traffic met trouble at a backend: probe it now."""

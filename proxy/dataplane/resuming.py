@@ -110,6 +110,10 @@ class Sink(response_rewrites.Sink, Protocol):
         """The response is said."""
         ...
 
+    def note_turns(self, data: bytes) -> None:
+        """Note what is told of turns."""
+        ...
+
 
 class PollAnswer:
     """Takes the body of a poll of a transport that is not plain; as Rewriter and Resumer."""
@@ -166,11 +170,14 @@ class PollAnswer:
         if any(is_connected(packet) for packet in packets):
             if engine.claim is not None:
                 self._router.connected(engine, engine.claim, monotonic())
+            self._sink.note_turns(SEPARATOR.join(packets))
             lingering = self._lingers.at(engine.session, self._backend)
             if lingering is not None:
                 self._lingering, self._packets = lingering, packets
                 lingering.finish(self)
                 return False
+        else:
+            self._sink.note_turns(SEPARATOR.join(packets))
         self._say(packets)
         return True
 

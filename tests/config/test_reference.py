@@ -22,13 +22,13 @@ def test_the_reference_is_up_to_date() -> None:
 def test_every_key_is_documented(key: Key) -> None:
     """Each key has a description that ends as a sentence, and stands in the reference with its default."""
     name = ".".join(key.path)
-    assert key.field.description
-    assert key.field.description.endswith(".")
+    assert key.description
+    assert key.description.endswith(".")
     assert key.allowed
     if key.section is not None or len(key.path) == 1:
-        assert f"# {name}\n\n{key.field.description}" in DOCUMENTED
+        assert f"# {name}\n\n{key.description}" in DOCUMENTED
     else:
-        assert f"| `{name}` | {default_of(key)} | {key.allowed} | {key.field.description} |\n" in DOCUMENTED
+        assert f"| `{name}` | {default_of(key)} | {key.allowed} | {key.description} |\n" in DOCUMENTED
 
 
 def test_the_defaults_in_the_reference_are_those_of_the_models() -> None:

@@ -33,7 +33,7 @@ class Admin:
         self.address = address
         self.host = b"127.0.0.1:%d" % address[1]
         self.app = App(Config())
-        self.fleet = self.app.fleet
+        self.fleet = self.app.parts.fleet
 
     async def ask(self, path: str, *lines: bytes, method: bytes = b"GET", body: bytes = b"") -> Message:
         """What it answers."""
@@ -57,9 +57,11 @@ def run(test: Test, *, token: str | None = None) -> None:
         sock = net.bind(Address("127.0.0.1", 0))
         admin = Admin(sock.getsockname()[:2])
         app = admin.app
-        scrape = Scrape(app.collector.collect)
+        scrape = Scrape(app.parts.collector.collect)
         server = AdminServer(
-            admin_app(app.operations(), app.sights(), scrape, lambda: token), [sock], app.events.hang_up
+            admin_app(app.actions(), app.admin.views(), scrape, lambda: token),
+            [sock],
+            app.parts.events.hang_up,
         )
         task = asyncio.create_task(server.run())
         try:

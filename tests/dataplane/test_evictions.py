@@ -49,15 +49,17 @@ def session(world: World) -> Session:
 
 
 def still(world: World) -> bool:
-    """Whether the sessions are at rest; the ticker has seen every tunnel out of use, a while ago."""
+    """Whether the sessions are at rest; nobody has said anything for a while."""
     for tunnel in world.plane.tunnels:
         tunnel.tick(world.now() - LONG)
+    for engine in world.router.engines._named.values():
+        engine.said_at -= LONG
     return bool(world.plane.evictions.at_rest(on(world, "a")))
 
 
 def drain(world: World, name: str = "a") -> None:
     """The operator wants a backend to be empty."""
-    world.app.fleet.set_admin_state(world.known(name), AdminState.DRAIN)
+    world.parts.fleet.set_admin_state(world.known(name), AdminState.DRAIN)
 
 
 def test_websocket_is_told_to_connect_anew() -> None:
@@ -135,7 +137,7 @@ def test_session_goes_home_where_nobody_else_takes_it() -> None:
         world.plane.evictions.send_away(on(world, "a"))
         await socket.hear()
         socket.peer.close()
-        world.app.fleet.set_admin_state(world.known("b"), AdminState.MAINTENANCE)
+        world.parts.fleet.set_admin_state(world.known("b"), AdminState.MAINTENANCE)
         tab = Tab(world, b"Cookie: X-Chainlit-Session-id=session-S")
         again = await tab.socket()
         await again.hear()

@@ -223,7 +223,7 @@ def test_a_loop_ends(request_: bytes) -> None:
     """A backend that leads back to the proxy itself is told by Via: 508 after a few rounds."""
 
     async def test(world: World) -> None:
-        world.app.fleet.move(world.known("a"), *world.address)
+        world.parts.fleet.move(world.known("a"), *world.address)
         answer = await world.ask(request_)
         assert answer.status == 508
         assert b"a loop: a backend leads back to this proxy" in answer.body

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from proxy import metrics, net, output, reload
+from proxy import metrics, net, output
 from proxy.config import Config
 from proxy.config.fields import KEYS
-from proxy.controlplane import events, probes, rebalance
+from proxy.controlplane import events, probes, rebalance, reload
 from proxy.dataplane import buckets, clients, last_hop
 from tests.docs.pages import PAGES, ROOT, Piece, pieces, table
 

@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import chain
 from ssl import SSLContext
-from typing import TYPE_CHECKING, Any, NamedTuple
+from time import monotonic
+from typing import Any, NamedTuple, Protocol
 
 from proxy.affinity.backend import AdminState, Backend
+from proxy.affinity.fleet import Fleet
 from proxy.borders import Where, fault
 from proxy.config import (
     BackendSettings,
@@ -30,10 +32,8 @@ from proxy.config import (
 )
 from proxy.controlplane.discovery.file import FileSource
 from proxy.controlplane.discovery.source import Backends, Found, Source, UnusableError
+from proxy.controlplane.drains import Drains
 from proxy.tls import CertificateError, Trust, client_context
-
-if TYPE_CHECKING:
-    from proxy.app import App
 
 log = logging.getLogger("proxy")
 
@@ -106,11 +106,26 @@ def _context(settings: BackendSettings) -> SSLContext:
         raise CertificateError(error.key, f"backend {settings.name}: tls.{error.key} {error}") from None
 
 
-class Members:
+class Prober(Protocol):
+    """Who probes the backends."""
+
+    def watch(self, backend: Backend) -> None:
+        """Probe one that has come."""
+        ...
+
+    def suspect(self, backend: Backend) -> None:
+        """Probe one now."""
+        ...
+
+
+class Membership:
     """Joins all lists to the fleet; created by the app, which runs it."""
 
-    def __init__(self, app: "App") -> None:
-        self._app = app
+    def __init__(
+        self, fleet: Fleet, drains: Drains, prober: Prober, moved: Callable[[Backend], None]
+    ) -> None:
+        """`moved(backend)` is told of one that is somewhere else now."""
+        self._fleet, self._drains, self._prober, self._moved = fleet, drains, prober, moved
         self.configured: tuple[Member, ...] = ()
         self._found: dict[str, tuple[Member, ...]] = {}  # by source
         self._joined: dict[str, Member] = {}
@@ -139,9 +154,9 @@ class Members:
             else:
                 self._found.pop(name, None)
         self._parts = parts
-        self._look_at_certificates()
+        self._renew_trust()
         self._join()
-        self._app.fleet.order(list(self._joined))
+        self._fleet.order(list(self._joined))
 
     async def run(self) -> None:
         """Follow the sources until cancelled."""
@@ -178,7 +193,7 @@ class Members:
         self._found[name] = tuple(members[settings] for settings in backends)
         self._join()
 
-    def _look_at_certificates(self) -> None:
+    def _renew_trust(self) -> None:
         """The authorities of found backends may be others by now; those that are bad stay as they were."""
         for name, members in self._found.items():
             try:
@@ -204,39 +219,49 @@ class Members:
         for member in joining.values():
             self._add_or_change(member, before.get(member.settings.name))
         for name in before.keys() - joining.keys():
-            backend = self._app.fleet.get(name)
+            backend = self._fleet.get(name)
             if backend is not None and not backend.leaving:
                 self._let_go(backend)
 
     def _add_or_change(self, member: Member, before: Member | None) -> None:
-        app, settings = self._app, member.settings
-        backend = app.fleet.get(settings.name)
+        settings, trust = member
+        backend = self._fleet.get(settings.name)
         if backend is None:
-            app.add_backend(settings, member.trust)
+            where = (settings.name, settings.host, settings.port)
+            backend = self._fleet.add(
+                *where, path=settings.path, weight=settings.weight, now=monotonic(), tls=trust
+            )
+            self._prober.watch(backend)
             return
         if backend.leaving:
             backend.leaving = False
             if backend in self._sent:
                 self._sent.discard(backend)
-                app.drains.ready(backend)
+                self._drains.ready(backend)
         if member == before:
             return
-        where = (settings.host, settings.port)
-        if app.fleet.change(backend, *where, path=settings.path, weight=settings.weight, tls=member.trust):
-            app.plane.site.moved(backend)
-        app.prober.suspect(backend)
+        if self._fleet.change(
+            backend,
+            settings.host,
+            settings.port,
+            path=settings.path,
+            weight=settings.weight,
+            tls=trust,
+        ):
+            self._moved(backend)
+        self._prober.suspect(backend)
 
     def _let_go(self, backend: Backend) -> None:
         backend.leaving = True
         if not backend.holds_pins:
-            self._app.fleet.remove(backend)
+            self._fleet.remove(backend)
             return
         if backend.admin_state is AdminState.READY:
             self._sent.add(backend)
-        self._app.drains.drain(backend)
+        self._drains.drain(backend)
 
     def __repr__(self) -> str:
-        return f"<Members {list(self._joined)} found by {list(self.sources.values())}>"
+        return f"<Membership {list(self._joined)} found by {list(self.sources.values())}>"
 
 
 async def _followed(source: Source) -> None:

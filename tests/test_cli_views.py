@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from proxy.cli import main
-from proxy.cli.looking import picture
+from proxy.cli.views import picture
 
 EVENT = {"id": 1, "at": 0.0, "kind": "replica", "backend": "a", "text": "ended with 1", "lines": ["boom"]}
 SESSION = {

@@ -13,8 +13,8 @@ from proxy.affinity.backend import Backend
 from proxy.affinity.evidence import Evidence
 from proxy.affinity.health import Observation
 from proxy.affinity.pins import join_pin
+from proxy.controlplane.admin_views import cpu_seconds
 from proxy.controlplane.events import EventKind
-from proxy.controlplane.looking import cpu_seconds
 from tests.controlplane.test_admin import TOKEN, Admin, bearer, run
 from tests.dataplane.peers import WAIT, Peer, get
 
@@ -41,7 +41,7 @@ def test_where_a_session_is_and_why() -> None:
 
     async def test(admin: Admin) -> None:
         a, b = two(admin)
-        directory = admin.app.router.directory
+        directory = admin.app.parts.router.directory
         directory.opened(directory.assign(ID, a, monotonic(), Evidence.CHAINLIT_COOKIE))
         for wanted in (ID, ID[:8], ID[:20]):
             status, told = await ask(admin, f"where/{wanted}")
@@ -68,7 +68,7 @@ def test_where_a_sid_or_a_pin_leads() -> None:
 
     async def test(admin: Admin) -> None:
         a, b = two(admin)
-        router = admin.app.router
+        router = admin.app.parts.router
         engine = router.engines.opened(b"sid1", a, monotonic())
         assert (await ask(admin, "where/sid1"))[1]["why"] == "a guess, until CONNECT tells"
         router.engines.decide(engine, router.directory.assign(ID, a, monotonic()))
@@ -88,7 +88,7 @@ def test_where_nobody_knows() -> None:
     async def test(admin: Admin) -> None:
         a, _ = two(admin)
         for session_id in (ID, ID[:-1] + "b"):
-            admin.app.router.directory.assign(session_id, a, monotonic())
+            admin.app.parts.router.directory.assign(session_id, a, monotonic())
         for wanted, status in (("unknown-thing", 404), (ID[:7], 404), (ID[:8], 409), (ID, 200)):
             assert (await ask(admin, f"where/{wanted}"))[0] == status
 
@@ -102,7 +102,7 @@ def test_sessions_come_by_pages() -> None:
         a, b = two(admin)
         ids = [f"{number:08d}-session" for number in range(25)]
         for number, session_id in enumerate(ids):
-            admin.app.router.directory.assign(session_id, b if number % 5 else a, monotonic())
+            admin.app.parts.router.directory.assign(session_id, b if number % 5 else a, monotonic())
         seen = []
         for offset in range(0, 30, 10):
             _, page = await ask(admin, f"sessions?offset={offset}&limit=10")
@@ -121,8 +121,8 @@ def test_the_last_events() -> None:
     """All that are kept, or those after a number."""
 
     async def test(admin: Admin) -> None:
-        admin.app.events.record(EventKind.REPLICA, "ended with 1", "a", ("Traceback", "boom"))
-        admin.app.events.record(EventKind.RELOAD, "applied: log")
+        admin.app.parts.events.record(EventKind.REPLICA, "ended with 1", "a", ("Traceback", "boom"))
+        admin.app.parts.events.record(EventKind.RELOAD, "applied: log")
         first, second = (await ask(admin, "events"))[1]
         assert (first["id"], first["kind"], first["backend"]) == (1, "replica", "a")
         assert first["lines"] == ["Traceback", "boom"]
@@ -145,10 +145,10 @@ def test_events_come_as_they_happen() -> None:
     """What is kept comes first, then each with its number; who comes back tells where it was."""
 
     async def test(admin: Admin) -> None:
-        admin.app.events.record(EventKind.RELOAD, "one")
+        admin.app.parts.events.record(EventKind.RELOAD, "one")
         peer = await follow(admin, "")
         assert b'id: 1\nevent: event\ndata: {"id":1,' in await peer.until(b'"lines":[]}\n\n')
-        admin.app.events.record(EventKind.RELOAD, "two")
+        admin.app.parts.events.record(EventKind.RELOAD, "two")
         assert b'"text":"two"' in await peer.until(b'"lines":[]}\n\n')
         peer.close()
         again = await follow(admin, "", b"Last-Event-ID: 1")
@@ -165,7 +165,7 @@ def test_the_state_comes_every_second() -> None:
         a, _ = two(admin)
         peer = await follow(admin, "?state=true")
         assert b'"sessions":0' in await peer.until(b'"rollout":')
-        admin.app.router.directory.opened(admin.app.router.directory.assign(ID, a, monotonic()))
+        admin.app.parts.router.directory.opened(admin.app.parts.router.directory.assign(ID, a, monotonic()))
         async with asyncio.timeout(WAIT):
             await peer.until(b'"name":"a"')
             assert b'"sessions":1' in await peer.until(b'"name":"b"')
@@ -179,7 +179,7 @@ def test_followers_do_not_keep_the_proxy() -> None:
 
     async def test(admin: Admin) -> None:
         peer = await follow(admin, "")
-        admin.app.events.close()
+        admin.app.parts.events.close()
         await peer.until(b"0\r\n\r\n")
         peer.close()
         assert (await ask(admin, "stream"))[0] == 503
@@ -195,7 +195,7 @@ def test_the_configuration_is_shown_without_secrets() -> None:
         assert (status, told["timeouts"]["drain"]) == (200, 300)
         config = admin.app.config
         secret = {"admin": config.admin.model_validate({"token": "very-secret-token"})}
-        admin.app.config = config.model_copy(update=secret)
+        admin.app.reloads.config = config.model_copy(update=secret)
         answer = await admin.ask("/api/config")
         assert b"very-secret" not in answer.body
         assert json.loads(answer.body)["admin"]["token"] == "***"

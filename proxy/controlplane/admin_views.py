@@ -24,14 +24,14 @@ from proxy.affinity.evidence import Evidence
 from proxy.affinity.pins import split_pin
 from proxy.affinity.router import Router
 from proxy.config import Config, plain
-from proxy.controlplane.events import Event, EventKind, EventLog, Traffic
-from proxy.controlplane.operations import (
+from proxy.controlplane.admin_actions import (
+    AdminActions,
     BackendStatus,
-    Operations,
     RolloutStatus,
     backend_status,
     rollout_status,
 )
+from proxy.controlplane.events import Event, EventKind, EventLog, Traffic
 
 SHOWN = 8  # characters of a session id: enough to tell sessions apart, useless to who finds them
 STREAM = "/api/stream"
@@ -44,13 +44,14 @@ After = Annotated[int, Query(ge=0, description="The number of the last event see
 
 
 @dataclass(frozen=True, slots=True)
-class Sights:
+class AdminViews:
     """What the API shows; made by the app."""
 
     router: Router
     events: EventLog
     config: Callable[[], Config]
     traffic: Callable[[], Traffic]
+    not_ready: Callable[[], str]  # why no new clients should come, "" if they may
 
 
 class MoveStatus(BaseModel):
@@ -193,15 +194,15 @@ def cpu_seconds(pid: int | None) -> float | None:
         return None  # it has ended, or there is no such file system
 
 
-def overview(operations: Operations, sights: Sights) -> Overview:
+def overview(actions: AdminActions, views: AdminViews) -> Overview:
     """Everything at a glance."""
-    traffic = sights.traffic()
+    traffic = views.traffic()
     backends = []
-    for backend in operations.fleet:
+    for backend in actions.fleet:
         probes, seconds = traffic.probes.get(backend.name, (0, 0.0))
         backends.append(
             BackendTraffic(
-                **dict(backend_status(backend, operations.drains)),
+                **dict(backend_status(backend, actions.drains)),
                 turns=traffic.turns.get(backend.name, 0),
                 requests=traffic.requests.get(backend.name, 0),
                 frames=traffic.frames.get(backend.name, 0),
@@ -216,8 +217,8 @@ def overview(operations: Operations, sights: Sights) -> Overview:
         at=time.time(),
         backends=backends,
         decisions=[DecisionCount(evidence=e, outcome=o, count=n) for e, o, n in traffic.decisions],
-        moves={reason.value: count for reason, count in sights.router.directory.moved.items()},
-        rollout=rollout_status(operations.rollout()),
+        moves={reason.value: count for reason, count in views.router.directory.moved.items()},
+        rollout=rollout_status(actions.rollout()),
     )
 
 
@@ -262,17 +263,17 @@ def _why(session: Session) -> str:
     return f"a new session, named by {session.evidence or 'nothing'}: the hash chose"
 
 
-def add_sights(app: FastAPI, operations: Operations, sights: Sights, guarded: Any) -> None:
+def add_views(app: FastAPI, actions: AdminActions, views: AdminViews, guarded: Any) -> None:
     """Add the routes; `guarded` is what asks for the token."""
     asked: dict[str, Any] = {"dependencies": [guarded]}
-    streams = Streams(lambda: overview(operations, sights), sights.events)
+    streams = Streams(lambda: overview(actions, views), views.events)
 
     @app.get("/api/where/{wanted}", **asked)
     async def where(
         wanted: Annotated[str, InPath(description="What is looked for.", examples=["3f2a9c1e"])],
     ) -> Where:
         """Where a session id, its beginning (8 characters or more), an Engine.IO sid or a pin belongs."""
-        found = find(sights.router, wanted)
+        found = find(views.router, wanted)
         if found is None:
             raise HTTPException(
                 404,
@@ -290,7 +291,7 @@ def add_sights(app: FastAPI, operations: Operations, sights: Sights, guarded: An
         limit: Annotated[int, Query(ge=1, le=500, description="How many to show.", examples=[100])] = 100,
     ) -> SessionPage:
         """The sessions that are known, open ones first, page by page; those of one backend if it is named."""
-        known = sights.router.directory.sessions()
+        known = views.router.directory.sessions()
         if backend is not None:
             known = [s for s in known if s.backend is not None and s.backend.name == backend]
         page = known[offset : offset + limit]
@@ -299,7 +300,7 @@ def add_sights(app: FastAPI, operations: Operations, sights: Sights, guarded: An
     @app.get("/api/events", **asked)
     async def events(after: After = 0) -> list[EventStatus]:
         """The last events, oldest first; only those after a number if it is given."""
-        return [event_status(event) for event in sights.events.after(after)]
+        return [event_status(event) for event in views.events.after(after)]
 
     @app.get(STREAM, **asked, response_class=StreamingResponse)
     async def stream(
@@ -320,12 +321,12 @@ def add_sights(app: FastAPI, operations: Operations, sights: Sights, guarded: An
     @app.get("/api/overview", **asked)
     async def glance() -> Overview:
         """All backends with their counts, affinity and the rollout; rates are the differences of two."""
-        return overview(operations, sights)
+        return overview(actions, views)
 
     @app.get("/api/config", **asked, responses={200: {"content": _CONFIG}})
     async def config() -> dict[str, Any]:
         """The configuration that is in effect, secrets masked."""
-        told = plain(sights.config())
+        told = plain(views.config())
         assert isinstance(told, dict)
         return told
 
@@ -333,8 +334,8 @@ def add_sights(app: FastAPI, operations: Operations, sights: Sights, guarded: An
 class Streams:
     """The server-sent events of all who follow."""
 
-    def __init__(self, look: Callable[[], Overview], events: EventLog) -> None:
-        self._look = look
+    def __init__(self, overview: Callable[[], Overview], events: EventLog) -> None:
+        self._overview = overview
         self._events = events
         self._open = 0
 
@@ -355,7 +356,7 @@ class Streams:
                     seen = event.id
                     yield f"id: {seen}\nevent: event\ndata: {event_status(event).model_dump_json()}\n\n"
                 if state:
-                    yield f"event: overview\ndata: {self._look().model_dump_json()}\n\n"
+                    yield f"event: overview\ndata: {self._overview().model_dump_json()}\n\n"
                 elif not news:
                     yield ": alive\n\n"
                 await events.news(_BEAT if state else _SILENCE)

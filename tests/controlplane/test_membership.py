@@ -9,7 +9,6 @@ import pytest
 from proxy.affinity.backend import AdminState
 from proxy.affinity.health import Observation
 from proxy.config import Config, loads
-from proxy.controlplane.discovery.source import Backoff
 from tests.support.certificates import Authority
 from tests.support.dns_server import DnsServer
 from tests.support.finding import WITHIN, Found, entries, follow, replace, url
@@ -38,7 +37,7 @@ def test_a_backend_that_leaves_is_drained_and_kept_if_it_comes_back(tmp_path: Pa
         await found.until("a", "b")
         assert found.backend("a") is a
         assert a.takes_sessions
-        assert found.app.drains.get(a) is None
+        assert found.app.parts.drains.get(a) is None
 
     follow(configured(file), scenario, drains=False)
 
@@ -52,9 +51,9 @@ def test_a_backend_that_carries_nothing_leaves(tmp_path: Path, dead: bool) -> No
     async def scenario(found: Found) -> None:
         a = found.answer("a")
         if dead:
-            found.app.fleet.observe(a, Observation.REFUSED, 0)
+            found.app.parts.fleet.observe(a, Observation.REFUSED, 0)
         replace(file, entries("b"))
-        await eventually(lambda: a.gone, WITHIN, lambda: repr(found.app.fleet))
+        await eventually(lambda: a.gone, WITHIN, lambda: repr(found.app.parts.fleet))
         assert found.drained("a") is not dead
 
     follow(configured(file), scenario)
@@ -67,7 +66,7 @@ def test_the_wish_of_the_operator_outlives_an_absence(tmp_path: Path) -> None:
 
     async def scenario(found: Found) -> None:
         a = found.answer("a")
-        found.app.drains.drain(a)
+        found.app.parts.drains.drain(a)
         replace(file, entries("b"))
         await found.until("b")
         replace(file, entries("a", "b"))
@@ -84,11 +83,12 @@ def test_a_wish_is_forgotten_with_its_backend(tmp_path: Path) -> None:
 
     async def scenario(found: Found) -> None:
         a = found.answer("a")
-        found.app.drains.maintenance(a)
+        found.app.parts.drains.maintenance(a)
         replace(file, entries("b"))
-        await eventually(lambda: a.gone, WITHIN, lambda: repr(found.app.fleet))
+        await eventually(lambda: a.gone, WITHIN, lambda: repr(found.app.parts.fleet))
         replace(file, entries("a", "b"))
-        await eventually(lambda: found.app.fleet.get("a"), WITHIN, lambda: repr(found.app.fleet))
+        fleet = found.app.parts.fleet
+        await eventually(lambda: fleet.get("a"), WITHIN, lambda: repr(fleet))
         assert found.backend("a").admin_state is AdminState.READY
 
     follow(configured(file), scenario)
@@ -101,10 +101,10 @@ def test_one_that_was_drained_already_leaves(tmp_path: Path) -> None:
 
     async def scenario(found: Found) -> None:
         a = found.answer("a")
-        await found.app.drains.until_empty(a)
+        await found.app.parts.drains.until_empty(a)
         assert not a.gone
         replace(file, entries("b"))
-        await eventually(lambda: a.gone, WITHIN, lambda: repr(found.app.fleet))
+        await eventually(lambda: a.gone, WITHIN, lambda: repr(found.app.parts.fleet))
 
     follow(configured(file), scenario)
 
@@ -165,7 +165,7 @@ def test_a_reload_changes_the_sources(tmp_path: Path) -> None:
         first.write_text(entries("z"))  # is followed no more
         assert (await found.reload(configured(None, "[{url: 'http://h:1'}]"))).applied
         assert found.names == ["h:1"]
-        assert found.app.members.sources == {}
+        assert found.app.parts.membership.sources == {}
 
     follow(configured(first), scenario)
 
@@ -176,10 +176,10 @@ def test_a_reload_that_changes_no_source_leaves_it_alone(tmp_path: Path) -> None
     file.write_text(entries("a"))
 
     async def scenario(found: Found) -> None:
-        source = found.app.members.sources["file"]
+        source = found.app.parts.membership.sources["file"]
         assert (await found.reload(configured(file, "[{url: 'http://h:1'}]"))).applied
         assert found.names == ["a", "h:1"]
-        assert found.app.members.sources["file"] is source
+        assert found.app.parts.membership.sources["file"] is source
 
     follow(configured(file), scenario)
 
@@ -204,19 +204,9 @@ def test_nothing_is_waited_for_without_sources() -> None:
 
     async def scenario() -> None:
         async with asyncio.timeout(1):
-            await Found(Config()).app.members.first()
+            await Found(Config()).app.parts.membership.first()
 
     asyncio.run(scenario())
-
-
-def test_pauses_grow_to_a_limit_and_begin_anew() -> None:
-    """Each is twice the one before, a little less or more so that proxies do not come in step."""
-    backoff = Backoff(1, 8)
-    for expected in (1, 2, 4, 8, 8):
-        assert expected * 0.8 <= backoff.pause() <= expected * 1.2
-    backoff.reset()
-    assert backoff.pause() <= 1.2
-    assert len({Backoff(1, 8).pause() for _ in range(20)}) > 1
 
 
 def test_several_sources_are_followed_together(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 import click
 
+from proxy.cli.actions import bar, to_a_proxy
 from proxy.cli.client import AdminClient
-from proxy.cli.operating import bar, to_a_proxy
 
 _STEP = 1.0  # seconds between two pictures of `top`
 _WIDTH = 20  # characters of a bar

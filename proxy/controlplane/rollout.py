@@ -2,22 +2,25 @@
 
 For each old replica a new one is started; when it is healthy, the old one is drained and retired. While
 a rollout runs the old backends are *outdated*: sessions are placed on the others, so a session that has to
-move goes where it can stay, and moves once. Where a new replica does not come up the rollout ends: what is
-left of the old goes on serving, as do the new ones before it. What draining is, and who asks for a rollout,
-is not known here.
+move goes where it can stay, and moves once. Where a new replica does not come up, or an operator ends a
+drain, the rollout ends: what is left of the old goes on serving, as do the new ones before it. If that
+leaves more replicas than are wanted, the next rollout begins with the surplus, which gets no successor. What
+draining is, and who asks for a rollout, is not known here.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 from proxy.affinity.backend import Backend
 from proxy.affinity.fleet import Fleet
 from proxy.affinity.health import Verdict
-from proxy.replicas import Replica, ReplicaError, Supervisor
+from proxy.borders import Where, fault
+from proxy.controlplane.drains import DrainEndedError
+from proxy.replicas import Replica, ReplicaError, ReplicaState, Supervisor
 
 log = logging.getLogger("proxy")
 
@@ -26,7 +29,10 @@ class Drains(Protocol):
     """Who empties backends."""
 
     async def until_empty(self, backend: Backend, within: float | None = None) -> None:
-        """Drain one; what is left after so many seconds (None: the configured ones) is forced."""
+        """Drain one; what is left after so many seconds (None: the configured ones) is forced.
+
+        Raises DrainEndedError if somebody else ends the drain.
+        """
         ...
 
     def ready(self, backend: Backend) -> None:
@@ -34,6 +40,9 @@ class Drains(Protocol):
         ...
 
 
+Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+
+_OVER = {ReplicaState.FAILED, ReplicaState.STOPPING, ReplicaState.STOPPED}
 HEALTHY_WITHIN = 30.0  # seconds from a replica's first answer until probes agree: many of their intervals
 
 
@@ -60,7 +69,7 @@ class Phase(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class RolloutStatus:
+class RolloutProgress:
     """What can be told of the newest rollout."""
 
     state: RolloutState = RolloutState.IDLE
@@ -73,7 +82,7 @@ class RolloutStatus:
 
 
 class Rollout:
-    """Made by the app, once; whoever wants a rollout awaits `run`."""
+    """Made by the app, once; whoever wants a rollout calls `begin`."""
 
     def __init__(
         self,
@@ -83,77 +92,95 @@ class Rollout:
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`tell` is told how it goes, in sentences."""
-        self.status = RolloutStatus()
+        self.progress = RolloutProgress()
         self._supervisor = supervisor
         self._fleet = fleet
         self._drains = drains
         self._tell = tell
-        self._changed = asyncio.Event()  # set at every change of the fleet
+        self._changed = asyncio.Event()  # set at every change of the fleet or of a replica
         fleet.listen(lambda _backend, _event: self._changed.set())
 
     def __repr__(self) -> str:
-        return f"<Rollout {self.status}>"
+        return f"<Rollout {self.progress}>"
 
     @property
     def hindrance(self) -> str:
         """Why none can begin now, "" if one can."""
-        status = self.status
-        if status.state is RolloutState.RUNNING:
-            return f"a rollout is running: {status.done} of {status.total} are replaced"
+        progress = self.progress
+        if progress.state is RolloutState.RUNNING:
+            return f"a rollout is running: {progress.done} of {progress.total} are replaced"
         return ""
 
-    async def run(self, drain_timeout: float | None = None) -> RolloutStatus:
-        """Replaces every replica there is now; returns how that ended, failed or done.
+    def replica_changed(self) -> None:
+        """Something happened to a replica: a rollout may wait for it in vain."""
+        self._changed.set()
 
-        Raises RolloutError, before anything is done, while another one runs. When cancelled, leaves the
-        replica that is just being replaced ready beside the new one.
+    def begin(self, spawn: Spawn, drain_timeout: float | None = None) -> asyncio.Task[None]:
+        """Begins to replace every replica there is now, in a task that `spawn` makes of the work.
+
+        `progress` tells from now on how far that is, and how it ended. Raises RolloutError while another one
+        runs. When the task is cancelled, leaves the replica that is just being replaced ready beside the new
+        one.
         """
         if self.hindrance:
             raise RolloutError(self.hindrance)
         old = list(self._supervisor.replicas)
-        self.status = RolloutStatus(RolloutState.RUNNING, total=len(old))
+        self.progress = RolloutProgress(RolloutState.RUNNING, total=len(old))
         log.info("rollout of %d replicas", len(old))
         self._tell(f"of {len(old)} replicas begins")
         self._mark(old, outdated=True)
+        task = spawn(self._replace_all(old, drain_timeout))
+        task.add_done_callback(lambda _: self._ended(old))
+        return task
+
+    async def _replace_all(self, old: list[Replica], drain_timeout: float | None) -> None:
         try:
             for replica in old:
                 await self._replace(replica, drain_timeout)
-        except (RolloutError, ReplicaError) as error:
+        except (RolloutError, ReplicaError, DrainEndedError) as error:
             self._failed(str(error))
-        except BaseException as error:
-            self._failed("it was cancelled" if isinstance(error, asyncio.CancelledError) else repr(error))
-            raise
+        except Exception as error:
+            fault(Where.REPLICA, error, "the rollout broke")
+            self._failed(f"it met a mistake of the proxy, see the log: {error!r}")
         else:
-            self.status = RolloutStatus(RolloutState.DONE, len(old), len(old))
+            self.progress = RolloutProgress(RolloutState.DONE, len(old), len(old))
             log.info("rollout is done: %d replicas are new", len(old))
             self._tell(f"is done: {len(old)} replicas are new")
-        finally:
-            self._mark(old, outdated=False)
-        return self.status
+
+    def _ended(self, old: list[Replica]) -> None:
+        """The task has ended, also one that was cancelled before it began."""
+        self._mark(old, outdated=False)
+        if self.progress.state is RolloutState.RUNNING:
+            self._failed("it was cancelled")
 
     async def _replace(self, old: Replica, drain_timeout: float | None) -> None:
-        """One old replica by a new one."""
-        self.status = replace(self.status, phase=Phase.STARTING, old=old.name, new="")
-        new = await self._supervisor.start_another()
-        self.status = replace(self.status, phase=Phase.CHECKING, new=new.name)
-        try:
-            await self._until_healthy(new)
-        except BaseException:
-            await self._supervisor.retire(new)
-            raise
-        self.status = replace(self.status, phase=Phase.DRAINING)
+        """One old replica by a new one, or by none if there are more than are wanted."""
+        self.progress = replace(self.progress, phase=Phase.STARTING, old=old.name, new="")
+        new = None
+        if len(self._supervisor.replicas) <= self._supervisor.count:
+            new = await self._supervisor.start_another()
+            self.progress = replace(self.progress, phase=Phase.CHECKING, new=new.name)
+            try:
+                await self._until_healthy(new)
+            except BaseException:
+                await self._supervisor.retire(new)
+                raise
+        self.progress = replace(self.progress, phase=Phase.DRAINING)
         await self._empty(old, drain_timeout)
-        self.status = replace(self.status, phase=Phase.STOPPING)
+        self.progress = replace(self.progress, phase=Phase.STOPPING)
         await self._supervisor.retire(old)
-        log.info("rollout: %s has taken the place of %s", new.name, old.name)
-        self._tell(f"{new.name} has taken the place of {old.name}")
-        self.status = replace(self.status, done=self.status.done + 1)
+        text = f"{new.name} has taken the place of {old.name}" if new else f"{old.name} was one too many"
+        log.info("rollout: %s", text)
+        self._tell(text)
+        self.progress = replace(self.progress, done=self.progress.done + 1)
 
     async def _until_healthy(self, replica: Replica) -> None:
         """Waits until probes say that a replica which answered is healthy. Raises RolloutError."""
         try:
             async with asyncio.timeout(HEALTHY_WITHIN):
                 while not self._is_healthy(replica):
+                    if replica.state in _OVER:
+                        raise RolloutError(f"{replica.name} died before it was healthy")
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
@@ -182,8 +209,7 @@ class Rollout:
                 backend.outdated = outdated
 
     def _failed(self, reason: str) -> None:
-        self.status = replace(self.status, state=RolloutState.FAILED, phase=None, reason=reason)
-        self._tell(f"has failed after {self.status.done} of {self.status.total} replicas: {reason}")
-        log.error(
-            "rollout has failed after %d of %d replicas: %s", self.status.done, self.status.total, reason
-        )
+        self.progress = replace(self.progress, state=RolloutState.FAILED, phase=None, reason=reason)
+        done, total = self.progress.done, self.progress.total
+        self._tell(f"has failed after {done} of {total} replicas: {reason}")
+        log.error("rollout has failed after %d of %d replicas: %s", done, total, reason)

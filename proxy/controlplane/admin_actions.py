@@ -4,11 +4,10 @@ Each of these answers with what is so now. A wish that cannot be carried out is 
 """
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from enum import Enum
 from time import monotonic
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Path, Response
 from pydantic import BaseModel, Field
@@ -17,84 +16,18 @@ from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.fleet import Fleet
 from proxy.affinity.health import Verdict
 from proxy.controlplane.drains import Drain, Drains
-
-
-class ReloadResult(Protocol):
-    """How a reload went."""
-
-    @property
-    def at(self) -> float:
-        """When, in unix time."""
-        ...
-
-    @property
-    def applied(self) -> bool:
-        """Whether the file is in effect."""
-        ...
-
-    @property
-    def problems(self) -> Sequence[str]:
-        """Why it was refused."""
-        ...
-
-    @property
-    def changes(self) -> Sequence[str]:
-        """Sections that are different now."""
-        ...
-
-    @property
-    def restart(self) -> Sequence[str]:
-        """Keys that take effect with the next start only."""
-        ...
-
-
-class RolloutProgress(Protocol):
-    """How far a rollout is."""
-
-    @property
-    def state(self) -> Enum:
-        """Idle, running, failed or done."""
-        ...
-
-    @property
-    def phase(self) -> Enum | None:
-        """What a running one is at."""
-        ...
-
-    @property
-    def done(self) -> int:
-        """Replicas that were replaced."""
-        ...
-
-    @property
-    def total(self) -> int:
-        """Replicas that were to be replaced."""
-        ...
-
-    @property
-    def old(self) -> str:
-        """Whose turn it is."""
-        ...
-
-    @property
-    def new(self) -> str:
-        """What takes its place."""
-        ...
-
-    @property
-    def reason(self) -> str:
-        """Why it failed."""
-        ...
+from proxy.controlplane.reload import Reload
+from proxy.controlplane.rollout import RolloutError, RolloutProgress
 
 
 @dataclass(frozen=True, slots=True)
-class Operations:
+class AdminActions:
     """What the API acts on; made by the app."""
 
     fleet: Fleet
     drains: Drains
-    reload: Callable[[], Awaitable[ReloadResult]]
-    begin_rollout: Callable[[float | None], str]  # why it cannot begin, "" if it has
+    reload: Callable[[], Awaitable[Reload]]
+    begin_rollout: Callable[[float | None], None]  # raises RolloutError
     rollout: Callable[[], RolloutProgress]
 
 
@@ -210,7 +143,7 @@ def _drain_status(drain: Drain | None) -> DrainStatus | None:
         seconds_left=round(drain.deadline - monotonic(), 1),
         sent_away=drain.sent_away,
         forced=drain.forced,
-        empty=drain.empty.is_set(),
+        empty=drain.is_empty,
     )
 
 
@@ -227,7 +160,7 @@ def rollout_status(progress: RolloutProgress) -> RolloutStatus:
     )
 
 
-def reload_status(result: ReloadResult) -> ReloadStatus:
+def reload_status(result: Reload) -> ReloadStatus:
     """What the API shows of a reload."""
     return ReloadStatus(
         applied=result.applied,
@@ -238,9 +171,9 @@ def reload_status(result: ReloadResult) -> ReloadStatus:
     )
 
 
-def add_operations(app: FastAPI, operations: Operations, guarded: Any) -> None:
+def add_actions(app: FastAPI, actions: AdminActions, guarded: Any) -> None:
     """Add the routes; `guarded` is what asks for the token."""
-    fleet, drains = operations.fleet, operations.drains
+    fleet, drains = actions.fleet, actions.drains
     asked: dict[str, Any] = {"dependencies": [guarded]}
 
     def known(
@@ -292,7 +225,7 @@ def add_operations(app: FastAPI, operations: Operations, guarded: Any) -> None:
     @app.post("/api/reload", **asked, responses={409: {"model": ReloadStatus}})
     async def reload(response: Response) -> ReloadStatus:
         """Read the configuration again; 409 if it has mistakes: then the old one stays in effect."""
-        result = await operations.reload()
+        result = await actions.reload()
         if not result.applied:
             response.status_code = 409
         return reload_status(result)
@@ -300,11 +233,13 @@ def add_operations(app: FastAPI, operations: Operations, guarded: Any) -> None:
     @app.get("/api/rollout", **asked)
     async def rollout() -> RolloutStatus:
         """How far the newest rollout is."""
-        return rollout_status(operations.rollout())
+        return rollout_status(actions.rollout())
 
     @app.post("/api/rollout", status_code=202, **asked)
     async def begin_rollout(request: RolloutRequest | None = None) -> RolloutStatus:
         """Replace the replicas of `run` by new ones, one after the other; 409 if that cannot begin."""
-        if reason := operations.begin_rollout(request.timeout if request else None):
-            raise HTTPException(409, reason)
-        return rollout_status(operations.rollout())
+        try:
+            actions.begin_rollout(request.timeout if request else None)
+        except RolloutError as reason:
+            raise HTTPException(409, str(reason)) from None
+        return rollout_status(actions.rollout())

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from proxy import net
 from proxy.affinity.health import Observation
 from proxy.app import App
 from proxy.config import Config, loads
@@ -37,14 +36,14 @@ def answers(port: int) -> bool:
 
 async def reload(app: App) -> None:
     """Reload; it has to be refused, and counted."""
-    refused = app.reloads.refused
+    refused = app.parts.reload_counts.refused
     done = await app.reloads.reload()
     assert not done.applied
     assert len(done.problems) == 1
-    assert app.reloads.refused == refused + 1
+    assert app.parts.reload_counts.refused == refused + 1
     assert app.reloads.last is done
     assert 'chainlit_proxy_reloads_total{result="refused"}' in render(
-        app.collector.collect(), openmetrics=False
+        app.parts.collector.collect(), openmetrics=False
     )
 
 
@@ -74,7 +73,7 @@ def test_a_proxy_that_is_about_to_end_reads_nothing() -> None:
 
     async def scenario() -> None:
         app = App(loads(OLD.format(port=free_port())), lambda: pytest.fail("it is read"))
-        app.changes.leaving = True
+        app.reloads.stop()
         await reload(app)
         assert app.reloads.last is not None
         assert app.reloads.last.problems == ("the proxy is about to end",)
@@ -94,21 +93,22 @@ def test_a_switch_that_breaks_in_the_middle(key: str) -> None:
     async def scenario() -> None:
         app = App(loads(OLD.format(port=port)), lambda: read.pop(0))
         old = app.config
-        app.listening = {address: net.bind(address) for address in old.listen}
-        await app.plane.listeners.open(list(app.listening.values()), 1024, None, greeted=False)
-        tasks = asyncio.create_task(app.members.run())
-        backend = app.fleet.get("a")
+        app.bind()
+        sockets = list(app.ports.bound.clients.values())
+        await app.parts.plane.listeners.open(sockets, 1024, None, greeted=False)
+        tasks = asyncio.create_task(app.parts.membership.run())
+        backend = app.parts.fleet.get("a")
         assert backend is not None
-        app.fleet.observe(backend, Observation.ANSWERED, 0)
+        app.parts.fleet.observe(backend, Observation.ANSWERED, 0)
         await reload(app)
         assert app.config is old
-        assert app.plane.site.config is old
-        assert app.plane.site.timeouts is old.timeouts
-        assert app.drains.patience == old.timeouts.drain
-        assert app.router.placement.bound == old.balance.bound
-        assert app.fleet.get("a") is backend
+        assert app.parts.plane.site.config is old
+        assert app.parts.plane.site.timeouts is old.timeouts
+        assert app.parts.drains.patience == old.timeouts.drain
+        assert app.parts.router.placement.bound == old.balance.bound
+        assert app.parts.fleet.get("a") is backend
         assert backend.takes_sessions
-        staying = [each.name for each in app.fleet if not each.leaving]
+        staying = [each.name for each in app.parts.fleet if not each.leaving]
         assert staying == ["a"]
         assert answers(port)
         assert not answers(other)
@@ -116,7 +116,8 @@ def test_a_switch_that_breaks_in_the_middle(key: str) -> None:
         assert answers(port)
         assert answers(other)
         tasks.cancel()
-        app.plane.listeners.close()
+        app.parts.plane.listeners.close()
+        app.ports.close()
         await asyncio.wait([tasks])
 
     asyncio.run(scenario())
@@ -139,7 +140,8 @@ def test_who_may_connect_to_a_socket_file(tmp_path: Path) -> None:
         app = App(loads(text), lambda: read.pop(0))
         app.bind()
         assert modes() == ["666", "600"]
-        await app.plane.listeners.open(list(app.listening.values()), 1024, None, greeted=False)
+        sockets = list(app.ports.bound.clients.values())
+        await app.parts.plane.listeners.open(sockets, 1024, None, greeted=False)
         assert (await app.reloads.reload()).applied
         assert modes() == ["660", "640"]
         for _ in range(2):
@@ -147,8 +149,7 @@ def test_who_may_connect_to_a_socket_file(tmp_path: Path) -> None:
             assert app.reloads.last is not None
             assert "cannot be given to the group no-such-group" in app.reloads.last.problems[0]
             assert modes() == ["660", "640"]
-        app.plane.listeners.close()
-        for sock in app._admin:
-            sock.close()
+        app.parts.plane.listeners.close()
+        app.ports.close()
 
     asyncio.run(scenario())

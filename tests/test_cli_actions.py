@@ -115,6 +115,23 @@ def test_drain_that_does_not_end_well(admin: type[Admin], answer: Any, told: str
     assert (result.exit_code, result.stderr) == (1, told + "\n")
 
 
+def test_drain_of_one_that_leaves_the_fleet(admin: type[Admin]) -> None:
+    """One that is no more configured leaves when it is empty: that is the end that was waited for."""
+    admin.script += [
+        (200, backend(sent_away=3) | {"leaving": True}),
+        (404, {"detail": "there is no backend"}),
+    ]
+    result = call(admin, "drain", "a", "--wait")
+    assert (result.exit_code, result.stdout) == (0, "a is drained: 3 sessions had to leave\n")
+
+
+def test_drain_of_one_that_has_left_the_fleet(admin: type[Admin]) -> None:
+    """One that is taken out by others while it drains has not been seen empty: exit 1, with the reason."""
+    admin.script += [(200, backend(sent_away=3)), (404, {"detail": "there is no backend"})]
+    result = call(admin, "drain", "a", "--wait")
+    assert (result.exit_code, result.stderr) == (1, "a has left the fleet: the drain was ended\n")
+
+
 def test_a_refusal_is_repeated(admin: type[Admin]) -> None:
     """What the API says of a mistake is what the user reads."""
     admin.script.append((404, {"detail": "there is no backend 'x'; there are: a, b"}))
