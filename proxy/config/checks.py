@@ -10,12 +10,10 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
 from proxy import tls
-from proxy.config.address import Address
 from proxy.config.models import BackendSettings, Config
 from proxy.config.packages import needs
 from proxy.config.problems import KeyPath, got
@@ -42,23 +40,17 @@ def conflicts(data: Any, *, alone: bool) -> Iterator[tuple[KeyPath, str]]:
         backend = _readable(BackendSettings, item, "url", "name")
         if backend is None:
             continue
+        place: KeyPath = ("backends", index)
         same_url, same_name = urls.setdefault(backend.url, index), names.setdefault(backend.name, index)
         if same_url != index:
-            yield (
-                ("backends", index, "url"),
-                f"must differ from that of backends[{same_url}]{got(backend.url)}",
-            )
+            yield (*place, "url"), f"must differ from that of backends[{same_url}]{got(backend.url)}"
         # A name made from a url that is given twice is no mistake of its own.
         if same_name != index and (same_url == index or "name" in backend.model_fields_set):
-            yield (
-                ("backends", index, "name"),
-                f"must differ from that of backends[{same_name}]{got(backend.name)}",
-            )
-        where = Address(backend.host, backend.port, backend.path)
+            yield (*place, "name"), f"must differ from that of backends[{same_name}]{got(backend.name)}"
         for address in own:
-            if address.answers(where):
+            if address.answers(backend.address):
                 message = f"must not be the proxy itself, which listens on {address}{got(backend.url)}"
-                yield ("backends", index, "url"), message
+                yield (*place, "url"), message
 
 
 def _readable(model: type[S], data: Any, *keys: str) -> S | None:
@@ -93,14 +85,14 @@ def unusable(config: Config) -> Iterator[tuple[KeyPath, str]]:
 def unusable_store(config: Config) -> Iterator[tuple[KeyPath, str]]:
     """As `unusable`, of what instances that share their sessions need."""
     sessions = config.sessions
-    store = sessions.store.get_secret_value()
-    scheme, _, rest = store.partition("://")
+    if sessions.shared is False:
+        return
+    scheme, _, rest = sessions.store.get_secret_value().partition("://")
     if scheme == "sqlite" and rest and (reason := _unmakeable(Path(rest).parent)):
-        message = f"must be a file in a folder that can be written: {reason}"
-        yield ("sessions", "store"), message
+        yield ("sessions", "store"), f"must be a file in a folder that can be written: {reason}"
     if sessions.files and (reason := _unmakeable(Path(sessions.files))):
         yield ("sessions", "files"), f"must be a folder that can be written: {reason}"
-    if urlsplit(store).scheme in {"redis", "rediss", "unix"} and not _is_installed("redis"):
+    if scheme != "sqlite" and not _is_installed("redis"):
         yield ("sessions", "store"), needs("redis")
 
 

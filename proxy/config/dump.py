@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from proxy.config.address import Address
 from proxy.config.models import Config
 from proxy.config.sections import Settings
-from proxy.config.values import MASK, Network, StoreUrl
+from proxy.config.values import MASK, Network
 
 
 def dump(config: Config) -> str:
@@ -35,12 +35,12 @@ def plain(value: Any) -> Any:
     """Return a value of the configuration as plain data, as YAML has it."""
     if isinstance(value, Settings):
         return {name: plain(getattr(value, name)) for name in type(value).model_fields}
-    if isinstance(value, SecretStr) and not (isinstance(value, StoreUrl) and value.is_open):
-        return MASK
+    if isinstance(value, SecretStr):
+        return MASK if set(str(value)) == {"*"} else str(value)
     if isinstance(value, tuple):
         items = [plain(item) for item in value]
         return items[0] if len(items) == 1 and isinstance(items[0], str) else items
-    if isinstance(value, Address | Network | SecretStr | str):
+    if isinstance(value, Address | Network | str):
         return str(value).replace("${", "$${")
     if isinstance(value, float) and value.is_integer():
         return int(value)

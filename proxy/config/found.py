@@ -22,7 +22,7 @@ _MAP = "tag:yaml.org,2002:map"
 def found_backends(data: bytes, name: str) -> tuple[BackendSettings, ...]:
     """The backends of a list; messages call it `name`. Raises ConfigError; an empty list is a mistake."""
     document = read(data, name, {}, _as_configuration)
-    backends = validated(document, look_at_files=True, alone=True).backends
+    backends = validated(document, {}, look_at_files=True, alone=True).backends
     if not backends:
         raise ConfigError([Problem(name, 1, "", "must list at least one backend")])
     return backends

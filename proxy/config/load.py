@@ -65,20 +65,11 @@ def _config(data: bytes | str, name: str, options: Options, *, look_at_files: bo
     document = read(data, name, options.get("environ", os.environ))
     document.put(options.get("defaults", {}))
     document.put(options.get("changes", {}), option=True)
-    needs = {
-        "need_backends": options.get("need_backends", False),
-        "need_store": options.get("need_store", False),
-    }
-    return validated(document, **needs, look_at_files=look_at_files)
+    return validated(document, options, look_at_files=look_at_files)
 
 
 def validated(
-    document: Document,
-    *,
-    need_backends: bool = False,
-    need_store: bool = False,
-    look_at_files: bool = False,
-    alone: bool = False,
+    document: Document, options: Options, *, look_at_files: bool = False, alone: bool = False
 ) -> Config:
     """Return the configuration of a document; `alone`, it is one of backends only. Raises ConfigError."""
     config, errors = None, []
@@ -92,12 +83,11 @@ def validated(
     for path, message in conflicts(data, alone=alone):
         document.report(path, message)
     discovers = config.discovery.parts() if config else "discovery" in data
-    if need_backends and not data.get("backends") and not discovers:
+    if options.get("need_backends") and not data.get("backends") and not discovers:
         document.report(("backends",), NO_BACKEND)
     for path, message in unusable(config) if config and look_at_files else ():
         document.report(path, message)
-    shares = config is not None and config.sessions.shared is not False
-    for path, message in unusable_store(config) if config and need_store and shares else ():
+    for path, message in unusable_store(config) if config and options.get("need_store") else ():
         document.report(path, message)
     if config is None or document.problems:
         # Raised here, after the except block: the error carries no context that holds the input.
@@ -128,7 +118,7 @@ def _given(path: KeyPath, value: object) -> str:
     """Return what was given, as far as it may be shown: a section may hold a secret by mistake."""
     key = key_at(path)
     if key is None or key.section or key.is_secret:
-        return got_type(value)
+        return "" if key and key.is_secret and isinstance(value, str) else got_type(value)
     return got(value) + ("" if key.is_text or not isinstance(value, str) else _meant(value, key))
 
 

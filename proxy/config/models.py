@@ -59,26 +59,12 @@ class BackendSettings(s.Settings):
         return value
 
     @property
-    def is_https(self) -> bool:
-        """Whether it speaks TLS."""
-        return self.url.startswith("https:")
-
-    @property
-    def path(self) -> str:
-        """The socket of an http+unix url, else empty."""
-        return self.url.removeprefix(UNIX) if self.url.startswith(UNIX) else ""
-
-    @property
-    def host(self) -> str:
-        """The host of the url, empty for a socket; an IPv6 address without its brackets."""
-        if self.path:
-            return ""
-        return self.url.partition("://")[2].rpartition(":")[0].strip("[]")
-
-    @property
-    def port(self) -> int:
-        """The port of the url, 0 for a socket."""
-        return 0 if self.path else int(self.url.rpartition(":")[2])
+    def address(self) -> Address:
+        """Where it listens; the host of an IPv6 address is without its brackets."""
+        if self.url.startswith(UNIX):
+            return Address(path=self.url.removeprefix(UNIX))
+        host, _, port = self.url.partition("://")[2].rpartition(":")
+        return Address(host.strip("[]"), int(port))
 
 
 class CookieSettings(s.Settings):

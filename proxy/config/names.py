@@ -78,7 +78,7 @@ def doubts(config: Config, resolver: Resolver | None = None) -> Iterator[str]:
 
 def _hosts(config: Config) -> Iterator[tuple[str, str]]:
     for index, backend in enumerate(config.backends):
-        yield f"backends[{index}].url", backend.host
+        yield f"backends[{index}].url", backend.address.host
     redis = config.affinity.directory.redis
     urls = {
         "affinity.directory.redis": redis.get_secret_value() if redis else "",

@@ -71,11 +71,5 @@ def _short(text: str) -> str:
 
 def key_text(path: KeyPath) -> str:
     """Return a path as the messages write it: `backends[1].url`."""
-    text = ""
-    for part in path:
-        if isinstance(part, int):
-            text += f"[{part}]"
-        else:
-            name = part if _PLAIN_KEY.fullmatch(part) else quoted(part)
-            text += f".{name}" if text else name
-    return text
+    names = (part if isinstance(part, int) or _PLAIN_KEY.fullmatch(part) else quoted(part) for part in path)
+    return "".join(f"[{name}]" if isinstance(name, int) else f".{name}" for name in names).removeprefix(".")

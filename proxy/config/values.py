@@ -14,15 +14,8 @@ from enum import StrEnum
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    InstanceOf,
-    PlainSerializer,
-    PlainValidator,
-    SecretStr,
-)
+from annotated_types import Predicate
+from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, PlainSerializer, SecretStr
 
 from proxy.config.address import LISTEN_FORMS, URL_FORMS, Address, backend_url, host_name, is_host, is_ip
 from proxy.config.packages import needs
@@ -40,7 +33,6 @@ T = TypeVar("T")
 MASK = "***"
 """What stands for a secret wherever the configuration is shown."""
 
-_DNS_SERVER = "an IP address with its port such as 10.0.0.2:53"
 _STATUS = r"^(?:[1-5][0-9]{2}(?:-[1-5][0-9]{2})?|[1-5]xx)$"
 _IN_PATH = "A-Za-z0-9._~!$&'()*+,;=:@%-"  # RFC 3986 3.3, between two /
 _HOST_AND_PORT = r"^(?:\[[0-9A-Fa-f:.]*\]|[^:\[\]]*)(?::[0-9]{1,5})?$"  # RFC 9110 7.2
@@ -98,13 +90,9 @@ class LogLevel(StrEnum):
 class StoreUrl(SecretStr):
     """Where sessions are kept: shown as it is where it is a file, else it may hold a password."""
 
-    @property
-    def is_open(self) -> bool:
-        """Whether it holds no password."""
-        return self.get_secret_value().startswith("sqlite")
-
     def _display(self) -> str:
-        return self.get_secret_value() if self.is_open else MASK
+        url = self.get_secret_value()
+        return url if url.startswith("sqlite") else MASK
 
 
 def _address(value: object) -> object:
@@ -158,33 +146,22 @@ def _secret(value: SecretStr) -> SecretStr:
     return value
 
 
-def _token(value: SecretStr) -> SecretStr:
-    # It travels in an Authorization header, where spaces and line ends would be lost.
-    if _VISIBLE_ASCII.fullmatch(value.get_secret_value()) is None:
-        raise ValueError("must be visible ASCII characters without spaces or line ends")
-    return value
+def _is_redis(value: SecretStr) -> bool:
+    url = value.get_secret_value()  # its client knows the schemes in small letters only
+    if url.startswith("unix://"):
+        return "/" in url.removeprefix("unix://")
+    return url.startswith(("redis://", "rediss://")) and _has_host(url)
 
 
-def _redis(value: SecretStr) -> SecretStr:
-    if not _is_redis(value.get_secret_value()):
-        raise ValueError(f"must be {REDIS_FORMS}")
+def _has_redis(value: SecretStr) -> SecretStr:
     if importlib.util.find_spec("redis") is None:
         raise ValueError(needs("redis"))
     return value
 
 
-def _store(value: StoreUrl) -> StoreUrl:
+def _is_store(value: StoreUrl) -> bool:
     url = value.get_secret_value()
-    if url != "sqlite" and not url.startswith("sqlite:///") and not _is_redis(url):
-        raise ValueError(f"must be {STORE_FORMS}")
-    return value
-
-
-def _is_redis(url: str) -> bool:
-    # Its client knows these schemes in small letters only.
-    if url.startswith("unix://"):
-        return "/" in url.removeprefix("unix://")
-    return url.startswith(("redis://", "rediss://")) and _has_host(url)
+    return url == "sqlite" or url.startswith("sqlite:///") or _is_redis(value)
 
 
 def _otlp(value: str) -> str:
@@ -202,12 +179,6 @@ def _has_host(url: str) -> bool:
         return parts.port != 0 and is_host(parts.hostname or "")
     except ValueError:
         return False
-
-
-def _dns_server(value: Address) -> Address:
-    if not is_ip(value.host):
-        raise ValueError(f"must be {_DNS_SERVER}{got(str(value))}")
-    return value
 
 
 def _as_list(value: object) -> object:
@@ -286,17 +257,26 @@ Secrets = Annotated[
     AfterValidator(_distinct),
     Allowed("text, or a list of one text or more, the newest first"),
 ]
-Token = Annotated[Secret, AfterValidator(_token), Allowed("visible ASCII text without spaces")]
-RedisUrl = Annotated[Secret, AfterValidator(_redis), Allowed(REDIS_FORMS)]
-Store = Annotated[StoreUrl, AfterValidator(_secret), AfterValidator(_store), Allowed(STORE_FORMS)]
+Token = Annotated[  # it travels in an Authorization header
+    Secret,
+    Predicate(lambda token: _VISIBLE_ASCII.fullmatch(token.get_secret_value()) is not None),
+    Allowed("visible ASCII characters without spaces or line ends"),
+]
+RedisUrl = Annotated[Secret, Predicate(_is_redis), AfterValidator(_has_redis), Allowed(REDIS_FORMS)]
+Store = Annotated[StoreUrl, AfterValidator(_secret), Predicate(_is_store), Allowed(STORE_FORMS)]
 
 OneAddress = Annotated[
     InstanceOf[Address], BeforeValidator(_address), PlainSerializer(str), Allowed(LISTEN_FORMS)
 ]
 Addresses = Annotated[Several[OneAddress], Field(min_length=1), AfterValidator(_distinct_addresses)]
-DnsServers = Several[Annotated[OneAddress, AfterValidator(_dns_server), Allowed(_DNS_SERVER)]]
+DnsServer = Annotated[
+    OneAddress,
+    Predicate(lambda server: is_ip(server.host)),
+    Allowed("an IP address with its port such as 10.0.0.2:53"),
+]
+DnsServers = Several[DnsServer]
 Networks = Several[
-    Annotated[Network, PlainValidator(network), Allowed("an IP address or network such as 10.0.0.0/8")]
+    Annotated[Network, BeforeValidator(network), Allowed("an IP address or network such as 10.0.0.0/8")]
 ]
 SocketioPath = Annotated[
     str,

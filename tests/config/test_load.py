@@ -172,7 +172,7 @@ def test_a_listener_answers_for_certain(listen: str, backend: str, *, answers: b
 def test_a_backend_is_named_after_its_url(url: str, kept: str, host: str, port: int, name: str) -> None:
     """The url is kept in one form; without a name the backend has host:port of it."""
     (backend,) = loads(f"backends: [{{url: '{url}'}}]").backends
-    assert (backend.url, backend.host, backend.port, backend.name, backend.weight) == (
+    assert (backend.url, backend.address.host, backend.address.port, backend.name, backend.weight) == (
         kept,
         host,
         port,
@@ -189,7 +189,7 @@ def test_a_name_that_can_be_looked_up(name: str) -> None:
     """Labels of 1 to 63 characters, 253 together, and a dot at the end if one likes: in every place."""
     name.encode("idna")  # as getaddrinfo has it
     assert Address.parse(f"{name}:80").host == name
-    assert loads(f"backends: [{{url: 'http://{name}:80', name: a}}]").backends[0].host == name.lower()
+    assert loads(f"backends: [{{url: 'http://{name}:80', name: a}}]").backends[0].address.host == name.lower()
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,8 @@ TABLE = [
     # secrets
     ("admin: {token: ''}", 1, "admin.token", "must not be empty; leave the key out to have none"),
     ("admin: {token: a b}", 1, "admin.token", "must be visible ASCII characters without spaces or line ends"),
-    ("admin: {token: [a]}", 1, "admin.token", "must be visible ASCII text without spaces (got a list)"),
+    ("admin: {token: [a]}", 1, "admin.token",
+     "must be visible ASCII characters without spaces or line ends (got a list)"),
     ("affinity: {secret: '***'}", 1, "affinity.secret",
      "must be the secret itself, not the mask that stands for one where it is printed"),
     ("affinity: {secret: [a, '***']}", 1, "affinity.secret[1]",

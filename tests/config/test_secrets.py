@@ -41,6 +41,11 @@ IN_PLACE = [
     "affinity:\n  secret:\n  - older\n  - {0}\n",
     "affinity: {{secret: [older, [{0}]]}}",
     "affinity: {{secret: [older, {{ {0} }}]}}",
+    "affinity: {{directory: {{redis: {0}}}}}",
+    "affinity:\n  directory:\n    redis: redis://:{0}",
+    "sessions: {{store: {0}}}",
+    "sessions:\n  store: redis://{0}@cache",
+    "sessions: {{store: [{0}]}}",
 ]
 OUT_OF_PLACE = [
     "admin: {0}",
