@@ -226,9 +226,9 @@ async def roll_out(panel: Panel, chance: Random) -> None:
     await panel.pressed("/api/rollout", {"timeout": DRAIN}, 200, 202, 409)
 
 
-async def roll_out_and_wait(panel: Panel, chance: Random) -> None:
+async def roll_out_and_wait(panel: Panel, chance: Random) -> Ended:
     """The same by the command, to its end."""
-    await panel.command("rollout", "--wait", "--timeout", f"{DRAIN:g}")
+    return await panel.command("rollout", "--wait", "--timeout", f"{DRAIN:g}")
 
 
 async def reload_good(panel: Panel, chance: Random) -> None:

@@ -125,11 +125,6 @@ async def freezes_in_a_beginning(site: SharedSite, chance: Random) -> None:
         await going_on
 
 
-ACTIONS: list[Action] = [
-    is_killed,
-    freezes,
-    dies_in_a_beginning,
-    are_killed,
-    freezes_in_a_beginning,
-    is_ended,
-]
+# These do all that the others do.
+WHOLE: list[Action] = [dies_in_a_beginning, freezes_in_a_beginning, are_killed, is_ended]
+ACTIONS: list[Action] = [*WHOLE, is_killed, freezes]

@@ -49,6 +49,11 @@ async def settled(panel: Panel) -> None:
     panel.tell("      settled")
 
 
+async def begun(panel: Panel, rolling: asyncio.Task[Any]) -> None:
+    """Wait until a rollout runs, or the command that was to begin it has ended."""
+    await panel.until(lambda: panel.rollout()["state"] == "running" or rolling.done(), "it begins")
+
+
 async def a_rollout(panel: Panel, *phases: str, meddling: Meddling) -> Ended:
     """A rollout to its end, and what is done in it when it is first at one of these phases."""
     panel.tell(f"{meddling.__name__} while {' or '.join(phases)}")
@@ -56,7 +61,7 @@ async def a_rollout(panel: Panel, *phases: str, meddling: Meddling) -> Ended:
     panel.talks.harms()
     rolling = asyncio.create_task(panel.command("rollout", "--wait", "--timeout", f"{DRAIN:g}"))
     try:
-        await panel.until(lambda: panel.rollout()["state"] == "running" or rolling.done(), "it begins")
+        await begun(panel, rolling)
         state = await panel.phase(*phases)
         await meddling(panel, state)
     finally:
@@ -69,22 +74,18 @@ async def a_rollout(panel: Panel, *phases: str, meddling: Meddling) -> Ended:
     return ended
 
 
-async def sets_the_old_one_ready(panel: Panel, state: dict[str, Any]) -> None:
-    """Ends the drain, and thereby the rollout; the other is drained by hand meanwhile, and asked for."""
-    other = next(name for name in panel.run.backends() if name not in {state["old"], state["new"]})
+async def meddles_with_all(panel: Panel, state: dict[str, Any]) -> None:
+    """Presses everything there is, and in the end the button that takes the drain back."""
+    old, new = state["old"], state["new"]
+    other = next(name for name in panel.run.backends() if name not in {old, new})
     waiting = asyncio.create_task(panel.command("drain", other, "--wait", "--timeout", f"{DRAIN:g}"))
-    await buttons.where(panel, Random(1))
+    await panel.pressed(f"/api/backends/{new}/maintenance", None, 200)
     await panel.pressed("/api/rollout", {}, 409)
-    await panel.pressed(f"/api/backends/{state['old']}/ready", None, 200)
+    chance = Random(1)
+    for button in (buttons.reload_bad, buttons.hang_up, buttons.reload_good, buttons.look):
+        await button(panel, chance)
+    await panel.pressed(f"/api/backends/{old}/ready", None, 200)
     await waiting
-
-
-async def maintains_the_new_one(panel: Panel, state: dict[str, Any]) -> None:
-    """Takes out what has just come, and reads files; who has to move goes to whoever is left."""
-    await panel.pressed(f"/api/backends/{state['new']}/maintenance", None, 200)
-    await buttons.reload_bad(panel, Random(1))
-    await buttons.hang_up(panel, Random(1))
-    await buttons.reload_good(panel, Random(1))
 
 
 async def maintains_the_old_one(panel: Panel, state: dict[str, Any]) -> None:
@@ -97,17 +98,18 @@ def test_hostile_operators(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         async with panel_of(tmp_path, 1) as panel:
-            ended = await a_rollout(panel, "draining", meddling=sets_the_old_one_ready)
+            ended = await a_rollout(panel, "draining", meddling=meddles_with_all)
             assert ended.code == 1
             assert "was set to ready" in ended.err
             # There is one too many: it goes first, and nobody comes for it.
             ended = await a_rollout(panel, "draining", meddling=maintains_the_old_one)
             assert ended.code == 1
             assert "was set to maintenance" in ended.err
-            await a_rollout(panel, "checking", "draining", meddling=maintains_the_new_one)
-            assert (await asyncio.to_thread(panel.post, "/api/rollout", {"timeout": DRAIN}))[0] == 200
-            await panel.phase("draining")
+            rolling = asyncio.create_task(buttons.roll_out_and_wait(panel, Random(1)))
+            await begun(panel, rolling)
+            await panel.phase("starting", "checking")
             await panel.end_twice(Random(1))
+            assert (await rolling).code == 1
 
     asyncio.run(scenario())
 
@@ -134,6 +136,7 @@ def test_a_walk_of_operators(tmp_path: Path) -> None:
                 panel.talks.harms()
                 async with asyncio.timeout(3 * ENDS):
                     rolling = asyncio.create_task(buttons.roll_out_and_wait(panel, chance))
+                    await begun(panel, rolling)
                     await asyncio.gather(*(operator(panel, Random(seed + at)) for at in range(OPERATORS)))
                     await rolling
                     await settled(panel)

@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from itertools import zip_longest
 from pathlib import Path
 from random import Random
 
@@ -56,9 +55,11 @@ async def one_round(site: SharedSite, actions: list[Action], seed: int) -> None:
 
 
 def whole_day() -> Iterator[list[Action]]:
-    """Each action once, those on the store and those on instances in turn."""
-    for pair in zip_longest(stores.ACTIONS, replicas.ACTIONS):
-        yield from ([action] for action in pair if action)
+    """What is done to the store once each, and to an instance after every other of these."""
+    for number, action in enumerate(stores.ACTIONS):
+        yield [action]
+        if number % 2:
+            yield [replicas.WHOLE[number // 2 % len(replicas.WHOLE)]]
 
 
 def at_random(chance: Random, upsets: list[Action]) -> Iterator[list[Action]]:
