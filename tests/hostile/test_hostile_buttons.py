@@ -107,7 +107,7 @@ def test_hostile_operators(tmp_path: Path) -> None:
             assert "was set to maintenance" in ended.err
             rolling = asyncio.create_task(buttons.roll_out_and_wait(panel, Random(1)))
             await begun(panel, rolling)
-            await panel.phase("starting", "checking")
+            await panel.phase("starting", "checking", "stopping")
             await panel.end_twice(Random(1))
             assert (await rolling).code == 1
 
