@@ -125,6 +125,6 @@ async def freezes_in_a_beginning(site: SharedSite, chance: Random) -> None:
         await going_on
 
 
-# These do all that the others do.
-WHOLE: list[Action] = [dies_in_a_beginning, freezes_in_a_beginning, are_killed, is_ended]
-ACTIONS: list[Action] = [*WHOLE, is_killed, freezes]
+# These do all that the others do, and sooner: one that ends in order waits for polls of those who have left.
+WHOLE: list[Action] = [dies_in_a_beginning, freezes_in_a_beginning, are_killed]
+ACTIONS: list[Action] = [*WHOLE, is_killed, is_ended, freezes]

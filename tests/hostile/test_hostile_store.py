@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from itertools import islice
 from pathlib import Path
 from random import Random
 
@@ -55,11 +56,12 @@ async def one_round(site: SharedSite, actions: list[Action], seed: int) -> None:
 
 
 def whole_day() -> Iterator[list[Action]]:
-    """What is done to the store once each, and to an instance after every other of these."""
+    """What is done to the store once each, and something to instances after every other of these."""
+    upsets = iter(replicas.WHOLE)
     for number, action in enumerate(stores.ACTIONS):
         yield [action]
         if number % 2:
-            yield [replicas.WHOLE[number // 2 % len(replicas.WHOLE)]]
+            yield from ([upset] for upset in islice(upsets, 1))
 
 
 def at_random(chance: Random, upsets: list[Action]) -> Iterator[list[Action]]:
