@@ -200,7 +200,9 @@ class Talk:
         """Every file of a finished turn can still be read."""
         reply, anew = await self._turn("elements"), self.anew
         missing = self.files - set(reply.fields["read"].split("+"))
-        if missing and anew == self.anew:
+        if self.may_forget:
+            self.files -= missing
+        elif missing and anew == self.anew:
             raise Forgot(f"{self} misses the files {sorted(missing)}: {reply.fields['read']}")
 
     def losses(self) -> int:
