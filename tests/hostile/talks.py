@@ -193,16 +193,14 @@ class Talk:
         before, anew = len(self.finished), self.anew
         reply = await self._turn("say", files=(key,))
         assert reply.fields["read"] == text, reply.fields["read"]
-        if len(self.finished) > before and self.anew == anew:
+        if len(self.finished) > before and self.anew == anew and not self.may_forget:
             self.files.add(text)
 
     async def _read_again(self) -> None:
         """Every file of a finished turn can still be read."""
         reply, anew = await self._turn("elements"), self.anew
         missing = self.files - set(reply.fields["read"].split("+"))
-        if self.may_forget:
-            self.files -= missing
-        elif missing and anew == self.anew:
+        if missing and anew == self.anew:
             raise Forgot(f"{self} misses the files {sorted(missing)}: {reply.fields['read']}")
 
     def losses(self) -> int:
@@ -260,6 +258,7 @@ class Talks:
         self._forgets = True
         for talk in self.talks:
             talk.may_forget = True
+            talk.files.clear()
 
     async def cut(self, part: float = 0.5) -> None:
         """The networks of so many of them fail for a moment: they come back to where they were."""
