@@ -90,7 +90,7 @@ class SharedSite:
     def logs(self) -> str:
         """The ends of all logs, for whoever reads of a failure."""
         processes = (self.proxy, *self.instances.values(), self.store)
-        return "\n".join([*self.story, *(process.tail(60) for process in processes)])
+        return "\n".join(process.tail(60) for process in processes)
 
     def home(self, name: str) -> str:
         """How an instance calls itself now."""

@@ -32,6 +32,8 @@ async def shared_site(folder: Path, seed: int, *, files: bool = False) -> AsyncI
     except BaseException:
         print(site.logs())
         raise
+    finally:
+        print("\n".join(site.story))
 
 
 async def one_round(site: SharedSite, actions: list[Action], seed: int) -> None:
