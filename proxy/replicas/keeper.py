@@ -32,8 +32,11 @@ def become_subreaper() -> None:
 
 
 def children() -> Iterator[int]:
-    """The children of this process, those that were adopted among them; on Linux."""
-    for task in os.listdir("/proc/self/task"):  # noqa: PTH208 - a keeper is small: it loads no pathlib
+    """The children of this process, those that were adopted among them; on Linux, with /proc."""
+    tasks: list[str] = []
+    with suppress(OSError):
+        tasks = os.listdir("/proc/self/task")  # noqa: PTH208 - a keeper is small: it loads no pathlib
+    for task in tasks:
         with suppress(OSError), open(f"/proc/self/task/{task}/children") as file:  # noqa: PTH123
             yield from map(int, file.read().split())
 

@@ -10,6 +10,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,11 @@ def share_from_start(settings: SharingSettings, status: Path | None = None) -> N
     def tell(reason: str) -> None:
         if status is not None:
             half = status.with_name(f"{status.name}.half")
-            half.write_text(json.dumps({"shared": False, "reason": reason} if reason else {"shared": True}))
-            half.replace(status)
+            with suppress(OSError):  # nobody is told, and the app runs all the same
+                half.write_text(
+                    json.dumps({"shared": False, "reason": reason} if reason else {"shared": True})
+                )
+                half.replace(status)
 
     def start() -> None:
         try:

@@ -9,8 +9,7 @@ A session that is taken over looks to Chainlit like one whose client came back: 
 
 import importlib
 import logging
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 from .chat import ChainlitChat, Unknown, find, made
 from .codecs import CODECS
 from .ids import named_session
+from .machine import Found
 from .settings import SharingSettings
 from .sharing import Connection, Running, Sharing
 from .state import State, Unreadable
@@ -27,7 +27,8 @@ log = logging.getLogger("chainlit_proxy.sessions")
 CHANGING = ("chat_settings_change", "chat_settings_edit", "window_message", "stop")  # the state, perhaps
 TURNS = ("edit_message", "audio_end")  # their handlers return when the turn has ended
 
-_turn: ContextVar[Running | None] = ContextVar("turn", default=None)  # that the app's callback is a part of
+# What an app's callback is a part of; set in the task of the event, so it is in those that Chainlit makes.
+_turn: ContextVar[Running | None] = ContextVar("turn", default=None)
 
 Handler = Callable[..., Coroutine[Any, Any, Any]]
 
@@ -126,7 +127,7 @@ class Hooks:
 
     async def _connection_successful(self, sid: str) -> None:
         session = self._session(sid)
-        found = self._sharing.told(session.id) if session is not None else None
+        found = await self._welcome(sid, session)
         if found is None or found.state is None:
             before = session and session.current_task
             await self._chainlit["connection_successful"](sid)
@@ -136,15 +137,20 @@ class Hooks:
                     await turn.begin()
                     session.current_task.add_done_callback(turn.end)
                 self._sharing.changed(session.id)
-        else:
+        if found is not None and found.turns:
+            await _guarded(self._cut(sid, session, found.turns))
+
+    async def _welcome(self, sid: str, session: Any) -> Found | None:
+        """What was found of a session, once: at its client's hello, or before what it says sooner."""
+        found = self._sharing.told(session.id) if session is not None else None
+        if found is not None and found.state is not None:
             context = self._names["init_ws_context"](sid)
             await context.emitter.task_end()
             await context.emitter.clear("clear_ask")
             await context.emitter.clear("clear_call_fn")
             for callback in self.on_restore:
                 await _guarded(callback())
-        if found is not None and found.turns:
-            await _guarded(self._cut(sid, session, found.turns))
+        return found
 
     async def _cut(self, sid: str, session: Any, turns: list[Any]) -> None:
         """Tells the user that an answer was cut off, and asks again if that is wanted."""
@@ -166,12 +172,14 @@ class Hooks:
         if session is None:
             await self._chainlit["client_message"](sid, payload)
             return
+        if (found := await self._welcome(sid, session)) and found.turns:
+            await _guarded(self._cut(sid, session, found.turns))
         turn = self._sharing.turn(session.id, {"message": payload, "tries": tries})
         if not await turn.begin():
             return  # its client is at another instance
+        _turn.set(turn)
         try:
-            with _part_of(turn):
-                await self._chainlit["client_message"](sid, payload)
+            await self._chainlit["client_message"](sid, payload)
         except BaseException:
             turn.end()
             raise
@@ -181,10 +189,11 @@ class Hooks:
         session = self._session(sid)
         if session is None:
             return await self._chainlit[event](sid, *arguments)
-        turn = self._sharing.turn(session.id, {"event": event})
-        async with turn as is_ours:
-            with _part_of(turn):
-                return await self._chainlit[event](sid, *arguments) if is_ours else None
+        async with self._sharing.turn(session.id, {"event": event}) as turn:
+            if turn is None:
+                return None
+            _turn.set(turn)
+            return await self._chainlit[event](sid, *arguments)
 
     async def _changing(self, event: str, sid: str, *arguments: Any) -> Any:
         try:
@@ -216,16 +225,6 @@ class Hooks:
         await self._chainlit["disconnect"](sid)
         if connection:
             await _guarded(connection.left(over=over))
-
-
-@contextmanager
-def _part_of(turn: Running) -> Iterator[None]:
-    """What is called within, and the tasks that it makes, are a part of this turn."""
-    before = _turn.set(turn)
-    try:
-        yield
-    finally:
-        _turn.reset(before)
 
 
 async def _guarded(work: Coroutine[Any, Any, Any]) -> Any:

@@ -26,7 +26,7 @@ fence = tonumber(fence or 0)
 if token ~= ARGV[2] then
   fence = math.max(tonumber(ARGV[3]), owner and fence + 1 or 0)
   redis.call('hset', KEYS[1], 'owner', ARGV[1], 'fence', string.format('%.0f', fence), 'token', ARGV[2],
-             'number', 0)
+             'number', ARGV[5])
 end
 redis.call('pexpire', KEYS[1], ARGV[4])
 return {fence, token == ARGV[2] and 1 or 0, writer or '', redis.call('hstrlen', KEYS[1], 'state'), turns}
@@ -82,10 +82,12 @@ class RedisStore:
         except self._errors as error:
             raise StoreDown(f"{self._name}: {why(error)}") from error
 
-    async def claim(self, session: str, owner: str, token: str, now: int, ttl: float) -> Claim:
+    async def claim(
+        self, session: str, owner: str, token: str, now: int, ttl: float, number: int = 0
+    ) -> Claim:
         """See `Store`."""
         key = PREFIX + session
-        answer = await self.do(self._claim([key], [owner, token, now, _ms(ttl)]))
+        answer = await self.do(self._claim([key], [owner, token, now, _ms(ttl), number]))
         fence, again, writer, size, turns = answer
         state = await self.do(self.redis.hget(key, "state"), size) if size else None
         return Claim(fence, bool(again), writer.decode(), _text(state), _text(turns))

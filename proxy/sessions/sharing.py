@@ -19,7 +19,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from .codecs import Unstorable
 from .files import Files
 from .ids import is_session_id
 from .machine import Copy, Found, Standing, Turn
@@ -131,8 +130,8 @@ class Running(Turn):
         if self._live is not None and self._live.end(self):
             self._saving = self._sharing.begin_save(self._live)
 
-    async def __aenter__(self) -> bool:
-        return await self.begin()
+    async def __aenter__(self) -> "Running | None":
+        return self if await self.begin() else None
 
     async def __aexit__(self, *_: object) -> None:
         self.end()
@@ -153,6 +152,7 @@ class Sharing:
         self._numbers = itertools.count(1)  # of writes: one that is late does not come over a newer one
         self._live: dict[str, Live] = {}
         self._down = ""  # why the store is down
+        self._has_answered = False  # ever
         self._delay, self._up_since = FIRST_RETRY, 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._housekeeping: asyncio.Task[None] | None = None
@@ -214,8 +214,8 @@ class Sharing:
             try:
                 live.state, dropped = live.chat.state()
                 live.warned, self.counts.dropped_values = False, self.counts.dropped_values + dropped
-            except Unstorable as reason:
-                self._give_up(live, str(reason))
+            except Exception as reason:  # Unstorable, or what an app's own objects raise
+                self._give_up(live, why(reason))
 
     def _give_up(self, live: Live, reason: str) -> None:
         """The whole session cannot be stored, and what is there is older: it must not be restored."""
@@ -300,7 +300,8 @@ class Sharing:
     async def _claim(self, live: Live) -> Found | None:
         """Asks whose the session is; returns what is to be restored. Under the lock."""
         session, owner, now = live.chat.id, live.chat.owner, int(time.time() * 1000)
-        claim = await self._ask(partial(self._store.claim, session, owner, self._token, now, self._ttl()))
+        claimer = (session, owner, self._token, now, self._ttl(), next(self._numbers))
+        claim = await self._ask(partial(self._store.claim, *claimer))
         if claim is None:
             live.unanswered()
             return None
@@ -316,9 +317,14 @@ class Sharing:
             if self._down:
                 break
             try:
-                return await work()
+                answer = await work()
             except StoreDown as error:
                 await self._failed(error)
+            else:
+                if not self._has_answered:
+                    self._has_answered = True
+                    self._tell("")
+                return answer
         return None
 
     async def _failed(self, error: StoreDown) -> None:
@@ -370,7 +376,7 @@ class Sharing:
         self._renewing = True
         try:
             ttl = self._ttl()
-            ours = {live.chat.id: live for live in self._live.values() if live.connected and live.fence}
+            ours = {live.chat.id: live for live in self._live.values() if live.is_live}
             known = {name: live.number for name, live in ours.items()}
             for name in await self._ask(partial(self._store.touch, known, self._token, ttl)) or ():
                 ours[name].missing()

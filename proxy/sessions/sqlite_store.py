@@ -77,22 +77,24 @@ class SqliteStore:
         self._db = db
         return db
 
-    async def claim(self, session: str, owner: str, token: str, now: int, ttl: float) -> Claim:
+    async def claim(
+        self, session: str, owner: str, token: str, now: int, ttl: float, number: int = 0
+    ) -> Claim:
         """See `Store`."""
 
         def work(db: sqlite3.Connection, clock: float) -> Claim:
             found = db.execute(_FOUND, (session, clock)).fetchone()
             if found is None:
-                record = (session, owner, now, token, clock + ttl)
-                db.execute("replace into records values (?, ?, ?, ?, '', 0, null, null, ?)", record)
+                record = (session, owner, now, token, number, clock + ttl)
+                db.execute("replace into records values (?, ?, ?, ?, '', ?, null, null, ?)", record)
                 return Claim(now)
-            has, fence, number, claimer, *left = found
+            has, fence, last, claimer, *left = found
             if has != owner:
                 return Claim(0)
             if claimer != token:
-                fence, number = max(fence + 1, now), 0
+                fence, last = max(fence + 1, now), number
             change = "update records set fence = ?, token = ?, number = ?, expires = ? where id = ?"
-            db.execute(change, (fence, token, number, clock + ttl, session))
+            db.execute(change, (fence, token, last, clock + ttl, session))
             return Claim(fence, claimer == token, *left)
 
         return await self._do(work)

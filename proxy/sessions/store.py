@@ -58,8 +58,13 @@ class Outcome(Enum):
 class Store(Protocol):
     """Owned by `Sharing`. Every method raises StoreDown, within about `OPERATION` seconds."""
 
-    async def claim(self, session: str, owner: str, token: str, now: int, ttl: float) -> Claim:
-        """Takes a session over for `owner` and the claimer with this token, at `now` in milliseconds."""
+    async def claim(
+        self, session: str, owner: str, token: str, now: int, ttl: float, number: int = 0
+    ) -> Claim:
+        """Takes a session over for `owner` and the claimer with this token, at `now` in milliseconds.
+
+        Its own writes with a lower number than this are late from then on.
+        """
 
     async def write(self, session: str, owner: str, token: str, write: Write, ttl: float) -> Outcome:
         """Writes unless somebody else has the session; a large state has the time that it needs."""

@@ -76,6 +76,24 @@ def test_the_wish_of_the_operator_outlives_an_absence(tmp_path: Path) -> None:
     follow(configured(file), scenario, drains=False)
 
 
+def test_a_wish_is_forgotten_with_its_backend(tmp_path: Path) -> None:
+    """One in maintenance has no sessions: found no more it leaves at once, and comes back as a new one."""
+    file = tmp_path / "list.json"
+    file.write_text(entries("a", "b"))
+
+    async def scenario(found: Found) -> None:
+        a = found.answer("a")
+        found.app.parts.drains.maintenance(a)
+        replace(file, entries("b"))
+        await eventually(lambda: a.gone, WITHIN, lambda: repr(found.app.parts.fleet))
+        replace(file, entries("a", "b"))
+        fleet = found.app.parts.fleet
+        await eventually(lambda: fleet.get("a"), WITHIN, lambda: repr(fleet))
+        assert found.backend("a").admin_state is AdminState.READY
+
+    follow(configured(file), scenario)
+
+
 def test_one_that_was_drained_already_leaves(tmp_path: Path) -> None:
     """An operator has emptied it, then its list has it no more: it does not stay for ever."""
     file = tmp_path / "list.json"

@@ -28,7 +28,7 @@ def trusts(config: Config) -> Callable[[IPAddress], bool]:
 
 
 def test_the_client_behind_google() -> None:
-    """With the file of the page the client is the first of the two; else, if the second is not trusted."""
+    """With the file of the page the client is the first of the two; without the second it is lost."""
     (block,) = [piece for piece in found("yaml") if piece.page == BALANCER and "35.191" in piece.text]
     config = loads(block.text)
     peer = Origin("35.191.3.4", b"http", trusted=trusts(config)(ipaddress.ip_address("35.191.3.4")))

@@ -30,14 +30,14 @@ def test_a_store_that_is_down_costs_no_turn_and_is_caught_up(run: RunScenario) -
         for text in ("two", "three"):
             await a.turn(tab, text)
         assert await a.connect(newcomer, new=True) is None
-        assert (a.counts.store_up, a.told) == (False, ["store: it was told to be"])
+        assert (a.counts.store_up, a.told) == (False, ["", "store: it was told to be"])
         asked = flaky.asked
         turn = await a.begin(newcomer)
         assert flaky.asked == asked
         turn.end()
         flaky.down = False
         await a.back()
-        assert a.told[1:] == [""]
+        assert a.told[2:] == [""]
         assert await b.connect(Tab(tab.id), new=True) == ("three", [])
         assert await b.connect(Tab(newcomer.id), new=True) == ("fresh", [])
 
@@ -159,7 +159,7 @@ def test_a_value_that_the_store_does_not_take_costs_itself(
             await a.turn(tab, "one")
         await a.turn(large, "x" * 1000)
         await a.turn(small, "two")
-        assert (a.counts.store_up, a.counts.unstorable, a.told) == (True, 1, [])
+        assert (a.counts.store_up, a.counts.unstorable, a.told) == (True, 1, [""])
         assert "does not take its 1000 characters" in caplog.text
         assert await b.connect(Tab(small.id), new=True) == ("two", [])
         assert await b.connect(Tab(large.id), new=True) == (None, [])

@@ -134,8 +134,8 @@ def test_a_turn_that_the_store_refuses_does_not_run(run: RunScenario) -> None:
         await a.connect(old, new=True)
         await a.turn(old, "one")
         await b.connect(new := Tab(old.id), new=True)
-        async with a.sharing.turn(old.id, {"message": "late"}) as is_ours:
-            assert is_ours is False
+        async with a.sharing.turn(old.id, {"message": "late"}) as running:
+            assert running is None
         assert await a.sharing.turn(old.id, {"message": "later"}).begin() is False
         assert a.standing(old) is Standing.LOST
         await b.turn(new, "two")

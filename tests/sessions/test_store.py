@@ -143,6 +143,20 @@ def test_a_claim_whose_answer_was_lost_keeps_nobody_from_writing(run: Run, sessi
     run(scenario)
 
 
+def test_a_write_from_before_a_claim_is_late(run: Run, session: str) -> None:
+    """What this process wrote before another had the session does not come over what that has written."""
+
+    async def scenario(store: Store) -> None:
+        first = await store.claim(session, "", A, NOW, TTL, 1)
+        other = await store.claim(session, "", B, NOW, TTL, 1)
+        await store.write(session, "", B, write(other.fence, 2, "theirs"), TTL)
+        await store.claim(session, "", A, NOW, TTL, 3)
+        assert await store.write(session, "", A, write(first.fence, 2, "old"), TTL) is Outcome.WRITTEN
+        assert (await store.claim(session, "", A, NOW, TTL, 4)).state == "theirs"
+
+    run(scenario)
+
+
 def test_an_older_fence_cannot_write(make_store: MakeStore, session: str) -> None:
     """Once somebody else has claimed the session, its last holder's writes are refused."""
 

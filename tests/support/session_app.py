@@ -167,6 +167,8 @@ async def start() -> None:
     cl.user_session.set("tally", Tally(7))
     file = cl.File(name="greeting.txt", content=f"greeting of {INSTANCE}".encode(), mime="text/plain")
     await cl.Message(content=answer("greeting", 0), elements=[file]).send()
+    if os.environ.get("ENDLESS_START"):
+        await asyncio.sleep(3600)
 
 
 @cl.on_chat_end

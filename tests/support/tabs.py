@@ -109,8 +109,8 @@ class Instance:
 
     async def turn(self, tab: Tab, text: str) -> None:
         """A whole turn that ends in a state, and its write."""
-        async with self.sharing.turn(tab.id, {"message": text}) as is_ours:
-            assert is_ours
+        async with self.sharing.turn(tab.id, {"message": text}) as running:
+            assert running
             tab.text = text
 
     async def leave(self, tab: Tab, *, over: bool = False) -> bool:
@@ -123,8 +123,11 @@ class Instance:
     async def settled(self) -> None:
         """Waits until nothing is being written, as far as the store lets it."""
         async with asyncio.timeout(10):
-            while writing := {task for task in self.sharing._tasks if "_await_store" not in repr(task)}:
+            while writing := {task for task in self.sharing._tasks if not self._is_lasting(task)}:
                 await asyncio.wait(writing)
+
+    def _is_lasting(self, task: "asyncio.Task[None]") -> bool:
+        return bool(self.sharing._down) and "_await_store" in repr(task)
 
     async def back(self) -> None:
         """Waits until the store is back and everything is written."""
