@@ -145,8 +145,6 @@ def _addresses_here(address: Address) -> list[Address]:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return [address]  # `bind` says what is wrong
-    if len(found) == 1:
-        return [address]
     here = []
     for family, *_, where in sorted(found):  # IPv4 first: more people can read it
         with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as sock:
