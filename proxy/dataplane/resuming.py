@@ -57,7 +57,7 @@ class ResumedEnd(AppEnd):
         if self._lingering.ended:  # they were said on a poll, or it was too late
             self._become_plain(bytes(self._reader.rest) + data)
             return
-        self._stream.active = True
+        self._stream.active = self._stream.talks = True
         self._reader.push(data)
         answered = False
         try:
