@@ -17,7 +17,7 @@ help:
 	@echo "make system  the tests with real Chainlit processes and Socket.IO clients"
 	@echo "make browser the tests in real Chromium"
 	@echo "make full    the system tests with as many clients and rounds as they were made for"
-	@echo "make compat  shared sessions with older releases of Chainlit"
+	@echo "make compat  shared sessions with every minor release of Chainlit 2, and what is newer on the index"
 	@echo "make images  build the images of the Dockerfile and run them, with Docker or Podman"
 	@echo "make fuzz    coverage-guided fuzzing of the parsers and machines, FUZZ_SECONDS for each (120)"
 	@echo "make soak    2,000 tabs through a minute of faults, 2 GiB bodies, 1,000 slow clients"
@@ -81,7 +81,7 @@ full: $(STAMP) $(JS) dns prometheus redis
 	FULL=1 $(BIN)/pytest tests -m "system and not browser"
 
 # Each in a virtual environment of its own below .venv-chainlit.
-compat: $(STAMP) redis
+compat: $(STAMP) $(JS) redis
 	COMPAT=all $(BIN)/pytest tests/system/test_sessions_compat.py
 
 # With the engine that is there.

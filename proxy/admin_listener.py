@@ -3,7 +3,7 @@
 import asyncio
 import importlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -22,12 +22,12 @@ class AdminListener:
     """Made by the app, which runs it."""
 
     def __init__(
-        self, parts: Parts, config: Callable[[], Config], sock: Callable[[], socket.socket | None]
+        self, parts: Parts, config: Callable[[], Config], sockets: Callable[[], Sequence[socket.socket]]
     ) -> None:
-        """`config` tells what is in effect, `sock` what is bound for this listener."""
-        self._parts, self._config, self._bound = parts, config, sock
+        """`config` tells what is in effect, `sockets` what is bound for this listener."""
+        self._parts, self._config, self._bound = parts, config, sockets
         self._server: AdminServer | None = None  # set while it serves
-        self._serves: socket.socket | None = None  # set with it
+        self._serves: Sequence[socket.socket] = ()
 
     async def run(self, actions: "Callable[[], AdminActions]", served: asyncio.Event) -> None:
         """Serve until cancelled; `served` is set when clients are.
@@ -45,7 +45,6 @@ class AdminListener:
         app = admin_app(actions(), self.views(), Scrape(parts.collector.collect), self.token)
         while True:  # another round for each address that it moves to
             self._serves = self._bound()
-            assert self._serves is not None
             self._server = AdminServer(app, self._serves, parts.events.hang_up)
             await self._server.run()
 
@@ -62,8 +61,8 @@ class AdminListener:
         return token.get_secret_value() if token else None
 
     def follow(self) -> None:
-        """Another socket may be bound for it: serve there."""
-        if self._server is not None and self._serves is not self._bound():
+        """Other sockets may be bound for it: serve there."""
+        if self._server is not None and self._serves != self._bound():
             self._server.stop()
 
     def __repr__(self) -> str:

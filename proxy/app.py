@@ -54,7 +54,7 @@ class App:
         self.ports = Ports()
         self.reloads = Reloads(config, read, self.apply, parts.events, parts.reload_counts)
         self.replicas = LocalReplicas(parts, self._public_address)
-        self.admin = AdminListener(parts, lambda: self.config, self._admin_socket)
+        self.admin = AdminListener(parts, lambda: self.config, self._admin_sockets)
         warn_of_names(config)
         self._serving = asyncio.Event()  # set when clients are served
         self._leaving = asyncio.Event()
@@ -74,9 +74,8 @@ class App:
         """Take all ports, or none; those that the service manager opened from it. Raises ListenError."""
         self.ports.bind(self.config)
 
-    def _admin_socket(self) -> socket.socket | None:
-        admin = self.ports.bound.admin
-        return admin[1] if admin else None
+    def _admin_sockets(self) -> list[socket.socket]:
+        return list(self.ports.bound.admin.values())
 
     def _addresses(self) -> list[str]:
         secure = self.parts.plane.certificate is not None
@@ -147,17 +146,16 @@ class App:
             log.warning("not all backends could be probed")
 
     def _tell_where(self) -> None:
-        admin = self._admin_socket()
         log.info(
             "listening on %s, admin on %s, %d backends",
             ", ".join(self._addresses()),
-            net.bound_address(admin) if admin else "-",
+            ", ".join(map(net.bound_address, self._admin_sockets())),
             len(self.parts.fleet),
         )
 
     async def _leave(self, tasks: asyncio.TaskGroup) -> None:
         log.info("leaving")
-        self.parts.leave()
+        self.parts.changes.leaving = True
         self.reloads.stop()
         if self._rolling is not None:
             self._rolling.cancel()
@@ -165,11 +163,12 @@ class App:
         if self._hurries:
             self._last_steps.cancel()
         await asyncio.wait([self._last_steps])
+        self.parts.events.close()  # the last to go: who watches sees how the others leave
 
     async def _leave_in_order(self) -> None:
         timeouts = self.config.timeouts
         with Border(Where.LEAVE):
-            await self.parts.plane.leave(timeouts.shutdown, timeouts.hand_over)
+            await self.parts.plane.leave(timeouts.shutdown, timeouts.farewell, timeouts.hand_over)
 
     # Signals
 
@@ -247,6 +246,7 @@ class App:
     async def _switch(self, old: Config, to: _Ready) -> None:
         if to.config.log != old.log:
             logs.set_up(to.config.log)
+        self.ports.permit(old, to.config, to.bound)
         self.parts.configure(to.config, to.members)
         await self.parts.plane.change(to.config, list(to.bound.clients.values()), to.certificate)
 

@@ -14,8 +14,6 @@ from proxy.replicas import ReplicaEvent, ReplicaEventKind, ReplicaState, Supervi
 
 log = logging.getLogger("proxy")
 
-_CALM = {ReplicaEventKind.READY, ReplicaEventKind.RETIRED}
-
 
 class LocalReplicas:
     """Made by the app; of use once it has a supervisor."""
@@ -26,15 +24,17 @@ class LocalReplicas:
         self._public_address = public_address
         self._supervisor: Supervisor | None = None
         self._rollout: Rollout | None = None  # set with it
+        self._shared = False  # whether the replicas were told to share their sessions
 
     def supervise(self, supervisor: Supervisor) -> None:
         """The fleet is the replicas of a supervisor that has been prepared."""
         parts = self._parts
         self._supervisor = supervisor
+        self._shared = parts.drains.shared
         tell = partial(parts.events.record, EventKind.ROLLOUT)
         self._rollout = Rollout(supervisor, parts.fleet, parts.drains, tell)
         parts.router.sole = True
-        parts.prober.own_replicas = True
+        parts.prober.own_replicas = parts.drains.own_replicas = True
         now = monotonic()
         for replica in supervisor.replicas:
             parts.fleet.add(replica.name, *_host_port(replica.url), now=now).starting = True
@@ -47,9 +47,11 @@ class LocalReplicas:
     def heard(self, event: ReplicaEvent) -> None:
         """Something happened to a replica: the fleet hears of it at once."""
         parts, replica = self._parts, event.replica
-        level = logging.INFO if event.kind in _CALM else logging.WARNING
+        level = logging.INFO if event.is_fine else logging.WARNING
         log.log(level, "%s %s", replica.name, event.text)
         parts.events.record(EventKind.REPLICA, event.text, replica.name, event.lines)
+        if self._supervisor is not None:
+            parts.drains.shared = self._shared and self._supervisor.shares
         now = monotonic()
         backend = parts.fleet.get(replica.name)
         if backend is None and event.kind is ReplicaEventKind.READY:
@@ -69,7 +71,7 @@ class LocalReplicas:
             parts.prober.suspect(backend)
             self._tell_if_all_are_ready()
         else:
-            parts.fleet.observe(backend, Observation.REFUSED, now, f"the process {event.text}")
+            parts.fleet.observe(backend, Observation.ENDED, now, f"the process {event.text}")
 
     def _tell_if_all_are_ready(self) -> None:
         replicas = self._supervisor.replicas if self._supervisor else []

@@ -118,7 +118,8 @@ def _json_line(record: Record, now: float) -> str:
     return (
         f'{{"time":"{_second(second)}.{int((now - second) * 1000):03d}Z","level":"info","logger":"access"'
         f',"event":"{"tunnel" if status == 101 else "exchange"}","id":"{request.id.decode()}"'
-        f',"client":"{known.origin.address}",{_request(head.method, head.path)},"status":{status}'
+        f',"client":"{known.address}","peer":"{known.origin.peer or known.origin.address}"'
+        f',{_request(head.method, head.path)},"status":{status}'
         f',{why},"seconds":{monotonic() - request.started:.6f},"first_byte":{record.first_byte:.6f}'
         f',"bytes_in":{record.bytes_in},"bytes_out":{record.bytes_out}'
         f',"trace":{json.dumps(known.trace) if known.trace else "null"}'

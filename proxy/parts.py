@@ -73,15 +73,10 @@ class Parts:
         self.membership.configure(members, config.discovery)
         self.prober.configure(config)
 
-    def leave(self) -> None:
-        """The process is about to end: it is not ready any more, and nobody follows its events."""
-        self.changes.leaving = True
-        self.events.close()
-
     def not_ready(self) -> str:
         """Why no new clients should be sent here, "" if they may."""
         if self.changes.leaving:
-            return "the proxy is about to end"
+            return "leaving"
         if not any(backend.takes_sessions for backend in self.fleet):
             return "no backend takes sessions"
         return ""

@@ -1,4 +1,4 @@
-"""The bound sockets of one process: those of `listen`, by their address, and that of the admin listener.
+"""The bound sockets of one process: those of `listen` and of the admin listener, by their address.
 
 New ones are open before old ones close. A socket that the service manager opened is taken from it.
 """
@@ -13,15 +13,15 @@ from proxy.config import Address, Config
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """The sockets of a configuration."""
+    """The sockets of a configuration; a name has one for each of its addresses."""
 
     clients: dict[Address, socket.socket] = field(default_factory=dict)
-    admin: tuple[Address, socket.socket] | None = None  # set once the ports are bound
+    admin: dict[Address, socket.socket] = field(default_factory=dict)
 
     @property
     def all(self) -> set[socket.socket]:
         """Every one of them."""
-        return {*self.clients.values(), *([self.admin[1]] if self.admin else [])}
+        return {*self.clients.values(), *self.admin.values()}
 
 
 class Ports:
@@ -42,18 +42,21 @@ class Ports:
 
         Raises ListenError. They are in use after `use`.
         """
-        clients: dict[Address, socket.socket] = {}
+        there, opened = self.bound, self._inherited.open
+        clients = opened(config.listen, config.socket, shared=config.reuse_port, there=there.clients)
         try:
-            for address in config.listen:
-                there = self.bound.clients.get(address)
-                clients[address] = there or self._inherited.open(address, shared=config.reuse_port)
-            admin, address = self.bound.admin, config.admin.listen
-            if admin is None or admin[0] != address:
-                admin = address, self._inherited.open(address)
+            admin = opened([config.admin.listen], config.admin.socket, there=there.admin)
         except BaseException:
-            _close(Bound(clients).all - self.bound.all)
+            self.discard(Bound(clients))
             raise
         return Bound(clients, admin)
+
+    def permit(self, old: Config, new: Config, bound: Bound) -> None:
+        """Let those connect to unix sockets who may now. Raises ListenError."""
+        if new.socket != old.socket:
+            self._inherited.permit(bound.clients, new.socket)
+        if new.admin.socket != old.admin.socket:
+            self._inherited.permit(bound.admin, new.admin.socket)
 
     def use(self, bound: Bound) -> None:
         """These are in use from now on, and the others are closed."""

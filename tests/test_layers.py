@@ -14,10 +14,12 @@ ROOT = Path(proxy.__file__).parent
 LAYERS = [
     {
         "proxy",
+        "proxy.backoff",
         "proxy.borders",
         "proxy.errors",
         "proxy.config",
         "proxy.names",
+        "proxy.steering",
         "proxy.tls",
         "proxy.sessions",
     },
@@ -47,7 +49,7 @@ APART = "proxy.sessions"
 NET = "proxy.net"
 MAY_USE_NET = {"proxy.dataplane", "proxy.controlplane", "proxy.replicas", "proxy.app", "proxy.cli",
                "proxy.ports"}  # fmt: skip
-NET_MAY_USE = {"proxy.errors", "proxy.config", "proxy.names", "proxy.tls"}
+NET_MAY_USE = {"proxy.errors", "proxy.config", "proxy.names", "proxy.steering", "proxy.tls"}
 # Parts of one layer that know nothing of each other: `app` hands each what it needs.
 STRANGERS = [{"proxy.dataplane", "proxy.controlplane"}]
 # What the pure layers must not touch: `now`, randomness and every effect are arguments.

@@ -110,24 +110,24 @@ def test_changed_pair(authority: Authority, caplog: pytest.LogCaptureFixture) ->
     pair = authority.issue("chat.test")
     certificate = tls.Certificate(**pair)
     first = shown(certificate.context, authority)
-    certificate.look()
+    certificate.reload_if_changed()
     assert caplog.text == ""
     authority.issue("chat.test")
-    certificate.look()
+    certificate.reload_if_changed()
     second = shown(certificate.context, authority)
     assert second != first
     assert f"the certificate was read again: {pair['cert']}" in caplog.text
     Path(pair["key"]).write_text("not a key")
-    certificate.look()
-    certificate.look()
+    certificate.reload_if_changed()
+    certificate.reload_if_changed()
     assert certificate.failures == 1
     assert caplog.text.count("is not used, the old one stays: tls.key must hold a private key") == 1
     assert shown(certificate.context, authority) == second
     Path(pair["cert"]).unlink()
-    certificate.look()
+    certificate.reload_if_changed()
     assert certificate.failures == 2
     authority.issue("chat.test")
-    certificate.look()
+    certificate.reload_if_changed()
     assert shown(certificate.context, authority) not in {first, second}
     assert certificate.failures == 2
 
@@ -144,7 +144,7 @@ def test_pair_behind_links_is_seen_to_change(authority: Authority, tmp_path: Pat
             fresh.replace(link)
         if name == "old":
             certificate = tls.Certificate(**links)
-        certificate.look()
+        certificate.reload_if_changed()
         serials.append(shown(certificate.context, authority))
     assert serials[0] != serials[1]
 

@@ -106,11 +106,12 @@ class Fleet:
         health = backend.health
         first = not health.met and not backend.starting
         alone = not any(other.is_fit for other in self if other is not backend)
-        denied = health.denied
+        denied, refused = health.denied, health.refuses
         flipped = health.observe(observation, now, reason, alone=alone)
         if flipped or health.denied is not denied:
             self._find_last_resorts()
-        if flipped or first:
+        given_up = refused and not health.refuses and health.verdict is Verdict.DOWN
+        if flipped or first or given_up:
             why = f": {health.reason}" if health.reason else ""
             self._tell(backend, f"is {health.verdict.value}{why}")
         return flipped

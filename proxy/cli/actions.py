@@ -12,7 +12,7 @@ from proxy.cli.client import AdminClient
 from proxy.cli.failing import fail
 
 _COLUMNS = ("name", "health", "admin_state", "sessions", "tunnels", "pid", "url")  # of `status`
-_LOOK = 0.5  # seconds between two looks at a drain
+_INTERVAL = 0.5  # seconds between two looks at a drain
 _WIDTH = 30  # characters of the bar of a drain
 _LATE = 30.0  # seconds after its deadline in which a drain has to end
 
@@ -94,7 +94,7 @@ def _until_empty(client: AdminClient, name: str, backend: dict[str, Any]) -> dic
             left = f"{backend['sessions']} sessions, {max(0, state['seconds_left']):.0f} s left"
             done = bar(1 - min(backend["sessions"], begun) / begun, _WIDTH)
             click.echo(f"\r{name} {done} {left}\x1b[K", nl=False, err=True)  # and nothing behind it
-        time.sleep(_LOOK)
+        time.sleep(_INTERVAL)
         before, found = backend, client.backend_if_there(name)
         if found is not None:
             backend = found
@@ -156,7 +156,7 @@ def rollout(wait: bool, timeout: float | None, admin: str, token: str | None, as
         if sys.stderr.isatty() and progress != told:
             click.echo(progress, err=True)
             told = progress
-        time.sleep(_LOOK)
+        time.sleep(_INTERVAL)
         state = client.get("/api/rollout")
     if as_json:
         click.echo(json.dumps(state, indent=2))

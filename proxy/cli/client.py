@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from urllib.parse import quote
 
 from proxy.cli.failing import fail
 
+_HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+):\d{1,5}")
 _WAIT = 10.0  # seconds for an answer
 _SILENCE = 60.0  # seconds without a line of a stream, which says every 15 that it lives
 
@@ -25,8 +27,13 @@ class AdminClient:
     def __init__(self, admin: str, token: str | None) -> None:
         """Ends the command if one of them cannot be used."""
         self._url = admin.rstrip("/")
+        if "://" not in admin and _HOST_AND_PORT.fullmatch(admin):  # as `run --admin` takes it
+            self._url = f"http://{admin}"
         if not self._url.startswith(("http://", "https://")):
-            fail(f"--admin: must be a URL such as http://127.0.0.1:9901 (got {admin!r})")
+            fail(
+                "--admin or CHAINLIT_PROXY_ADMIN: must be HOST:PORT or a URL such as http://127.0.0.1:9901"
+                f" (got {admin!r})"
+            )
         token = (token or "").strip()  # from a file it often comes with a line end
         if not all("!" <= character <= "~" for character in token):
             fail("--token: must be visible ASCII characters without spaces or line ends")
@@ -102,9 +109,11 @@ class AdminClient:
             if error.code in also:
                 return error
             with error:
+                if error.code == 401 and self._headers:
+                    fail(f"{self._url}: the token that was given is not the one of this proxy", 1)
                 if error.code == 401:
-                    fail(f"{url}: needs a valid token, give it with --token or CHAINLIT_PROXY_TOKEN", 1)
-                fail(f"{url}: answered {error.code}{_reason(error)}", 1)
+                    fail(f"{self._url}: needs a token: give it with CHAINLIT_PROXY_TOKEN or --token", 1)
+                fail(_reason(error) or f"{url}: answered {error.code}", 1)
         except (OSError, ValueError, http.client.HTTPException) as error:
             self._nobody(url, " ".join(str(getattr(error, "reason", error)).split()))
 
@@ -117,9 +126,9 @@ class AdminClient:
 
 
 def _reason(error: urllib.error.HTTPError) -> str:
-    """What the API says of a refusal."""
+    """What the API says of a refusal, "" if it says nothing."""
     try:
         detail = json.load(error)["detail"]
     except (OSError, ValueError, TypeError, LookupError, http.client.HTTPException):
         return ""
-    return f": {detail}" if isinstance(detail, str) else ""
+    return detail if isinstance(detail, str) else ""

@@ -1,11 +1,13 @@
 """The commands that are the proxy, and the one that looks at its configuration."""
 
+import argparse
 import asyncio
 import os
 import shutil
 import sys
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,15 +22,24 @@ from proxy.config import (
     ConfigError,
     Problem,
     SessionSettings,
-    Shared,
     doubts,
     dump,
     load,
     loads,
-    override,
 )
 from proxy.net import ListenError
-from proxy.replicas import LAUNCHER, SHARING, ReplicaError, Supervisor, folder, require_chainlit
+from proxy.replicas import (
+    LAUNCHER,
+    SHARING,
+    ReplicaError,
+    Supervisor,
+    folder,
+    kept,
+    require_chainlit,
+)
+from proxy.replicas import (
+    check as check_app,
+)
 
 if TYPE_CHECKING:
     from proxy.sessions import SharingSettings
@@ -43,10 +54,10 @@ _CONFIG = click.option("-c", "--config", "file", metavar="FILE", help="The confi
 @click.option("-c", "--config", "file", metavar="FILE", required=True, help="The configuration, in YAML.")
 def serve(file: str) -> None:
     """Stand in front of Chainlit instances that something else runs."""
-    config = _with_sharing(_load(file, need_backends=True), Shared.FALSE)
+    config = _with_sharing(_load(file, need_backends=True), sharing=False)
     output.take_over()
     logs.set_up(config.log)
-    app = App(config, lambda: _with_sharing(load(file, need_backends=True), Shared.FALSE))
+    app = App(config, lambda: _with_sharing(load(file, need_backends=True), sharing=False))
     _bind(app)
     _run(app)
 
@@ -71,6 +82,13 @@ def serve(file: str) -> None:
     metavar="HOST:PORT",
     help="Where metrics and the API are.  [default: `admin.listen` of the file, else 127.0.0.1:9901]",
 )
+@click.option(
+    "--state",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="A folder for sessions and uploads, which outlive a restart.  [default: $STATE_DIRECTORY, else one "
+    "for this app among the user's]",
+)
 @_CONFIG
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def run(
@@ -78,6 +96,7 @@ def run(
     replicas: int,
     listen: str | None,
     admin: str | None,
+    state: Path | None,
     file: str | None,
     options: tuple[str, ...],
 ) -> None:
@@ -87,8 +106,9 @@ def run(
     """
 
     def read() -> Config:
-        return _read_for_run(file, {"listen": listen, "admin.listen": admin})
+        return _read_for_run(file, {"listen": listen, "admin.listen": admin}, root_path(options))
 
+    _not_as_process_1()
     try:
         config = read()
     except ConfigError as error:
@@ -97,18 +117,26 @@ def run(
     logs.set_up(config.log)
     proxy_app = App(config, read)
     _bind(proxy_app)
-    state = Path(tempfile.mkdtemp(prefix="chainlit-proxy-"))
-    if config.sessions.shared is Shared.TRUE:
-        _tell_replicas(config.sessions, f"sqlite://{state}/sessions/sessions.db")
+    try:
+        check_app(app, options)
+        own = folder.of_run(state, app)
+    except (ReplicaError, folder.FolderError) as error:
+        fail(str(error))
+    path = own.path.absolute()
+    if config.sessions.shared is True:
+        _tell_replicas(config.sessions, f"sqlite://{path}/sessions/sessions.db")
     supervisor = Supervisor(
         app,
         replicas,
         options=options,
-        state=state,
+        state=path / "replicas",
         output=_print_line,
         on_event=proxy_app.replicas.heard,
+        held=[own.lock],
         ready_path=config.health.path,
+        start_timeout=lambda: proxy_app.config.replicas.start_timeout,
     )
+    supervisor.orphans.adopt()
     try:
         supervisor.prepare()
         proxy_app.replicas.supervise(supervisor)
@@ -116,7 +144,8 @@ def run(
     except ReplicaError as error:
         fail(str(error), error.exit_code)
     finally:
-        shutil.rmtree(state, ignore_errors=True)
+        if own.temporary:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 @click.command()
@@ -142,15 +171,18 @@ def replica(
 
     What stands behind `--` goes to `chainlit run`.
     """
+    _not_as_process_1()
     try:
         changes = {"sessions.store": sessions}
-        config = load(file, changes=changes) if file else loads("", changes=changes)
+        read = partial(load, file) if file else partial(loads, "")
+        config = read(changes=changes, need_store=True)
         _warn_of_names(config)
         settings = config.sessions
-        if settings.store == "sqlite":
+        store = settings.store.get_secret_value()
+        if store == "sqlite":
             fail("--sessions: must name the store that the instances share, such as redis://127.0.0.1:6379")
         require_chainlit()
-        _tell_replicas(settings, settings.store).open()
+        _tell_replicas(settings, store).open()
         own = folder.named(state) if state else folder.temporary()
     except (ConfigError, ImportError, ReplicaError, folder.FolderError) as error:
         fail(str(error))
@@ -185,7 +217,7 @@ def replica(
 def check(file: str, command: str) -> None:
     """Validate a configuration and print it as it takes effect, secrets masked."""
     try:
-        config = _read_for_run(file, {}) if command == "run" else load(file, need_backends=True)
+        config = _read_for_run(file, {}, "") if command == "run" else load(file, need_backends=True)
     except ConfigError as error:
         fail(str(error))
     _warn_of_names(config)
@@ -197,13 +229,21 @@ def _warn_of_names(config: Config) -> None:
         click.echo(text, err=True)
 
 
-def _read_for_run(file: str | None, changes: Mapping[str, str | None]) -> Config:
+def root_path(options: Sequence[str], environ: Mapping[str, str] = os.environ) -> str:
+    """The root path that Chainlit's options or the environment give it; empty: none that is known."""
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    parser.add_argument("--root-path", default=environ.get("CHAINLIT_ROOT_PATH", ""))
+    with suppress(argparse.ArgumentError):
+        given: str = parser.parse_known_args(options)[0].root_path
+        return given.rstrip("/") if given.startswith("/") else ""
+    return ""  # Chainlit says what is wrong
+
+
+def _read_for_run(file: str | None, changes: Mapping[str, str | None], root: str) -> Config:
     """Options first, then the file, then the defaults of `run`, key by key. Raises ConfigError."""
-    config = (
-        load(file, defaults=RUN_DEFAULTS, changes=changes)
-        if file
-        else loads("", defaults=RUN_DEFAULTS, changes=changes)
-    )
+    below = {"affinity.roots": root, "health.path": f"{root}/health"} if root else {}
+    read = partial(load, file) if file else partial(loads, "")
+    config = read(defaults={**RUN_DEFAULTS, **below}, changes=changes, need_store=True)
     given = [
         *(["backends"] if config.backends else []),
         *(f"discovery.{name}" for name in config.discovery.parts()),
@@ -211,7 +251,7 @@ def _read_for_run(file: str | None, changes: Mapping[str, str | None]) -> Config
     if given:
         message = "must not be set for `run`, its backends are the replicas"
         raise ConfigError([Problem(str(file), None, key, message) for key in given])
-    return _with_sharing(config, Shared.TRUE)
+    return _with_sharing(config, sharing=True)
 
 
 def _load(file: str, *, need_backends: bool) -> Config:
@@ -221,20 +261,30 @@ def _load(file: str, *, need_backends: bool) -> Config:
         fail(str(error))
 
 
-def _with_sharing(config: Config, default: Shared) -> Config:
+def _with_sharing(config: Config, *, sharing: bool) -> Config:
     """What `auto` means for a command."""
-    is_auto = config.sessions.shared is Shared.AUTO
-    return override(config, {"sessions.shared": default}) if is_auto else config
+    if config.sessions.shared != "auto":
+        return config
+    sessions = config.sessions.model_copy(update={"shared": sharing})
+    return config.model_copy(update={"sessions": sessions})
 
 
 def _tell_replicas(settings: SessionSettings, own: str) -> "SharingSettings":
     """Tells the launcher of replicas, which has our environment; `own` is the store where none is named."""
     from proxy.sessions import SharingSettings  # noqa: PLC0415 - who only serves has none
 
-    store = own if settings.store == "sqlite" else settings.store
+    named = settings.store.get_secret_value()
+    store = own if named == "sqlite" else named
     told = SharingSettings(store, settings.notice, settings.retry_turn, settings.files, settings.file_limit)
     os.environ[SHARING] = told.to_text()
     return told
+
+
+def _not_as_process_1() -> None:
+    """In a container: begins again below a keeper, which reaps what others leave to process 1."""
+    if os.getpid() == 1:
+        command = kept(None, sys.orig_argv)
+        os.execv(command[0], command)  # noqa: S606  # our own command line again
 
 
 def _bind(app: App) -> None:

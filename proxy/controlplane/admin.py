@@ -1,24 +1,24 @@
 """The admin listener: health of the proxy, metrics, and the API.
 
 Monitoring needs no token (`/healthz`, `/readyz`, `/metrics`), nor does the page, which holds no data;
-everything else does where one is set. What the API shows is in `admin_views`, what it changes in
-`admin_actions`.
+everything else does where one is set. HEAD is answered as GET is (RFC 9110 section 9.1). No address here
+begins with `/` in what the listener itself says: a front may serve it below a path of its own. What the API
+shows is in `admin_views`, what it changes in `admin_actions`.
 """
 
 import contextlib
 import hmac
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import uvicorn
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
-from fastapi.responses import HTMLResponse, PlainTextResponse
+from fastapi.responses import PlainTextResponse, RedirectResponse
 
 import proxy
-from proxy.controlplane import reference
 from proxy.controlplane.admin_actions import AdminActions, add_actions
-from proxy.controlplane.admin_views import AdminViews, add_views
+from proxy.controlplane.admin_views import STREAM, AdminViews, add_views
 from proxy.controlplane.guard import BrowserGuard
 from proxy.controlplane.page import add_page
 
@@ -42,7 +42,13 @@ def admin_app(
         if wanted is not None and not hmac.compare_digest(given.encode(), f"Bearer {wanted}".encode()):
             raise HTTPException(401, "a valid token is needed: Authorization: Bearer TOKEN")
 
-    app = FastAPI(title="chainlit-sticky-proxy", version=proxy.__version__, docs_url=None, openapi_url=None)
+    app = FastAPI(
+        title="chainlit-sticky-proxy",
+        version=proxy.__version__,
+        docs_url=None,
+        openapi_url=None,
+        redirect_slashes=False,  # it would name the whole address, as a front may not have it
+    )
     app.add_middleware(BrowserGuard, named=lambda: token() is not None)
     guarded: Any = Depends(authorised)  # FastAPI types what Depends returns as what it yields
 
@@ -65,20 +71,16 @@ def admin_app(
     add_actions(app, actions, guarded)
     add_views(app, actions, views, guarded)
     add_page(app)
-    _serve_docs(app, guarded)
-    return app
 
-
-def _serve_docs(app: FastAPI, guarded: Any) -> None:
     @app.get("/openapi.json", dependencies=[guarded], include_in_schema=False)
     async def openapi() -> dict[str, object]:
         return app.openapi()
 
     @app.get("/docs", dependencies=[guarded], include_in_schema=False)
-    async def docs() -> HTMLResponse:
-        return HTMLResponse(
-            reference.page(app.openapi()), headers={"Content-Security-Policy": reference.POLICY}
-        )
+    async def docs() -> RedirectResponse:
+        return RedirectResponse("openapi.json")
+
+    return app
 
 
 class _Quiet(uvicorn.Server):
@@ -99,20 +101,32 @@ def _on_socket_file(app: Callable[..., Awaitable[None]], path: str) -> Callable[
     return served
 
 
+def _answering_head(app: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """The application asked by GET where it is asked by HEAD; the server leaves the body out."""
+
+    async def served(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope.get("method") == "HEAD" and scope["path"] != STREAM:  # that one has no end
+            scope = {**scope, "method": "GET"}
+        await app(scope, receive, send)
+
+    return served
+
+
 class AdminServer:
-    """Serves the admin application on a socket that was bound before."""
+    """Serves the admin application on sockets that were bound before, those of one address."""
 
     def __init__(
         self,
         app: Callable[..., Awaitable[None]],
-        sock: socket.socket,
+        sockets: Sequence[socket.socket],
         hang_up: Callable[[], None] = lambda: None,
     ) -> None:
         """`hang_up` has those go who follow events: they would keep the server from its end."""
-        self._sock = sock
+        self._sockets = list(sockets)
         self._hang_up = hang_up
-        if sock.family == socket.AF_UNIX:
-            app = _on_socket_file(app, sock.getsockname())
+        if sockets[0].family == socket.AF_UNIX:
+            app = _on_socket_file(app, sockets[0].getsockname())
+        app = _answering_head(app)
         self._server = _Quiet(
             uvicorn.Config(
                 app,
@@ -127,7 +141,7 @@ class AdminServer:
 
     async def run(self) -> None:
         """Serve until `stop` or cancelled."""
-        await self._server.serve(sockets=[self._sock])
+        await self._server.serve(sockets=self._sockets)
 
     def stop(self) -> None:
         """End soon."""

@@ -34,6 +34,7 @@ from proxy.controlplane.admin_actions import (
 from proxy.controlplane.events import Event, EventKind, EventLog, Traffic
 
 SHOWN = 8  # characters of a session id: enough to tell sessions apart, useless to who finds them
+STREAM = "/api/stream"
 _BEAT = 1.0  # seconds between two states on a stream
 _SILENCE = 15.0  # seconds after which a stream without states shows that it lives
 _MOST_STREAMS = 50
@@ -301,7 +302,7 @@ def add_views(app: FastAPI, actions: AdminActions, views: AdminViews, guarded: A
         """The last events, oldest first; only those after a number if it is given."""
         return [event_status(event) for event in views.events.after(after)]
 
-    @app.get("/api/stream", **asked, response_class=StreamingResponse)
+    @app.get(STREAM, **asked, response_class=StreamingResponse)
     async def stream(
         state: Annotated[
             bool, Query(description="Whether an overview is told each second.", examples=[True])
@@ -333,8 +334,8 @@ def add_views(app: FastAPI, actions: AdminActions, views: AdminViews, guarded: A
 class Streams:
     """The server-sent events of all who follow."""
 
-    def __init__(self, look: Callable[[], Overview], events: EventLog) -> None:
-        self._look = look
+    def __init__(self, overview: Callable[[], Overview], events: EventLog) -> None:
+        self._overview = overview
         self._events = events
         self._open = 0
 
@@ -355,7 +356,7 @@ class Streams:
                     seen = event.id
                     yield f"id: {seen}\nevent: event\ndata: {event_status(event).model_dump_json()}\n\n"
                 if state:
-                    yield f"event: overview\ndata: {self._look().model_dump_json()}\n\n"
+                    yield f"event: overview\ndata: {self._overview().model_dump_json()}\n\n"
                 elif not news:
                     yield ": alive\n\n"
                 await events.news(_BEAT if state else _SILENCE)

@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from math import inf
 from time import monotonic
 from typing import Protocol
 
@@ -20,11 +21,11 @@ from proxy.affinity.directory import Session
 from proxy.affinity.fleet import Fleet
 from proxy.affinity.pace import Pace, time_for
 from proxy.borders import Border, Where
-from proxy.config import Config, Shared
+from proxy.config import Config
 
 log = logging.getLogger("proxy")
 
-_LOOK = 0.2  # seconds between two looks at the drains
+_PAUSE = 0.2  # seconds between two looks at the drains
 _LAST_CALL = 2.0  # seconds before the deadline that the move itself may take
 
 
@@ -51,12 +52,12 @@ class Departures(Protocol):
         """Have their clients connect anew, elsewhere."""
         ...
 
-    def cut(self, backend: Backend) -> None:
-        """End the tunnels there that belong to no session."""
+    def cut(self, backend: Backend, began: float) -> None:
+        """End requests there that began before, and the tunnels that belong to no session."""
         ...
 
     def is_empty(self, backend: Backend) -> bool:
-        """Whether nothing that lasts goes on there."""
+        """Whether no session can be there any more, and nothing is under way."""
         ...
 
 
@@ -99,6 +100,7 @@ class Drains:
         self._stood = stood
         self.patience = patience  # seconds until the deadline of a drain that names none
         self.shared = shared  # whether conversations outlive their instance
+        self.own_replicas = False  # set by who runs them, who then tells whether they share
         self.ended = 0  # drains that ended with an empty backend
         self.seconds = 0.0  # that they took together
         self._drains: dict[Backend, Drain] = {}
@@ -108,7 +110,8 @@ class Drains:
     def configure(self, config: Config) -> None:
         """Take what is configured; drains that are under way keep their deadlines."""
         self.patience = config.timeouts.drain
-        self.shared = config.sessions.shared is Shared.TRUE
+        if not self.own_replicas:
+            self.shared = config.sessions.shared is True
 
     def get(self, backend: Backend) -> Drain | None:
         """The drain of a backend."""
@@ -118,13 +121,13 @@ class Drains:
         """Take no new sessions and empty it within so many seconds; asked again, set another deadline."""
         now = monotonic()
         deadline = now + (self.patience if within is None else within)
-        known = self._drains.get(backend)
-        if known is not None:
-            known.deadline = deadline
-            if known.emptied_at is not None:  # it is told again that it is empty, to whoever wishes so now
-                known.began, known.emptied_at, known.is_empty = now, None, False
-                known.settled.clear()
-            return known
+        running = self._drains.get(backend)
+        if running is not None:
+            running.deadline = deadline
+            if running.emptied_at is not None:  # it is told again that it is empty, to whoever wishes so now
+                running.began, running.emptied_at, running.is_empty = now, None, False
+                running.settled.clear()
+            return running
         drain = self._drains[backend] = Drain(backend, now, deadline, Pace(now))
         self._fleet.set_admin_state(backend, AdminState.DRAIN)
         self._departures.forget_placed(backend)
@@ -143,6 +146,7 @@ class Drains:
         self._take_back(backend, f"{backend.name} was set to maintenance")
         self._departures.forget_placed(backend)
         self._departures.send_away(self._departures.sessions_on(backend))
+        self._departures.cut(backend, inf)
         self._fleet.set_admin_state(backend, AdminState.MAINTENANCE)
 
     async def until_empty(self, backend: Backend, within: float | None = None) -> None:
@@ -166,7 +170,7 @@ class Drains:
                     self._look_at(drain, monotonic())
             if not self._drains:
                 self._wake.clear()
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(_PAUSE)
 
     def _backend_changed(self, backend: Backend, _event: str) -> None:
         if backend.gone:
@@ -186,7 +190,7 @@ class Drains:
 
     def _look_at(self, drain: Drain, now: float) -> None:
         backend = drain.backend
-        if not backend.holds_pins or self._departures.is_empty(backend):
+        if self._departures.is_empty(backend):
             self._found_empty(drain, now)
             return
         drain.is_empty = False
@@ -194,7 +198,7 @@ class Drains:
         sessions = self._departures.sessions_on(backend)
         end = drain.deadline - _LAST_CALL
         if now >= drain.deadline:
-            self._departures.cut(backend)
+            self._departures.cut(backend, drain.deadline)
             idle = self._departures.at_rest(sessions)
             drain.forced += len(sessions) - len(idle)
             drain.sent_away += len(idle)

@@ -80,7 +80,7 @@ def trusted(backends: Iterable[BackendSettings]) -> tuple[Member, ...]:
     members = []
     for settings in backends:
         trust = None
-        if settings.is_https:
+        if settings.url.startswith("https:"):
             tls = settings.tls
             kind = tls.ca, tls.verify
             if kind not in contexts:
@@ -88,7 +88,7 @@ def trusted(backends: Iterable[BackendSettings]) -> tuple[Member, ...]:
             if not tls.verify:
                 log.warning("backend %s: its certificate is not verified", settings.name)
             # RFC 6066 section 3: names in TLS have no final dot.
-            trust = Trust(contexts[kind], (tls.server_name or settings.host).removesuffix("."))
+            trust = Trust(contexts[kind], (tls.server_name or settings.address.host).removesuffix("."))
         members.append(Member(settings, trust))
     return tuple(members)
 
@@ -154,7 +154,7 @@ class Membership:
             else:
                 self._found.pop(name, None)
         self._parts = parts
-        self._look_at_certificates()
+        self._renew_trust()
         self._join()
         self._fleet.order(list(self._joined))
 
@@ -187,13 +187,13 @@ class Membership:
             raise UnusableError(str(error)) from None
         resolver = Resolver.of_system()
         for member in fresh:
-            if text := doubt(f"backend {member.settings.name}", member.settings.host, resolver):
+            if text := doubt(f"backend {member.settings.name}", member.settings.address.host, resolver):
                 log.warning("%s", text)
         members = known | {member.settings: member for member in fresh}
         self._found[name] = tuple(members[settings] for settings in backends)
         self._join()
 
-    def _look_at_certificates(self) -> None:
+    def _renew_trust(self) -> None:
         """The authorities of found backends may be others by now; those that are bad stay as they were."""
         for name, members in self._found.items():
             try:
@@ -225,11 +225,12 @@ class Membership:
 
     def _add_or_change(self, member: Member, before: Member | None) -> None:
         settings, trust = member
+        address = settings.address
         backend = self._fleet.get(settings.name)
         if backend is None:
-            where = (settings.name, settings.host, settings.port)
+            where = (settings.name, address.host, address.port)
             backend = self._fleet.add(
-                *where, path=settings.path, weight=settings.weight, now=monotonic(), tls=trust
+                *where, path=address.path, weight=settings.weight, now=monotonic(), tls=trust
             )
             self._prober.watch(backend)
             return
@@ -242,9 +243,9 @@ class Membership:
             return
         if self._fleet.change(
             backend,
-            settings.host,
-            settings.port,
-            path=settings.path,
+            address.host,
+            address.port,
+            path=address.path,
             weight=settings.weight,
             tls=trust,
         ):

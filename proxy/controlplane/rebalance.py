@@ -19,7 +19,7 @@ from proxy.config import Config
 
 log = logging.getLogger("proxy")
 
-_LOOK = 2.0  # seconds between two looks
+_INTERVAL = 2.0  # seconds between two looks
 _AT_ONCE = 5  # sessions that are moved at one look: gently
 _ENOUGH = 0.9  # of its share: then it is left to new sessions
 
@@ -57,7 +57,7 @@ class Rebalance:
     async def run(self) -> None:
         """Look again and again until cancelled."""
         while True:
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(_INTERVAL)
             if self.on:
                 with Border(Where.REBALANCE):
                     self.step(monotonic())

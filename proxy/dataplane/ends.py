@@ -15,7 +15,7 @@ from proxy.dataplane.patience import Stood, Timer
 from proxy.dataplane.stats import Stats
 from proxy.errors import OddId
 from proxy.wire.guard import Guard, is_plain
-from proxy.wire.turns import BRACKET, MARK_SIZE, TASK, turn_after
+from proxy.wire.turns import BRACKET, MARK_SIZE, TASK, turns_in
 from proxy.wire.websocket import (
     LONGEST_CLOSE,
     POLICY_VIOLATION,
@@ -128,7 +128,7 @@ class AppEnd(End):
         self.reads += 1
         self._stream.active = True
         if TASK in data or self._tail:
-            self._look(data)
+            self._find_turns(data)
         elif data[-1] != BRACKET:
             self._tail = data[-_TAIL:]
         self._write(data)
@@ -138,12 +138,11 @@ class AppEnd(End):
         """As End: no event is a close frame, and the end of anything else is kept."""
         return self._tail
 
-    def _look(self, data: bytes) -> None:
-        if self._tail:
-            data = self._tail + data
-        told = turn_after(data)
-        if told is not None:
-            self._session.in_turn = told
+    def _find_turns(self, data: bytes) -> None:
+        known = len(self._tail)
+        data = self._tail + data
+        for begins in turns_in(data, known):
+            self._session.hear(begins=begins)
         self._tail = b"" if data[-1] == BRACKET else data[-_TAIL:]
 
 
@@ -167,9 +166,9 @@ class ClientEnd(End):
         if self._guard.between and is_plain(data):
             self._write(data)
         else:
-            self._look(data)
+            self._pass_guarded(data)
 
-    def _look(self, data: bytes) -> None:
+    def _pass_guarded(self, data: bytes) -> None:
         try:
             passed = self._guard.feed(data)
         except OddId as error:

@@ -10,6 +10,7 @@ A client that says goodbye (a close frame: the page was closed or left) is not w
 
 import asyncio
 from collections.abc import Iterable
+from time import monotonic
 from typing import Protocol
 
 from proxy.affinity.backend import AdminState, Backend
@@ -22,7 +23,7 @@ from proxy.dataplane.patience import Stood, Timer, never
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.stats import Stats
 from proxy.errors import Limit
-from proxy.wire.turns import TASK, turn_after
+from proxy.wire.turns import TASK, turns_in
 
 _ALL_HAS_COME = 1.0  # seconds in which the backend answers the ping
 
@@ -55,13 +56,13 @@ class LingeringEnd(asyncio.Protocol):
     """The backend's side of one websocket without a client; made by Lingers, ends itself."""
 
     __slots__ = (
-        "_leg",
         "_lingers",
         "_resumer",
         "_timer",
         "ended",
         "pool",
         "session",
+        "up",
         "what",
     )
 
@@ -70,11 +71,12 @@ class LingeringEnd(asyncio.Protocol):
     ) -> None:
         """`packets` were collected before, for a client that was lost again before it had them."""
         self.session = session
+        session.is_awaited = True
         self.pool = pool
         self.what = Lingering(lingers.most, packets)
         self.ended = False
         self._lingers = lingers
-        self._leg = leg
+        self.up = leg
         self._resumer: Resumer | None = None  # set when the session has connected again
         self._timer = Timer(lingers.stood, lingers.seconds, self.end)
         pool.board(self)
@@ -88,11 +90,11 @@ class LingeringEnd(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """As asyncio.Protocol."""
         if TASK in data:
-            told = turn_after(data)
-            self.session.in_turn = self.session.in_turn if told is None else told
+            for begins in turns_in(data):
+                self.session.hear(begins=begins)
         answer = self.what.hear(data)
         if answer:
-            self._leg.write(answer)
+            self.up.write(answer)
         if self.what.state is State.OVER or self.what.state is State.WHOLE:
             self.end()
 
@@ -106,7 +108,7 @@ class LingeringEnd(asyncio.Protocol):
         if before is not None:
             before.give_up(None)
             return
-        self._leg.write(self.what.resume())
+        self.up.write(self.what.resume())
         self._timer = Timer(self._lingers.stood, _ALL_HAS_COME, self.end)
 
     def give_up(self, leg: Leg) -> tuple[list[Packet], bytes]:
@@ -122,15 +124,15 @@ class LingeringEnd(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """As asyncio.Protocol."""
-        self._leg.fell_behind()
+        self.up.fell_behind()
 
     def resume_writing(self) -> None:
         """As asyncio.Protocol."""
-        self._leg.caught_up()
+        self.up.caught_up()
 
-    def cut(self) -> None:
-        """As Passenger: the backend is down."""
-        self._leg.abort()
+    def backend_lost(self) -> None:
+        """As Passenger."""
+        self.up.abort()
         self.end()
 
     def end(self) -> None:
@@ -138,10 +140,13 @@ class LingeringEnd(asyncio.Protocol):
         if self.ended:
             return
         self.ended = True
+        self.session.is_awaited = False
+        if not self.session.open:
+            self.session.is_unheard(monotonic())
         self._timer.cancel()
         self._lingers.left(self)
         self.pool.leave(self)
-        self._leg.close()
+        self.up.close()
         resumer, self._resumer = self._resumer, None
         if resumer is not None:  # it goes on with what there is
             self._lingers.resumed += 1

@@ -1,13 +1,13 @@
 """What an answer to a poll tells of its session: whether its app is answering."""
 
 from proxy.affinity.directory import Session
-from proxy.wire.turns import plain, turn_after
+from proxy.wire.turns import plain, turns_in
 
 
 def noted_turn(session: Session | None, data: bytes) -> bool:
-    """Note what a piece of an answer tells of a turn, if it does; return whether that is news."""
-    told = turn_after(plain(data))
-    if session is None or told is None or session.in_turn is told:
-        return False
-    session.in_turn = told
-    return True
+    """Note what a piece of an answer tells of turns; return whether it tells anything."""
+    events = turns_in(plain(data)) if session is not None else []
+    for begins in events:
+        assert session is not None
+        session.hear(begins=begins)
+    return bool(events)

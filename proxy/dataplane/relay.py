@@ -93,7 +93,7 @@ class Relay:
         else:
             self.pass_head(head, data)
         if sid is not None and self._rewriter is None and (TASK in data or GZIP in data):
-            self._note_turn(data)
+            self.note_turns(data)
         if done:
             self._whole()
         elif self.upstream is not None:
@@ -139,7 +139,7 @@ class Relay:
         else:
             self.pass_data(data)
             if self.request.sid is not None and (TASK in data or GZIP in data):
-                self._note_turn(data)
+                self.note_turns(data)
         assert self.upstream is not None
         if self.upstream.body_done:
             self._whole()
@@ -172,9 +172,9 @@ class Relay:
         self._keep = self.body.done and self.request.head.keeps_alive
         say_backlog(self, engine, self.site.router)
 
-    def _note_turn(self, data: bytes) -> None:
-        """A piece of the answer to a poll may tell of a turn; its next poll may come to another proxy."""
-        session = self.decision.session if self.decision is not None else None
+    def note_turns(self, data: bytes) -> None:
+        """As Sink: an answer to a poll may tell of turns; its next poll may come to another proxy."""
+        session = self._engine.session if self._engine is not None else None
         if session is not None and noted_turn(session, data):
             self.site.shared.turn(session)
 
@@ -296,11 +296,14 @@ class Relay:
 
         It does not with `close`, nor if its client wants none, or has not sent all of this one.
         """
-        close = close or not self.body.done or not self.request.head.keeps_alive
+        request = self.request
+        if request.kind is Kind.SOCKETIO:
+            answer = reply.readable(answer, request.head.fields.get(b"origin"))
+        close = close or not self.body.done or not request.head.keeps_alive
         self._leave_upstream()
         self.status = answer.status
-        self.first_byte = monotonic() - self.request.started
-        self.client.answer(self.request, answer, close=close)
+        self.first_byte = monotonic() - request.started
+        self.client.answer(request, answer, close=close)
         self._end()
         self.client.ended(keep=not close, linger=not self.body.done)
 
@@ -308,6 +311,16 @@ class Relay:
         """The session has to leave: a poll that waits for news is told that its sid is unknown."""
         if self.request.is_poll and not self.status and not self.ended:
             self.tell_unknown()
+
+    def is_at(self, backend: Backend) -> bool:
+        """Whether a backend has it, or is to get it."""
+        return self.decision is not None and self.decision.backend is backend and not self.ended
+
+    def expel(self) -> None:
+        """Its backend is to be empty now: whatever has come of the answer, no more will."""
+        self.send_away()
+        if not self.ended:
+            self.refuse(ProxyError("the backend was taken out of service", status=503))
 
     def abort(self) -> None:
         """The client is gone."""
@@ -334,6 +347,8 @@ class Relay:
             backend = self.decision.backend.name
             if engine is not None:
                 engine.polls -= 1
+                if self.tunnel is None:
+                    engine.seen = monotonic()
                 engine.waiting.discard(self)
         site = self.site
         if self.connect is not None:

@@ -123,12 +123,14 @@ def timing_field(decision: Decision, first_byte: float) -> bytes:
 def pin_fields(request: Request, head: ResponseHead, backend: Backend, fleet: Fleet, cookie: bytes) -> bytes:
     """The lines that set the pin cookie, where it changes; `cookie` is its name.
 
-    A handshake moves it to its backend, since it begins the browser's newest connection; other requests
-    only replace a pin that is missing or void, or was made for this backend with an older secret. Polls with
-    a sid have no need of it.
+    A handshake moves it to its backend, since it begins the browser's newest connection; pages and answers of
+    the app's own only replace a pin that is missing or void, or was made for this backend with an older
+    secret. Files, which caches may keep for everybody, and polls with a sid are left alone.
     """
     pin = request.known.hints.pin
     if pin == backend.token or request.sid is not None:
+        return b""
+    if not request.is_handshake and not _is_of_this_moment(head):
         return b""
     if pin is not None and not request.is_handshake:
         pinned = fleet.by_token(pin)
@@ -139,3 +141,13 @@ def pin_fields(request: Request, head: ResponseHead, backend: Backend, fleet: Fl
     line = pin_cookie(cookie, backend.token, secure=request.known.secure)
     # RFC 9111 section 7.3: a shared cache must not hand one client's cookie to another.
     return line if head.fields.get(b"cache-control") is not None else line + b"Cache-Control: private\r\n"
+
+
+def _is_of_this_moment(head: ResponseHead) -> bool:
+    """Whether a response is a page, or JSON that is no file: a file's has what caches compare."""
+    fields = head.fields
+    kind = (fields.get(b"content-type") or b"").partition(b";")[0].strip().lower()
+    if kind == b"application/json":
+        is_file = fields.get(b"etag") is not None or fields.get(b"last-modified") is not None
+        return head.status < 300 and not is_file
+    return kind == b"text/html"

@@ -28,7 +28,7 @@ _LAST_WORDS = 60.0  # seconds in which a side has to take some of what was writt
 _HALF_CLOSED = 10.0  # seconds that the other half may go on; a browser answers a close within one round trip
 _WHOLE_FRAME = 1.0  # seconds in which the frame that is on its way ends
 _GONE = asyncio.Protocol()  # has the transports that are being closed
-_REST = 1.0  # seconds in which an app that was asked says that it answers
+ANSWERED = 1.0  # seconds in which an app that was asked says that it answers
 
 
 class Owner(Protocol):
@@ -207,7 +207,7 @@ class Tunnel:
 
     def is_silent(self, now: float) -> bool:
         """Whether nothing is on its way: what the client said last has reached an app that would answer."""
-        return not self.active and now >= self.silent_since + _REST
+        return not self.active and now >= self.silent_since + ANSWERED
 
     def client_lost(self, heard: bytes = b"") -> bool:
         """The client's connection is gone without a farewell; return whether the backend's side is kept.
@@ -310,9 +310,14 @@ class Tunnel:
         self._owner.tunnel_closed(self)
 
     def cut(self) -> None:
-        """The backend is down: end at once."""
+        """End at once."""
         self.up.abort()
         self.close()
+
+    def backend_lost(self) -> None:
+        """As Passenger; one whose client is just told to connect anew has its second for that."""
+        if not isinstance(self._up_end, LastFrame):
+            self.cut()
 
     def __repr__(self) -> str:
         up, down = self.received

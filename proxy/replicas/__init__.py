@@ -6,9 +6,10 @@ supervisor, however the supervisor ends. What the replicas are used for is not k
 """
 
 from proxy.replicas.launch import SHARING
+from proxy.replicas.process import kept
 from proxy.replicas.replica import Replica, ReplicaError, ReplicaEvent, ReplicaEventKind, ReplicaState
 from proxy.replicas.restarts import RestartRule
-from proxy.replicas.supervisor import LAUNCHER, Supervisor, require_chainlit
+from proxy.replicas.supervisor import LAUNCHER, Supervisor, check, require_chainlit
 
 __all__ = [
     "LAUNCHER",
@@ -20,5 +21,7 @@ __all__ = [
     "ReplicaState",
     "RestartRule",
     "Supervisor",
+    "check",
+    "kept",
     "require_chainlit",
 ]

@@ -1,9 +1,10 @@
 """Runs the replicas of one app: starts all, keeps each alive, ends with all of them gone.
 
 While it runs, another replica may be started and one retired; each has a number that none had before it.
-What can be wrong is checked before a process is started. No replica outlives the supervisor: each holds the
-reading end of one pipe, the lifeline, whose other end only this process has (see `launch.py`). `stop` and
-`kill` may be called from a signal handler of the event loop.
+What can be wrong is checked before a process is started. No more of them start at once than there are
+processors, each within its time. No replica outlives the supervisor, nor does anything that it started: its
+keeper holds the reading end of one pipe, the lifeline, whose other end only this process has (see
+`keeper.py`). `stop` and `kill` may be called from a signal handler of the event loop.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from proxy.borders import Border, Where
 from proxy.config.packages import install
 from proxy.replicas.output import ReplicaLog
-from proxy.replicas.process import LOOPBACK
+from proxy.replicas.process import LOOPBACK, Orphans
 from proxy.replicas.replica import Recipe, Replica, ReplicaError, ReplicaEvent, ReplicaEventKind
 from proxy.replicas.restarts import RestartRule
 
@@ -37,7 +38,17 @@ REFUSED = {
     "--ssl-cert": "the proxy ends TLS, see `tls` in its configuration",
     "--ssl-key": "the proxy ends TLS, see `tls` in its configuration",
 }
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # what a container may use of the processors
 SECOND_OPINION = 1.0  # seconds between the first failing replica and the verdict, see `_hear_failure`
+
+
+def processors() -> int:
+    """How many processors this process can use at once."""
+    allowed = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    with suppress(OSError, ValueError):
+        quota, period = map(int, CPU_QUOTA.read_text().split())  # "max" where there is none
+        allowed = min(allowed, round(quota / period))
+    return max(allowed, 1)
 
 
 def require_chainlit() -> None:
@@ -49,6 +60,18 @@ def require_chainlit() -> None:
             "your Chainlit is",
             BAD_USE,
         )
+
+
+def check(app: Path, options: Sequence[str]) -> None:
+    """Raises ReplicaError if the app cannot be run, or not with these options of Chainlit."""
+    if not app.is_file():
+        raise ReplicaError(f"{app}: there is no such file", BAD_USE)
+    if app.suffix not in SUFFIXES:
+        raise ReplicaError(f"{app}: Chainlit runs Python files, named .py", BAD_USE)
+    for option in options:
+        if reason := REFUSED.get(option.partition("=")[0]):
+            raise ReplicaError(f"{option} cannot be passed on to Chainlit: {reason}", BAD_USE)
+    require_chainlit()
 
 
 class Supervisor:
@@ -68,11 +91,15 @@ class Supervisor:
         output: Callable[[str], None],
         on_event: Callable[[ReplicaEvent], None],
         options: Sequence[str] = (),
+        held: Sequence[int] = (),
         ready_path: str = "/health",
-        start_timeout: float = 60.0,
+        start_timeout: Callable[[], float] = lambda: 120.0,
         stop_timeout: float = 26.0,  # Chainlit takes 23.6 s to let an idle polling client go
+        at_once: int | None = None,
         rule: RestartRule | None = None,
     ) -> None:
+        """`held` are descriptors that no replica outlives; so many start `at_once`, None: as can."""
+        self.orphans = Orphans()
         self._app = app
         self.count = count  # how many replicas are wanted
         self._state = state.absolute()
@@ -80,6 +107,8 @@ class Supervisor:
         self._on_event = on_event
         self._ready_path = ready_path
         self._start_timeout = start_timeout
+        self._held = tuple(held)
+        self._at_once = at_once or processors()
         self._stop_timeout = stop_timeout
         self._rule = rule or RestartRule()
         self._output = output
@@ -98,12 +127,19 @@ class Supervisor:
     def __repr__(self) -> str:
         return f"<Supervisor {self._app} {self.replicas}>"
 
+    @property
+    def shares(self) -> bool:
+        """Whether no replica that was to share its sessions has failed to."""
+        return not any(replica.unshared for replica in self.replicas)
+
     def prepare(self) -> None:
         """Checks what can be checked, makes the state folder and claims the ports.
 
         `run` does it if nobody did. Raises ReplicaError. Afterwards each replica has its first `url`.
         """
-        self._check()
+        if not self.replicas:
+            raise ReplicaError("at least one replica is needed", BAD_USE)
+        check(self._app, self._options)
         self._remove_state()
         self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
         for replica in self.replicas:
@@ -146,6 +182,8 @@ class Supervisor:
         """Ends all replicas in order: SIGTERM, after `stop_timeout` SIGKILL. `run` then returns."""
         if not self._stopping:
             self._stopping = True
+            for replica in self.replicas:
+                replica.stopping()
             for task in self._tasks.values():
                 if not task.cancelling():  # one that is being retired, told again, would be killed
                     task.cancel()
@@ -192,6 +230,7 @@ class Supervisor:
         task = self._tasks.get(replica)
         if task is not None and not task.done():
             self._retiring.add(replica)
+            replica.stopping()
             if not task.cancelling():
                 task.cancel()
             await asyncio.wait([task])
@@ -229,22 +268,13 @@ class Supervisor:
             replica.close()
             self._hear(ReplicaEvent(ReplicaEventKind.RETIRED, replica, "is retired"))
 
-    def _check(self) -> None:
-        if not self.replicas:
-            raise ReplicaError("at least one replica is needed", BAD_USE)
-        if not self._app.is_file():
-            raise ReplicaError(f"{self._app}: there is no such file", BAD_USE)
-        if self._app.suffix not in SUFFIXES:
-            raise ReplicaError(f"{self._app}: Chainlit runs Python files, named .py", BAD_USE)
-        for option in self._options:
-            if reason := REFUSED.get(option.partition("=")[0]):
-                raise ReplicaError(f"{option} cannot be passed on to Chainlit: {reason}", BAD_USE)
-        require_chainlit()
-
     def _make_recipe(self, http: "aiohttp.ClientSession") -> Recipe:
         return Recipe(
+            state=self._state,
             command=self._command,
-            pass_fds=(self._lifeline,),
+            held=(self._lifeline, *self._held),
+            orphans=self.orphans,
+            turns=asyncio.Semaphore(self._at_once),
             http=http,
             ready_path=self._ready_path,
             start_timeout=self._start_timeout,
@@ -257,8 +287,7 @@ class Supervisor:
         """The command line of a replica. -P: the launcher's own folder is not for the app to import from."""
         state = str(self._state / name)
         return [
-            *(sys.executable, "-P", str(LAUNCHER), "--supervisor", str(os.getpid())),
-            *("--lifeline", str(self._lifeline), "--state", state),
+            *(sys.executable, "-P", str(LAUNCHER), "--supervised", "--state", state),
             *("run", str(self._app), "--headless", "--host", LOOPBACK, "--port", str(port), *self._options),
         ]
 

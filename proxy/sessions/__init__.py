@@ -6,15 +6,19 @@ modules import each other relatively. An app that is started by `chainlit run` c
 lines.
 """
 
+import json
 import logging
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from . import hooks
 from .chat import Unknown
 from .codecs import CODECS
 from .settings import FILE_LIMIT, NOTICE, SharingSettings
+from .store import StoreDown
 
 __all__ = ["SharingSettings", "on_restore", "register_codec", "share", "share_from_start"]
 
@@ -40,37 +44,56 @@ def share(
     return share_with(SharingSettings(store, notice, retry_turn, files, file_limit))
 
 
-def share_with(settings: SharingSettings) -> bool:
-    """As `share`."""
+def share_with(settings: SharingSettings, tell: Callable[[str], None] = lambda _: None) -> bool:
+    """As `share`; `tell` is told why sessions are not shared, and "" when they are."""
     import chainlit.server  # noqa: PLC0415 - only now: the command line sets first what it reads
 
     sio = getattr(chainlit.server, "sio", None)
     if hasattr(sio, _MARK):
         return True
     try:
-        installed = hooks.install(settings)
+        installed = hooks.install(settings, tell)
     except Unknown as reason:
         log.warning("sessions are not shared: %s", reason)
+        tell(str(reason))
         return False
     setattr(sio, _MARK, installed)
     return True
 
 
-def share_from_start(settings: SharingSettings) -> None:
-    """As `share`, for who starts Chainlit's command line in this process: as soon as its server is loaded."""
+def share_from_start(settings: SharingSettings, status: Path | None = None) -> None:
+    """As `share`, for who starts Chainlit's command line in this process: as soon as its server is loaded.
+
+    The file `status` always says whether sessions are shared, for the supervisor to read: one line of JSON,
+    `{"shared": true}` or `{"shared": false, "reason": "..."}`.
+    """
+
+    def tell(reason: str) -> None:
+        if status is not None:
+            half = status.with_name(f"{status.name}.half")
+            with suppress(OSError):  # nobody is told, and the app runs all the same
+                half.write_text(
+                    json.dumps({"shared": False, "reason": reason} if reason else {"shared": True})
+                )
+                half.replace(status)
 
     def start() -> None:
         try:
-            share_with(settings)
-        except (ValueError, ImportError) as error:
+            if share_with(settings, tell):
+                tell("")
+                settings.try_store()
+        except (StoreDown, ValueError, ImportError) as error:
             log.error("sessions are not shared: %s", error)  # noqa: TRY400 - the text says it all
-        except Exception:  # the app runs all the same
+            tell(str(error))
+        except Exception as error:  # the app runs all the same
             log.exception("sessions are not shared")
+            tell(repr(error))
 
     try:
         hooks.before_app(start)
     except Unknown as reason:
         log.warning("sessions are not shared: %s", reason)
+        tell(str(reason))
 
 
 def on_restore(callback: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], Coroutine[Any, Any, None]]:

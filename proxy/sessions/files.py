@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Protocol
 
 from .ids import is_session_id
-from .redis_store import RedisStore
 
 
 class Files(Protocol):
@@ -35,7 +34,7 @@ class Files(Protocol):
         """Forgets the files of a session."""
 
     async def sweep(self, ttl: float) -> None:
-        """Forgets the files of sessions that have expired."""
+        """Forgets the files of sessions that have expired, unless that happens by itself."""
 
 
 class FolderFiles:
@@ -71,14 +70,17 @@ class FolderFiles:
             if limited and source.stat().st_size > self._limit:
                 return False
             half = target.with_name(f"{target.name}.{os.getpid()}")
-            shutil.copyfile(source, half)
-            half.replace(target)
+            try:
+                shutil.copyfile(source, half)
+                half.replace(target)
+            finally:
+                half.unlink(missing_ok=True)  # of a disk that is full
         return True
 
     async def touch(self, session: str, names: list[str], ttl: float) -> None:
         """See `Files`: the folder's own time tells."""
         with suppress(FileNotFoundError):
-            os.utime(self._folder(session))
+            await asyncio.to_thread(os.utime, self._folder(session))
 
     async def drop(self, session: str, names: list[str]) -> None:
         """See `Files`."""
@@ -101,49 +103,3 @@ def _name(path: Path) -> str:
     if path.name in ("", ".."):
         raise ValueError("no name of a file")
     return path.name
-
-
-class StoreFiles:
-    """The store itself, where instances share no folder."""
-
-    def __init__(self, store: RedisStore, limit: int) -> None:
-        self._store, self._limit = store, limit
-
-    def __repr__(self) -> str:
-        return f"<StoreFiles {self._store!r}>"
-
-    async def keep(self, session: str, path: Path, ttl: float) -> bool:
-        """See `Files`."""
-        data = await asyncio.to_thread(self._read, path)
-        if data is None:
-            return False
-        await self._store.put_file(f"{session}:{path.name}", data, ttl)
-        return True
-
-    async def bring(self, session: str, path: Path, ttl: float) -> bool:
-        """See `Files`."""
-        data = await self._store.get_file(f"{session}:{path.name}", ttl)
-        if data is None:
-            return False
-        await asyncio.to_thread(self._write, path, data)
-        return True
-
-    def _read(self, path: Path) -> bytes | None:
-        return None if path.stat().st_size > self._limit else path.read_bytes()
-
-    @staticmethod
-    def _write(path: Path, data: bytes) -> None:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.write_bytes(data)
-
-    async def touch(self, session: str, names: list[str], ttl: float) -> None:
-        """See `Files`."""
-        if names:
-            await self._store.touch_files([f"{session}:{name}" for name in names], ttl)
-
-    async def drop(self, session: str, names: list[str]) -> None:
-        """See `Files`."""
-        await self._store.drop_files([f"{session}:{name}" for name in names])
-
-    async def sweep(self, ttl: float) -> None:
-        """See `Files`: the store forgets by itself."""

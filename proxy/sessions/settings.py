@@ -1,12 +1,14 @@
 """What an instance is told about sharing: by the supervisor, by the command line or by the app itself."""
 
+import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .files import Files, FolderFiles, StoreFiles
-from .redis_store import RedisStore
+from .files import Files, FolderFiles
+from .redis_store import RedisFiles, RedisStore
 from .sqlite_store import SqliteStore
 from .store import Store
 
@@ -50,5 +52,18 @@ class SharingSettings:
             except ImportError:
                 raise ImportError("needs the package redis: pip install 'redis>=5,<9'") from None
             folder = FolderFiles(Path(self.files), self.file_limit) if self.files else None
-            return store, folder or StoreFiles(store, self.file_limit)
+            return store, folder or RedisFiles(store, self.file_limit)
         raise ValueError(f"the store must be {FORMS}")
+
+    def try_store(self) -> None:
+        """Asks the store once, before the app's event loop runs. Raises StoreDown."""
+
+        async def ask() -> None:
+            store, _ = self.open()
+            try:
+                await store.ping()
+            finally:
+                await store.close()
+
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, ask()).result()

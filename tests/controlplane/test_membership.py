@@ -9,7 +9,6 @@ import pytest
 from proxy.affinity.backend import AdminState
 from proxy.affinity.health import Observation
 from proxy.config import Config, loads
-from proxy.controlplane.discovery.source import Backoff
 from tests.support.certificates import Authority
 from tests.support.dns_server import DnsServer
 from tests.support.finding import WITHIN, Found, entries, follow, replace, url
@@ -75,6 +74,24 @@ def test_the_wish_of_the_operator_outlives_an_absence(tmp_path: Path) -> None:
         assert a.admin_state is AdminState.DRAIN
 
     follow(configured(file), scenario, drains=False)
+
+
+def test_a_wish_is_forgotten_with_its_backend(tmp_path: Path) -> None:
+    """One in maintenance has no sessions: found no more it leaves at once, and comes back as a new one."""
+    file = tmp_path / "list.json"
+    file.write_text(entries("a", "b"))
+
+    async def scenario(found: Found) -> None:
+        a = found.answer("a")
+        found.app.parts.drains.maintenance(a)
+        replace(file, entries("b"))
+        await eventually(lambda: a.gone, WITHIN, lambda: repr(found.app.parts.fleet))
+        replace(file, entries("a", "b"))
+        fleet = found.app.parts.fleet
+        await eventually(lambda: fleet.get("a"), WITHIN, lambda: repr(fleet))
+        assert found.backend("a").admin_state is AdminState.READY
+
+    follow(configured(file), scenario)
 
 
 def test_one_that_was_drained_already_leaves(tmp_path: Path) -> None:
@@ -190,16 +207,6 @@ def test_nothing_is_waited_for_without_sources() -> None:
             await Found(Config()).app.parts.membership.first()
 
     asyncio.run(scenario())
-
-
-def test_pauses_grow_to_a_limit_and_begin_anew() -> None:
-    """Each is twice the one before, a little less or more so that proxies do not come in step."""
-    backoff = Backoff(1, 8)
-    for expected in (1, 2, 4, 8, 8):
-        assert expected * 0.8 <= backoff.pause() <= expected * 1.2
-    backoff.reset()
-    assert backoff.pause() <= 1.2
-    assert len({Backoff(1, 8).pause() for _ in range(20)}) > 1
 
 
 def test_several_sources_are_followed_together(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import socket
+import stat
+from pathlib import Path
 
 import pytest
 
@@ -117,5 +119,37 @@ def test_a_switch_that_breaks_in_the_middle(key: str) -> None:
         app.parts.plane.listeners.close()
         app.ports.close()
         await asyncio.wait([tasks])
+
+    asyncio.run(scenario())
+
+
+def test_who_may_connect_to_a_socket_file(tmp_path: Path) -> None:
+    """All to those of clients and only the proxy's user to the admin's; a reload changes both, or none."""
+    files = tmp_path / "chat.sock", tmp_path / "admin.sock"
+    text = f"listen: unix:{files[0]}\nadmin:\n  listen: unix:{files[1]}\n"
+    read = [
+        loads(text + "  socket: {mode: '640'}\nsocket: {mode: '660'}\n"),
+        loads(text + "  socket: {mode: '644'}\nsocket: {mode: '666', group: no-such-group}\n"),
+        loads(text + "  socket: {mode: '644', group: no-such-group}\nsocket: {mode: '666'}\n"),
+    ]
+
+    def modes() -> list[str]:
+        return [f"{stat.S_IMODE(file.stat().st_mode):o}" for file in files]
+
+    async def scenario() -> None:
+        app = App(loads(text), lambda: read.pop(0))
+        app.bind()
+        assert modes() == ["666", "600"]
+        sockets = list(app.ports.bound.clients.values())
+        await app.parts.plane.listeners.open(sockets, 1024, None, greeted=False)
+        assert (await app.reloads.reload()).applied
+        assert modes() == ["660", "640"]
+        for _ in range(2):
+            await reload(app)
+            assert app.reloads.last is not None
+            assert "cannot be given to the group no-such-group" in app.reloads.last.problems[0]
+            assert modes() == ["660", "640"]
+        app.parts.plane.listeners.close()
+        app.ports.close()
 
     asyncio.run(scenario())

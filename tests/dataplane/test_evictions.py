@@ -49,9 +49,11 @@ def session(world: World) -> Session:
 
 
 def still(world: World) -> bool:
-    """Whether the sessions are at rest; the ticker has seen every tunnel out of use, a while ago."""
+    """Whether the sessions are at rest; nobody has said anything for a while."""
     for tunnel in world.plane.tunnels:
         tunnel.tick(world.now() - LONG)
+    for engine in world.router.engines._named.values():
+        engine.said_at -= LONG
     return bool(world.plane.evictions.at_rest(on(world, "a")))
 
 

@@ -12,15 +12,15 @@ from proxy.dataplane import site
 from proxy.errors import ProxyError
 from tests.dataplane.chat import PATH, Tab, chats
 from tests.dataplane.frames import ACCEPT, Socket, frame, upgrade
-from tests.dataplane.peers import Cut, Peer, get, ok
-from tests.dataplane.test_evictions import END, RESTART, START, open_socket
+from tests.dataplane.peers import Cut, Peer, get, ok, post
+from tests.dataplane.test_evictions import END, RESTART, START, open_poll, open_socket
 from tests.dataplane.world import World, run
 
 
 async def leave(world: World, grace: float = 20, stay: float = 0) -> asyncio.Task[None]:
     """Begin to leave."""
-    task = asyncio.create_task(world.plane.leave(grace, stay))
-    await world.until(lambda: world.plane.site.leaving)
+    task = asyncio.create_task(world.plane.leave(grace, 0.2, stay))
+    await world.breathe()
     return task
 
 
@@ -34,7 +34,7 @@ async def chatting(world: World) -> tuple[Socket, Socket]:
 
 
 def test_requests_are_finished() -> None:
-    """A request that is under way gets its answer, and its connection is closed with it."""
+    """A request that is under way gets its answer, and then its connection is closed."""
 
     async def test(world: World) -> None:
         client = (await world.client()).say(get())
@@ -44,10 +44,77 @@ def test_requests_are_finished() -> None:
         await world.breathe()
         assert not leaving.done()
         backend.say(ok(b"last"))
-        response = await client.response()
-        assert (response.body, response.get(b"connection")) == (b"last", b"close")
+        assert (await client.response()).body == b"last"
         await client.gone()
         await leaving
+
+    run(test)
+
+
+def test_who_is_busy_costs_nobody_else_anything() -> None:
+    """While one request is under way all others are served as before, those that come now too."""
+
+    async def test(world: World) -> None:
+        app = chats(world)["a"]
+        gate = app.hold("post")
+        clients = [await open_socket(world)]
+        slow = (await world.client()).say(post(b"/slow", b"content"))
+        await world.until(lambda: app.asked("post"))
+        leaving = await leave(world)
+        clients.append(await open_socket(world, "session-T"))
+        for _ in range(3):
+            for client in clients:
+                client.say(b'42["question"]')
+                assert await client.hear() == b'42["echo","a"]'
+            await Tab(world).handshake()
+        assert not leaving.done()
+        gate.set()
+        assert (await slow.response()).status == 200
+        for client in clients:
+            assert await client.hear() == RESTART
+            client.peer.close()
+        await leaving
+
+    run(test)
+
+
+def test_an_answer_by_polls_is_waited_for() -> None:
+    """A client that polls is no less busy, until its app has answered; then its poll is let go."""
+
+    async def test(world: World) -> None:
+        chat = chats(world)["a"]
+        tab = await open_poll(world)
+        (transport,) = chat.transports.values()
+        transport.push(START)
+        await (await tab.poll()).response()
+        leaving = await leave(world)
+        poll = await tab.poll()
+        await asyncio.sleep(0.3)
+        assert not leaving.done()
+        transport.push(END)
+        assert END in (await poll.response()).body
+        await leaving
+
+    run(test)
+
+
+def test_time_is_up_for_who_is_busy() -> None:
+    """A request that does not end is given its time, and no more: then the others are told, and all ends."""
+
+    async def test(world: World) -> None:
+        app = chats(world)["a"]
+        app.hold("post")
+        client = await open_socket(world)
+        slow = (await world.client()).say(post(b"/slow", b"content"))
+        await world.until(lambda: app.asked("post"))
+        began = world.now()
+        leaving = await leave(world, grace=3)
+        assert await client.hear() == RESTART
+        assert world.now() - began > 1
+        client.peer.close()
+        await leaving
+        assert world.now() - began < 3
+        slow.reset()
 
     run(test)
 
@@ -98,7 +165,7 @@ def test_tunnels_are_closed_when_requests_are_done() -> None:
         backend.say(ok())
         await client.response()
         await leaving
-        await visitor.gone()
+        assert (await visitor.rest()).endswith(RESTART)
         await tunnel.gone()
 
     run(test)
@@ -220,7 +287,7 @@ def test_who_has_no_time_to_leave_is_told_all_the_same(grace: float, asked: bool
         client, _ = await chatting(world)
         if not asked:
             await world.until(lambda: not any(tunnel.active for tunnel in world.plane.tunnels))
-        await world.plane.leave(grace)
+        await world.plane.leave(grace, 0.2)
         if asked and not grace:
             assert await client.peer.rest() == b""
         else:

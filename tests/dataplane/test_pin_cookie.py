@@ -10,13 +10,16 @@ HANDSHAKE = b"/ws/socket.io/?EIO=4&transport=polling"
 OPEN = b'0{"sid":"abc","upgrades":["websocket"]}'
 
 
-def serve(world: World, *lines: bytes, body: bytes = b"ok") -> None:
-    """Every backend answers the same, with its name in a field."""
+PAGE = b"Content-Type: text/html; charset=utf-8"
+
+
+def serve(world: World, *lines: bytes, body: bytes = b"ok", kind: bytes = PAGE) -> None:
+    """Every backend answers the same, with its name in a field; a page, if nothing else is said."""
     for backend in world.backends:
         name = backend.name.encode()
 
         async def answer(peer: Peer, _: Message, name: bytes = name) -> None:
-            peer.say(ok(body, b"X-Name: " + name, *lines))
+            peer.say(ok(body, b"X-Name: " + name, kind, *lines))
 
         backend.serve(answer)
 
@@ -53,6 +56,33 @@ def test_cookie_over_tls_lives_in_a_widget_too(said: bytes) -> None:
         serve(world)
         (cookie,) = pins(await world.ask(get(b"/", said)))
         assert cookie.endswith(b"; Path=/; HttpOnly; Secure; SameSite=None; Partitioned")
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("lines", "pinned"),
+    [
+        ([b"Content-Type: text/html"], True),
+        ([b"content-type: TEXT/HTML;charset=utf-8", b'ETag: "x"'], True),
+        ([b"Content-Type: application/json"], True),
+        ([b"Content-Type: application/json", b'ETag: "x"'], False),
+        ([b"Content-Type: application/json", b"Last-Modified: Sat, 01 Jan 2000 00:00:00 GMT"], False),
+        ([b"Content-Type: text/javascript"], False),
+        ([b"Content-Type: text/css", b"Cache-Control: max-age=31536000, immutable"], False),
+        ([b"Content-Type: image/svg+xml"], False),
+        ([b"X-No-Type: 1"], False),
+    ],
+)
+def test_files_that_a_cache_may_keep_set_none(lines: list[bytes], pinned: bool) -> None:
+    """Pages and answers of the app's own set a pin; what is the same for everybody stays so."""
+
+    async def test(world: World) -> None:
+        serve(world, *lines[1:], kind=lines[0])
+        answer = await world.ask(get(b"/assets/index-abc.js"))
+        assert bool(pins(answer)) is pinned
+        own = [line.partition(b": ")[2] for line in lines if line.startswith(b"Cache-Control")]
+        assert answer.all(b"cache-control") == ([b"private"] if pinned else own)
 
     run(test)
 

@@ -168,7 +168,7 @@ def test_a_turn_that_a_poll_told_is_known_to_all(redis_server: RedisServer) -> N
                 return there.in_turn is answering
 
             for answering in (True, False):
-                here.in_turn = answering
+                here.hear(begins=answering)
                 one.shared.turn(one.connect("elsewhere", "c"))
                 one.shared.turn(here)
                 await eventually(partial(there_is, answering), WAIT, "two is told")

@@ -28,6 +28,7 @@ async def main(app: str, count: str, state: str) -> None:
         output=lambda line: print(line, file=sys.stderr),
         on_event=tell,
     )
+    supervisor.orphans.adopt()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, supervisor.stop)
     await supervisor.run()
 

@@ -95,7 +95,7 @@ def test_one_that_does_not_start_is_gone(
     """The error says why, its words were heard; nothing is left of it and the others are as they were."""
 
     async def main() -> None:
-        run = record(app(""), 2, start_timeout=start_timeout)
+        run = record(app(""), 2, start_timeout=lambda: start_timeout)
         async with run.running() as supervisor:
             await run.until_ready(2)
             before = [(replica, replica.pid) for replica in supervisor.replicas]

@@ -16,8 +16,9 @@ import dns.rdatatype
 import dns.resolver
 from dns.rdtypes.IN.SRV import SRV
 
+from proxy.backoff import SPREAD, Backoff
 from proxy.config import BackendSettings, DnsSettings, Records
-from proxy.controlplane.discovery.source import Backends, Backoff, Found, Source, backend_at
+from proxy.controlplane.discovery.source import Backends, Found, Source, backend_at
 
 _REASONS: dict[type[Exception], str] = {
     dns.resolver.NXDOMAIN: "there is no such name",
@@ -39,7 +40,7 @@ class DnsSource(Source):
     async def run(self) -> None:
         """Ask now and whenever the answer has grown old, until cancelled."""
         settings = self._settings
-        backoff = Backoff(settings.shortest, settings.longest)
+        backoff = Backoff(settings.shortest, settings.longest, SPREAD)
         while True:
             try:
                 backends, lifetime = await self._ask()

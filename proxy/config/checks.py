@@ -1,0 +1,111 @@
+"""What no key tells alone: values that exclude each other, and the files and packages that they need.
+
+Values are compared as far as each can be read, whatever else is wrong. Files and packages are looked for
+where a file is about to be served or checked, not for a text: what a page of the documentation names need
+not exist.
+"""
+
+import os
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from proxy import tls
+from proxy.config.models import BackendSettings, Config
+from proxy.config.packages import needs
+from proxy.config.problems import KeyPath, got
+from proxy.config.sections import Settings
+
+S = TypeVar("S", bound=Settings)
+
+_OTEL = ("opentelemetry", "opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
+# What has to be importable for a source; the extra that brings it is called as the source.
+_EXTRAS = {"dns": "dns", "kubernetes": "kubernetes_asyncio", "docker": "aiodocker"}
+
+
+def conflicts(data: Any, *, alone: bool) -> Iterator[tuple[KeyPath, str]]:
+    """Yield where values exclude each other, and what to say about it; `alone`, backends have no proxy."""
+    bound, admin = _readable(Config, data, "listen"), _readable(Config, data, "admin")
+    listen, admin_listen = (bound.listen if bound else ()), (admin.admin.listen if admin else None)
+    for address in listen:
+        if admin_listen and admin_listen.collides_with(address):
+            yield ("admin", "listen"), f"must be another address than that of listen, {address}"
+    own = () if alone else (*listen, *([admin_listen] if admin_listen else ()))
+    names, urls = dict[str, int](), dict[str, int]()
+    items = data.get("backends") if isinstance(data, dict) else None
+    for index, item in enumerate(items if isinstance(items, list) else ()):
+        backend = _readable(BackendSettings, item, "url", "name")
+        if backend is None:
+            continue
+        place: KeyPath = ("backends", index)
+        same_url, same_name = urls.setdefault(backend.url, index), names.setdefault(backend.name, index)
+        if same_url != index:
+            yield (*place, "url"), f"must differ from that of backends[{same_url}]{got(backend.url)}"
+        # A name made from a url that is given twice is no mistake of its own.
+        if same_name != index and (same_url == index or "name" in backend.model_fields_set):
+            yield (*place, "name"), f"must differ from that of backends[{same_name}]{got(backend.name)}"
+        for address in own:
+            if address.answers(backend.address):
+                message = f"must not be the proxy itself, which listens on {address}{got(backend.url)}"
+                yield (*place, "url"), message
+
+
+def _readable(model: type[S], data: Any, *keys: str) -> S | None:
+    """Some keys of a section without the others, if they are right."""
+    try:
+        return model.model_validate({key: data[key] for key in keys if key in data})
+    except (ValidationError, TypeError):  # the latter where it is no section
+        return None
+
+
+def unusable(config: Config) -> Iterator[tuple[KeyPath, str]]:
+    """Yield where a file is named that cannot be used, and what to say about it."""
+    if config.otel.endpoint is not None and not _is_installed(*_OTEL):
+        yield ("otel", "endpoint"), needs("otel")
+    pair = config.tls
+    if pair.cert is not None and pair.key is not None:
+        try:
+            tls.server_context(pair.cert, pair.key)
+        except tls.CertificateError as error:
+            yield ("tls", error.key), str(error)
+    for source in config.discovery.parts():
+        if source in _EXTRAS and not _is_installed(_EXTRAS[source]):
+            yield ("discovery", source), needs(source)
+    for index, backend in enumerate(config.backends):
+        if backend.tls.ca is not None:
+            try:
+                tls.client_context(backend.tls.ca, verify=backend.tls.verify)
+            except tls.CertificateError as error:
+                yield ("backends", index, "tls", error.key), str(error)
+
+
+def unusable_store(config: Config) -> Iterator[tuple[KeyPath, str]]:
+    """As `unusable`, of what instances that share their sessions need."""
+    sessions = config.sessions
+    if sessions.shared is False:
+        return
+    scheme, _, rest = sessions.store.get_secret_value().partition("://")
+    if scheme == "sqlite" and rest and (reason := _unmakeable(Path(rest).parent)):
+        yield ("sessions", "store"), f"must be a file in a folder that can be written: {reason}"
+    if sessions.files and (reason := _unmakeable(Path(sessions.files))):
+        yield ("sessions", "files"), f"must be a folder that can be written: {reason}"
+    if scheme != "sqlite" and not _is_installed("redis"):
+        yield ("sessions", "store"), needs("redis")
+
+
+def _unmakeable(folder: Path) -> str:
+    """Why a folder cannot be had; empty if it is there, or can be made, to write in it."""
+    there = next(path for path in (folder, *folder.parents) if path.exists() or path == path.parent)
+    if not there.is_dir():
+        return f"{there} is not a folder"
+    return "" if os.access(there, os.W_OK | os.X_OK) else f"{there} cannot be written"
+
+
+def _is_installed(*modules: str) -> bool:
+    try:
+        return all(find_spec(module) is not None for module in modules)
+    except ModuleNotFoundError:  # not even the package around it
+        return False
