@@ -59,8 +59,8 @@ async def is_full(site: SharedSite, chance: Random) -> None:
 async def is_read_only(site: SharedSite, chance: Random) -> None:
     """Takes nothing more, in other words."""
     async with noticed(site):
-        await asyncio.to_thread(site.store.lock)
-    await asyncio.to_thread(site.store.unlock)
+        await asyncio.to_thread(site.store.make_read_only)
+    await asyncio.to_thread(site.store.make_writable)
 
 
 async def loses_connections(site: SharedSite, chance: Random) -> None:
@@ -81,7 +81,7 @@ async def loses_connections(site: SharedSite, chance: Random) -> None:
 async def forgets(site: SharedSite, chance: Random) -> None:
     """Is empty from one moment to the next, and tells nobody."""
     async with noticed(site):
-        await asyncio.to_thread(site.store.forget)
+        await asyncio.to_thread(site.store.empty)
 
 
 async def comes_back_empty(site: SharedSite, chance: Random) -> None:
@@ -104,14 +104,14 @@ async def fails_over(site: SharedSite, chance: Random) -> None:
     spare.launch()
     await site.until(spare.is_copy, "the spare has everything")
     store.kill9()
-    await asyncio.to_thread(spare.unlock)
+    await asyncio.to_thread(spare.make_writable)
     store.follow(spare)
     store.launch()
     await site.until(store.is_copy, "its successor has everything")
     store.follow(None)
     async with noticed(site):
         pass
-    await asyncio.to_thread(store.unlock)
+    await asyncio.to_thread(store.make_writable)
     spare.kill9()
 
 

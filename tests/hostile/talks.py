@@ -221,7 +221,7 @@ class Talks:
         self._began = 0.0  # when the round did, in seconds since the epoch
         self._harmed: Counter[str] = Counter()
         self._is_everybody = False
-        self._forgets = False
+        self.may_forget = False
 
     async def __aenter__(self) -> Self:
         """All begin."""
@@ -241,7 +241,7 @@ class Talks:
     def begin(self) -> None:
         """A round begins, in which nobody may notice anything yet."""
         self._harmed.clear()
-        self._is_everybody = self._forgets = False
+        self._is_everybody = self.may_forget = False
         self._began = time.time()
         for talk in self.talks:
             talk.failures.clear()
@@ -255,7 +255,7 @@ class Talks:
 
     def forgets(self) -> None:
         """Whoever is harmed may begin anew, or where the store was when it was lost."""
-        self._forgets = True
+        self.may_forget = True
         for talk in self.talks:
             talk.may_forget = True
             talk.files.clear()
@@ -272,19 +272,20 @@ class Talks:
         for talk in self.talks:
             talk.goal = talk.answers + 2  # the first may be under way already
 
-        def silent() -> list[Talk]:
-            for task in self._living.values():
-                if task.done():
-                    task.result()  # raises what ended it
-            return [talk for talk in self.talks if talk.answers < talk.goal]
-
         self._hurry.set()
         self._hurry.clear()
         await eventually(
-            lambda: not silent(),
+            lambda: not self.silent(),
             PATIENCE * 3,
-            lambda: "; ".join(f"{talk} {talk.chat.story()}" for talk in silent()),
+            lambda: "; ".join(f"{talk} {talk.chat.story()}" for talk in self.silent()),
         )
+
+    def silent(self) -> list[Talk]:
+        """Who still has to be answered; raises what ended a conversation."""
+        for task in self._living.values():
+            if task.done():
+                task.result()
+        return [talk for talk in self.talks if talk.answers < talk.goal]
 
     def judge(self) -> None:
         """AssertionError if anybody noticed more than may be, or an instance did something twice."""
@@ -308,7 +309,7 @@ class Talks:
             fresh = fresh[: fresh.index(talk.last.nonce)] if talk.last.nonce in fresh else []
             lost = [nonce for nonce in fresh if nonce not in talk.known]
             faults += [f"lost its turns {lost}"] if lost else []
-        if len(talk.chat.greetings) > greetings and not self._forgets:
+        if len(talk.chat.greetings) > greetings and not self.may_forget:
             faults.append(f"was greeted again: {talk.chat.greetings[-2:]} {talk.chat.story()}")
         if talk.notices > notices and not is_harmed:
             faults.append("was told that an answer was cut off")
@@ -328,7 +329,7 @@ class Talks:
             try:
                 await chat.open(PATIENCE)
                 talk = self._talk(chat)
-                talk.may_forget = self._forgets
+                talk.may_forget = self.may_forget
                 for _ in range(2):
                     await talk.use()
                 return

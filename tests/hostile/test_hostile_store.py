@@ -36,6 +36,24 @@ async def shared_site(folder: Path, seed: int, *, files: bool = False) -> AsyncI
         print("\n".join(site.story))
 
 
+async def newcomer(site: SharedSite, chance: Random) -> None:
+    """Somebody comes and goes."""
+    await site.talks.newcomer()
+
+
+async def told(site: SharedSite, action: Action, chance: Random) -> None:
+    """Do it within its time, and say so."""
+    try:
+        async with asyncio.timeout(BOUND):
+            await action(site, chance)
+    except BaseException as error:
+        silent = "; ".join(f"{talk} {talk.chat.story()}" for talk in site.talks.silent())
+        error.add_note(f"in {action.__name__}, while these were not answered: {silent}")
+        site.tell(f"      {action.__name__}: {error!r}")
+        raise
+    site.tell(f"      did {action.__name__}")
+
+
 async def one_round(site: SharedSite, actions: list[Action], seed: int) -> None:
     """All actions at once, a newcomer beside them, and what has to hold afterwards."""
     site.tell(" ".join(action.__name__ for action in actions) + f" ({seed})")
@@ -43,12 +61,12 @@ async def one_round(site: SharedSite, actions: list[Action], seed: int) -> None:
     if len(actions) > 1:  # the store cannot know what it was not told
         site.talks.harms()
         site.talks.forgets()
-    works = [action(site, Random(seed + at)) for at, action in enumerate(actions)]
+    works = [told(site, action, Random(seed + at)) for at, action in enumerate(actions)]
+    ends = await asyncio.gather(*works, told(site, newcomer, Random(seed)), return_exceptions=True)
+    if failed := [end for end in ends if isinstance(end, Exception)]:
+        raise ExceptionGroup("what was done was not taken as it should be", failed)
+    site.tell("      done")
     async with asyncio.timeout(BOUND):
-        ends = await asyncio.gather(*works, site.talks.newcomer(), return_exceptions=True)
-        if failed := [end for end in ends if isinstance(end, Exception)]:
-            raise ExceptionGroup("what was done was not taken as it should be", failed)
-        site.tell("      done")
         await site.heal()
         await site.talks.settled()
         await site.stored()
