@@ -57,9 +57,9 @@ class Session:
         "moves",
         "only_named",
         "open",
+        "published",
         "sent_away",
         "since",
-        "told",
         "version",
     )
 
@@ -84,7 +84,7 @@ class Session:
         self._unheard: float | None = None  # since when nobody has heard its app, None while somebody does
         self.sent_away = False  # set when its backend is to be empty: it moves when it is next heard of
         self.version = 0  # of what other proxies know of it, 0 for nothing; see `telling`
-        self.told: tuple[Backend, bool] | None = None  # what that is: `backend` and `sent_away`
+        self.published: tuple[Backend, bool] | None = None  # what that is: `backend` and `sent_away`
 
     @property
     def in_turn(self) -> bool:

@@ -65,6 +65,8 @@ def unusable(config: Config) -> Iterator[tuple[KeyPath, str]]:
     """Yield where a file is named that cannot be used, and what to say about it."""
     if config.otel.endpoint is not None and not _is_installed(*_OTEL):
         yield ("otel", "endpoint"), needs("otel")
+    if config.affinity.directory.redis is not None and not _is_installed("redis"):
+        yield ("affinity", "directory", "redis"), needs("redis")
     pair = config.tls
     if pair.cert is not None and pair.key is not None:
         try:

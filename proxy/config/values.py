@@ -5,7 +5,6 @@ the value alone. The words of `Allowed` stand in messages ("must be ...") and in
 they have to name every limit that the type has. A url that may hold a password is a secret.
 """
 
-import importlib.util
 import ipaddress
 import re
 from collections.abc import Iterable
@@ -18,7 +17,6 @@ from annotated_types import Predicate
 from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, PlainSerializer, SecretStr
 
 from proxy.config.address import LISTEN_FORMS, URL_FORMS, Address, backend_url, host_name, is_host, is_ip
-from proxy.config.packages import needs
 from proxy.config.problems import got
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -153,12 +151,6 @@ def _is_redis(value: SecretStr) -> bool:
     return url.startswith(("redis://", "rediss://")) and _has_host(url)
 
 
-def _has_redis(value: SecretStr) -> SecretStr:
-    if importlib.util.find_spec("redis") is None:
-        raise ValueError(needs("redis"))
-    return value
-
-
 def _is_store(value: StoreUrl) -> bool:
     url = value.get_secret_value()
     return url == "sqlite" or url.startswith("sqlite:///") or _is_redis(value)
@@ -262,7 +254,7 @@ Token = Annotated[  # it travels in an Authorization header
     Predicate(lambda token: _VISIBLE_ASCII.fullmatch(token.get_secret_value()) is not None),
     Allowed("visible ASCII characters without spaces or line ends"),
 ]
-RedisUrl = Annotated[Secret, Predicate(_is_redis), AfterValidator(_has_redis), Allowed(REDIS_FORMS)]
+RedisUrl = Annotated[Secret, Predicate(_is_redis), Allowed(REDIS_FORMS)]
 Store = Annotated[StoreUrl, AfterValidator(_secret), Predicate(_is_store), Allowed(STORE_FORMS)]
 
 OneAddress = Annotated[

@@ -25,7 +25,7 @@ from proxy.config import Config
 
 log = logging.getLogger("proxy")
 
-_LOOK = 0.2  # seconds between two looks at the drains
+_PAUSE = 0.2  # seconds between two looks at the drains
 _LAST_CALL = 2.0  # seconds before the deadline that the move itself may take
 
 
@@ -121,13 +121,13 @@ class Drains:
         """Take no new sessions and empty it within so many seconds; asked again, set another deadline."""
         now = monotonic()
         deadline = now + (self.patience if within is None else within)
-        known = self._drains.get(backend)
-        if known is not None:
-            known.deadline = deadline
-            if known.emptied_at is not None:  # it is told again that it is empty, to whoever wishes so now
-                known.began, known.emptied_at, known.is_empty = now, None, False
-                known.settled.clear()
-            return known
+        running = self._drains.get(backend)
+        if running is not None:
+            running.deadline = deadline
+            if running.emptied_at is not None:  # it is told again that it is empty, to whoever wishes so now
+                running.began, running.emptied_at, running.is_empty = now, None, False
+                running.settled.clear()
+            return running
         drain = self._drains[backend] = Drain(backend, now, deadline, Pace(now))
         self._fleet.set_admin_state(backend, AdminState.DRAIN)
         self._departures.forget_placed(backend)
@@ -170,7 +170,7 @@ class Drains:
                     self._look_at(drain, monotonic())
             if not self._drains:
                 self._wake.clear()
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(_PAUSE)
 
     def _backend_changed(self, backend: Backend, _event: str) -> None:
         if backend.gone:

@@ -25,6 +25,7 @@ from proxy.wire.websocket import (
     close_code,
 )
 
+_HEARTBEAT = 10  # bytes of a frame of Engine.IO's or of the websocket's own: no event is as short
 _GOODBYE = 2.0  # seconds in which a client answers a close frame
 _TAIL = max(LONGEST_CLOSE, MARK_SIZE)  # bytes that are kept of a piece that ends with no event
 
@@ -33,6 +34,7 @@ class Stream(Protocol):
     """What a side needs of its tunnel."""
 
     active: bool  # whether bytes came since the ticker last looked
+    talks: bool  # whether more than heartbeats came in a session since then
 
     @property
     def is_closed(self) -> bool:
@@ -127,6 +129,8 @@ class AppEnd(End):
         self.received += len(data)
         self.reads += 1
         self._stream.active = True
+        if len(data) > _HEARTBEAT:
+            self._stream.talks = True
         if TASK in data or self._tail:
             self._find_turns(data)
         elif data[-1] != BRACKET:
@@ -163,6 +167,8 @@ class ClientEnd(End):
         self.reads += 1
         self.last = data
         self._stream.active = True
+        if len(data) > _HEARTBEAT:
+            self._stream.talks = True
         if self._guard.between and is_plain(data):
             self._write(data)
         else:

@@ -93,21 +93,20 @@ class Leaving:
             with Border(Where.LEAVE):
                 connection.leave()
 
-    async def _part(self, told: float, *, patient: bool) -> None:
-        """Have the clients of tunnels connect anew, the last of them at the time of `told`.
+    async def _part(self, deadline: float, *, patient: bool) -> None:
+        """Have the clients of tunnels connect anew, the last of them at the `deadline`.
 
-        With `patient` those whose app is asked or answers are the last, else the first: they have had their
-        time, and the frame that is on its way to them may take another second.
+        First those to whom a frame may be on its way, which takes another second; with `patient` those whose
+        app is asked or answers are the last.
         """
         pace = Pace(monotonic())
         while self._tunnels and (now := monotonic()) < self._end:
             with Border(Where.LEAVE):
-                silent = {tunnel for tunnel in self._tunnels if tunnel.is_silent(now)}
-                busy = [t for t in self._tunnels if t.session and (t.session.in_turn or t not in silent)]
-                going = sorted(self._tunnels, key=silent.__contains__)
-                if patient and told - now > time_for(len(busy)):
+                busy = {t for t in self._tunnels if t.session and (t.session.in_turn or not t.is_silent(now))}
+                going = sorted(self._tunnels, key=lambda tunnel: not tunnel.active)
+                if patient and deadline - now > time_for(len(busy)):
                     going = [tunnel for tunnel in going if tunnel not in busy]
-                for tunnel in going[: pace.allow(len(going), now, told)]:
+                for tunnel in going[: pace.allow(len(going), now, deadline)]:
                     tunnel.send_away()
             await self._look_later()
 

@@ -177,9 +177,9 @@ class GivingUp:
 
     def _wait(self) -> None:
         self._unsent = net.unsent(self._leg.transport)
-        self._timer = Timer(self._stood, self._seconds, self._look)
+        self._timer = Timer(self._stood, self._seconds, self._give_up_or_wait)
 
-    def _look(self) -> None:
+    def _give_up_or_wait(self) -> None:
         if 0 < net.unsent(self._leg.transport) < self._unsent:
             self._wait()
         else:

@@ -158,7 +158,7 @@ class Listeners:
         log.warning("no more connections for now: %d file descriptors are in use", self._shut_at)
         self._close_servers()
 
-    async def look(self) -> None:
+    async def reopen_if_room(self) -> None:
         """Open shut listeners again if enough descriptors are free; called by the ticker."""
         if self.shut and self._has_room():
             log.warning("connections are taken again")

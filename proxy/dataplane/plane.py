@@ -145,7 +145,7 @@ class Plane:
             now, border = monotonic(), Border(Where.TICK)
             with border:
                 self.site.stood(now)
-                await self.listeners.look()
+                await self.listeners.reopen_if_room()
             for connection in list(self.connections):
                 try:
                     connection.tick(now)

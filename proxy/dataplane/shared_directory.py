@@ -257,8 +257,8 @@ class SharedDirectory:
         if session is not None and backend is not None and session.has_left(backend) and self.follow:
             self.follow(session)
         if kind == "e" and session is not None and session.backend is not None:
-            told = Elsewhere(session, session.backend, sids[1].encode("latin-1", "replace"), now)
-            self._router.engines.connected_elsewhere(sids[0].encode("latin-1", "replace"), told)
+            elsewhere = Elsewhere(session, session.backend, sids[1].encode("latin-1", "replace"), now)
+            self._router.engines.connected_elsewhere(sids[0].encode("latin-1", "replace"), elsewhere)
 
     def _take_turn(self, text: str) -> None:
         """How the turn of a session goes at a backend; whoever tells the same of it heard it earlier."""
@@ -277,7 +277,7 @@ class SharedDirectory:
 
     async def _round_trip(self, client: Any) -> None:
         asked = list(self._wanted)[:_BATCH]
-        told = [self._messages.popleft() for _ in range(min(len(self._messages), _BATCH))]
+        messages = [self._messages.popleft() for _ in range(min(len(self._messages), _BATCH))]
         written = self._next_written(_BATCH)
         lives = int(self._router.directory.session_timeout * _OUTLIVES * 1000)
         pipeline = client.pipeline(transaction=False)
@@ -286,7 +286,7 @@ class SharedDirectory:
         for session, entry in written:
             arguments = (entry.version, str(entry), lives, self._channel, session.id)
             pipeline.eval(_MERGE, 1, PREFIX + session.id, *arguments)
-        for message in told:
+        for message in messages:
             pipeline.publish(self._channel, message)
         try:
             async with within(_PATIENCE, self._stood):

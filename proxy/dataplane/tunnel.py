@@ -66,8 +66,9 @@ class Tunnel:
         "opening",
         "pool",
         "session",
-        "silent_since",
+        "spoke_at",
         "stats",
+        "talks",
         "ticket",
         "up",
         "websocket",
@@ -88,7 +89,8 @@ class Tunnel:
         self.websocket = False  # whether it can be told in its own words to connect anew
         self.stats: Stats | None = None  # set for a Socket.IO websocket, whose CONNECT packets are read
         self.active = True  # whether bytes came since the ticker last looked
-        self.silent_since = 0.0  # set by the ticker when no more came
+        self.talks = False  # whether more than heartbeats came since then
+        self.spoke_at = 0.0  # set by the ticker when it did
         self.deadline = 0.0  # set by the ticker
         self._owner = owner
         self._timeouts = timeouts
@@ -186,7 +188,8 @@ class Tunnel:
         if self.active:
             self.active = False
             self._tell_frames()
-            self.silent_since = now
+            if self.talks:
+                self.talks, self.spoke_at = False, now
             half = any(end is not None and end.ended for end in (self._down_end, self._up_end))
             self.deadline = now + (_HALF_CLOSED if half else self._timeouts.tunnel_idle)
         elif self.deadline <= now:
@@ -207,7 +210,7 @@ class Tunnel:
 
     def is_silent(self, now: float) -> bool:
         """Whether nothing is on its way: what the client said last has reached an app that would answer."""
-        return not self.active and now >= self.silent_since + ANSWERED
+        return not self.talks and now >= self.spoke_at + ANSWERED
 
     def client_lost(self, heard: bytes = b"") -> bool:
         """The client's connection is gone without a farewell; return whether the backend's side is kept.

@@ -7,8 +7,7 @@ import socket
 import pytest
 
 from proxy import net
-from proxy.config import Address, Config
-from proxy.dataplane import site
+from proxy.config import Address
 from proxy.errors import ProxyError
 from tests.dataplane.chat import PATH, Tab, chats
 from tests.dataplane.frames import ACCEPT, Socket, frame, upgrade
@@ -74,6 +73,24 @@ def test_who_is_busy_costs_nobody_else_anything() -> None:
             assert await client.hear() == RESTART
             client.peer.close()
         await leaving
+
+    run(test)
+
+
+def test_heartbeats_hold_nobody_up() -> None:
+    """Nor are pings and pongs a talk: among many clients there is always one."""
+
+    async def test(world: World) -> None:
+        client, app = await chatting(world)
+        await world.until(lambda: all(tunnel.is_silent(world.now()) for tunnel in world.plane.tunnels))
+        for speaker, heartbeat, opcode in ((app, b"2", 1), (client, b"3", 1), (app, b"ping", 9)):
+            speaker.say(heartbeat, opcode=opcode)
+            await world.until(lambda: any(tunnel.active for tunnel in world.plane.tunnels))
+            assert not world.plane.evictions.somebody_is_busy()
+            await world.until(lambda: not any(tunnel.active for tunnel in world.plane.tunnels))
+        app.say(b'42["x"," "]')
+        await world.until(lambda: any(tunnel.active for tunnel in world.plane.tunnels))
+        assert world.plane.evictions.somebody_is_busy()
 
     run(test)
 
@@ -364,54 +381,5 @@ def test_work_that_is_over_before_it_began() -> None:
         task = world.plane.site.spawn(never(), lambda: None)
         task.cancel()
         await asyncio.wait([task])
-
-    run(test)
-
-
-def test_origin_of_both_families() -> None:
-    """A client of IPv4 is the same to a listener of IPv6; one on a socket file is a proxy beside us."""
-
-    async def test(world: World) -> None:
-        origins = [
-            world.plane.site.origin(text) for text in ("::ffff:127.0.0.1", "::1", "::2", "1.2.3.4", "unix")
-        ]
-        told = [(origin.address, origin.trusted) for origin in origins]
-        assert told == [
-            ("127.0.0.1", True),
-            ("::1", True),
-            ("::2", False),
-            ("1.2.3.4", False),
-            ("unix", True),
-        ]
-
-    run(test)
-
-
-def test_origins_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A flood from everywhere fills no memory, and what is read anew is the same."""
-    monkeypatch.setattr(site, "_MOST_ORIGINS", 3)
-
-    async def test(world: World) -> None:
-        for number in range(10):
-            assert world.plane.site.origin(f"1.2.3.{number}").address == f"1.2.3.{number}"
-            assert world.plane.site.origin("127.0.0.1").trusted
-            assert world.plane.site._origins.cache_info().currsize <= 3
-
-    run(test)
-
-
-def test_a_reload_has_origins_read_anew() -> None:
-    """Whom to trust may have changed: for new connections and for those that are open."""
-
-    async def test(world: World) -> None:
-        client = await world.client()
-        await world.until(lambda: bool(world.plane.connections))
-        (connection,) = world.plane.connections
-        for trusted in ([], ["127.0.0.0/8"], []):
-            config = Config.model_validate({"forwarded": {"trusted": trusted}})
-            await world.plane.change(config, [world.listening], None)
-            assert world.plane.site.origin("127.0.0.1").trusted is bool(trusted)
-            assert connection._reader.origin.trusted is bool(trusted)
-        client.reset()
 
     run(test)

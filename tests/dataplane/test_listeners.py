@@ -55,7 +55,7 @@ def test_a_unix_listener_opens_again(tmp_path: Path) -> None:
         await asyncio.sleep(0)
         reader, writer = await asyncio.open_unix_connection(path)
         assert made == []
-        await listeners.look()
+        await listeners.reopen_if_room()
         assert await reader.read() == b""
         assert (len(made), listeners.shut) == (1, False)
         writer.close()
