@@ -276,10 +276,8 @@ def test_it_fits(chromium: Browser, server: ChatServer, scheme: Any, width: int,
         expect(dashboard.cards).to_have_count(3, timeout=LATER)
         over = dashboard.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
         assert over <= 0
-        for bar in dashboard.page.locator("#affinity meter").all():
-            box = bar.bounding_box()
-            assert box is not None
-            assert box["width"] > 40
+        bars = dashboard.page.locator("#affinity meter")  # made anew each second: all are measured at once
+        assert bars.evaluate_all("bars => bars.every((bar) => bar.getBoundingClientRect().width > 40)")
         (red,) = re.findall(
             r"rgb\((\d+),",
             dashboard.page.evaluate("getComputedStyle(document.body).backgroundColor"),
