@@ -18,10 +18,10 @@ Record = Callable[..., Recorded]
 
 def test_one_starts_after_the_other(app: App, record: Record) -> None:
     """No more of them load the app at once than was said, each in its own time."""
-    code = "import time\nprint('begins')\ntime.sleep(0.3)\nprint('is loaded')\n"
+    code = "import time\nprint('begins')\ntime.sleep(2)\nprint('is loaded')\n"
 
     async def main() -> None:
-        run = record(app(code), 3, at_once=1, start_timeout=lambda: 0.8)
+        run = record(app(code), 3, at_once=1, start_timeout=lambda: 5.5)
         async with run.running():
             await run.until_ready(3)
         told = [line.partition(" | ")[2] for line in run.lines]
