@@ -65,11 +65,6 @@ class Copy:
         return self.connected and self.standing is Standing.ABSENT
 
     @property
-    def is_live(self) -> bool:
-        """Whether its record is to live on."""
-        return self.connected and self.standing is Standing.CLAIMED
-
-    @property
     def is_done(self) -> bool:
         """Whether nothing has to be known of it any more."""
         over = self.standing is Standing.OVER and not self.fence

@@ -118,7 +118,7 @@ class Running(Turn):
             self._sharing.look(live)  # nobody has written anything yet: there is what was before the turn
         live.turns.append(self)
         if self.text is not None:
-            await self._sharing.save(live, look=False)
+            await self._sharing.save(live)
         if live.standing is Standing.LOST:
             self.end()
             return False
@@ -225,16 +225,15 @@ class Sharing:
             log.warning("a session is not shared any more, and what was stored of it is removed: %s", reason)
         live.warned = True
 
-    def begin_save(self, live: Live, *, look: bool = True, anyway: bool = False) -> asyncio.Task[None]:
-        """Takes the state down and has it written."""
+    def begin_save(self, live: Live, *, anyway: bool = False) -> asyncio.Task[None]:
+        """Takes the state down, unless a turn runs, and has written what the store does not have."""
         live.timer = None
-        if look:
-            self.look(live)
+        self.look(live)
         return self._spawn(self._save(live, anyway=anyway))
 
-    async def save(self, live: Live, *, look: bool = True, anyway: bool = False) -> None:
+    async def save(self, live: Live, *, anyway: bool = False) -> None:
         """As `begin_save`; returns when it is written, or has taken too long to wait for."""
-        await asyncio.wait({self.begin_save(live, look=look, anyway=anyway)}, timeout=PATIENCE)
+        await asyncio.wait({self.begin_save(live, anyway=anyway)}, timeout=PATIENCE)
 
     async def _save(self, live: Live, *, anyway: bool = False) -> None:
         """Writes what is not in the store yet, or in any case."""
@@ -376,8 +375,8 @@ class Sharing:
         self._renewing = True
         try:
             ttl = self._ttl()
-            ours = {live.chat.id: live for live in self._live.values() if live.is_live}
-            known = {name: live.number for name, live in ours.items()}
+            ours = {live.chat.id: live for live in self._live.values() if live.connected}
+            known = {name: live.number for name, live in ours.items() if live.standing is Standing.CLAIMED}
             for name in await self._ask(partial(self._store.touch, known, self._token, ttl)) or ():
                 ours[name].missing()
                 self.look(ours[name])
