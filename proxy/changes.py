@@ -57,7 +57,7 @@ async def beat(standstill: Standstill) -> None:
     """Notice when this process stood still, until cancelled."""
     told = 0.0
     while True:
-        total = standstill.look(monotonic())
+        total = standstill.measure(monotonic())
         if total > told:
             log.warning("this process stood still for %.1f s: nobody counts as silent for that", total - told)
             told = total

@@ -40,8 +40,8 @@ class Parts:
         self.router = Router(self.fleet, directory, Placement())
         self.exchange_log = ExchangeLog(config)
         self.probe_times = times = ProbeTimes()
-        self.prober = Prober(self.fleet, config, ask, times.add, standstill.look)
-        listener, stood = self.exchange_log.listener, standstill.look
+        self.prober = Prober(self.fleet, config, ask, times.add, standstill.measure)
+        listener, stood = self.exchange_log.listener, standstill.measure
         self.plane = Plane(config, self.router, listener, self.prober.suspect, stood)
         self.plane.certificate = certificate_of(config)
         self.drains = Drains(self.fleet, self.plane.evictions, emptied=self._emptied, stood=stood)

@@ -80,7 +80,7 @@ class ReplicaEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class RunContext:
     """How replicas are run; made by the supervisor, the same for all of them."""
 
     state: Path  # each replica has a folder of its name there
@@ -173,19 +173,19 @@ class Replica:
         if self._process:
             self._process.kill()
 
-    async def run(self, recipe: Recipe, app_failed: Callable[["Replica"], bool]) -> None:
+    async def run(self, context: RunContext, app_failed: Callable[["Replica"], bool]) -> None:
         """Lives until cancelled or given up.
 
         `app_failed` is asked when a life ends before the replica answered: whether that is the app's fault,
         for which nothing can be done. Then raises ReplicaError. When cancelled, ends the process in order;
         cancelled again, at once.
         """
-        history = RestartHistory(recipe.rule)
+        history = RestartHistory(context.rule)
         try:
             while True:
-                ending, was_ready = await self._live(recipe, history)
+                ending, was_ready = await self._live(context, history)
                 self._tell(
-                    recipe, ReplicaEventKind.EXITED, ending.reason, code=ending.code, lines=self.log.last
+                    context, ReplicaEventKind.EXITED, ending.reason, code=ending.code, lines=self.log.last
                 )
                 if not was_ready and app_failed(self):
                     raise ReplicaError(
@@ -194,54 +194,54 @@ class Replica:
                     )
                 delay = history.died(asyncio.get_running_loop().time())
                 if delay is None:
-                    self._give_up(recipe)
+                    self._give_up(context)
                     return
                 self.state = ReplicaState.RESTARTING
-                self._tell(recipe, ReplicaEventKind.RESTARTING, f"restarts in {delay:g} s", delay=delay)
+                self._tell(context, ReplicaEventKind.RESTARTING, f"restarts in {delay:g} s", delay=delay)
                 await asyncio.sleep(delay)
                 self.restarts += 1
         finally:
             self.close()
 
-    async def _live(self, recipe: Recipe, history: RestartHistory) -> tuple[_Ending, bool]:
+    async def _live(self, context: RunContext, history: RestartHistory) -> tuple[_Ending, bool]:
         """One life. Returns how it ended, and whether the replica was ready in it."""
         self.state = ReplicaState.STARTING
         try:
-            async with recipe.turns:
-                self._process = process = await self._start(recipe)
-                ready = await self._becomes_ready(process, recipe)
+            async with context.turns:
+                self._process = process = await self._start(context)
+                ready = await self._becomes_ready(process, context)
             if not ready and process.returncode is None:
                 process.kill()
                 await process.wait()
-                seconds = f"{recipe.start_timeout():g} s"
+                seconds = f"{context.start_timeout():g} s"
                 text = f"was not ready within {seconds} (replicas.start_timeout) and was killed"
                 return _Ending(None, text), ready
             if ready:
                 self.state = ReplicaState.READY
-                self.unshared = _why_unshared(recipe.state / self.name / "sharing")
+                self.unshared = _why_unshared(context.state / self.name / "sharing")
                 history.ready(asyncio.get_running_loop().time())
                 text = f"is ready at {self.url}, pid {process.pid}"
                 if self.unshared:
                     text += f"; it cannot share its sessions, so a drain waits for their end: {self.unshared}"
-                self._tell(recipe, ReplicaEventKind.READY, text)
+                self._tell(context, ReplicaEventKind.READY, text)
             return _Ending.of(await process.wait()), ready
         except OSError as error:
             return _Ending(None, f"could not be started: {error}"), False
         finally:
-            await self._stop(recipe)
+            await self._stop(context)
 
-    async def _start(self, recipe: Recipe) -> Process:
+    async def _start(self, context: RunContext) -> Process:
         self.claim_port()
         assert self._port
         return await Process.start(
-            recipe.command(self.name, self._port.number),
+            context.command(self.name, self._port.number),
             env={**os.environ, "PYTHONUNBUFFERED": "1"},  # lines arrive when they are printed
-            held=recipe.held,
-            orphans=recipe.orphans,
+            held=context.held,
+            orphans=context.orphans,
             on_line=self.log.write,
         )
 
-    async def _stop(self, recipe: Recipe) -> None:
+    async def _stop(self, context: RunContext) -> None:
         """Ends the process if it runs, in order."""
         process = self._process
         if process is None:
@@ -249,13 +249,13 @@ class Replica:
         if process.returncode is None:
             self.stopping()
         try:
-            if not await process.stop(recipe.stop_timeout):
-                text = f"did not end within {recipe.stop_timeout:g} s of SIGTERM and was killed"
-                self._tell(recipe, ReplicaEventKind.KILLED, text)
+            if not await process.stop(context.stop_timeout):
+                text = f"did not end within {context.stop_timeout:g} s of SIGTERM and was killed"
+                self._tell(context, ReplicaEventKind.KILLED, text)
         finally:
             self._process = None
 
-    async def _becomes_ready(self, process: Process, recipe: Recipe) -> bool:
+    async def _becomes_ready(self, process: Process, context: RunContext) -> bool:
         """Asks until the replica answers, its process ends or the time is over.
 
         Any answer but a server error will do: Chainlit listens only when the app is loaded, and has
@@ -266,10 +266,10 @@ class Replica:
         loop = asyncio.get_running_loop()
         began = loop.time()
         timeout = aiohttp.ClientTimeout(total=ASK)
-        while loop.time() < began + recipe.start_timeout() and process.returncode is None:
+        while loop.time() < began + context.start_timeout() and process.returncode is None:
             try:
-                async with recipe.http.get(
-                    self.url + recipe.ready_path, timeout=timeout, allow_redirects=False
+                async with context.http.get(
+                    self.url + context.ready_path, timeout=timeout, allow_redirects=False
                 ) as response:
                     if response.status < 500:
                         return process.returncode is None
@@ -278,15 +278,15 @@ class Replica:
             await process.ended_within(POLL)
         return False
 
-    def _give_up(self, recipe: Recipe) -> None:
+    def _give_up(self, context: RunContext) -> None:
         self.state = ReplicaState.FAILED
-        rule = recipe.rule
+        rule = context.rule
         text = f"is given up: it died at once {rule.quick_deaths} times in a row"
-        self._tell(recipe, ReplicaEventKind.FAILED, text, lines=self.log.last)
+        self._tell(context, ReplicaEventKind.FAILED, text, lines=self.log.last)
 
     def _tell(
         self,
-        recipe: Recipe,
+        context: RunContext,
         kind: ReplicaEventKind,
         text: str,
         *,
@@ -294,4 +294,4 @@ class Replica:
         delay: float | None = None,
         lines: tuple[str, ...] = (),
     ) -> None:
-        recipe.on_event(ReplicaEvent(kind, self, text, code=code, delay=delay, lines=lines))
+        context.on_event(ReplicaEvent(kind, self, text, code=code, delay=delay, lines=lines))

@@ -21,7 +21,7 @@ from proxy.borders import Border, Where
 from proxy.config.packages import install
 from proxy.replicas.output import ReplicaLog
 from proxy.replicas.process import LOOPBACK, Orphans
-from proxy.replicas.replica import Recipe, Replica, ReplicaError, ReplicaEvent, ReplicaEventKind
+from proxy.replicas.replica import Replica, ReplicaError, ReplicaEvent, ReplicaEventKind, RunContext
 from proxy.replicas.restarts import RestartRule
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Supervisor:
         self._rule = rule or RestartRule()
         self._output = output
         self._group: asyncio.TaskGroup | None = None  # set while it runs, as are the next two
-        self._recipe: Recipe | None = None
+        self._context: RunContext | None = None
         self._lifeline = -1  # the reading end
         self._tasks: dict[Replica, asyncio.Task[None]] = {}  # of every replica that is not retired
         self._starting: dict[Replica, asyncio.Future[None]] = {}  # what `start_another` waits for
@@ -161,16 +161,16 @@ class Supervisor:
                 aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as http,
                 asyncio.TaskGroup() as group,
             ):
-                self._group, self._recipe = group, self._make_recipe(http)
+                self._group, self._context = group, self._make_context(http)
                 for replica in self.replicas if not self._stopping else ():
-                    self._begin(replica, self._run_one(replica, self._recipe))
+                    self._begin(replica, self._run_one(replica, self._context))
             if not self._stopping:
                 raise ReplicaError("every replica was given up" if self.replicas else "no replica is left")
         except BaseExceptionGroup as failed:
             error = next((error for error in failed.exceptions if isinstance(error, ReplicaError)), None)
             raise (error or failed) from None
         finally:
-            self._group = self._recipe = None
+            self._group = self._context = None
             self._tasks = {}
             os.close(self._lifeline)
             os.close(held_end)
@@ -200,14 +200,14 @@ class Supervisor:
         Raises ReplicaError if its process ends or is not ready within `start_timeout`, or if the supervisor
         does not run. After an error, or when cancelled, it is gone; the others are not touched.
         """
-        if self._recipe is None or self._stopping:
+        if self._context is None or self._stopping:
             raise ReplicaError("no replica can be started: the supervisor does not run")
         replica = self._make()
         self.replicas.append(replica)
         started = self._starting[replica] = asyncio.get_running_loop().create_future()
         try:
             replica.claim_port()
-            self._begin(replica, self._run_another(replica, self._recipe, started))
+            self._begin(replica, self._run_another(replica, self._context, started))
             await started
         except OSError as error:
             await self.retire(replica)
@@ -268,8 +268,8 @@ class Supervisor:
             replica.close()
             self._hear(ReplicaEvent(ReplicaEventKind.RETIRED, replica, "is retired"))
 
-    def _make_recipe(self, http: "aiohttp.ClientSession") -> Recipe:
-        return Recipe(
+    def _make_context(self, http: "aiohttp.ClientSession") -> RunContext:
+        return RunContext(
             state=self._state,
             command=self._command,
             held=(self._lifeline, *self._held),
@@ -291,17 +291,19 @@ class Supervisor:
             *("run", str(self._app), "--headless", "--host", LOOPBACK, "--port", str(port), *self._options),
         ]
 
-    async def _run_one(self, replica: Replica, recipe: Recipe) -> None:
+    async def _run_one(self, replica: Replica, context: RunContext) -> None:
         try:
-            await replica.run(recipe, lambda _: not self._ever_ready and replica.is_port_ours())
+            await replica.run(context, lambda _: not self._ever_ready and replica.is_port_ours())
         except ReplicaError:
             await self._hear_failure(replica)
             raise
 
-    async def _run_another(self, replica: Replica, recipe: Recipe, started: asyncio.Future[None]) -> None:
+    async def _run_another(
+        self, replica: Replica, context: RunContext, started: asyncio.Future[None]
+    ) -> None:
         """As `_run_one`; but that it does not start is a matter of who wanted it, not of the run."""
         try:
-            await replica.run(recipe, lambda _: not started.done())
+            await replica.run(context, lambda _: not started.done())
         except ReplicaError as error:
             if not started.done():
                 started.set_exception(error)

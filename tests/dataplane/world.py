@@ -90,7 +90,7 @@ class World:
 
     def stand_still(self, seconds: float) -> None:
         """This process does not run for a while, and nobody else in it."""
-        self.parts.standstill.look(monotonic())
+        self.parts.standstill.measure(monotonic())
         time.sleep(seconds)
 
     def observe(self, name: str, observation: Observation) -> None:
