@@ -29,7 +29,7 @@ from proxy.config.sections import (
     SocketSettings,
     TimeoutSettings,
 )
-from proxy.config.values import HealthType, Locate, LogFormat, LogLevel, Records, statuses
+from proxy.config.values import HealthType, Locate, statuses
 
 __all__ = [
     "Address",
@@ -46,12 +46,9 @@ __all__ = [
     "KubernetesSettings",
     "LimitSettings",
     "Locate",
-    "LogFormat",
-    "LogLevel",
     "LogSettings",
     "OtelSettings",
     "Problem",
-    "Records",
     "Resolver",
     "SessionSettings",
     "SocketSettings",

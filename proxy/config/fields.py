@@ -98,9 +98,9 @@ def _allowed(hint: Any, *, item: bool = False) -> str:
     own = [note.text for note in getattr(hint, "__metadata__", ()) if isinstance(note, Allowed)]
     if own and not item:
         return own[-1]
-    if isinstance(hint, type) and issubclass(hint, StrEnum):
-        return f"one of {', '.join(hint)}"
     parts = typing.get_args(hint)
+    if typing.get_origin(hint) is typing.Literal or (isinstance(hint, type) and issubclass(hint, StrEnum)):
+        return f"one of {', '.join(str(word).lower() for word in parts or hint)}"
     if typing.get_origin(hint) is tuple:
         return _allowed(parts[0]) + ("" if item else ", or a list of them")
     return _allowed(parts[0], item=item) if parts else SECTION_WORDS

@@ -206,12 +206,12 @@ class TimeoutSettings(Settings):
 class LogSettings(Settings):
     """What is written to standard error."""
 
-    format: v.LogFormat = v.LogFormat.CONSOLE
+    format: v.LogFormat = "console"
     """console for people, json for machines: one object per line."""
     access: v.Flag = True
     """Whether each request gets a line with its backend, its evidence and the outcome. The default of `run`
     is false."""
-    level: v.LogLevel = v.LogLevel.INFO
+    level: v.LogLevel = "info"
     """The least important lines that are written."""
 
 
@@ -245,7 +245,7 @@ class DnsSettings(Settings):
     name: v.HostName | None = None
     """The name whose addresses are the backends, such as that of a headless service; with one this source is
     on. It needs the extra `dns`."""
-    records: v.Records = v.Records.A
+    records: v.Records = "a"
     """Which records are asked for: a or aaaa for addresses, srv for names with ports, of which those of the
     best priority are taken."""
     port: v.Port | None = Field(default=None, validate_default=True)
@@ -261,7 +261,7 @@ class DnsSettings(Settings):
     @field_validator("port")
     @classmethod
     def _has_one_port(cls, value: int | None, info: ValidationInfo) -> int | None:
-        is_srv = info.data.get("records") is v.Records.SRV
+        is_srv = info.data.get("records") == "srv"
         if value is None and info.data.get("name") is not None and "records" in info.data and not is_srv:
             raise ValueError("must be the port of the instances, unless dns.records is srv")
         if value is not None and is_srv:

@@ -52,14 +52,6 @@ class Locate(StrEnum):
     NEVER = "never"
 
 
-class Records(StrEnum):
-    """What is asked of DNS."""
-
-    A = "a"
-    AAAA = "aaaa"
-    SRV = "srv"
-
-
 class HealthType(StrEnum):
     """How a backend is probed."""
 
@@ -67,22 +59,6 @@ class HealthType(StrEnum):
     ENGINEIO = "engineio"
     TCP = "tcp"
     NONE = "none"
-
-
-class LogFormat(StrEnum):
-    """How a log line is written."""
-
-    CONSOLE = "console"
-    JSON = "json"
-
-
-class LogLevel(StrEnum):
-    """The least important lines that are logged."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
 
 
 class StoreUrl(SecretStr):
@@ -205,7 +181,10 @@ CountOrZero = Annotated[int, Field(strict=True, ge=0), Allowed("a whole number, 
 HeadBytes = Annotated[int, Field(strict=True, ge=1024), Allowed("a whole number, 1024 or greater")]
 Port = Annotated[int, Field(strict=True, ge=1, le=65535), Allowed("a whole number from 1 to 65535")]
 Flag = Annotated[bool, Field(strict=True), Allowed("true or false")]
-FlagOrAuto = Annotated[Literal["auto", True, False], Allowed("one of auto, true, false")]
+FlagOrAuto = Literal["auto", True, False]
+LogFormat = Literal["console", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]  # the least important lines that are written
+Records = Literal["a", "aaaa", "srv"]
 
 Text = Annotated[str, Allowed("text")]
 Given = Annotated[str, Field(min_length=1), Allowed("text that is not empty")]

@@ -191,7 +191,7 @@ def test_more_of_the_configuration_is_merged() -> None:
     """`proxy.config` changes what it names and nothing else."""
     objects = keyed(render(proxy={"config": {"balance": {"bound": 2}, "log": {"access": False}}}))
     config = loads(objects["ConfigMap", "chainlit-proxy"]["data"]["proxy.yaml"], environ=ENVIRONMENT)
-    assert (config.balance.bound, config.log.access, config.log.format.value) == (2, False, "json")
+    assert (config.balance.bound, config.log.access, config.log.format) == (2, False, "json")
 
 
 def container(document: dict[str, Any]) -> dict[str, Any]:
