@@ -51,6 +51,7 @@ class Copy:
     number: int = 0  # of the last write under this fence that was accepted
     connected: bool = False
     fresh: bool = True  # nobody has used it yet: whatever is found may be restored over it
+    doubted: bool = False  # its client connected, and the store was not heard: others may have it by now
     behind: bool = False  # the store has not taken what it was to be told
     begun: bool = False  # `on_chat_start` has returned, or a message was answered, or it was restored
     state: str | None = None  # to be written; None: nothing new; "": none that could be stored
@@ -78,17 +79,18 @@ class Copy:
 
     def answered(self, claim: Claim) -> Found | None:
         """The store has answered a claim; returns what is to be restored."""
-        elsewhere = not claim.again and claim.writer != self.token
+        # Not `again`: an answer that was lost may have been the one that took it back from others.
+        elsewhere = claim.fence != self.fence and claim.writer != self.token
         stale = self.fresh or self.standing is Standing.LOST
         newer = claim.writer and (stale or (self.standing is Standing.CLAIMED and elsewhere))
-        self.fresh = False
+        self.fresh = self.doubted = False
         if self.standing is Standing.OVER:
             return None
         if not claim.fence:
             self.standing = Standing.REFUSED
             return None
+        self.number = self.number if claim.fence == self.fence else 0  # they begin anew with the fence
         self.standing, self.fence = Standing.CLAIMED, claim.fence
-        self.number = self.number if claim.again else 0  # they begin anew with the fence
         self.saved, self.noted = None if claim.state is None else hash(claim.state), claim.turns
         if not newer:
             return None
@@ -99,7 +101,8 @@ class Copy:
 
     def unanswered(self) -> None:
         """A claim had no answer: whatever is here goes on, and is not replaced when the store is back."""
-        self.behind, self.fresh = True, False
+        self.behind, self.doubted, self.fresh = True, True, False
+        self.missing()  # or what others have written
         if self.standing in (Standing.LOST, Standing.REFUSED):
             self.standing = Standing.ABSENT
 
@@ -144,7 +147,7 @@ class Copy:
         if self.standing is Standing.OVER:
             self.fence = 0  # done
         elif outcome is Outcome.REFUSED:
-            self.standing = Standing.LOST
+            self.standing = Standing.ABSENT if self.doubted else Standing.LOST
         else:
             self.number, self.noted = write.number, write.turns
             if write.state is not None:
@@ -160,7 +163,7 @@ class Copy:
 
     def left(self, *, over: bool) -> None:
         """Its client has gone; `over` if the session is, too."""
-        self.connected = False
+        self.connected = self.doubted = False
         if over:
             self.turns.clear()
             if self.standing in (Standing.ABSENT, Standing.CLAIMED):

@@ -238,14 +238,19 @@ class Sharing:
     async def _save(self, live: Live, *, anyway: bool = False) -> None:
         """Writes what is not in the store yet, or in any case."""
         async with live.lock:
-            if live.must_claim:
-                await self._claim(live)
-            while write := live.due(next(self._numbers), anyway=anyway):
-                if await self._put(live, write) or not write.state or self._down:
+            while True:
+                if live.must_claim:  # perhaps since a write was refused although its client is here
+                    await self._claim(live)
+                write = live.due(next(self._numbers), anyway=anyway)
+                if write is None:
                     break
-                self._give_up(live, f"the store does not take its {len(write.state)} characters")
-            if live.is_done:
-                self._forget(live)
+                if await self._put(live, write) or not write.state or self._down:
+                    if not live.must_claim:
+                        break
+                else:
+                    self._give_up(live, f"the store does not take its {len(write.state)} characters")
+            if live.is_done and self._live.get(live.chat.id) is live:
+                del self._live[live.chat.id]
 
     async def _put(self, live: Live, write: Write) -> bool:
         """Writes and does what follows; False if the store failed it."""
@@ -268,10 +273,6 @@ class Sharing:
             log.info("a session has a newer connection at another instance: its copy here has ended")
             live.chat.abandon()
         return outcome is not None
-
-    def _forget(self, live: Live) -> None:
-        if self._live.get(live.chat.id) is live:
-            del self._live[live.chat.id]
 
     async def _keep_files(self, live: Live) -> None:
         """Keeps what is not kept yet; what cannot be costs itself, and is tried again with the next state."""
@@ -365,9 +366,9 @@ class Sharing:
         """Lets what is connected live on, forgets what is not."""
         while True:
             await asyncio.sleep(min(ROUND, self._ttl() / 3))
-            for live in list(self._live.values()):
+            for name, live in list(self._live.items()):
                 if not live.connected and not live.chat.is_alive() and live.standing is not Standing.OVER:
-                    self._forget(live)
+                    del self._live[name]
             await self._renew()
 
     async def _renew(self) -> None:

@@ -96,7 +96,7 @@ class Histories(RuleBasedStateMachine):
     @rule(i=HERE, lost=st.integers(0, 2))
     def connect(self, i: int, lost: int) -> None:
         """The client connects, here or elsewhere, with the instance before not knowing that it has gone."""
-        if self.at not in (None, i) and self.instances[self.at].standing(self.here) is Standing.ABSENT:
+        if self.at not in (None, i) and self.instances[self.at].live(self.here).doubted:
             self.do(self.instances[self.at].leave(self.here))  # it has heard that the client has gone
         chat = self.memory[i]
         new = chat is None
@@ -104,11 +104,12 @@ class Histories(RuleBasedStateMachine):
             chat = self.memory[i] = Chat(SESSION)
         goes_on = chat.running if self.last == i else None
         self.stores[i].losing = 0 if self.down else lost
+        apart = self.instances[i].standing(chat) is Standing.ABSENT  # it has gone on here without the store
         found = self.do(self.instances[i].connect(chat, new=new))
         self.stores[i].losing = 0
         if found is not None:
             chat.abandon()
-        unsure = self.down or self.emptied or self.shown is None or lost == 2
+        unsure = self.down or self.emptied or self.shown is None or lost == 2 or apart
         if not unsure and not goes_on:
             assert chat.text == self.shown, f"{found} {self.instances[i].sharing}"
         if not unsure and goes_on:
@@ -270,7 +271,7 @@ class Histories(RuleBasedStateMachine):
 
 
 Histories.TestCase.settings = settings(
-    max_examples=30, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 

@@ -133,7 +133,13 @@ def test_a_claim_without_an_answer_takes_nothing_away() -> None:
     made = copy(Standing.CLAIMED)
     made.unanswered()
     assert (made.standing, made.must_claim) == (Standing.CLAIMED, False)
-    assert made.due(1) is not None
+    write = made.due(1)
+    assert write
+    again = copy(Standing.CLAIMED)
+    again.unanswered()
+    again.wrote(write, Outcome.REFUSED)
+    assert again.must_claim, "its client is here: it goes on with what it has seen"
+    assert again.answered(Claim(200, writer=THEIRS, state="theirs")) is None
     assert made.answered(Claim(200, writer=THEIRS, state="theirs")) == Found("theirs", [])
 
 

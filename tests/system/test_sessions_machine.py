@@ -153,6 +153,7 @@ def test_a_start_that_does_not_return_holds_up_nothing(
             (talk,) = await opened(clients)
             for _ in range(2):
                 talk.check(await talk.chat.ask())
+                await eventually(lambda: talk.running == 1, 20, "only the start has not ended")
             await kill_home(site, talk)
             talk.check(await talk.chat.ask())
             talk.check_starts(site.journal)
