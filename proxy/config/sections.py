@@ -224,10 +224,11 @@ class TimeoutSettings(Settings):
         "Meanwhile it serves everybody as before. What Kubernetes grants by default.",
     )
     farewell: v.SecondsOrZero = Field(
-        default=0.5,
-        description="Seconds in which clients are told to connect anew when the proxy ends. Nobody can reach "
-        "it from then on: short where the next process has to wait for the end of this one. Some more, where "
-        "others behind the same load balancer take its clients over. The last of timeouts.shutdown.",
+        default=0.0,
+        description="Seconds in which clients are told to connect anew when the proxy ends, the last of "
+        "timeouts.shutdown; 0 tells all at once. Nobody can reach it from then on, and Socket.IO's clients "
+        "spread over a second by themselves. Some more, where others behind the same load balancer take them "
+        "over.",
     )
     opening: v.Seconds = Field(
         default=45.0,
