@@ -130,7 +130,7 @@ class User:
         try:
             await self._blink()
         except AssertionError:
-            if max(self.site.harm.values()) < Harm.POLLS:
+            if max(self.site.harm.values()) < Harm.POLLS and not self.site.may_miss:
                 raise
 
     async def _upload(self) -> None:

@@ -28,9 +28,7 @@ DELAY = 0.3  # seconds until a client connects anew
 BACK = 20.0  # seconds until a store that is back has all that is live: it is asked for every 5
 SLOW_START = 0.3  # seconds that `on_chat_start` takes, so that it can be met
 # A mistake of sharing is told with its traceback; what Chainlit says of lost clients is none.
-MISTAKE = re.compile(
-    r"(sharing a session failed|could not be (?:written|recorded)|never retrieved)[^\n]*\nTrace"
-)
+MISTAKE = re.compile(r"(sharing a session failed|could not be (?:written|recorded))[^\n]*\nTrace")
 
 
 class SharedSite:
