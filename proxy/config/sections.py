@@ -191,10 +191,10 @@ class TimeoutSettings(Settings):
     shutdown: v.SecondsOrZero = 30.0
     """Seconds that requests and answers have to finish when the proxy is told to stop. Meanwhile it serves
     everybody as before. What Kubernetes grants by default."""
-    farewell: v.SecondsOrZero = 0.5
-    """Seconds in which clients are told to connect anew when the proxy ends. Nobody can reach it from then
-    on: short where the next process has to wait for the end of this one. Some more, where others behind the
-    same load balancer take its clients over. The last of timeouts.shutdown."""
+    farewell: v.SecondsOrZero = 0.0
+    """Seconds in which clients are told to connect anew when the proxy ends, the last of timeouts.shutdown; 0
+    tells all at once. Nobody can reach it from then on, and Socket.IO's clients spread over a second by
+    themselves. Some more, where others behind the same load balancer take them over."""
     opening: v.Seconds = 45.0
     """Seconds in which a Socket.IO websocket has to connect to a namespace; then it is closed with code 1008.
     What servers of Socket.IO grant by default. It stands while the instance has not answered."""

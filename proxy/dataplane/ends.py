@@ -26,6 +26,8 @@ from proxy.wire.websocket import (
 )
 
 _HEARTBEAT = 10  # bytes of a frame of Engine.IO's or of the websocket's own: no event is as short
+_MOMENT = 0.2  # seconds: the pieces of a frame follow each other faster
+_MOMENTS = 5  # in which the frame that is on its way ends
 _GOODBYE = 2.0  # seconds in which a client answers a close frame
 _TAIL = max(LONGEST_CLOSE, MARK_SIZE)  # bytes that are kept of a piece that ends with no event
 
@@ -248,18 +250,26 @@ def refuse(stream: Stream, error: OddId) -> None:
 
 
 class LastFrame(End):
-    """The backend's side while its present frame goes out; then the client is told to connect anew."""
+    """The backend's side while its present frame goes out; then the client is told to connect anew.
 
-    __slots__ = ("_reader",)
+    A backend that says nothing for a moment is taken to be between two frames, unless one was seen to begin.
+    """
 
-    def __init__(self, stream: Stream, leg: Leg, peer: Leg) -> None:
+    __slots__ = ("_heard", "_moments", "_reader", "_stood")
+
+    def __init__(self, stream: Stream, leg: Leg, peer: Leg, stood: Stood) -> None:
         super().__init__(stream, leg, peer)
         self._reader = FrameReader()
+        self._heard = False  # whether anything came in the last moment
+        self._moments = _MOMENTS  # that are left for it
+        self._stood = stood
+        Timer(stood, _MOMENT, self._moment_is_over)
 
     def data_received(self, data: bytes) -> None:
         """As asyncio.Protocol: a piece that begins a frame is the rule, but nothing rests on it."""
         self.received += len(data)
         self.reads += 1
+        self._heard = True
         self._write(data)
         self._reader.push(data)
         try:
@@ -269,6 +279,14 @@ class LastFrame(End):
             self._stream.close()
             return
         self._tell_between_frames()
+
+    def _moment_is_over(self) -> None:
+        self._moments -= 1
+        if not self._moments or not (self._heard or self._reader.rest):
+            self.time_is_up()
+            return
+        self._heard = False
+        Timer(self._stood, _MOMENT, self._moment_is_over)
 
     def time_is_up(self) -> None:
         """Nobody waits any longer: one that has said nothing more is taken to be between two frames."""

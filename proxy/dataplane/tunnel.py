@@ -17,7 +17,6 @@ from proxy.dataplane.clients import Ticket
 from proxy.dataplane.ends import AppEnd, ClientEnd, End, LastFrame, LastWords, Parting
 from proxy.dataplane.leg import Leg
 from proxy.dataplane.linger import Lingers
-from proxy.dataplane.patience import Timer
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.resuming import ResumedEnd
 from proxy.dataplane.stats import Stats
@@ -26,7 +25,6 @@ from proxy.wire.websocket import NO_CLOSE, SERVICE_RESTART, close_code, close_fr
 
 _LAST_WORDS = 60.0  # seconds in which a side has to take some of what was written before it was closed
 _HALF_CLOSED = 10.0  # seconds that the other half may go on; a browser answers a close within one round trip
-_WHOLE_FRAME = 1.0  # seconds in which the frame that is on its way ends
 _GONE = asyncio.Protocol()  # has the transports that are being closed
 ANSWERED = 1.0  # seconds in which an app that was asked says that it answers
 
@@ -261,9 +259,7 @@ class Tunnel:
         elif self.opening is not None:
             self.say_goodbye()  # it passes whole messages only
         elif self.active or self.down.transport.get_write_buffer_size():
-            last = LastFrame(self, self.up, self.down)
-            self.read_backend_with(last)
-            Timer(self._lingers.stood, _WHOLE_FRAME, last.time_is_up)
+            self.read_backend_with(LastFrame(self, self.up, self.down, self._lingers.stood))
         else:
             self.say_goodbye()
 

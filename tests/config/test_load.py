@@ -45,7 +45,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
         2,
         45,
     ]
-    assert list(config.timeouts.model_dump().values()) == [2, 10, 75, 300, 60, 60, 90, 4, 300, 30, 0.5, 45, 0]
+    assert list(config.timeouts.model_dump().values()) == [2, 10, 75, 300, 60, 60, 90, 4, 300, 30, 0, 45, 0]
     assert (config.limits.head, config.limits.inspect) == (32_768, 1_048_576)
     assert [str(network) for network in config.forwarded.trusted] == ["127.0.0.1/32", "::1/128"]
     assert (config.log.format, config.log.access, config.log.level) == (
