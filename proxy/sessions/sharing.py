@@ -199,13 +199,11 @@ class Sharing:
 
     def told(self, session: str) -> Found | None:
         """Its client said hello; returns what was found, once."""
-        live = self._live.get(session)
-        return live.told() if live is not None else None
+        return live.told() if (live := self._live.get(session)) else None
 
     def changed(self, session: str) -> None:
         """Something happened outside of turns; during one it is written with that."""
-        live = self._live.get(session)
-        if live is not None and live.timer is None:
+        if (live := self._live.get(session)) and live.timer is None:
             live.timer = asyncio.get_running_loop().call_later(DEBOUNCE, self.begin_save, live)
 
     def look(self, live: Live) -> None:
@@ -241,8 +239,7 @@ class Sharing:
             while True:
                 if live.must_claim:  # perhaps since a write was refused although its client is here
                     await self._claim(live)
-                write = live.due(next(self._numbers), anyway=anyway)
-                if write is None:
+                if (write := live.due(next(self._numbers), anyway=anyway)) is None:
                     break
                 if await self._put(live, write) or not write.state or self._down:
                     if not live.must_claim:
@@ -290,12 +287,13 @@ class Sharing:
                 log.warning("a file is not shared: %s", reason)
             live.files[new[0].name] = not reason
 
-    async def _apart(self, work: Awaitable[None]) -> None:
+    async def _apart(self, work: Awaitable[T]) -> T | None:
         """Does what concerns files only."""
         try:
-            await work
+            return await work
         except (StoreDown, OSError) as error:
             log.warning("kept files could not be looked after: %s", why(error))
+            return None
 
     async def _claim(self, live: Live) -> Found | None:
         """Asks whose the session is; returns what is to be restored. Under the lock."""
@@ -358,8 +356,7 @@ class Sharing:
         seconds = self._up_since - since
         log.warning("the store is back after %.1f s, %d sessions are written", seconds, len(behind))
         for live in behind:
-            self.look(live)
-            await self._save(live)
+            await self.begin_save(live)
         await self._renew()
 
     async def _keep_house(self) -> None:
@@ -378,12 +375,15 @@ class Sharing:
             ttl = self._ttl()
             ours = {live.chat.id: live for live in self._live.values() if live.connected}
             known = {name: live.number for name, live in ours.items() if live.standing is Standing.CLAIMED}
-            for name in await self._ask(partial(self._store.touch, known, self._token, ttl)) or ():
-                ours[name].missing()
-                self.look(ours[name])
-                await self._save(ours[name], anyway=True)
+            lost = set(await self._ask(partial(self._store.touch, known, self._token, ttl)) or ())
             for name, live in ours.items():
-                await self._apart(self._files.touch(name, sorted(live.files), ttl))
+                kept = sorted(file for file, is_kept in live.files.items() if is_kept)
+                for gone in await self._apart(self._files.touch(name, kept, ttl)) or ():
+                    live.files[gone] = False  # until it is kept again, with the state
+                    lost.add(name)
+            for name in lost & known.keys():
+                ours[name].missing()
+                await self.begin_save(ours[name], anyway=True)
             await self._apart(self._files.sweep(ttl))
         finally:
             self._renewing = False
