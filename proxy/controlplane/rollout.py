@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Protocol
 
-from proxy.affinity.backend import Backend
+from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.fleet import Fleet
 from proxy.affinity.health import Verdict
 from proxy.borders import Where, fault
@@ -191,14 +191,17 @@ class Rollout:
         return backend is not None and backend.health.verdict is Verdict.HEALTHY
 
     async def _empty(self, replica: Replica, timeout: float | None) -> None:  # noqa: ASYNC109  # handed on
-        """Drains a replica's backend; if that does not end, it takes sessions again."""
+        """Drains a replica's backend; if that does not end, it is as the operator had it, or has it now."""
         backend = self._fleet.get(replica.name)
         if backend is None:
             return
+        was_ready = backend.admin_state is AdminState.READY
         try:
             await self._drains.until_empty(backend, timeout)
+        except DrainEndedError:
+            raise
         except BaseException:
-            if not backend.gone:
+            if was_ready and not backend.gone:
                 self._drains.ready(backend)
             raise
 

@@ -38,6 +38,7 @@ class House(Recorded):
         self.sick: set[str] = set()  # which answer, but not to probes
         self.gate: asyncio.Event | None = None  # what a drain waits for
         self.trouble: Exception | None = None  # what a drain meets
+        self.wish = AdminState.READY  # of the operator who ends one
 
     def _event(self, event: ReplicaEvent) -> None:
         name = event.replica.name
@@ -63,6 +64,8 @@ class House(Recorded):
         if self.gate is not None:
             await self.gate.wait()
         if self.trouble is not None:
+            if isinstance(self.trouble, DrainEndedError):
+                self.fleet.set_admin_state(backend, self.wish)
             raise self.trouble
         for key, trail in self.trails.items():
             if trail[-1] == backend.name:
@@ -381,5 +384,32 @@ def test_a_new_one_that_dies_before_it_is_healthy(house: Callable[..., House], a
             assert "replica-2" in progress.reason
             assert "died" in progress.reason
             assert one.names == ["replica-1"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "meanwhile"])
+def test_the_wish_of_the_operator_stays(house: Callable[..., House], before: bool) -> None:
+    """What an operator drained before a rollout that is cancelled, or took out of service in it, stays so."""
+
+    async def main() -> None:
+        one = house(1)
+        async with one.running():
+            await one.until_ready(1)
+            backend = one.fleet.get("replica-1")
+            assert backend is not None
+            if before:
+                one.fleet.set_admin_state(backend, AdminState.DRAIN)
+                one.gate = asyncio.Event()
+                running = one.rollout.begin(asyncio.create_task)
+                await one.until(lambda: one.drained)
+                running.cancel()
+                await asyncio.wait([running])
+            else:
+                one.wish = AdminState.MAINTENANCE
+                one.trouble = DrainEndedError("replica-1 was set to maintenance")
+                await one.roll_out()
+            assert one.rollout.progress.state is RolloutState.FAILED
+            assert backend.admin_state is (AdminState.DRAIN if before else AdminState.MAINTENANCE)
 
     asyncio.run(main())
