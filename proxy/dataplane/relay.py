@@ -303,7 +303,7 @@ class Relay:
         It does not with `close`, nor if its client wants none, or has not sent all of this one.
         """
         request = self.request
-        if request.kind is Kind.SOCKETIO:
+        if request.kind is not Kind.PLAIN:
             answer = reply.readable(answer, request.head.fields.get(b"origin"))
         close = close or not self.body.done or not request.head.keeps_alive
         self._leave_upstream()

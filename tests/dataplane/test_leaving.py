@@ -11,7 +11,7 @@ from proxy.config import Address
 from proxy.errors import ProxyError
 from tests.dataplane.chat import PATH, Tab, chats
 from tests.dataplane.frames import ACCEPT, Socket, frame, upgrade
-from tests.dataplane.peers import Cut, Message, Peer, get, ok, post
+from tests.dataplane.peers import Cut, Peer, get, ok, post
 from tests.dataplane.test_evictions import END, RESTART, START, open_poll, open_socket
 from tests.dataplane.world import World, run
 
@@ -383,25 +383,3 @@ def test_work_that_is_over_before_it_began() -> None:
         await asyncio.wait([task])
 
     run(test)
-
-
-def test_who_reads_slowly_has_the_whole_answer() -> None:
-    """The backend has said all, and its client has not taken it yet: the process ends when it has."""
-
-    async def test(world: World) -> None:
-        body = b"x" * 100_000
-
-        async def answer(peer: Peer, _: Message) -> None:
-            peer.say(ok(body))
-
-        world.backend.serve(answer)
-        client = (await world.client(slow=True)).say(get())
-        (connection,) = world.plane.connections
-        await world.until(lambda: connection.leg.has_unsent and connection.exchange is None)
-        leaving = await leave(world)
-        await asyncio.sleep(0.3)
-        assert not leaving.done()
-        assert (await client.response()).body == body
-        await leaving
-
-    run(test, narrow=True)
