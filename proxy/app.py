@@ -48,10 +48,15 @@ class _Ready:
 class App:
     """One proxy process."""
 
-    def __init__(self, config: Config, read: Callable[[], Config] | None = None) -> None:
-        """`read` reads the configuration again, where it comes from a file; it raises ConfigError."""
+    def __init__(
+        self, config: Config, read: Callable[[], Config] | None = None, ports: Ports | None = None
+    ) -> None:
+        """`read` reads the configuration again, where it comes from a file; it raises ConfigError.
+
+        `ports` are bound; without them `bind` is to be called.
+        """
         self.parts = parts = Parts(config)
-        self.ports = Ports()
+        self.ports = ports or Ports()
         self.reloads = Reloads(config, read, self.apply, parts.events, parts.reload_counts)
         self.replicas = LocalReplicas(parts, self._public_address)
         self.admin = AdminListener(parts, lambda: self.config, self._admin_sockets)

@@ -15,7 +15,6 @@ import click
 import uvloop
 
 from proxy import logs, output
-from proxy.app import App
 from proxy.cli.failing import fail
 from proxy.config import (
     Config,
@@ -28,6 +27,7 @@ from proxy.config import (
     loads,
 )
 from proxy.net import ListenError
+from proxy.ports import Ports
 from proxy.replicas import (
     LAUNCHER,
     SHARING,
@@ -42,6 +42,9 @@ from proxy.replicas import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from proxy.app import App
     from proxy.sessions import SharingSettings
 
 # Where neither the file nor an option says otherwise, `run` is for one developer at one terminal.
@@ -55,10 +58,7 @@ _CONFIG = click.option("-c", "--config", "file", metavar="FILE", help="The confi
 def serve(file: str) -> None:
     """Stand in front of Chainlit instances that something else runs."""
     config = _with_sharing(_load(file, need_backends=True), sharing=False)
-    output.take_over()
-    logs.set_up(config.log)
-    app = App(config, lambda: _with_sharing(load(file, need_backends=True), sharing=False))
-    _bind(app)
+    app = _bound(config, lambda: _with_sharing(load(file, need_backends=True), sharing=False))
     _run(app)
 
 
@@ -113,10 +113,7 @@ def run(
         config = read()
     except ConfigError as error:
         fail(str(error))
-    output.take_over()
-    logs.set_up(config.log)
-    proxy_app = App(config, read)
-    _bind(proxy_app)
+    proxy_app = _bound(config, read)
     try:
         check_app(app, options)
         own = folder.of_run(state, app)
@@ -287,14 +284,21 @@ def _not_as_process_1() -> None:
         os.execv(command[0], command)  # noqa: S606  # our own command line again
 
 
-def _bind(app: App) -> None:
+def _bound(config: Config, read: "Callable[[], Config]") -> "App":
+    """The app, whose ports are bound before the rest is loaded: who comes meanwhile waits in their queues."""
+    ports = Ports()
     try:
-        app.bind()
+        ports.bind(config)
     except ListenError as error:
         fail(str(error))
+    from proxy.app import App  # noqa: PLC0415
+
+    output.take_over()
+    logs.set_up(config.log)
+    return App(config, read, ports)
 
 
-def _run(app: App) -> None:
+def _run(app: "App") -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(app.run())
 

@@ -189,7 +189,7 @@ def add_actions(app: FastAPI, actions: AdminActions, guarded: Any) -> None:
 
     def staying(backend: Known) -> Backend:
         if backend.leaving:
-            raise HTTPException(409, f"{backend.name} is no more configured: it leaves when it is empty")
+            raise HTTPException(409, f"{backend.name} is about to leave the fleet")
         return backend
 
     Staying = Annotated[Backend, Depends(staying)]  # noqa: N806 - a type

@@ -18,6 +18,7 @@ from proxy.affinity.backend import Backend
 from proxy.affinity.directory import Session
 from proxy.borders import Border, Where
 from proxy.dataplane.exchange import Exchange
+from proxy.dataplane.leg import Leg
 from proxy.dataplane.site import Site
 from proxy.dataplane.tunnel import ANSWERED, Tunnel
 
@@ -30,6 +31,11 @@ class Connection(Protocol):
     @property
     def exchange(self) -> Exchange | None:
         """What is under way on it."""
+        ...
+
+    @property
+    def leg(self) -> Leg:
+        """Its transport."""
         ...
 
 
@@ -78,9 +84,15 @@ class Evictions:
 
     def somebody_is_busy(self) -> bool:
         """Whether somebody would lose something if the process ended."""
-        return any(not exchange.request.is_poll for exchange in self._under_way()) or any(
-            self._busy(monotonic())
+        return (
+            any(not exchange.request.is_poll for exchange in self._under_way())
+            or any(self._busy(monotonic()))
+            or any(leg.has_unsent for leg in self.legs())
         )
+
+    def legs(self) -> list[Leg]:
+        """The transports of all clients."""
+        return [*(each.leg for each in self._connections), *(tunnel.down for tunnel in self._tunnels)]
 
     def _busy(self, now: float) -> set[Session | None]:
         """The sessions that would lose something by connecting anew; None stands for those without one."""

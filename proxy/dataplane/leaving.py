@@ -1,9 +1,10 @@
 """The end of a process: who costs everybody comes last.
 
 As long as somebody would lose something by it nobody is sent away, and whoever comes is served: until the
-requests under way, the answers of apps and the questions to them have ended, or the time is nearly up. Then
-nothing more is accepted, and all clients are told to connect anew within `timeouts.farewell`. From there on
-they are offline until another process accepts their connections, so only the end of this one may follow.
+requests under way, the answers of apps and the questions to them have ended and their clients have taken
+them, or the time is nearly up. Then nothing more is accepted, and all clients are told to connect anew within
+`timeouts.farewell`. From there on they are offline until another process accepts their connections, so only
+the end of this one may follow.
 
 Where another process has taken the ports over, nobody is offline: what is new goes there, and clients leave
 as they come to rest, those in the middle of an answer last.
@@ -97,9 +98,9 @@ class Leaving:
         """Have the clients of tunnels connect anew, the last of them at the `deadline`.
 
         First those to whom a frame may be on its way, which takes another second; with `patient` those whose
-        app is asked or answers are the last.
+        app is asked or answers are the last. Until then they may take what they were told.
         """
-        pace = Pace(monotonic())
+        pace, legs = Pace(monotonic()), self._evictions.legs()
         while self._tunnels and (now := monotonic()) < self._end:
             with Border(Where.LEAVE):
                 busy = {t for t in self._tunnels if t.session and (t.session.in_turn or not t.is_silent(now))}
@@ -108,6 +109,8 @@ class Leaving:
                     going = [tunnel for tunnel in going if tunnel not in busy]
                 for tunnel in going[: pace.allow(len(going), now, deadline)]:
                     tunnel.send_away()
+            await self._look_later()
+        while any(leg.has_unsent for leg in legs) and monotonic() < deadline:
             await self._look_later()
 
     def _is_quiet(self) -> bool:

@@ -69,6 +69,11 @@ class Leg:
         if not self._holds and not self.transport.is_closing():
             self.transport.resume_reading()
 
+    @property
+    def has_unsent(self) -> bool:
+        """Whether some of what was written would be lost with the process: the kernel has the rest."""
+        return self.transport.get_write_buffer_size() > 0
+
     def draw_from(self, source: Source | None) -> None:
         """What is written here is read there from now on: not while this leg is behind.
 

@@ -23,7 +23,7 @@ from proxy.dataplane.patience import Stood, Timer, never
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.stats import Stats
 from proxy.errors import Limit
-from proxy.wire.turns import TASK, turns_in
+from proxy.wire.turns import turns_in
 
 _ALL_HAS_COME = 1.0  # seconds in which the backend answers the ping
 
@@ -89,10 +89,11 @@ class LingeringEnd(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """As asyncio.Protocol."""
-        if TASK in data:
-            for begins in turns_in(data):
-                self.session.hear(begins=begins)
+        known = len(self.what.packets)
         answer = self.what.hear(data)
+        for _, packet in self.what.packets[known:]:  # whole, however the bytes were cut
+            for begins in turns_in(packet):
+                self.session.hear(begins=begins)
         if answer:
             self.up.write(answer)
         if self.what.state is State.OVER or self.what.state is State.WHOLE:

@@ -15,7 +15,6 @@ from proxy.affinity.evidence import Kind
 from proxy.affinity.pins import join_pin
 from proxy.dataplane.client import Client
 from proxy.dataplane.opening import Opening, resumes
-from proxy.dataplane.poll import noted_turn
 from proxy.dataplane.rehome import Connect
 from proxy.dataplane.request import Request
 from proxy.dataplane.request_body import NO_BODY, RequestBody
@@ -28,7 +27,7 @@ from proxy.errors import BadResponse, ProxyError, Side
 from proxy.wire import reply
 from proxy.wire.body import Framer
 from proxy.wire.head import ResponseHead
-from proxy.wire.turns import GZIP, TASK
+from proxy.wire.turns import GZIP, TASK, Ear
 
 
 class Relay:
@@ -50,6 +49,7 @@ class Relay:
     _watched = False  # whether its transport is not plain yet
     _waits_for_leave = False  # whether the client sends its body only when the backend tells it to
     _rewriter: Rewriter | None = None  # set when the response's body is changed
+    _ear: Ear | None = None  # set while an answer to a poll tells of turns, or may in its next piece
     _work: asyncio.Task[None] | None = None  # the latest that was awaited for it
 
     def __init__(self, site: Site, client: Client, request: Request) -> None:
@@ -92,7 +92,7 @@ class Relay:
             self._begin(head, data)
         else:
             self.pass_head(head, data)
-        if sid is not None and self._rewriter is None and (TASK in data or GZIP in data):
+        if sid is not None and self._rewriter is None and (not done or TASK in data or GZIP in data):
             self.note_turns(data)
         if done:
             self._whole()
@@ -138,7 +138,7 @@ class Relay:
             self._rewriter.take(data)
         else:
             self.pass_data(data)
-            if self.request.sid is not None and (TASK in data or GZIP in data):
+            if self._ear is not None:
                 self.note_turns(data)
         assert self.upstream is not None
         if self.upstream.body_done:
@@ -175,7 +175,13 @@ class Relay:
     def note_turns(self, data: bytes) -> None:
         """As Sink: an answer to a poll may tell of turns; its next poll may come to another proxy."""
         session = self._engine.session if self._engine is not None else None
-        if session is not None and noted_turn(session, data):
+        if session is None:
+            return
+        ear = self._ear = self._ear or Ear()
+        events = ear.hear(data)
+        for begins in events:
+            session.hear(begins=begins)
+        if events:
             self.site.shared.turn(session)
 
     def _got_head(self, head: ResponseHead) -> None:
@@ -297,7 +303,7 @@ class Relay:
         It does not with `close`, nor if its client wants none, or has not sent all of this one.
         """
         request = self.request
-        if request.kind is Kind.SOCKETIO:
+        if request.kind is not Kind.PLAIN:
             answer = reply.readable(answer, request.head.fields.get(b"origin"))
         close = close or not self.body.done or not request.head.keeps_alive
         self._leave_upstream()

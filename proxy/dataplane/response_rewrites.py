@@ -1,5 +1,6 @@
 """What the proxy changes in responses: the sid of a handshake, the pin cookie, chunks for HTTP/1.0."""
 
+import re
 from typing import Protocol
 
 from proxy.affinity.backend import Backend
@@ -13,6 +14,9 @@ from proxy.wire.cookies import pin_cookie
 from proxy.wire.engineio import open_sid, rewrite_open
 from proxy.wire.head import ResponseHead
 
+# RFC 9111 section 7.3: a shared cache must not hand one client's cookie to another.
+_PRIVATE = b"Cache-Control: private\r\n"
+_UNSHARED = re.compile(rb"(?i)\b(?:private|no-store)\b")
 _LARGEST_HANDSHAKE = 65536  # bytes; Engine.IO's has some 120
 
 
@@ -125,7 +129,8 @@ def pin_fields(request: Request, head: ResponseHead, backend: Backend, fleet: Fl
 
     A handshake moves it to its backend, since it begins the browser's newest connection; pages and answers of
     the app's own only replace a pin that is missing or void, or was made for this backend with an older
-    secret. Files, which caches may keep for everybody, and polls with a sid are left alone.
+    secret. What a cache may keep for everybody, as files or because the backend says so, and polls with a sid
+    are left alone.
     """
     pin = request.known.hints.pin
     if pin == backend.token or request.sid is not None:
@@ -139,8 +144,10 @@ def pin_fields(request: Request, head: ResponseHead, backend: Backend, fleet: Fl
     if request.kind is Kind.SOCKETIO and not request.is_handshake:
         return b""
     line = pin_cookie(cookie, backend.token, secure=request.known.secure)
-    # RFC 9111 section 7.3: a shared cache must not hand one client's cookie to another.
-    return line if head.fields.get(b"cache-control") is not None else line + b"Cache-Control: private\r\n"
+    caching = head.fields.get(b"cache-control")
+    if caching is None:
+        return line + _PRIVATE
+    return line if request.is_handshake or _UNSHARED.search(caching) else b""
 
 
 def _is_of_this_moment(head: ResponseHead) -> bool:

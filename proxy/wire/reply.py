@@ -50,8 +50,8 @@ UNKNOWN = Reply(400, UNKNOWN_SESSION, b"application/json")
 def readable(answer: Reply, origin: bytes | None) -> Reply:
     """The answer as the script of a page from elsewhere may read it; `origin` is what its request said.
 
-    A widget on another site that may not read an answer of Engine.IO's path sees "network error", no status.
-    Chainlit's own answers name the Origin in the same way (python-engineio, base_server.py, _cors_headers).
+    A widget on another site that may not read the answer to a poll, an upload or a button sees "network
+    error" and no status. Chainlit's own answers name the Origin in the same way.
     """
     if origin is None:
         return answer

@@ -17,18 +17,8 @@ _MARKS = re.compile(rb'42\["task_(?:start|end)"')
 MARK_SIZE = len(_START)  # bytes of which the last may be missing at the end of a piece
 BRACKET = ord("]")  # the last byte of every event: what ends with it ends with no half of a mark
 GZIP = b"\x1f\x8b\x08"  # RFC 1952 section 2.3.1; in no UTF-8 text, so a body that holds it is compressed
-_MOST_PLAIN = 1 << 20  # bytes: more than Engine.IO lets a payload be
-
-
-def plain(data: bytes) -> bytes:
-    """A piece of a poll's body, unpacked if a gzip stream begins in it; what of it is whole."""
-    at = data.find(GZIP)
-    if at < 0:
-        return data
-    try:
-        return zlib.decompressobj(wbits=31).decompress(data[at:], _MOST_PLAIN)
-    except zlib.error:
-        return data
+_PART = 1 << 16  # bytes that are unpacked at once
+_MOST_PLAIN = 1 << 26  # bytes of one answer that are looked at: no client takes as many
 
 
 def turns_in(data: bytes, known: int = 0) -> list[bool]:
@@ -37,3 +27,43 @@ def turns_in(data: bytes, known: int = 0) -> list[bool]:
     Those that are whole in its first `known` bytes were told before.
     """
     return [found[0] == _START for found in _MARKS.finditer(data) if found.end() > known]
+
+
+class Ear:
+    """Hears the events of one answer that comes in pieces, wherever they are cut; made for each answer.
+
+    It is unpacked if a gzip stream begins in it, chunk sizes before that or not.
+    """
+
+    __slots__ = ("_left", "_tail", "_unpacking")
+
+    def __init__(self) -> None:
+        self._tail = b""  # of what was heard: it may have stopped in the middle of a mark
+        self._unpacking: zlib._Decompress | None = None  # set when a gzip stream has begun
+        self._left = _MOST_PLAIN
+
+    def hear(self, data: bytes) -> list[bool]:
+        """The events that this piece makes whole, as `turns_in`."""
+        if self._unpacking is None:
+            at = (self._tail + data).find(GZIP)
+            if at < 0:
+                return self._find(data)
+            data, self._tail = (self._tail + data)[at:], b""
+            self._unpacking = zlib.decompressobj(wbits=31)
+        events: list[bool] = []
+        try:
+            while self._left > 0:
+                part = self._unpacking.decompress(data, _PART)
+                data = self._unpacking.unconsumed_tail
+                self._left -= len(part)
+                events += self._find(part)
+                if len(part) < _PART:
+                    break
+        except zlib.error:
+            self._left = 0
+        return events
+
+    def _find(self, data: bytes) -> list[bool]:
+        known, data = len(self._tail), self._tail + data
+        self._tail = data[-MARK_SIZE:]
+        return turns_in(data, known)

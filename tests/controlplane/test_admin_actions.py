@@ -83,7 +83,7 @@ def test_a_name_that_nobody_has(wish: str) -> None:
 
 
 def test_one_that_leaves_cannot_be_kept() -> None:
-    """It is no more configured: 409, and the drain goes on."""
+    """It is no more configured, or replaced: 409, and the drain goes on."""
 
     async def test(admin: Admin) -> None:
         known(admin)
@@ -92,7 +92,7 @@ def test_one_that_leaves_cannot_be_kept() -> None:
         a.leaving = True
         for wish in ("ready", "maintenance"):
             status, told = await post(admin, f"/api/backends/a/{wish}")
-            assert (status, "no more configured" in told["detail"]) == (409, True)
+            assert (status, "about to leave" in told["detail"]) == (409, True)
 
     run(test)
 

@@ -1,4 +1,4 @@
-"""A widget on another site may read what the proxy itself answers on Engine.IO's path."""
+"""A widget on another site may read what the proxy itself answers where Chainlit has its sessions."""
 
 from typing import Any
 
@@ -29,8 +29,20 @@ def told(answer: Message) -> list[bytes | None]:
         (get(HANDSHAKE + b"&sid=forged.x", ORIGIN), 400, {}),
         (post(HANDSHAKE + b"&sid=forged.x", b"40", ORIGIN), 400, {}),
         (post(HANDSHAKE + b"&sid=x", b"4" * 2000, ORIGIN), 413, {"limits": {"body": 1000}}),
+        (post(b"/project/file?session_id=session-S", b"x" * 2000, ORIGIN), 413, {"limits": {"body": 1000}}),
+        (post(b"/project/action", b'{"sessionId":"session-S"}', ORIGIN), 503, {}),
+        (post(b"/set-session-cookie", b'{"session_id":"session-S"}', ORIGIN), 503, {}),
     ],
-    ids=["no backend", "no backend for a websocket", "unknown", "unknown at a POST", "too large"],
+    ids=[
+        "no backend",
+        "websocket",
+        "unknown",
+        "unknown POST",
+        "too large",
+        "upload",
+        "button",
+        "announcement",
+    ],
 )
 def test_its_script_may_read_a_refusal(request_: bytes, status: int, settings: dict[str, Any]) -> None:
     """The Origin is echoed, with leave for requests with cookies; no cache gives it to another site."""

@@ -187,16 +187,18 @@ def test_turn_on_a_websocket() -> None:
     run(test, "ab")
 
 
+@pytest.mark.parametrize("cut", [0, 4, 12, 40])
 @pytest.mark.parametrize("packed", [False, True])
-def test_turn_by_polling(packed: bool) -> None:
-    """The same by polls, whose long answers Engine.IO compresses."""
+def test_turn_by_polling(packed: bool, cut: int) -> None:
+    """The same by polls, whose long answers Engine.IO compresses, and which may come in pieces."""
 
     async def test(world: World) -> None:
         instances = chats(world)
         tab = await open_poll(world)
-        instances["a"].packed = packed
+        instances["a"].packed, instances["a"].cut = packed, cut
         (transport,) = instances["a"].transports.values()
         for event, answering in ((START, True), (END, False)):
+            transport.queue.append(b'42["long","' + bytes(range(97, 123)) * 100 + b'"]')
             transport.push(event)
             assert (await (await tab.poll()).response()).status == 200
             assert session(world).in_turn is answering

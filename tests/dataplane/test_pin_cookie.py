@@ -87,13 +87,26 @@ def test_files_that_a_cache_may_keep_set_none(lines: list[bytes], pinned: bool) 
     run(test)
 
 
-def test_cookie_leaves_the_backends_caching_alone() -> None:
-    """Where the backend says how to cache, that stands."""
+@pytest.mark.parametrize(
+    ("caching", "pinned"),
+    [
+        (b"no-store", True),
+        (b"max-age=60, PRIVATE", True),
+        (b'private="set-cookie", max-age=60', True),
+        (b"public, max-age=600", False),
+        (b"max-age=600", False),
+        (b"s-maxage=60", False),
+        (b"no-cache", False),
+    ],
+)
+def test_cookie_leaves_the_backends_caching_alone(caching: bytes, pinned: bool) -> None:
+    """Where the backend says how to cache, that stands: what a cache may keep for everybody sets no pin."""
 
     async def test(world: World) -> None:
-        serve(world, b"Cache-Control: no-store")
+        serve(world, b"Cache-Control: " + caching, body=OPEN)
         answer = await world.ask(get())
-        assert (len(pins(answer)), answer.all(b"cache-control")) == (1, [b"no-store"])
+        assert (len(pins(answer)), answer.all(b"cache-control")) == (pinned, [caching])
+        assert pins(await world.ask(get(HANDSHAKE))), "nobody keeps a handshake"
 
     run(test)
 

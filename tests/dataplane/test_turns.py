@@ -1,12 +1,15 @@
 """Whether an app is answering, over the end of its client's connection and the start of the next one."""
 
+import asyncio
+
 import pytest
 
 from proxy.affinity.backend import Backend
 from proxy.affinity.directory import Directory
 from tests.dataplane.chat import Chat, Tab, Transport, chats, connect_packet
+from tests.dataplane.frames import frame
 from tests.dataplane.test_evictions import END, START, on, open_poll, open_socket, session, still
-from tests.dataplane.test_linger import lose
+from tests.dataplane.test_linger import collected, lose
 from tests.dataplane.world import World, run
 
 GREETING = (END, b'42["clear_ask",{}]', b'42["clear_call_fn",{}]')  # what Chainlit says after every connect
@@ -84,6 +87,28 @@ def test_a_mark_that_comes_in_two_pieces_is_one_event() -> None:
         assert session(world).in_turn
 
     run(test, affinity={"linger": 0})
+
+
+@pytest.mark.parametrize("cut", [3, 6, 14])
+def test_a_mark_in_two_pieces_is_heard_for_a_lost_client(cut: int) -> None:
+    """Who comes back behind the end of its turn is at rest."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        socket = await open_socket(world)
+        newest(instances).push(START)
+        assert await socket.hear() == START
+        app = newest(instances).socket
+        assert app is not None
+        await lose(world, socket)
+        told = frame(END)
+        app.peer.say(told[:cut])
+        await asyncio.sleep(0.01)
+        app.peer.say(told[cut:])
+        await collected(world, 1)
+        assert not session(world).in_turn
+
+    run(test, affinity={"linger": 15})
 
 
 def test_who_polled_and_has_gone_is_in_no_turn() -> None:

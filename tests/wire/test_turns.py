@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.wire.turns import MARK_SIZE, TASK, plain, turns_in
+from proxy.wire import turns
+from proxy.wire.turns import MARK_SIZE, TASK, Ear, turns_in
 
 START, END = b'42["task_start",{}]', b'42["task_end",{}]'
 
@@ -46,12 +47,21 @@ def test_a_mark_is_no_longer_than_promised() -> None:
             assert again == turns_in(event)
 
 
-def test_compressed_polls_are_read() -> None:
-    """A piece with a gzip stream, chunk sizes around it, is unpacked; any other stays as it is."""
-    packed = gzip.compress(START + b"\x1e" + END)
-    for piece in (packed, b"2a\r\n" + packed + b"\r\n0\r\n\r\n"):
-        assert turns_in(plain(piece)) == [True, False]
-    assert plain(packed[:-9]).startswith(START[:4])
-    assert plain(START) == START
-    broken = b"\x1f\x8b\x08" + b"\xff" * 20
-    assert plain(broken) == broken
+def test_an_answer_is_heard_however_it_is_cut() -> None:
+    """Compressed or not, chunk sizes around it or not, each event is told once, as soon as it is whole."""
+    said = START + b"\x1e" + b"x" * 3000 + b"\x1e" + END
+    packed = gzip.compress(said)
+    for answer in (said, packed, b"2a\r\n" + packed + b"\r\n0\r\n\r\n"):
+        for size in (1, 2, 13, 100, len(answer)):
+            ear = Ear()
+            pieces = [answer[at : at + size] for at in range(0, len(answer), size)]
+            assert [event for piece in pieces for event in ear.hear(piece)] == [True, False]
+
+
+def test_what_cannot_be_unpacked_tells_nothing() -> None:
+    """A stream that breaks off or is none, and the rest of one that unpacks to more than anybody takes."""
+    ear = Ear()
+    assert ear.hear(b"\x1f\x8b\x08" + b"\xff" * 20) == []
+    assert ear.hear(START) == []
+    ear = Ear()
+    assert ear.hear(gzip.compress(START + bytes(turns._MOST_PLAIN) + END)) == [True]
