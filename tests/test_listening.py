@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from proxy import net
-from proxy.config import Address, SocketSettings
+from proxy.config import Address
+from proxy.config.sections import SocketSettings
 from tests.dataplane.peers import WAIT
 from tests.support.processes import free_port
 

@@ -20,12 +20,12 @@ from proxy.config import (
     Config,
     ConfigError,
     Problem,
-    SessionSettings,
     doubts,
     dump,
     load,
     loads,
 )
+from proxy.config.sections import SessionSettings
 from proxy.net import ListenError
 from proxy.ports import Ports
 from proxy.replicas import (
