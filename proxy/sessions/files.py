@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from .ids import is_session_id
+from .store import is_session_id
 
 
 class Files(Protocol):
@@ -37,7 +37,7 @@ class Files(Protocol):
         """Forgets the files of sessions that have expired, unless that happens by itself."""
 
 
-class FolderFiles:
+class FolderFiles(Files):
     """A folder that all instances reach; one folder for each session below it."""
 
     def __init__(self, root: Path, limit: int) -> None:
@@ -52,11 +52,9 @@ class FolderFiles:
         return self.root / session
 
     async def keep(self, session: str, path: Path, ttl: float) -> bool:
-        """See `Files`."""
         return await asyncio.to_thread(self._put, path, self._folder(session) / _name(path))
 
     async def bring(self, session: str, path: Path, ttl: float) -> bool:
-        """See `Files`."""
         source = self._folder(session) / _name(path)
         return await asyncio.to_thread(lambda: source.is_file() and self._put(source, path, limited=False))
 
@@ -78,7 +76,6 @@ class FolderFiles:
         return True
 
     async def touch(self, session: str, names: list[str], ttl: float) -> list[str]:
-        """See `Files`: the folder's own time tells."""
         return await asyncio.to_thread(self._touch, self._folder(session), names)
 
     def _touch(self, folder: Path, names: list[str]) -> list[str]:
@@ -87,11 +84,9 @@ class FolderFiles:
         return [name for name in names if not (folder / name).exists()]
 
     async def drop(self, session: str, names: list[str]) -> None:
-        """See `Files`."""
         await asyncio.to_thread(shutil.rmtree, self._folder(session), ignore_errors=True)
 
     async def sweep(self, ttl: float) -> None:
-        """See `Files`."""
         await asyncio.to_thread(self._sweep, time.time() - ttl)
 
     def _sweep(self, oldest: float) -> None:

@@ -16,11 +16,11 @@ from typing import Any
 
 from .chat import ChainlitChat, Unknown, find, made
 from .codecs import CODECS
-from .ids import named_session
 from .machine import Found
 from .settings import SharingSettings
 from .sharing import Connection, Running, Sharing
 from .state import State, Unreadable
+from .store import is_session_id
 
 log = logging.getLogger("chainlit_proxy.sessions")
 
@@ -77,8 +77,11 @@ class Hooks:
         return self._names["WebsocketSession"].get(sid)
 
     async def _connect(self, sid: str, environ: Any, auth: Any) -> Any:
-        session_id = named_session(auth)
-        before = self._names["WebsocketSession"].get_by_id(session_id)
+        names_one = isinstance(auth, dict) and "sessionId" in auth
+        if names_one and not is_session_id(auth["sessionId"]):
+            log.debug("a client was refused: what it names is no session id")
+            raise ConnectionRefusedError("malformed session id")
+        before = self._names["WebsocketSession"].get_by_id(auth["sessionId"]) if names_one else None
         answer = await self._chainlit["connect"](sid, environ, auth)
         session = self._session(sid)
         if answer is not False and session is not None:

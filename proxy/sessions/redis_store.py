@@ -11,7 +11,8 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
-from .store import OPERATION, SLOWEST, Claim, Outcome, StoreDown, Write, why
+from .files import Files
+from .store import OPERATION, SLOWEST, Claim, Outcome, Store, StoreDown, Write, why
 
 PREFIX = "chainlit-proxy:session:"
 FILES = "chainlit-proxy:file:"
@@ -53,8 +54,8 @@ return owner and 1 or 2
 """
 
 
-class RedisStore:
-    """See `Store`. Connects at the first operation; raises ImportError without the package `redis`."""
+class RedisStore(Store):
+    """Connects at the first operation; raises ImportError without the package `redis`."""
 
     def __init__(self, url: str) -> None:
         import redis.asyncio  # noqa: PLC0415 - only who uses it needs it
@@ -83,17 +84,15 @@ class RedisStore:
             raise StoreDown(f"{self._name}: {why(error)}") from error
 
     async def claim(
-        self, session: str, owner: str, token: str, now: int, ttl: float, number: int = 0
+        self, session: str, owner: str, token: str, now: int, ttl: float, after: int = 0
     ) -> Claim:
-        """See `Store`."""
         key = PREFIX + session
-        answer = await self.do(self._claim([key], [owner, token, now, _ms(ttl), number]))
+        answer = await self.do(self._claim([key], [owner, token, now, _ms(ttl), after]))
         fence, again, writer, size, turns = answer
         state = await self.do(self.redis.hget(key, "state"), size) if size else None
         return Claim(fence, bool(again), writer.decode(), _text(state), _text(turns))
 
     async def write(self, session: str, owner: str, token: str, write: Write, ttl: float) -> Outcome:
-        """See `Store`."""
         state, turns = write.state or "", write.turns or ""
         keeps = "keep" if write.state is None else ""
         arguments: list[str | int] = [owner, token, write.fence, write.number, _ms(ttl), keeps, state, turns]
@@ -101,28 +100,22 @@ class RedisStore:
         return Outcome(await self.do(done, len(state) + len(turns)))
 
     async def touch(self, sessions: dict[str, int], token: str, ttl: float) -> list[str]:
-        """See `Store`."""
         pipeline = self.redis.pipeline(transaction=False)
         for session in sessions:
             pipeline.pexpire(PREFIX + session, _ms(ttl)).hmget(PREFIX + session, "token", "number")
         found = (await self.do(pipeline.execute()))[1::2]
-        ours = [
-            there[0] == token.encode() and int(there[1]) >= number
-            for there, number in zip(found, sessions.values(), strict=True)
-        ]
-        return [name for name, is_ours in zip(sessions, ours, strict=True) if not is_ours]
+        asked = zip(sessions.items(), found, strict=True)
+        return [name for (name, number), (has, last) in asked if has != token.encode() or int(last) < number]
 
     async def ping(self) -> None:
-        """See `Store`."""
         await self.do(self.redis.set(PING, "", px=1000))
 
     async def close(self) -> None:
-        """See `Store`."""
         await self.do(self.redis.aclose())
 
 
-class RedisFiles:
-    """See `Files`: in the store itself, where instances share no folder."""
+class RedisFiles(Files):
+    """In the store itself, where instances share no folder."""
 
     def __init__(self, store: RedisStore, limit: int) -> None:
         self._store, self._limit = store, limit
@@ -131,7 +124,6 @@ class RedisFiles:
         return f"<RedisFiles {self._store!r}>"
 
     async def keep(self, session: str, path: Path, ttl: float) -> bool:
-        """See `Files`."""
         if (await asyncio.to_thread(path.stat)).st_size > self._limit:
             return False
         data, key = await asyncio.to_thread(path.read_bytes), _file_key(session, path.name)
@@ -143,19 +135,15 @@ class RedisFiles:
         return True
 
     async def bring(self, session: str, path: Path, ttl: float) -> bool:
-        """See `Files`."""
-        key, data = _file_key(session, path.name), b""
-        if not await self._store.do(self._store.redis.pexpire(key, _ms(ttl))):
+        redis, key, data = self._store.redis, _file_key(session, path.name), b""
+        if not await self._store.do(redis.pexpire(key, _ms(ttl))):
             return False
-        while piece := await self._store.do(
-            self._store.redis.getrange(key, len(data), len(data) + PIECE - 1)
-        ):
+        while piece := await self._store.do(redis.getrange(key, len(data), len(data) + PIECE - 1)):
             data += piece
         await asyncio.to_thread(_write, path, data)
         return True
 
     async def touch(self, session: str, names: list[str], ttl: float) -> list[str]:
-        """See `Files`."""
         redis = self._store.redis
         return [
             name
@@ -164,12 +152,11 @@ class RedisFiles:
         ]
 
     async def drop(self, session: str, names: list[str]) -> None:
-        """See `Files`."""
         for name in names:
             await self._store.do(self._store.redis.delete(_file_key(session, name)))
 
     async def sweep(self, ttl: float) -> None:
-        """See `Files`: Redis forgets by itself."""
+        """Redis forgets by itself."""
 
 
 def _file_key(session: str, name: str) -> str:

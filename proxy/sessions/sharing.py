@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from .files import Files
-from .ids import is_session_id
 from .machine import Copy, Found, Standing, Turn
 from .metrics import Counts
-from .store import OPERATION, Outcome, Store, StoreDown, Write, why
+from .store import OPERATION, Outcome, Store, StoreDown, Write, is_session_id, why
 
 DEBOUNCE = 0.05  # seconds in which changes outside of turns become one write
 FIRST_RETRY, LAST_RETRY = 0.5, 5.0  # seconds between two questions whether the store is back

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from .store import OPERATION, SLOWEST, Claim, Outcome, StoreDown, Write, why
+from .store import OPERATION, SLOWEST, Claim, Outcome, Store, StoreDown, Write, why
 
 T = TypeVar("T")
 
@@ -33,8 +33,8 @@ on conflict (id) do update set
 """
 
 
-class SqliteStore:
-    """See `Store`. The file and its folder are made at the first operation."""
+class SqliteStore(Store):
+    """The file and its folder are made at the first operation."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -78,21 +78,19 @@ class SqliteStore:
         return db
 
     async def claim(
-        self, session: str, owner: str, token: str, now: int, ttl: float, number: int = 0
+        self, session: str, owner: str, token: str, now: int, ttl: float, after: int = 0
     ) -> Claim:
-        """See `Store`."""
-
         def work(db: sqlite3.Connection, clock: float) -> Claim:
             found = db.execute(_FOUND, (session, clock)).fetchone()
             if found is None:
-                record = (session, owner, now, token, number, clock + ttl)
+                record = (session, owner, now, token, after, clock + ttl)
                 db.execute("replace into records values (?, ?, ?, ?, '', ?, null, null, ?)", record)
                 return Claim(now)
             has, fence, last, claimer, *left = found
             if has != owner:
                 return Claim(0)
             if claimer != token:
-                fence, last = max(fence + 1, now), number
+                fence, last = max(fence + 1, now), after
             change = "update records set fence = ?, token = ?, number = ?, expires = ? where id = ?"
             db.execute(change, (fence, token, last, clock + ttl, session))
             return Claim(fence, claimer == token, *left)
@@ -100,8 +98,6 @@ class SqliteStore:
         return await self._do(work)
 
     async def write(self, session: str, owner: str, token: str, write: Write, ttl: float) -> Outcome:
-        """See `Store`."""
-
         def work(db: sqlite3.Connection, clock: float) -> Outcome:
             found = db.execute(_FOUND.replace("state, turns", "1"), (session, clock)).fetchone()
             if found is None:
@@ -118,8 +114,6 @@ class SqliteStore:
         return await self._do(work, len(write.state or ""))
 
     async def touch(self, sessions: dict[str, int], token: str, ttl: float) -> list[str]:
-        """See `Store`."""
-
         def work(db: sqlite3.Connection, clock: float) -> list[str]:
             db.execute("delete from records where expires <= ?", (clock,))
             touch = "update records set expires = ? where id = ? and number >= ? and token = ?"
@@ -129,13 +123,10 @@ class SqliteStore:
         return await self._do(work)
 
     async def ping(self) -> None:
-        """See `Store`: a lock that another process holds is noticed, too."""
-        await self._do(
-            lambda db, _: db.execute("replace into records values ('', '', 0, '', '', 0, null, null, 0)")
-        )
+        nothing = "replace into records values ('', '', 0, '', '', 0, null, null, 0)"
+        await self._do(lambda db, _: db.execute(nothing))  # a lock that another process holds is noticed, too
 
     async def close(self) -> None:
-        """See `Store`."""
         if self._db is not None:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._db.close)
         self._thread.shutdown(wait=False)

@@ -9,16 +9,26 @@ last fence plus one if that is higher, so that they rise also when a store has l
 are seconds.
 """
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
 OPERATION = 1.0  # seconds that one operation may take; a store that takes longer counts as down
 SLOWEST = 128 * 1024  # bytes a second of a link that is slow and not dead: a large value has more time
+_SESSION = re.compile("[A-Za-z0-9_-]{8,64}")
 
 
 class StoreDown(Exception):  # noqa: N818 - as in "the store is down"
     """The store did not do what it was asked for; the text says why."""
+
+
+def is_session_id(text: object) -> bool:
+    """Whether it is a session id, which a page makes; the same as in the proxy's `wire.engineio`.
+
+    Chainlit makes, and removes, a folder of that name, so nothing else is one.
+    """
+    return isinstance(text, str) and _SESSION.fullmatch(text) is not None
 
 
 def why(error: Exception) -> str:
@@ -59,11 +69,11 @@ class Store(Protocol):
     """Owned by `Sharing`. Every method raises StoreDown, within about `OPERATION` seconds."""
 
     async def claim(
-        self, session: str, owner: str, token: str, now: int, ttl: float, number: int = 0
+        self, session: str, owner: str, token: str, now: int, ttl: float, after: int = 0
     ) -> Claim:
         """Takes a session over for `owner` and the claimer with this token, at `now` in milliseconds.
 
-        Its own writes with a lower number than this are late from then on.
+        Its own writes with a lower number than `after` are late from then on.
         """
 
     async def write(self, session: str, owner: str, token: str, write: Write, ttl: float) -> Outcome:

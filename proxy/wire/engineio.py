@@ -186,7 +186,7 @@ class _Pairs:
 
 
 def session_id(text: str) -> str | None:
-    """`text` if it is a session id; Chainlit's pages make a uuid. The same as in `sessions.ids`."""
+    """`text` if it is a session id; Chainlit's pages make a uuid. The same as in `sessions.store`."""
     return text if _SESSION.fullmatch(text) else None
 
 
