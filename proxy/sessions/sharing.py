@@ -56,6 +56,9 @@ class Chat(Protocol):
     def abandon(self) -> None:
         """Ends what runs in it: another instance has it."""
 
+    async def let_go(self) -> None:
+        """Has its client connect anew."""
+
     def is_alive(self) -> bool:
         """Whether Chainlit still has it."""
 
@@ -166,8 +169,7 @@ class Sharing:
         if not is_session_id(chat.id):
             raise ValueError("no session id")
         self._housekeeping = self._housekeeping or asyncio.create_task(self._keep_house())
-        live = self._live.get(chat.id)
-        if live is None or new:
+        if (live := self._live.get(chat.id)) is None or new:
             old, live = live, Live(self._token, chat=chat)
             if old is not None:
                 old.replaced(live)
@@ -199,13 +201,11 @@ class Sharing:
 
     def told(self, session: str) -> Found | None:
         """Its client said hello; returns what was found, once."""
-        live = self._live.get(session)
-        return live.told() if live is not None else None
+        return live.told() if (live := self._live.get(session)) else None
 
     def changed(self, session: str) -> None:
         """Something happened outside of turns; during one it is written with that."""
-        live = self._live.get(session)
-        if live is not None and live.timer is None:
+        if (live := self._live.get(session)) and live.timer is None:
             live.timer = asyncio.get_running_loop().call_later(DEBOUNCE, self.begin_save, live)
 
     def look(self, live: Live) -> None:
@@ -267,6 +267,8 @@ class Sharing:
             self.counts.overtaken += 1
             log.info("a session has a newer connection at another instance: its copy here has ended")
             live.chat.abandon()
+            if live.connected:  # a client that is here after all would be heard by nobody any more
+                self._spawn(live.chat.let_go())
         return outcome is not None
 
     def _forget(self, live: Live) -> None:
@@ -354,8 +356,7 @@ class Sharing:
         self.counts.store_up, self._up_since = True, time.monotonic()
         self._tell("")
         behind = [live for live in self._live.values() if live.behind]
-        seconds = self._up_since - since
-        log.warning("the store is back after %.1f s, %d sessions are written", seconds, len(behind))
+        log.warning("the store is back: %.1f s, %d sessions are written", self._up_since - since, len(behind))
         for live in behind:
             self.look(live)
             await self._save(live)
