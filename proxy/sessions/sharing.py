@@ -55,6 +55,9 @@ class Chat(Protocol):
     def abandon(self) -> None:
         """Ends what runs in it: another instance has it."""
 
+    async def let_go(self) -> None:
+        """Has its client connect anew."""
+
     def is_alive(self) -> bool:
         """Whether Chainlit still has it."""
 
@@ -165,8 +168,7 @@ class Sharing:
         if not is_session_id(chat.id):
             raise ValueError("no session id")
         self._housekeeping = self._housekeeping or asyncio.create_task(self._keep_house())
-        live = self._live.get(chat.id)
-        if live is None or new:
+        if (live := self._live.get(chat.id)) is None or new:
             old, live = live, Live(self._token, chat=chat)
             if old is not None:
                 old.replaced(live)
@@ -268,6 +270,8 @@ class Sharing:
             self.counts.overtaken += 1
             log.info("a session has a newer connection at another instance: its copy here has ended")
             live.chat.abandon()
+            if live.connected:  # a client that is here after all would be heard by nobody any more
+                self._spawn(live.chat.let_go())
         return outcome is not None
 
     async def _keep_files(self, live: Live) -> None:
@@ -352,8 +356,7 @@ class Sharing:
         self.counts.store_up, self._up_since = True, time.monotonic()
         self._tell("")
         behind = [live for live in self._live.values() if live.behind]
-        seconds = self._up_since - since
-        log.warning("the store is back after %.1f s, %d sessions are written", seconds, len(behind))
+        log.warning("the store is back: %.1f s, %d sessions are written", self._up_since - since, len(behind))
         for live in behind:
             await self.begin_save(live)
         await self._renew()

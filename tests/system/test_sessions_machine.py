@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy.replicas import LAUNCHER, SHARING
+from proxy.sessions.redis_store import RedisStore
 from tests.sessions.conftest import redis_server
 from tests.support.chat import Reply
 from tests.support.clients import Clients
@@ -138,6 +139,28 @@ def test_a_frozen_instance_does_not_run_what_it_was_given(
             ran = [entry.instance for entry in site.journal.entries(talk.chat.session, "message")]
             assert ran[1:] == [talk.last.instance] * (len(ran) - 1) if talk.last else False
             assert f"pid{frozen.pid}" not in ran[1:]
+
+    asyncio.run(scenario())
+
+
+def test_a_client_whose_session_was_taken_connects_anew(
+    make_site: MakeSite, redis_server: RedisServer
+) -> None:
+    """A claim that another instance had made long ago comes late: who is here goes on after a reconnect."""
+    site = make_site(redis_server.url, names="a")
+
+    async def scenario() -> None:
+        async with Clients(site.url) as clients:
+            (talk,) = await opened(clients)
+            await talk.turn()
+            store, before = RedisStore(redis_server.url), talk.chat.connects
+            await store.claim(talk.chat.session, "", "another", 1, 3600.0, 1)
+            await store.close()
+            with pytest.raises(AssertionError, match="no answer"):
+                await talk.chat.ask("say", within=2)
+            await talk.back(before)
+            await talk.turn()
+            talk.check_starts(site.journal)
 
     asyncio.run(scenario())
 
