@@ -80,8 +80,8 @@ def share_from_start(settings: SharingSettings, status: Path | None = None) -> N
     def start() -> None:
         try:
             if share_with(settings, tell):
-                tell("")
                 settings.try_store()
+                tell("")
         except (StoreDown, ValueError, ImportError) as error:
             log.error("sessions are not shared: %s", error)  # noqa: TRY400 - the text says it all
             tell(str(error))
