@@ -6,6 +6,7 @@ modules import each other relatively. An app that is started by `chainlit run` c
 lines.
 """
 
+import importlib
 import json
 import logging
 import sys
@@ -41,29 +42,28 @@ def share(
     Does nothing where the launcher does it already. Returns whether they are shared; why not is logged.
     Raises ValueError for a store that cannot be meant, ImportError without the package it needs.
     """
-    return share_with(SharingSettings(store, notice, retry_turn, files, file_limit))
-
-
-def share_with(settings: SharingSettings, tell: Callable[[str], None] = lambda _: None) -> bool:
-    """As `share`; `tell` is told why sessions are not shared, and "" when they are."""
-    import chainlit.server  # noqa: PLC0415 - only now: the command line sets first what it reads
-
-    sio = getattr(chainlit.server, "sio", None)
-    if hasattr(sio, _MARK):
-        return True
     try:
-        installed = hooks.install(settings, tell)
+        _hook_in(SharingSettings(store, notice, retry_turn, files, file_limit), str)
     except Unknown as reason:
         log.warning("sessions are not shared: %s", reason)
-        tell(str(reason))
         return False
-    setattr(sio, _MARK, installed)
     return True
 
 
-def share_from_start(settings: SharingSettings, status: Path | None = None) -> None:
-    """As `share`, for who starts Chainlit's command line in this process: as soon as its server is loaded.
+def _hook_in(settings: SharingSettings, tell: Callable[[str], object]) -> None:
+    """Shares, once in a process; `tell` is told why the store is down, and "" when it is back."""
+    import chainlit.server  # noqa: PLC0415 - only now: the command line sets first what it reads
 
+    sio = getattr(chainlit.server, "sio", None)
+    if not hasattr(sio, _MARK):
+        installed = hooks.install(settings, tell)
+        setattr(sio, _MARK, installed)
+
+
+def share_from_start(settings: SharingSettings, status: Path | None = None) -> None:
+    """As `share`, for who starts Chainlit's command line in this process: when that loads the app.
+
+    Not sooner: the server reads at its import what the command line sets, such as the root path.
     The file `status` always says whether sessions are shared, for the supervisor to read: one line of JSON,
     `{"shared": true}` or `{"shared": false, "reason": "..."}`.
     """
@@ -77,23 +77,26 @@ def share_from_start(settings: SharingSettings, status: Path | None = None) -> N
                 )
                 half.replace(status)
 
-    def start() -> None:
+    def load_module(*arguments: Any, **named: Any) -> Any:
         try:
-            if share_with(settings, tell):
-                tell("")
-                settings.try_store()
-        except (StoreDown, ValueError, ImportError) as error:
+            _hook_in(settings, tell)
+            tell("")
+            settings.try_store()
+        except (Unknown, StoreDown, ValueError, ImportError) as error:
             log.error("sessions are not shared: %s", error)  # noqa: TRY400 - the text says it all
             tell(str(error))
         except Exception as error:  # the app runs all the same
             log.exception("sessions are not shared")
             tell(repr(error))
+        return load(*arguments, **named)
 
-    try:
-        hooks.before_app(start)
-    except Unknown as reason:
-        log.warning("sessions are not shared: %s", reason)
-        tell(str(reason))
+    cli = importlib.import_module("chainlit.cli")
+    load: Any = getattr(cli, "load_module", None)
+    if load is not None:
+        vars(cli)["load_module"] = load_module
+    else:
+        log.error("sessions are not shared: %s", reason := "this Chainlit has no chainlit.cli.load_module")
+        tell(reason)
 
 
 def on_restore(callback: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], Coroutine[Any, Any, None]]:

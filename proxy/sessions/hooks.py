@@ -7,14 +7,13 @@ A session that is taken over looks to Chainlit like one whose client came back: 
 `on_chat_resume` do not run, because what they would set up is restored.
 """
 
-import importlib
 import logging
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
-from .chat import ChainlitChat, Unknown, find, made
+from .chat import ChainlitChat, find, made
 from .codecs import CODECS
 from .machine import Found
 from .settings import SharingSettings
@@ -130,7 +129,7 @@ class Hooks:
 
     async def _connection_successful(self, sid: str) -> None:
         session = self._session(sid)
-        found = await self._welcome(sid, session)
+        found = await self._welcome(sid)
         if found is None or found.state is None:
             before = session and session.current_task
             await self._chainlit["connection_successful"](sid)
@@ -143,9 +142,10 @@ class Hooks:
         if found is not None and found.turns:
             await _guarded(self._cut(sid, session, found.turns))
 
-    async def _welcome(self, sid: str, session: Any) -> Found | None:
+    async def _welcome(self, sid: str) -> Found | None:
         """What was found of a session, once: at its client's hello, or before what it says sooner."""
-        found = self._sharing.told(session.id) if session is not None else None
+        connection = self._connections.get(sid)
+        found = connection.told() if connection is not None else None
         if found is not None and found.state is not None:
             context = self._names["init_ws_context"](sid)
             await context.emitter.task_end()
@@ -175,11 +175,12 @@ class Hooks:
         if session is None:
             await self._chainlit["client_message"](sid, payload)
             return
-        if (found := await self._welcome(sid, session)) and found.turns:
+        if (found := await self._welcome(sid)) and found.turns:
             await _guarded(self._cut(sid, session, found.turns))
         turn = self._sharing.turn(session.id, {"message": payload, "tries": tries})
         if not await turn.begin():
-            return  # its client is at another instance
+            await self._turn_away(sid)
+            return
         _turn.set(turn)
         try:
             await self._chainlit["client_message"](sid, payload)
@@ -194,9 +195,15 @@ class Hooks:
             return await self._chainlit[event](sid, *arguments)
         async with self._sharing.turn(session.id, {"event": event}) as turn:
             if turn is None:
+                await self._turn_away(sid)
                 return None
             _turn.set(turn)
             return await self._chainlit[event](sid, *arguments)
+
+    async def _turn_away(self, sid: str) -> None:
+        """Another instance has the session; a client that is here all the same connects anew, at once."""
+        sio = self._names["sio"]
+        await _guarded(sio.eio.disconnect(sio.manager.eio_sid_from_sid(sid, "/")))
 
     async def _changing(self, event: str, sid: str, *arguments: Any) -> Any:
         try:
@@ -239,7 +246,7 @@ async def _guarded(work: Coroutine[Any, Any, Any]) -> Any:
         return None
 
 
-def install(settings: SharingSettings, tell: Callable[[str], None]) -> Hooks:
+def install(settings: SharingSettings, tell: Callable[[str], object]) -> Hooks:
     """Hooks sharing in; Chainlit's server is loaded. Raises Unknown, ValueError, ImportError."""
     names = find()
     store, files = settings.open()
@@ -249,21 +256,3 @@ def install(settings: SharingSettings, tell: Callable[[str], None]) -> Hooks:
     hooks.install()
     sharing.counts.show()
     return hooks
-
-
-def before_app(callback: Callable[[], Any]) -> None:
-    """Has `callback` run when Chainlit's command line has loaded the server, and not yet the app.
-
-    Not sooner: the server reads at its import what the command line sets, such as the root path. Raises
-    Unknown.
-    """
-    cli = importlib.import_module("chainlit.cli")
-    load = getattr(cli, "load_module", None)
-    if load is None:
-        raise Unknown("this Chainlit has no chainlit.cli.load_module")
-
-    def load_module(*arguments: Any, **named: Any) -> Any:
-        callback()
-        return load(*arguments, **named)
-
-    vars(cli)["load_module"] = load_module

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,14 +22,11 @@ FORMS = "redis://HOST:PORT, rediss://HOST:PORT, unix:///SOCKET or sqlite:///FILE
 class SharingSettings:
     """The settings; see `sessions` in the configuration."""
 
-    store: str
+    store: str = field(repr=False)  # a url may hold a password
     notice: str = NOTICE
     retry_turn: bool = False
     files: str | None = None  # a folder that all instances reach
     file_limit: int = FILE_LIMIT
-
-    def __repr__(self) -> str:
-        return f"<SharingSettings {self.store.partition(':')[0]}>"  # a url may hold a password
 
     def to_text(self) -> str:
         """As the launcher reads it."""

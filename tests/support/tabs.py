@@ -98,7 +98,7 @@ class Instance:
         if connection.found is None:
             return None
         tab.text = connection.found.state or "fresh"
-        self.sharing.told(tab.id)
+        connection.told()
         return connection.found.state, connection.found.turns
 
     async def begin(self, tab: Tab, record: Any = RECORD) -> Running:
@@ -127,7 +127,7 @@ class Instance:
                 await asyncio.wait(writing)
 
     def _is_lasting(self, task: "asyncio.Task[None]") -> bool:
-        return bool(self.sharing._down) and "_await_store" in repr(task)
+        return not self.counts.store_up and "_await_store" in repr(task)
 
     async def back(self) -> None:
         """Waits until the store is back and everything is written."""
