@@ -13,10 +13,8 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
-from .chat import ChainlitChat, find, made
-from .codecs import CODECS
+from .chat import ChainlitChat
 from .machine import Found
-from .settings import SharingSettings
 from .sharing import Connection, Running, Sharing
 from .state import State, Unreadable
 from .store import is_session_id
@@ -45,10 +43,10 @@ class _WatchedFiles(dict[str, Any]):
 
 
 class Hooks:
-    """Made once for a process, by `install`."""
+    """Made once for a process; a turn that was cut off is told by `notice`, and perhaps tried again."""
 
-    def __init__(self, names: dict[str, Any], settings: SharingSettings, sharing: Sharing) -> None:
-        self._names, self._settings, self._sharing = names, settings, sharing
+    def __init__(self, names: dict[str, Any], sharing: Sharing, notice: str, *, retry_turn: bool) -> None:
+        self._names, self._sharing, self._notice, self._retry_turn = names, sharing, notice, retry_turn
         self._chainlit: dict[str, Handler] = {}  # its own handlers
         self._connections: dict[str, Connection] = {}  # by socket id
         self.on_restore: list[Handler] = []
@@ -159,13 +157,13 @@ class Hooks:
         """Tells the user that an answer was cut off, and asks again if that is wanted."""
         self._sharing.counts.cut_turns += 1
         self._names["init_ws_context"](session)
-        if self._settings.notice:
-            notice = self._names["Message"](content=self._settings.notice, type="system_message")
+        if self._notice:
+            notice = self._names["Message"](content=self._notice, type="system_message")
             await notice.send()
             contexts = self._names["chat_contexts"]
             contexts[session.id] = [message for message in contexts[session.id] if message is not notice]
         # Once only: a message that ends its instance would end one after the other.
-        if self._settings.retry_turn and turns[-1].get("message") and not turns[-1].get("tries"):
+        if self._retry_turn and turns[-1].get("message") and not turns[-1].get("tries"):
             await self._client_message(sid, turns[-1]["message"], tries=1)
         else:
             self._sharing.changed(session.id)  # it is no more under way
@@ -201,9 +199,14 @@ class Hooks:
             return await self._chainlit[event](sid, *arguments)
 
     async def _turn_away(self, sid: str) -> None:
-        """Another instance has the session; a client that is here all the same connects anew, at once."""
+        """Another instance has the session; a client that is here all the same connects anew, at once.
+
+        Not by a packet that says so: to some clients that is the end. The connection ends like any other.
+        """
         sio = self._names["sio"]
-        await _guarded(sio.eio.disconnect(sio.manager.eio_sid_from_sid(sid, "/")))
+        if (socket := sio.eio.sockets.get(sio.manager.eio_sid_from_sid(sid, "/"))) is not None:
+            await _guarded(socket.close(wait=False, abort=True))
+            await socket.queue.put(None)  # its writer ends with this, and closes a websocket
 
     async def _changing(self, event: str, sid: str, *arguments: Any) -> Any:
         try:
@@ -244,15 +247,3 @@ async def _guarded(work: Coroutine[Any, Any, Any]) -> Any:
     except Exception:
         log.exception("sharing a session failed")
         return None
-
-
-def install(settings: SharingSettings, tell: Callable[[str], object]) -> Hooks:
-    """Hooks sharing in; Chainlit's server is loaded. Raises Unknown, ValueError, ImportError."""
-    names = find()
-    store, files = settings.open()
-    sharing = Sharing(store, files, lambda: float(names["config"].project.session_timeout), tell)
-    hooks = Hooks(names, settings, sharing)
-    CODECS.register(names["Message"], names["Message"].to_dict, partial(made, names["Message"]))
-    hooks.install()
-    sharing.counts.show()
-    return hooks

@@ -241,11 +241,10 @@ class Sharing:
                 write = live.due(next(self._numbers), anyway=anyway)
                 if write is None:
                     break
-                if await self._put(live, write) or not write.state or not self.counts.store_up:
-                    if not live.must_claim:
-                        break
-                else:
+                if not await self._put(live, write) and write.state and self.counts.store_up:
                     self._give_up(live, f"the store does not take its {len(write.state)} characters")
+                elif not live.must_claim:
+                    break
             if live.is_done and self._live.get(live.chat.id) is live:
                 del self._live[live.chat.id]
 

@@ -3,12 +3,14 @@
 import asyncio
 import json
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from proxy.replicas import LAUNCHER, SHARING
+from proxy.sessions.redis_store import RedisStore
 from tests.sessions.conftest import redis_server
 from tests.support.chat import Reply
 from tests.support.clients import Clients
@@ -138,6 +140,34 @@ def test_a_frozen_instance_does_not_run_what_it_was_given(
             ran = [entry.instance for entry in site.journal.entries(talk.chat.session, "message")]
             assert ran[1:] == [talk.last.instance] * (len(ran) - 1) if talk.last else False
             assert f"pid{frozen.pid}" not in ran[1:]
+
+    asyncio.run(scenario())
+
+
+def test_a_client_whose_session_was_taken_is_not_left_alone(
+    make_site: MakeSite, redis_server: RedisServer
+) -> None:
+    """A claim that Redis did too late has its session: it says something, connects anew, and goes on."""
+    site = make_site(redis_server.url, names="a")
+
+    async def claim(session: str) -> None:
+        store = RedisStore(redis_server.url)
+        now = int(time.time() * 1000)
+        assert (await store.claim(session, "", "another instance", now, 60)).state
+        await store.close()
+
+    async def scenario() -> None:
+        async with Clients(site.url) as clients:
+            (talk,) = await opened(clients)
+            await talk.turn()
+            await claim(talk.chat.session)
+            before = talk.chat.connects
+            asking = asyncio.create_task(talk.chat.ask("say", within=60))
+            await talk.back(before)
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            await talk.turn()
+            talk.check_starts(site.journal)
 
     asyncio.run(scenario())
 
