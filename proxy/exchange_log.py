@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from proxy.borders import Where, fault
-from proxy.config import Config, LogSettings
+from proxy.config import Config
+from proxy.config.sections import LogSettings
 from proxy.dataplane.record import Record
 from proxy.logs import AccessLog
 from proxy.tracing import Spans

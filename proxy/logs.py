@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 from proxy.affinity.decision import Outcome
 from proxy.affinity.evidence import Evidence
-from proxy.config import LogSettings
+from proxy.config.sections import LogSettings
 from proxy.dataplane.record import Record
 from proxy.output import Output
 

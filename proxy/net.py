@@ -17,7 +17,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
-from proxy.config import Address, SocketSettings
+from proxy.config import Address
+from proxy.config.sections import SocketSettings
 from proxy.errors import ConnectFailed, ConnectRefused, ConnectTimeout, HandshakeFailed, ProxyError
 from proxy.names import Names
 from proxy.steering import spread

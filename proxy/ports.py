@@ -43,13 +43,28 @@ class Ports:
         Raises ListenError. They are in use after `use`.
         """
         there, opened = self.bound, self._inherited.open
-        clients = opened(config.listen, config.socket, shared=config.reuse_port, there=there.clients)
+        clients: dict[Address, socket.socket] = {}
         try:
+            clients = opened(config.listen, config.socket, shared=config.reuse_port, there=there.clients)
             admin = opened([config.admin.listen], config.admin.socket, there=there.admin)
-        except BaseException:
+        except BaseException as error:
             self.discard(Bound(clients))
+            if isinstance(error, net.ListenError):
+                self._refuse_own(config)
             raise
         return Bound(clients, admin)
+
+    def _refuse_own(self, config: Config) -> None:
+        """Raise ListenError where it is this process that has a port which could not be bound."""
+        clients, admin = self.bound.clients, self.bound.admin
+        for wanted, there in ((config.listen, clients), ((config.admin.listen,), admin)):
+            for address in set(net.addresses(wanted)) - there.keys():
+                for own in (*clients, *admin):
+                    if address.collides_with(own):
+                        raise net.ListenError(
+                            f"cannot listen on {address} beside {own}, where this proxy listens until the "
+                            "change is done: start it again"
+                        )
 
     def permit(self, old: Config, new: Config, bound: Bound) -> None:
         """Let those connect to unix sockets who may now. Raises ListenError."""

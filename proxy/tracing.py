@@ -14,7 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 import proxy
-from proxy.config import OtelSettings
+from proxy.config.sections import OtelSettings
 from proxy.dataplane.record import Record
 from proxy.dataplane.stats import LABELS
 

@@ -239,6 +239,20 @@ def test_replica_needs_chainlit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert not state.exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--state", ""), "Invalid value for '--state': it must be the name of a folder"),
+        (("-c", ""), "cannot be read"),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "replica"])
+def test_a_variable_without_a_value(command: str, options: tuple[str, ...], told: str) -> None:
+    """An empty name is a mistake: not the folder that the command is in, and not the defaults."""
+    result = call(command, "app.py", *options)
+    assert (result.exit_code, told in result.stderr) == (2, True)
+
+
 def test_run_takes_no_backends(config: Path) -> None:
     """`run` starts its backends itself: a file that lists some is a mistake."""
     config.write_text("backends: [{url: http://127.0.0.1:8001}]\n")

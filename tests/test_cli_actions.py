@@ -140,6 +140,50 @@ def test_a_refusal_is_repeated(admin: type[Admin]) -> None:
     assert result.stderr == "there is no backend 'x'; there are: a, b\n"
 
 
+@pytest.mark.parametrize("answer", [{}, [], None, [1], "text", {"backends": []}])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("drain", "a"),
+        ("reload",),
+        ("rollout", "--wait"),
+        ("where", "x"),
+        ("events",),
+        ("top",),
+        ("top", "--json"),
+    ],
+)
+def test_something_else_answers(admin: type[Admin], command: tuple[str, ...], answer: Any) -> None:
+    """Another service, whatever it says, is not taken for a proxy, and no command breaks at it."""
+    if command == ("events",) and answer == []:
+        return  # nothing has happened
+    admin.script.append((200, answer))
+    result = call(admin, *command)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "no proxy answers there (what it says is not of this API)" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"),
+    [(404, {"detail": "Not Found"}), (405, {"detail": "Method Not Allowed"}), (501, None)],
+)
+def test_the_address_of_clients(admin: type[Admin], status: int, answer: Any) -> None:
+    """A command that meets an app, and not the admin listener, says where it has looked."""
+    admin.script.append((status, answer))
+    result = call(admin, "drain", "a")
+    assert result.exit_code == 1
+    assert f"/api/backends/a/drain: no proxy answers there (it answers {status})" in result.stderr
+
+
+def test_a_rollout_whose_proxy_was_started_again(admin: type[Admin]) -> None:
+    """Nobody knows how it ended: exit 1, and no word of success."""
+    idle = {"state": "idle", "phase": None, "done": 0, "total": 0, "reason": ""}
+    admin.script += [(202, idle | {"state": "running", "total": 2}), (200, idle)]
+    result = call(admin, "rollout", "--wait")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "the proxy has been started again: it knows of no rollout\n"
+
+
 def reloaded(**more: Any) -> dict[str, Any]:
     """What the API says of a reload."""
     return {"applied": True, "at": 1.0, "problems": [], "changes": [], "restart": [], **more}

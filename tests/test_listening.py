@@ -1,6 +1,7 @@
 """Listeners: every address of a name, and who may connect to a socket file."""
 
 import grp
+import json
 import os
 import socket
 import stat
@@ -10,7 +11,9 @@ from typing import Any
 import pytest
 
 from proxy import net
-from proxy.config import Address, SocketSettings
+from proxy.config import Address, Config, loads
+from proxy.config.sections import SocketSettings
+from proxy.ports import Ports
 from tests.dataplane.peers import WAIT
 from tests.support.processes import free_port
 
@@ -79,3 +82,32 @@ def test_the_group_of_a_socket_file(tmp_path: Path) -> None:
     ):
         net.bind(Address(path=str(path)), access=SocketSettings(group="no-such-group"))
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("listen", "admin", "told"),
+    [
+        ("0.0.0.0:{0}", "127.0.0.1:{1}", "0.0.0.0:{0} beside 127.0.0.1:{0}"),
+        ("127.0.0.1:{0}", "0.0.0.0:{1}", "0.0.0.0:{1} beside 127.0.0.1:{1}"),
+        ("127.0.0.1:{1}", "127.0.0.1:{0}", "127.0.0.1:{1} beside 127.0.0.1:{1}"),
+    ],
+)
+def test_a_port_that_is_our_own(listen: str, admin: str, told: str) -> None:
+    """Where a reload cannot take a port because it is ours until then, that is the reason, and all stays."""
+    numbers = free_port(), free_port()
+
+    def config(listen: str, admin: str) -> Config:
+        names = {"listen": listen, "admin": {"listen": admin, "token": "a-token"}}
+        return loads(json.dumps(names).replace("{0}", f"{numbers[0]}").replace("{1}", f"{numbers[1]}"))
+
+    ports = Ports()
+    try:
+        ports.bind(config("127.0.0.1:{0}", "127.0.0.1:{1}"))
+        before = ports.bound.all
+        with pytest.raises(net.ListenError) as caught:
+            ports.opened(config(listen, admin))
+        assert f"cannot listen on {told.format(*numbers)}, where this proxy listens" in str(caught.value)
+        assert ports.bound.all == before
+        assert all(sock.fileno() >= 0 for sock in before)
+    finally:
+        ports.close()

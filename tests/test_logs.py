@@ -10,7 +10,8 @@ from typing import Any, cast
 import pytest
 
 from proxy import borders, logs
-from proxy.config import LogSettings, loads
+from proxy.config import loads
+from proxy.config.sections import LogSettings
 from proxy.logs import AccessLog
 from proxy.parts import Parts
 from proxy.tracing import Spans

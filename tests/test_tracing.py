@@ -14,8 +14,9 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from proxy.config import ConfigError, OtelSettings, load
+from proxy.config import ConfigError, load
 from proxy.config.packages import needs
+from proxy.config.sections import OtelSettings
 from proxy.tracing import Spans
 from tests.dataplane.peers import get, ok
 from tests.dataplane.scripted import echo

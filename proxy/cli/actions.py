@@ -12,6 +12,7 @@ from proxy.cli.client import AdminClient
 from proxy.cli.failing import fail
 
 _COLUMNS = ("name", "health", "admin_state", "sessions", "tunnels", "pid", "url")  # of `status`
+_ROLLOUT = ("state", "phase", "done", "total", "reason")
 _INTERVAL = 0.5  # seconds between two looks at a drain
 _WIDTH = 30  # characters of the bar of a drain
 _LATE = 30.0  # seconds after its deadline in which a drain has to end
@@ -43,7 +44,7 @@ _NAME = click.argument("name", metavar="NAME")
 @to_a_proxy
 def status(admin: str, token: str | None, as_json: bool) -> None:
     """Show the backends of a running proxy."""
-    backends = AdminClient(admin, token).backends(_COLUMNS)
+    backends = AdminClient(admin, token).get_all("/api/backends", *_COLUMNS)
     if as_json:
         click.echo(json.dumps(backends, indent=2))
         return
@@ -124,7 +125,8 @@ def maintenance(name: str, admin: str, token: str | None, as_json: bool) -> None
 @to_a_proxy
 def reload(admin: str, token: str | None, as_json: bool) -> None:
     """Have a running proxy read its configuration again; a bad one changes nothing."""
-    result = AdminClient(admin, token).post("/api/reload", also=(409,))
+    client = AdminClient(admin, token)
+    result = client.post("/api/reload", "applied", "changes", "problems", "restart", also=(409,))
     if as_json:
         click.echo(json.dumps(result, indent=2))
     elif not result["applied"]:
@@ -149,7 +151,7 @@ def reload(admin: str, token: str | None, as_json: bool) -> None:
 def rollout(wait: bool, timeout: float | None, admin: str, token: str | None, as_json: bool) -> None:
     """Replace the replicas of `run` by new ones, one after the other, without losing a session."""
     client = AdminClient(admin, token)
-    state = client.post("/api/rollout", {"timeout": timeout})
+    state = client.post("/api/rollout", *_ROLLOUT, body={"timeout": timeout})
     told = ""
     while wait and state["state"] == "running":
         progress = f"{state['done']} of {state['total']} are replaced, {state['phase'] or 'about to begin'}"
@@ -157,7 +159,9 @@ def rollout(wait: bool, timeout: float | None, admin: str, token: str | None, as
             click.echo(progress, err=True)
             told = progress
         time.sleep(_INTERVAL)
-        state = client.get("/api/rollout")
+        state = client.get("/api/rollout", *_ROLLOUT)
+        if state["state"] == "idle":
+            fail("the proxy has been started again: it knows of no rollout", 1)
     if as_json:
         click.echo(json.dumps(state, indent=2))
     elif state["state"] != "failed":

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import uvloop
@@ -20,12 +20,12 @@ from proxy.config import (
     Config,
     ConfigError,
     Problem,
-    SessionSettings,
     doubts,
     dump,
     load,
     loads,
 )
+from proxy.config.sections import SessionSettings
 from proxy.net import ListenError
 from proxy.ports import Ports
 from proxy.replicas import (
@@ -51,6 +51,16 @@ if TYPE_CHECKING:
 RUN_DEFAULTS = {"listen": "127.0.0.1:8000", "log.access": False}
 _MISLEADING = "Your app is available at"  # Chainlit's line with the port of one replica
 _CONFIG = click.option("-c", "--config", "file", metavar="FILE", help="The configuration, in YAML.")
+
+
+class _Folder(click.Path):
+    """Where an option was given a variable without a value, that is no wish for the folder we are in."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As click.Path."""
+        if value == "":
+            self.fail("it must be the name of a folder", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 @click.command()
@@ -85,7 +95,7 @@ def serve(file: str) -> None:
 @click.option(
     "--state",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=_Folder(path_type=Path),
     help="A folder for sessions and uploads, which outlive a restart.  [default: $STATE_DIRECTORY, else one "
     "for this app among the user's]",
 )
@@ -156,7 +166,7 @@ def run(
 @click.option(
     "--state",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=_Folder(path_type=Path),
     help="A folder for the uploads of this instance alone.  [default: a temporary one]",
 )
 @_CONFIG
@@ -171,7 +181,7 @@ def replica(
     _not_as_process_1()
     try:
         changes = {"sessions.store": sessions}
-        read = partial(load, file) if file else partial(loads, "")
+        read = partial(load, file) if file is not None else partial(loads, "")
         config = read(changes=changes, need_store=True)
         _warn_of_names(config)
         settings = config.sessions
@@ -239,7 +249,7 @@ def root_path(options: Sequence[str], environ: Mapping[str, str] = os.environ) -
 def _read_for_run(file: str | None, changes: Mapping[str, str | None], root: str) -> Config:
     """Options first, then the file, then the defaults of `run`, key by key. Raises ConfigError."""
     below = {"affinity.roots": root, "health.path": f"{root}/health"} if root else {}
-    read = partial(load, file) if file else partial(loads, "")
+    read = partial(load, file) if file is not None else partial(loads, "")
     config = read(defaults={**RUN_DEFAULTS, **below}, changes=changes, need_store=True)
     given = [
         *(["backends"] if config.backends else []),

@@ -15,6 +15,8 @@ import click
 from proxy.cli.actions import bar, to_a_proxy
 from proxy.cli.client import AdminClient
 
+_EVENT = ("at", "kind", "backend", "text", "lines")
+_OVERVIEW = ("at", "version", "backends")
 _STEP = 1.0  # seconds between two pictures of `top`
 _WIDTH = 20  # characters of a bar
 _CLEAR = "\x1b[H\x1b[J"  # to the corner, and nothing below
@@ -25,7 +27,8 @@ _CLEAR = "\x1b[H\x1b[J"  # to the corner, and nothing below
 @to_a_proxy
 def where(wanted: str, admin: str, token: str | None, as_json: bool) -> None:
     """Tell where a session is, and why: by its id, the beginning of it, a sid or a pin."""
-    found = AdminClient(admin, token).get(f"/api/where/{quote(wanted, safe='')}")
+    client = AdminClient(admin, token)
+    found = client.get(f"/api/where/{quote(wanted, safe='')}", "kind", "backend", "holds", "why", "session")
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
@@ -47,7 +50,7 @@ def events(follow: bool, admin: str, token: str | None, as_json: bool) -> None:
     """Show what happened lately: health, drains, reloads, rollouts, replicas."""
     client = AdminClient(admin, token)
     happened: Iterator[dict[str, Any]] | list[dict[str, Any]]
-    happened = client.follow("/api/stream") if follow else client.get("/api/events")
+    happened = client.follow("/api/stream") if follow else client.get_all("/api/events", *_EVENT)
     if as_json and not follow:
         click.echo(json.dumps(happened, indent=2))
         return
@@ -61,7 +64,7 @@ def events(follow: bool, admin: str, token: str | None, as_json: bool) -> None:
 def top(admin: str, token: str | None, as_json: bool) -> None:
     """Show live what the backends do, until it is interrupted; with --json what they did, once."""
     client = AdminClient(admin, token)
-    now = client.get("/api/overview")
+    now = client.get("/api/overview", *_OVERVIEW)
     if as_json:
         click.echo(json.dumps(now, indent=2))
         return
@@ -70,7 +73,7 @@ def top(admin: str, token: str | None, as_json: bool) -> None:
         while True:
             click.echo(_CLEAR + picture(before, now))
             time.sleep(_STEP)
-            before, now = now, client.get("/api/overview")
+            before, now = now, client.get("/api/overview", *_OVERVIEW)
 
 
 def picture(before: dict[str, Any], now: dict[str, Any]) -> str:

@@ -9,50 +9,23 @@ from proxy.config.address import Address
 from proxy.config.dump import dump, plain
 from proxy.config.load import load, loads
 from proxy.config.models import (
-    AdminSettings,
-    AffinitySettings,
     BackendSettings,
     Config,
     HealthSettings,
 )
 from proxy.config.names import Resolver, doubt, doubts
 from proxy.config.problems import ConfigError, Problem
-from proxy.config.sections import (
-    DiscoverySettings,
-    DnsSettings,
-    DockerSettings,
-    KubernetesSettings,
-    LimitSettings,
-    LogSettings,
-    OtelSettings,
-    SessionSettings,
-    SocketSettings,
-    TimeoutSettings,
-)
-from proxy.config.values import HealthType, Locate, statuses
+from proxy.config.values import Locate, statuses
 
 __all__ = [
     "Address",
-    "AdminSettings",
-    "AffinitySettings",
     "BackendSettings",
     "Config",
     "ConfigError",
-    "DiscoverySettings",
-    "DnsSettings",
-    "DockerSettings",
     "HealthSettings",
-    "HealthType",
-    "KubernetesSettings",
-    "LimitSettings",
     "Locate",
-    "LogSettings",
-    "OtelSettings",
     "Problem",
     "Resolver",
-    "SessionSettings",
-    "SocketSettings",
-    "TimeoutSettings",
     "doubt",
     "doubts",
     "dump",

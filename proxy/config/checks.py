@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from proxy import tls
 from proxy.config.models import BackendSettings, Config
@@ -65,8 +65,9 @@ def unusable(config: Config) -> Iterator[tuple[KeyPath, str]]:
     """Yield where a file is named that cannot be used, and what to say about it."""
     if config.otel.endpoint is not None and not _is_installed(*_OTEL):
         yield ("otel", "endpoint"), needs("otel")
-    if config.affinity.directory.redis is not None and not _is_installed("redis"):
-        yield ("affinity", "directory", "redis"), needs("redis")
+    shared = config.affinity.directory.redis
+    if shared is not None and (reason := _unusable_redis(shared)):
+        yield ("affinity", "directory", "redis"), reason
     pair = config.tls
     if pair.cert is not None and pair.key is not None:
         try:
@@ -90,17 +91,48 @@ def unusable_store(config: Config) -> Iterator[tuple[KeyPath, str]]:
     if sessions.shared is False:
         return
     scheme, _, rest = sessions.store.get_secret_value().partition("://")
-    if scheme == "sqlite" and rest and (reason := _unmakeable(Path(rest).parent)):
+    if scheme == "sqlite" and rest and (reason := _unmakeable_file(Path(rest))):
         yield ("sessions", "store"), f"must be a file in a folder that can be written: {reason}"
     if sessions.files and (reason := _unmakeable(Path(sessions.files))):
         yield ("sessions", "files"), f"must be a folder that can be written: {reason}"
-    if scheme != "sqlite" and not _is_installed("redis"):
-        yield ("sessions", "store"), needs("redis")
+    if scheme != "sqlite" and (reason := _unusable_redis(sessions.store)):
+        yield ("sessions", "store"), reason
+
+
+def _unusable_redis(url: SecretStr) -> str:
+    """Why the url of a Redis cannot be used; empty if it can. Nobody is connected to."""
+    if not _is_installed("redis"):
+        return needs("redis")
+    from redis.asyncio import ConnectionPool  # noqa: PLC0415 - only who uses it needs it
+    from redis.exceptions import RedisError  # noqa: PLC0415
+
+    try:
+        ConnectionPool.from_url(url.get_secret_value()).make_connection()  # type: ignore[no-untyped-call]
+    except (ValueError, TypeError, RedisError):  # their text may hold a piece of a password
+        return "must have only what redis-py knows behind its ?, and a number where one belongs"
+    return ""
+
+
+def _unmakeable_file(file: Path) -> str:
+    """Why a file cannot be had, as `_unmakeable`."""
+    if reason := _unmakeable(file.parent):
+        return reason
+    try:
+        if not file.exists():
+            return ""
+    except OSError as error:
+        return str(error.strerror)
+    if not file.is_file():
+        return f"{file} is not a file"
+    return "" if os.access(file, os.R_OK | os.W_OK) else f"{file} cannot be written"
 
 
 def _unmakeable(folder: Path) -> str:
     """Why a folder cannot be had; empty if it is there, or can be made, to write in it."""
-    there = next(path for path in (folder, *folder.parents) if path.exists() or path == path.parent)
+    try:
+        there = next(path for path in (folder, *folder.parents) if path.exists() or path == path.parent)
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        return str(error.strerror)
     if not there.is_dir():
         return f"{there} is not a folder"
     return "" if os.access(there, os.W_OK | os.X_OK) else f"{there} cannot be written"

@@ -115,7 +115,9 @@ def read(
     except yaml.MarkedYAMLError as error:
         document.report((), *_syntax(error))
     except RecursionError:
-        document.report((), "is nested too deeply, or an alias in it contains itself")
+        document.report(
+            (), f"holds over {MOST_VALUES} values, is nested too deeply, or an alias contains itself"
+        )
     return document
 
 

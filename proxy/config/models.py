@@ -138,7 +138,7 @@ class BalanceSettings(s.Settings):
 class HealthSettings(s.Settings):
     """How backends are probed and judged."""
 
-    type: v.HealthType = v.HealthType.HTTP
+    type: v.HealthType = "http"
     """What a probe does: http asks for health.path, engineio opens an Engine.IO session and closes it, tcp
     only connects, none leaves the verdict to the traffic."""
     path: v.UrlPath = "/health"

@@ -2,7 +2,7 @@
 
 Rules: a problem is one line of text, names its place (file, line, key) and says what is allowed.
 A value that was given is shown by `got`, which shortens it and never breaks the line; nobody calls
-`got` for a field that holds a secret.
+`got` for a field that holds a secret, and a url with a password at any other is not shown either.
 """
 
 import json
@@ -17,6 +17,7 @@ SHOWN = 60
 """Characters of a given value or key that a message shows: enough to find it, and it stays one line."""
 
 _TYPE_NAMES = {str: "text", bool: "true or false", dict: "a mapping", list: "a list", tuple: "a list"}
+_PASSWORD = re.compile(r"://[^/\s]*@")
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
 
@@ -48,7 +49,7 @@ class ConfigError(Exception):
 
 def got(value: object) -> str:
     """Return ` (got ...)` for the end of a message."""
-    if isinstance(value, str):
+    if isinstance(value, str) and not _PASSWORD.search(value):
         return f" (got {quoted(value)})"
     return f" (got {_short(str(value).lower())})" if isinstance(value, int | float) else got_type(value)
 

@@ -52,15 +52,6 @@ class Locate(StrEnum):
     NEVER = "never"
 
 
-class HealthType(StrEnum):
-    """How a backend is probed."""
-
-    HTTP = "http"
-    ENGINEIO = "engineio"
-    TCP = "tcp"
-    NONE = "none"
-
-
 class StoreUrl(SecretStr):
     """Where sessions are kept: shown as it is where it is a file, else it may hold a password."""
 
@@ -182,6 +173,7 @@ HeadBytes = Annotated[int, Field(strict=True, ge=1024), Allowed("a whole number,
 Port = Annotated[int, Field(strict=True, ge=1, le=65535), Allowed("a whole number from 1 to 65535")]
 Flag = Annotated[bool, Field(strict=True), Allowed("true or false")]
 FlagOrAuto = Literal["auto", True, False]
+HealthType = Literal["http", "engineio", "tcp", "none"]  # how a backend is probed
 LogFormat = Literal["console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]  # the least important lines that are written
 Records = Literal["a", "aaaa", "srv"]

@@ -176,7 +176,7 @@ def add_actions(app: FastAPI, actions: AdminActions, guarded: Any) -> None:
     fleet, drains = actions.fleet, actions.drains
     asked: dict[str, Any] = {"dependencies": [guarded]}
 
-    def known(
+    async def known(
         name: Annotated[str, Path(description="Which backend.", examples=["replica-1"])],
     ) -> Backend:
         backend = fleet.get(name)
@@ -187,9 +187,9 @@ def add_actions(app: FastAPI, actions: AdminActions, guarded: Any) -> None:
 
     Known = Annotated[Backend, Depends(known)]  # noqa: N806 - a type
 
-    def staying(backend: Known) -> Backend:
+    async def staying(backend: Known) -> Backend:
         if backend.leaving:
-            raise HTTPException(409, f"{backend.name} is no more configured: it leaves when it is empty")
+            raise HTTPException(409, f"{backend.name} is about to leave the fleet")
         return backend
 
     Staying = Annotated[Backend, Depends(staying)]  # noqa: N806 - a type

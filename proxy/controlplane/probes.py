@@ -18,7 +18,7 @@ from proxy.affinity.backend import Backend
 from proxy.affinity.fleet import Fleet
 from proxy.affinity.health import Observation
 from proxy.borders import Where, fault
-from proxy.config import Config, HealthType, statuses
+from proxy.config import Config, statuses
 from proxy.errors import ConnectRefused, ConnectTimeout, ProxyError, Side, UpstreamTimeout
 
 log = logging.getLogger("proxy.probes")
@@ -174,12 +174,12 @@ class Prober:
 
     async def _ask(self, backend: Backend) -> _Met:
         settings = self._settings
-        if settings.type is HealthType.NONE:
+        if settings.type == "none":
             return _GOOD  # only traffic tells, and what it told is forgiven after an interval
-        if settings.type is HealthType.TCP:
+        if settings.type == "tcp":
             await net.knock(backend.host, backend.port, settings.timeout, backend.tls, backend.path)
             return _GOOD
-        if settings.type is HealthType.ENGINEIO:
+        if settings.type == "engineio":
             return await self._shake_hands(backend)
         status, _ = await self._request(backend, b"GET", settings.path)
         return _GOOD if self._is_good(status) else _bad(status, f"{status} to GET {settings.path}")
@@ -216,7 +216,7 @@ class Prober:
         return await self._ask_backend(backend, method, message, self._settings.timeout)
 
     def __repr__(self) -> str:
-        return f"<Prober {self._settings.type.value} of {len(self._wake)} backends>"
+        return f"<Prober {self._settings.type} of {len(self._wake)} backends>"
 
 
 def _bad(status: int, reason: str) -> _Met:

@@ -2,10 +2,11 @@
 
 For each old replica a new one is started; when it is healthy, the old one is drained and retired. While
 a rollout runs the old backends are *outdated*: sessions are placed on the others, so a session that has to
-move goes where it can stay, and moves once. Where a new replica does not come up, or an operator ends a
-drain, the rollout ends: what is left of the old goes on serving, as do the new ones before it. If that
-leaves more replicas than are wanted, the next rollout begins with the surplus, which gets no successor. What
-draining is, and who asks for a rollout, is not known here.
+move goes where it can stay, and moves once. Where a new replica does not come up or is taken out of service,
+or an operator ends a drain, the rollout ends: what is left of the old goes on serving, as do the new ones
+before it, and what an operator wished of one stays so. If that leaves more replicas than are wanted, the next
+rollout begins with the surplus, which gets no successor. What draining is, and who asks for a rollout, is not
+known here.
 """
 
 import asyncio
@@ -33,6 +34,10 @@ class Drains(Protocol):
 
         Raises DrainEndedError if somebody else ends the drain.
         """
+        ...
+
+    def drain(self, backend: Backend) -> object:
+        """Give it no new sessions."""
         ...
 
     def ready(self, backend: Backend) -> None:
@@ -163,16 +168,25 @@ class Rollout:
             try:
                 await self._until_healthy(new)
             except BaseException:
-                await self._supervisor.retire(new)
+                await self._retire(new)
                 raise
         self.progress = replace(self.progress, phase=Phase.DRAINING)
-        await self._empty(old, drain_timeout)
+        await self._empty(old, new, drain_timeout)
         self.progress = replace(self.progress, phase=Phase.STOPPING)
-        await self._supervisor.retire(old)
+        await self._retire(old)
         text = f"{new.name} has taken the place of {old.name}" if new else f"{old.name} was one too many"
         log.info("rollout: %s", text)
         self._tell(text)
         self.progress = replace(self.progress, done=self.progress.done + 1)
+
+    async def _retire(self, replica: Replica) -> None:
+        """Stops one that takes no sessions meanwhile, whatever an operator wishes of it."""
+        backend = self._fleet.get(replica.name)
+        if backend is not None:
+            backend.leaving = True
+            if backend.admin_state is AdminState.READY:
+                self._drains.drain(backend)
+        await self._supervisor.retire(replica)
 
     async def _until_healthy(self, replica: Replica) -> None:
         """Waits until probes say that a replica which answered is healthy. Raises RolloutError."""
@@ -185,25 +199,46 @@ class Rollout:
                     await self._changed.wait()
         except TimeoutError:
             raise RolloutError(f"{replica.name} was not healthy within {HEALTHY_WITHIN:g} s") from None
+        self._has_to_serve(replica)
 
     def _is_healthy(self, replica: Replica) -> bool:
         backend = self._fleet.get(replica.name)
         return backend is not None and backend.health.verdict is Verdict.HEALTHY
 
-    async def _empty(self, replica: Replica, timeout: float | None) -> None:  # noqa: ASYNC109  # handed on
-        """Drains a replica's backend; if that does not end, it is as the operator had it, or has it now."""
-        backend = self._fleet.get(replica.name)
+    def _has_to_serve(self, new: Replica) -> None:
+        """Raises RolloutError if a new replica takes the place of nobody."""
+        backend = self._fleet.get(new.name)
+        if backend is None or new.state in _OVER:
+            raise RolloutError(f"{new.name} was given up")
+        if backend.admin_state is not AdminState.READY:
+            raise RolloutError(f"{new.name} was set to {backend.admin_state.value}")
+
+    async def _empty(self, old: Replica, new: Replica | None, timeout: float | None) -> None:  # noqa: ASYNC109  # handed on
+        """Drains the backend of the old replica while the new one serves.
+
+        If that does not end it takes sessions again, unless an operator has wished something else of it.
+        """
+        backend = self._fleet.get(old.name)
         if backend is None:
             return
         was_ready = backend.admin_state is AdminState.READY
+        emptying = asyncio.ensure_future(self._drains.until_empty(backend, timeout))
+        emptying.add_done_callback(lambda _: self._changed.set())
         try:
-            await self._drains.until_empty(backend, timeout)
+            while not emptying.done():
+                self._changed.clear()
+                await self._changed.wait()
+                if new is not None and not emptying.done():
+                    self._has_to_serve(new)
+            await emptying
         except DrainEndedError:
             raise
         except BaseException:
             if was_ready and not backend.gone:
                 self._drains.ready(backend)
             raise
+        finally:
+            emptying.cancel()
 
     def _mark(self, replicas: list[Replica], *, outdated: bool) -> None:
         for replica in replicas:

@@ -9,7 +9,7 @@ import ipaddress
 import math
 import socket
 
-from proxy.config import LimitSettings
+from proxy.config.sections import LimitSettings
 from proxy.dataplane.buckets import Buckets
 from proxy.errors import Limit, OverLimit
 from proxy.wire import reply

@@ -17,7 +17,7 @@ from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.directory import Session
 from proxy.affinity.lingering import Lingering, Packet, State
 from proxy.borders import Border, Where
-from proxy.config import AffinitySettings
+from proxy.config.models import AffinitySettings
 from proxy.dataplane.leg import Leg
 from proxy.dataplane.patience import Stood, Timer, never
 from proxy.dataplane.pool import Pool

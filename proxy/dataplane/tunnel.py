@@ -12,7 +12,7 @@ from typing import Protocol
 from proxy.affinity.decision import EngineSession
 from proxy.affinity.directory import Session
 from proxy.borders import Border, Where, fault
-from proxy.config import TimeoutSettings
+from proxy.config.sections import TimeoutSettings
 from proxy.dataplane.clients import Ticket
 from proxy.dataplane.ends import AppEnd, ClientEnd, End, LastFrame, LastWords, Parting
 from proxy.dataplane.leg import Leg

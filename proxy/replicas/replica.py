@@ -17,6 +17,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from proxy.replicas.launch import SHARING
 from proxy.replicas.output import ReplicaLog
 from proxy.replicas.process import LOOPBACK, Orphans, Port, Process
 from proxy.replicas.restarts import RestartHistory, RestartRule
@@ -114,10 +115,12 @@ class _Ending:
 
 def _why_unshared(told: Path) -> str:
     """What a replica has written of it; nothing if it was not to share."""
+    if SHARING not in os.environ:
+        return ""
     with suppress(OSError, ValueError):
         said = json.loads(told.read_bytes())
         return "" if said["shared"] else str(said["reason"])
-    return ""
+    return "it could not say in its state folder whether it does"
 
 
 class Replica:

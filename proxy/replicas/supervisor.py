@@ -141,9 +141,13 @@ class Supervisor:
             raise ReplicaError("at least one replica is needed", BAD_USE)
         check(self._app, self._options)
         self._remove_state()
-        self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for replica in self.replicas:
-            replica.claim_port()
+        try:
+            self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for replica in self.replicas:
+                replica.claim_port()
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else "no port on loopback: "
+            raise ReplicaError(f"{where}{error.strerror}", BAD_USE) from None
 
     async def run(self) -> None:
         """Runs the replicas until `stop`; returns when the last of them has gone.

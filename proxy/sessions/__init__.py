@@ -148,8 +148,8 @@ def share_from_start(settings: SharingSettings, status: Path | None = None) -> N
     def load_module(*arguments: Any, **named: Any) -> Any:
         try:
             _hook_in(settings, tell)
-            tell("")
             settings.try_store()
+            tell("")
         except (Unknown, StoreDown, ValueError, ImportError) as error:
             log.error("sessions are not shared: %s", error)  # noqa: TRY400 - the text says it all
             tell(str(error))

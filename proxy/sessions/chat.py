@@ -174,6 +174,14 @@ class ChainlitChat:
         if self.session.current_task is not None:
             self.session.current_task.cancel()
 
+    async def let_go(self) -> None:
+        """Ends its client's connection as a network does it, so that the client connects anew."""
+        sio = self.names["sio"]
+        transport = sio.eio.sockets.get(sio.manager.eio_sid_from_sid(self.session.socket_id, "/"))
+        if transport is not None:
+            await transport.close(wait=False, abort=True)
+            transport.queue.put_nowait(None)  # wakes who speaks for it
+
     def is_alive(self) -> bool:
         return self.names["WebsocketSession"].get_by_id(self.id) is self.session
 

@@ -27,8 +27,8 @@ class Files(Protocol):
     async def bring(self, session: str, path: Path, ttl: float) -> bool:
         """Puts the kept file of that name to `path`; False if there is none."""
 
-    async def touch(self, session: str, names: list[str], ttl: float) -> None:
-        """Lets files live on."""
+    async def touch(self, session: str, names: list[str], ttl: float) -> list[str]:
+        """Lets files live on; returns those that are gone."""
 
     async def drop(self, session: str, names: list[str]) -> None:
         """Forgets the files of a session."""
@@ -75,9 +75,13 @@ class FolderFiles(Files):
                 half.unlink(missing_ok=True)  # of a disk that is full
         return True
 
-    async def touch(self, session: str, names: list[str], ttl: float) -> None:
-        with suppress(FileNotFoundError):  # the folder's own time tells
-            await asyncio.to_thread(os.utime, self._folder(session))
+    async def touch(self, session: str, names: list[str], ttl: float) -> list[str]:
+        return await asyncio.to_thread(self._touch, self._folder(session), names)
+
+    def _touch(self, folder: Path, names: list[str]) -> list[str]:
+        with suppress(FileNotFoundError):
+            os.utime(folder)
+        return [name for name in names if not (folder / name).exists()]
 
     async def drop(self, session: str, names: list[str]) -> None:
         await asyncio.to_thread(shutil.rmtree, self._folder(session), ignore_errors=True)

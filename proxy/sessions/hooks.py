@@ -177,8 +177,7 @@ class Hooks:
             await _guarded(self._cut(sid, session, found.turns))
         turn = self._sharing.turn(session.id, {"message": payload, "tries": tries})
         if not await turn.begin():
-            await self._turn_away(sid)
-            return
+            return  # its client is at another instance
         _turn.set(turn)
         try:
             await self._chainlit["client_message"](sid, payload)
@@ -193,20 +192,9 @@ class Hooks:
             return await self._chainlit[event](sid, *arguments)
         async with self._sharing.turn(session.id, {"event": event}) as turn:
             if turn is None:
-                await self._turn_away(sid)
                 return None
             _turn.set(turn)
             return await self._chainlit[event](sid, *arguments)
-
-    async def _turn_away(self, sid: str) -> None:
-        """Another instance has the session; a client that is here all the same connects anew, at once.
-
-        Not by a packet that says so: to some clients that is the end. The connection ends like any other.
-        """
-        sio = self._names["sio"]
-        if (socket := sio.eio.sockets.get(sio.manager.eio_sid_from_sid(sid, "/"))) is not None:
-            await _guarded(socket.close(wait=False, abort=True))
-            await socket.queue.put(None)  # its writer ends with this, and closes a websocket
 
     async def _changing(self, event: str, sid: str, *arguments: Any) -> Any:
         try:

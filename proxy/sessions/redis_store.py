@@ -142,9 +142,13 @@ class RedisFiles(Files):
         await asyncio.to_thread(_write, path, data)
         return True
 
-    async def touch(self, session: str, names: list[str], ttl: float) -> None:
-        for name in names:
-            await self._store.do(self._store.redis.pexpire(_file_key(session, name), _ms(ttl)))
+    async def touch(self, session: str, names: list[str], ttl: float) -> list[str]:
+        redis = self._store.redis
+        return [
+            name
+            for name in names
+            if not await self._store.do(redis.pexpire(_file_key(session, name), _ms(ttl)))
+        ]
 
     async def drop(self, session: str, names: list[str]) -> None:
         for name in names:

@@ -55,6 +55,9 @@ class Chat(Protocol):
     def abandon(self) -> None:
         """Ends what runs in it: another instance has it."""
 
+    async def let_go(self) -> None:
+        """Has its client connect anew."""
+
     def is_alive(self) -> bool:
         """Whether Chainlit still has it."""
 
@@ -170,8 +173,7 @@ class Sharing:
         if not is_session_id(chat.id):
             raise ValueError("no session id")
         self._housekeeping = self._housekeeping or asyncio.create_task(self._keep_house())
-        live = self._live.get(chat.id)
-        if live is None or new:
+        if (live := self._live.get(chat.id)) is None or new:
             old, live = live, Live(self._token, chat=chat)
             if old is not None:
                 old.replaced(live)
@@ -201,8 +203,7 @@ class Sharing:
 
     def changed(self, session: str) -> None:
         """Something happened outside of turns; during one it is written with that."""
-        live = self._live.get(session)
-        if live is not None and live.timer is None:
+        if (live := self._live.get(session)) and live.timer is None:
             live.timer = asyncio.get_running_loop().call_later(DEBOUNCE, self.begin_save, live)
 
     def take_down(self, live: Live) -> None:
@@ -238,8 +239,7 @@ class Sharing:
             while True:
                 if live.must_claim:  # perhaps since a write was refused although its client is here
                     await self._claim(live)
-                write = live.due(next(self._numbers), anyway=anyway)
-                if write is None:
+                if (write := live.due(next(self._numbers), anyway=anyway)) is None:
                     break
                 if not await self._put(live, write) and write.state and self.counts.store_up:
                     self._give_up(live, f"the store does not take its {len(write.state)} characters")
@@ -268,6 +268,8 @@ class Sharing:
             self.counts.overtaken += 1
             log.info("a session has a newer connection at another instance: its copy here has ended")
             live.chat.abandon()
+            if live.connected:  # a client that is here after all would be heard by nobody any more
+                self._spawn(live.chat.let_go())
         return outcome is not None
 
     async def _keep_files(self, live: Live) -> None:
@@ -351,11 +353,9 @@ class Sharing:
         self._up_since = time.monotonic()
         self._tell("")
         behind = [live for live in self._live.values() if live.behind]
-        seconds = self._up_since - since
-        log.warning("the store is back after %.1f s, %d sessions are written", seconds, len(behind))
+        log.warning("the store is back: %.1f s, %d sessions are written", self._up_since - since, len(behind))
         for live in behind:
-            self.take_down(live)
-            await self._save(live)
+            await self.begin_save(live)
         await self._renew()
 
     async def _keep_house(self) -> None:
@@ -372,12 +372,15 @@ class Sharing:
         ttl = self._ttl()
         ours = {live.chat.id: live for live in self._live.values() if live.connected}
         known = {name: live.number for name, live in ours.items() if live.standing is Standing.CLAIMED}
-        for name in await self._ask(partial(self._store.touch, known, self._token, ttl)) or ():
-            ours[name].missing()
-            self.take_down(ours[name])
-            await self._save(ours[name], anyway=True)
+        lost = set(await self._ask(partial(self._store.touch, known, self._token, ttl)) or ())
         for name, live in ours.items():
-            await self._apart(self._files.touch(name, sorted(live.files), ttl))
+            kept = sorted(file for file, is_kept in live.files.items() if is_kept)
+            for gone in await self._apart(self._files.touch(name, kept, ttl)) or ():
+                live.files[gone] = False  # until it is kept again, with the state
+                lost.add(name)
+        for name in lost & known.keys():
+            ours[name].missing()
+            await self.begin_save(ours[name], anyway=True)
         await self._apart(self._files.sweep(ttl))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

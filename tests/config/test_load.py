@@ -8,16 +8,15 @@ from pydantic import ValidationError
 
 from proxy.config import (
     Address,
-    AdminSettings,
     BackendSettings,
     Config,
     ConfigError,
-    HealthType,
     Locate,
     Problem,
     load,
     loads,
 )
+from proxy.config.models import AdminSettings
 
 ENVIRON = {"HOST": "10.1.2.3", "PORT": "8001", "NUMBER": "0.5", "FLAG": "false", "EMPTY": ""}
 
@@ -35,7 +34,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
     assert (config.affinity.session_timeout, config.affinity.directory.size) == (3600, 100_000)
     assert (config.balance.bound, config.balance.slow_start) == (1.25, 10)
     assert list(config.health.model_dump().values()) == [
-        HealthType.HTTP,
+        "http",
         "/health",
         None,
         ("200-399",),

@@ -158,3 +158,12 @@ def test_sharing_is_a_choice_of_three(text: str, shared: object) -> None:
     config = loads(f"sessions: {{shared: {text}}}")
     assert config.sessions.shared == shared
     assert f"shared: {text}\n" in dump(config)
+
+
+@pytest.mark.parametrize("key", ["listen", "timeouts: {idle", "log: {level", "sessions: {files"])
+def test_a_url_with_a_password_is_shown_at_no_key(key: str) -> None:
+    """It may be a secret that was put at the wrong key."""
+    end = "}" if "{" in key else ""
+    with pytest.raises(ConfigError) as caught:
+        loads(f'{key}: "redis://user:s3cret@host:6379\\n"{end}\nwrong: 1\n')
+    assert "s3cret" not in str(caught.value)

@@ -1,5 +1,6 @@
 """What can be told to a running proxy by its API, and what is answered."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -82,8 +83,32 @@ def test_a_name_that_nobody_has(wish: str) -> None:
     run(test)
 
 
+def test_one_that_has_left_is_not_drained_again() -> None:
+    """Nothing happens between the look for a backend and what is done to it, however fast it goes."""
+
+    async def test(admin: Admin) -> None:
+        drains, over = admin.app.parts.drains, asyncio.Event()
+
+        async def come_and_go() -> None:
+            while not over.is_set():
+                backend = admin.fleet.add("a", "127.0.0.1", 1, now=0.0)
+                drains.drain(backend)
+                await asyncio.sleep(0)
+                admin.fleet.remove(backend)
+                await asyncio.sleep(0)
+
+        coming = asyncio.create_task(come_and_go())
+        answers = [await post(admin, "/api/backends/a/drain") for _ in range(60)]
+        over.set()
+        await coming
+        assert {status for status, _ in answers} <= {200, 404}
+        assert not drains._drains
+
+    run(test)
+
+
 def test_one_that_leaves_cannot_be_kept() -> None:
-    """It is no more configured: 409, and the drain goes on."""
+    """It is no more configured, or replaced: 409, and the drain goes on."""
 
     async def test(admin: Admin) -> None:
         known(admin)
@@ -92,7 +117,7 @@ def test_one_that_leaves_cannot_be_kept() -> None:
         a.leaving = True
         for wish in ("ready", "maintenance"):
             status, told = await post(admin, f"/api/backends/a/{wish}")
-            assert (status, "no more configured" in told["detail"]) == (409, True)
+            assert (status, "about to leave" in told["detail"]) == (409, True)
 
     run(test)
 

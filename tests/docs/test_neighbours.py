@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import uvicorn
 
-from proxy.config import Config, TimeoutSettings, loads
+from proxy.config import Config, loads
+from proxy.config.sections import TimeoutSettings
 from proxy.wire.fields import Fields
 from proxy.wire.forwarding import IPAddress, Origin, client_address
 from tests.docs.pages import ROOT, found, table

@@ -155,7 +155,7 @@ class Panel:
         await self.until(lambda: self.rollout()["state"] in OVER, "no rollout", ENDS)
         await self.pressed("/api/reload", None, 200)
         for name in await asyncio.to_thread(self.run.backends):
-            await self.pressed(f"/api/backends/{name}/ready", None, 200, 404)  # a surplus may just leave
+            await self.pressed(f"/api/backends/{name}/ready", None, 200, 404, 409)  # a surplus may just leave
 
         def is_calm() -> bool:
             assert self.run.running, "the command has ended"
@@ -203,7 +203,9 @@ async def _some(panel: Panel, chance: Random) -> str:
 async def drain(panel: Panel, chance: Random) -> None:
     """Drains some backend."""
     name = await _some(panel, chance)
-    await panel.pressed(f"/api/backends/{name}/drain", {"timeout": chance.choice([0, 1, DRAIN])}, 200, 404)
+    await panel.pressed(
+        f"/api/backends/{name}/drain", {"timeout": chance.choice([0, 1, DRAIN])}, 200, 404, 409
+    )
 
 
 async def drain_and_wait(panel: Panel, chance: Random) -> None:
@@ -213,12 +215,12 @@ async def drain_and_wait(panel: Panel, chance: Random) -> None:
 
 async def ready(panel: Panel, chance: Random) -> None:
     """Sets some backend to ready."""
-    await panel.pressed(f"/api/backends/{await _some(panel, chance)}/ready", None, 200, 404)
+    await panel.pressed(f"/api/backends/{await _some(panel, chance)}/ready", None, 200, 404, 409)
 
 
 async def maintain(panel: Panel, chance: Random) -> None:
     """Takes some backend out."""
-    await panel.pressed(f"/api/backends/{await _some(panel, chance)}/maintenance", None, 200, 404)
+    await panel.pressed(f"/api/backends/{await _some(panel, chance)}/maintenance", None, 200, 404, 409)
 
 
 async def roll_out(panel: Panel, chance: Random) -> None:

@@ -75,22 +75,20 @@ async def a_rollout(panel: Panel, *phases: str, meddling: Meddling) -> Ended:
 
 
 async def meddles_with_all(panel: Panel, state: dict[str, Any]) -> None:
-    """Presses everything there is, and in the end the button that takes the drain back."""
-    old, new = state["old"], state["new"]
-    other = next(name for name in panel.run.backends() if name not in {old, new})
+    """Presses everything there is, and in the end takes out what has just come."""
+    other = next(name for name in panel.run.backends() if name not in {state["old"], state["new"]})
     waiting = asyncio.create_task(panel.command("drain", other, "--wait", "--timeout", f"{DRAIN:g}"))
-    await panel.pressed(f"/api/backends/{new}/maintenance", None, 200)
     await panel.pressed("/api/rollout", {}, 409)
     chance = Random(1)
     for button in (buttons.reload_bad, buttons.hang_up, buttons.reload_good, buttons.look):
         await button(panel, chance)
-    await panel.pressed(f"/api/backends/{old}/ready", None, 200)
+    await panel.pressed(f"/api/backends/{state['new']}/maintenance", None, 200)
     await waiting
 
 
-async def maintains_the_old_one(panel: Panel, state: dict[str, Any]) -> None:
-    """Takes out what is being drained: that is over."""
-    await panel.pressed(f"/api/backends/{state['old']}/maintenance", None, 200)
+async def takes_the_drain_back(panel: Panel, state: dict[str, Any]) -> None:
+    """Sets to ready what is being drained: that is over."""
+    await panel.pressed(f"/api/backends/{state['old']}/ready", None, 200)
 
 
 def test_hostile_operators(tmp_path: Path) -> None:
@@ -100,11 +98,11 @@ def test_hostile_operators(tmp_path: Path) -> None:
         async with panel_of(tmp_path, 1) as panel:
             ended = await a_rollout(panel, "draining", meddling=meddles_with_all)
             assert ended.code == 1
-            assert "was set to ready" in ended.err
+            assert "maintenance" in ended.err
             # There is one too many: it goes first, and nobody comes for it.
-            ended = await a_rollout(panel, "draining", meddling=maintains_the_old_one)
+            ended = await a_rollout(panel, "draining", meddling=takes_the_drain_back)
             assert ended.code == 1
-            assert "was set to maintenance" in ended.err
+            assert "was set to ready" in ended.err
             rolling = asyncio.create_task(buttons.roll_out_and_wait(panel, Random(1)))
             await begun(panel, rolling)
             await panel.phase("starting", "checking", "stopping")

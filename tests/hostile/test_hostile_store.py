@@ -76,9 +76,9 @@ async def one_round(site: SharedSite, actions: list[Action], seed: int) -> None:
 
 
 def whole_day() -> Iterator[list[Action]]:
-    """What is done to the store once each, and something to instances after every other of these."""
+    """What is done to the store, and something to instances after every other of these."""
     upsets = iter(replicas.WHOLE)
-    for number, action in enumerate(stores.ACTIONS):
+    for number, action in enumerate(stores.WHOLE):
         yield [action]
         if number % 2:
             yield from ([upset] for upset in islice(upsets, 1))

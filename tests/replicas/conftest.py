@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from tests.replicas.house import House
 from tests.replicas.recorded import Recorded
 
 CLI = """
@@ -129,13 +128,3 @@ def supervise(tmp_path: Path) -> Iterator[Callable[[Path, int], tuple[subprocess
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
         process.communicate()
-
-
-@pytest.fixture
-def house(app: Callable[[str], Path], tmp_path: Path) -> Callable[..., House]:
-    """Makes a house of some replicas."""
-
-    def make(count: int, **settings: Any) -> House:
-        return House(app(""), count, tmp_path / "state", **settings)
-
-    return make

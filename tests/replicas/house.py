@@ -1,4 +1,4 @@
-"""What the app joins for a rollout: a real fleet and a real supervisor, and a drain that moves sessions."""
+"""A fleet, a supervisor whose replicas hold a scripted `chainlit`, and a rollout over both."""
 
 import asyncio
 from pathlib import Path
@@ -29,7 +29,7 @@ class House(Recorded):
         self.sick: set[str] = set()  # which answer, but not to probes
         self.gate: asyncio.Event | None = None  # what a drain waits for
         self.trouble: Exception | None = None  # what a drain meets
-        self.wish = AdminState.READY  # of the operator who ends one
+        self.wish: AdminState | None = None  # what an operator sets the backend to that is drained
 
     def _event(self, event: ReplicaEvent) -> None:
         name = event.replica.name
@@ -47,6 +47,10 @@ class House(Recorded):
         """As Drains."""
         self.fleet.set_admin_state(backend, AdminState.READY)
 
+    def drain(self, backend: Backend) -> None:
+        """As Drains."""
+        self.fleet.set_admin_state(backend, AdminState.DRAIN)
+
     async def until_empty(self, backend: Backend, within: float | None = None) -> None:
         """As Drains: moves the backend's sessions, as they are placed now."""
         self.fleet.set_admin_state(backend, AdminState.DRAIN)
@@ -54,9 +58,10 @@ class House(Recorded):
         self._told.set()
         if self.gate is not None:
             await self.gate.wait()
+        if self.wish is not None:
+            self.fleet.set_admin_state(backend, self.wish)
+            raise DrainEndedError(f"{backend.name} was set to {self.wish.value}")
         if self.trouble is not None:
-            if isinstance(self.trouble, DrainEndedError):
-                self.fleet.set_admin_state(backend, self.wish)
             raise self.trouble
         for key, trail in self.trails.items():
             if trail[-1] == backend.name:

@@ -5,13 +5,13 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import proxy.controlplane.rollout
 from proxy.affinity.backend import AdminState
 from proxy.affinity.health import Observation
-from proxy.controlplane.drains import DrainEndedError
 from proxy.controlplane.rollout import Phase, RolloutError, RolloutProgress, RolloutState
 from proxy.replicas import ReplicaEventKind, RestartRule
 from tests.replicas.house import House
@@ -19,6 +19,16 @@ from tests.replicas.house import House
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("scripted_chainlit")]
 
 App = Callable[[str], Path]
+
+
+@pytest.fixture
+def house(app: App, tmp_path: Path) -> Callable[..., House]:
+    """Makes a house of some replicas."""
+
+    def make(count: int, **settings: Any) -> House:
+        return House(app(""), count, tmp_path / "state", **settings)
+
+    return make
 
 
 def test_all_are_replaced_and_sessions_move_once(house: Callable[..., House]) -> None:
@@ -259,13 +269,13 @@ def test_the_surplus_of_a_failed_one_goes_first(house: Callable[..., House]) -> 
 
     async def main() -> None:
         one = house(2)
-        one.trouble = DrainEndedError("replica-1 was set to ready")
+        one.wish = AdminState.READY
         async with one.running():
             await one.until_ready(2)
             progress = await one.roll_out()
             assert (progress.state, progress.reason) == (RolloutState.FAILED, "replica-1 was set to ready")
             assert one.names == ["replica-1", "replica-2", "replica-3"]
-            one.trouble = None
+            one.wish = None
             assert (await one.roll_out()).state is RolloutState.DONE
             assert one.names == ["replica-4", "replica-5"]
             assert one.is_as_before(2)
@@ -291,32 +301,5 @@ def test_a_new_one_that_dies_before_it_is_healthy(house: Callable[..., House], a
             assert "replica-2" in progress.reason
             assert "died" in progress.reason
             assert one.names == ["replica-1"]
-
-    asyncio.run(main())
-
-
-@pytest.mark.parametrize("before", [True, False], ids=["before", "meanwhile"])
-def test_the_wish_of_the_operator_stays(house: Callable[..., House], before: bool) -> None:
-    """What an operator drained before a rollout that is cancelled, or took out of service in it, stays so."""
-
-    async def main() -> None:
-        one = house(1)
-        async with one.running():
-            await one.until_ready(1)
-            backend = one.fleet.get("replica-1")
-            assert backend is not None
-            if before:
-                one.fleet.set_admin_state(backend, AdminState.DRAIN)
-                one.gate = asyncio.Event()
-                running = one.rollout.begin(asyncio.create_task)
-                await one.until(lambda: one.drained)
-                running.cancel()
-                await asyncio.wait([running])
-            else:
-                one.wish = AdminState.MAINTENANCE
-                one.trouble = DrainEndedError("replica-1 was set to maintenance")
-                await one.roll_out()
-            assert one.rollout.progress.state is RolloutState.FAILED
-            assert backend.admin_state is (AdminState.DRAIN if before else AdminState.MAINTENANCE)
 
     asyncio.run(main())

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from proxy.replicas import ReplicaError, ReplicaEventKind, ReplicaState
+from proxy.replicas import SHARING, ReplicaError, ReplicaEventKind, ReplicaState, Supervisor
 from proxy.replicas.supervisor import processors
+from proxy.sessions import SharingSettings
 from tests.replicas.recorded import Recorded
 
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("scripted_chainlit")]
@@ -54,13 +55,16 @@ def test_there_is_a_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert processors() == count
 
 
-def test_a_replica_that_cannot_share_is_told(app: App, record: Record) -> None:
+def test_a_replica_that_cannot_share_is_told(
+    app: App, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What it writes of that is in the event that it is ready, with the reason; the others do not matter."""
     code = (
         "import json, pathlib, chainlit.config as c\n"
         "told = pathlib.Path(c.FILES_DIRECTORY).parent / 'sharing'\n"
         "told.write_text(json.dumps({'shared': PORT != %s, 'reason': 'the store is down'}))\n"
     )
+    monkeypatch.setenv(SHARING, SharingSettings("sqlite:///nowhere").to_text())
     run = record(app(""), 2)
     run.supervisor.prepare()
     app(code % run.supervisor.replicas[1].url.rpartition(":")[2])
@@ -77,6 +81,38 @@ def test_a_replica_that_cannot_share_is_told(app: App, record: Record) -> None:
             assert supervisor.shares
 
     asyncio.run(main())
+
+
+def test_a_replica_that_says_nothing_does_not_share(
+    app: App, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it could not write, as on a full disk, nobody takes its conversations for shared."""
+    code = (
+        "import pathlib, chainlit.config as c\n"
+        "(pathlib.Path(c.FILES_DIRECTORY).parent / 'sharing').unlink(missing_ok=True)\n"
+    )
+    monkeypatch.setenv(SHARING, SharingSettings("sqlite:///nowhere").to_text())
+
+    async def main() -> None:
+        run = record(app(code), 1)
+        async with run.running() as supervisor:
+            await run.until_ready(1)
+            assert not supervisor.shares
+            assert "it could not say in its state folder whether it does" in str(run.events[0])
+
+    asyncio.run(main())
+
+
+def test_a_state_folder_that_cannot_be_made(app: App, record: Record, tmp_path: Path) -> None:
+    """It is a mistake of whoever named it, and told as such."""
+    (tmp_path / "plain").touch()
+    run = record(app(""), 1)
+    supervisor = Supervisor(
+        app(""), 1, state=tmp_path / "plain", output=run.lines.append, on_event=run.events.append
+    )
+    with pytest.raises(ReplicaError, match=r"plain: File exists$") as caught:
+        supervisor.prepare()
+    assert caught.value.exit_code == 2
 
 
 def test_one_that_has_to_be_killed_is_told(app: App, record: Record) -> None:

@@ -180,6 +180,38 @@ def test_a_redis_that_comes_back_empty(own_redis: RedisServer, tmp_path: Path) -
     run(own_redis, tmp_path, scenario)
 
 
+@pytest.mark.parametrize("restarts", [True, False], ids=["restarted", "emptied in passing"])
+def test_files_that_a_redis_has_lost_are_kept_again(
+    own_redis: RedisServer, tmp_path: Path, restarts: bool
+) -> None:
+    """With the states come the files, also those of sessions in which nothing has happened since."""
+
+    async def scenario(a: Instance, b: Instance, relay: RedisRelay) -> None:
+        for one in (a, b):
+            one.sharing = Sharing(one.store, RedisFiles(one.store, 100), lambda: 60.0, one.told.append)
+        idle, busy = Tab(), Tab()
+        for tab in (idle, busy):
+            await a.connect(tab, new=True)
+            tab.paths = [tmp_path / f"{tab.id}.txt"]
+            tab.paths[0].write_text(tab.id)
+            await a.turn(tab, "one")
+        if restarts:
+            own_redis.kill9()
+            await a.turn(busy, "two")
+            own_redis.start()
+            await a.back()
+        else:
+            own_redis.empty()
+            await a.turn(busy, "two")
+        await a.settled()
+        for tab in (idle, busy):
+            await b.connect(Tab(tab.id), new=True)
+            await b.sharing.bring(tab.id, [there := tmp_path / "b" / tab.paths[0].name])
+            assert there.read_text() == tab.id
+
+    run(own_redis, tmp_path, scenario)
+
+
 def test_a_large_state_on_a_slow_link_has_its_time(own_redis: RedisServer, tmp_path: Path) -> None:
     """What takes seconds to send is no store that is down, in either direction."""
 

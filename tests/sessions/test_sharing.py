@@ -138,6 +138,8 @@ def test_a_turn_that_the_store_refuses_does_not_run(run: RunScenario) -> None:
             assert running is None
         assert await a.sharing.turn(old.id, {"message": "later"}).begin() is False
         assert a.standing(old) is Standing.LOST
+        await a.settled()
+        assert old.let_go_of == 1, "should its client be here, it connects anew"
         await b.turn(new, "two")
         assert await a.connect(old, new=False) == ("two", [])
 

@@ -20,7 +20,7 @@ class Tab:
     def __init__(self, session: str = "", owner: str = "", text: str = "fresh") -> None:
         self.id, self.owner, self.text = session or str(uuid.uuid4()), owner, text
         self.paths: list[Path] = []
-        self.abandoned = 0
+        self.abandoned = self.let_go_of = 0
         self.refusal: Exception | None = None
 
     def __repr__(self) -> str:
@@ -39,6 +39,10 @@ class Tab:
     def abandon(self) -> None:
         """Counted."""
         self.abandoned += 1
+
+    async def let_go(self) -> None:
+        """Counted."""
+        self.let_go_of += 1
 
     def is_alive(self) -> bool:
         """As long as the test runs."""

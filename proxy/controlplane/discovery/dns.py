@@ -17,7 +17,8 @@ import dns.resolver
 from dns.rdtypes.IN.SRV import SRV
 
 from proxy.backoff import SPREAD, Backoff
-from proxy.config import BackendSettings, DnsSettings
+from proxy.config import BackendSettings
+from proxy.config.sections import DnsSettings
 from proxy.controlplane.discovery.source import Backends, Found, Source, backend_at
 
 _REASONS: dict[type[Exception], str] = {
