@@ -78,7 +78,8 @@ class Copy:
 
     def answered(self, claim: Claim) -> Found | None:
         """The store has answered a claim; returns what is to be restored."""
-        elsewhere = not claim.again and claim.writer != self.token
+        again = claim.again and claim.fence == self.fence  # else others may have written before the fence
+        elsewhere = not again and claim.writer != self.token
         stale = self.fresh or self.standing is Standing.LOST
         newer = claim.writer and (stale or (self.standing is Standing.CLAIMED and elsewhere))
         self.fresh = False
@@ -88,7 +89,7 @@ class Copy:
             self.standing = Standing.REFUSED
             return None
         self.standing, self.fence = Standing.CLAIMED, claim.fence
-        self.number = self.number if claim.again else 0  # they begin anew with the fence
+        self.number = self.number if again else 0  # they begin anew with the fence
         self.saved, self.noted = None if claim.state is None else hash(claim.state), claim.turns
         if not newer:
             return None
@@ -100,6 +101,7 @@ class Copy:
     def unanswered(self) -> None:
         """A claim had no answer: whatever is here goes on, and is not replaced when the store is back."""
         self.behind, self.fresh = True, False
+        self.missing()  # nobody knows what is there now
         if self.standing in (Standing.LOST, Standing.REFUSED):
             self.standing = Standing.ABSENT
 
