@@ -22,7 +22,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from .codecs import Unstorable
-from .state import BROUGHT, TAKEN, State, keep_each
+from .state import BROUGHT, FILE, TAKEN, State, keep_each
 
 NAMES = {
     "chainlit.server": ("sio",),
@@ -93,7 +93,7 @@ def _try(names: dict[str, Any]) -> None:
     names["context_var"].set(SimpleNamespace(session=session))
     try:
         ChainlitChat(session, names).restore(given)
-        taken = ChainlitChat(session, names).look()
+        taken = ChainlitChat(session, names).read()
         lost = [each.name for each in fields(State) if getattr(taken, each.name) != getattr(given, each.name)]
         lost += [] if names["user_session"].get("key") == 1 else ["cl.user_session"]
         lost += [] if [each.id for each in names["chat_context"].get()] == ["id"] else ["cl.chat_context"]
@@ -122,32 +122,29 @@ def _shown(what: str, make: Callable[[dict[str, Any]], Any], keys: str, kind: st
 
 @dataclass(slots=True)
 class ChainlitChat:
-    """See `sharing.Chat`."""
+    """A session of Chainlit as `sharing` sees it, which says what each method does; see `Chat` there."""
 
     session: Any
     names: dict[str, Any]
 
     @property
     def id(self) -> str:
-        """The session's id, which the page made."""
         return str(self.session.id)
 
     @property
     def owner(self) -> str:
-        """Nobody in particular, or the user that is logged in."""
         user = self.session.user
-        return "" if user is None else f"={user.identifier}"
+        return "" if user is None else f"={user.identifier}"  # nobody in particular, or who is logged in
 
     def state(self) -> tuple[str, int]:
-        """Its state as text, and how much that leaves out. Raises Unstorable, and nothing else."""
         try:
-            return self.look().to_text()
+            return self.read().to_text()
         except Unstorable:
             raise
         except Exception as error:  # an app may have put anything anywhere
             raise Unstorable(f"a session cannot be taken down: {error!r}") from error
 
-    def look(self) -> State:
+    def read(self) -> State:
         """Its state, without what cannot be had of it."""
         session, names, dropped = self.session, self.names, list[str]()
 
@@ -165,20 +162,15 @@ class ChainlitChat:
             chat_settings=session.chat_settings,
             user_session={key: value for key, value in kept.items() if key not in COPIED},
             messages=keep_each(dropped, f"a message {TAKEN}", shown, messages),
-            files={
-                key: {"name": file["name"], "type": file["type"], "size": file["size"]}
-                | {"file": Path(file["path"]).name}
-                for key, file in list(session.files.items())
-            },
+            files=session.files,
             dropped=dropped,
         )
 
     def files(self) -> list[Path]:
-        """Its files on this instance's disk."""
-        return [Path(file["path"]) for file in list(self.session.files.values())]
+        files = list(self.session.files.values())
+        return keep_each([], f"{FILE} {TAKEN}", lambda file: Path(file["path"]), files)
 
     def abandon(self) -> None:
-        """Ends what runs in it."""
         if self.session.current_task is not None:
             self.session.current_task.cancel()
 
@@ -191,7 +183,6 @@ class ChainlitChat:
             transport.queue.put_nowait(None)  # wakes who speaks for it
 
     def is_alive(self) -> bool:
-        """Whether Chainlit still has it."""
         return self.names["WebsocketSession"].get_by_id(self.id) is self.session
 
     def restore(self, state: State) -> None:
@@ -201,7 +192,7 @@ class ChainlitChat:
         """
         session, names = self.session, self.names
         files = {
-            key: {"id": key, "name": file["name"], "type": file["type"], "size": file["size"], "path": path}
+            key: file | {"id": key, "path": path}
             for (key, file), path in zip(state.files.items(), self.expected(state), strict=True)
             if path.is_file()
         }
@@ -223,7 +214,7 @@ class ChainlitChat:
 
     def expected(self, state: State) -> list[Path]:
         """Where Chainlit looks for the files of a state."""
-        return [self.session.files_dir / Path(file["file"]).name for file in state.files.values()]
+        return [self.session.files_dir / file["file"] for file in state.files.values()]
 
 
 def made(kind: type, data: dict[str, Any]) -> Any:

@@ -52,10 +52,10 @@ class FolderFiles(Files):
         return self.root / session
 
     async def keep(self, session: str, path: Path, ttl: float) -> bool:
-        return await asyncio.to_thread(self._put, path, self._folder(session) / _name(path))
+        return await asyncio.to_thread(self._put, path, self._folder(session) / path.name)
 
     async def bring(self, session: str, path: Path, ttl: float) -> bool:
-        source = self._folder(session) / _name(path)
+        source = self._folder(session) / path.name
         return await asyncio.to_thread(lambda: source.is_file() and self._put(source, path, limited=False))
 
     def _put(self, source: Path, target: Path, *, limited: bool = True) -> bool:
@@ -96,9 +96,3 @@ class FolderFiles(Files):
             with suppress(OSError):  # another instance was faster
                 if folder.stat().st_mtime < oldest:
                     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _name(path: Path) -> str:
-    if path.name in ("", ".."):
-        raise ValueError("no name of a file")
-    return path.name

@@ -7,17 +7,14 @@ A session that is taken over looks to Chainlit like one whose client came back: 
 `on_chat_resume` do not run, because what they would set up is restored.
 """
 
-import importlib
 import logging
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
-from .chat import ChainlitChat, Unknown, find, made
-from .codecs import CODECS
+from .chat import ChainlitChat
 from .machine import Found
-from .settings import SharingSettings
 from .sharing import Connection, Running, Sharing
 from .state import State, Unreadable
 from .store import is_session_id
@@ -46,10 +43,10 @@ class _WatchedFiles(dict[str, Any]):
 
 
 class Hooks:
-    """Made once for a process, by `install`."""
+    """Made once for a process; a turn that was cut off is told by `notice`, and perhaps tried again."""
 
-    def __init__(self, names: dict[str, Any], settings: SharingSettings, sharing: Sharing) -> None:
-        self._names, self._settings, self._sharing = names, settings, sharing
+    def __init__(self, names: dict[str, Any], sharing: Sharing, notice: str, *, retry_turn: bool) -> None:
+        self._names, self._sharing, self._notice, self._retry_turn = names, sharing, notice, retry_turn
         self._chainlit: dict[str, Handler] = {}  # its own handlers
         self._connections: dict[str, Connection] = {}  # by socket id
         self.on_restore: list[Handler] = []
@@ -130,7 +127,7 @@ class Hooks:
 
     async def _connection_successful(self, sid: str) -> None:
         session = self._session(sid)
-        found = await self._welcome(sid, session)
+        found = await self._welcome(sid)
         if found is None or found.state is None:
             before = session and session.current_task
             await self._chainlit["connection_successful"](sid)
@@ -143,9 +140,10 @@ class Hooks:
         if found is not None and found.turns:
             await _guarded(self._cut(sid, session, found.turns))
 
-    async def _welcome(self, sid: str, session: Any) -> Found | None:
+    async def _welcome(self, sid: str) -> Found | None:
         """What was found of a session, once: at its client's hello, or before what it says sooner."""
-        found = self._sharing.told(session.id) if session is not None else None
+        connection = self._connections.get(sid)
+        found = connection.told() if connection is not None else None
         if found is not None and found.state is not None:
             context = self._names["init_ws_context"](sid)
             await context.emitter.task_end()
@@ -159,13 +157,13 @@ class Hooks:
         """Tells the user that an answer was cut off, and asks again if that is wanted."""
         self._sharing.counts.cut_turns += 1
         self._names["init_ws_context"](session)
-        if self._settings.notice:
-            notice = self._names["Message"](content=self._settings.notice, type="system_message")
+        if self._notice:
+            notice = self._names["Message"](content=self._notice, type="system_message")
             await notice.send()
             contexts = self._names["chat_contexts"]
             contexts[session.id] = [message for message in contexts[session.id] if message is not notice]
         # Once only: a message that ends its instance would end one after the other.
-        if self._settings.retry_turn and turns[-1].get("message") and not turns[-1].get("tries"):
+        if self._retry_turn and turns[-1].get("message") and not turns[-1].get("tries"):
             await self._client_message(sid, turns[-1]["message"], tries=1)
         else:
             self._sharing.changed(session.id)  # it is no more under way
@@ -175,7 +173,7 @@ class Hooks:
         if session is None:
             await self._chainlit["client_message"](sid, payload)
             return
-        if (found := await self._welcome(sid, session)) and found.turns:
+        if (found := await self._welcome(sid)) and found.turns:
             await _guarded(self._cut(sid, session, found.turns))
         turn = self._sharing.turn(session.id, {"message": payload, "tries": tries})
         if not await turn.begin():
@@ -237,33 +235,3 @@ async def _guarded(work: Coroutine[Any, Any, Any]) -> Any:
     except Exception:
         log.exception("sharing a session failed")
         return None
-
-
-def install(settings: SharingSettings, tell: Callable[[str], None]) -> Hooks:
-    """Hooks sharing in; Chainlit's server is loaded. Raises Unknown, ValueError, ImportError."""
-    names = find()
-    store, files = settings.open()
-    sharing = Sharing(store, files, lambda: float(names["config"].project.session_timeout), tell)
-    hooks = Hooks(names, settings, sharing)
-    CODECS.register(names["Message"], names["Message"].to_dict, partial(made, names["Message"]))
-    hooks.install()
-    sharing.counts.show()
-    return hooks
-
-
-def before_app(callback: Callable[[], Any]) -> None:
-    """Has `callback` run when Chainlit's command line has loaded the server, and not yet the app.
-
-    Not sooner: the server reads at its import what the command line sets, such as the root path. Raises
-    Unknown.
-    """
-    cli = importlib.import_module("chainlit.cli")
-    load = getattr(cli, "load_module", None)
-    if load is None:
-        raise Unknown("this Chainlit has no chainlit.cli.load_module")
-
-    def load_module(*arguments: Any, **named: Any) -> Any:
-        callback()
-        return load(*arguments, **named)
-
-    vars(cli)["load_module"] = load_module

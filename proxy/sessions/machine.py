@@ -51,6 +51,7 @@ class Copy:
     number: int = 0  # of the last write under this fence that was accepted
     connected: bool = False
     fresh: bool = True  # nobody has used it yet: whatever is found may be restored over it
+    gone: int = 0  # when its client left, if the store had not been heard by then; in milliseconds
     doubted: bool = False  # its client connected, and the store was not heard: others may have it by now
     behind: bool = False  # the store has not taken what it was to be told
     begun: bool = False  # `on_chat_start` has returned, or a message was answered, or it was restored
@@ -82,8 +83,10 @@ class Copy:
         # Not `again`: an answer that was lost may have been the one that took it back from others.
         elsewhere = claim.fence != self.fence and claim.writer != self.token
         stale = self.fresh or self.standing is Standing.LOST
-        newer = claim.writer and (stale or (self.standing is Standing.CLAIMED and elsewhere))
-        self.fresh = self.doubted = False
+        # One that had gone on alone was claimed with the time when its client left: was another here since?
+        moved = claim.fence > self.gone if self.gone else self.standing is Standing.CLAIMED
+        newer = claim.writer and (stale or (moved and elsewhere))
+        self.fresh, self.doubted, self.gone = False, False, 0
         if self.standing is Standing.OVER:
             return None
         if not claim.fence:
@@ -101,7 +104,7 @@ class Copy:
 
     def unanswered(self) -> None:
         """A claim had no answer: whatever is here goes on, and is not replaced when the store is back."""
-        self.behind, self.doubted, self.fresh = True, True, False
+        self.behind, self.doubted, self.fresh, self.gone = True, True, False, 0
         self.missing()  # or what others have written
         if self.standing in (Standing.LOST, Standing.REFUSED):
             self.standing = Standing.ABSENT
@@ -161,9 +164,10 @@ class Copy:
         """The record is gone, or not as this instance left it: all of it is written again."""
         self.saved = self.noted = None
 
-    def left(self, *, over: bool) -> None:
-        """Its client has gone; `over` if the session is, too."""
+    def left(self, *, over: bool, now: int = 0) -> None:
+        """Its client has gone, at `now` in milliseconds; `over` if the session is, too."""
         self.connected = self.doubted = False
+        self.gone = now if self.standing is Standing.ABSENT else 0
         if over:
             self.turns.clear()
             if self.standing in (Standing.ABSENT, Standing.CLAIMED):

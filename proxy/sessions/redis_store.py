@@ -61,9 +61,8 @@ class RedisStore(Store):
         import redis.asyncio  # noqa: PLC0415 - only who uses it needs it
         from redis.asyncio.retry import Retry  # noqa: PLC0415
         from redis.backoff import NoBackoff  # noqa: PLC0415
-        from redis.exceptions import RedisError  # noqa: PLC0415
 
-        self._errors = (RedisError, OSError)  # a TimeoutError is one
+        self._errors = (redis.RedisError, OSError)  # a TimeoutError is one
         # Tried twice: a pooled connection may be one that the server has closed since. The time is ours.
         self.redis: Any = redis.asyncio.Redis.from_url(
             url, socket_timeout=None, socket_connect_timeout=OPERATION, retry=Retry(NoBackoff(), 1)

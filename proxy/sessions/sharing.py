@@ -75,17 +75,22 @@ class Live(Copy):
     warned: bool = False  # that it cannot be stored
 
 
+@dataclass(eq=False)
 class Connection:
     """One connection of a client; made by `Sharing.connect`. An older one changes nothing."""
 
-    def __init__(self, sharing: "Sharing", live: Live) -> None:
-        self._sharing, self._live = sharing, live
-        self.found: Found | None = None  # what is to be restored
+    _sharing: "Sharing"
+    _live: Live
+    found: Found | None = None  # what is to be restored
 
     def discard(self) -> None:
         """What was found cannot be restored: the chat begins anew, and its user hears of the turns only."""
         if self.found is not None:
             self._live.untold = Found(None, self.found.turns)
+
+    def told(self) -> Found | None:
+        """The client said hello; returns what was found, once."""
+        return self._live.told()
 
     async def leaving(self) -> bool:
         """It ends; returns whether the session is still ours."""
@@ -97,7 +102,7 @@ class Connection:
         """It has ended; `over` if the session has, too."""
         if self._live.connection is self:
             self._live.connection = None
-            self._live.left(over=over)
+            self._live.left(over=over, now=_now())
             await self._sharing.save(self._live)
 
 
@@ -117,7 +122,9 @@ class Running(Turn):
         if live is None or self in live.turns:
             return True
         if self.text is not None and live.saved is None and live.state is None:
-            self._sharing.look(live)  # nobody has written anything yet: there is what was before the turn
+            self._sharing.take_down(
+                live
+            )  # nobody has written anything yet: there is what was before the turn
         live.turns.append(self)
         if self.text is not None:
             await self._sharing.save(live)
@@ -153,15 +160,13 @@ class Sharing:
         self._token = uuid.uuid4().hex
         self._numbers = itertools.count(1)  # of writes: one that is late does not come over a newer one
         self._live: dict[str, Live] = {}
-        self._down = ""  # why the store is down
         self._has_answered = False  # ever
         self._delay, self._up_since = FIRST_RETRY, 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._housekeeping: asyncio.Task[None] | None = None
-        self._renewing = False
 
     def __repr__(self) -> str:
-        return f"<Sharing {self._store!r} {len(self._live)} sessions down: {self._down or 'no'}>"
+        return f"<Sharing {self._store!r} {len(self._live)} sessions up: {self.counts.store_up}>"
 
     async def connect(self, chat: Chat, *, new: bool) -> Connection:
         """A client connected; `new` if Chainlit did not have the session."""
@@ -185,29 +190,23 @@ class Sharing:
 
     async def bring(self, session: str, paths: list[Path]) -> None:
         """Puts a session's files where this instance has them; what cannot be had in time is left out."""
-        try:
-            async with asyncio.timeout(PATIENCE):
-                for path in paths:
-                    if await self._files.bring(session, path, self._ttl()):
-                        self._live[session].files[path.name] = True
-        except (StoreDown, OSError) as error:  # a TimeoutError is one
-            log.warning("files of a session could not be brought here: %s", why(error))
+        until = time.monotonic() + PATIENCE
+        for path in paths:
+            bringing = self._files.bring(session, path, self._ttl())
+            if await self._apart(asyncio.wait_for(bringing, until - time.monotonic())):
+                self._live[session].files[path.name] = True
 
     def turn(self, session: str, record: Any = None, *, greets: bool = False) -> Running:
         """A turn that has not begun; whoever takes the session over in its middle finds `record`."""
         text = None if record is None else json.dumps(record, default=repr)
         return Running(self, self._live.get(session), text, greets=greets)
 
-    def told(self, session: str) -> Found | None:
-        """Its client said hello; returns what was found, once."""
-        return live.told() if (live := self._live.get(session)) else None
-
     def changed(self, session: str) -> None:
         """Something happened outside of turns; during one it is written with that."""
         if (live := self._live.get(session)) and live.timer is None:
             live.timer = asyncio.get_running_loop().call_later(DEBOUNCE, self.begin_save, live)
 
-    def look(self, live: Live) -> None:
+    def take_down(self, live: Live) -> None:
         """Takes the state down, unless a turn is half way through it."""
         if live.is_settled:
             try:
@@ -227,7 +226,7 @@ class Sharing:
     def begin_save(self, live: Live, *, anyway: bool = False) -> asyncio.Task[None]:
         """Takes the state down, unless a turn runs, and has written what the store does not have."""
         live.timer = None
-        self.look(live)
+        self.take_down(live)
         return self._spawn(self._save(live, anyway=anyway))
 
     async def save(self, live: Live, *, anyway: bool = False) -> None:
@@ -242,18 +241,17 @@ class Sharing:
                     await self._claim(live)
                 if (write := live.due(next(self._numbers), anyway=anyway)) is None:
                     break
-                if await self._put(live, write) or not write.state or self._down:
-                    if not live.must_claim:
-                        break
-                else:
+                if not await self._put(live, write) and write.state and self.counts.store_up:
                     self._give_up(live, f"the store does not take its {len(write.state)} characters")
+                elif not live.must_claim:
+                    break
             if live.is_done and self._live.get(live.chat.id) is live:
                 del self._live[live.chat.id]
 
     async def _put(self, live: Live, write: Write) -> bool:
         """Writes and does what follows; False if the store failed it."""
-        session, owner, before = live.chat.id, live.chat.owner, live.standing
-        if write.state and not self._down:
+        session, owner, before, known = live.chat.id, live.chat.owner, live.standing, live.saved
+        if write.state and self.counts.store_up:
             if live.filing is None or live.filing.done():
                 live.filing = self._spawn(self._keep_files(live))
             await asyncio.wait({live.filing}, timeout=OPERATION)  # so that they are there with the state
@@ -264,7 +262,7 @@ class Sharing:
             self.counts.writes += 1
             if before is Standing.OVER:
                 await self._apart(self._files.drop(session, sorted(live.files)))
-        if outcome is Outcome.ANEW and not self._renewing:
+        if outcome is Outcome.ANEW and known is not None:
             self._spawn(self._renew())  # what was there of the others is gone, too
         if live.standing is Standing.LOST is not before:
             self.counts.overtaken += 1
@@ -291,16 +289,16 @@ class Sharing:
             live.files[new[0].name] = not reason
 
     async def _apart(self, work: Awaitable[T]) -> T | None:
-        """Does what concerns files only."""
+        """Does what concerns files only; None if that fails."""
         try:
             return await work
-        except (StoreDown, OSError) as error:
-            log.warning("kept files could not be looked after: %s", why(error))
+        except (StoreDown, OSError, ValueError) as error:  # a TimeoutError, or no name of a file, is one
+            log.warning("kept files could not be had: %s", why(error))
             return None
 
     async def _claim(self, live: Live) -> Found | None:
         """Asks whose the session is; returns what is to be restored. Under the lock."""
-        session, owner, now = live.chat.id, live.chat.owner, int(time.time() * 1000)
+        session, owner, now = live.chat.id, live.chat.owner, live.gone or _now()
         claimer = (session, owner, self._token, now, self._ttl(), next(self._numbers))
         claim = await self._ask(partial(self._store.claim, *claimer))
         if claim is None:
@@ -315,7 +313,7 @@ class Sharing:
     async def _ask(self, work: Callable[[], Awaitable[T]]) -> T | None:
         """What the store answers; None if it is down, or fails this twice although it works."""
         for _ in range(2):
-            if self._down:
+            if not self.counts.store_up:
                 break
             try:
                 answer = await work()
@@ -334,26 +332,25 @@ class Sharing:
         try:
             await self._store.ping()
         except StoreDown:
-            if not self._down:
-                self._down = str(error)
+            if self.counts.store_up:
                 self.counts.store_up = False
                 log.error("sessions are not shared, the store is down: %s", error)  # noqa: TRY400
-                self._tell(self._down)
+                self._tell(str(error))
                 self._spawn(self._await_store())
 
     async def _await_store(self) -> None:
         since = time.monotonic()
         if since - self._up_since > STEADY:
             self._delay = FIRST_RETRY
-        while self._down:
+        while not self.counts.store_up:
             await asyncio.sleep(self._delay)
             self._delay = min(2 * self._delay, LAST_RETRY)
             try:
                 await self._store.ping()
-                self._down = ""
+                self.counts.store_up = True
             except StoreDown:
                 self.counts.store_errors += 1
-        self.counts.store_up, self._up_since = True, time.monotonic()
+        self._up_since = time.monotonic()
         self._tell("")
         behind = [live for live in self._live.values() if live.behind]
         log.warning("the store is back: %.1f s, %d sessions are written", self._up_since - since, len(behind))
@@ -372,23 +369,19 @@ class Sharing:
 
     async def _renew(self) -> None:
         """Has the store keep what is ours, and writes again what it has lost."""
-        self._renewing = True
-        try:
-            ttl = self._ttl()
-            ours = {live.chat.id: live for live in self._live.values() if live.connected}
-            known = {name: live.number for name, live in ours.items() if live.standing is Standing.CLAIMED}
-            lost = set(await self._ask(partial(self._store.touch, known, self._token, ttl)) or ())
-            for name, live in ours.items():
-                kept = sorted(file for file, is_kept in live.files.items() if is_kept)
-                for gone in await self._apart(self._files.touch(name, kept, ttl)) or ():
-                    live.files[gone] = False  # until it is kept again, with the state
-                    lost.add(name)
-            for name in lost & known.keys():
-                ours[name].missing()
-                await self.begin_save(ours[name], anyway=True)
-            await self._apart(self._files.sweep(ttl))
-        finally:
-            self._renewing = False
+        ttl = self._ttl()
+        ours = {live.chat.id: live for live in self._live.values() if live.connected}
+        known = {name: live.number for name, live in ours.items() if live.standing is Standing.CLAIMED}
+        lost = set(await self._ask(partial(self._store.touch, known, self._token, ttl)) or ())
+        for name, live in ours.items():
+            kept = sorted(file for file, is_kept in live.files.items() if is_kept)
+            for gone in await self._apart(self._files.touch(name, kept, ttl)) or ():
+                live.files[gone] = False  # until it is kept again, with the state
+                lost.add(name)
+        for name in lost & known.keys():
+            ours[name].missing()
+            await self.begin_save(ours[name], anyway=True)
+        await self._apart(self._files.sweep(ttl))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -400,3 +393,7 @@ class Sharing:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             log.error("a session could not be written", exc_info=error)
+
+
+def _now() -> int:
+    return int(time.time() * 1000)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from .store import OPERATION, SLOWEST, Claim, Outcome, Store, StoreDown, Write, why
 
@@ -24,7 +24,11 @@ create table if not exists records (
   number integer not null, state text, turns text, expires real not null
 ) without rowid
 """
-_FOUND = "select owner, fence, number, token, writer, state, turns from records where id = ? and expires > ?"
+_FOUND = "select owner, fence, number, token from records where id = ?"
+_CLAIM = """
+insert into records values (?, ?, ?, ?, '', ?, null, null, ?) on conflict (id) do update set
+  fence = excluded.fence, token = excluded.token, number = excluded.number, expires = excluded.expires
+"""
 _WRITE = """
 insert into records values (:id, :owner, :fence, :token, :token, :number, :state, :turns, :expires)
 on conflict (id) do update set
@@ -81,30 +85,24 @@ class SqliteStore(Store):
         self, session: str, owner: str, token: str, now: int, ttl: float, after: int = 0
     ) -> Claim:
         def work(db: sqlite3.Connection, clock: float) -> Claim:
-            found = db.execute(_FOUND, (session, clock)).fetchone()
-            if found is None:
-                record = (session, owner, now, token, after, clock + ttl)
-                db.execute("replace into records values (?, ?, ?, ?, '', ?, null, null, ?)", record)
-                return Claim(now)
-            has, fence, last, claimer, *left = found
+            has, fence, last, claimer = _find(db, session, clock) or (owner, 0, 0, "")
             if has != owner:
                 return Claim(0)
             if claimer != token:
                 fence, last = max(fence + 1, now), after
-            change = "update records set fence = ?, token = ?, number = ?, expires = ? where id = ?"
-            db.execute(change, (fence, token, last, clock + ttl, session))
+            db.execute(_CLAIM, (session, owner, fence, token, last, clock + ttl))
+            left = db.execute("select writer, state, turns from records where id = ?", (session,)).fetchone()
             return Claim(fence, claimer == token, *left)
 
         return await self._do(work)
 
     async def write(self, session: str, owner: str, token: str, write: Write, ttl: float) -> Outcome:
         def work(db: sqlite3.Connection, clock: float) -> Outcome:
-            found = db.execute(_FOUND.replace("state, turns", "1"), (session, clock)).fetchone()
-            if found is None:
-                db.execute("delete from records where id = ?", (session,))  # it may have expired
-            elif found[0] != owner or (found[1] > write.fence and found[3] != token):
+            found = _find(db, session, clock)
+            has, fence, last, claimer = found or (owner, 0, 0, token)
+            if has != owner or (fence > write.fence and claimer != token):
                 return Outcome.REFUSED
-            elif found[2] > write.number and found[3] == token:
+            if last > write.number and claimer == token:
                 return Outcome.WRITTEN
             record = {"id": session, "owner": owner, "token": token, "expires": clock + ttl}
             record |= {"fence": write.fence, "number": write.number, "turns": write.turns}
@@ -130,6 +128,12 @@ class SqliteStore(Store):
         if self._db is not None:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._db.close)
         self._thread.shutdown(wait=False)
+
+
+def _find(db: sqlite3.Connection, session: str, clock: float) -> Any:
+    """The record, which is removed if it has expired."""
+    db.execute("delete from records where id = ? and expires <= ?", (session, clock))
+    return db.execute(_FOUND, (session,)).fetchone()
 
 
 def _switch_to_wal(db: sqlite3.Connection) -> None:

@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from .codecs import CODECS, Unstorable
@@ -16,7 +17,7 @@ from .codecs import CODECS, Unstorable
 VERSION = 1
 LARGEST = 8 * 1024 * 1024  # characters of one state: ten times what Chainlit itself puts into a thread
 TAKEN, BROUGHT = "is not shared", "is not restored"  # what a warning says on the way out, and back
-KEY, SETTING = "cl.user_session[{!r}]", "the chat setting {!r}"
+KEY, SETTING, FILE = "cl.user_session[{!r}]", "the chat setting {!r}", "the entry of a file"
 
 log = logging.getLogger("chainlit_proxy.sessions")
 _warned: set[str] = set()
@@ -54,13 +55,13 @@ class State:
     chat_settings: dict[str, Any]
     user_session: dict[str, Any]
     messages: list[dict[str, Any]]  # the chat context, each as Chainlit's own dict, with `elements`
-    files: dict[str, dict[str, Any]]  # by Chainlit's file id: name, type, size, and `file`, its name on disk
+    files: dict[str, dict[str, Any]]  # by Chainlit's file id: name, type, size, and where it is
     dropped: list[str] = field(default_factory=list)  # what was lost in this process; not stored
 
     def to_text(self) -> tuple[str, int]:
         """The text, and how many values were left out. Raises Unstorable if it is too long."""
         data = {name: getattr(self, name) for name in ("thread_id", "first_interaction", "chat_profile")}
-        data |= {"version": VERSION, "files": self.files}
+        data |= {"version": VERSION, "files": self._each(f"{FILE} {TAKEN}", _file, self.files)}
         data["chat_settings"] = self._each(f"{SETTING} {TAKEN}", _as_sent, self.chat_settings)
         data["user_session"] = self._each(f"{KEY} {TAKEN}", CODECS.encode, self.user_session)
         data["messages"] = self._messages(TAKEN, _as_sent, self.messages)
@@ -80,7 +81,8 @@ class State:
             if (version := data["version"]) != VERSION:
                 raise Unreadable(f"it has version {version}, and this instance reads version {VERSION}")
             thread_id, profile = data["thread_id"], data["chat_profile"]
-            state = cls(thread_id, data["first_interaction"], profile, {}, {}, [], data["files"])
+            state = cls(thread_id, data["first_interaction"], profile, {}, {}, [], {})
+            state.files = state._each(f"{FILE} {BROUGHT}", _file, data["files"])
             state.chat_settings = state._each(f"{SETTING} {BROUGHT}", decode, data["chat_settings"])
             state.user_session = state._each(f"{KEY} {BROUGHT}", decode, data["user_session"])
             state.messages = state._messages(BROUGHT, decode, data["messages"])
@@ -104,6 +106,16 @@ class State:
             return {**convert(whole), "metadata": metadata or {}, "elements": elements}
 
         return keep_each(self.dropped, f"a message {how}", one, messages)
+
+
+def _file(entry: dict[str, Any]) -> dict[str, Any]:
+    """The entry of a file as it is stored, where `file` is the name on disk that Chainlit gave it."""
+    name = Path(entry["path"] if "path" in entry else entry["file"]).name
+    if name in ("", ".."):
+        raise ValueError("it has no name")
+    kept = {"name": entry["name"], "type": entry["type"], "size": entry["size"], "file": name}
+    json.dumps(kept)
+    return kept
 
 
 def _as_sent(value: Any) -> Any:

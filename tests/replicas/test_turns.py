@@ -8,7 +8,7 @@ import pytest
 
 from proxy.replicas import SHARING, ReplicaError, ReplicaEventKind, ReplicaState, Supervisor
 from proxy.replicas.supervisor import processors
-from proxy.sessions.settings import SharingSettings
+from proxy.sessions import SharingSettings
 from tests.replicas.recorded import Recorded
 
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("scripted_chainlit")]

@@ -232,6 +232,9 @@ class Histories(RuleBasedStateMachine):
             self.stores[i].down = False
             self.do(self.instances[i].back())
         self.down = False
+        if self.at is not None and self.here.let_go_of:  # another has it, whose write came first
+            self.here.let_go_of, self.shown = 0, None
+            self.connect(self.at, 0)
         self.renew()
 
     @precondition(lambda self: not self.down)

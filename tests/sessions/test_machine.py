@@ -128,6 +128,20 @@ def test_a_copy_that_went_on_without_the_store_is_not_replaced() -> None:
     assert made.due(1) == Write(FENCE, 1, "gone on", None)
 
 
+@pytest.mark.parametrize(
+    ("fence", "writer", "theirs"), [(9, THEIRS, True), (9, OURS, False), (7, THEIRS, False)]
+)
+def test_a_copy_that_went_on_without_its_client_is_older(fence: int, writer: str, *, theirs: bool) -> None:
+    """Where another instance claimed the session after its client had left, what that wrote is restored."""
+    made = Copy(OURS, connected=True)
+    made.unanswered()
+    made.left(over=False, now=7)
+    made.connected, made.state = True, "gone on"
+    found = made.answered(Claim(fence, writer=writer, state="there"))
+    assert found == (Found("there", []) if theirs else None)
+    assert made.state == (None if theirs else "gone on")
+
+
 def test_a_claim_without_an_answer_takes_nothing_away() -> None:
     """A copy that is ours stays so; the next connection is told whether others have written since."""
     made = copy(Standing.CLAIMED)

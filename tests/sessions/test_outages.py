@@ -16,6 +16,7 @@ from proxy.sessions.machine import Standing
 from proxy.sessions.store import Write
 from tests.sessions.conftest import RunScenario, Site
 from tests.support.tabs import Tab
+from tests.support.waiting import eventually
 
 
 def test_a_store_that_is_down_costs_no_turn_and_is_caught_up(run: RunScenario) -> None:
@@ -74,6 +75,44 @@ def test_a_lost_answer_to_the_first_claim_restores_all_the_same(run: RunScenario
         await a.connect(tab, new=True)
         await a.turn(tab, "one")
         flaky.losing = 1
+        assert await b.connect(Tab(tab.id), new=True) == ("one", [])
+
+    run(scenario)
+
+
+def test_a_lost_answer_hides_nothing_that_others_wrote(run: RunScenario) -> None:
+    """Who comes back to an older copy gets the newer state by the claim that is repeated, too."""
+
+    async def scenario(site: Site) -> None:
+        store, a = site.flaky()
+        b, old = site.instance(), Tab()
+        await a.connect(old, new=True)
+        await a.turn(old, "one")
+        await b.connect(new := Tab(old.id), new=True)
+        await b.turn(new, "two")
+        store.losing = 1
+        assert await a.connect(old, new=False) == ("two", [])
+        assert await a.connect(old, new=False) is None, "and once only"
+
+    run(scenario)
+
+
+def test_after_a_claim_without_an_answer_all_is_written(run: RunScenario) -> None:
+    """What the store has then is not known: it may have forgotten the session before."""
+
+    async def scenario(site: Site) -> None:
+        store, a = site.flaky()
+        b, tab = site.instance(), Tab()
+        await a.connect(tab, new=True)
+        await a.turn(tab, "one")
+        await b.store.write(tab.id, "", "nobody", Write(2**50, 1, "", None), 60.0)
+        await b.store.write(tab.id, "", "nobody", Write(2**50, 2, "", None), 0.01)
+        await asyncio.sleep(0.05)
+        store.losing = 2
+        assert await a.connect(tab, new=False) is None
+        a.sharing.changed(tab.id)
+        await eventually(lambda: a.live(tab).timer is None, 5, "the change is seen")
+        await a.settled()
         assert await b.connect(Tab(tab.id), new=True) == ("one", [])
 
     run(scenario)

@@ -281,7 +281,8 @@ def test_files_come_along(run: RunScenario, tmp_path: Path) -> None:
         tab.paths[0].unlink()
         await b.connect(Tab(tab.id), new=True)
         there = tmp_path / "b" / "id.txt"
-        await b.sharing.bring(tab.id, [there, tmp_path / "b" / "never.txt"])
+        never = [tmp_path / "b" / name for name in ("never.txt", "..", "x\0", "y" * 300)]
+        await b.sharing.bring(tab.id, [*never, there])
         assert there.read_text() == "hello"
 
     run(scenario)

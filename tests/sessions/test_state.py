@@ -175,6 +175,20 @@ def test_what_cannot_be_read_costs_itself_only() -> None:
     assert len(back.dropped) == 2 + 3 + 1 + 2
 
 
+def test_a_file_costs_itself_only() -> None:
+    """An entry that is none, or names no file, is left out at each end; the files beside it come along."""
+    kept = state()
+    whole = {"id": "a", "name": "a.txt", "type": "text/plain", "size": 1, "path": "/tmp/x/a.txt"}
+    kept.files = {"a": whole, "b": {}, "c": 7, "f": whole | {"name": print}, "d": whole | {"path": ".."}}  # type: ignore[dict-item]
+    text, dropped = kept.to_text()
+    data = json.loads(text)
+    stored = {"name": "a.txt", "type": "text/plain", "size": 1, "file": "a.txt"}
+    assert (data["files"], dropped) == ({"a": stored}, 4)
+    data["files"] |= {"b": {}, "c": None, "d": stored | {"file": ".."}, "e": stored | {"file": "../../a.txt"}}
+    back = State.from_text(json.dumps(data))
+    assert (back.files, len(back.dropped)) == ({"a": stored, "e": stored}, 3)
+
+
 def test_metadata_that_cannot_be_stored_costs_the_metadata_only() -> None:
     """The message itself stays in the chat context."""
     broken = state()

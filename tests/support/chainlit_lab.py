@@ -152,7 +152,7 @@ async def refuses() -> Any:
     """What `state` raises where all of the session is broken."""
     names, session = find(), init_http_context().session
     answers = []
-    for attribute, value in (("files", None), ("chat_settings", 7), ("files", {"a": {}})):
+    for attribute, value in (("files", None), ("chat_settings", 7)):
         setattr(session, attribute, value)
         try:
             ChainlitChat(session, names).state()
