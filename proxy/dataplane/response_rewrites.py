@@ -151,8 +151,13 @@ def pin_fields(request: Request, head: ResponseHead, backend: Backend, fleet: Fl
 
 
 def _is_of_this_moment(head: ResponseHead) -> bool:
-    """Whether a response is a page, or JSON that is no file: a file's has what caches compare."""
+    """Whether a response is a page, or JSON that is no file: a file's has what caches compare.
+
+    RFC 9111 section 4.3.4: what a 304 says becomes part of what a cache has.
+    """
     fields = head.fields
+    if head.status == 304:
+        return False
     kind = (fields.get(b"content-type") or b"").partition(b";")[0].strip().lower()
     if kind == b"application/json":
         is_file = fields.get(b"etag") is not None or fields.get(b"last-modified") is not None

@@ -223,9 +223,11 @@ class Hooks:
             # Another instance has it: nothing of this copy goes to the data layer, or stays in memory.
             session.has_first_interaction = False
             session.to_clear = True
-        await self._chainlit["disconnect"](sid)
-        if connection:
-            await _guarded(connection.left(over=over))
+        try:
+            await self._chainlit["disconnect"](sid)
+        finally:  # a data layer that fails keeps no session alive
+            if connection:
+                await _guarded(connection.left(over=over))
 
 
 async def _guarded(work: Coroutine[Any, Any, Any]) -> Any:

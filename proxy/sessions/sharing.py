@@ -28,7 +28,6 @@ DEBOUNCE = 0.05  # seconds in which changes outside of turns become one write
 FIRST_RETRY, LAST_RETRY = 0.5, 5.0  # seconds between two questions whether the store is back
 STEADY = 30.0  # seconds that a store has to be up before the next outage is asked about as often again
 PATIENCE = 4 * OPERATION  # seconds that a client waits for us, whatever there is to be written
-BURIED = 60.0  # seconds for which the record of a session that is over refuses what was written before
 ROUND = 60.0  # seconds between two rounds of housekeeping, at most
 
 log = logging.getLogger("chainlit_proxy.sessions")
@@ -255,8 +254,8 @@ class Sharing:
             if live.filing is None or live.filing.done():
                 live.filing = self._spawn(self._keep_files(live))
             await asyncio.wait({live.filing}, timeout=OPERATION)  # so that they are there with the state
-        ttl = BURIED if before is Standing.OVER else self._ttl()
-        outcome = await self._ask(partial(self._store.write, session, owner, self._token, write, ttl))
+        # One that is over stays as long, without a state: it refuses what others still have of it.
+        outcome = await self._ask(partial(self._store.write, session, owner, self._token, write, self._ttl()))
         live.wrote(write, outcome)
         if outcome in (Outcome.WRITTEN, Outcome.ANEW):
             self.counts.writes += 1

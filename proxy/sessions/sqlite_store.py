@@ -1,7 +1,8 @@
 """The embedded store: one SQLite file that the instances of one machine share, and only their user reads.
 
 Everything happens in one thread, so that the event loop never waits for the disk. WAL, so that readers and
-one writer do not wait for each other; an instance that is killed leaves the file whole.
+one writer do not wait for each other; an instance that is killed leaves the file whole. One that was removed
+is a store that has forgotten everything: all instances go on in the next one.
 """
 
 import asyncio
@@ -44,6 +45,7 @@ class SqliteStore(Store):
         self.path = path
         self._thread = ThreadPoolExecutor(1, "sessions")
         self._db: sqlite3.Connection | None = None  # used in the thread only
+        self._opened = (0, 0)  # which file that is
 
     def __repr__(self) -> str:
         return f"<SqliteStore {self.path}>"
@@ -52,7 +54,11 @@ class SqliteStore(Store):
         """Does `work` in the thread, as one transaction that takes the lock first and knows the time."""
 
         def task() -> T:
-            db = self._db or self._open()
+            db = self._db
+            if db is not None and _file(self.path) != self._opened:  # removed, and perhaps made anew
+                db.close()
+                db = self._db = None
+            db = db or self._open()
             with db:
                 db.execute("begin immediate")
                 return work(db, time.time())
@@ -78,7 +84,7 @@ class SqliteStore(Store):
         except BaseException:
             db.close()
             raise
-        self._db = db
+        self._db, self._opened = db, _file(self.path) or (0, 0)
         return db
 
     async def claim(
@@ -134,6 +140,14 @@ def _find(db: sqlite3.Connection, session: str, clock: float) -> Any:
     """The record, which is removed if it has expired."""
     db.execute("delete from records where id = ? and expires <= ?", (session, clock))
     return db.execute(_FOUND, (session,)).fetchone()
+
+
+def _file(path: Path) -> tuple[int, int] | None:
+    """What tells a file from another one of the same name; None: there is none."""
+    with suppress(FileNotFoundError):
+        found = path.stat()
+        return found.st_dev, found.st_ino
+    return None
 
 
 def _switch_to_wal(db: sqlite3.Connection) -> None:

@@ -111,6 +111,20 @@ def test_cookie_leaves_the_backends_caching_alone(caching: bytes, pinned: bool) 
     run(test)
 
 
+def test_an_answer_that_nothing_has_changed_sets_none() -> None:
+    """A cache adds what a 304 says to the page that it has for everybody."""
+
+    async def test(world: World) -> None:
+        async def answer(peer: Peer, _: Message) -> None:
+            peer.say(b"HTTP/1.1 304 Not Modified\r\n" + PAGE + b"\r\n\r\n")
+
+        world.backend.serve(answer)
+        answered = await world.ask(get(b"/", b'If-None-Match: "x"'))
+        assert (pins(answered), answered.get(b"cache-control")) == ([], None)
+
+    run(test)
+
+
 def test_cookie_is_not_passed_to_the_backend() -> None:
     """The backend sees all cookies but ours, however they are written."""
 

@@ -232,10 +232,10 @@ class Histories(RuleBasedStateMachine):
             self.stores[i].down = False
             self.do(self.instances[i].back())
         self.down = False
+        self.renew()
         if self.at is not None and self.here.let_go_of:  # another has it, whose write came first
             self.here.let_go_of, self.shown = 0, None
             self.connect(self.at, 0)
-        self.renew()
 
     @precondition(lambda self: not self.down)
     @rule()
@@ -244,7 +244,7 @@ class Histories(RuleBasedStateMachine):
         with closing(sqlite3.connect(self.path)) as db, db:
             db.execute("delete from records")
         self.emptied = True
-        if self.at is None:
+        if self.at is None or self.here.running:  # no state is taken down in a turn
             self.shown = None
 
     @precondition(lambda self: self.emptied and not self.down)

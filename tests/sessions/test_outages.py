@@ -13,9 +13,10 @@ import pytest
 from proxy.sessions import sharing as module
 from proxy.sessions.files import FolderFiles
 from proxy.sessions.machine import Standing
+from proxy.sessions.sqlite_store import SqliteStore
 from proxy.sessions.store import Write
-from tests.sessions.conftest import RunScenario, Site
-from tests.support.tabs import Tab
+from tests.sessions.conftest import RunScenario, Site, Stores
+from tests.support.tabs import Tab, end_tasks
 from tests.support.waiting import eventually
 
 
@@ -233,6 +234,28 @@ def test_a_file_that_cannot_be_kept_costs_itself(
         assert (site.folder / "files" / tab.id / "id.txt").read_text() == "hello"
 
     run(scenario)
+
+
+def test_a_file_of_sessions_that_is_removed_is_made_anew(tmp_path: Path) -> None:
+    """Whoever had it open goes on in the one that others open, with all that lives."""
+
+    async def scenario() -> None:
+        async with Stores(lambda: SqliteStore(tmp_path / "folder" / "sessions.db")) as make:
+            site = Site(make, tmp_path)
+            a, quiet, talking = site.instance(), Tab(), Tab()
+            for tab in (quiet, talking):
+                await a.connect(tab, new=True)
+                await a.turn(tab, "one")
+            shutil.rmtree(tmp_path / "folder")
+            b = site.instance()
+            await b.store.ping()
+            await a.turn(talking, "two")
+            await a.settled()
+            assert await b.connect(Tab(talking.id), new=True) == ("two", [])
+            assert await b.connect(Tab(quiet.id), new=True) == ("one", [])
+            await end_tasks()
+
+    asyncio.run(scenario())
 
 
 def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
