@@ -216,11 +216,12 @@ class Rollout:
     async def _empty(self, old: Replica, new: Replica | None, timeout: float | None) -> None:  # noqa: ASYNC109  # handed on
         """Drains the backend of the old replica while the new one serves.
 
-        If that does not end it takes sessions again, unless an operator has wished something else of it.
+        If that does not end it takes sessions again, unless an operator wishes something else of it.
         """
         backend = self._fleet.get(old.name)
         if backend is None:
             return
+        was_ready = backend.admin_state is AdminState.READY
         emptying = asyncio.ensure_future(self._drains.until_empty(backend, timeout))
         emptying.add_done_callback(lambda _: self._changed.set())
         try:
@@ -233,7 +234,7 @@ class Rollout:
         except DrainEndedError:
             raise
         except BaseException:
-            if not backend.gone:
+            if was_ready and not backend.gone:
                 self._drains.ready(backend)
             raise
         finally:
