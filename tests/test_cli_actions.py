@@ -140,6 +140,23 @@ def test_a_refusal_is_repeated(admin: type[Admin]) -> None:
     assert result.stderr == "there is no backend 'x'; there are: a, b\n"
 
 
+@pytest.mark.parametrize("url", ["http://user:s3cret@127.0.0.1:9901", "redis://:s3cret@127.0.0.1:6379"])
+def test_a_password_in_the_address_is_not_repeated(admin: type[Admin], url: str) -> None:
+    """It is no way to give a token, and nobody who looks on shall read it."""
+    result = call(admin, "status", "--admin", url)
+    assert (result.exit_code, "must hold no password" in result.stderr) == (2, True)
+    assert "s3cret" not in result.stderr
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "1e400", "-1", "x"])
+@pytest.mark.parametrize("command", [("drain", "a"), ("rollout",)])
+def test_a_time_that_is_none(admin: type[Admin], command: tuple[str, ...], seconds: str) -> None:
+    """It is a mistake of the command line, and the proxy is not asked."""
+    result = call(admin, *command, "--timeout", seconds)
+    assert (result.exit_code, admin.asked) == (2, [])
+    assert "Invalid value for '--timeout'" in result.stderr
+
+
 @pytest.mark.parametrize("answer", [{}, [], None, [1], "text", {"backends": []}])
 @pytest.mark.parametrize(
     "command",

@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from math import isfinite
 from typing import Any, TypeVar
 
 import click
@@ -17,6 +18,20 @@ _INTERVAL = 0.5  # seconds between two looks at a drain
 _WIDTH = 30  # characters of the bar of a drain
 _LATE = 30.0  # seconds after its deadline in which a drain has to end
 
+
+class _Seconds(click.FloatRange):
+    """A time that ends."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As click.FloatRange."""
+        if not isfinite(seconds := super().convert(value, param, ctx)):
+            self.fail(f"{value} is no number of seconds.", param, ctx)
+        return seconds
+
+
+SECONDS = _Seconds(min=0)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -65,7 +80,7 @@ def status(admin: str, token: str | None, as_json: bool) -> None:
 @click.option(
     "--timeout",
     metavar="SECONDS",
-    type=click.FloatRange(min=0),
+    type=SECONDS,
     help="When everything has to have left.  [default: timeouts.drain of the proxy]",
 )
 @to_a_proxy
@@ -144,7 +159,7 @@ def reload(admin: str, token: str | None, as_json: bool) -> None:
 @click.option(
     "--timeout",
     metavar="SECONDS",
-    type=click.FloatRange(min=0),
+    type=SECONDS,
     help="What the drain of each replica may take.  [default: timeouts.drain of the proxy]",
 )
 @to_a_proxy

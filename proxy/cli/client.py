@@ -28,6 +28,8 @@ class AdminClient:
 
     def __init__(self, admin: str, token: str | None) -> None:
         """Ends the command if one of them cannot be used."""
+        if "@" in admin:  # not repeated: it may hold a password
+            fail("--admin or CHAINLIT_PROXY_ADMIN: must hold no password; a token goes into --token")
         self._url = admin.rstrip("/")
         if "://" not in admin and _HOST_AND_PORT.fullmatch(admin):  # as `run --admin` takes it
             self._url = f"http://{admin}"

@@ -1,7 +1,8 @@
 """The admin listener: health of the proxy, metrics, and the API.
 
 Monitoring needs no token (`/healthz`, `/readyz`, `/metrics`), nor does the page, which holds no data;
-everything else does where one is set. HEAD is answered as GET is (RFC 9110 section 9.1). No address here
+everything else does where one is set. HEAD is answered as GET is (RFC 9110 section 9.1), and where monitoring
+asks OPTIONS too, which is what HAProxy sends unless it is told otherwise. No address here
 begins with `/` in what the listener itself says: a front may serve it below a path of its own. What the API
 shows is in `admin_views`, what it changes in `admin_actions`.
 """
@@ -14,7 +15,8 @@ from typing import Any
 
 import uvicorn
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
-from fastapi.responses import PlainTextResponse, RedirectResponse
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 
 import proxy
 from proxy.controlplane.admin_actions import AdminActions, add_actions
@@ -22,6 +24,7 @@ from proxy.controlplane.admin_views import STREAM, AdminViews, add_views
 from proxy.controlplane.guard import BrowserGuard
 from proxy.controlplane.page import add_page
 
+_PROBED = {"/healthz", "/readyz"}
 _LAST_ANSWERS = 2  # seconds at the end: the listener's next address waits for those who do not read
 
 
@@ -68,6 +71,13 @@ def admin_app(
         text, media_type = scrape(request.headers.get("accept", ""))
         return Response(text, media_type=media_type)
 
+    @app.exception_handler(RequestValidationError)
+    async def mistaken(_request: Request, error: RequestValidationError) -> JSONResponse:
+        """What is wrong and where; not what was given, which may be no JSON, as NaN is."""
+        return JSONResponse(
+            {"detail": [{key: one[key] for key in ("type", "loc", "msg")} for one in error.errors()]}, 422
+        )
+
     add_actions(app, actions, guarded)
     add_views(app, actions, views, guarded)
     add_page(app)
@@ -101,11 +111,14 @@ def _on_socket_file(app: Callable[..., Awaitable[None]], path: str) -> Callable[
     return served
 
 
-def _answering_head(app: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-    """The application asked by GET where it is asked by HEAD; the server leaves the body out."""
+def _answering_probes(app: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """The application asked by GET where it is asked by HEAD or probed. To HEAD the server sends no body."""
 
     async def served(scope: dict[str, Any], receive: Any, send: Any) -> None:
-        if scope.get("method") == "HEAD" and scope["path"] != STREAM:  # that one has no end
+        method, path = scope.get("method"), scope.get("path")
+        if (method == "HEAD" and path != STREAM) or (
+            method == "OPTIONS" and path in _PROBED
+        ):  # STREAM: no end
             scope = {**scope, "method": "GET"}
         await app(scope, receive, send)
 
@@ -126,7 +139,7 @@ class AdminServer:
         self._hang_up = hang_up
         if sockets[0].family == socket.AF_UNIX:
             app = _on_socket_file(app, sockets[0].getsockname())
-        app = _answering_head(app)
+        app = _answering_probes(app)
         self._server = _Quiet(
             uvicorn.Config(
                 app,

@@ -70,6 +70,7 @@ class DrainRequest(BaseModel):
     timeout: float | None = Field(
         default=None,
         ge=0,
+        allow_inf_nan=False,
         description="Seconds until everything has to leave; timeouts.drain if it is not given.",
         examples=[60],
     )
@@ -83,6 +84,7 @@ class RolloutRequest(BaseModel):
     timeout: float | None = Field(
         default=None,
         ge=0,
+        allow_inf_nan=False,
         description="Seconds that the drain of each may take; timeouts.drain if it is not given.",
         examples=[60],
     )

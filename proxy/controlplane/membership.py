@@ -250,7 +250,9 @@ class Membership:
             return
         if backend.admin_state is AdminState.READY:
             self._sent.add(backend)
-        self._drains.drain(backend)
+        running = self._drains.get(backend)
+        if running is None or running.is_empty:  # else it goes on, with the time that the operator gave it
+            self._drains.drain(backend)
 
     def __repr__(self) -> str:
         return f"<Membership {list(self._joined)} found by {list(self.sources.values())}>"

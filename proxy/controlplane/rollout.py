@@ -216,7 +216,7 @@ class Rollout:
     async def _empty(self, old: Replica, new: Replica | None, timeout: float | None) -> None:  # noqa: ASYNC109  # handed on
         """Drains the backend of the old replica while the new one serves.
 
-        If that does not end it takes sessions again, unless an operator has wished something else of it.
+        If that does not end it takes sessions again, unless an operator wishes something else of it.
         """
         backend = self._fleet.get(old.name)
         if backend is None:

@@ -233,6 +233,18 @@ def test_head_is_answered_as_get(path: str) -> None:
     run(test)
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_probes_may_ask_by_options(path: str) -> None:
+    """HAProxy asks so unless it is told of another method, in HTTP/1.0 and without Host."""
+
+    async def test(admin: Admin) -> None:
+        asked, probed = [await admin.ask(path, method=method) for method in (b"GET", b"OPTIONS")]
+        assert (probed.status, probed.body) == (asked.status, asked.body)
+        assert (await admin.ask("/api/backends", method=b"OPTIONS")).status == 405
+
+    run(test)
+
+
 def test_a_stream_is_not_begun_by_head() -> None:
     """It has no end, so only GET begins one."""
 

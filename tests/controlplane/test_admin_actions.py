@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from math import inf, nan
 from typing import Any
 
 import pytest
@@ -56,7 +57,9 @@ def test_a_drain_has_a_deadline() -> None:
     run(test)
 
 
-@pytest.mark.parametrize("body", [{"timeout": -1}, {"timeout": "x"}, {"time": 5}, [], "x"])
+@pytest.mark.parametrize(
+    "body", [{"timeout": -1}, {"timeout": inf}, {"timeout": nan}, {"timeout": "x"}, {"time": 5}, [], "x"]
+)
 def test_a_drain_that_is_not_understood(body: Any) -> None:
     """422 with the place of the mistake, and nothing changes."""
 

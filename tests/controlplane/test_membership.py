@@ -76,6 +76,21 @@ def test_the_wish_of_the_operator_outlives_an_absence(tmp_path: Path) -> None:
     follow(configured(file), scenario, drains=False)
 
 
+def test_the_time_that_an_operator_gave_a_drain_stays(tmp_path: Path) -> None:
+    """A backend that drains and is found no more has neither less time than before, nor more."""
+    file = tmp_path / "list.json"
+    file.write_text(entries("a", "b"))
+
+    async def scenario(found: Found) -> None:
+        drain = found.app.parts.drains.drain(found.answer("a"), 7.0)
+        deadline = drain.deadline
+        replace(file, entries("b"))
+        await found.until("b")
+        assert drain.deadline == deadline
+
+    follow(configured(file), scenario, drains=False)
+
+
 def test_a_wish_is_forgotten_with_its_backend(tmp_path: Path) -> None:
     """One in maintenance has no sessions: found no more it leaves at once, and comes back as a new one."""
     file = tmp_path / "list.json"
