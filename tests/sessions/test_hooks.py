@@ -6,7 +6,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from proxy.sessions.settings import SharingSettings
 
 from proxy.sessions.hooks import Hooks
 from tests.sessions.conftest import RunScenario, Site
@@ -55,7 +54,7 @@ def test_a_session_ends_although_chainlit_fails_at_it(run: RunScenario) -> None:
     async def scenario(site: Site) -> None:
         a, tab = site.instance(), Tab()
         chainlit = Chainlit(tab.id)
-        Hooks(chainlit.names, SharingSettings("sqlite:///x"), a.sharing).install()
+        Hooks(chainlit.names, a.sharing, "", retry_turn=False).install()
         await chainlit.hear("connect", {}, {"sessionId": tab.id})
         async with a.sharing.turn(tab.id, {"message": "one"}):
             pass
