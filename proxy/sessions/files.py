@@ -27,8 +27,8 @@ class Files(Protocol):
     async def bring(self, session: str, path: Path, ttl: float) -> bool:
         """Puts the kept file of that name to `path`; False if there is none."""
 
-    async def touch(self, session: str, names: list[str], ttl: float) -> None:
-        """Lets files live on."""
+    async def touch(self, session: str, names: list[str], ttl: float) -> list[str]:
+        """Lets files live on; returns those that are kept no more."""
 
     async def drop(self, session: str, names: list[str]) -> None:
         """Forgets the files of a session."""
@@ -77,10 +77,15 @@ class FolderFiles:
                 half.unlink(missing_ok=True)  # of a disk that is full
         return True
 
-    async def touch(self, session: str, names: list[str], ttl: float) -> None:
+    async def touch(self, session: str, names: list[str], ttl: float) -> list[str]:
         """See `Files`: the folder's own time tells."""
+        return await asyncio.to_thread(self._touch, self._folder(session), names)
+
+    @staticmethod
+    def _touch(folder: Path, names: list[str]) -> list[str]:
         with suppress(FileNotFoundError):
-            await asyncio.to_thread(os.utime, self._folder(session))
+            os.utime(folder)
+        return [name for name in names if not (folder / name).is_file()]
 
     async def drop(self, session: str, names: list[str]) -> None:
         """See `Files`."""

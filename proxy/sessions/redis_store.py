@@ -154,10 +154,10 @@ class RedisFiles:
         await asyncio.to_thread(_write, path, data)
         return True
 
-    async def touch(self, session: str, names: list[str], ttl: float) -> None:
+    async def touch(self, session: str, names: list[str], ttl: float) -> list[str]:
         """See `Files`."""
-        for name in names:
-            await self._store.do(self._store.redis.pexpire(_file_key(session, name), _ms(ttl)))
+        do, redis = self._store.do, self._store.redis
+        return [name for name in names if not await do(redis.pexpire(_file_key(session, name), _ms(ttl)))]
 
     async def drop(self, session: str, names: list[str]) -> None:
         """See `Files`."""

@@ -113,8 +113,7 @@ class Running(Turn):
 
     async def begin(self) -> bool:
         """Begins it and records that; False if another instance has the session: it must not run here."""
-        live = self._live
-        if live is None or self in live.turns:
+        if (live := self._live) is None or self in live.turns:
             return True
         if self.text is not None and live.saved is None and live.state is None:
             self._sharing.look(live)  # nobody has written anything yet: there is what was before the turn
@@ -247,13 +246,12 @@ class Sharing:
                 self._forget(live)
 
     async def _put(self, live: Live, write: Write) -> bool:
-        """Writes and does what follows; False if the store failed it."""
+        """Writes and does what follows; False if the store failed it. What is over stays, to refuse others."""
         session, owner, before = live.chat.id, live.chat.owner, live.standing
         if write.state and not self._down:
             if live.filing is None or live.filing.done():
                 live.filing = self._spawn(self._keep_files(live))
             await asyncio.wait({live.filing}, timeout=OPERATION)  # so that they are there with the state
-        # One that is over stays as long, without a state: it refuses what others still have of it.
         outcome = await self._ask(partial(self._store.write, session, owner, self._token, write, self._ttl()))
         live.wrote(write, outcome)
         if outcome in (Outcome.WRITTEN, Outcome.ANEW):
@@ -290,12 +288,13 @@ class Sharing:
                 log.warning("a file is not shared: %s", reason)
             live.files[new[0].name] = not reason
 
-    async def _apart(self, work: Awaitable[None]) -> None:
+    async def _apart(self, work: Awaitable[T]) -> T | None:
         """Does what concerns files only."""
         try:
-            await work
+            return await work
         except (StoreDown, OSError) as error:
             log.warning("kept files could not be looked after: %s", why(error))
+            return None
 
     async def _claim(self, live: Live) -> Found | None:
         """Asks whose the session is; returns what is to be restored. Under the lock."""
@@ -334,8 +333,7 @@ class Sharing:
             await self._store.ping()
         except StoreDown:
             if not self._down:
-                self._down = str(error)
-                self.counts.store_up = False
+                self._down, self.counts.store_up = str(error), False
                 log.error("sessions are not shared, the store is down: %s", error)  # noqa: TRY400
                 self._tell(self._down)
                 self._spawn(self._await_store())
@@ -382,7 +380,10 @@ class Sharing:
                 self.look(ours[name])
                 await self._save(ours[name], anyway=True)
             for name, live in ours.items():
-                await self._apart(self._files.touch(name, sorted(live.files), ttl))
+                kept = filter(live.files.get, live.files)
+                if gone := await self._apart(self._files.touch(name, [*kept], ttl)):
+                    live.files |= dict.fromkeys(gone, False)
+                    live.filing = self._spawn(self._keep_files(live))
             await self._apart(self._files.sweep(ttl))
         finally:
             self._renewing = False
