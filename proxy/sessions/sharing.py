@@ -246,7 +246,7 @@ class Sharing:
                 self._forget(live)
 
     async def _put(self, live: Live, write: Write) -> bool:
-        """Writes and does what follows; False if the store failed it. What is over stays, to refuse others."""
+        """Writes and does what follows; False if the store failed it. One that is over stays for others."""
         session, owner, before = live.chat.id, live.chat.owner, live.standing
         if write.state and not self._down:
             if live.filing is None or live.filing.done():
