@@ -23,6 +23,7 @@ from proxy.dataplane.site import Site
 from proxy.dataplane.tunnel import ANSWERED, Tunnel
 
 _LATELY = 5.0  # seconds: no longer is a client between two of its polls
+_STALLED = 5.0  # seconds: who takes nothing for so long is not waited for
 
 
 class Connection(Protocol):
@@ -84,11 +85,10 @@ class Evictions:
 
     def somebody_is_busy(self) -> bool:
         """Whether somebody would lose something if the process ended."""
-        return (
-            any(not exchange.request.is_poll for exchange in self._under_way())
-            or any(self._busy(monotonic()))
-            or any(leg.has_unsent for leg in self.legs())
-        )
+        now = monotonic()
+        taking = [leg for leg in self.legs() if leg.has_unsent and leg.is_taking(now, _STALLED)]
+        under_way = (exchange for exchange in self._under_way() if not exchange.request.is_poll)
+        return bool(taking) or any(under_way) or any(self._busy(now))
 
     def legs(self) -> list[Leg]:
         """The transports of all clients."""

@@ -117,13 +117,10 @@ class Running(Turn):
 
     async def begin(self) -> bool:
         """Begins it and records that; False if another instance has the session: it must not run here."""
-        live = self._live
-        if live is None or self in live.turns:
+        if (live := self._live) is None or self in live.turns:
             return True
         if self.text is not None and live.saved is None and live.state is None:
-            self._sharing.take_down(
-                live
-            )  # nobody has written anything yet: there is what was before the turn
+            self._sharing.take_down(live)  # nobody has written yet: there is what was before the turn
         live.turns.append(self)
         if self.text is not None:
             await self._sharing.save(live)

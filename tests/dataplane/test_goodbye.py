@@ -2,9 +2,12 @@
 
 import asyncio
 
+import pytest
+
+from proxy.dataplane import evictions
 from proxy.wire.websocket import CLOSE, SERVICE_RESTART
 from tests.dataplane.frames import frame
-from tests.dataplane.peers import Message, Peer, get, ok
+from tests.dataplane.peers import WAIT, Message, Peer, get, ok
 from tests.dataplane.test_half_closed import NO_LINGER, raw_session, send_away
 from tests.dataplane.test_leaving import leave
 from tests.dataplane.world import World, run
@@ -30,8 +33,10 @@ def test_who_has_answered_the_close_is_let_go_at_once() -> None:
     run(test, affinity=NO_LINGER)
 
 
-def test_who_reads_slowly_has_the_whole_answer() -> None:
-    """The backend has said all, and its client has not taken it yet: the process ends when it has."""
+@pytest.mark.parametrize("reads", [True, False])
+def test_who_reads_slowly_has_the_whole_answer(reads: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The backend has said all: the process ends when its client has it, too, or takes nothing any more."""
+    monkeypatch.setattr(evictions, "_STALLED", WAIT if reads else 0.5)
 
     async def test(world: World) -> None:
         body = b"x" * 100_000
@@ -46,7 +51,9 @@ def test_who_reads_slowly_has_the_whole_answer() -> None:
         leaving = await leave(world)
         await asyncio.sleep(0.3)
         assert not leaving.done()
-        assert (await client.response()).body == body
+        if reads:
+            assert (await client.response()).body == body
         await leaving
+        assert connection.leg.has_unsent is not reads
 
     run(test, narrow=True)

@@ -258,6 +258,26 @@ def test_a_file_of_sessions_that_is_removed_is_made_anew(tmp_path: Path) -> None
     asyncio.run(scenario())
 
 
+def test_files_that_were_swept_are_kept_again(run: RunScenario, tmp_path: Path) -> None:
+    """After a machine stood still for hours, others sweep what was only not touched."""
+
+    async def scenario(site: Site) -> None:
+        a, b, tab = site.instance(), site.instance(), Tab()
+        await a.connect(tab, new=True)
+        tab.paths = [tmp_path / "upload"]
+        tab.paths[0].write_text("content")
+        await a.turn(tab, "one")
+        await FolderFiles(site.folder / "files", 100).sweep(-60)
+        assert not list((site.folder / "files").iterdir())
+        await a.sharing._renew()
+        await a.settled()
+        await b.connect(Tab(tab.id), new=True)
+        await b.sharing.bring(tab.id, [there := tmp_path / "b" / "upload"])
+        assert there.read_text() == "content"
+
+    run(scenario)
+
+
 def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A copy that breaks off is an error, and what there was of it is removed."""
 

@@ -263,6 +263,26 @@ def test_a_large_file_on_a_slow_link_is_no_store_that_is_down(own_redis: RedisSe
     run(own_redis, tmp_path, scenario)
 
 
+def test_files_are_kept_again_in_a_redis_that_was_emptied(own_redis: RedisServer, tmp_path: Path) -> None:
+    """Uploads are as much of a session as its state: the round that finds it gone keeps them again."""
+
+    async def scenario(a: Instance, b: Instance, relay: RedisRelay) -> None:
+        a.sharing = Sharing(a.store, RedisFiles(a.store, 100), lambda: 60.0, a.told.append)
+        b.sharing = Sharing(b.store, RedisFiles(b.store, 100), lambda: 60.0, b.told.append)
+        await a.connect(tab := Tab(), new=True)
+        tab.paths = [tmp_path / "upload"]
+        tab.paths[0].write_text("content")
+        await a.turn(tab, "one")
+        own_redis.ask("flushall")
+        await a.sharing._renew()
+        await a.settled()
+        assert await b.connect(Tab(tab.id), new=True) == ("one", [])
+        await b.sharing.bring(tab.id, [there := tmp_path / "b" / "upload"])
+        assert there.read_text() == "content"
+
+    run(own_redis, tmp_path, scenario)
+
+
 def test_an_empty_file_comes_along(own_redis: RedisServer, tmp_path: Path) -> None:
     """A file without content is a file."""
 
