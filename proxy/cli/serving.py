@@ -68,7 +68,7 @@ class _Folder(click.Path):
 def serve(file: str) -> None:
     """Stand in front of Chainlit instances that something else runs."""
     config = _with_sharing(_load(file, need_backends=True), sharing=False)
-    app = _bound(config, lambda: _with_sharing(load(file, need_backends=True), sharing=False))
+    app = _bound(config, lambda: _with_sharing(load(_again(file), need_backends=True), sharing=False))
     _run(app)
 
 
@@ -115,15 +115,15 @@ def run(
     What stands behind `--` goes to `chainlit run`.
     """
 
-    def read() -> Config:
+    def read(file: str | None) -> Config:
         return _read_for_run(file, {"listen": listen, "admin.listen": admin}, root_path(options))
 
     _not_as_process_1()
     try:
-        config = read()
+        config = read(file)
     except ConfigError as error:
         fail(str(error))
-    proxy_app = _bound(config, read)
+    proxy_app = _bound(config, lambda: read(None if file is None else _again(file)))
     try:
         check_app(app, options)
         own = folder.of_run(state, app)
@@ -259,6 +259,14 @@ def _read_for_run(file: str | None, changes: Mapping[str, str | None], root: str
         message = "must not be set for `run`, its backends are the replicas"
         raise ConfigError([Problem(str(file), None, key, message) for key in given])
     return _with_sharing(config, sharing=True)
+
+
+def _again(file: str) -> str:
+    """The file, to be read once more. Raises ConfigError for a pipe: what it held has gone."""
+    path = Path(file)
+    if path.exists() and not path.is_file():
+        raise ConfigError([Problem(file, None, "", "cannot be read again: it is a pipe or a device")])
+    return file
 
 
 def _load(file: str, *, need_backends: bool) -> Config:

@@ -231,6 +231,8 @@ class Rollout:
                 if new is not None and not emptying.done():
                     self._has_to_serve(new)
             await emptying
+            if new is not None:  # it may have died meanwhile, and is started again
+                await self._until_healthy(new)
         except DrainEndedError:
             raise
         except BaseException:

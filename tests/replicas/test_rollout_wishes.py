@@ -1,6 +1,8 @@
 """What operators wish of a replica while a rollout is under way."""
 
 import asyncio
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 from proxy.affinity.backend import AdminState
 from proxy.affinity.health import Observation
 from proxy.controlplane.rollout import Phase, RolloutState
-from proxy.replicas import Replica
+from proxy.replicas import Replica, ReplicaEventKind
 from tests.replicas.house import House
 
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("scripted_chainlit")]
@@ -86,6 +88,33 @@ def test_a_new_one_that_may_not_serve_ends_it(house: House, phase: Phase, wish: 
             )
             assert house.fleet.get("replica-1").takes_sessions  # type: ignore[union-attr]
             assert (new.gone, new.admin_state) == (phase is Phase.CHECKING, wish)
+
+    asyncio.run(main())
+
+
+def test_nobody_is_stopped_while_the_new_one_is_down(house: House) -> None:
+    """It dies while the old one drains: that one stays until the new one is healthy again."""
+
+    async def main() -> None:
+        house.gate = asyncio.Event()
+        async with house.running() as supervisor:
+            await house.until_ready(1)
+            running = house.rollout.begin(asyncio.create_task)
+            await house.until(lambda: house.drained)
+            new = house.fleet.get("replica-2")
+            pid = supervisor.replicas[1].pid
+            assert new is not None
+            assert pid
+            house.sick.add("replica-2")
+            os.kill(pid, signal.SIGKILL)
+            await house.until(lambda: house.told(ReplicaEventKind.EXITED))
+            house.fleet.observe(new, Observation.ENDED, 1.0)
+            house.gate.set()
+            await house.until_ready(3)
+            assert (house.names, running.done()) == (["replica-1", "replica-2"], False)
+            house.fleet.observe(new, Observation.ANSWERED, 2.0)
+            assert (await house.ended(running)).state is RolloutState.DONE
+            assert house.names == ["replica-2"]
 
     asyncio.run(main())
 
