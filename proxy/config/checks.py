@@ -91,9 +91,9 @@ def unusable_store(config: Config) -> Iterator[tuple[KeyPath, str]]:
     if sessions.shared is False:
         return
     scheme, _, rest = sessions.store.get_secret_value().partition("://")
-    if scheme == "sqlite" and rest and (reason := _unmakeable_file(Path(rest))):
+    if scheme == "sqlite" and rest and (reason := _unmakeable(Path(rest), "file")):
         yield ("sessions", "store"), f"must be a file in a folder that can be written: {reason}"
-    if sessions.files and (reason := _unmakeable(Path(sessions.files))):
+    if sessions.files and (reason := _unmakeable(Path(sessions.files), "folder")):
         yield ("sessions", "files"), f"must be a folder that can be written: {reason}"
     if scheme != "sqlite" and (reason := _unusable_redis(sessions.store)):
         yield ("sessions", "store"), reason
@@ -113,29 +113,18 @@ def _unusable_redis(url: SecretStr) -> str:
     return ""
 
 
-def _unmakeable_file(file: Path) -> str:
-    """Why a file cannot be had, as `_unmakeable`."""
-    if reason := _unmakeable(file.parent):
-        return reason
+def _unmakeable(path: Path, kind: str) -> str:
+    """Why a folder or file cannot be had; empty if it is there, or can be made, and can be written."""
     try:
-        if not file.exists():
-            return ""
-    except OSError as error:
-        return str(error.strerror)
-    if not file.is_file():
-        return f"{file} is not a file"
-    return "" if os.access(file, os.R_OK | os.W_OK) else f"{file} cannot be written"
-
-
-def _unmakeable(folder: Path) -> str:
-    """Why a folder cannot be had; empty if it is there, or can be made, to write in it."""
-    try:
-        there = next(path for path in (folder, *folder.parents) if path.exists() or path == path.parent)
+        there = next(each for each in (path, *path.parents) if each.exists() or each == each.parent)
+        kind = kind if there == path else "folder"
+        is_right = there.is_dir() if kind == "folder" else there.is_file()
     except OSError as error:  # a name that is too long, a folder that may not be looked into
         return str(error.strerror)
-    if not there.is_dir():
-        return f"{there} is not a folder"
-    return "" if os.access(there, os.W_OK | os.X_OK) else f"{there} cannot be written"
+    if not is_right:
+        return f"{there} is not a {kind}"
+    wanted = os.W_OK | (os.X_OK if kind == "folder" else os.R_OK)
+    return "" if os.access(there, wanted) else f"{there} cannot be written"
 
 
 def _is_installed(*modules: str) -> bool:
