@@ -253,7 +253,7 @@ class App:
             logs.set_up(to.config.log)
         self.ports.permit(old, to.config, to.bound)
         self.parts.configure(to.config, to.members)
-        await self.parts.plane.change(to.config, list(to.bound.clients.values()), to.certificate)
+        await self.parts.plane.configure(to.config, list(to.bound.clients.values()), to.certificate)
 
     def __repr__(self) -> str:
         return f"<App {self.parts!r}>"

@@ -110,9 +110,9 @@ class Clients:
     def __init__(self, limits: LimitSettings) -> None:
         self.total = 0  # of connections
         self._open: dict[str, int] = {}
-        self.change(limits)
+        self.configure(limits)
 
-    def change(self, limits: LimitSettings) -> None:
+    def configure(self, limits: LimitSettings) -> None:
         """Hold new connections against other limits."""
         self._limit = limits.connections
         self._limit_per_client = limits.connections_per_client

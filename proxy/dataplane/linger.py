@@ -166,9 +166,9 @@ class Lingers:
         self.began = 0
         self.resumed = 0
         self._stats = stats
-        self.change(settings)
+        self.configure(settings)
 
-    def change(self, settings: AffinitySettings) -> None:
+    def configure(self, settings: AffinitySettings) -> None:
         """Go by another configuration; who is waited for already keeps its time."""
         self.seconds = settings.linger  # 0: nobody is waited for
         self.most = settings.linger_bytes  # bytes that are collected for one session

@@ -83,11 +83,11 @@ class Plane:
                 for pool in site.pools():
                     pool.close_all()
 
-    async def change(
+    async def configure(
         self, config: Config, sockets: Sequence[socket.socket], certificate: Certificate | None
     ) -> None:
         """Go by another configuration, on these bound sockets; what is open goes on."""
-        self.site.change(config)
+        self.site.configure(config)
         for connection in self.connections:
             connection.forget()
         self.certificate = certificate

@@ -92,18 +92,18 @@ class Site:
         engines = self.router.engines
         engines.most_packets, engines.most_bytes = config.limits.opening_frames, config.limits.opening_bytes
 
-    def change(self, config: Config) -> None:
+    def configure(self, config: Config) -> None:
         """Go by another configuration."""
         self._use(config)
         self.paths.use(config.socketio_path, config.affinity.roots)
         self.locator.settings = config.affinity
-        self.clients.change(config.limits)
+        self.clients.configure(config.limits)
         for pool in self._pools.values():
             pool.connect_timeout, pool.idle_timeout = config.timeouts.connect, config.timeouts.pool_idle
             pool.show(named=config.responses.backend)
         self.heads.clear()
         self._origins.cache_clear()
-        self.lingers.change(config.affinity)
+        self.lingers.configure(config.affinity)
 
     # Tasks
 

@@ -135,7 +135,7 @@ def test_a_reload_has_origins_read_anew() -> None:
         (connection,) = world.plane.connections
         for trusted in ([], ["127.0.0.0/8"], []):
             config = Config.model_validate({"forwarded": {"trusted": trusted}})
-            await world.plane.change(config, [world.listening], None)
+            await world.plane.configure(config, [world.listening], None)
             assert world.plane.site.origin("127.0.0.1").trusted is bool(trusted)
             assert connection._reader.origin.trusted is bool(trusted)
         client.reset()
