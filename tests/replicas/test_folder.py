@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from proxy.replicas import folder
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -180,6 +181,8 @@ def test_what_older_versions_left_is_removed(state: Path, tmp_path: Path) -> Non
         (path / "replica-1").mkdir(parents=True)
     command = [sys.executable, "-c", "input()", "--state", str(used / "replica-1")]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        line = Path(f"/proc/{process.pid}/cmdline")
+        wait_until(lambda: b"--state" in line.read_bytes(), 10, "its command line")  # empty right after exec
         taken(state, Path("app.py"))
         assert sorted((tmp_path / "temp").iterdir()) == [used, other]
         process.kill()
