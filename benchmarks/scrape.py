@@ -2,8 +2,8 @@
 
 from time import process_time
 
-from proxy.app import App
 from proxy.config import Config
+from proxy.parts import Parts
 from proxy.scrape import Scrape
 
 BACKENDS = 50
@@ -16,14 +16,14 @@ ACCEPT = {
 }
 
 
-def busy() -> App:
+def busy() -> Parts:
     """A proxy where everything has happened at every backend."""
-    app = App(Config())
+    parts = Parts(Config())
     for number in range(BACKENDS):
-        backend = app.fleet.add(f"replica-{number}", "127.0.0.1", 1, now=0.0)
-        app.collector.probed(backend, 0.01)
-        app.plane.site.pool(backend).connect_seconds.add(0.001)
-        stats, directory = app.plane.site.stats, app.router.directory
+        backend = parts.fleet.add(f"replica-{number}", "127.0.0.1", 1, now=0.0)
+        parts.probe_times.add(backend, 0.01)
+        parts.plane.site.pool(backend).connect_seconds.add(0.001)
+        stats, directory = parts.plane.site.stats, parts.router.directory
         stats.first_byte[backend.name].add(0.01)
         stats.tunnel_lives[backend.name].add(60.0)
         for method in (b"GET", b"POST"):
@@ -31,7 +31,7 @@ def busy() -> App:
                 stats.answered(backend.name, method, status)
         for session in range(SESSIONS):
             directory.opened(directory.assign(f"{number}-{session}", backend, 0.0))
-    return app
+    return parts
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The composition root: makes the parts of one proxy process, joins them, and ends them in order.
+"""One proxy process: its parts are made and given ports, it serves, reads its configuration again, and ends.
 
 `serve` and `run` are one App; with a supervisor the fleet is its replicas, and the directory is complete,
 because no session can exist that did not come through here.
@@ -6,217 +6,90 @@ because no session can exist that did not come through here.
 
 import asyncio
 import gc
-import importlib
 import logging
 import signal
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
-from time import monotonic
 from typing import TYPE_CHECKING
 
-from proxy import net
-from proxy.affinity.backend import Backend
-from proxy.affinity.directory import Directory
-from proxy.affinity.fleet import Fleet
-from proxy.affinity.health import HealthRules, Observation
-from proxy.affinity.placement import Placement
-from proxy.affinity.router import Router
-from proxy.affinity.standstill import Standstill
-from proxy.borders import Border, Where, fault, kept, on_loop_error
-from proxy.changes import Changes, beat
-from proxy.config import Address, AffinitySettings, BackendSettings, Config, Shared
-from proxy.controlplane.drains import Drains
-from proxy.controlplane.events import EventKind as Told
-from proxy.controlplane.events import EventLog
-from proxy.controlplane.probes import Prober
-from proxy.controlplane.rebalance import Rebalance
-from proxy.dataplane.fetch import ask
-from proxy.dataplane.plane import Plane
-from proxy.dataplane.record import Record
-from proxy.logs import AccessLog
-from proxy.members import Members, trusted, warn_of_names
-from proxy.metrics import ProxyCollector
-from proxy.output import lines_dropped
-from proxy.reload import Reloads
-from proxy.replicas import EventKind, ReplicaEvent, ReplicaState, Supervisor
-from proxy.rollout import Rollout, RolloutStatus
-from proxy.tls import Certificate, Trust
-from proxy.tracing import Spans
+from proxy import logs, net
+from proxy.admin_listener import AdminListener
+from proxy.borders import Border, Where, kept, on_loop_error
+from proxy.changes import beat
+from proxy.config import Config
+from proxy.controlplane.membership import Member, trusted, warn_of_names
+from proxy.controlplane.reload import Reloads
+from proxy.controlplane.rollout import RolloutError
+from proxy.local_replicas import LocalReplicas
+from proxy.parts import Parts, certificate_of
+from proxy.ports import Bound, Ports
+from proxy.tls import Certificate
 
 if TYPE_CHECKING:
-    from proxy.controlplane.admin import AdminServer
-    from proxy.controlplane.looking import Sights
-    from proxy.controlplane.operations import Operations
+    from proxy.controlplane.admin_actions import AdminActions
 
 log = logging.getLogger("proxy")
 
-_CLIENTS_FIRST = 1.0  # seconds that the admin listener's framework is not loaded, unless clients are served
 _PROBE_START = 1.0  # seconds a first probe may take beyond its timeout, on a machine that is busy starting
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A configuration with what was opened and loaded for it: nothing of it can fail any more."""
+
+    config: Config
+    members: tuple[Member, ...]
+    certificate: Certificate | None
+    bound: Bound
 
 
 class App:
     """One proxy process."""
 
-    def __init__(self, config: Config, read: Callable[[], Config] | None = None) -> None:
-        """`read` reads the configuration again, where it comes from a file; it raises ConfigError."""
-        self.config = config
-        health = config.health
-        self.fleet = Fleet(
-            HealthRules(fall=health.fall, rise=health.rise, evict_after=health.evict_after),
-            *(secret.get_secret_value().encode() for secret in config.affinity.secret or ()),
-        )
-        self.events = EventLog()
-        self.standstill = Standstill()
-        self.changes = Changes(self.fleet, self.events)  # told first, so that lost sessions still count
-        directory = Directory(config.affinity.directory.size, config.affinity.session_timeout)
-        placement = Placement(config.balance.bound, config.balance.slow_start)
-        self.router = Router(self.fleet, directory, placement, config.affinity.locate)
-        self.access = AccessLog(config.log) if config.log.access else None
-        self.spans = Spans(config.otel) if config.otel.endpoint else None
-        self.plane = Plane(config, self.router, self.exchange_listener(), self._suspect, self.standstill.look)
-        self.share_directory(config.affinity)
-        if config.tls.cert is not None and config.tls.key is not None:
-            self.plane.certificate = Certificate(config.tls.cert, config.tls.key)
-        self.drains = Drains(
-            self.fleet,
-            self.plane.evictions,
-            patience=config.timeouts.drain,
-            shared=config.sessions.shared is Shared.TRUE,
-            emptied=self._emptied,
-            stood=self.standstill.look,
-        )
-        self.rebalance = Rebalance(self.fleet, placement, self.plane.evictions, on=config.balance.rebalance)
-        self.reloads = Reloads(self, read)
-        self.members = Members(self)
-        sources, stood = self.members.sources, self.standstill
-        self.collector = ProxyCollector(self.plane, self.drains, self.reloads, sources, lines_dropped, stood)
-        self.prober = Prober(
-            self.fleet, health, config.socketio_path[0], ask, self.collector.probed, stood.look
-        )
-        for move_on in (self.fleet.stood, self.drains.move_on, self.plane.move_on):
-            stood.listen(move_on)
-        self.members.configure(trusted(config.backends), config.discovery)
+    def __init__(
+        self, config: Config, read: Callable[[], Config] | None = None, ports: Ports | None = None
+    ) -> None:
+        """`read` reads the configuration again, where it comes from a file; it raises ConfigError.
+
+        `ports` are bound; without them `bind` is to be called.
+        """
+        self.parts = parts = Parts(config)
+        self.ports = ports or Ports()
+        self.reloads = Reloads(config, read, self.apply, parts.events, parts.reload_counts)
+        self.replicas = LocalReplicas(parts, self._public_address)
+        self.admin = AdminListener(parts, lambda: self.config, self._admin_sockets)
         warn_of_names(config)
-        self.listening: dict[Address, socket.socket] = {}  # bound, by what is configured
-        self.inherited = net.Inherited({})  # nothing, until `bind` looks
-        self.rollout: Rollout | None = None  # set where the backends are replicas of ours
-        self._supervisor: Supervisor | None = None
         self._serving = asyncio.Event()  # set when clients are served
         self._leaving = asyncio.Event()
-        self._admin: socket.socket | None = None
-        self._admin_server: AdminServer | None = None  # set while it serves
         self._tasks: asyncio.TaskGroup | None = None  # set while it runs
+        self._rolling: asyncio.Task[None] | None = None  # the newest rollout
         self._last_steps: asyncio.Task[None] | None = None  # set while it leaves
         self._hurries = False  # set when it was told to end a second time
 
-    def exchange_listener(self) -> Callable[[Record], None] | None:
-        """Who is told of each exchange that has ended; None: nobody."""
-        listeners = [each for each in (self.access, self.spans) if each is not None]
-        if not listeners:
-            return None
+    @property
+    def config(self) -> Config:
+        """What is in effect."""
+        return self.reloads.config
 
-        def tell(record: Record) -> None:
-            for listener in listeners:
-                try:
-                    listener(record)
-                except Exception as error:  # its errors stay its own: the client has its answer
-                    fault(Where.LISTENER, error, f"{type(listener).__name__} cannot tell of a request")
-
-        return tell
-
-    def supervise(self, supervisor: Supervisor) -> None:
-        """The fleet is the replicas of a supervisor that has been prepared."""
-        self._supervisor = supervisor
-        tell = partial(self.events.record, Told.ROLLOUT)
-        self.rollout = Rollout(supervisor, self.fleet, self.drains, tell)
-        self.router.sole = True
-        self.prober.own_replicas = True
-        now = monotonic()
-        for replica in supervisor.replicas:
-            host, port = _host_port(replica.url)
-            self.fleet.add(replica.name, host, port, now=now).starting = True
-
-    def replica_event(self, event: ReplicaEvent) -> None:
-        """Something happened to a replica: the fleet hears of it at once."""
-        replica = event.replica
-        backend = self.fleet.get(replica.name)
-        log.log(
-            logging.INFO if event.kind in {EventKind.READY, EventKind.RETIRED} else logging.WARNING,
-            "%s %s",
-            replica.name,
-            event.text,
-        )
-        self.events.record(Told.REPLICA, event.text, replica.name, event.lines)
-        now = monotonic()
-        if backend is None and event.kind is EventKind.READY:
-            backend = self.fleet.add(replica.name, *_host_port(replica.url), now=now)
-            self.prober.watch(backend)
-        if backend is None:
-            return
-        backend.pid = replica.pid
-        backend.starting = backend.starting and event.kind is not EventKind.READY
-        if event.kind is EventKind.RETIRED:
-            self.fleet.remove(backend)
-            return
-        if event.kind is EventKind.READY:
-            self.fleet.move(backend, *_host_port(replica.url))
-            self.fleet.observe(backend, Observation.ANSWERED, now)
-            self.prober.suspect(backend)
-            supervisor = self._supervisor
-            if supervisor and all(other.state is ReplicaState.READY for other in supervisor.replicas):
-                log.info(
-                    "all %d replicas are ready: open %s", len(supervisor.replicas), self._public_address()
-                )
-        else:
-            self.fleet.observe(backend, Observation.REFUSED, now, f"the process {event.text}")
-
-    def share_directory(self, settings: AffinitySettings) -> None:
-        """Share the directory with other proxies, or do not."""
-        redis = settings.directory.redis
-        self.plane.site.shared.use(redis.get_secret_value() if redis else None)
-
-    def add_backend(self, settings: BackendSettings, tls: Trust | None) -> None:
-        """A backend that is configured or was found comes to the fleet."""
-        backend = self.fleet.add(
-            settings.name,
-            settings.host,
-            settings.port,
-            path=settings.path,
-            weight=settings.weight,
-            now=monotonic(),
-            tls=tls,
-        )
-        self.prober.watch(backend)
-
-    def _emptied(self, backend: Backend) -> None:
-        """A drained backend has no sessions any more: one that was to leave the fleet does."""
-        drain = self.drains.get(backend)
-        if drain is not None:
-            text = f"is drained: {drain.sent_away} sessions were sent away, {drain.forced} while answering"
-            self.events.record(Told.DRAIN, text, backend.name)
-        if backend.leaving:
-            self.fleet.remove(backend)
-
-    def _public_address(self) -> str:
-        return self._address(next(iter(self.listening.values()))).replace("//0.0.0.0:", "//localhost:")
-
-    def _address(self, sock: socket.socket) -> str:
-        return net.bound_address(sock, secure=self.plane.certificate is not None)
+    # Ports
 
     def bind(self) -> None:
         """Take all ports, or none; those that the service manager opened from it. Raises ListenError."""
-        self.inherited = net.Inherited()
-        self.inherited.refuse_others([*self.config.listen, self.config.admin.listen])
-        try:
-            for address in self.config.listen:
-                self.listening[address] = self.inherited.open(address, shared=self.config.reuse_port)
-            self._admin = self.inherited.open(self.config.admin.listen)
-        except net.ListenError:
-            for sock in self.listening.values():
-                sock.close()
-            raise
+        self.ports.bind(self.config)
+
+    def _admin_sockets(self) -> list[socket.socket]:
+        return list(self.ports.bound.admin.values())
+
+    def _addresses(self) -> list[str]:
+        secure = self.parts.plane.certificate is not None
+        return [net.bound_address(sock, secure=secure) for sock in self.ports.bound.clients.values()]
+
+    def _public_address(self) -> str:
+        return self._addresses()[0].replace("//0.0.0.0:", "//localhost:")
+
+    # A life
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then leave within `timeouts.shutdown`; a second one ends at once.
@@ -231,41 +104,32 @@ class App:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled)
         loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+        parts, supervisor = self.parts, self.replicas.supervisor
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
-                running = [
-                    tasks.create_task(kept(partial(beat, self.standstill))),
-                    tasks.create_task(kept(self.prober.run)),
-                    tasks.create_task(kept(self.drains.run)),
-                    tasks.create_task(kept(self.rebalance.run)),
-                    tasks.create_task(kept(self.plane.site.shared.run)),
-                    tasks.create_task(kept(self._serve_admin)),
-                    tasks.create_task(kept(self.members.run)),
+                works: list[Callable[[], Awaitable[None]]] = [
+                    partial(beat, parts.standstill),
+                    parts.prober.run,
+                    parts.drains.run,
+                    parts.rebalance.run,
+                    parts.plane.site.shared.run,
+                    partial(self.admin.run, self.actions, self._serving),
+                    parts.membership.run,
                 ]
-                await self.members.first()
-                if self._supervisor is None and len(self.fleet):
+                running = [tasks.create_task(kept(work)) for work in works]
+                await parts.membership.first()
+                if supervisor is None and len(parts.fleet):
                     await self._meet_backends()
-                serving = self.plane.run(list(self.listening.values()))
+                serving = parts.plane.run(list(self.ports.bound.clients.values()))
                 running.append(tasks.create_task(serving))
                 self._serving.set()
-                supervision = tasks.create_task(self._supervisor.run()) if self._supervisor else None
-                log.info(
-                    "listening on %s, admin on %s, %d backends",
-                    ", ".join(map(self._address, self.listening.values())),
-                    net.bound_address(self._admin) if self._admin else "-",
-                    len(self.fleet),
-                )
+                supervision = tasks.create_task(supervisor.run()) if supervisor else None
+                self._tell_where()
                 await self._leaving.wait()
-                log.info("leaving")
-                self.changes.leaving = True
-                self.events.close()
-                self._last_steps = tasks.create_task(self._leave())
-                if self._hurries:
-                    self._last_steps.cancel()
-                await asyncio.wait([self._last_steps])
-                if self._supervisor and supervision:
-                    self._supervisor.stop()
+                await self._leave(tasks)
+                if supervisor and supervision:
+                    supervisor.stop()
                     await asyncio.wait([supervision])
                 for task in running:
                     task.cancel()
@@ -273,15 +137,7 @@ class App:
             raise group.exceptions[0] from None
         finally:
             self._tasks = None
-            if self.access is not None:
-                self.access.flush()
-            if self.spans is not None:
-                self.spans.close()
-
-    async def _leave(self) -> None:
-        timeouts = self.config.timeouts
-        with Border(Where.LEAVE):
-            await self.plane.leave(timeouts.shutdown, timeouts.hand_over)
+            parts.exchange_log.close()
 
     async def _meet_backends(self) -> None:
         """Know how the backends are before the first request: it may be for a session that lives on one.
@@ -290,75 +146,46 @@ class App:
         """
         try:
             async with asyncio.timeout(self.config.health.timeout + _PROBE_START):
-                await self.prober.met_all.wait()
+                await self.parts.prober.met_all.wait()
         except TimeoutError:
             log.warning("not all backends could be probed")
 
-    async def _serve_admin(self) -> None:
-        # The framework takes longer to load than most of the rest, and clients need not wait for it: it is
-        # loaded beside them once they are served, or would be if discovery had found a backend.
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._serving.wait(), _CLIENTS_FIRST)
-        await asyncio.to_thread(importlib.import_module, "proxy.controlplane.admin")
-        from proxy.controlplane.admin import AdminServer, admin_app  # noqa: PLC0415
-        from proxy.scrape import Scrape  # noqa: PLC0415
-
-        scrape = Scrape(self.collector.collect)
-        app = admin_app(self.operations(), self.sights(), scrape, self.admin_token)
-        while True:  # another round for each address that it moves to
-            assert self._admin is not None
-            self._admin_server = AdminServer(app, self._admin, self.events.hang_up)
-            await self._admin_server.run()
-
-    def operations(self) -> "Operations":
-        """What the API acts on."""
-        from proxy.controlplane.operations import Operations  # noqa: PLC0415 - as above
-
-        return Operations(
-            self.fleet,
-            self.drains,
-            self.reloads.reload,
-            self.begin_rollout,
-            lambda: self.rollout.status if self.rollout else RolloutStatus(),
+    def _tell_where(self) -> None:
+        log.info(
+            "listening on %s, admin on %s, %d backends",
+            ", ".join(self._addresses()),
+            ", ".join(map(net.bound_address, self._admin_sockets())),
+            len(self.parts.fleet),
         )
 
-    def sights(self) -> "Sights":
-        """What the API shows."""
-        from proxy.controlplane.looking import Sights  # noqa: PLC0415 - as above
+    async def _leave(self, tasks: asyncio.TaskGroup) -> None:
+        log.info("leaving")
+        self.parts.changes.leaving = True
+        self.reloads.stop()
+        if self._rolling is not None:
+            self._rolling.cancel()
+        self._last_steps = tasks.create_task(self._leave_in_order())
+        if self._hurries:
+            self._last_steps.cancel()
+        await asyncio.wait([self._last_steps])
+        self.parts.events.close()  # the last to go: who watches sees how the others leave
 
-        return Sights(self.router, self.events, lambda: self.config, self.collector.traffic)
+    async def _leave_in_order(self) -> None:
+        timeouts = self.config.timeouts
+        with Border(Where.LEAVE):
+            await self.parts.plane.leave(timeouts.shutdown, timeouts.farewell, timeouts.hand_over)
 
-    def admin_token(self) -> str | None:
-        """The token that the admin listener asks for at present."""
-        token = self.config.admin.token
-        return token.get_secret_value() if token else None
+    # Signals
 
-    def move_admin(self, sock: socket.socket | None) -> None:
-        """Serve the admin listener on another bound socket; None: where it is."""
-        if sock is None:
-            return
-        self._admin = sock
-        if self._admin_server is not None:
-            self._admin_server.stop()
-
-    def begin_rollout(self, drain_timeout: float | None = None) -> str:
-        """Replace the replicas one by one; return why that cannot begin, "" if it has."""
-        if self.rollout is None:
-            return "the backends are not replicas of this proxy: only those of `run` can be replaced"
-        if self._tasks is None or self._leaving.is_set():
-            return "the proxy is about to end"
-        if reason := self.rollout.hindrance:
-            return reason
-        self._tasks.create_task(self._roll_out(self.rollout, drain_timeout))
-        return ""
-
-    async def _roll_out(self, rollout: Rollout, drain_timeout: float | None) -> None:
-        leaving = asyncio.ensure_future(self._leaving.wait())
-        rolling = asyncio.ensure_future(rollout.run(drain_timeout))
-        await asyncio.wait([leaving, rolling], return_when=asyncio.FIRST_COMPLETED)
-        for work in (leaving, rolling):
-            work.cancel()
-        await asyncio.wait([leaving, rolling])
+    def _signalled(self) -> None:
+        if self._leaving.is_set():
+            log.warning("leaving at once")
+            self._hurries = True
+            if self.replicas.supervisor is not None:
+                self.replicas.supervisor.kill()
+            if self._last_steps is not None:
+                self._last_steps.cancel()
+        self._leaving.set()
 
     def _hung_up(self) -> None:
         """SIGHUP."""
@@ -369,26 +196,64 @@ class App:
         """Read the configuration again, and have replicas run what the app's file holds now."""
         with Border(Where.CONTROL):
             done = await self.reloads.reload()
-            if done.applied and self.rollout is not None and (reason := self.begin_rollout()):
-                log.warning("no rollout: %s", reason)
+            if done.applied and self.replicas.supervisor is not None:
+                try:
+                    self.begin_rollout()
+                except RolloutError as reason:
+                    log.warning("no rollout: %s", reason)
 
-    def _signalled(self) -> None:
-        if self._leaving.is_set():
-            log.warning("leaving at once")
-            self._hurries = True
-            if self._supervisor is not None:
-                self._supervisor.kill()
-            if self._last_steps is not None:
-                self._last_steps.cancel()
-        self._leaving.set()
+    # What operators do
 
-    def _suspect(self, backend: Backend) -> None:
-        self.prober.suspect(backend)
+    def actions(self) -> "AdminActions":
+        """What the API acts on."""
+        from proxy.controlplane.admin_actions import AdminActions  # noqa: PLC0415 - clients come first
+
+        parts = self.parts
+        return AdminActions(
+            parts.fleet,
+            parts.drains,
+            self.reloads.reload,
+            self.begin_rollout,
+            lambda: self.replicas.rollout,
+        )
+
+    def begin_rollout(self, drain_timeout: float | None = None) -> None:
+        """Replace the replicas one by one. Raises RolloutError if that cannot begin."""
+        tasks = None if self._leaving.is_set() else self._tasks
+        self._rolling = self.replicas.begin_rollout(tasks, drain_timeout)
+
+    async def apply(self, old: Config, new: Config) -> None:
+        """Have another configuration take effect.
+
+        Everything that can fail is done first: new ports are bound, certificates are loaded. What follows
+        sets values, and the doors change last. If anything fails, the old configuration is put back whole
+        and what was opened is closed again. Raises CertificateError and ListenError.
+        """
+        parts, ports = self.parts, self.ports
+        certificate = parts.plane.certificate
+        before = _Ready(old, parts.membership.configured, certificate, ports.bound)
+        members = trusted(new.backends)
+        if new.tls != old.tls:
+            certificate = certificate_of(new)
+        after = _Ready(new, members, certificate, ports.opened(new))
+        try:
+            await self._switch(old, after)
+        except BaseException:
+            try:
+                await self._switch(new, before)
+            finally:
+                ports.discard(after.bound)
+            raise
+        ports.use(after.bound)
+        self.admin.follow()
+        warn_of_names(new)
+
+    async def _switch(self, old: Config, to: _Ready) -> None:
+        if to.config.log != old.log:
+            logs.set_up(to.config.log)
+        self.ports.permit(old, to.config, to.bound)
+        self.parts.configure(to.config, to.members)
+        await self.parts.plane.configure(to.config, list(to.bound.clients.values()), to.certificate)
 
     def __repr__(self) -> str:
-        return f"<App {self.fleet!r}>"
-
-
-def _host_port(url: str) -> tuple[str, int]:
-    host, _, port = url.removeprefix("http://").rpartition(":")
-    return host, int(port)
+        return f"<App {self.parts!r}>"

@@ -37,9 +37,9 @@ class Changes:
         if backend.sessions and not backend.holds_pins and not backend.leaving:
             lost = f"is lost with {backend.sessions} sessions"
             self._events.record(EventKind.FAILOVER, lost, backend.name)
-        self._look_for_takers()
+        self._tell_if_nobody_takes_sessions()
 
-    def _look_for_takers(self) -> None:
+    def _tell_if_nobody_takes_sessions(self) -> None:
         """Say once that no backend takes sessions, when each has been met."""
         nobody = not any(backend.takes_sessions for backend in self._fleet)
         if nobody and (self.leaving or not all(b.health.met and not b.starting for b in self._fleet)):
@@ -57,7 +57,7 @@ async def beat(standstill: Standstill) -> None:
     """Notice when this process stood still, until cancelled."""
     told = 0.0
     while True:
-        total = standstill.look(monotonic())
+        total = standstill.measure(monotonic())
         if total > told:
             log.warning("this process stood still for %.1f s: nobody counts as silent for that", total - told)
             told = total

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 from proxy.affinity.decision import Outcome
 from proxy.affinity.evidence import Evidence
-from proxy.config import LogFormat, LogSettings
+from proxy.config.sections import LogSettings
 from proxy.dataplane.record import Record
 from proxy.output import Output
 
@@ -28,13 +28,13 @@ _FLUSH_AT = 200  # lines
 def set_up(settings: LogSettings, stream: TextIO | None = None) -> None:
     """Send all log records to `stream`, or standard error, in the configured format."""
     handler = logging.StreamHandler(stream)
-    if settings.format is LogFormat.JSON:
+    if settings.format == "json":
         handler.setFormatter(_JsonFormatter())
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(settings.level.value.upper())
+    root.setLevel(settings.level.upper())
     if isinstance(handler.stream, Output):
         handler.stream.notice = lambda text: handler.format(_warning(text))
     for chatty in ("asyncio", "uvicorn.error", "aiohttp"):
@@ -67,7 +67,7 @@ class AccessLog:
         self._lines: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
         self._format: Callable[[Record, float], str] = (
-            _json_line if settings.format is LogFormat.JSON else _console_line
+            _json_line if settings.format == "json" else _console_line
         )
 
     def __call__(self, record: Record) -> None:
@@ -118,7 +118,8 @@ def _json_line(record: Record, now: float) -> str:
     return (
         f'{{"time":"{_second(second)}.{int((now - second) * 1000):03d}Z","level":"info","logger":"access"'
         f',"event":"{"tunnel" if status == 101 else "exchange"}","id":"{request.id.decode()}"'
-        f',"client":"{known.origin.address}",{_request(head.method, head.path)},"status":{status}'
+        f',"client":"{known.address}","peer":"{known.origin.peer or known.origin.address}"'
+        f',{_request(head.method, head.path)},"status":{status}'
         f',{why},"seconds":{monotonic() - request.started:.6f},"first_byte":{record.first_byte:.6f}'
         f',"bytes_in":{record.bytes_in},"bytes_out":{record.bytes_out}'
         f',"trace":{json.dumps(known.trace) if known.trace else "null"}'

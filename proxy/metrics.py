@@ -20,11 +20,11 @@ from proxy.affinity.standstill import Standstill
 from proxy.controlplane.discovery.source import Source
 from proxy.controlplane.drains import Drains
 from proxy.controlplane.events import Traffic
+from proxy.controlplane.reload import ReloadCounts
 from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.plane import Plane
 from proxy.dataplane.stats import Histogram
 from proxy.exposition import Family, Kind
-from proxy.reload import Reloads
 
 PREFIX = "chainlit_proxy_"
 _STATES = ("waiting", "polling", "responding")  # of a request that has not ended
@@ -34,6 +34,20 @@ _AT = attrgetter("backend")
 _AFTERWARDS = 600.0  # seconds that the counts of a backend outlive it: ten scrapes of a slow Prometheus
 
 
+class ProbeTimes:
+    """Seconds of answered probes, by backend."""
+
+    def __init__(self) -> None:
+        self.by_backend: dict[str, Histogram] = {}
+
+    def add(self, backend: Backend, seconds: float) -> None:
+        """A probe was answered."""
+        self.by_backend.setdefault(backend.name, Histogram()).add(seconds)
+
+    def __repr__(self) -> str:
+        return f"<ProbeTimes of {len(self.by_backend)} backends>"
+
+
 class ProxyCollector:
     """Reads the counters of one plane."""
 
@@ -41,8 +55,9 @@ class ProxyCollector:
         self,
         plane: Plane,
         drains: Drains,
-        reloads: Reloads,
+        reloads: ReloadCounts,
         sources: Mapping[str, Source],
+        probe_times: ProbeTimes,
         lines_dropped: Callable[[], int],
         standstill: Standstill,
     ) -> None:
@@ -53,12 +68,8 @@ class ProxyCollector:
         self._sources = sources
         self._lines_dropped = lines_dropped
         self._standstill = standstill
-        self.probes: dict[str, Histogram] = {}  # seconds of answered probes, by backend
+        self._probes = probe_times.by_backend
         self._gone: dict[str, float] = {}  # when it was first seen that a counted backend had left
-
-    def probed(self, backend: Backend, seconds: float) -> None:
-        """A probe was answered."""
-        self.probes.setdefault(backend.name, Histogram()).add(seconds)
 
     def collect(self) -> Iterator[Family]:
         """All of them, as they are now."""
@@ -79,7 +90,7 @@ class ProxyCollector:
     def forget_gone(self, now: float) -> None:
         """Forget what was counted of backends that left long ago."""
         plane = self._plane
-        by_backend = (self.probes, plane.site.router.directory.moves, plane.evictions.sent_away)
+        by_backend = (self._probes, plane.site.router.directory.moves, plane.evictions.sent_away)
         gone = plane.site.stats.names().union(*by_backend) - {
             backend.name for backend in plane.site.router.fleet
         }
@@ -102,6 +113,10 @@ class ProxyCollector:
         )
         yield _counter("tunnels", "Websockets and other upgrades begun.").add(stats.tunnels)
         yield _by_backend("retries", "Requests tried again, by the backend that failed.", stats.retries)
+        held = _counter("held_requests", "Requests held for their session to connect, by result.", "result")
+        for result, count in plane.site.arrivals.counts.items():
+            held.add(count, result.value)
+        yield held
         errors = _counter("upstream_errors", "What connections to backends met.", "backend", "error")
         for (backend, error), count in list(stats.upstream_errors.items()):
             errors.add(count, backend, error)
@@ -132,7 +147,7 @@ class ProxyCollector:
         connects = {pool.backend.name: pool.connect_seconds for pool in plane.site.pools()}
         yield _histogram("connect_seconds", "Connections to backends, with their TLS handshake.", connects)
         yield self._open_requests()
-        yield _histogram("probe_seconds", "Answered probes.", self.probes)
+        yield _histogram("probe_seconds", "Answered probes.", self._probes)
 
     def _open_requests(self) -> Family:
         """Those without a backend are being read for their session, or it is being asked for."""
@@ -245,7 +260,7 @@ class ProxyCollector:
             failures=failures,
             frames={pool.backend.name: pool.frames_in + pool.frames_out for pool in self._plane.site.pools()},
             turns=self._turns(),
-            probes={name: (sum(probes.counts), probes.total) for name, probes in self.probes.items()},
+            probes={name: (sum(probes.counts), probes.total) for name, probes in self._probes.items()},
             decisions=[(Evidence.SID.value, Outcome.PINNED.value, stats.sid_pinned), *decisions],
         )
 
@@ -270,8 +285,8 @@ class ProxyCollector:
         yield counts
         dropped = "Lines that standard output or error did not take in time."
         yield _counter("log_lines_dropped", dropped).add(self._lines_dropped())
-        good = reloads.last is None or reloads.last.applied
-        yield _gauge("config_current", "1 while the file is in effect as it was last read.").add(good)
+        current = "1 while the file is in effect as it was last read."
+        yield _gauge("config_current", current).add(reloads.current)
 
     def _found(self) -> Iterator[Family]:
         updates = _counter("discovery_updates", "Lists of backends that differed from the last.", "source")

@@ -2,9 +2,9 @@
 
 import asyncio
 import contextlib
-import ctypes
 import errno
 import fcntl
+import grp
 import os
 import socket
 import ssl
@@ -12,26 +12,31 @@ import stat
 import struct
 import sys
 import termios
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 from proxy.config import Address
+from proxy.config.sections import SocketSettings
 from proxy.errors import ConnectFailed, ConnectRefused, ConnectTimeout, HandshakeFailed, ProxyError
 from proxy.names import Names
+from proxy.steering import spread
 from proxy.tls import Trust
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 _BACKLOG = 1024
 _FIRST_INHERITED = 3  # sd_listen_fds(3): SD_LISTEN_FDS_START
-_ATTACH_REUSEPORT_CBPF, _DETACH_REUSEPORT_BPF = 51, 68  # asm-generic/socket.h
+# Seconds, seconds and tries (tcp(7)): a connection whose other end is gone breaks within four seconds.
+_LIFE = {"TCP_KEEPIDLE": 1, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 3}
 _NO_LINGER = struct.pack("ii", 1, 0)  # socket(7): close resets
 # Ours to blame, not the backend's: descriptors, memory or local ports have run out.
 _OWN_FAULT = frozenset((errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM))
 # All that says for sure that a backend is not there; the second is that of a socket file.
 _NOBODY_LISTENS = frozenset((errno.ECONNREFUSED, errno.ENOENT))
 _NO_IPV6 = frozenset((errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT))
+_ANYBODY = SocketSettings()
 _NAMES = Names()  # one for the process, as the system's resolver is
 
 
@@ -129,10 +134,32 @@ def _certainty(error: ProxyError) -> int:
     return 1 if isinstance(error, ConnectFailed) else 0
 
 
-def bind(address: Address, *, shared: bool = False) -> socket.socket:
-    """A bound and listening socket, not blocking. Raises ListenError.
+def addresses(listen: Iterable[Address]) -> list[Address]:
+    """What is listened on: a name is all the addresses that it has on this machine, each of them once."""
+    return list(dict.fromkeys(each for address in listen for each in _addresses_here(address)))
 
-    Other processes may listen on the same port if all of them bind it `shared`.
+
+def _addresses_here(address: Address) -> list[Address]:
+    if address.is_unix:
+        return [address]
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return [address]  # `bind` says what is wrong
+    here = []
+    for family, *_, where in sorted(found):  # IPv4 first: more people can read it
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as sock:
+            sock.bind((where[0], 0))  # as no ::1 can be where IPv6 is off, which names have all the same
+            here.append(Address(str(where[0]), address.port))
+    # A port of the system's choice is another one for each.
+    return (here if address.port else here[:1]) or [address]
+
+
+def bind(address: Address, *, shared: bool = False, access: SocketSettings = _ANYBODY) -> socket.socket:
+    """A bound and listening socket, not blocking; of a name's addresses the first. Raises ListenError.
+
+    Other processes may listen on the same port if all of them bind it `shared`; `access` says who may connect
+    to a unix socket.
     """
     try:
         if address.is_unix:
@@ -146,10 +173,15 @@ def bind(address: Address, *, shared: bool = False) -> socket.socket:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if shared and not address.is_unix:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if address.is_unix:
+                with contextlib.suppress(OSError):  # Linux goes by it, so that nobody else gets in meanwhile
+                    os.fchmod(sock.fileno(), access.bits)
             sock.bind(where)
+            if address.is_unix:
+                _permit(address, access, give_up=Path(address.path).unlink)
             sock.listen(_BACKLOG)
             if shared and not address.is_unix:
-                _spread(sock)
+                spread(sock)
             sock.setblocking(False)
         except BaseException:
             sock.close()
@@ -157,9 +189,23 @@ def bind(address: Address, *, shared: bool = False) -> socket.socket:
     except UnicodeError:  # as in `connect`
         raise ListenError(f"cannot listen on {address}: {address.host} is no name of a host") from None
     except OSError as error:
-        reason = "the port is taken" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+        reason = error.strerror or str(error)
+        if error.errno == errno.EADDRINUSE:
+            reason = "the socket is in use" if address.is_unix else "the port is taken"
         raise ListenError(f"cannot listen on {address}: {reason}") from None
     return sock
+
+
+def _permit(address: Address, access: SocketSettings, give_up: Callable[[], None] = lambda: None) -> None:
+    """Let those connect to a unix socket whom `access` names. Raises ListenError, after `give_up`."""
+    if access.group is not None:
+        try:
+            os.chown(address.path, -1, grp.getgrnam(access.group).gr_gid)
+        except (KeyError, OSError) as error:
+            why = error.strerror if isinstance(error, OSError) else "this machine has no such group"
+            give_up()
+            raise ListenError(f"{address} cannot be given to the group {access.group}: {why}") from None
+    Path(address.path).chmod(access.bits)
 
 
 class Inherited:
@@ -178,18 +224,45 @@ class Inherited:
             environ.pop(name, None)
         self._sockets = [_adopt(_FIRST_INHERITED + number) for number in range(count)]
 
-    def open(self, address: Address, *, shared: bool = False) -> socket.socket:
-        """The socket that was handed over for an address, else one of our own, as `bind`."""
+    def open(
+        self,
+        listen: Iterable[Address],
+        access: SocketSettings,
+        *,
+        shared: bool = False,
+        there: Mapping[Address, socket.socket] = MappingProxyType({}),
+    ) -> dict[Address, socket.socket]:
+        """Listen on all of these, each address of a name, or on none; raises as `bind`.
+
+        Those that are `there` are taken as they are, as are sockets that were handed over.
+        """
+        opened: dict[Address, socket.socket] = {}
+        try:
+            for address in addresses(listen):
+                opened[address] = there.get(address) or self._open(address, access, shared=shared)
+        except BaseException:
+            for sock in {*opened.values()} - {*there.values()}:
+                sock.close()
+            raise
+        return opened
+
+    def _open(self, address: Address, access: SocketSettings, *, shared: bool) -> socket.socket:
         for sock in self._sockets:
             if _listens_on(sock, address):
                 return sock.dup()
-        return bind(address, shared=shared)
+        return bind(address, shared=shared, access=access)
 
-    def refuse_others(self, addresses: Iterable[Address]) -> None:
+    def permit(self, listen: Iterable[Address], access: SocketSettings) -> None:
+        """Let others connect to unix sockets of our own from now on. Raises ListenError."""
+        for address in listen:
+            if address.is_unix and not any(_listens_on(sock, address) for sock in self._sockets):
+                _permit(address, access)
+
+    def refuse_others(self, listen: Iterable[Address]) -> None:
         """Raise ListenError if a socket was handed over that is none of these: nobody would answer there."""
-        wanted = list(addresses)
+        wanted = list(listen)
         for sock in self._sockets:
-            if not any(_listens_on(sock, address) for address in wanted):
+            if not any(_listens_on(sock, address) for address in addresses(wanted)):
                 where = bound_address(sock).removeprefix("http://")
                 raise ListenError(
                     f"a socket on {where} was handed over, but the configuration names only "
@@ -228,47 +301,6 @@ def _listens_on(sock: socket.socket, address: Address) -> bool:
     return host == wanted or (host == "::" and wanted == "0.0.0.0")  # noqa: S104 - compared, not bound
 
 
-def steer_away(sock: socket.socket, *, newest: bool) -> bool:
-    """Have new connections to a shared port queue at another process's socket; False if there is none.
-
-    The kernel keeps the sockets of a port in the order in which they joined. A program (cBPF, socket(7):
-    SO_ATTACH_REUSEPORT_CBPF) tells the place of the one that gets a connection: the newest, or the oldest.
-    """
-    if sys.platform != "linux" or sock.family == socket.AF_UNIX:
-        return False
-    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
-        return False
-    others = _listeners(sock) - 1
-    if others < 1:
-        return False
-    # One instruction, "return this number" (BPF_RET | BPF_K), in a struct sock_fprog.
-    instruction = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, others if newest else 0))
-    program = struct.pack("@HP", 1, ctypes.addressof(instruction))
-    sock.setsockopt(socket.SOL_SOCKET, _ATTACH_REUSEPORT_CBPF, program)
-    return True
-
-
-def _spread(sock: socket.socket) -> None:
-    """New connections are spread over all who share the port, whatever one that left has asked for."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # nobody has asked for anything
-            sock.setsockopt(socket.SOL_SOCKET, _DETACH_REUSEPORT_BPF, 0)
-
-
-def _listeners(sock: socket.socket) -> int:
-    """How many sockets listen where this one does (proc(5): /proc/net/tcp; 0A is TCP_LISTEN)."""
-    host, port = sock.getsockname()[:2]
-    packed = socket.inet_pton(sock.family, host)
-    words = struct.unpack(f"@{len(packed) // 4}I", packed)
-    local = "".join(f"{word:08X}" for word in words) + f":{port:04X}"
-    table = Path("/proc/net/tcp6" if sock.family == socket.AF_INET6 else "/proc/net/tcp")
-    try:
-        lines = table.read_text().splitlines()[1:]
-    except OSError:
-        return 1
-    return sum(1 for line in lines if line.split()[1:4:2] == [local, "0A"]) or 1
-
-
 def bound_address(sock: socket.socket, *, secure: bool = False) -> str:
     """Where a bound socket can be reached, as a URL where it has one; `secure` if it speaks TLS."""
     if sock.family == socket.AF_UNIX:
@@ -298,6 +330,20 @@ def unsent(transport: asyncio.Transport) -> int:
         with contextlib.suppress(OSError):  # a system that cannot tell
             held = int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
     return transport.get_write_buffer_size() + held
+
+
+def ask_for_life(transport: asyncio.Transport) -> None:
+    """Have the kernel find out soon whether the other end of a connection is still there; else it breaks.
+
+    A host that knows nothing of the connection answers with a reset. Where the process stands still its
+    kernel answers for it.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.fileno() < 0 or sock.family == socket.AF_UNIX or sys.platform != "linux":
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _LIFE.items():
+        sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 def reset(transport: asyncio.Transport) -> None:

@@ -89,14 +89,14 @@ class Certificate:
         self.cert = cert
         self.key = key
         self.failures = 0  # changed pairs that could not be used
-        self._stamp = self._look_at_files()  # before they are read: what changes meanwhile is seen
+        self._stamp = self._stamps()  # before they are read: what changes meanwhile is seen
         self.context = server_context(cert, key)
         self.expires = 0.0  # unix time
         self._note_expiry()
 
-    def look(self) -> None:
+    def reload_if_changed(self) -> None:
         """Load the pair again if its files have changed; a bad one is logged and the old one kept."""
-        stamp = self._look_at_files()
+        stamp = self._stamps()
         if stamp == self._stamp:
             return
         self._stamp = stamp
@@ -117,7 +117,7 @@ class Certificate:
         if self.expires < time.time():
             log.warning("the certificate has expired: %s", self.cert)
 
-    def _look_at_files(self) -> tuple[tuple[int, int, int] | None, ...] | None:
+    def _stamps(self) -> tuple[tuple[int, int, int] | None, ...] | None:
         return _stamp(self.cert), _stamp(self.key)
 
     def __repr__(self) -> str:

@@ -14,7 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 import proxy
-from proxy.config import OtelSettings
+from proxy.config.sections import OtelSettings
 from proxy.dataplane.record import Record
 from proxy.dataplane.stats import LABELS
 
@@ -93,9 +93,11 @@ def _method(record: Record) -> str:
 def _attributes(record: Record) -> Iterator[tuple[str, _Value]]:
     """The names of the semantic conventions where there are such."""
     head, decision, tunnel = record.request.head, record.decision, record.tunnel
+    known = record.request.known
     yield "http.request.method", _method(record)
     yield "url.path", head.path.decode("ascii")
-    yield "client.address", record.request.known.origin.address
+    yield "client.address", known.address
+    yield "network.peer.address", known.origin.peer or known.origin.address
     yield "chainlit_proxy.request_id", record.request.id.decode("ascii")
     yield "chainlit_proxy.bytes_in", record.bytes_in
     yield "chainlit_proxy.bytes_out", record.bytes_out

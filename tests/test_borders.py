@@ -101,7 +101,7 @@ def test_a_backend_that_is_down_ends_all_of_its_connections() -> None:
         for passenger in broken:
             pool.passengers.add(cast("Tunnel", passenger))
         pool.close_all()
-        assert [passenger.asked for passenger in broken] == [["cut"], ["cut"]]
+        assert [passenger.asked for passenger in broken] == [["backend_lost"], ["backend_lost"]]
         pool.passengers.clear()
         world.faults = 2
 

@@ -221,12 +221,12 @@ def test_run_keeps_its_defaults_where_the_file_is_silent(
 def test_run_differs_from_the_models_in_nothing_else(config: Path) -> None:
     """An empty file and `run` without one are the same, and the pages name what `run` has otherwise."""
     with_file = in_effect(config, "")
-    without = yaml.safe_load(dump(loads("", defaults=RUN_DEFAULTS, changes={"sessions.shared": "true"})))
+    without = yaml.safe_load(dump(loads("", defaults=RUN_DEFAULTS, changes={"sessions.shared": True})))
     assert with_file == without
     for name, value in RUN_DEFAULTS.items():
         key = key_at(tuple(name.split(".")))
         assert key is not None
-        assert f"The default of `run` is {str(value).lower()}." in str(key.field.description)
+        assert f"The default of `run` is {str(value).lower()}." in key.description
 
 
 def test_replica_needs_chainlit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -237,6 +237,20 @@ def test_replica_needs_chainlit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert "pip install 'chainlit>=2.0,<3'" in result.stderr
     assert not state.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--state", ""), "Invalid value for '--state': it must be the name of a folder"),
+        (("-c", ""), "cannot be read"),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "replica"])
+def test_a_variable_without_a_value(command: str, options: tuple[str, ...], told: str) -> None:
+    """An empty name is a mistake: not the folder that the command is in, and not the defaults."""
+    result = call(command, "app.py", *options)
+    assert (result.exit_code, told in result.stderr) == (2, True)
 
 
 def test_run_takes_no_backends(config: Path) -> None:
@@ -278,9 +292,13 @@ def test_status_with_a_token(admin: tuple[type[Admin], str]) -> None:
     good = [call("status", "--admin", admin[1], "--token", "hunter2")]
     good += [call("status", "--admin", admin[1], env={"CHAINLIT_PROXY_TOKEN": "hunter2\n"})]
     assert [result.exit_code for result in good] == [0, 0]
-    for result in (call("status", "--admin", admin[1]), call("status", "--admin", admin[1], "--token", "no")):
+    for words, why in (
+        ((), "needs a token: give it with CHAINLIT_PROXY_TOKEN or --token"),
+        (("--token", "no"), "the token that was given is not the one of this proxy"),
+    ):
+        result = call("status", "--admin", admin[1], *words)
         assert (result.exit_code, result.stdout) == (1, "")
-        assert "needs a valid token, give it with --token or CHAINLIT_PROXY_TOKEN" in result.stderr
+        assert result.stderr == f"{admin[1]}: {why}\n"
 
 
 @pytest.mark.parametrize("token", ["hunter2\nX: y", "hunter2é", "hunter2\x00"])
@@ -309,11 +327,17 @@ def test_status_sends_the_token_nowhere_else(
             other.accept()
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:9901", "ftp://x", "file:///etc/passwd", ""])
+@pytest.mark.parametrize("url", ["127.0.0.1", "ftp://x", "file:///etc/passwd", ""])
 def test_status_wants_a_url(url: str) -> None:
-    """An address that is no URL exits 2."""
+    """What is neither a URL nor HOST:PORT exits 2."""
     result = call("status", "--admin", url)
-    assert (result.exit_code, "--admin: must be a URL" in result.stderr) == (2, True)
+    wanted = "--admin or CHAINLIT_PROXY_ADMIN: must be HOST:PORT or a URL"
+    assert (result.exit_code, wanted in result.stderr) == (2, True)
+
+
+def test_status_takes_the_address_as_run_does(admin: tuple[type[Admin], str]) -> None:
+    """HOST:PORT stands for a URL."""
+    assert call("status", "--admin", admin[1].removeprefix("http://")).exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -361,7 +385,7 @@ def test_status_where_no_http_is_spoken() -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "late"), [("serving", LATE), ("operating", LATE | {"asyncio", "pydantic", "uvloop"})]
+    ("module", "late"), [("serving", LATE), ("actions", LATE | {"asyncio", "pydantic", "uvloop"})]
 )
 def test_what_not_all_need_is_loaded_late(module: str, late: set[str]) -> None:
     """Clients wait for nothing that monitoring, replicas or an option need, and commands not for a proxy."""

@@ -29,7 +29,7 @@ def test_a_second_signal_right_behind_the_first() -> None:
         )
         app.bind()
         running = asyncio.create_task(app.run())
-        (sock,) = app.listening.values()
+        (sock,) = app.ports.bound.clients.values()
         client = Peer(*await asyncio.open_connection(*sock.getsockname(), limit=SMALL))
         client.say(get())
         await (await backend.accept()).request()

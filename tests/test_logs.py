@@ -10,14 +10,15 @@ from typing import Any, cast
 import pytest
 
 from proxy import borders, logs
-from proxy.app import App
-from proxy.config import LogSettings, loads
+from proxy.config import loads
+from proxy.config.sections import LogSettings
 from proxy.logs import AccessLog
+from proxy.parts import Parts
 from proxy.tracing import Spans
 from proxy.wire.websocket import CLOSE
 from tests.dataplane.chat import PATH, Tab, chats, connect_packet
 from tests.dataplane.frames import Socket, upgrade
-from tests.dataplane.peers import get, ok, post
+from tests.dataplane.peers import Peer, get, ok, post
 from tests.dataplane.scripted import echo
 from tests.dataplane.world import World, run
 
@@ -70,6 +71,7 @@ def test_exchange() -> None:
             "event": "exchange",
             "id": (answer.get(b"x-request-id") or b"").decode(),
             "client": "127.0.0.1",
+            "peer": "127.0.0.1",
             "method": "POST",
             "path": "/a%22b",
             "status": 200,
@@ -83,6 +85,31 @@ def test_exchange() -> None:
         }
 
     run(test)
+
+
+@pytest.mark.parametrize(
+    ("trusted", "header", "client"),
+    [
+        (["127.0.0.0/8"], b"", "203.0.113.7"),
+        (["127.0.0.0/8"], b"PROXY TCP4 192.0.2.9 192.0.2.1 4711 80\r\n", "192.0.2.9"),
+        ([], b"", "127.0.0.1"),
+    ],
+    ids=["forwarded", "proxy_protocol", "untrusted"],
+)
+def test_behind_a_balancer(trusted: list[str], header: bytes, client: str) -> None:
+    """The client is who a trusted balancer names, the peer is the balancer; a stranger names nobody."""
+
+    async def test(world: World) -> None:
+        world.backend.serve(echo)
+        stream = listen(world)
+        balancer = Peer(*await asyncio.open_connection(*world.address))
+        world.clients.append(balancer)
+        balancer.say(header + get(b"/x", b"X-Forwarded-For: 192.0.2.99, 203.0.113.7"))
+        assert (await balancer.response()).status == 200
+        (entry,) = entries(stream)
+        assert (entry["client"], entry["peer"]) == (client, "127.0.0.1")
+
+    run(test, forwarded={"trusted": trusted, "proxy_protocol": bool(header)})
 
 
 def test_tunnel() -> None:
@@ -360,9 +387,10 @@ def test_who_is_told_of_requests_keeps_its_errors(caplog: pytest.LogCaptureFixtu
     (exchange,) = exchanges
     exchange.request = None  # of which no line can be made
     borders._quiet_until.clear()
-    app = App(loads("backends: [{url: 'http://127.0.0.1:1'}]"))
-    app.access, app.spans = AccessLog(JSON, io.StringIO()), cast("Spans", told.append)
-    tell = app.exchange_listener()
+    parts = Parts(loads("backends: [{url: 'http://127.0.0.1:1'}]"))
+    told_to = parts.exchange_log
+    told_to._access, told_to._spans = AccessLog(JSON, io.StringIO()), cast("Spans", told.append)
+    tell = told_to.listener
     assert tell is not None
     tell(exchange)
     assert told == [exchange]

@@ -16,10 +16,10 @@ from prometheus_client.samples import Sample
 from benchmarks.scrape import ACCEPT as FORMATS
 from benchmarks.scrape import busy
 from proxy.affinity.health import Observation
-from proxy.app import App
 from proxy.config import Config
 from proxy.dataplane.stats import BUCKETS, CONNECTS, LIVES
-from proxy.metrics import PREFIX, ProxyCollector
+from proxy.metrics import PREFIX, ProbeTimes, ProxyCollector
+from proxy.parts import Parts
 from proxy.scrape import Scrape
 from tests.dataplane.chat import PATH, Tab, chats, connect_packet
 from tests.dataplane.frames import upgrade
@@ -50,11 +50,18 @@ LABELS = {
 
 def scrape(world: World) -> list[Sample]:
     """All samples of ours, as Prometheus reads them."""
-    app = world.app
+    parts = world.parts
+    times = ProbeTimes()
+    times.add(world.known("a"), 0.03)
     collector = ProxyCollector(
-        world.plane, app.drains, app.reloads, app.members.sources, lambda: 7, app.standstill
+        world.plane,
+        parts.drains,
+        parts.reload_counts,
+        parts.membership.sources,
+        times,
+        lambda: 7,
+        parts.standstill,
     )
-    collector.probed(world.known("a"), 0.03)
     text, _ = Scrape(collector.collect)("")
     families = list(text_string_to_metric_families(text.decode()))
     assert all(family.documentation for family in families)
@@ -239,7 +246,7 @@ def test_frames_are_counted() -> None:
         def told() -> tuple[float, float]:
             samples = scrape(world)
             into, out = (value(samples, "frames_total", backend="a", direction=way) for way in ("in", "out"))
-            assert world.app.collector.traffic().frames.get("a", 0) == into + out
+            assert world.parts.collector.traffic().frames.get("a", 0) == into + out
             return into, out
 
         ours, theirs = await world.websocket()
@@ -302,16 +309,16 @@ def test_a_backend_that_left_is_forgotten() -> None:
     async def test(world: World) -> None:
         world.backends[0].serve(echo)
         await world.ask(get(b"/", world.cookie("a")))
-        collector, now = world.app.collector, world.now()
-        collector.probed(world.known("a"), 0.01)
-        world.app.fleet.remove(world.known("a"))
+        collector, now = world.parts.collector, world.now()
+        world.parts.probe_times.add(world.known("a"), 0.01)
+        world.parts.fleet.remove(world.known("a"))
         for later, told in ((0, 1), (300, 1), (900, 0)):
             collector.forget_gone(now + later)
             counts = {
                 (f.sample, *v) for f in collector.collect() for v, _ in (*f.rows, *f.histograms) if "a" in v
             }
             assert bool(counts) is bool(told), counts
-        assert not world.app.plane.site.stats.names()
+        assert not world.parts.plane.site.stats.names()
         world.ended.clear()  # nor would the world find that they were counted
 
     run(test, "ab")
@@ -351,18 +358,18 @@ def test_a_scrape_is_cheap() -> None:
 
 def samples_with(backends: int, sessions: int) -> int:
     """How many samples there are after everything has happened at every backend."""
-    app = App(Config())
+    parts = Parts(Config())
     for number in range(backends):
-        backend = app.fleet.add(f"b{number}", "127.0.0.1", 1, now=0.0)
-        app.collector.probed(backend, 0.01)
+        backend = parts.fleet.add(f"b{number}", "127.0.0.1", 1, now=0.0)
+        parts.probe_times.add(backend, 0.01)
         for session in range(sessions):
-            settled = app.router.directory.assign(f"{number}-{session}", backend, 0.0)
-            app.router.directory.opened(settled)
-            app.plane.site.stats.answered(backend.name, b"M%d" % session, 200)
-            app.plane.site.pool(backend).connect_seconds.add(0.001)
-            app.plane.site.stats.first_byte[backend.name].add(0.01 * session)
-            app.plane.site.stats.tunnel_lives[backend.name].add(1.0 * session)
-    text, _ = Scrape(app.collector.collect)("")
+            settled = parts.router.directory.assign(f"{number}-{session}", backend, 0.0)
+            parts.router.directory.opened(settled)
+            parts.plane.site.stats.answered(backend.name, b"M%d" % session, 200)
+            parts.plane.site.pool(backend).connect_seconds.add(0.001)
+            parts.plane.site.stats.first_byte[backend.name].add(0.01 * session)
+            parts.plane.site.stats.tunnel_lives[backend.name].add(1.0 * session)
+    text, _ = Scrape(parts.collector.collect)("")
     return sum(line.startswith(PREFIX.encode()) for line in text.splitlines())
 
 

@@ -17,6 +17,7 @@ from proxy import net
 from proxy.config import Address
 from proxy.errors import ConnectFailed, ConnectRefused, ConnectTimeout, HandshakeFailed, ProxyError
 from proxy.names import Names
+from proxy.steering import steer_away
 from tests.dataplane.loop import run_loop
 from tests.dataplane.peers import WAIT
 from tests.dataplane.scripted import Backend
@@ -57,6 +58,23 @@ def test_address_that_is_not_ours(host: str) -> None:
     """An address of another machine, or none at all, cannot be listened on."""
     with pytest.raises(net.ListenError, match=f"cannot listen on {host}:"):
         net.bind(Address(host, 18000))
+
+
+def test_a_name_is_listened_on_at_all_of_its_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of another machine, or of a family that this one does not speak, are left out; none is twice."""
+    names = {"chat": ["127.0.0.1", "127.0.0.2", "192.0.2.1"], "other": ["127.0.0.2"], "far": ["192.0.2.1"]}
+
+    def look_up(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in names[host]]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    wanted = [Address("chat", 80), Address("other", 80), Address("far", 80), Address(path="/run/a.sock")]
+    assert [str(address) for address in net.addresses(wanted)] == [
+        "127.0.0.1:80",
+        "127.0.0.2:80",
+        "far:80",
+        "unix:/run/a.sock",
+    ]
 
 
 def test_socket_file(tmp_path: Path) -> None:
@@ -332,7 +350,7 @@ def test_shared_port_is_steered() -> None:
     """Who leaves a shared port sends new connections to the newest, or the oldest; who comes spreads them."""
     old = net.bind(Address("127.0.0.1", 0), shared=True)
     address = old.getsockname()
-    assert not net.steer_away(old, newest=True), "there is nobody else"
+    assert not steer_away(old, newest=True), "there is nobody else"
     new = net.bind(Address("127.0.0.1", address[1]), shared=True)
 
     def knock() -> tuple[int, int]:
@@ -341,9 +359,9 @@ def test_shared_port_is_steered() -> None:
         return _queued(old), _queued(new)
 
     assert all(knock()), "both get some"
-    assert net.steer_away(old, newest=True)
+    assert steer_away(old, newest=True)
     assert knock() == (0, 40)
-    assert net.steer_away(new, newest=False)
+    assert steer_away(new, newest=False)
     assert knock() == (40, 0)
     third = net.bind(Address("127.0.0.1", address[1]), shared=True)
     assert all(knock())
@@ -354,7 +372,7 @@ def test_shared_port_is_steered() -> None:
 def test_port_that_is_not_shared_is_not_steered() -> None:
     """It is nobody else's: another cannot join it either."""
     sock = net.bind(Address("127.0.0.1", 0))
-    assert not net.steer_away(sock, newest=True)
+    assert not steer_away(sock, newest=True)
     with pytest.raises(net.ListenError, match="the port is taken"):
         net.bind(Address("127.0.0.1", sock.getsockname()[1]), shared=True)
     sock.close()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from proxy import tls
-from proxy.app import App
 from proxy.config import Config, ConfigError, load
+from proxy.parts import Parts
 from tests.support.certificates import Authority
 
 BACKENDS = "backends: [{url: 'http://127.0.0.1:8001'}]\n"
@@ -110,24 +110,24 @@ def test_changed_pair(authority: Authority, caplog: pytest.LogCaptureFixture) ->
     pair = authority.issue("chat.test")
     certificate = tls.Certificate(**pair)
     first = shown(certificate.context, authority)
-    certificate.look()
+    certificate.reload_if_changed()
     assert caplog.text == ""
     authority.issue("chat.test")
-    certificate.look()
+    certificate.reload_if_changed()
     second = shown(certificate.context, authority)
     assert second != first
     assert f"the certificate was read again: {pair['cert']}" in caplog.text
     Path(pair["key"]).write_text("not a key")
-    certificate.look()
-    certificate.look()
+    certificate.reload_if_changed()
+    certificate.reload_if_changed()
     assert certificate.failures == 1
     assert caplog.text.count("is not used, the old one stays: tls.key must hold a private key") == 1
     assert shown(certificate.context, authority) == second
     Path(pair["cert"]).unlink()
-    certificate.look()
+    certificate.reload_if_changed()
     assert certificate.failures == 2
     authority.issue("chat.test")
-    certificate.look()
+    certificate.reload_if_changed()
     assert shown(certificate.context, authority) not in {first, second}
     assert certificate.failures == 2
 
@@ -144,7 +144,7 @@ def test_pair_behind_links_is_seen_to_change(authority: Authority, tmp_path: Pat
             fresh.replace(link)
         if name == "old":
             certificate = tls.Certificate(**links)
-        certificate.look()
+        certificate.reload_if_changed()
         serials.append(shown(certificate.context, authority))
     assert serials[0] != serials[1]
 
@@ -153,9 +153,9 @@ def test_metrics(authority: Authority) -> None:
     """The end of the certificate and the failures can be watched."""
     end = dt.datetime(2040, 1, 1, tzinfo=UTC)
     pair = authority.issue("chat.test", expires=end)
-    app = App(Config.model_validate({"tls": pair}))
-    assert app.plane.certificate is not None
-    app.plane.certificate.failures = 3
-    samples = {family.sample: number for family in app.collector.collect() for _, number in family.rows}
+    parts = Parts(Config.model_validate({"tls": pair}))
+    assert parts.plane.certificate is not None
+    parts.plane.certificate.failures = 3
+    samples = {family.sample: number for family in parts.collector.collect() for _, number in family.rows}
     assert samples["chainlit_proxy_tls_certificate_expiry_seconds"] == end.timestamp()
     assert samples["chainlit_proxy_tls_reload_failures_total"] == 3

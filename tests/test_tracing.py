@@ -14,8 +14,9 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from proxy.config import ConfigError, OtelSettings, load
+from proxy.config import ConfigError, load
 from proxy.config.packages import needs
+from proxy.config.sections import OtelSettings
 from proxy.tracing import Spans
 from tests.dataplane.peers import get, ok
 from tests.dataplane.scripted import echo
@@ -58,6 +59,7 @@ def test_an_exchange() -> None:
             "http.request.method": "GET",
             "url.path": "/x",
             "client.address": "127.0.0.1",
+            "network.peer.address": "127.0.0.1",
             "http.response.status_code": 200,
             "chainlit_proxy.request_id": (answer.get(b"x-request-id") or b"").decode(),
             "chainlit_proxy.bytes_in": 0,
@@ -70,6 +72,20 @@ def test_an_exchange() -> None:
         assert span.end_time is not None
         assert 0 < span.end_time - span.start_time < 10e9
         assert span.status.status_code is StatusCode.UNSET
+
+    run(test)
+
+
+def test_behind_a_balancer() -> None:
+    """The client is the one that a trusted balancer names; who is connected is the peer."""
+
+    async def test(world: World) -> None:
+        world.backend.serve(echo)
+        collector = Collector(world)
+        await world.ask(get(b"/x", b"X-Forwarded-For: 2001:db8::7"))
+        (span,) = await collector.all()
+        told = span.attributes or {}
+        assert (told["client.address"], told["network.peer.address"]) == ("2001:db8::7", "127.0.0.1")
 
     run(test)
 

@@ -11,6 +11,8 @@ import os
 import platform
 import shutil
 import signal
+import socket
+import statistics
 import sys
 import tempfile
 import time
@@ -48,6 +50,8 @@ HEADS = (
 async def measure(kind: type[Peer], row: Row, fleet: Fleet, folder: Path, sessions: int) -> Figures:
     """One work on one proxy."""
     peer = kind([fleet[name] for name in row.instances], folder, row.leave)
+    if row.held:
+        peer.held = socket.create_server(("127.0.0.1", peer.port), backlog=1024)
     try:
         peer.start()
         async with Crowd(peer.url) as crowd:
@@ -84,6 +88,11 @@ def table(row: Row, columns: dict[str, Figures], taken_on: str) -> str:
     lines = [row.words, "", taken_on, "", f"| | {' | '.join(shown)} |", f"|---|{'---:|' * len(shown)}"]
     for at, head in enumerate(HEADS):
         lines.append(f"| {head} | {' | '.join(column[at] for column in shown.values())} |")
+    if row.ours:
+        offline = [figures.offline for figures in columns.values()]
+        times = [f"{statistics.median(all_):.1f} / {max(all_):.1f}" if all_ else "-" for all_ in offline]
+        lines.append(f"| seconds offline, median / longest | {' | '.join(times)} |")
+        lines.append(f"| the long answer | {' | '.join(figures.answer for figures in columns.values())} |")
     return "\n".join([*lines, "", ""])
 
 
@@ -110,9 +119,11 @@ def _is_there(name: str) -> bool:
 
 def conditions(sessions: int, began: datetime) -> str:
     """What the figures were taken on."""
+    ahead = sys.platform == "linux" and os.sched_getscheduler(0) != os.SCHED_OTHER
     return (
         f"{sessions} sessions over python-socketio, {began:%Y-%m-%d}; Chainlit {version('chainlit')}, Python "
-        f"{platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores."
+        f"{platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+        f"{', ahead of what else they had to do' if ahead else ''}."
     )
 
 
@@ -137,6 +148,8 @@ def run(peers: dict[str, type[Peer]], rows: list[Row], sessions: int) -> dict[st
             for row in rows:
                 columns = {}
                 for name, kind in peers.items():
+                    if row.ours and kind is not Ours:
+                        continue
                     began = time.monotonic()
                     where = folder / f"{row.name}-{kind.name}"
                     where.mkdir()

@@ -11,7 +11,7 @@ import random
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from itertools import repeat
@@ -46,6 +46,8 @@ class Figures:
     lost: int = 0  # sessions that forgot what they were told
     cut_off: int = 0  # sessions
     seconds: list[float] = field(default_factory=list)  # until usable, of those that were and are
+    offline: list[float] = field(default_factory=list)  # seconds from a lost connection to the next
+    answer: str = ""  # what became of the long one
     never: int = 0  # sessions that were not usable at the end
     closes: Counter[str] = field(default_factory=Counter)  # websocket close codes
     processes: int = 0  # of the proxy, at the end
@@ -73,6 +75,7 @@ class Guest:
         self.cut_at: float | None = None  # set while it is cut off
         self.figures = Figures()
         self.moved = self.lost = False
+        self._lost_at: float | None = None  # set while it has no connection
         self._cut = asyncio.Event()
         self._ready = asyncio.Event()  # set while its instance has answered the newest connect
         self._ready.set()
@@ -92,7 +95,11 @@ class Guest:
             self.figures.dropped += 1
             self.figures.closes[self._close_code()] += 1
             self._is_cut_off(event.t)
+            self._lost_at = self._lost_at or event.t
             self._cut.set()
+        elif event.name == "connect" and self._lost_at is not None:
+            self.figures.offline.append(event.t - self._lost_at)
+            self._lost_at = None
         self._take(event)
         if self.chat.ready:
             self._ready.set()
@@ -187,6 +194,19 @@ class Crowd:
         for guest in self.guests:
             guest.watch()
 
+    @contextlib.asynccontextmanager
+    async def long_answer(self, seconds: int) -> AsyncIterator[None]:
+        """One more session is streamed an answer for so long, beside what the block does."""
+        chat = await self._clients.open(KIND)
+        asking = asyncio.create_task(chat.ask(f"stream {seconds * 4} 0.25", within=2.0 * seconds))
+        try:
+            await asyncio.sleep(1)
+            yield
+            await asyncio.wait([asking])
+            self._visits.answer = "cut off" if asking.exception() else "whole"
+        finally:
+            asking.cancel()
+
     async def through(self, patience: float) -> None:
         """Returns when every guest had two more answers and nobody is cut off, or after `patience`."""
         wanted = {guest: guest.rounds + 2 for guest in self.guests}
@@ -204,6 +224,7 @@ class Crowd:
             total.dropped += own.dropped
             total.unanswered += own.unanswered
             total.closes += own.closes
+            total.offline += own.offline
             total.never += guest.cut_at is not None
             total.cut_off += own.cut_off or guest.cut_at is not None
             total.moved += guest.moved

@@ -7,6 +7,8 @@ failures, 1 s for an answer.
 
 import asyncio
 import signal
+import socket
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +24,8 @@ from tests.support.waiting import wait_until
 START = 20.0  # seconds
 SETTLE = 0.5  # seconds for a reload: two of the three do not say when it is done
 STAY = 3600  # seconds that our replaced process may serve its websockets where the others set no limit
+LATE = 5.0  # seconds that a process may take longer to end than it was given
+ACTIVATE = Path(__file__).parents[2] / "tests/support/activate.py"
 EVICT = 4.0  # seconds of silence after which our proxy gives an instance up
 
 Instances = Sequence[ChainlitInstance]
@@ -34,6 +38,7 @@ class Peer(ABC):
     """
 
     name: str
+    held: socket.socket | None = None  # set where somebody else holds the socket, as systemd does
 
     def __init__(self, instances: Instances, folder: Path, leave: int = 0) -> None:
         self.folder = folder
@@ -66,6 +71,10 @@ class Peer(ABC):
     @abstractmethod
     async def upgrade(self) -> None:
         """Replaces its process by a new one while it serves."""
+
+    async def restart(self) -> None:
+        """Stops it as a service manager does, and starts it when it has ended."""
+        raise RuntimeError(f"{self.name} is not restarted here")
 
     @abstractmethod
     async def take_out(self, instance: ChainlitInstance, within: float) -> None:
@@ -107,12 +116,16 @@ class Ours(Peer):
         config = config_for(
             self.instances,
             listen=f"127.0.0.1:{self.port}",
-            reuse_port=True,
+            reuse_port=self.held is None,
             health={"interval": 0.5, "timeout": 1, "fall": 3, "rise": 2, "evict_after": EVICT},
             timeouts={"shutdown": self.leave} if self.leave else {"hand_over": STAY},
             log={"access": False},
         )
         process = ProxyProcess(config, self.folder, f"proxy{len(self._started)}")
+        if self.held is not None:
+            number = self.held.fileno()
+            process.pass_fds = [number]
+            process.command = [sys.executable, str(ACTIVATE), str(number), "http", *process.command]
         process.launch()
         self._started.append(process)
         return process
@@ -125,6 +138,8 @@ class Ours(Peer):
         """Ends all of them."""
         for process in self._started:
             process.kill9()
+        if self.held is not None:
+            self.held.close()
 
     def processes(self) -> list[int]:
         """Those that run."""
@@ -146,6 +161,14 @@ class Ours(Peer):
         await asyncio.to_thread(self._wait_healthy, self._launch())
         old.send(signal.SIGTERM)
         await asyncio.sleep(SETTLE)
+
+    async def restart(self) -> None:
+        """SIGTERM, and the next one when it has ended."""
+        process = self._newest
+        process.send(signal.SIGTERM)
+        await asyncio.to_thread(process.wait, self.leave + LATE)
+        process.launch()
+        await asyncio.to_thread(self._wait_healthy, process)
 
     async def take_out(self, instance: ChainlitInstance, within: float) -> None:
         """`drain --wait`."""

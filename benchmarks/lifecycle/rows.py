@@ -15,6 +15,8 @@ BAD = 4  # every so manieth reload is of a bad file
 WITHIN = 20.0  # seconds for an instance to be emptied
 STOP = 30.0  # seconds for an instance to end
 LEAVE = 15  # seconds for a replaced process to end, in the row where it has to
+STREAM = 25  # seconds of the long answer
+SHUTDOWN = 30  # seconds that the proxy has to end, as by default
 GONE = 5.0  # seconds that it may be late
 
 
@@ -42,6 +44,8 @@ class Row:
     instances: str = "abc"  # behind the proxy at first
     patience: float = 60.0  # seconds after the work in which everybody should be usable
     leave: int = 0  # seconds that a replaced process of the proxy has; 0: it may stay
+    ours: bool = False  # whether it is done with our proxy only, and tells how long clients were offline
+    held: bool = False  # whether somebody else holds the proxy's socket
 
 
 async def killed(stage: Stage) -> None:
@@ -83,6 +87,12 @@ async def replaced(stage: Stage) -> None:
     await asyncio.sleep(LEAVE + GONE)
 
 
+async def restarted(stage: Stage) -> None:
+    """The proxy is stopped and started while one client's answer is under way."""
+    async with stage.crowd.long_answer(STREAM):
+        await stage.peer.restart()
+
+
 async def scaled(stage: Stage) -> None:
     """A third instance comes."""
     await stage.peer.reload([stage.fleet[name] for name in "abc"])
@@ -95,5 +105,20 @@ ROWS = [
     Row("reloaded", f"{RELOADS} reloads, {RELOADS // BAD} of them of a bad file", reloaded),
     Row("upgraded", "the proxy's process replaced, the old one may stay", upgraded),
     Row("replaced", f"the proxy's process replaced, the old one gone in {LEAVE} s", replaced, leave=LEAVE),
+    Row(
+        "activated",
+        f"the proxy restarted while one answer of {STREAM} s is under way, its socket held by systemd",
+        restarted,
+        leave=SHUTDOWN,
+        ours=True,
+        held=True,
+    ),
+    Row(
+        "restarted",
+        f"the proxy stopped and started while one answer of {STREAM} s is under way",
+        restarted,
+        leave=SHUTDOWN,
+        ours=True,
+    ),
     Row("scaled", "from two instances to three", scaled, "ab"),
 ]

@@ -71,6 +71,7 @@ class EngineSession:
         "pinned",
         "polls",
         "said",
+        "said_at",
         "seen",
         "session",
         "sid",
@@ -87,7 +88,8 @@ class EngineSession:
         self.upstream_sid = sid  # as the backend knows it; another one after a re-home
         self.decided = False  # whether the CONNECT was seen, or given up
         self.session: Session | None = None  # set when CONNECT named one
-        self.seen = now  # when the last poll began
+        self.seen = now  # when its last request began, or ended
+        self.said_at = 0.0  # when its client last said anything but that it is there
         self.polls = 0  # its requests under way
         self.tunnels = 0  # its open websockets
         # What its next request is told.

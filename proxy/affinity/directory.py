@@ -9,97 +9,15 @@ given up in the order in which they would expire, which is the order in which th
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
 
 from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.evidence import Evidence
 from proxy.affinity.health import Verdict
+from proxy.affinity.session import UNCONNECTED, Move, MoveReason, Session
+
+__all__ = ["Directory", "Move", "MoveReason", "Session"]
 
 _MOVES = 5  # moves that a session remembers: more than any operator asks for, little beside its id
-_UNCONNECTED = 120.0  # seconds: from a page's announcement to its CONNECT, on a phone in a tunnel
-
-
-class MoveReason(StrEnum):
-    """Why a session left its backend."""
-
-    DOWN = "down"
-    GONE = "gone"  # its backend left the fleet
-    MAINTENANCE = "maintenance"
-    SENT_AWAY = "sent_away"  # by a drain, a rollout or a rebalance
-    AVOIDED = "avoided"  # its backend did not accept in time
-    ALONE = "alone"  # a poll connected elsewhere, and other proxies could not be told to follow
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """One move of a session."""
-
-    at: float
-    origin: str  # names of backends
-    target: str
-    reason: MoveReason
-
-
-class Session:
-    """One Chainlit session; owned by the Directory, read by everyone."""
-
-    __slots__ = (
-        "announced",
-        "backend",
-        "connected",
-        "counted",
-        "evidence",
-        "expires",
-        "id",
-        "in_turn",
-        "left",
-        "located",
-        "moves",
-        "only_named",
-        "open",
-        "sent_away",
-        "since",
-        "told",
-        "version",
-    )
-
-    def __init__(self, session_id: str, now: float) -> None:
-        self.id = session_id
-        self.backend: Backend | None = None  # where it lives, None while only announced
-        self.left: tuple[str, ...] = ()  # names of the backends that it moved away from
-        self.announced = False  # the page told of it before its first connect: no backend knows it yet
-        self.only_named = False  # it never connected, and nobody holds it: it is no load, and may be made up
-        self.connected = False  # a CONNECT was seen
-        self.open = 0  # its connections: websockets, and polling transports that are in use
-        self.since = now  # when it came to its backend
-        self.evidence: Evidence | None = None  # what named it when it came there
-        self.located = False  # whether it came there because that backend said it holds the session
-        self.moves: tuple[Move, ...] = ()  # the newest few, oldest first
-        self.expires = now + _UNCONNECTED
-        self.counted: Backend | None = None  # whose `sessions` it is part of
-        self.in_turn = False  # whether its app is answering: between Chainlit's task_start and task_end
-        self.sent_away = False  # set when its backend is to be empty: it moves when it is next heard of
-        self.version = 0  # of what other proxies know of it, 0 for nothing; see `telling`
-        self.told: tuple[Backend, bool] | None = None  # what that is: `backend` and `sent_away`
-
-    @property
-    def stays(self) -> bool:
-        """Whether it goes on where it lives."""
-        return self.backend is not None and self.backend.holds_pins and not self.sent_away
-
-    @property
-    def is_unsure(self) -> bool:
-        """Whether only a request that opens no connection has named it: a backend may hold it after all."""
-        return self.only_named and self.evidence is Evidence.SESSION
-
-    def has_left(self, backend: Backend) -> bool:
-        """Whether a connection of it that leads to `backend` has to end."""
-        return self.sent_away or self.backend is not backend
-
-    def __repr__(self) -> str:
-        where = self.backend.name if self.backend else "nowhere"
-        return f"<Session at {where} open={self.open} left={self.left}>"
 
 
 class Directory:
@@ -109,6 +27,7 @@ class Directory:
         "_closed",
         "_fresh",
         "_open",
+        "arrival",
         "evicted",
         "expired",
         "heard",
@@ -126,6 +45,7 @@ class Directory:
         self.moves: Counter[str] = Counter()  # connected ones that moved, by the backend they left
         self.moved = dict.fromkeys(MoveReason, 0)  # the same, by reason
         self.heard: Callable[[Session], None] | None = None  # tells other proxies of connected sessions
+        self.arrival: Callable[[Session], None] | None = None  # told of those that have connected
         self._open: dict[str, Session] = {}  # with a connection
         self._closed: OrderedDict[str, Session] = OrderedDict()  # without one now; first to expire first
         self._fresh: OrderedDict[str, Session] = OrderedDict()  # never had one yet; in the same order
@@ -176,12 +96,13 @@ class Directory:
             session.backend = backend
             session.since = now
             session.evidence, session.located = evidence, located
-            session.in_turn = False
+            session.has_turn(goes_on=False)
+            session.arrived = located
         session.sent_away = False
         self._tell(session)
         if session.open == 0:
             table = self._closed if session.connected else self._fresh
-            session.expires = now + (self.session_timeout if session.connected else _UNCONNECTED)
+            session.expires = now + (self.session_timeout if session.connected else UNCONNECTED)
             table.move_to_end(session_id)
         self._count(session)
         return session
@@ -202,6 +123,7 @@ class Directory:
         self._count(session)
         self._make_room()
         self._tell(session)
+        self._tell_arrival(session)
 
     def learn(
         self, session_id: str, backend: Backend, left: tuple[str, ...], now: float, *, sent_away: bool
@@ -211,8 +133,9 @@ class Directory:
         if session.backend is not backend:
             session.backend, session.since = backend, now
             session.evidence, session.located = None, False
-            session.in_turn = False
+            session.has_turn(goes_on=False)
         session.left, session.connected, session.sent_away = left, True, sent_away
+        session.arrived = True
         session.only_named = False
         if session.open == 0:
             session.expires = now + self.session_timeout
@@ -221,6 +144,7 @@ class Directory:
             self._closed.move_to_end(session_id)
         self._count(session)
         self._make_room()
+        self._tell_arrival(session)
         return session
 
     def closed(self, session: Session, now: float) -> None:
@@ -229,12 +153,20 @@ class Directory:
         if session.open > 0:
             return
         session.expires = now + self.session_timeout
+        session.is_unheard(now)
+        session.arrived = session.arrived and session.stays
         if self._open.get(session.id) is session:
             del self._open[session.id]
             self._closed[session.id] = session
         self._count(session)
         self._make_room()
         self._tell(session)
+
+    def lost(self, backend: Backend) -> None:
+        """A backend is down or gone: what it held is lost, but for sessions that go on there."""
+        for session in self._closed.values():
+            if session.backend is backend:
+                session.arrived = False
 
     def resize(self, size: int, session_timeout: float) -> None:
         """Remember so many from now on; what is there already keeps its time."""
@@ -300,6 +232,10 @@ class Directory:
     def _tell(self, session: Session) -> None:
         if self.heard is not None and session.connected:
             self.heard(session)
+
+    def _tell_arrival(self, session: Session) -> None:
+        if self.arrival is not None:
+            self.arrival(session)
 
     def _find(self, session_id: str) -> Session | None:
         return self._open.get(session_id) or self._closed.get(session_id) or self._fresh.get(session_id)

@@ -75,27 +75,28 @@ class EngineSessions:
         engine = self._bare[sid] = EngineSession(sid, backend, now)
         if len(self._bare) > self.most:
             self.closed(next(iter(self._bare.values())), now)
-        if self._elsewhere and (told := self._elsewhere.pop(sid, None)) is not None:
-            self._follow(engine, told)
+        if self._elsewhere and (elsewhere := self._elsewhere.pop(sid, None)) is not None:
+            self._follow(engine, elsewhere)
         return engine
 
-    def connected_elsewhere(self, sid: bytes, told: Elsewhere) -> None:
+    def connected_elsewhere(self, sid: bytes, elsewhere: Elsewhere) -> None:
         """Another proxy has read the CONNECT of a transport, parts of which may be here or come."""
         engine = self.get(sid)
         if engine is not None:
-            self._follow(engine, told)
+            self._follow(engine, elsewhere)
             return
-        self._elsewhere[sid] = told
+        self._elsewhere[sid] = elsewhere
         self._elsewhere.move_to_end(sid)
         if len(self._elsewhere) > self.most:
             self._elsewhere.popitem(last=False)
 
-    def _follow(self, engine: EngineSession, told: Elsewhere) -> None:
+    def _follow(self, engine: EngineSession, elsewhere: Elsewhere) -> None:
         if engine.session is not None or isinstance(engine.decision, Void):
             return
-        if (engine.backend, engine.upstream_sid) != (told.backend, told.upstream_sid):
-            self.rehome(engine, told.backend, told.upstream_sid)
-        self._decide(engine, told.session)
+        if (engine.backend, engine.upstream_sid) != (elsewhere.backend, elsewhere.upstream_sid):
+            self.rehome(engine, elsewhere.backend, elsewhere.upstream_sid)
+        elsewhere.session.has_come(elsewhere.at)
+        self._decide(engine, elsewhere.session)
 
     def decide(self, engine: EngineSession, session: Session | None) -> None:
         """The CONNECT was seen (or there is none to wait for): the transport stays at its backend.
@@ -118,12 +119,12 @@ class EngineSessions:
                 self.closed(next(iter(self._named.values())), engine.seen)
         if engine.said is not None and not engine.said.owes:
             self.forget(engine)
-        self.look(engine)
+        self.note_plain(engine)
         waiting, engine.waiting = engine.waiting, set()
         for waiter in waiting:
             waiter.decided()
 
-    def look(self, engine: EngineSession) -> None:
+    def note_plain(self, engine: EngineSession) -> None:
         """It may have become plain, or is so no longer."""
         if engine.is_plain and self.get(engine.sid) is engine:
             self.settled[engine.pinned] = engine
@@ -193,6 +194,10 @@ class EngineSessions:
     def owed(self) -> set[Session]:
         """The sessions whose next polls get what was said while they were lost."""
         return {e.session for e in self._named.values() if e.session is not None and e.backlog is not None}
+
+    def asking(self, since: float) -> set[Session]:
+        """The sessions whose clients have said something by a poll after `since`."""
+        return {e.session for e in self._named.values() if e.session is not None and e.said_at > since}
 
     def send_away(self, sessions: Collection[Session], now: float) -> set[EngineSession]:
         """Sessions have to leave a backend: their transports there are void from now on. Return these."""

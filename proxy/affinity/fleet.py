@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.health import HealthRules, Observation, Verdict
 from proxy.affinity.pins import pin_token
+from proxy.config import Config
 from proxy.tls import Trust
 
 Listener = Callable[[Backend, str], None]
@@ -77,6 +78,12 @@ class Fleet:
         places = {name: place for place, name in enumerate(names)}
         self._by_name = dict(sorted(self._by_name.items(), key=lambda item: places.get(item[0], len(places))))
 
+    def configure(self, config: Config) -> None:
+        """Judge by the configured rules and make the configured pins."""
+        health = config.health
+        self.set_rules(HealthRules(fall=health.fall, rise=health.rise, evict_after=health.evict_after))
+        self.set_secrets(*(secret.get_secret_value().encode() for secret in config.affinity.secret or ()))
+
     def set_rules(self, rules: HealthRules) -> None:
         """Judge by other rules from now on; verdicts and what they rest on stay."""
         self._rules = rules
@@ -99,11 +106,12 @@ class Fleet:
         health = backend.health
         first = not health.met and not backend.starting
         alone = not any(other.is_fit for other in self if other is not backend)
-        denied = health.denied
+        denied, refused = health.denied, health.refuses
         flipped = health.observe(observation, now, reason, alone=alone)
         if flipped or health.denied is not denied:
             self._find_last_resorts()
-        if flipped or first:
+        given_up = refused and not health.refuses and health.verdict is Verdict.DOWN
+        if flipped or first or given_up:
             why = f": {health.reason}" if health.reason else ""
             self._tell(backend, f"is {health.verdict.value}{why}")
         return flipped

@@ -2,12 +2,12 @@
 
 Slow is not dead. Silence makes a backend degraded: it takes no new sessions and keeps its own, for an app
 that blocks its event loop is silent too; only `evict_after` seconds of silence make it down. A refused
-connection or an ended process is down at once. A denial is an answer, though not a good one: the process is
-there, so it is degraded and never down. A backend starts as down and is healthy with its first answer; later
-it takes `rise` answers in a row, and twice as many each time it was down again soon after it came back, so
-that one that flaps is not given users to lose; a single one where nobody else takes sessions. One whose very
-first observation is silence is degraded: it may be an instance with sessions that a proxy met again after its
-own restart.
+connection or an ended process is down at once; one that only listens no more may be ending in order, and
+go on with what is open. A denial is an answer, though not a good one: the process is there, so it is degraded
+and never down. A backend starts as down and is healthy with its first answer; later it takes `rise` answers
+in a row, and twice as many each time it was down again soon after it came back, so that one that flaps is not
+given users to lose; a single one where nobody else takes sessions. One whose very first observation is
+silence is degraded: it may be an instance with sessions that a proxy met again after its own restart.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,8 @@ class Observation(Enum):
     DENIED = "denied"  # a sound answer, but not a good one: the process is there
     FAILED = "failed"  # an error of the backend
     SILENT = "silent"  # accepted, or tried, without an answer in time; or nobody knows
-    REFUSED = "refused"  # nobody listens, or the process has ended
+    REFUSED = "refused"  # nobody listens
+    ENDED = "ended"  # the process, which is known of a replica of ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class Health:
         "last_answer",
         "met",
         "reason",
+        "refuses",
         "returned",
         "rules",
         "since",
@@ -75,6 +77,7 @@ class Health:
         self.failures = 0  # bad ones or silences in a row
         self.met = False  # whether anything was observed yet
         self.denied = False  # whether the last bad one was a denial
+        self.refuses = False  # whether it is down because nobody listens: what is open there may go on
         self.welcome = False  # whether it ever gave a good answer
         self.last_answer: float | None = None  # None until it first answered
         self.returned: float | None = None  # when it last became healthy again, None before
@@ -97,13 +100,18 @@ class Health:
             self.last_answer = now
         silence = now - (self.since if self.last_answer is None else self.last_answer)
         flipped = self._reach(self._worse(observation, silence, met=met), now)
+        over = observation is Observation.ENDED or silence >= self.rules.evict_after
+        if observation is Observation.REFUSED:
+            self.refuses = self.refuses or flipped
+        elif flipped or over:
+            self.refuses = False
         if self.verdict is not Verdict.HEALTHY:
             self.reason = reason[:_LONGEST_REASON] or f"silent for {max(1.0, silence):.0f} s"
         return flipped
 
     def _answered(self, now: float, *, alone: bool) -> bool:
         self.answers += 1
-        self.failures = 0
+        self.failures, self.refuses = 0, False
         self.last_answer = now
         enough = 1 if alone or not self.welcome else self.rules.rise << self.flaps
         if self.verdict is Verdict.HEALTHY or self.answers < enough:
@@ -115,7 +123,7 @@ class Health:
 
     def _worse(self, observation: Observation, silence: float, *, met: bool) -> Verdict:
         """The verdict after an observation that was not a good one."""
-        if observation is Observation.REFUSED:
+        if observation in {Observation.REFUSED, Observation.ENDED}:
             return Verdict.DOWN
         if not met or (self.denied and self.verdict is Verdict.DOWN):
             return Verdict.DEGRADED

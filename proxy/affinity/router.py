@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 
-from proxy.affinity.backend import Backend
+from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.claims import Claim, Claims
 from proxy.affinity.decision import Decision, EngineSession, Outcome, Void
 from proxy.affinity.directory import Directory, MoveReason, Session
@@ -20,6 +20,7 @@ from proxy.affinity.evidence import Evidence, Hints
 from proxy.affinity.fleet import Fleet
 from proxy.affinity.pins import split_pin
 from proxy.affinity.placement import Placement
+from proxy.config import Config
 from proxy.config import Locate as LocateMode
 from proxy.errors import NoBackend
 
@@ -62,7 +63,19 @@ class Router:
         self.claims = Claims()
         self.locate = locate
         self.sole = False  # every session there is came through this proxy: it started the backends itself
+        fleet.listen(self._backend_changed)
         self.shared = False  # whether other proxies' directory is asked before a session is placed or moved
+
+    def configure(self, config: Config) -> None:
+        """Place, locate and remember as it is configured."""
+        affinity, balance = config.affinity, config.balance
+        self.locate = affinity.locate
+        self.placement.bound, self.placement.slow_start = balance.bound, balance.slow_start
+        self.directory.resize(affinity.directory.size, affinity.session_timeout)
+
+    def _backend_changed(self, backend: Backend, _event: str) -> None:
+        if not backend.holds_pins:
+            self.directory.lost(backend)
 
     def by_sid(self, pinned: bytes, now: float) -> Decision | Void | None:
         """A poll or upgrade with a sid; None: it carries no pin, so other evidence must do."""
@@ -90,13 +103,16 @@ class Router:
         avoid: Collection[str] = (),
         hints: Hints | None = None,
     ) -> Decision | Locate:
-        """A request that names its session, for sure or as a guess. Raises NoBackend.
+        """A request that names its session, for sure or as a guess; see also `is_coming`. Raises NoBackend.
 
         Those named in `avoid` did not accept in time; a session moves away from one only if the request
         itself named it, for the session of a guess may be another tab's and live there. Where it could not
         be found out who holds the session, it is not taken for new: `hints`, if there are any, decide.
         """
         if hints is not None and self._is_in_vain(session_id, now, located):
+            pinned = self._pinned(hints, avoid)  # it may hold the session, if it drains too
+            if pinned is not None:
+                return Decision(pinned, Evidence.PIN_COOKIE, Outcome.PINNED)
             return self.plain(hints, now, avoid)
         session = self.directory.get(session_id, now)
         home = session.backend if session else None
@@ -124,6 +140,11 @@ class Router:
         session = self.directory.assign(session_id, backend, now, evidence, only_named=only_named)
         return Decision(backend, evidence, outcome, session)
 
+    def is_coming(self, session_id: str, now: float, patience: float) -> bool:
+        """Whether a request had better wait for its session, which was lost less than `patience` ago."""
+        session = self.directory.get(session_id, now)
+        return session is not None and session.is_coming(now, patience)
+
     def handshake(
         self, hints: Hints, now: float, located: Located = Asked.NOT_YET, avoid: Collection[str] = ()
     ) -> Decision | Locate:
@@ -143,13 +164,14 @@ class Router:
     ) -> Decision:
         """A request without a session: any backend does, the browser's own is best. Raises NoBackend.
 
-        `anywhere`: it asks for a page or a file, which need not wait for a backend that is slow or drains.
+        `anywhere`: it asks for a page or a file, which need not wait for a backend that is slow. One that
+        drains gets none of these while another takes sessions.
         """
-        pinned = self.fleet.by_token(hints.pin) if hints.pin else None
-        if pinned is not None and (not pinned.holds_pins or pinned.name in avoid):
-            pinned = None
-        if pinned is not None and (pinned.takes_sessions or not anywhere):
-            return Decision(pinned, Evidence.PIN_COOKIE, Outcome.PINNED)
+        pinned = self._pinned(hints, avoid)
+        if pinned is not None:
+            stays = pinned.takes_sessions or not (anywhere or pinned.admin_state is AdminState.DRAIN)
+            if stays:
+                return Decision(pinned, Evidence.PIN_COOKIE, Outcome.PINNED)
         backend = self.placement.place(hints.client, self.fleet, now, avoid=avoid)
         if backend is None and pinned is not None:
             return Decision(pinned, Evidence.PIN_COOKIE, Outcome.PINNED)
@@ -214,7 +236,7 @@ class Router:
     def taken(self, claim: Claim, now: float) -> Session:
         """The backend has taken the CONNECT: the session lives there from now on. The caller opens it."""
         self.claims.end(claim)
-        return self.directory.assign(
+        session = self.directory.assign(
             claim.session_id,
             claim.backend,
             now,
@@ -222,6 +244,8 @@ class Router:
             located=claim.located,
             reason=claim.reason,
         )
+        session.has_come(now)
+        return session
 
     def connected(self, engine: EngineSession, claim: Claim | None, now: float) -> None:
         """The backend has taken a CONNECT in a POST of a polling transport; None: it named no session.
@@ -276,6 +300,11 @@ class Router:
             return False
         session = self.directory.get(session_id, now)
         return session is None or session.backend is None
+
+    def _pinned(self, hints: Hints, avoid: Collection[str]) -> Backend | None:
+        """The backend of the browser's pin, if it holds pins and is not to be avoided."""
+        pinned = self.fleet.by_token(hints.pin) if hints.pin else None
+        return pinned if pinned is not None and pinned.holds_pins and pinned.name not in avoid else None
 
     def _by_pin(self, hints: Hints, now: float, avoid: Collection[str]) -> Decision:
         """A handshake that names no session."""

@@ -25,7 +25,7 @@ class Standstill:
         """Have `listener(seconds)` called after each gap, so that it moves its clocks on."""
         self._listeners.append(listener)
 
-    def look(self, now: float) -> float:
+    def measure(self, now: float) -> float:
         """All the seconds that this process stood still so far; who waits compares two of these."""
         gap = 0.0 if self._seen is None else now - self._seen - BEAT
         self._seen = now

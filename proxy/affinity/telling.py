@@ -42,9 +42,9 @@ def entry_of(session: Session, unix: float) -> Entry | None:
     backend = session.backend
     if backend is None:
         return None
-    if session.told != (backend, session.sent_away):
+    if session.published != (backend, session.sent_away):
         session.version = max(session.version + 1, int(unix * 1000))
-        session.told = (backend, session.sent_away)
+        session.published = (backend, session.sent_away)
     return Entry(session.version, backend.name, session.left, session.sent_away)
 
 
@@ -57,5 +57,5 @@ def learn(directory: Directory, fleet: Fleet, session_id: str, entry: Entry, now
     if session is None or entry.version > session.version:
         session = directory.learn(session_id, backend, entry.left, now, sent_away=entry.sent_away)
         session.version = entry.version
-        session.told = (backend, session.sent_away)
+        session.published = (backend, session.sent_away)
     return session

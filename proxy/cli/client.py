@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -10,6 +11,9 @@ from urllib.parse import quote
 
 from proxy.cli.failing import fail
 
+_HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+):\d{1,5}")
+_BACKEND = ("name", "admin_state", "sessions", "tunnels")  # what every version tells of one
+_ELSEWHERE = {404, 405, 501}  # what a web server answers that is no proxy, without saying more
 _WAIT = 10.0  # seconds for an answer
 _SILENCE = 60.0  # seconds without a line of a stream, which says every 15 that it lives
 
@@ -24,21 +28,34 @@ class AdminClient:
 
     def __init__(self, admin: str, token: str | None) -> None:
         """Ends the command if one of them cannot be used."""
+        if "@" in admin:  # not repeated: it may hold a password
+            fail("--admin or CHAINLIT_PROXY_ADMIN: must hold no password; a token goes into --token")
         self._url = admin.rstrip("/")
+        if "://" not in admin and _HOST_AND_PORT.fullmatch(admin):  # as `run --admin` takes it
+            self._url = f"http://{admin}"
         if not self._url.startswith(("http://", "https://")):
-            fail(f"--admin: must be a URL such as http://127.0.0.1:9901 (got {admin!r})")
+            fail(
+                "--admin or CHAINLIT_PROXY_ADMIN: must be HOST:PORT or a URL such as http://127.0.0.1:9901"
+                f" (got {admin!r})"
+            )
         token = (token or "").strip()  # from a file it often comes with a line end
         if not all("!" <= character <= "~" for character in token):
             fail("--token: must be visible ASCII characters without spaces or line ends")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
-    def get(self, path: str) -> Any:
-        """What it says; ends the command with status 1 if it says nothing of use."""
-        return self._ask("GET", path, None)
+    def get(self, path: str, *fields: str) -> dict[str, Any]:
+        """What it says, with these fields at least; ends the command with status 1 if it lacks one."""
+        return self._with(fields, path, self._ask("GET", path, None))
 
-    def post(self, path: str, body: Any = None, *, also: tuple[int, ...] = ()) -> Any:
-        """Have it do something; the answers with the statuses of `also` are no failures."""
-        return self._ask("POST", path, json.dumps({} if body is None else body).encode(), also)
+    def get_all(self, path: str, *fields: str) -> list[dict[str, Any]]:
+        """A list of what `get` gives."""
+        found = self._ask("GET", path, None)
+        return [self._with(fields, path, one) for one in (found if isinstance(found, list) else [None])]
+
+    def post(self, path: str, *fields: str, body: Any = None, also: tuple[int, ...] = ()) -> dict[str, Any]:
+        """As `get`, after it did something; the answers with the statuses of `also` are no failures."""
+        sent = json.dumps({} if body is None else body).encode()
+        return self._with(fields, path, self._ask("POST", path, sent, also))
 
     def follow(self, path: str) -> Iterator[dict[str, Any]]:
         """The events of a stream as they come; ends the command with status 1 when the proxy ends it."""
@@ -55,21 +72,20 @@ class AdminClient:
                 self._nobody(self._url + path, " ".join(str(error).split()))
         fail(f"{self._url}: the proxy has ended the stream", 1)
 
-    def backends(self, columns: tuple[str, ...]) -> list[dict[str, Any]]:
-        """All backends, each with at least these fields."""
-        path = "/api/backends"
-        found = self.get(path)
-        wanted = set(columns)
-        if not isinstance(found, list) or not all(isinstance(b, dict) and wanted <= b.keys() for b in found):
-            self._nobody(self._url + path, "what it says is no list of backends")
-        return found
-
     def backend(self, name: str, wish: str = "", body: Any = None) -> dict[str, Any]:
         """One backend, after it was told something if there is a wish."""
         path = f"/api/backends/{quote(name, safe='')}"
-        found = self.post(f"{path}/{wish}", body) if wish else self.get(path)
-        if not isinstance(found, dict) or "admin_state" not in found:
-            self._nobody(self._url + path, "what it says is no backend")
+        return self.post(f"{path}/{wish}", *_BACKEND, body=body) if wish else self.get(path, *_BACKEND)
+
+    def backend_if_there(self, name: str) -> dict[str, Any] | None:
+        """One backend, None if there is none of that name."""
+        path = f"/api/backends/{quote(name, safe='')}"
+        found = self._ask("GET", path, None, also=(404,))
+        return found if isinstance(found, dict) and set(_BACKEND) <= found.keys() else None
+
+    def _with(self, fields: tuple[str, ...], path: str, found: Any) -> dict[str, Any]:
+        if not isinstance(found, dict) or not set(fields) <= found.keys():
+            self._nobody(self._url + path, "what it says is not of this API")
         return found
 
     def _ask(self, method: str, path: str, body: bytes | None, also: tuple[int, ...] = ()) -> Any:
@@ -96,9 +112,14 @@ class AdminClient:
             if error.code in also:
                 return error
             with error:
+                if error.code == 401 and self._headers:
+                    fail(f"{self._url}: the token that was given is not the one of this proxy", 1)
                 if error.code == 401:
-                    fail(f"{url}: needs a valid token, give it with --token or CHAINLIT_PROXY_TOKEN", 1)
-                fail(f"{url}: answered {error.code}{_reason(error)}", 1)
+                    fail(f"{self._url}: needs a token: give it with CHAINLIT_PROXY_TOKEN or --token", 1)
+                reason = _reason(error)
+                if error.code in _ELSEWHERE and reason in {"", http.client.responses[error.code]}:
+                    self._nobody(url, f"it answers {error.code}")
+                fail(reason or f"{url}: answered {error.code}", 1)
         except (OSError, ValueError, http.client.HTTPException) as error:
             self._nobody(url, " ".join(str(getattr(error, "reason", error)).split()))
 
@@ -111,9 +132,9 @@ class AdminClient:
 
 
 def _reason(error: urllib.error.HTTPError) -> str:
-    """What the API says of a refusal."""
+    """What the API says of a refusal, "" if it says nothing."""
     try:
         detail = json.load(error)["detail"]
     except (OSError, ValueError, TypeError, LookupError, http.client.HTTPException):
         return ""
-    return f": {detail}" if isinstance(detail, str) else ""
+    return detail if isinstance(detail, str) else ""

@@ -1,36 +1,50 @@
 """The commands that are the proxy, and the one that looks at its configuration."""
 
+import argparse
 import asyncio
 import os
 import shutil
 import sys
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import uvloop
 
 from proxy import logs, output
-from proxy.app import App
 from proxy.cli.failing import fail
 from proxy.config import (
     Config,
     ConfigError,
     Problem,
-    SessionSettings,
-    Shared,
     doubts,
     dump,
     load,
     loads,
-    override,
 )
+from proxy.config.sections import SessionSettings
 from proxy.net import ListenError
-from proxy.replicas import LAUNCHER, SHARING, ReplicaError, Supervisor, folder, require_chainlit
+from proxy.ports import Ports
+from proxy.replicas import (
+    LAUNCHER,
+    SHARING,
+    ReplicaError,
+    Supervisor,
+    folder,
+    kept,
+    require_chainlit,
+)
+from proxy.replicas import (
+    check as check_app,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from proxy.app import App
     from proxy.sessions import SharingSettings
 
 # Where neither the file nor an option says otherwise, `run` is for one developer at one terminal.
@@ -39,15 +53,22 @@ _MISLEADING = "Your app is available at"  # Chainlit's line with the port of one
 _CONFIG = click.option("-c", "--config", "file", metavar="FILE", help="The configuration, in YAML.")
 
 
+class _Folder(click.Path):
+    """Where an option was given a variable without a value, that is no wish for the folder we are in."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As click.Path."""
+        if value == "":
+            self.fail("it must be the name of a folder", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @click.command()
 @click.option("-c", "--config", "file", metavar="FILE", required=True, help="The configuration, in YAML.")
 def serve(file: str) -> None:
     """Stand in front of Chainlit instances that something else runs."""
-    config = _with_sharing(_load(file, need_backends=True), Shared.FALSE)
-    output.take_over()
-    logs.set_up(config.log)
-    app = App(config, lambda: _with_sharing(load(file, need_backends=True), Shared.FALSE))
-    _bind(app)
+    config = _with_sharing(_load(file, need_backends=True), sharing=False)
+    app = _bound(config, lambda: _with_sharing(load(_again(file), need_backends=True), sharing=False))
     _run(app)
 
 
@@ -71,6 +92,13 @@ def serve(file: str) -> None:
     metavar="HOST:PORT",
     help="Where metrics and the API are.  [default: `admin.listen` of the file, else 127.0.0.1:9901]",
 )
+@click.option(
+    "--state",
+    metavar="DIR",
+    type=_Folder(path_type=Path),
+    help="A folder for sessions and uploads, which outlive a restart.  [default: $STATE_DIRECTORY, else one "
+    "for this app among the user's]",
+)
 @_CONFIG
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def run(
@@ -78,6 +106,7 @@ def run(
     replicas: int,
     listen: str | None,
     admin: str | None,
+    state: Path | None,
     file: str | None,
     options: tuple[str, ...],
 ) -> None:
@@ -86,37 +115,44 @@ def run(
     What stands behind `--` goes to `chainlit run`.
     """
 
-    def read() -> Config:
-        return _read_for_run(file, {"listen": listen, "admin.listen": admin})
+    def read(file: str | None) -> Config:
+        return _read_for_run(file, {"listen": listen, "admin.listen": admin}, root_path(options))
 
+    _not_as_process_1()
     try:
-        config = read()
+        config = read(file)
     except ConfigError as error:
         fail(str(error))
-    output.take_over()
-    logs.set_up(config.log)
-    proxy_app = App(config, read)
-    _bind(proxy_app)
-    state = Path(tempfile.mkdtemp(prefix="chainlit-proxy-"))
-    if config.sessions.shared is Shared.TRUE:
-        _tell_replicas(config.sessions, f"sqlite://{state}/sessions/sessions.db")
+    proxy_app = _bound(config, lambda: read(None if file is None else _again(file)))
+    try:
+        check_app(app, options)
+        own = folder.of_run(state, app)
+    except (ReplicaError, folder.FolderError) as error:
+        fail(str(error))
+    path = own.path.absolute()
+    if config.sessions.shared is True:
+        _tell_replicas(config.sessions, f"sqlite://{path}/sessions/sessions.db")
     supervisor = Supervisor(
         app,
         replicas,
         options=options,
-        state=state,
+        state=path / "replicas",
         output=_print_line,
-        on_event=proxy_app.replica_event,
+        on_event=proxy_app.replicas.heard,
+        held=[own.lock],
         ready_path=config.health.path,
+        start_timeout=lambda: proxy_app.config.replicas.start_timeout,
     )
+    supervisor.orphans.adopt()
     try:
         supervisor.prepare()
-        proxy_app.supervise(supervisor)
+        proxy_app.replicas.supervise(supervisor)
         _run(proxy_app)
     except ReplicaError as error:
         fail(str(error), error.exit_code)
     finally:
-        shutil.rmtree(state, ignore_errors=True)
+        if own.temporary:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 @click.command()
@@ -130,7 +166,7 @@ def run(
 @click.option(
     "--state",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=_Folder(path_type=Path),
     help="A folder for the uploads of this instance alone.  [default: a temporary one]",
 )
 @_CONFIG
@@ -142,15 +178,18 @@ def replica(
 
     What stands behind `--` goes to `chainlit run`.
     """
+    _not_as_process_1()
     try:
         changes = {"sessions.store": sessions}
-        config = load(file, changes=changes) if file else loads("", changes=changes)
+        read = partial(load, file) if file is not None else partial(loads, "")
+        config = read(changes=changes, need_store=True)
         _warn_of_names(config)
         settings = config.sessions
-        if settings.store == "sqlite":
+        store = settings.store.get_secret_value()
+        if store == "sqlite":
             fail("--sessions: must name the store that the instances share, such as redis://127.0.0.1:6379")
         require_chainlit()
-        _tell_replicas(settings, settings.store).open()
+        _tell_replicas(settings, store).open()
         own = folder.named(state) if state else folder.temporary()
     except (ConfigError, ImportError, ReplicaError, folder.FolderError) as error:
         fail(str(error))
@@ -185,7 +224,7 @@ def replica(
 def check(file: str, command: str) -> None:
     """Validate a configuration and print it as it takes effect, secrets masked."""
     try:
-        config = _read_for_run(file, {}) if command == "run" else load(file, need_backends=True)
+        config = _read_for_run(file, {}, "") if command == "run" else load(file, need_backends=True)
     except ConfigError as error:
         fail(str(error))
     _warn_of_names(config)
@@ -197,13 +236,21 @@ def _warn_of_names(config: Config) -> None:
         click.echo(text, err=True)
 
 
-def _read_for_run(file: str | None, changes: Mapping[str, str | None]) -> Config:
+def root_path(options: Sequence[str], environ: Mapping[str, str] = os.environ) -> str:
+    """The root path that Chainlit's options or the environment give it; empty: none that is known."""
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    parser.add_argument("--root-path", default=environ.get("CHAINLIT_ROOT_PATH", ""))
+    with suppress(argparse.ArgumentError):
+        given: str = parser.parse_known_args(options)[0].root_path
+        return given.rstrip("/") if given.startswith("/") else ""
+    return ""  # Chainlit says what is wrong
+
+
+def _read_for_run(file: str | None, changes: Mapping[str, str | None], root: str) -> Config:
     """Options first, then the file, then the defaults of `run`, key by key. Raises ConfigError."""
-    config = (
-        load(file, defaults=RUN_DEFAULTS, changes=changes)
-        if file
-        else loads("", defaults=RUN_DEFAULTS, changes=changes)
-    )
+    below = {"affinity.roots": root, "health.path": f"{root}/health"} if root else {}
+    read = partial(load, file) if file is not None else partial(loads, "")
+    config = read(defaults={**RUN_DEFAULTS, **below}, changes=changes, need_store=True)
     given = [
         *(["backends"] if config.backends else []),
         *(f"discovery.{name}" for name in config.discovery.parts()),
@@ -211,7 +258,15 @@ def _read_for_run(file: str | None, changes: Mapping[str, str | None]) -> Config
     if given:
         message = "must not be set for `run`, its backends are the replicas"
         raise ConfigError([Problem(str(file), None, key, message) for key in given])
-    return _with_sharing(config, Shared.TRUE)
+    return _with_sharing(config, sharing=True)
+
+
+def _again(file: str) -> str:
+    """The file, to be read once more. Raises ConfigError for a pipe: what it held has gone."""
+    path = Path(file)
+    if path.exists() and not path.is_file():
+        raise ConfigError([Problem(file, None, "", "cannot be read again: it is a pipe or a device")])
+    return file
 
 
 def _load(file: str, *, need_backends: bool) -> Config:
@@ -221,30 +276,47 @@ def _load(file: str, *, need_backends: bool) -> Config:
         fail(str(error))
 
 
-def _with_sharing(config: Config, default: Shared) -> Config:
+def _with_sharing(config: Config, *, sharing: bool) -> Config:
     """What `auto` means for a command."""
-    is_auto = config.sessions.shared is Shared.AUTO
-    return override(config, {"sessions.shared": default}) if is_auto else config
+    if config.sessions.shared != "auto":
+        return config
+    sessions = config.sessions.model_copy(update={"shared": sharing})
+    return config.model_copy(update={"sessions": sessions})
 
 
 def _tell_replicas(settings: SessionSettings, own: str) -> "SharingSettings":
     """Tells the launcher of replicas, which has our environment; `own` is the store where none is named."""
     from proxy.sessions import SharingSettings  # noqa: PLC0415 - who only serves has none
 
-    store = own if settings.store == "sqlite" else settings.store
+    named = settings.store.get_secret_value()
+    store = own if named == "sqlite" else named
     told = SharingSettings(store, settings.notice, settings.retry_turn, settings.files, settings.file_limit)
     os.environ[SHARING] = told.to_text()
     return told
 
 
-def _bind(app: App) -> None:
+def _not_as_process_1() -> None:
+    """In a container: begins again below a keeper, which reaps what others leave to process 1."""
+    if os.getpid() == 1:
+        command = kept(None, sys.orig_argv)
+        os.execv(command[0], command)  # noqa: S606  # our own command line again
+
+
+def _bound(config: Config, read: "Callable[[], Config]") -> "App":
+    """The app, whose ports are bound before the rest is loaded: who comes meanwhile waits in their queues."""
+    ports = Ports()
     try:
-        app.bind()
+        ports.bind(config)
     except ListenError as error:
         fail(str(error))
+    from proxy.app import App  # noqa: PLC0415
+
+    output.take_over()
+    logs.set_up(config.log)
+    return App(config, read, ports)
 
 
-def _run(app: App) -> None:
+def _run(app: "App") -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(app.run())
 

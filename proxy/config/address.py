@@ -28,6 +28,7 @@ _LONGEST_NAME = 253  # RFC 1035 2.3.4: 255 bytes on the wire
 _ADDRESS = re.compile(r"(?:\[(?P<v6>[^\[\]]*)\]|(?P<host>[^\[\]:]*)):(?P<port>[0-9]{1,5})")
 _UNIX_PATH_BYTES = 107  # sun_path has 108 with its final zero
 _HIGHEST_PORT = 65535
+_EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - compared, not bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +64,28 @@ class Address:
         """Whether only this machine can reach it."""
         if self.is_unix or self.host.lower() == "localhost":
             return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_ip(self.host) and ipaddress.ip_address(self.host).is_loopback
 
     def collides_with(self, other: "Address") -> bool:
         """Return whether the two cannot both be bound for certain; names are not resolved."""
         if self.is_unix or other.is_unix:
             return self.path == other.path
+        hosts = {self.host, other.host}
         if self.port != other.port or self.port == 0:
             return False
-        hosts = {self.host, other.host}
         if "0.0.0.0" in hosts:  # noqa: S104 - compared, not bound
             return not any(":" in host for host in hosts)
         return len(hosts) == 1 or ("::" in hosts and all(":" in host for host in hosts))
+
+    def answers(self, other: "Address") -> bool:
+        """Return whether who connects to `other` on this machine is answered here, for certain."""
+        host = "localhost" if other.host in _EVERYWHERE else other.host.lower().removesuffix(".")
+        if (self.port, self.path) != (other.port, other.path):
+            return False
+        if self.host in _EVERYWHERE:
+            return Address(host).is_loopback and (self.host == "::" or ":" not in host)
+        hosts = {self.host.lower(), host}
+        return len(hosts) == 1 or ("localhost" in hosts and hosts <= {"localhost", "127.0.0.1", "::1"})
 
     def __str__(self) -> str:
         if self.is_unix:
@@ -120,9 +128,9 @@ def backend_name(url: str) -> str:
     return f"{host.removesuffix('.')}:{port}".translate(str.maketrans("%", "_", "[]"))
 
 
-def host_name(text: str | None) -> str | None:
+def host_name(text: str) -> str:
     """Return the name or the address of a host as it is. Raises ValueError."""
-    if text is not None and not is_host(text):
+    if not is_host(text):
         raise ValueError(f"must be a host name or an IP address{_of_names(f'{text}:1')}{got(text)}")
     return text
 
@@ -137,10 +145,10 @@ def _host_and_port(text: str) -> tuple[str, int] | None:
     if match is None or int(match["port"]) > _HIGHEST_PORT:
         return None
     if match["v6"] is not None:
-        return (match["v6"], int(match["port"])) if _is_ip(match["v6"], 6) else None
+        return (match["v6"], int(match["port"])) if is_ip(match["v6"], 6) else None
     host = match["host"]
     looks_like_v4 = host.removesuffix(".").rpartition(".")[2].isdecimal()
-    if not _is_name(host) or (looks_like_v4 and not _is_ip(host, 4)):
+    if not _is_name(host) or (looks_like_v4 and not is_ip(host, 4)):
         return None
     return host, int(match["port"])
 
@@ -157,9 +165,10 @@ def _of_names(text: str) -> str:
     return f"; {_NAME_FORM}" if _NAME_CHARACTERS.fullmatch(host) and not _is_name(host) else ""
 
 
-def _is_ip(text: str, version: int) -> bool:
+def is_ip(text: str, *versions: int) -> bool:
+    """Return whether a text is an IP address, of one of some versions."""
     try:
-        return ipaddress.ip_address(text).version == version
+        return ipaddress.ip_address(text).version in (versions or (4, 6))
     except ValueError:
         return False
 

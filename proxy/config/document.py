@@ -1,26 +1,25 @@
-"""A YAML text as plain data, with the line of every key and the mistakes that YAML itself shows.
+"""A YAML text as plain data, with the place of every value and the mistakes that YAML itself shows.
 
-Rules: a plain (unquoted) value is read for its type after its variables were replaced. Where the key
-takes text, a number or a date stays as it was written. A section without content is an empty one.
-What could not be read is `UNREADABLE`, and nobody complains about it again. No message repeats a
-piece of the text that may belong to a secret.
+Rules: a plain (unquoted) value is read for its type after its variables were replaced, by the core schema
+of YAML 1.2, to which `yes`, `on` and 1_000 are added: 1:30 and 0400 are no numbers. Where the key takes
+text, it stays as it was written. A section without content is an empty one. What could not be read is
+`UNREADABLE`, and nobody complains about it again. No message repeats a piece of the text that may belong
+to a secret.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import yaml
 
-from proxy.config.fields import Kind, key_at, keys_below, takes_list
+from proxy.config.fields import Key, key_at, keys_below
 from proxy.config.problems import KeyPath, Problem, key_text
-from proxy.config.variables import Shield, substitute
+from proxy.config.variables import hide, show, substitute
 
 UNREADABLE: Final = object()
 """Stands for a value that a problem was reported for already; no type accepts it."""
-
-Reshape = Callable[[yaml.Node], yaml.Node]
 
 COMMAND_LINE: Final = "command line"
 """The place of a problem of an option."""
@@ -29,221 +28,202 @@ MOST_VALUES: Final = 100_000
 """Values of a file after its aliases are expanded: far above any real one, far below what hurts."""
 
 _TAG = "tag:yaml.org,2002:"
-_SCALARS = {_TAG + name for name in ("str", "int", "float", "bool", "null", "timestamp", "merge", "value")}
-_TYPED = {_TAG + name for name in ("int", "float", "bool")}
+_WHOLE = "(?:0|[1-9][0-9_]*)"
+_PLAIN = {  # the first that matches; YAML 1.2.2, 10.3.2
+    "merge": "<<",
+    "null": "~|null|Null|NULL|",
+    "bool": "(?i:true|false|yes|no|on|off)",
+    "int": f"[-+]?(?:{_WHOLE}|0x[0-9a-fA-F]+)",
+    "float": rf"[-+]?(?:(?:{_WHOLE}\.?|(?:{_WHOLE})?\.[0-9]+)(?:[eE][-+]?[0-9]+)?|\.(?i:inf))|\.(?i:nan)",
+}
 
 # What the parser says most, in words for whoever wrote the file.
 _SYNTAX = {
     "alias": "an alias without its anchor; put a value that starts with * in quotes",
+    "alphabetic or numeric": "an alias without a name; put a value that starts with * or & in quotes",
     "mapping values are not allowed": 'the indentation is off, or a value that holds ": " needs quotes',
     "'\\t'": "a tab; YAML is indented with spaces",
+    "unknown escape": "a \\ in double quotes; single quotes take it as it is",
+    "sequence entries": "a list that begins behind its key; its first - needs a line of its own",
+    "chomping or indentation": "a value that starts with > or | needs quotes",
+    "expected URI": "a value that starts with ! needs quotes",
+    "<document start>": "something behind the end; a value with { or [ or % needs quotes",
+    "but found '<stream end>'": "a [ or { that is never closed",
+    "cannot start any token": "a value that starts with @, % or ` needs quotes",
+    "found ':'": 'a value that begins with : or [, as an IPv6 address, needs quotes: "[::]:8000"',
+    "node content": "a comma, a ] or a } where a value belongs; in a value it needs quotes",
+    "got '['": "a { without its }, or a comma is missing; a value with [ or ] needs quotes",
     "<block end>": "the indentation does not fit the lines above",
     "could not find expected ':'": "a key without its colon",
     "',' or '}'": "a { without its }, or a comma is missing",
     "',' or ']'": "a [ without its ], or a comma is missing",
     "end of stream": "a quote, bracket or brace that is never closed",
     "another document": "more than one document; a line of --- starts another",
+    "for merging": "<< must be an alias of a mapping, or a list of them",
 }
 
 
 @dataclass(slots=True)
 class Document:
-    """What `read` found: `data` to be validated, and where each value of it stands."""
+    """What `read` found: `data` to be validated, and the file and line of each value of it."""
 
     file: str
-    data: Any = None
-    lines: dict[KeyPath, int] = field(default_factory=dict)
-    quoted: set[KeyPath] = field(default_factory=set)
-    unreadable: set[KeyPath] = field(default_factory=set)
+    data: Any = UNREADABLE
+    places: dict[KeyPath, tuple[str, int | None]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
-    replaced: set[KeyPath] = field(default_factory=set)  # by the command line
 
-    def complete(self, defaults: Mapping[str, Any]) -> None:
-        """Put values at keys such as "log.access" where the text has none."""
-        for key, value in defaults.items():
-            section, name = self._section_of(key)
-            if section is not None:
-                section.setdefault(name, value)
+    def put(self, values: Mapping[str, Any], *, option: bool = False) -> None:
+        """Set values at keys such as "log.access" where the text has none.
 
-    def replace(self, changes: Mapping[str, Any]) -> None:
-        """Put values of the command line at keys such as "admin.listen", but not those that are None."""
-        for key, value in changes.items():
-            section, name = self._section_of(key)
-            if section is not None and value is not None:
-                section[name] = value
-                self.replaced.add(tuple(key.split(".")))
-
-    def _section_of(self, key: str) -> tuple[dict[str, Any] | None, str]:
-        """The section of a key, made where it is missing, and its name there; None if no section is there."""
-        *sections, name = key.split(".")
-        section = self.data
-        for part in sections:
-            section = section.setdefault(part, {}) if isinstance(section, dict) else None
-        return (section if isinstance(section, dict) else None), name
+        Those of an `option` of the command line win over the text, unless they are None.
+        """
+        for key, value in values.items():
+            *above, name = path = tuple(key.split("."))
+            section = self.data
+            for part in above:
+                section = section.setdefault(part, {}) if isinstance(section, dict) else None
+            if not isinstance(section, dict) or (option and value is None):
+                continue
+            if option:
+                section.pop(name, None)
+                self.places = {at: place for at, place in self.places.items() if at[: len(path)] != path}
+                self.places[path] = (COMMAND_LINE, None)
+            section.setdefault(name, value)
 
     def report(self, path: KeyPath, message: str, line: int | None = None) -> None:
         """Add a problem; its line is that of the key or of the nearest section around it."""
-        if any(path[: len(key)] == key for key in self.replaced):
-            problem = Problem(COMMAND_LINE, None, key_text(path), message)
-        else:
-            problem = Problem(self.file, line or self._line_of(path), key_text(path), message)
-        self.problems.append(problem)
-
-    def is_unreadable(self, path: KeyPath) -> bool:
-        """Return whether the value at `path`, or one around it, was reported already."""
-        return any(path[:depth] in self.unreadable for depth in range(len(path) + 1))
-
-    def _line_of(self, path: KeyPath) -> int | None:
-        while path and path not in self.lines:
-            path = path[:-1]
-        return self.lines.get(path)
+        around = path
+        while around not in self.places:
+            around = around[:-1]
+        file, known = self.places[around]
+        self.problems.append(Problem(file, line or known, key_text(path), message))
 
 
-def read(text: str, file: str, environ: Mapping[str, str], reshape: Reshape = lambda node: node) -> Document:
-    """Parse `text`, its nodes as `reshape` returns them; what is wrong is in the document's `problems`."""
-    document = Document(file, data=UNREADABLE, lines={(): 1})
+def read(
+    data: bytes | str,
+    file: str,
+    environ: Mapping[str, str],
+    reshape: Callable[[yaml.Node], yaml.Node] = lambda node: node,
+) -> Document:
+    """Parse a text, its nodes as `reshape` returns them; what is wrong is in the document's `problems`."""
+    document = Document(file, places={(): (file, 1)})
+    text = ""
     try:
-        document.data = _Reader(document, environ, text, reshape).read()
-    except yaml.MarkedYAMLError as error:
-        document.report((), *_syntax(error))
+        text = data if isinstance(data, str) else data.decode("utf-8-sig")
+        reader = _Reader(text, document, environ)
+        node = reader.get_single_node()
+        document.data = {} if node is None else reader.value(reshape(node), (), 1)
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        document.report((), "is not valid YAML: it is not UTF-8 text", line)
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         document.report((), "is not valid YAML: it holds a control character", line)
-    except (RecursionError, _TooManyValuesError):
-        document.report((), "is nested too deeply, or an alias in it contains itself")
-    if document.data is UNREADABLE:
-        document.unreadable.add(())
+    except yaml.MarkedYAMLError as error:
+        document.report((), *_syntax(error))
+    except RecursionError:
+        document.report(
+            (), f"holds over {MOST_VALUES} values, is nested too deeply, or an alias contains itself"
+        )
     return document
 
 
-class _TooManyValuesError(Exception):
-    """The aliases of the file expand to more than `MOST_VALUES`."""
+class _Reader(yaml.SafeLoader):
+    """One walk over the nodes of a text, for the document that it fills in."""
 
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - a class has its own
 
-class _Reader:
-    """One walk over the nodes of a document, which it fills in."""
-
-    def __init__(self, document: Document, environ: Mapping[str, str], text: str, reshape: Reshape) -> None:
+    def __init__(self, text: str, document: Document, environ: Mapping[str, str]) -> None:
+        super().__init__(hide(text))
         self.document = document
         self.environ = environ
-        self.reshape = reshape
-        self.shield = Shield(text)
-        self.loader = yaml.SafeLoader(self.shield.text)
-        self.left = MOST_VALUES
+        self.merged = 0  # keys
 
-    def read(self) -> Any:
-        """Return the whole text as plain data."""
-        try:
-            node = self.loader.get_single_node()
-            return {} if node is None else self._value(self.reshape(node), ())
-        finally:
-            self.loader.dispose()
-
-    def _value(self, node: yaml.Node, path: KeyPath) -> Any:
+    def value(self, node: yaml.Node, path: KeyPath, line: int) -> Any:
+        """Return a node as plain data; `line` is where it or its key stands."""
+        self._stop_growth()
+        self.document.places[path] = (self.document.file, line)
         key = key_at(path)
-        if isinstance(node, yaml.ScalarNode) and node.tag in _SCALARS:
-            return self._scalar(node, path)
-        if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
-            # What is below a secret is a part of it, and no message may name it; a list may be of secrets.
-            is_hidden = key and key.kind is Kind.SECRET and (isinstance(path[-1], int) or not takes_list(key))
-            return [] if is_hidden else self._list(node, path)
-        if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
-            return {} if key and key.kind is Kind.SECRET else self._mapping(node, path)
-        return self._unreadable(path, "must have no YAML tag; put a value that starts with ! in quotes")
+        if node.tag and node.tag != self._tag(node, node.value):
+            return self._unreadable(path, "must have no YAML tag; put a value that starts with ! in quotes")
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, path, key)
+        # What is below a secret is a part of it, and no message may name it; a list may be of secrets.
+        is_open = key is None or not key.is_secret
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path) if is_open else {}
+        is_open = is_open or (key is not None and key.takes_list and isinstance(path[-1], str))
+        items = node.value if is_open else ()
+        return [self.value(item, (*path, at), item.start_mark.line + 1) for at, item in enumerate(items)]
+
+    def _tag(self, node: yaml.Node, text: Any) -> str:
+        """The tag of a node that has none of its own; a scalar's goes by its text."""
+        is_plain = isinstance(node, yaml.ScalarNode) and node.style is None
+        return str(self.resolve(type(node), text, (is_plain, True)))  # type: ignore[no-untyped-call]
 
     def _unreadable(self, path: KeyPath, *messages: str) -> object:
         for message in messages:
             self.document.report(path, message)
-        self.document.unreadable.add(path)
         return UNREADABLE
 
-    def _list(self, node: yaml.SequenceNode, path: KeyPath) -> list[Any]:
-        items = []
-        for index, child in enumerate(node.value):
-            self._count()
-            self.document.lines[*path, index] = child.start_mark.line + 1
-            items.append(self._value(child, (*path, index)))
-        return items
+    def _scalar(self, node: yaml.ScalarNode, path: KeyPath, key: Key | None) -> Any:
+        text, wrong = substitute(show(node.value), self.environ, node.style)
+        if wrong:
+            return self._unreadable(path, *wrong)
+        tag = self._tag(node, text)
+        if tag == _TAG + "null":
+            # A section without content, its keys all commented out, has its defaults.
+            is_section = not path or (key is not None and key.section and isinstance(path[-1], str))
+            return ([] if key and key.takes_list else {}) if is_section else None
+        if (key and key.is_text) or tag not in {_TAG + name for name in ("bool", "int", "float")}:
+            return text
+        try:
+            return self.construct_object(yaml.ScalarNode(tag, text))
+        except ValueError:  # more digits than Python reads
+            return text
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key, value, merged in self._pairs(node, path):
-            line = key.start_mark.line + 1
+        own: dict[str, int] = {}
+        pairs = []
+        for key, value in node.value:
+            line, name = key.start_mark.line + 1, str(key.value)
             if not isinstance(key, yaml.ScalarNode):
                 message = "must have text as its keys; put a value that starts with { or [ in quotes"
                 self.document.report(path, message, line)
-                continue
-            name = self.shield.restore(key.value)
-            if node.flow_style and _is_empty(value) and name not in keys_below(path):
+            elif name in own and key.tag != _TAG + "merge":
+                self.document.report((*path, show(name)), f"is given twice, first on line {own[name]}", line)
+            else:
+                own[name] = line
+                pairs.append((key, value))
+        node.value = pairs
+        self.flatten_mapping(node)
+        found = {}
+        for key, value in node.value:
+            line, name = key.start_mark.line + 1, show(key.value)
+            is_empty = isinstance(value, yaml.ScalarNode) and value.style is None and not value.value
+            if node.flow_style and is_empty and name not in keys_below(path):
                 # `{token: abc,def}`: the word is not named, it may be the rest of a secret.
                 message = "holds a word without a value; put a value that holds a comma in quotes"
                 self.document.report(path, message, line)
-                continue
-            place = (*path, name)
-            if name not in found:
-                self.document.lines[place] = line
-                found[name] = self._value(value, place)
-            elif not merged:
-                self.document.report(
-                    place, f"is given twice, first on line {self.document.lines[place]}", line
-                )
+            else:
+                found[name] = self.value(value, (*path, name), line)
         return found
 
-    def _pairs(self, node: yaml.MappingNode, path: KeyPath) -> Iterator[tuple[yaml.Node, yaml.Node, bool]]:
-        """Yield key, value and whether it was merged: a mapping's own keys, then those of each `<<`."""
-        merges: list[yaml.Node] = []
-        for key, value in node.value:
-            self._count()
-            if key.tag == _TAG + "merge":
-                merges += value.value if isinstance(value, yaml.SequenceNode) else [value]
-            else:
-                yield key, value, False
-        for source in merges:
-            if isinstance(source, yaml.MappingNode):
-                yield from ((key, value, True) for key, value, _ in self._pairs(source, path))
-            else:
-                line = source.start_mark.line + 1
-                self.document.report((*path, "<<"), "must be an alias of a mapping, or a list of them", line)
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Merge what `<<` names; a key that is there several times, the last one wins, counts once."""
+        super().flatten_mapping(node)
+        texts = (pair for pair in node.value if isinstance(pair[0], yaml.ScalarNode))
+        node.value = list({key.value: (key, value) for key, value in texts}.values())
+        self.merged += len(node.value)
+        self._stop_growth()
 
-    def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> Any:
-        written = self.shield.restore(node.value)
-        text, wrong = substitute(written, self.environ)
-        if wrong:
-            return self._unreadable(path, *wrong)
-        tag = node.tag
-        if node.style is not None:
-            self.document.quoted.add(path)
-        elif text != written:
-            tag = self.loader.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
-        if tag == _TAG + "null":
-            return _nothing(path)
-        key = key_at(path)
-        takes_text = key is not None and key.kind in {Kind.TEXT, Kind.SECRET}
-        return self._typed(tag, text) if tag in _TYPED and not takes_text else text
-
-    def _typed(self, tag: str, text: str) -> Any:
-        try:
-            return self.loader.construct_object(yaml.ScalarNode(tag, text))
-        except (ValueError, LookupError, ArithmeticError):
-            return text  # such as !!int abc; the type of the field will say what it has to be
-
-    def _count(self) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise _TooManyValuesError
+    def _stop_growth(self) -> None:
+        if len(self.document.places) + self.merged > MOST_VALUES:
+            raise RecursionError
 
 
-def _is_empty(node: yaml.Node) -> bool:
-    return isinstance(node, yaml.ScalarNode) and node.style is None and not node.value
-
-
-def _nothing(path: KeyPath) -> Any:
-    """Return what an empty value means: a section whose keys are all commented out has its defaults."""
-    key = key_at(path)
-    is_item = bool(path) and isinstance(path[-1], int)
-    if not path or (key and key.kind is Kind.SECTION):
-        return {}
-    return [] if key and key.kind is Kind.SECTIONS and not is_item else None
+for _name, _pattern in _PLAIN.items():
+    _Reader.add_implicit_resolver(_TAG + _name, re.compile(rf"(?:{_pattern})\Z"), None)
 
 
 def _syntax(error: yaml.MarkedYAMLError) -> tuple[str, int | None]:

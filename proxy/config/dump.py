@@ -3,7 +3,6 @@
 Rules: every key stands there with its value; a secret is `"***"`; what is printed can be read again.
 """
 
-import ipaddress
 from typing import Any
 
 import yaml
@@ -12,7 +11,7 @@ from pydantic import SecretStr
 from proxy.config.address import Address
 from proxy.config.models import Config
 from proxy.config.sections import Settings
-from proxy.config.values import MASK, Shared, masked
+from proxy.config.values import MASK, Network
 
 
 def dump(config: Config) -> str:
@@ -20,22 +19,16 @@ def dump(config: Config) -> str:
     return yaml.dump(plain(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
 
 
-class _Masked(str):
-    """A secret that was given; written in double quotes, as the documentation shows it."""
-
-    __slots__ = ()
-
-
 class _Dumper(yaml.SafeDumper):
-    """Also writes masks, and indents lists."""
-
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        super().increase_indent(flow, indentless=False)
+    """Writes masks as the documentation shows them."""
 
 
-_Dumper.add_representer(
-    _Masked, lambda dumper, mask: dumper.represent_scalar("tag:yaml.org,2002:str", mask, style='"')
-)
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    style = '"' if text == MASK else "'" if "$" in text else None  # in single quotes a $ is only a $
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
 
 
 def plain(value: Any) -> Any:
@@ -43,14 +36,12 @@ def plain(value: Any) -> Any:
     if isinstance(value, Settings):
         return {name: plain(getattr(value, name)) for name in type(value).model_fields}
     if isinstance(value, SecretStr):
-        return _Masked(MASK)
+        return MASK if set(str(value)) == {"*"} else str(value)
     if isinstance(value, tuple):
         items = [plain(item) for item in value]
         return items[0] if len(items) == 1 and isinstance(items[0], str) else items
-    if isinstance(value, Shared) and value is not Shared.AUTO:
-        return value is Shared.TRUE
-    if isinstance(value, Address | ipaddress.IPv4Network | ipaddress.IPv6Network | str):
-        return masked(str(value)).replace("${", "$${")
+    if isinstance(value, Address | Network | str):
+        return str(value).replace("${", "$${")
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value

@@ -7,8 +7,8 @@ here what stands at a key; nobody else walks the models.
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum, auto
-from types import NoneType
+from enum import StrEnum
+from typing import Any
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
@@ -16,38 +16,45 @@ from pydantic.fields import FieldInfo
 from proxy.config.models import Config
 from proxy.config.problems import KeyPath
 from proxy.config.sections import Settings
-from proxy.config.values import Allowed
+from proxy.config.values import Allowed, StoreUrl
 
 SECTION_WORDS = "a mapping of keys to values"
 
 
-class Kind(StrEnum):
-    """What may stand at a key."""
-
-    SECTION = auto()  # a mapping
-    SECTIONS = auto()  # a list of mappings
-    NUMBER = auto()  # a number or true/false: read as YAML reads it
-    TEXT = auto()  # everything else: taken as it is written
-    SECRET = auto()  # text that no message and no output repeats
-
-
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key: its place without list indexes, the field of the model, and for a section its model."""
+    """One key: its place without list indexes, what may stand there, and for a section its model."""
 
     path: tuple[str, ...]
-    kind: Kind
     field: FieldInfo
+    hint: Any  # the type with all its annotations
     section: type[Settings] | None
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether it is text that no message and no output repeats."""
+        return any(part in (SecretStr, StoreUrl) for part in _made_of(self.hint))
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is taken as it is written, and not as the number or flag that YAML reads."""
+        return not any(part in (int, float, bool, True) for part in _made_of(self.hint))  # True: of a Literal
+
+    @property
+    def takes_list(self) -> bool:
+        """Whether a list of values may stand there."""
+        return tuple in _made_of(self.hint)
 
     @property
     def allowed(self) -> str:
         """What the value may be, in words that follow "must be"."""
-        if self.kind is Kind.SECTION:
-            return SECTION_WORDS
-        if self.kind is Kind.SECTIONS:
-            return "a list of mappings, each with at least a url"
-        return next(item.text for item in self.field.metadata if isinstance(item, Allowed))
+        return _allowed(self.hint)
+
+    @property
+    def description(self) -> str:
+        """What it is for, on one line."""
+        section = self.section.__doc__ if self.section else None
+        return " ".join((self.field.description or section or "").split())
 
 
 def key_at(path: KeyPath) -> Key | None:
@@ -58,8 +65,7 @@ def key_at(path: KeyPath) -> Key | None:
 def allowed_at(path: KeyPath) -> str:
     """Return what may stand at `path`, in words that follow "must be"."""
     key = key_at(path)
-    is_item = bool(path) and isinstance(path[-1], int)
-    return SECTION_WORDS if key is None or (is_item and key.section) else key.allowed
+    return _allowed(key.hint, item=isinstance(path[-1], int)) if key else SECTION_WORDS
 
 
 def keys_below(path: KeyPath) -> list[str]:
@@ -70,42 +76,34 @@ def keys_below(path: KeyPath) -> list[str]:
 
 
 def _walk(section: type[Settings], above: tuple[str, ...] = ()) -> Iterator[Key]:
+    hints = typing.get_type_hints(section, include_extras=True)
     for name, field in section.model_fields.items():
         path = (*above, name)
-        kind, below = _kind(field)
-        yield Key(path, kind, field, below)
+        parts = (part for part in _made_of(hints[name]) if isinstance(part, type))
+        below = next((part for part in parts if issubclass(part, Settings)), None)
+        yield Key(path, field, hints[name], below)
         if below is not None:
             yield from _walk(below, path)
 
 
-def _kind(field: FieldInfo) -> tuple[Kind, type[Settings] | None]:
-    annotation = field.annotation
-    if isinstance(annotation, type) and issubclass(annotation, Settings):
-        return Kind.SECTION, annotation
-    parts = typing.get_args(annotation)
-    if (
-        typing.get_origin(annotation) is tuple
-        and isinstance(parts[0], type)
-        and issubclass(parts[0], Settings)
-    ):
-        return Kind.SECTIONS, parts[0]
-    if _holds_a_secret(annotation):
-        return Kind.SECRET, None
-    kinds = set(typing.get_args(annotation)) - {NoneType} or {annotation}
-    return (Kind.NUMBER if kinds <= {int, float, bool} else Kind.TEXT), None
+def _made_of(hint: Any) -> Iterator[Any]:
+    """Yield a type and all that it is made of."""
+    yield from (hint, typing.get_origin(hint))
+    for part in typing.get_args(hint):
+        yield from _made_of(part)
 
 
-def _holds_a_secret(annotation: object) -> bool:
-    return annotation is SecretStr or any(map(_holds_a_secret, typing.get_args(annotation)))
-
-
-def _holds_a_list(annotation: object) -> bool:
-    return typing.get_origin(annotation) is tuple or any(map(_holds_a_list, typing.get_args(annotation)))
-
-
-def takes_list(key: Key) -> bool:
-    """Whether a list of values may stand at a key."""
-    return _holds_a_list(key.field.annotation)
+def _allowed(hint: Any, *, item: bool = False) -> str:
+    """The words of a type, or those of the items of a list."""
+    own = [note.text for note in getattr(hint, "__metadata__", ()) if isinstance(note, Allowed)]
+    if own and not item:
+        return own[-1]
+    parts = typing.get_args(hint)
+    if typing.get_origin(hint) is typing.Literal or (isinstance(hint, type) and issubclass(hint, StrEnum)):
+        return f"one of {', '.join(str(word).lower() for word in parts or hint)}"
+    if typing.get_origin(hint) is tuple:
+        return _allowed(parts[0]) + ("" if item else ", or a list of them")
+    return _allowed(parts[0], item=item) if parts else SECTION_WORDS
 
 
 KEYS = {key.path: key for key in _walk(Config)}

@@ -21,13 +21,8 @@ _MAP = "tag:yaml.org,2002:map"
 
 def found_backends(data: bytes, name: str) -> tuple[BackendSettings, ...]:
     """The backends of a list; messages call it `name`. Raises ConfigError; an empty list is a mistake."""
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError([Problem(name, line, "", "is not valid YAML: it is not UTF-8 text")]) from None
-    document = read(text, name, {}, _as_configuration)
-    backends = validated(document, need_backends=False, look_at_files=True).backends
+    document = read(data, name, {}, _as_configuration)
+    backends = validated(document, {}, look_at_files=True, alone=True).backends
     if not backends:
         raise ConfigError([Problem(name, 1, "", "must list at least one backend")])
     return backends
@@ -37,8 +32,8 @@ def _as_configuration(node: yaml.Node) -> yaml.Node:
     """The list as the `backends` of a configuration, each target of a group as an entry of its own."""
     if isinstance(node, yaml.SequenceNode):
         node.value = [entry for item in node.value for entry in _entries(item)]
-    key = yaml.ScalarNode(_STR, "backends", node.start_mark, node.start_mark)
-    return yaml.MappingNode(_MAP, [(key, node)], node.start_mark, node.end_mark, flow_style=False)
+    key = yaml.ScalarNode(_STR, "backends", node.start_mark)
+    return yaml.MappingNode(_MAP, [(key, node)], node.start_mark)
 
 
 def _entries(item: yaml.Node) -> Iterator[yaml.Node]:
@@ -48,20 +43,17 @@ def _entries(item: yaml.Node) -> Iterator[yaml.Node]:
         yield item
         return
     labels = _fields(fields.get("labels"))
-    scheme = labels.get("__scheme__")
-    scheme_name = scheme.value if isinstance(scheme, yaml.ScalarNode) else "http"
+    scheme, weight = labels.get("__scheme__"), labels.get("weight")
     for target in targets.value:
-        where, until = target.start_mark, target.end_mark
-        url = target
+        where, url = target.start_mark, target
         if isinstance(target, yaml.ScalarNode):
-            url = yaml.ScalarNode(_STR, f"{scheme_name}://{target.value}", where, until, style="'")
-        pairs = [(yaml.ScalarNode(_STR, "url", where, where), url)]
-        weight = labels.get("weight")
+            text = f"{scheme.value if scheme else 'http'}://{target.value}"
+            url = yaml.ScalarNode(_STR, text, where, style="'")
+        pairs = [(yaml.ScalarNode(_STR, "url", where), url)]
         if isinstance(weight, yaml.ScalarNode):  # labels are text there, whatever they hold
-            tag = yaml.SafeLoader("").resolve(yaml.ScalarNode, weight.value, (True, False))  # type: ignore[no-untyped-call]
-            number = yaml.ScalarNode(tag, weight.value, weight.start_mark, weight.end_mark)
-            pairs.append((yaml.ScalarNode(_STR, "weight", weight.start_mark, weight.start_mark), number))
-        yield yaml.MappingNode(_MAP, pairs, where, until, flow_style=False)
+            number = yaml.ScalarNode("", weight.value, weight.start_mark)
+            pairs.append((yaml.ScalarNode(_STR, "weight", weight.start_mark), number))
+        yield yaml.MappingNode(_MAP, pairs, where)
 
 
 def _fields(node: yaml.Node | None) -> dict[str, yaml.Node]:

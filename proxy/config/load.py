@@ -6,106 +6,72 @@ allowed; pydantic's own words and inputs never leave this module, and neither do
 
 import difflib
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from proxy.config.discovery import SWITCHES, is_on
-from proxy.config.document import COMMAND_LINE, UNREADABLE, Document, read
-from proxy.config.fields import Kind, allowed_at, key_at, keys_below
-from proxy.config.files import unusable
-from proxy.config.models import BackendSettings, Config, repeated
+from proxy.config.checks import conflicts, unusable, unusable_store
+from proxy.config.document import UNREADABLE, Document, read
+from proxy.config.fields import Key, allowed_at, key_at, keys_below
+from proxy.config.models import Config
 from proxy.config.problems import ConfigError, KeyPath, Problem, got, got_type
-from proxy.config.sections import Settings
 
-NOTHING: Mapping[str, Any] = MappingProxyType({})
+_CLOCK = re.compile("[0-9]{1,4}(?::[0-5]?[0-9]){1,2}")
+_OCTAL = re.compile("0[0-9]{1,20}")
+_QUOTED = re.compile(r"[-+]?[0-9]*\.?[0-9]+|true|false")
 NO_BACKEND = (
     "must list at least one Chainlit instance, such as - url: http://127.0.0.1:8001; or set discovery"
 )
 
 
-def load(
-    path: str | os.PathLike[str],
-    *,
-    need_backends: bool = False,
-    environ: Mapping[str, str] | None = None,
-    defaults: Mapping[str, Any] = NOTHING,
-    changes: Mapping[str, Any] = NOTHING,
-) -> Config:
-    """Read a YAML file and look at the files it names; `environ` is by default that of the process.
+class Options(TypedDict, total=False):
+    """What else decides, besides the text."""
 
-    `defaults` are the values at keys such as "log.access" where the file is silent, in place of those of
-    the models. `changes` are values of the command line, which win over the file; None means not given.
-    Raises ConfigError.
-    """
+    need_backends: bool
+    """Whether it is a mistake if there are none."""
+    need_store: bool
+    """Whether the store of sessions is used here, unless they are not shared."""
+    environ: Mapping[str, str]
+    """The variables; by default those of the process."""
+    defaults: Mapping[str, Any]
+    """Values at keys such as "log.access" where the text is silent, in place of those of the models."""
+    changes: Mapping[str, Any]
+    """Values of the command line, which win over the text; None means not given."""
+
+
+def load(path: str | os.PathLike[str], **options: Unpack[Options]) -> Config:
+    """Read a YAML file and look at the files it names. Raises ConfigError."""
     name = os.fspath(path)
     try:
         data = Path(path).read_bytes()
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or "not a file name"
-        problem = Problem(name, None, "", f"cannot be read: {reason}")
     else:
-        try:
-            text = data.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            line = data.count(b"\n", 0, error.start) + 1
-            problem = Problem(name, line, "", "is not valid YAML: it is not UTF-8 text")
-        else:
-            document = read(text, name, os.environ if environ is None else environ)
-            document.complete(defaults)
-            document.replace(changes)
-            return validated(document, need_backends=need_backends, look_at_files=True)
-    raise ConfigError([problem])
+        return _config(data, name, options, look_at_files=True)
+    raise ConfigError([Problem(name, None, "", f"cannot be read: {reason}")])
 
 
-def loads(
-    text: str,
-    *,
-    name: str = "config",
-    need_backends: bool = False,
-    environ: Mapping[str, str] | None = None,
-    defaults: Mapping[str, Any] = NOTHING,
-    changes: Mapping[str, Any] = NOTHING,
+def loads(text: str, *, name: str = "config", **options: Unpack[Options]) -> Config:
+    """Read YAML text; messages call it `name`. Raises ConfigError."""
+    return _config(text, name, options, look_at_files=False)
+
+
+def _config(data: bytes | str, name: str, options: Options, *, look_at_files: bool) -> Config:
+    document = read(data, name, options.get("environ", os.environ))
+    document.put(options.get("defaults", {}))
+    document.put(options.get("changes", {}), option=True)
+    return validated(document, options, look_at_files=look_at_files)
+
+
+def validated(
+    document: Document, options: Options, *, look_at_files: bool = False, alone: bool = False
 ) -> Config:
-    """Read YAML text as `load` does; messages call it `name`. Raises ConfigError."""
-    document = read(text, name, os.environ if environ is None else environ)
-    document.complete(defaults)
-    document.replace(changes)
-    return validated(document, need_backends=need_backends)
-
-
-def override(
-    config: Config, changes: Mapping[str, Any], *, name: str = COMMAND_LINE, need_backends: bool = False
-) -> Config:
-    """Return `config` with other values at keys such as "admin.listen", checked as a file would be.
-
-    Values of None are left out, so that options that were not given can be passed as they are.
-    Raises ConfigError, whose problems have no line.
-    """
-    data = _as_data(config)
-    for key, value in changes.items():
-        *sections, last = key.split(".")
-        section = data
-        for part in sections:
-            section = section[part]
-        if value is not None:
-            section[last] = value
-    return validated(Document(name, data), need_backends=need_backends)
-
-
-def _as_data(settings: Settings) -> dict[str, Any]:
-    return {
-        name: _as_data(value) if isinstance(value := getattr(settings, name), Settings) else value
-        for name in type(settings).model_fields
-    }
-
-
-def validated(document: Document, *, need_backends: bool, look_at_files: bool = False) -> Config:
-    """Return the configuration of a document that was read. Raises ConfigError."""
+    """Return the configuration of a document; `alone`, it is one of backends only. Raises ConfigError."""
     config, errors = None, []
     try:
         config = Config.model_validate(document.data)
@@ -113,12 +79,15 @@ def validated(document: Document, *, need_backends: bool, look_at_files: bool = 
         errors = error.errors(include_url=False)
     for detail in errors:
         _explain(detail, document)
-    backends = document.data.get("backends") if isinstance(document.data, dict) else UNREADABLE
-    if errors and not any(detail["type"] == "conflict" for detail in errors):
-        _report_repeated(backends, document)
-    if need_backends and not backends and not _discovers(config, document.data):
+    data = document.data if isinstance(document.data, dict) else {"backends": UNREADABLE}
+    for path, message in conflicts(data, alone=alone):
+        document.report(path, message)
+    discovers = config.discovery.parts() if config else "discovery" in data
+    if options.get("need_backends") and not data.get("backends") and not discovers:
         document.report(("backends",), NO_BACKEND)
     for path, message in unusable(config) if config and look_at_files else ():
+        document.report(path, message)
+    for path, message in unusable_store(config) if config and options.get("need_store") else ():
         document.report(path, message)
     if config is None or document.problems:
         # Raised here, after the except block: the error carries no context that holds the input.
@@ -126,43 +95,41 @@ def validated(document: Document, *, need_backends: bool, look_at_files: bool = 
     return config
 
 
-def _discovers(config: Config | None, data: Any) -> bool:
-    """Whether a source of backends is on, or was meant to be where the configuration has mistakes."""
-    if config is not None:
-        return bool(config.discovery.parts())
-    section = data.get("discovery") if isinstance(data, dict) else None
-    return isinstance(section, dict) and any(is_on(name, section.get(name)) for name in SWITCHES)
-
-
 def _explain(detail: ErrorDetails, document: Document) -> None:
     """Report one error of pydantic in our own words, unless its value was reported already."""
     path: KeyPath = detail["loc"]
-    kind = detail["type"]
-    if path and isinstance(path[-1], int) and path not in document.lines:
-        path = path[:-1]  # a list of one that was written as the value alone
-    unknown = kind == "extra_forbidden"
-    if document.is_unreadable(path[:-1] if unknown else path) or kind == "default_factory_not_called":
+    kind, value = detail["type"], detail["input"]
+    if kind == "default_factory_not_called" or (value is UNREADABLE and kind != "extra_forbidden"):
         return
-    if unknown:
+    if kind == "extra_forbidden":
         message = _unknown(path)
-    elif kind == "conflict":
-        message = detail["msg"]
     elif kind == "value_error":
         message = str(detail["ctx"]["error"])
     elif kind == "missing":
         message = f"is missing: it must be {allowed_at(path)}"
     else:
-        message = f"must be {allowed_at(path)}{_given(path, detail['input'], document)}"
+        message = f"must be {allowed_at(path)}{_given(path, value)}"
+    if path and isinstance(path[-1], int) and path not in document.places:
+        path = path[:-1]  # a list of one that was written as the value alone
     document.report(path, message)
 
 
-def _given(path: KeyPath, value: object, document: Document) -> str:
+def _given(path: KeyPath, value: object) -> str:
     """Return what was given, as far as it may be shown: a section may hold a secret by mistake."""
     key = key_at(path)
-    if key is None or key.kind in {Kind.SECTION, Kind.SECTIONS, Kind.SECRET}:
-        return got_type(value)
-    needs_no_quotes = key.kind is Kind.NUMBER and path in document.quoted
-    return got(value) + ("; write it without quotes" if needs_no_quotes else "")
+    if key is None or key.section or key.is_secret:
+        return "" if key and key.is_secret and isinstance(value, str) else got_type(value)
+    return got(value) + ("" if key.is_text or not isinstance(value, str) else _meant(value, key))
+
+
+def _meant(text: str, key: Key) -> str:
+    """Return how to write what looks like a number, or was one in YAML 1.1."""
+    if key.field.annotation is float and _CLOCK.fullmatch(text):
+        seconds = reduce(lambda total, part: total * 60 + int(part), text.split(":"), 0)
+        return f"; write {seconds} for {seconds} seconds"
+    if _OCTAL.fullmatch(text):
+        return f"; write {int(text)}"
+    return "; write it without quotes" if _QUOTED.fullmatch(text) else ""
 
 
 def _unknown(path: KeyPath) -> str:
@@ -170,19 +137,3 @@ def _unknown(path: KeyPath) -> str:
     near = difflib.get_close_matches(str(path[-1]), allowed, n=1)
     hint = f", did you mean '{near[0]}'?" if near else "."
     return f"unknown key{hint} Allowed here: {', '.join(allowed)}"
-
-
-def _report_repeated(items: object, document: Document) -> None:
-    """Report repeated backends where other mistakes kept the model from comparing them."""
-    for path, message in repeated(_readable_backends(items)):
-        document.report(("backends", *path), message)
-
-
-def _readable_backends(items: object) -> Iterator[tuple[int, BackendSettings]]:
-    for index, item in enumerate(items if isinstance(items, list) else ()):
-        if isinstance(item, dict):
-            told = {key: item[key] for key in ("name", "url") if item.get(key, UNREADABLE) is not UNREADABLE}
-            try:
-                yield index, BackendSettings.model_validate(told)
-            except ValidationError:
-                continue  # reported with the others

@@ -6,42 +6,26 @@ reference is made from these words. A check of two fields together stands at the
 it runs whatever else is wrong. Nothing here knows YAML, files or the environment.
 """
 
-from collections.abc import Iterable, Iterator
+from typing import Annotated
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import Field, ValidationInfo, field_validator
 
+from proxy.config import sections as s
 from proxy.config import values as v
 from proxy.config.address import UNIX, Address, backend_name
-from proxy.config.discovery import DiscoverySettings
-from proxy.config.observing import LogSettings, OtelSettings, ResponseSettings
-from proxy.config.probing import ProbeHost, Statuses
-from proxy.config.problems import KeyPath, got
-from proxy.config.sections import (
-    BackendTlsSettings,
-    DirectorySettings,
-    LimitSettings,
-    SessionSettings,
-    Settings,
-    TimeoutSettings,
-    TlsSettings,
-)
+from proxy.config.problems import got
 
 
-class AdminSettings(Settings):
-    """`admin`: metrics, health and the API."""
+class AdminSettings(s.Settings):
+    """The listener for operators and monitoring."""
 
     # Declared first: the check of `listen` has to know it.
-    token: v.Token = Field(
-        default=None,
-        description="The bearer token that everything but /healthz, /readyz and /metrics asks for. Without "
-        "one the listener has to stay on a loopback address.",
-    )
-    listen: v.OneAddress = Field(
-        default=Address("127.0.0.1", 9901),
-        description="Where metrics, health and the API are served. Loopback, because by default there is "
-        "no token.",
-    )
+    token: v.Token | None = None
+    """The bearer token that everything but /healthz, /readyz and /metrics asks for. Without one the listener
+    has to stay on a loopback address."""
+    listen: v.OneAddress = Address("127.0.0.1", 9901)
+    """Where metrics, health and the API are served. Loopback, because by default there is no token."""
+    socket: s.AdminSocketSettings = s.AdminSocketSettings()
 
     @field_validator("listen")
     @classmethod
@@ -52,317 +36,178 @@ class AdminSettings(Settings):
         return value
 
 
-class BackendSettings(Settings):
+class BackendSettings(s.Settings):
     """One entry of `backends`: a Chainlit instance that something else runs."""
 
-    url: v.BackendUrl = Field(description="Where the instance listens, without a path.")
+    url: v.BackendUrl
+    """Where the instance listens, without a path."""
     name: v.BackendName = Field(
-        default_factory=lambda data: backend_name(data.get("url", "")),
-        validate_default=True,
-        description="What the backend is called in pins, metrics and logs; without it host:port of its "
-        "url, or the name of its socket without .sock. Pins are made from it: an instance that keeps its "
-        "name keeps its sessions, wherever it listens.",
+        default_factory=lambda data: backend_name(data.get("url", "")), validate_default=True
     )
-    weight: v.Weight = Field(
-        default=1.0,
-        description="Its share of the new sessions: with 2 it gets twice those of a backend with 1.",
-    )
-    tls: BackendTlsSettings = Field(
-        default=BackendTlsSettings(), description="Whom a backend with an https url has to be."
-    )
+    """What the backend is called in pins, metrics and logs; without it host:port of its url, or the name of
+    its socket without .sock. Pins are made from it: an instance that keeps its name keeps its sessions,
+    wherever it listens."""
+    weight: v.Weight = 1.0
+    """Its share of the new sessions: with 2 it gets twice those of a backend with 1."""
+    tls: s.BackendTlsSettings = s.BackendTlsSettings()
 
     @field_validator("tls")
     @classmethod
-    def _needs_https(cls, value: BackendTlsSettings, info: ValidationInfo) -> BackendTlsSettings:
-        if value != BackendTlsSettings() and not info.data.get("url", "https:").startswith("https:"):
+    def _needs_https(cls, value: s.BackendTlsSettings, info: ValidationInfo) -> s.BackendTlsSettings:
+        if value != s.BackendTlsSettings() and not info.data.get("url", "https:").startswith("https:"):
             raise ValueError("must be left out, because the url does not begin with https")
         return value
 
     @property
-    def is_https(self) -> bool:
-        """Whether it speaks TLS."""
-        return self.url.startswith("https:")
-
-    @property
-    def path(self) -> str:
-        """The socket of an http+unix url, else empty."""
-        return self.url.removeprefix(UNIX) if self.url.startswith(UNIX) else ""
-
-    @property
-    def host(self) -> str:
-        """The host of the url, empty for a socket; an IPv6 address without its brackets."""
-        if self.path:
-            return ""
-        return self.url.partition("://")[2].rpartition(":")[0].strip("[]")
-
-    @property
-    def port(self) -> int:
-        """The port of the url, 0 for a socket."""
-        return 0 if self.path else int(self.url.rpartition(":")[2])
+    def address(self) -> Address:
+        """Where it listens; the host of an IPv6 address is without its brackets."""
+        if self.url.startswith(UNIX):
+            return Address(path=self.url.removeprefix(UNIX))
+        host, _, port = self.url.partition("://")[2].rpartition(":")
+        return Address(host.strip("[]"), int(port))
 
 
-class CookieSettings(Settings):
-    """`affinity.cookie`: our own cookie, one per browser."""
+class CookieSettings(s.Settings):
+    """The pin cookie, one per browser."""
 
-    name: v.CookieName = Field(
-        default="chainlit_pin",
-        description="The name of the cookie that holds the backend of a browser's newest session. It is "
-        "never forwarded to a backend.",
-    )
-    enabled: v.Flag = Field(
-        default=True,
-        description="Whether the cookie is set and read. No session depends on it; it saves moves after a "
-        "handshake, and an app's own routes keep meeting the same instance.",
-    )
+    name: v.CookieName = "chainlit_pin"
+    """The name of the cookie that holds the backend of a browser's newest session. It is never forwarded to a
+    backend."""
+    enabled: v.Flag = True
+    """Whether the cookie is set and read. No session depends on it; it saves moves after a handshake, and an
+    app's own routes keep meeting the same instance."""
 
 
-class AffinitySettings(Settings):
-    """`affinity`: how a request finds the instance that holds its session."""
+class AffinitySettings(s.Settings):
+    """How a request finds the instance that holds its session."""
 
-    cookie: CookieSettings = Field(default=CookieSettings(), description="The pin cookie, one per browser.")
-    secret: v.Secrets = Field(
-        default=None,
-        description="The key of the pins, the same on every proxy of a site. Without it pins still agree "
-        "between proxies, but can be guessed. In a list the newest comes first: pins are made with it and "
-        "read with any.",
-    )
-    locate: v.LocateChoice = Field(
-        default=v.Locate.AUTO,
-        description="Whether the backends are asked for a session that the directory does not know: auto "
-        "asks unless the page has just announced a new session, always asks in that case too, "
-        "never takes the session for new.",
-    )
-    locate_timeout: v.Seconds = Field(
-        default=2.0,
-        description="Seconds that the backends have to answer that question. They answer in a few "
-        "milliseconds, unless an app blocks its event loop.",
-    )
-    locate_questions: v.Count = Field(
-        default=1000,
-        description="Such questions under way at once, each about one session; equal ones are asked once. "
-        "What is over it goes by the rest of its evidence. As many as the tabs that may connect again in the "
-        "second after a restart.",
-    )
-    locate_connections: v.Count = Field(
-        default=16,
-        description="Connections to one backend that these questions use at once; the others wait for one, "
-        "within affinity.locate_timeout. An instance is one event loop, so more would not be faster.",
-    )
-    roots: v.RootPaths = Field(
-        default=(),
-        description="The root paths of Chainlit (--root-path, or where it is mounted). By default they are "
-        "learnt: from the first Socket.IO session below one on, and / until then. Name them where requests "
-        "of a session may come before that, such as those of a tab that polls through a restart.",
-    )
-    session_timeout: v.Seconds = Field(
-        default=3600.0,
-        description="Seconds that a session is remembered after its last connection closed. Chainlit's own "
-        "session_timeout, which its generated config sets to 3600: set both to the same.",
-    )
-    directory: DirectorySettings = Field(
-        default=DirectorySettings(), description="The table of sessions and their backends."
-    )
-    linger: v.SecondsOrZero = Field(
-        default=15.0,
-        description="Seconds that the backend's side of a websocket is kept when its client is lost, so that "
-        "what the app says meanwhile reaches it when it connects again; 0 lets go at once. Longer than a "
-        "change of networks, shorter than the 20 after which a backend misses the answer to a ping.",
-    )
-    linger_bytes: v.Count = Field(
-        default=1_048_576,
-        description="Bytes that are kept for one session meanwhile; with more it is let go of.",
-    )
-    linger_sessions: v.Count = Field(
-        default=1000,
-        description="Sessions that are waited for at once; with one more the oldest is let go of. Each holds "
-        "a connection to its backend.",
-    )
+    cookie: CookieSettings = CookieSettings()
+    secret: v.Secrets | None = None
+    """The key of the pins, the same on every proxy of a site. Without it pins still agree between proxies,
+    but can be guessed. In a list the newest comes first: pins are made with it and read with any."""
+    locate: v.Locate = v.Locate.AUTO
+    """Whether the backends are asked for a session that the directory does not know: auto asks unless the
+    page has just announced a new session, always asks in that case too, never takes the session for new."""
+    locate_timeout: v.Seconds = 2.0
+    """Seconds that the backends have to answer that question. They answer in a few milliseconds, unless an
+    app blocks its event loop."""
+    locate_questions: v.Count = 1000
+    """Such questions under way at once, each about one session; equal ones are asked once. What is over it
+    goes by the rest of its evidence. As many as the tabs that may connect again in the second after a
+    restart."""
+    locate_connections: v.Count = 16
+    """Connections to one backend that these questions use at once; the others wait for one, within
+    affinity.locate_timeout. An instance is one event loop, so more would not be faster."""
+    roots: v.RootPaths = ()
+    """The root paths of Chainlit (--root-path, or where it is mounted). By default they are learnt: from the
+    first Socket.IO session below one on, and / until then. Name them where requests of a session may come
+    before that, such as those of a tab that polls through a restart."""
+    session_timeout: v.Seconds = 3600.0
+    """Seconds that a session is remembered after its last connection closed. Chainlit's own session_timeout,
+    which its generated config sets to 3600: set both to the same."""
+    directory: s.DirectorySettings = s.DirectorySettings()
+    hold: v.SecondsOrZero = 5.0
+    """Seconds that an upload, a button or an element is held whose session has lost its instance, until it
+    has connected to another one, as pages do within a second or two; 0 sends it at once. At most 1000 are
+    held, and no more of their bodies is read."""
+    linger: v.SecondsOrZero = 15.0
+    """Seconds that the backend's side of a websocket is kept when its client is lost, so that what the app
+    says meanwhile reaches it when it connects again; 0 lets go at once. Longer than a change of networks,
+    shorter than the 20 after which a backend misses the answer to a ping."""
+    linger_bytes: v.Count = 1_048_576
+    """Bytes that are kept for one session meanwhile; with more it is let go of."""
+    linger_sessions: v.Count = 1000
+    """Sessions that are waited for at once; with one more the oldest is let go of. Each holds a connection to
+    its backend."""
 
 
-class BalanceSettings(Settings):
-    """`balance`: which backend gets a new session."""
+class BalanceSettings(s.Settings):
+    """Which backend gets a new session."""
 
-    bound: v.Factor = Field(
-        default=1.25,
-        description="No backend gets a new session while it holds more than this many times the mean of "
-        "open sessions. Nearer to 1 is more even; further away keeps more browsers on the "
-        "instance they know.",
-    )
-    slow_start: v.SecondsOrZero = Field(
-        default=10.0,
-        description="Seconds in which the share of a backend that has just become healthy grows to its "
-        "full weight; 0 gives it the full share at once. A Chainlit app imports and fills its "
-        "caches in its first seconds.",
-    )
-    rebalance: v.Flag = Field(
-        default=False,
-        description="Whether sessions at rest are moved, one by one, to a backend that was added and holds "
-        "less than its share. A moved session begins anew unless conversations outlive their instance.",
-    )
+    bound: v.Factor = 1.25
+    """No backend gets a new session while it holds more than this many times the mean of open sessions.
+    Nearer to 1 is more even; further away keeps more browsers on the instance they know."""
+    slow_start: v.SecondsOrZero = 10.0
+    """Seconds in which the share of a backend that has just become healthy grows to its full weight; 0 gives
+    it the full share at once. A Chainlit app imports and fills its caches in its first seconds."""
+    rebalance: v.Flag = False
+    """Whether sessions at rest are moved, one by one, to a backend that was added and holds less than its
+    share. A moved session begins anew unless conversations outlive their instance."""
 
 
-class HealthSettings(Settings):
-    """`health`: how the backends are probed."""
+class HealthSettings(s.Settings):
+    """How backends are probed and judged."""
 
-    type: v.HealthChoice = Field(
-        default=v.HealthType.HTTP,
-        description="What a probe does: http asks for health.path, engineio opens an Engine.IO session and "
-        "closes it, tcp only connects, none leaves the verdict to the traffic.",
-    )
-    path: v.UrlPath = Field(
-        default="/health",
-        description="What an http probe asks for. Chainlit answers this path itself, from its event loop.",
-    )
-    host: ProbeHost = Field(
-        default=None,
-        description="The Host of http and engineio probes, for an app that answers to its public name only "
-        "(TrustedHostMiddleware). By default that of the backend's url.",
-    )
-    status: Statuses = Field(
-        default=("200-399",),
-        description="The statuses of good answers to an http probe. Any other below 500 shows that the "
-        "process is there: the backend is degraded and keeps its sessions, and gets new ones only while no "
-        "other takes them. With `run` all below 500 are good, unless this is set.",
-    )
-    interval: v.Seconds = Field(default=2.0, description="Seconds between two probes of a backend.")
-    timeout: v.Seconds = Field(default=2.0, description="Seconds that a probe may take.")
-    fall: v.Count = Field(
-        default=3,
-        description="So many failed probes in a row make a backend that still accepts connections "
-        "degraded: nobody new is placed there, its own sessions stay. One that refuses "
-        "connections is down at once; a name that does not resolve or a missing route is silence.",
-    )
-    rise: v.Count = Field(
-        default=2,
-        description="So many good probes in a row make a backend healthy again. Two, so that one lucky "
-        "answer of a busy instance is not enough; one is, while no other backend takes sessions.",
-    )
-    evict_after: v.Seconds = Field(
-        default=45.0,
-        description="Seconds without any answer after which a degraded backend is down and its sessions "
-        "move. The Engine.IO client itself gives up after 45 (pings every 25, 20 of patience).",
-    )
+    type: v.HealthType = "http"
+    """What a probe does: http asks for health.path, engineio opens an Engine.IO session and closes it, tcp
+    only connects, none leaves the verdict to the traffic."""
+    path: v.UrlPath = "/health"
+    """What an http probe asks for. Chainlit answers this path itself, from its event loop."""
+    host: v.ProbeHost | None = None
+    """The Host of http and engineio probes, for an app that answers to its public name only
+    (TrustedHostMiddleware). By default that of the backend's url."""
+    status: v.Statuses = ("200-399",)
+    """The statuses of good answers to an http probe. Any other below 500 shows that the process is there: the
+    backend is degraded and keeps its sessions, and gets new ones only while no other takes them. With `run`
+    all below 500 are good, unless this is set."""
+    interval: v.Seconds = 2.0
+    """Seconds between two probes of a backend."""
+    timeout: v.Seconds = 2.0
+    """Seconds that a probe may take."""
+    fall: v.Count = 3
+    """So many failed probes in a row make a backend that still accepts connections degraded: nobody new is
+    placed there, its own sessions stay. One that refuses connections is down at once; a name that does not
+    resolve or a missing route is silence."""
+    rise: v.Count = 2
+    """So many good probes in a row make a backend healthy again. Two, so that one lucky answer of a busy
+    instance is not enough; one is, while no other backend takes sessions."""
+    evict_after: v.Seconds = 45.0
+    """Seconds without any answer after which a degraded backend is down and its sessions move. The Engine.IO
+    client itself gives up after 45 (pings every 25, 20 of patience)."""
 
 
-class ForwardedSettings(Settings):
-    """`forwarded`: whose word on the client is taken."""
+class ForwardedSettings(s.Settings):
+    """Whose word on the client's address, scheme and host is taken."""
 
-    trusted: v.Networks = Field(
-        default=tuple(map(v.network, ("127.0.0.1/32", "::1/128"))),
-        description="The networks of the proxies whose X-Forwarded-For, -Proto, -Host and Forwarded are "
-        "believed, and whose X-Real-IP and the like are passed on; from anybody else they are replaced or "
-        "dropped. An empty list believes nobody.",
-    )
-    proxy_protocol: v.Flag = Field(
-        default=False,
-        description="Whether connections of these proxies, and those on unix sockets, begin with a PROXY "
-        "protocol header of version 1 or 2 that names the client. They then have to, within timeouts.head, "
-        "and before TLS. From anybody else it is refused.",
-    )
+    trusted: v.Networks = tuple(map(v.network, ("127.0.0.1/32", "::1/128")))
+    """The networks of the proxies whose X-Forwarded-For, -Proto, -Host and Forwarded are believed, and whose
+    X-Real-IP and the like are passed on; from anybody else they are replaced or dropped. An empty list
+    believes nobody."""
+    proxy_protocol: v.Flag = False
+    """Whether connections of these proxies, and those on unix sockets, begin with a PROXY protocol header of
+    version 1 or 2 that names the client. They then have to, within timeouts.head, and before TLS. From
+    anybody else it is refused."""
 
 
-class Config(Settings):
+class Config(s.Settings):
     """The whole configuration, made by `load` and handed down by `app`."""
 
-    listen: v.Addresses = Field(
-        default=(Address("0.0.0.0", 8000),),  # noqa: S104 - a proxy is there to be reached
-        description="Where clients connect. Port 0 takes any free one. The default of `run` is "
-        "127.0.0.1:8000.",
-    )
-    reuse_port: v.Flag = Field(
-        default=False,
-        description="Whether other processes may listen on the same addresses (SO_REUSEPORT). With it a new "
-        "proxy is started before the old one is stopped, and several share the work of one machine; all have "
-        "to run as the same user. Takes effect at the start.",
-    )
-    admin: AdminSettings = Field(
-        default=AdminSettings(),
-        validate_default=True,
-        description="The listener for operators and monitoring.",
-    )
-    backends: tuple[BackendSettings, ...] = Field(
-        default=(),
-        description="The Chainlit instances, one entry each. `serve` needs at least one, or discovery.",
-    )
-    discovery: DiscoverySettings = Field(
-        default=DiscoverySettings(),
-        description="Where backends are found while it runs, beside those of backends or instead.",
-    )
-    socketio_path: v.SocketioPaths = Field(
-        default=("/ws/socket.io",),
-        description="Where Chainlit's Socket.IO endpoint is. Compared with the end of a request's path, so "
-        "that a root path needs no setting.",
-    )
-    affinity: AffinitySettings = Field(
-        default=AffinitySettings(), description="How a request finds the instance that holds its session."
-    )
-    balance: BalanceSettings = Field(
-        default=BalanceSettings(), description="Which backend gets a new session."
-    )
-    health: HealthSettings = Field(
-        default=HealthSettings(), description="How backends are probed and judged."
-    )
-    timeouts: TimeoutSettings = Field(
-        default=TimeoutSettings(), description="How long the proxy waits, all in seconds."
-    )
-    limits: LimitSettings = Field(
-        default=LimitSettings(), description="How much the proxy takes from clients."
-    )
-    forwarded: ForwardedSettings = Field(
-        default=ForwardedSettings(),
-        description="Whose word on the client's address, scheme and host is taken.",
-    )
-    log: LogSettings = Field(default=LogSettings(), description="What is written to standard error.")
-    otel: OtelSettings = Field(
-        default=OtelSettings(), description="Spans for OpenTelemetry. Takes effect at the start."
-    )
-    responses: ResponseSettings = Field(
-        default=ResponseSettings(), description="What responses tell of the proxy, for the curious."
-    )
-    sessions: SessionSettings = Field(
-        default=SessionSettings(), description="Conversations that outlive their instance."
-    )
-    tls: TlsSettings = Field(
-        default=TlsSettings(), description="The certificate that clients meet; without one, plain HTTP."
-    )
-
-    @field_validator("admin")
-    @classmethod
-    def _admin_is_apart(cls, value: AdminSettings, info: ValidationInfo) -> AdminSettings:
-        for address in info.data.get("listen", ()):
-            if value.listen.collides_with(address):
-                message = f"must be another address than that of listen, {address}"
-                raise conflicts([(("listen",), message)])
-        return value
-
-    @field_validator("backends")
-    @classmethod
-    def _backends_differ(cls, value: tuple[BackendSettings, ...]) -> tuple[BackendSettings, ...]:
-        if found := list(repeated(enumerate(value))):
-            raise conflicts(found)
-        return value
-
-
-def repeated(backends: Iterable[tuple[int, BackendSettings]]) -> Iterator[tuple[KeyPath, str]]:
-    """Yield where in `backends` a name or a url is given a second time, and what to say about it."""
-    names: dict[str, int] = {}
-    urls: dict[str, int] = {}
-    for index, backend in backends:
-        same_url = urls.setdefault(backend.url, index)
-        same_name = names.setdefault(backend.name, index)
-        if same_url != index:
-            yield (index, "url"), f"must differ from that of backends[{same_url}]{got(backend.url)}"
-        # A name made from a url that is given twice is no mistake of its own.
-        if same_name != index and (same_url == index or "name" in backend.model_fields_set):
-            yield (index, "name"), f"must differ from that of backends[{same_name}]{got(backend.name)}"
-
-
-def conflicts(found: Iterable[tuple[KeyPath, str]]) -> ValidationError:
-    """Return the error of checks that look at several values, each placed at its own key."""
-    return ValidationError.from_exception_data(
-        "Config",
-        [
-            InitErrorDetails(type=PydanticCustomError("conflict", message), loc=path, input=None)
-            for path, message in found
-        ],
-    )
+    listen: v.Addresses = (Address("0.0.0.0", 8000),)  # noqa: S104 - a proxy is there to be reached
+    """Where clients connect: a name is all the addresses that it has here. Port 0 takes any free one. The
+    default of `run` is 127.0.0.1:8000."""
+    socket: s.SocketSettings = s.SocketSettings()
+    reuse_port: v.Flag = False
+    """Whether other processes may listen on the same addresses (SO_REUSEPORT). With it a new proxy is started
+    before the old one is stopped, and several share the work of one machine; all have to run as the same
+    user. Takes effect at the start."""
+    admin: AdminSettings = AdminSettings()
+    backends: Annotated[
+        tuple[BackendSettings, ...], v.Allowed("a list of mappings, each with at least a url")
+    ] = ()
+    """The Chainlit instances, one entry each. `serve` needs at least one, or discovery."""
+    discovery: s.DiscoverySettings = s.DiscoverySettings()
+    socketio_path: v.SocketioPaths = ("/ws/socket.io",)
+    """Where Chainlit's Socket.IO endpoint is. Compared with the end of a request's path, so that a root path
+    needs no setting."""
+    affinity: AffinitySettings = AffinitySettings()
+    balance: BalanceSettings = BalanceSettings()
+    health: HealthSettings = HealthSettings()
+    timeouts: s.TimeoutSettings = s.TimeoutSettings()
+    limits: s.LimitSettings = s.LimitSettings()
+    forwarded: ForwardedSettings = ForwardedSettings()
+    log: s.LogSettings = s.LogSettings()
+    otel: s.OtelSettings = s.OtelSettings()
+    replicas: s.ReplicaSettings = s.ReplicaSettings()
+    responses: s.ResponseSettings = s.ResponseSettings()
+    sessions: s.SessionSettings = s.SessionSettings()
+    tls: s.TlsSettings = s.TlsSettings()

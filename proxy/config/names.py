@@ -8,13 +8,14 @@ the apex of a domain, or if the resolver of this machine tries its search list f
 names, addresses, single labels, and names below a domain that the public DNS does not have.
 """
 
-import ipaddress
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
+from proxy.config.address import is_ip
 from proxy.config.models import Config
 
 # RFC 2606, 6761, 6762 (appendix G too), 8375 and ICANN's `internal`: never delegated, or not on purpose.
@@ -23,7 +24,6 @@ _PRIVATE = {
     *("lan", "local", "localdomain", "localhost", "onion", "private", "test"),
 }
 _FEW_DOTS = 1  # as in `chat-0.chat` and `example.com`
-_NDOTS = 1  # resolv.conf(5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Resolver:
     """What decides how this machine looks up a relative name: resolv.conf(5)."""
 
     search: tuple[str, ...] = ()
-    ndots: int = _NDOTS
+    ndots: int = 1
 
     @classmethod
     def of_system(cls, file: Path = Path("/etc/resolv.conf")) -> Self:
@@ -44,21 +44,15 @@ class Resolver:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read the text of the file; the last `search` or `domain` counts."""
-        search: tuple[str, ...] = ()
-        ndots = _NDOTS
-        for line in text.splitlines():
-            word, *rest = line.split() or [""]
-            if word in {"search", "domain"}:
-                search = tuple(domain for domain in rest if domain != ".")
-            elif word == "options":
-                counts = (option.removeprefix("ndots:") for option in rest if option.startswith("ndots:"))
-                ndots = next((int(count) for count in counts if count.isdecimal()), ndots)
-        return cls(search, ndots)
+        lists = re.findall(r"^(?:search|domain)\b(.*)$", text, re.MULTILINE)
+        ndots = re.findall(r"^options\b.*?\sndots:([0-9]+)\b", text, re.MULTILINE)
+        search = tuple(domain for domain in (lists or [""])[-1].split() if domain != ".")
+        return cls(search, int(ndots[-1]) if ndots else 1)
 
     def doubts(self, host: str) -> bool:
         """Whether a name may be meant relative to a domain and yet reach the public DNS."""
         dots = host.count(".")
-        if not dots or host.endswith(".") or host.rpartition(".")[2].lower() in _PRIVATE or _is_address(host):
+        if not dots or host.endswith(".") or host.rpartition(".")[2].lower() in _PRIVATE or is_ip(host):
             return False
         return dots == _FEW_DOTS or (bool(self.search) and dots < self.ndots)
 
@@ -84,21 +78,13 @@ def doubts(config: Config, resolver: Resolver | None = None) -> Iterator[str]:
 
 def _hosts(config: Config) -> Iterator[tuple[str, str]]:
     for index, backend in enumerate(config.backends):
-        yield f"backends[{index}].url", backend.host
+        yield f"backends[{index}].url", backend.address.host
     redis = config.affinity.directory.redis
     urls = {
         "affinity.directory.redis": redis.get_secret_value() if redis else "",
-        "sessions.store": config.sessions.store,
+        "sessions.store": config.sessions.store.get_secret_value(),
         "otel.endpoint": config.otel.endpoint or "",
     }
     for key, url in urls.items():
         yield key, urlsplit(url).hostname or ""
     yield "discovery.dns.name", config.discovery.dns.name or ""
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

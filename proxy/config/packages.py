@@ -2,7 +2,7 @@
 
 A message names the package itself: this project is on no index, so a requirement in its own name could not be
 installed, or would bring what somebody else put there. The ranges are those of the extras in
-`pyproject.toml`; a test compares both. `proxy/sessions/settings.py` stands apart and names its own.
+`pyproject.toml`; a test compares both. `proxy/sessions` stands apart and names its own.
 """
 
 import re

@@ -2,7 +2,7 @@
 
 Rules: a problem is one line of text, names its place (file, line, key) and says what is allowed.
 A value that was given is shown by `got`, which shortens it and never breaks the line; nobody calls
-`got` for a field that holds a secret.
+`got` for a field that holds a secret, and a url with a password at any other is not shown either.
 """
 
 import json
@@ -16,15 +16,8 @@ KeyPath = tuple[str | int, ...]
 SHOWN = 60
 """Characters of a given value or key that a message shows: enough to find it, and it stays one line."""
 
-_TYPE_NAMES: dict[type, str] = {
-    str: "text",
-    bool: "true or false",
-    int: "a number",
-    float: "a number",
-    dict: "a mapping",
-    list: "a list",
-    tuple: "a list",
-}
+_TYPE_NAMES = {str: "text", bool: "true or false", dict: "a mapping", list: "a list", tuple: "a list"}
+_PASSWORD = re.compile(r"://[^/\s]*@")
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
 
@@ -56,35 +49,28 @@ class ConfigError(Exception):
 
 def got(value: object) -> str:
     """Return ` (got ...)` for the end of a message."""
-    if isinstance(value, str):
+    if isinstance(value, str) and not _PASSWORD.search(value):
         return f" (got {quoted(value)})"
-    if isinstance(value, bool | int | float):
-        text = str(value).lower()
-        return f" (got {text if len(text) <= SHOWN else text[:SHOWN] + '...'})"
-    return got_type(value)
+    return f" (got {_short(str(value).lower())})" if isinstance(value, int | float) else got_type(value)
 
 
 def got_type(value: object) -> str:
     """Return ` (got ...)` without the value, for places where it may hold anything."""
     if value is None:
         return " (got nothing)"
-    return f" (got {_TYPE_NAMES.get(type(value), 'something else')})"
+    return f" (got {_TYPE_NAMES.get(type(value), 'a number')})"
 
 
 def quoted(text: str) -> str:
     """Return `text` in double quotes, shortened, with everything escaped that would break the line."""
-    return json.dumps(
-        text if len(text) <= SHOWN else text[:SHOWN] + "...", ensure_ascii=not text.isprintable()
-    )
+    return json.dumps(_short(text), ensure_ascii=not text.isprintable())
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
 
 
 def key_text(path: KeyPath) -> str:
     """Return a path as the messages write it: `backends[1].url`."""
-    text = ""
-    for part in path:
-        if isinstance(part, int):
-            text += f"[{part}]"
-        else:
-            name = part if _PLAIN_KEY.fullmatch(part) else quoted(part)
-            text += f".{name}" if text else name
-    return text
+    names = (part if isinstance(part, int) or _PLAIN_KEY.fullmatch(part) else quoted(part) for part in path)
+    return "".join(f"[{name}]" if isinstance(name, int) else f".{name}" for name in names).removeprefix(".")

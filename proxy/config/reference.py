@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from proxy.config.dump import plain
-from proxy.config.fields import KEYS, Key, Kind
+from proxy.config.fields import KEYS, Key
 
 _INTRODUCTION = """\
 # Configuration
@@ -43,7 +43,10 @@ or an option has them.
 - `${NAME}` is the value of an environment variable; one that is not set, or empty, is a mistake.
   `${NAME:-default}` has a default for both cases; `${NAME:-}` leaves a token or a secret unset.
   `$${` is a plain `${`. Variables work in values, not in keys, and a value cannot add keys.
+- `$NAME` is a mistake, because a variable was meant; in single quotes, as in `'$NAME'`, it is plain text.
 - A value in quotes is text: `interval: "5"` is a mistake, `interval: ${INTERVAL}` is a number.
+- What YAML 1.1 takes for a number in base 60 or 8 is a mistake: write 90 for `1:30`, and 400 for `0400`.
+- A value that begins with `[`, such as `"[::]:8000"`, needs quotes.
 - Anchors, aliases and merge keys (`<<`) work. YAML tags (`!name`) do not.
 - A mistake ends the command with status 2. All mistakes are shown at once, each in one line with the file,
   the line, the key and what is allowed:
@@ -63,7 +66,8 @@ def reference() -> str:
         if key.section is not None:
             parts.append(_section(key))
         elif len(key.path) == 1:
-            parts.append(_single(key))
+            facts = f"Default {default_of(key)}. Allowed: {key.allowed}."
+            parts.append(f"## {_name(key)}\n\n{key.description}\n\n{facts}\n")
     return "\n".join(parts)
 
 
@@ -82,22 +86,16 @@ def default_of(key: Key) -> str:
 
 def _section(key: Key) -> str:
     rows = [below for below in KEYS.values() if below.path[:-1] == key.path and below.section is None]
-    lines = [f"{'#' * (len(key.path) + 1)} {'.'.join(key.path)}", "", str(key.field.description), ""]
-    if key.kind is Kind.SECTIONS:
+    lines = [f"{'#' * (len(key.path) + 1)} {_name(key)}", "", key.description, ""]
+    if key.takes_list:
         lines[2] += " A list; each entry has these keys:"
     if rows:
         lines += ["| key | default | allowed | what it does |", "|---|---|---|---|"]
         lines += [
-            f"| `{_name(row)}` | {default_of(row)} | {row.allowed} | {row.field.description} |"
-            for row in rows
+            f"| `{_name(row)}` | {default_of(row)} | {row.allowed} | {row.description} |" for row in rows
         ]
         lines.append("")
     return "\n".join(lines)
-
-
-def _single(key: Key) -> str:
-    facts = f"Default {default_of(key)}. Allowed: {key.allowed}."
-    return f"## {_name(key)}\n\n{key.field.description}\n\n{facts}\n"
 
 
 def _name(key: Key) -> str:

@@ -2,39 +2,38 @@
 
 Rules: numbers are strict, so a quoted "5" is a mistake and not a 5. A list of one may be written as
 the value alone. The words of `Allowed` stand in messages ("must be ...") and in the reference, so
-they have to name every limit that the type has.
+they have to name every limit that the type has. A url that may hold a password is a secret.
 """
 
-import importlib.util
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
-from urllib.parse import SplitResult, urlsplit
+from typing import Annotated, Literal, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, SecretStr
+from annotated_types import Predicate
+from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, PlainSerializer, SecretStr
 
-from proxy.config.address import LISTEN_FORMS, URL_FORMS, Address, backend_url, host_name, is_host
-from proxy.config.packages import needs
+from proxy.config.address import LISTEN_FORMS, URL_FORMS, Address, backend_url, host_name, is_host, is_ip
 from proxy.config.problems import got
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 OTLP_FORM = "an http or https URL such as http://127.0.0.1:4318/v1/traces"
-STORE_FORMS = "sqlite, sqlite:///FILE, redis://HOST:PORT, rediss://HOST:PORT or unix:///SOCKET"
-
 REDIS_FORMS = "redis://HOST:PORT, rediss://HOST:PORT or unix:///SOCKET"
+STORE_FORMS = f"sqlite, sqlite:///FILE, {REDIS_FORMS}"
+STATUS_FORMS = "a status such as 204, a range such as 200-399 or a class such as 2xx"
+
+T = TypeVar("T")
 
 MASK = "***"
 """What stands for a secret wherever the configuration is shown."""
 
-_BACKEND_NAME = re.compile(r"[A-Za-z0-9._:-]{1,63}")
-_COOKIE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")  # RFC 6265 4.1.1: a token
-_URL_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")  # RFC 3986 3.3
-_PASSWORD = re.compile(r"^((?:rediss?|unix)://[^/@]*:)[^/@]*(?=@)")
-_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")  # RFC 1123: names of Kubernetes
+_STATUS = r"^(?:[1-5][0-9]{2}(?:-[1-5][0-9]{2})?|[1-5]xx)$"
+_IN_PATH = "A-Za-z0-9._~!$&'()*+,;=:@%-"  # RFC 3986 3.3, between two /
+_HOST_AND_PORT = r"^(?:\[[0-9A-Fa-f:.]*\]|[^:\[\]]*)(?::[0-9]{1,5})?$"  # RFC 9110 7.2
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
 
 
@@ -53,105 +52,58 @@ class Locate(StrEnum):
     NEVER = "never"
 
 
-class Shared(StrEnum):
-    """Whether the instances share their sessions."""
+class StoreUrl(SecretStr):
+    """Where sessions are kept: shown as it is where it is a file, else it may hold a password."""
 
-    AUTO = "auto"
-    TRUE = "true"
-    FALSE = "false"
-
-
-class Records(StrEnum):
-    """What is asked of DNS."""
-
-    A = "a"
-    AAAA = "aaaa"
-    SRV = "srv"
+    def _display(self) -> str:
+        url = self.get_secret_value()
+        return url if url.startswith("sqlite") else MASK
 
 
-class HealthType(StrEnum):
-    """How a backend is probed."""
-
-    HTTP = "http"
-    ENGINEIO = "engineio"
-    TCP = "tcp"
-    NONE = "none"
-
-
-class LogFormat(StrEnum):
-    """How a log line is written."""
-
-    CONSOLE = "console"
-    JSON = "json"
-
-
-class LogLevel(StrEnum):
-    """The least important lines that are logged."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-def _address(value: object) -> Address:
-    if isinstance(value, Address):
-        return value
-    if not isinstance(value, str):
-        raise ValueError(f"must be {LISTEN_FORMS}{got(value)}")  # noqa: TRY004 - pydantic collects ValueError only
-    return Address.parse(value)
+def _address(value: object) -> object:
+    return Address.parse(value) if isinstance(value, str) else value
 
 
 def network(value: object) -> Network:
     """Read an IP network; a bare address is the network of that one address. Raises ValueError."""
-    if isinstance(value, ipaddress.IPv4Network | ipaddress.IPv6Network):
-        return value
     try:
-        network = ipaddress.ip_network(value if isinstance(value, str) else "", strict=False)
+        interface = ipaddress.ip_interface(str(value))
     except ValueError:
         raise ValueError(f"must be an IP address or network such as 10.0.0.0/8{got(value)}") from None
-    if (
-        isinstance(value, str)
-        and "/" in value
-        and network.network_address != ipaddress.ip_address(value.split("/")[0])
-    ):
-        raise ValueError(f"must not have host bits: the network is written {network}{got(value)}")
-    return network
+    if interface.ip != interface.network.network_address and "/" in str(value):
+        raise ValueError(f"must not have host bits: the network is written {interface.network}{got(value)}")
+    return interface.network
 
 
-def _matching(pattern: re.Pattern[str], message: str) -> Callable[[str], str]:
-    def check(value: str) -> str:
-        if pattern.fullmatch(value) is None:
-            raise ValueError(message + got(value))
-        return value
+def statuses(texts: Iterable[str]) -> frozenset[int]:
+    """All that `health.status` names."""
+    return frozenset(status for text in texts for status in _range(text))
 
-    return check
+
+def _range(text: str) -> range:
+    low, _, high = text.replace("xx", "00").partition("-")
+    return range(int(low), int(high or text.replace("xx", "99")) + 1)
+
+
+def _status(value: str) -> str:
+    if not _range(value):
+        raise ValueError(f"must begin with the lower status: {'-'.join(value.split('-')[::-1])}{got(value)}")
+    return value
+
+
+def _probe_host(value: str) -> str:
+    host_name(re.sub(":[0-9]+$", "", value).strip("[]"))
+    return value
 
 
 def _cookie_name(value: str) -> str:
     if value.lower() == "x-chainlit-session-id" or value.startswith(("access_token", "oauth_state")):
         raise ValueError(f"must not be the name of one of Chainlit's own cookies{got(value)}")
-    return _matching(_COOKIE_NAME, "must be a cookie name: letters, digits and - _ . without spaces")(value)
+    return value
 
 
-def _url_path(value: str) -> str:
-    return _matching(_URL_PATH, "must be a path that starts with /, without a query or spaces")(value)
-
-
-def _socketio_path(value: str) -> str:
-    if not (stripped := _url_path(value).rstrip("/")):
-        raise ValueError(f"must name a path below /, such as /ws/socket.io{got(value)}")
-    return stripped
-
-
-def _root_path(value: str) -> str:
-    return _url_path(value).rstrip("/") or "/"
-
-
-def _secret(value: SecretStr | None) -> SecretStr | None:
-    if value is None:
-        return None
-    # An empty one would count as set and protect nothing. (SecretStr("") is false, so ask for None.)
+def _secret(value: SecretStr) -> SecretStr:
+    # An empty one would count as set and protect nothing.
     if not value.get_secret_value():
         raise ValueError("must not be empty; leave the key out to have none")
     if value.get_secret_value() == MASK:
@@ -159,77 +111,33 @@ def _secret(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
-def _token(value: SecretStr | None) -> SecretStr | None:
-    # It travels in an Authorization header, where spaces and line ends would be lost.
-    token = _secret(value)
-    if token is not None and _VISIBLE_ASCII.fullmatch(token.get_secret_value()) is None:
-        raise ValueError("must be visible ASCII characters without spaces or line ends")
-    return token
+def _is_redis(value: SecretStr) -> bool:
+    url = value.get_secret_value()  # its client knows the schemes in small letters only
+    if url.startswith("unix://"):
+        return "/" in url.removeprefix("unix://")
+    return url.startswith(("redis://", "rediss://")) and _has_host(url)
 
 
-def _redis(value: SecretStr | None) -> SecretStr | None:
-    url = _secret(value)
-    if url is None:
-        return None
-    try:
-        parts = urlsplit(url.get_secret_value())
-        known = _is_redis(parts) or (parts.scheme == "unix" and parts.path[:1] == "/")
-    except ValueError:
-        known = False
-    if not known:
-        raise ValueError(f"must be {REDIS_FORMS}")
-    if importlib.util.find_spec("redis") is None:
-        raise ValueError(needs("redis"))
-    return url
+def _is_store(value: StoreUrl) -> bool:
+    url = value.get_secret_value()
+    return url == "sqlite" or url.startswith("sqlite:///") or _is_redis(value)
 
 
-def _is_redis(parts: SplitResult) -> bool:
-    """Whether it names a server; raises ValueError where its port is no number."""
-    return parts.scheme in {"redis", "rediss"} and parts.port != 0 and is_host(parts.hostname or "")
-
-
-def _file(value: str | None) -> str | None:
-    if value is not None and (not value or "\0" in value):
-        raise ValueError("must be the path of a file; leave the key out to have none")
-    return value
-
-
-def _shared(value: object) -> object:
-    return str(value).lower() if isinstance(value, bool) else value
-
-
-def _otlp(value: str | None) -> str | None:
-    try:
-        parts = urlsplit(value or "")
-        known = parts.scheme in {"http", "https"} and parts.port != 0 and is_host(parts.hostname or "")
-    except ValueError:
-        raise ValueError(f"must be {OTLP_FORM}") from None
-    if value is not None and not known:
+def _otlp(value: str) -> str:
+    if set(value) & set("@?"):
+        raise ValueError("must hold no name, password or query: those go into OTEL_EXPORTER_OTLP_HEADERS")
+    if not value.startswith(("http://", "https://")) or not _has_host(value):
         raise ValueError(f"must be {OTLP_FORM}{got(value)}")
-    if "@" in parts.netloc:
-        raise ValueError("must hold no name or password: those go into OTEL_EXPORTER_OTLP_HEADERS")
     return value
 
 
-def _store(value: str) -> str:
-    # The message does not repeat the value: it may hold a password.
+def _has_host(url: str) -> bool:
+    """Whether the host of a url can be looked up, and its port can be."""
     try:
-        parts = urlsplit(value)
-        known = _is_redis(parts)
+        parts = urlsplit(url)
+        return parts.port != 0 and is_host(parts.hostname or "")
     except ValueError:
-        raise ValueError(f"must be {STORE_FORMS}") from None
-    if value != "sqlite" and not known and not (parts.scheme in {"sqlite", "unix"} and parts.path[:1] == "/"):
-        raise ValueError(f"must be {STORE_FORMS}")
-    if parts.password == MASK:
-        raise ValueError(
-            "must hold the password itself, not the mask that stands for one where it is printed"
-        )
-    return value
-
-
-def masked(text: str) -> str:
-    """Return a store's url without its password; any other text as it is."""
-    return _PASSWORD.sub(rf"\1{MASK}", text)
+        return False
 
 
 def _as_list(value: object) -> object:
@@ -243,49 +151,14 @@ def _distinct_addresses(values: tuple[Address, ...]) -> tuple[Address, ...]:
     return values
 
 
-def _dns_servers(values: tuple[Address, ...]) -> tuple[Address, ...]:
-    for value in values:
-        try:
-            ipaddress.ip_address(value.host)
-        except ValueError:
-            raise ValueError(
-                f"must be IP addresses with their ports, such as 10.0.0.2:53{got(str(value))}"
-            ) from None
-    return values
-
-
-def _label(value: str | None) -> str | None:
-    if value is not None and _LABEL.fullmatch(value) is None:
-        raise ValueError(f"must be 1 to 63 small letters, digits and -{got(value)}")
-    return value
-
-
-def _given(value: str | None) -> str | None:
-    if value is not None and not value:
-        raise ValueError("must not be empty; leave the key out to have none")
-    return value
-
-
-def _socket(value: str) -> str:
-    if not value.startswith("/") or "\0" in value:
-        raise ValueError(f"must be the absolute path of a socket{got(value)}")
-    return value
-
-
-def _distinct_texts(values: tuple[str, ...]) -> tuple[str, ...]:
+def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
     for index, value in enumerate(values):
         if value in values[:index]:
-            raise ValueError(f"must not be given twice{got(value)}")
+            raise ValueError(f"must not hold a value twice{got(value) if isinstance(value, str) else ''}")
     return values
 
 
-def _distinct_secrets(values: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-    if not values:
-        raise ValueError("must not be an empty list; leave the key out to have none")
-    if len({value.get_secret_value() for value in values}) < len(values):
-        raise ValueError("must not hold the same secret twice")
-    return values
-
+Several = Annotated[tuple[T, ...], BeforeValidator(_as_list)]
 
 _Strict = Field(strict=True, allow_inf_nan=False)
 
@@ -297,81 +170,84 @@ Factor = Annotated[float, _Strict, Field(gt=1), Allowed("a number greater than 1
 Count = Annotated[int, Field(strict=True, ge=1), Allowed("a whole number, 1 or greater")]
 CountOrZero = Annotated[int, Field(strict=True, ge=0), Allowed("a whole number, 0 or greater")]
 HeadBytes = Annotated[int, Field(strict=True, ge=1024), Allowed("a whole number, 1024 or greater")]
-Port = Annotated[int | None, Field(strict=True, ge=1, le=65535), Allowed("a whole number from 1 to 65535")]
-GivenPort = Annotated[int, Field(strict=True, ge=1, le=65535), Allowed("a whole number from 1 to 65535")]
+Port = Annotated[int, Field(strict=True, ge=1, le=65535), Allowed("a whole number from 1 to 65535")]
 Flag = Annotated[bool, Field(strict=True), Allowed("true or false")]
+FlagOrAuto = Literal["auto", True, False]
+HealthType = Literal["http", "engineio", "tcp", "none"]  # how a backend is probed
+LogFormat = Literal["console", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]  # the least important lines that are written
+Records = Literal["a", "aaaa", "srv"]
 
-BackendName = Annotated[
-    str,
-    AfterValidator(_matching(_BACKEND_NAME, "must be 1 to 63 letters, digits and . _ : -")),
-    Allowed("1 to 63 letters, digits and . _ : -"),
-]
-BackendUrl = Annotated[str, AfterValidator(backend_url), Allowed(URL_FORMS)]
-CookieName = Annotated[str, AfterValidator(_cookie_name), Allowed("a cookie name")]
-UrlPath = Annotated[str, AfterValidator(_url_path), Allowed("a path that starts with /")]
-Secret = Annotated[SecretStr | None, AfterValidator(_secret), Allowed("text")]
-Secrets = Annotated[
-    Annotated[
-        tuple[Annotated[SecretStr, AfterValidator(_secret)], ...],
-        AfterValidator(_distinct_secrets),
-    ]
-    | None,
-    BeforeValidator(_as_list),
-    Allowed("text, or a list of texts, the newest first"),
-]
-Token = Annotated[
-    SecretStr | None,
-    AfterValidator(_token),
-    Allowed("visible ASCII text without spaces"),
-]
-
-RedisUrl = Annotated[SecretStr | None, AfterValidator(_redis), Allowed(REDIS_FORMS)]
-HostName = Annotated[str | None, AfterValidator(host_name), Allowed("a host name or an IP address")]
-DnsName = Annotated[str | None, AfterValidator(host_name), Allowed("a host name")]
-Label = Annotated[str | None, AfterValidator(_label), Allowed("1 to 63 small letters, digits and -")]
-Given = Annotated[str | None, AfterValidator(_given), Allowed("text")]
-SocketPath = Annotated[str, AfterValidator(_socket), Allowed("the absolute path of a socket")]
-File = Annotated[str | None, AfterValidator(_file), Allowed("the path of a file")]
-
-OtlpUrl = Annotated[str | None, AfterValidator(_otlp), Allowed(OTLP_FORM)]
-StoreUrl = Annotated[str, AfterValidator(_store), Allowed(STORE_FORMS)]
 Text = Annotated[str, Allowed("text")]
-SharedChoice = Annotated[Shared, BeforeValidator(_shared), Allowed("one of auto, true, false")]
-RecordsChoice = Annotated[Records, Allowed("one of a, aaaa, srv")]
-LocateChoice = Annotated[Locate, Allowed("one of auto, always, never")]
-HealthChoice = Annotated[HealthType, Allowed("one of http, engineio, tcp, none")]
-FormatChoice = Annotated[LogFormat, Allowed("one of console, json")]
-LevelChoice = Annotated[LogLevel, Allowed("one of debug, info, warning, error")]
+Given = Annotated[str, Field(min_length=1), Allowed("text that is not empty")]
+BackendName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9._:-]{1,63}$"), Allowed("1 to 63 letters, digits and . _ : -")
+]
+Label = Annotated[  # RFC 1123: names of Kubernetes
+    str,
+    Field(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"),
+    Allowed("1 to 63 small letters, digits and -"),
+]
+CookieName = Annotated[  # RFC 6265 4.1.1: a token
+    str,
+    Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$"),
+    AfterValidator(_cookie_name),
+    Allowed("a cookie name: letters, digits and - _ . without spaces"),
+]
+UrlPath = Annotated[
+    str,
+    Field(pattern=f"^/[/{_IN_PATH}]*$"),
+    Allowed("a path that starts with /, without a query or spaces"),
+]
+File = Annotated[str, Field(pattern=r"^[^\x00]+$"), Allowed("the path of a file")]
+SocketMode = Annotated[str, Field(pattern="^0?[0-7]{3}$"), Allowed("three octal digits, such as 660")]
+SocketPath = Annotated[str, Field(pattern=r"^/[^\x00]*$"), Allowed("the absolute path of a socket")]
+HostName = Annotated[str, AfterValidator(host_name), Allowed("a host name or an IP address")]
+ProbeHost = Annotated[
+    str,
+    Field(pattern=_HOST_AND_PORT),
+    AfterValidator(_probe_host),
+    Allowed("a host name or an IP address, with or without a port"),
+]
+Status = Annotated[str, Field(pattern=_STATUS), AfterValidator(_status), Allowed(STATUS_FORMS)]
+BackendUrl = Annotated[str, AfterValidator(backend_url), Allowed(URL_FORMS)]
+OtlpUrl = Annotated[str, AfterValidator(_otlp), Allowed(OTLP_FORM)]
 
-OneAddress = Annotated[Address, PlainValidator(_address), PlainSerializer(str), Allowed(LISTEN_FORMS)]
-Addresses = Annotated[
-    tuple[Annotated[Address, PlainValidator(_address), PlainSerializer(str)], ...],
-    BeforeValidator(_as_list),
+Secret = Annotated[SecretStr, AfterValidator(_secret), Allowed("text")]
+Secrets = Annotated[
+    Several[Secret],
     Field(min_length=1),
-    AfterValidator(_distinct_addresses),
-    Allowed(f"{LISTEN_FORMS}, or a list of them"),
+    AfterValidator(_distinct),
+    Allowed("text, or a list of one text or more, the newest first"),
 ]
-DnsServers = Annotated[
-    tuple[Annotated[Address, PlainValidator(_address), PlainSerializer(str)], ...],
-    BeforeValidator(_as_list),
-    AfterValidator(_dns_servers),
-    Allowed("an IP address with its port such as 10.0.0.2:53, or a list of them"),
+Token = Annotated[  # it travels in an Authorization header
+    Secret,
+    Predicate(lambda token: _VISIBLE_ASCII.fullmatch(token.get_secret_value()) is not None),
+    Allowed("visible ASCII characters without spaces or line ends"),
 ]
-SocketioPaths = Annotated[
-    tuple[Annotated[str, AfterValidator(_socketio_path)], ...],
-    BeforeValidator(_as_list),
-    Field(min_length=1),
-    AfterValidator(_distinct_texts),
-    Allowed("a path that starts with /, or a list of them"),
+RedisUrl = Annotated[Secret, Predicate(_is_redis), Allowed(REDIS_FORMS)]
+Store = Annotated[StoreUrl, AfterValidator(_secret), Predicate(_is_store), Allowed(STORE_FORMS)]
+
+OneAddress = Annotated[
+    InstanceOf[Address], BeforeValidator(_address), PlainSerializer(str), Allowed(LISTEN_FORMS)
 ]
-RootPaths = Annotated[
-    tuple[Annotated[str, AfterValidator(_root_path)], ...],
-    BeforeValidator(_as_list),
-    AfterValidator(_distinct_texts),
-    Allowed("a path that starts with /, or a list of them"),
+Addresses = Annotated[Several[OneAddress], Field(min_length=1), AfterValidator(_distinct_addresses)]
+DnsServer = Annotated[
+    OneAddress,
+    Predicate(lambda server: is_ip(server.host)),
+    Allowed("an IP address with its port such as 10.0.0.2:53"),
 ]
-Networks = Annotated[
-    tuple[Annotated[Network, PlainValidator(network), PlainSerializer(str)], ...],
-    BeforeValidator(_as_list),
-    Allowed("an IP address or network, or a list of them"),
+DnsServers = Several[DnsServer]
+Networks = Several[
+    Annotated[Network, BeforeValidator(network), Allowed("an IP address or network such as 10.0.0.0/8")]
 ]
+SocketioPath = Annotated[
+    str,
+    Field(pattern=f"^/[/{_IN_PATH}]*[{_IN_PATH}]/*$"),
+    AfterValidator(lambda path: path.rstrip("/")),
+    Allowed("a path below /, such as /ws/socket.io, without a query or spaces"),
+]
+SocketioPaths = Annotated[Several[SocketioPath], Field(min_length=1), AfterValidator(_distinct)]
+RootPath = Annotated[UrlPath, AfterValidator(lambda path: path.rstrip("/") or "/")]
+RootPaths = Annotated[Several[RootPath], AfterValidator(_distinct)]
+Statuses = Annotated[Several[Status], Field(min_length=1)]

@@ -1,49 +1,54 @@
 """`${NAME}` in the values of a YAML text.
 
 Rules: `${NAME}` is the value of an environment variable that is set and not empty, `${NAME:-default}`
-has a default for both cases, `$${` is a plain `${`. They are replaced after YAML was parsed, so that
-no value can add a key. YAML would take the braces of one in `{token: ${TOKEN}}` for its own, so they
-are hidden from the parser: `Shield` swaps the characters of each for others, one for one, and back.
+has a default for both cases, `$${` is a plain `${`. `$NAME` is no variable and was hardly meant as it is,
+so it is refused outside of single quotes. They are replaced after YAML was parsed, so that no value can
+add a key. YAML would take the braces of one in `{token: ${TOKEN}}` for its own, so `hide` puts characters
+in their place that no text has (private use), one for one, and `show` puts them back.
 """
 
 import re
 from collections.abc import Mapping
 
-_VARIABLE = re.compile(r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-[^}]*)?\}|\$\{")
-
+_VARIABLE = re.compile(
+    r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-[^}]*)?\}|(?P<broken>\$\{)"
+    r"|^\$(?P<whole>[A-Za-z_][A-Za-z0-9_]*)$|(?<!\$)\$(?P<part>[A-Z][A-Z0-9_]+)(?![A-Za-z0-9_])"
+)
 # What could be a variable. A backslash or a quote means something else to YAML, so it sees those.
-_SHIELDED = re.compile(r"""\$\{[^{}\n"'\\]*\}""")
-_ASCII = range(0x20, 0x7F)
-_PRIVATE_USE = range(0xE000, 0xF8FF, 0x80)  # no character of any language, and YAML allows it
+_HIDDEN = re.compile(r"""\$\{[^{}\n"'\\]*\}""")
+_HIDE = {code: 0xF0000 + code for code in range(0x20, 0x7F)}
+_SHOW = {hidden: code for code, hidden in _HIDE.items()}
 
 
-class Shield:
-    """The swap for one text, made by whoever parses it; it keeps every line and column in place."""
-
-    def __init__(self, text: str) -> None:
-        used = {ord(character) for character in set(text)}
-        start = next(
-            (start for start in _PRIVATE_USE if not used.intersection(range(start, start + 0x80))),
-            _PRIVATE_USE[0],
-        )
-        hidden = {code: start + code for code in _ASCII}
-        self._shown = {other: code for code, other in hidden.items()}
-        self.text = _SHIELDED.sub(lambda match: match[0].translate(hidden), text)
-
-    def restore(self, text: str) -> str:
-        """Return a part of the parsed text as it was written."""
-        return text.translate(self._shown)
+def hide(text: str) -> str:
+    """Return a text for the parser; every line and column is where it was."""
+    return _HIDDEN.sub(lambda match: match[0].translate(_HIDE), text)
 
 
-def substitute(text: str, environ: Mapping[str, str]) -> tuple[str, list[str]]:
-    """Return `text` with its variables replaced, and what is wrong with each that could not be."""
+def show(text: str) -> str:
+    """Return a part of the parsed text as it was written."""
+    return text.translate(_SHOW)
+
+
+def substitute(text: str, environ: Mapping[str, str], style: str | None) -> tuple[str, list[str]]:
+    """Return `text` with its variables replaced, and what is wrong with each that could not be.
+
+    `style` is the quote that the text stands in, None for none.
+    """
     wrong = []
 
     def replace(match: re.Match[str]) -> str:
-        name, default = match["name"], match["default"]
+        name, default, bare = match["name"], match["default"], match["whole"] or match["part"]
         if match[0] == "$${":
             return "${"
-        if name is None:
+        if bare is not None:
+            if style not in {None, '"'}:
+                return match[0]
+            # It is not named where it may be a piece of a secret.
+            known = bare if bare in environ or (match["whole"] and bare.isupper()) else "NAME"
+            wrong.append(f"must write a variable as ${{{known}}}; in single quotes a $ is only a $")
+            return ""
+        if match["broken"]:
             wrong.append("must write a variable as ${NAME} or ${NAME:-default}, and a plain ${ as $${")
             return ""
         if value := environ.get(name):

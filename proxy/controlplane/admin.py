@@ -1,33 +1,36 @@
 """The admin listener: health of the proxy, metrics, and the API.
 
 Monitoring needs no token (`/healthz`, `/readyz`, `/metrics`), nor does the page, which holds no data;
-everything else does where one is set. What
-changes something is in `operations`.
+everything else does where one is set. HEAD is answered as GET is (RFC 9110 section 9.1), and where monitoring
+asks OPTIONS too, which is what HAProxy sends unless it is told otherwise. No address here
+begins with `/` in what the listener itself says: a front may serve it below a path of its own. What the API
+shows is in `admin_views`, what it changes in `admin_actions`.
 """
 
 import contextlib
 import hmac
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import uvicorn
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
-from fastapi.responses import HTMLResponse, PlainTextResponse
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 
 import proxy
-from proxy.controlplane import reference
+from proxy.controlplane.admin_actions import AdminActions, add_actions
+from proxy.controlplane.admin_views import STREAM, AdminViews, add_views
 from proxy.controlplane.guard import BrowserGuard
-from proxy.controlplane.looking import Sights, add_sights
-from proxy.controlplane.operations import Operations, add_operations
 from proxy.controlplane.page import add_page
 
+_PROBED = {"/healthz", "/readyz"}
 _LAST_ANSWERS = 2  # seconds at the end: the listener's next address waits for those who do not read
 
 
 def admin_app(
-    operations: Operations,
-    sights: Sights,
+    actions: AdminActions,
+    views: AdminViews,
     scrape: Callable[[str], tuple[bytes, str]],
     token: Callable[[], str | None],
 ) -> FastAPI:
@@ -36,14 +39,19 @@ def admin_app(
     `scrape` tells the metrics in the format of an `Accept` field, and its media type; `token` the one that is
     asked for at present.
     """
-    fleet = operations.fleet
 
     def authorised(request: Request) -> None:
         given, wanted = request.headers.get("authorization", ""), token()
         if wanted is not None and not hmac.compare_digest(given.encode(), f"Bearer {wanted}".encode()):
             raise HTTPException(401, "a valid token is needed: Authorization: Bearer TOKEN")
 
-    app = FastAPI(title="chainlit-sticky-proxy", version=proxy.__version__, docs_url=None, openapi_url=None)
+    app = FastAPI(
+        title="chainlit-sticky-proxy",
+        version=proxy.__version__,
+        docs_url=None,
+        openapi_url=None,
+        redirect_slashes=False,  # it would name the whole address, as a front may not have it
+    )
     app.add_middleware(BrowserGuard, named=lambda: token() is not None)
     guarded: Any = Depends(authorised)  # FastAPI types what Depends returns as what it yields
 
@@ -53,33 +61,36 @@ def admin_app(
 
     @app.get("/readyz", response_class=PlainTextResponse, include_in_schema=False)
     async def readyz(response: Response) -> str:
-        if any(backend.takes_sessions for backend in fleet):
-            return "ready\n"
-        response.status_code = 503
-        return "no backend takes sessions\n"
+        reason = views.not_ready()
+        if reason:
+            response.status_code = 503
+        return f"{reason or 'ready'}\n"
 
     @app.get("/metrics", include_in_schema=False)
     async def metrics(request: Request) -> Response:
         text, media_type = scrape(request.headers.get("accept", ""))
         return Response(text, media_type=media_type)
 
-    add_operations(app, operations, guarded)
-    add_sights(app, operations, sights, guarded)
+    @app.exception_handler(RequestValidationError)
+    async def mistaken(_request: Request, error: RequestValidationError) -> JSONResponse:
+        """What is wrong and where; not what was given, which may be no JSON, as NaN is."""
+        return JSONResponse(
+            {"detail": [{key: one[key] for key in ("type", "loc", "msg")} for one in error.errors()]}, 422
+        )
+
+    add_actions(app, actions, guarded)
+    add_views(app, actions, views, guarded)
     add_page(app)
-    _serve_docs(app, guarded)
-    return app
 
-
-def _serve_docs(app: FastAPI, guarded: Any) -> None:
     @app.get("/openapi.json", dependencies=[guarded], include_in_schema=False)
     async def openapi() -> dict[str, object]:
         return app.openapi()
 
     @app.get("/docs", dependencies=[guarded], include_in_schema=False)
-    async def docs() -> HTMLResponse:
-        return HTMLResponse(
-            reference.page(app.openapi()), headers={"Content-Security-Policy": reference.POLICY}
-        )
+    async def docs() -> RedirectResponse:
+        return RedirectResponse("openapi.json")
+
+    return app
 
 
 class _Quiet(uvicorn.Server):
@@ -100,20 +111,35 @@ def _on_socket_file(app: Callable[..., Awaitable[None]], path: str) -> Callable[
     return served
 
 
+def _answering_probes(app: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """The application asked by GET where it is asked by HEAD or probed. To HEAD the server sends no body."""
+
+    async def served(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        method, path = scope.get("method"), scope.get("path")
+        if (method == "HEAD" and path != STREAM) or (
+            method == "OPTIONS" and path in _PROBED
+        ):  # STREAM: no end
+            scope = {**scope, "method": "GET"}
+        await app(scope, receive, send)
+
+    return served
+
+
 class AdminServer:
-    """Serves the admin application on a socket that was bound before."""
+    """Serves the admin application on sockets that were bound before, those of one address."""
 
     def __init__(
         self,
         app: Callable[..., Awaitable[None]],
-        sock: socket.socket,
+        sockets: Sequence[socket.socket],
         hang_up: Callable[[], None] = lambda: None,
     ) -> None:
         """`hang_up` has those go who follow events: they would keep the server from its end."""
-        self._sock = sock
+        self._sockets = list(sockets)
         self._hang_up = hang_up
-        if sock.family == socket.AF_UNIX:
-            app = _on_socket_file(app, sock.getsockname())
+        if sockets[0].family == socket.AF_UNIX:
+            app = _on_socket_file(app, sockets[0].getsockname())
+        app = _answering_probes(app)
         self._server = _Quiet(
             uvicorn.Config(
                 app,
@@ -128,7 +154,7 @@ class AdminServer:
 
     async def run(self) -> None:
         """Serve until `stop` or cancelled."""
-        await self._server.serve(sockets=[self._sock])
+        await self._server.serve(sockets=self._sockets)
 
     def stop(self) -> None:
         """End soon."""

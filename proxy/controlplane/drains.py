@@ -4,13 +4,15 @@ A backend that drains takes no new sessions; those it has go on, with their uplo
 at rest is sent away at a pace: at once where conversations outlive their instance, else only when the time
 that is left is just enough, because a session that is sent away begins anew elsewhere. A session in the
 middle of an answer is left to finish. At the deadline the rest has to go, and whoever comes back after it.
-One task looks at all drains a few times a second, so no state hangs on a timer.
+One task looks at all drains a few times a second, so no state hangs on a timer. Whoever takes a drain back
+ends it with a reason, and those who wait for its end are told.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from math import inf
 from time import monotonic
 from typing import Protocol
 
@@ -19,15 +21,20 @@ from proxy.affinity.directory import Session
 from proxy.affinity.fleet import Fleet
 from proxy.affinity.pace import Pace, time_for
 from proxy.borders import Border, Where
+from proxy.config import Config
 
 log = logging.getLogger("proxy")
 
-_LOOK = 0.2  # seconds between two looks at the drains
+_PAUSE = 0.2  # seconds between two looks at the drains
 _LAST_CALL = 2.0  # seconds before the deadline that the move itself may take
 
 
-class Moves(Protocol):
-    """What the data plane can tell of sessions, and do with them."""
+class DrainEndedError(Exception):
+    """A drain was taken back before its backend was empty; the text tells the user why."""
+
+
+class Departures(Protocol):
+    """What the data plane can tell of the sessions on a backend, and how it has them leave."""
 
     def sessions_on(self, backend: Backend) -> list[Session]:
         """Those that are open there."""
@@ -45,12 +52,12 @@ class Moves(Protocol):
         """Have their clients connect anew, elsewhere."""
         ...
 
-    def cut(self, backend: Backend) -> None:
-        """End the tunnels there that belong to no session."""
+    def cut(self, backend: Backend, began: float) -> None:
+        """End requests there that began before, and the tunnels that belong to no session."""
         ...
 
     def is_empty(self, backend: Backend) -> bool:
-        """Whether nothing that lasts goes on there."""
+        """Whether no session can be there any more, and nothing is under way."""
         ...
 
 
@@ -64,8 +71,10 @@ class Drain:
     pace: Pace
     sent_away: int = 0  # sessions at rest
     forced: int = 0  # sessions that were answering at the deadline
-    ended: float | None = None  # when it was first empty
-    empty: asyncio.Event = field(default_factory=asyncio.Event)  # set while it is
+    emptied_at: float | None = None  # when it was first empty
+    is_empty: bool = False
+    taken_back: str = ""  # why it is no drain any more; "" while it is one
+    settled: asyncio.Event = field(default_factory=asyncio.Event)  # set while it is empty or taken back
 
 
 class Drains:
@@ -74,9 +83,9 @@ class Drains:
     def __init__(
         self,
         fleet: Fleet,
-        moves: Moves,
+        departures: Departures,
         *,
-        patience: float,
+        patience: float = 300.0,
         shared: bool = False,
         emptied: Callable[[Backend], None] = lambda _: None,
         stood: Callable[[float], object] = lambda _now: None,
@@ -86,15 +95,23 @@ class Drains:
         `stood(now)` is asked before deadlines are looked at: it calls `move_on` if this process stood still.
         """
         self._fleet = fleet
-        self._moves = moves
+        self._departures = departures
         self._emptied = emptied
         self._stood = stood
         self.patience = patience  # seconds until the deadline of a drain that names none
         self.shared = shared  # whether conversations outlive their instance
+        self.own_replicas = False  # set by who runs them, who then tells whether they share
         self.ended = 0  # drains that ended with an empty backend
         self.seconds = 0.0  # that they took together
         self._drains: dict[Backend, Drain] = {}
         self._wake = asyncio.Event()
+        fleet.listen(self._backend_changed)
+
+    def configure(self, config: Config) -> None:
+        """Take what is configured; drains that are under way keep their deadlines."""
+        self.patience = config.timeouts.drain
+        if not self.own_replicas:
+            self.shared = config.sessions.shared is True
 
     def get(self, backend: Backend) -> Drain | None:
         """The drain of a backend."""
@@ -104,35 +121,44 @@ class Drains:
         """Take no new sessions and empty it within so many seconds; asked again, set another deadline."""
         now = monotonic()
         deadline = now + (self.patience if within is None else within)
-        known = self._drains.get(backend)
-        if known is not None:
-            known.deadline = deadline
-            if known.ended is not None:  # it is told again that it is empty, to whoever wishes so now
-                known.began, known.ended = now, None
-            return known
+        running = self._drains.get(backend)
+        if running is not None:
+            running.deadline = deadline
+            if running.emptied_at is not None:  # it is told again that it is empty, to whoever wishes so now
+                running.began, running.emptied_at, running.is_empty = now, None, False
+                running.settled.clear()
+            return running
         drain = self._drains[backend] = Drain(backend, now, deadline, Pace(now))
         self._fleet.set_admin_state(backend, AdminState.DRAIN)
-        self._moves.forget_placed(backend)
+        self._departures.forget_placed(backend)
         self._wake.set()
         return drain
 
     def ready(self, backend: Backend) -> None:
         """Take sessions again, with a slow start; what was not sent away stays."""
-        self._drains.pop(backend, None)
+        self._take_back(backend, f"{backend.name} was set to ready")
         if backend.admin_state is not AdminState.READY:
             backend.health.returned = monotonic()
         self._fleet.set_admin_state(backend, AdminState.READY)
 
     def maintenance(self, backend: Backend) -> None:
         """Take it out now: its sessions move, whatever they are at."""
-        self._drains.pop(backend, None)
-        self._moves.forget_placed(backend)
-        self._moves.send_away(self._moves.sessions_on(backend))
+        self._take_back(backend, f"{backend.name} was set to maintenance")
+        self._departures.forget_placed(backend)
+        self._departures.send_away(self._departures.sessions_on(backend))
+        self._departures.cut(backend, inf)
         self._fleet.set_admin_state(backend, AdminState.MAINTENANCE)
 
     async def until_empty(self, backend: Backend, within: float | None = None) -> None:
-        """Drain a backend and wait until it is empty; the deadline of `within` seconds forces it."""
-        await self.drain(backend, within).empty.wait()
+        """Drain a backend and wait until it is empty; the deadline of `within` seconds forces it.
+
+        Raises DrainEndedError when somebody takes the drain back.
+        """
+        drain = self.drain(backend, within)
+        while not drain.is_empty:
+            if drain.taken_back:
+                raise DrainEndedError(drain.taken_back)
+            await drain.settled.wait()
 
     async def run(self) -> None:
         """Carry drains out until cancelled."""
@@ -144,7 +170,18 @@ class Drains:
                     self._look_at(drain, monotonic())
             if not self._drains:
                 self._wake.clear()
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(_PAUSE)
+
+    def _backend_changed(self, backend: Backend, _event: str) -> None:
+        if backend.gone:
+            self._take_back(backend, f"{backend.name} has left the fleet")
+
+    def _take_back(self, backend: Backend, reason: str) -> None:
+        """It is no drain any more: whoever waits for its end is told why."""
+        drain = self._drains.pop(backend, None)
+        if drain is not None:
+            drain.taken_back = reason
+            drain.settled.set()
 
     def move_on(self, gap: float) -> None:
         """This process stood still for `gap` seconds: nobody could leave in them."""
@@ -153,28 +190,30 @@ class Drains:
 
     def _look_at(self, drain: Drain, now: float) -> None:
         backend = drain.backend
-        if backend.gone or not backend.holds_pins or self._moves.is_empty(backend):
+        if self._departures.is_empty(backend):
             self._found_empty(drain, now)
             return
-        drain.empty.clear()
-        sessions = self._moves.sessions_on(backend)
+        drain.is_empty = False
+        drain.settled.clear()
+        sessions = self._departures.sessions_on(backend)
         end = drain.deadline - _LAST_CALL
         if now >= drain.deadline:
-            self._moves.cut(backend)
-            idle = self._moves.at_rest(sessions)
+            self._departures.cut(backend, drain.deadline)
+            idle = self._departures.at_rest(sessions)
             drain.forced += len(sessions) - len(idle)
             drain.sent_away += len(idle)
-            self._moves.send_away(sessions)
+            self._departures.send_away(sessions)
         elif self.shared or now >= end - time_for(len(sessions)):
-            idle = self._moves.at_rest(sessions)
+            idle = self._departures.at_rest(sessions)
             going = idle[: drain.pace.allow(len(idle), now, end)]
             drain.sent_away += len(going)
-            self._moves.send_away(going)
+            self._departures.send_away(going)
 
     def _found_empty(self, drain: Drain, now: float) -> None:
-        drain.empty.set()
-        if drain.ended is None:
-            drain.ended = now
+        drain.is_empty = True
+        drain.settled.set()
+        if drain.emptied_at is None:
+            drain.emptied_at = now
             took = now - drain.began
             self.ended += 1
             self.seconds += took

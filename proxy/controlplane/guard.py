@@ -4,7 +4,8 @@ A page from anywhere can make its browser send requests to a loopback address, a
 read the answers, for which the page's own name comes to mean that address. A browser tells the truth in
 two fields: `Host` is the name it was told to ask, `Origin` the page that asks. So an Origin has to be the
 listener itself; where no token protects the listener, Host has to be an address or localhost; and what
-changes something has to be JSON, which no page may send elsewhere without leave.
+changes something has to be JSON, which no page may send elsewhere without leave. Every browser says Host,
+so a health check that says none, as HAProxy's does, is no browser.
 """
 
 import ipaddress
@@ -14,6 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+_MONITORING = frozenset(("/healthz", "/readyz", "/metrics"))
 _READING = frozenset(("GET", "HEAD", "OPTIONS"))
 _SECURITY = {
     "X-Content-Type-Options": "nosniff",
@@ -54,7 +56,9 @@ class BrowserGuard:
         # missing on TCP too, once a connection has been reset.
         server = scope.get("server")
         by_socket_file = server is not None and server[1] is None
-        if not self._named() and not by_socket_file and not (len(hosts) == 1 and _is_address(hosts[0])):
+        is_check = not hosts and scope["path"] in _MONITORING
+        asked_for = len(hosts) == 1 and _is_address(hosts[0])
+        if not (self._named() or by_socket_file or is_check or asked_for):
             return _refused(403, "Host has to be an address or localhost, unless admin.token is set")
         if any(_authority(origin) not in {host.lower() for host in hosts} for origin in origins):
             return _refused(403, "requests of pages from elsewhere are refused")

@@ -18,7 +18,7 @@ from proxy.affinity.backend import Backend
 from proxy.affinity.fleet import Fleet
 from proxy.affinity.health import Observation
 from proxy.borders import Where, fault
-from proxy.config import HealthSettings, HealthType, statuses
+from proxy.config import Config, statuses
 from proxy.errors import ConnectRefused, ConnectTimeout, ProxyError, Side, UpstreamTimeout
 
 log = logging.getLogger("proxy.probes")
@@ -49,8 +49,7 @@ class Prober:
     def __init__(
         self,
         fleet: Fleet,
-        settings: HealthSettings,
-        socketio_path: str,
+        config: Config,
         ask: Ask,
         probed: Callable[[Backend, float], None] = lambda _backend, _seconds: None,
         stood: Callable[[float], float] = lambda _now: 0.0,
@@ -60,8 +59,7 @@ class Prober:
         `stood(now)` tells how many seconds this process stood still so far.
         """
         self._fleet = fleet
-        self._settings, self._good = settings, statuses(settings.status)
-        self._socketio_path = socketio_path
+        self._take(config)
         self._ask_backend = ask
         self._probed = probed
         self._stood = stood
@@ -85,12 +83,17 @@ class Prober:
             self._wake[backend] = asyncio.Event()
             self._tasks.create_task(self._watch(backend))
 
-    def change(self, settings: HealthSettings, socketio_path: str) -> None:
-        """Probe by other rules from the next probe on, which comes at once."""
-        self._settings, self._good = settings, statuses(settings.status)
-        self._socketio_path = socketio_path
+    def configure(self, config: Config) -> None:
+        """Probe by other rules from the next probe on, which then comes at once."""
+        if (config.health, config.socketio_path[0]) == (self._settings, self._socketio_path):
+            return
+        self._take(config)
         for backend in self._fleet:
             self.suspect(backend)
+
+    def _take(self, config: Config) -> None:
+        self._settings, self._good = config.health, statuses(config.health.status)
+        self._socketio_path = config.socketio_path[0]
 
     def suspect(self, backend: Backend) -> None:
         """Traffic met trouble at a backend: probe it now."""
@@ -171,12 +174,12 @@ class Prober:
 
     async def _ask(self, backend: Backend) -> _Met:
         settings = self._settings
-        if settings.type is HealthType.NONE:
+        if settings.type == "none":
             return _GOOD  # only traffic tells, and what it told is forgiven after an interval
-        if settings.type is HealthType.TCP:
+        if settings.type == "tcp":
             await net.knock(backend.host, backend.port, settings.timeout, backend.tls, backend.path)
             return _GOOD
-        if settings.type is HealthType.ENGINEIO:
+        if settings.type == "engineio":
             return await self._shake_hands(backend)
         status, _ = await self._request(backend, b"GET", settings.path)
         return _GOOD if self._is_good(status) else _bad(status, f"{status} to GET {settings.path}")
@@ -213,7 +216,7 @@ class Prober:
         return await self._ask_backend(backend, method, message, self._settings.timeout)
 
     def __repr__(self) -> str:
-        return f"<Prober {self._settings.type.value} of {len(self._wake)} backends>"
+        return f"<Prober {self._settings.type} of {len(self._wake)} backends>"
 
 
 def _bad(status: int, reason: str) -> _Met:

@@ -15,10 +15,11 @@ from proxy.affinity.directory import Session
 from proxy.affinity.fleet import Fleet
 from proxy.affinity.placement import Placement
 from proxy.borders import Border, Where
+from proxy.config import Config
 
 log = logging.getLogger("proxy")
 
-_LOOK = 2.0  # seconds between two looks
+_INTERVAL = 2.0  # seconds between two looks
 _AT_ONCE = 5  # sessions that are moved at one look: gently
 _ENOUGH = 0.9  # of its share: then it is left to new sessions
 
@@ -42,17 +43,21 @@ class Moves(Protocol):
 class Rebalance:
     """Created by the app; `on` follows the configuration."""
 
-    def __init__(self, fleet: Fleet, placement: Placement, moves: Moves, *, on: bool) -> None:
+    def __init__(self, fleet: Fleet, placement: Placement, moves: Moves, *, on: bool = False) -> None:
         self._fleet = fleet
         self._placement = placement
         self._moves = moves
         self.on = on
         self.moved = 0  # sessions, for the metrics
 
+    def configure(self, config: Config) -> None:
+        """Move sessions, or do not."""
+        self.on = config.balance.rebalance
+
     async def run(self) -> None:
         """Look again and again until cancelled."""
         while True:
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(_INTERVAL)
             if self.on:
                 with Border(Where.REBALANCE):
                     self.step(monotonic())

@@ -176,9 +176,9 @@ class Greeting:
         self._begun = b""  # of the header, taken off the socket
         self._loop = asyncio.get_running_loop()
         self._timer = Timer(acceptor.site.stood, acceptor.site.timeouts.head, self._late)
-        self._loop.add_reader(sock, self._look)
+        self._loop.add_reader(sock, self._read_header)
 
-    def _look(self) -> None:
+    def _read_header(self) -> None:
         try:
             # Only looked at: what stands behind the header is for those who come after us.
             data = self._sock.recv(LONGEST, socket.MSG_PEEK)

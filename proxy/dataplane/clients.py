@@ -4,14 +4,16 @@ A client is an address, or a network of 64 bits in IPv6: that is what one custom
 address for each connection. Trusted proxies are nobody's client; theirs are told apart by `client_address`.
 """
 
+import asyncio
 import ipaddress
 import math
+import socket
 
-from proxy.config import LimitSettings
+from proxy.config.sections import LimitSettings
 from proxy.dataplane.buckets import Buckets
 from proxy.errors import Limit, OverLimit
 from proxy.wire import reply
-from proxy.wire.forwarding import Origin
+from proxy.wire.forwarding import UNIX, Origin
 
 _RETRY_AFTER = 5  # seconds: connections end by themselves, but not at once
 _IPV6_CUSTOMER = 8  # bytes
@@ -24,6 +26,15 @@ REFUSALS = {
     )
 }
 """What a connection that is one too many is told before anything is read of it."""
+
+
+def peer_of(transport: asyncio.BaseTransport) -> str:
+    """Who is at the other end of a connection, "" where nobody knows any more: it has been reset."""
+    peer = transport.get_extra_info("peername")
+    if isinstance(peer, tuple):
+        return str(peer[0])
+    sock = transport.get_extra_info("socket")
+    return UNIX if sock is not None and sock.family == socket.AF_UNIX else ""
 
 
 def client_key(address: str) -> str:
@@ -99,9 +110,9 @@ class Clients:
     def __init__(self, limits: LimitSettings) -> None:
         self.total = 0  # of connections
         self._open: dict[str, int] = {}
-        self.change(limits)
+        self.configure(limits)
 
-    def change(self, limits: LimitSettings) -> None:
+    def configure(self, limits: LimitSettings) -> None:
         """Hold new connections against other limits."""
         self._limit = limits.connections
         self._limit_per_client = limits.connections_per_client

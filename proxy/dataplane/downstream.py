@@ -10,7 +10,7 @@ from dataclasses import replace
 from time import monotonic
 from typing import Protocol, cast
 
-from proxy.dataplane.clients import REFUSALS, Ticket
+from proxy.dataplane.clients import REFUSALS, Ticket, peer_of
 from proxy.dataplane.dates import dated
 from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.leg import AHEAD, BEHIND, Leg, Source
@@ -104,7 +104,7 @@ class Downstream(asyncio.Protocol):
 
     def _arrive(self) -> None:
         transport = self.transport
-        peer = transport.get_extra_info("peername")
+        peer = peer_of(transport)
         scheme = b"http" if transport.get_extra_info("sslcontext") is None else b"https"
         ticket = self._ticket
         if ticket is None:
@@ -112,12 +112,12 @@ class Downstream(asyncio.Protocol):
         else:
             ticket.give_back()
         self.site.stats.connections += 1
-        address = self._address or (str(peer[0]) if isinstance(peer, tuple) else "")
+        address = self._address or peer
         if not address:  # it has been reset: nobody knows who it was, and nobody waits for an answer
             self.closing = True
             self.transport.abort()
             return
-        origin = self.site.origin(address, scheme)
+        origin = self.site.origin(address, scheme, "" if peer == address else peer)
         self._reader.come_from(origin)
         limit = self.site.clients.over(origin)
         if limit is None:

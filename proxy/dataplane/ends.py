@@ -15,7 +15,7 @@ from proxy.dataplane.patience import Stood, Timer
 from proxy.dataplane.stats import Stats
 from proxy.errors import OddId
 from proxy.wire.guard import Guard, is_plain
-from proxy.wire.turns import BRACKET, MARK_SIZE, TASK, turn_after
+from proxy.wire.turns import BRACKET, MARK_SIZE, TASK, turns_in
 from proxy.wire.websocket import (
     LONGEST_CLOSE,
     POLICY_VIOLATION,
@@ -25,6 +25,9 @@ from proxy.wire.websocket import (
     close_code,
 )
 
+_HEARTBEAT = 10  # bytes of a frame of Engine.IO's or of the websocket's own: no event is as short
+_MOMENT = 0.2  # seconds: the pieces of a frame follow each other faster
+_MOMENTS = 5  # in which the frame that is on its way ends
 _GOODBYE = 2.0  # seconds in which a client answers a close frame
 _TAIL = max(LONGEST_CLOSE, MARK_SIZE)  # bytes that are kept of a piece that ends with no event
 
@@ -33,6 +36,7 @@ class Stream(Protocol):
     """What a side needs of its tunnel."""
 
     active: bool  # whether bytes came since the ticker last looked
+    talks: bool  # whether more than heartbeats came in a session since then
 
     @property
     def is_closed(self) -> bool:
@@ -127,8 +131,10 @@ class AppEnd(End):
         self.received += len(data)
         self.reads += 1
         self._stream.active = True
+        if len(data) > _HEARTBEAT:
+            self._stream.talks = True
         if TASK in data or self._tail:
-            self._look(data)
+            self._find_turns(data)
         elif data[-1] != BRACKET:
             self._tail = data[-_TAIL:]
         self._write(data)
@@ -138,12 +144,11 @@ class AppEnd(End):
         """As End: no event is a close frame, and the end of anything else is kept."""
         return self._tail
 
-    def _look(self, data: bytes) -> None:
-        if self._tail:
-            data = self._tail + data
-        told = turn_after(data)
-        if told is not None:
-            self._session.in_turn = told
+    def _find_turns(self, data: bytes) -> None:
+        known = len(self._tail)
+        data = self._tail + data
+        for begins in turns_in(data, known):
+            self._session.hear(begins=begins)
         self._tail = b"" if data[-1] == BRACKET else data[-_TAIL:]
 
 
@@ -164,12 +169,14 @@ class ClientEnd(End):
         self.reads += 1
         self.last = data
         self._stream.active = True
+        if len(data) > _HEARTBEAT:
+            self._stream.talks = True
         if self._guard.between and is_plain(data):
             self._write(data)
         else:
-            self._look(data)
+            self._pass_guarded(data)
 
-    def _look(self, data: bytes) -> None:
+    def _pass_guarded(self, data: bytes) -> None:
         try:
             passed = self._guard.feed(data)
         except OddId as error:
@@ -243,18 +250,26 @@ def refuse(stream: Stream, error: OddId) -> None:
 
 
 class LastFrame(End):
-    """The backend's side while its present frame goes out; then the client is told to connect anew."""
+    """The backend's side while its present frame goes out; then the client is told to connect anew.
 
-    __slots__ = ("_reader",)
+    A backend that says nothing for a moment is taken to be between two frames, unless one was seen to begin.
+    """
 
-    def __init__(self, stream: Stream, leg: Leg, peer: Leg) -> None:
+    __slots__ = ("_heard", "_moments", "_reader", "_stood")
+
+    def __init__(self, stream: Stream, leg: Leg, peer: Leg, stood: Stood) -> None:
         super().__init__(stream, leg, peer)
         self._reader = FrameReader()
+        self._heard = False  # whether anything came in the last moment
+        self._moments = _MOMENTS  # that are left for it
+        self._stood = stood
+        Timer(stood, _MOMENT, self._moment_is_over)
 
     def data_received(self, data: bytes) -> None:
         """As asyncio.Protocol: a piece that begins a frame is the rule, but nothing rests on it."""
         self.received += len(data)
         self.reads += 1
+        self._heard = True
         self._write(data)
         self._reader.push(data)
         try:
@@ -264,6 +279,14 @@ class LastFrame(End):
             self._stream.close()
             return
         self._tell_between_frames()
+
+    def _moment_is_over(self) -> None:
+        self._moments -= 1
+        if not self._moments or not (self._heard or self._reader.rest):
+            self.time_is_up()
+            return
+        self._heard = False
+        Timer(self._stood, _MOMENT, self._moment_is_over)
 
     def time_is_up(self) -> None:
         """Nobody waits any longer: one that has said nothing more is taken to be between two frames."""

@@ -9,7 +9,8 @@ Of several proxies that share their directory each moves the sessions that it ha
 sees what goes on there. The others are told, and end what is left of the session with them.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from math import inf
 from time import monotonic
 from typing import Protocol
 
@@ -17,10 +18,12 @@ from proxy.affinity.backend import Backend
 from proxy.affinity.directory import Session
 from proxy.borders import Border, Where
 from proxy.dataplane.exchange import Exchange
+from proxy.dataplane.leg import Leg
 from proxy.dataplane.site import Site
-from proxy.dataplane.tunnel import Tunnel
+from proxy.dataplane.tunnel import ANSWERED, Tunnel
 
 _LATELY = 5.0  # seconds: no longer is a client between two of its polls
+_STALLED = 5.0  # seconds: who takes nothing for so long is not waited for
 
 
 class Connection(Protocol):
@@ -29,6 +32,11 @@ class Connection(Protocol):
     @property
     def exchange(self) -> Exchange | None:
         """What is under way on it."""
+        ...
+
+    @property
+    def leg(self) -> Leg:
+        """Its transport."""
         ...
 
 
@@ -61,8 +69,10 @@ class Evictions:
             directory.send_away(session)
 
     def is_empty(self, backend: Backend) -> bool:
-        """Whether nothing that lasts goes on at a backend."""
-        return not backend.tunnels and not self.sessions_on(backend)
+        """Whether no session can be at a backend any more, and nothing is under way there."""
+        if backend.tunnels or (backend.holds_pins and self.sessions_on(backend)):
+            return False
+        return not any(exchange.is_at(backend) for exchange in self._under_way())
 
     def at_rest(self, sessions: Collection[Session]) -> list[Session]:
         """Those of the sessions that lose nothing by connecting anew."""
@@ -70,13 +80,39 @@ class Evictions:
         if self._site.router.shared:  # what became of its last request may be known elsewhere only
             here = self._connected(now)
             sessions = [session for session in sessions if session in here]
-        busy: set[Session | None] = {*self._site.router.engines.owed()}
+        busy = self._busy(now)
+        return [session for session in sessions if session not in busy]
+
+    def somebody_is_busy(self) -> bool:
+        """Whether somebody would lose something if the process ended."""
+        now = monotonic()
+        taking = [leg for leg in self.legs() if leg.has_unsent and leg.is_taking(now, _STALLED)]
+        under_way = (exchange for exchange in self._under_way() if not exchange.request.is_poll)
+        return bool(taking) or any(under_way) or any(self._busy(now))
+
+    def legs(self) -> list[Leg]:
+        """The transports of all clients."""
+        return [*(each.leg for each in self._connections), *(tunnel.down for tunnel in self._tunnels)]
+
+    def _busy(self, now: float) -> set[Session | None]:
+        """The sessions that would lose something by connecting anew; None stands for those without one."""
+        engines = self._site.router.engines
+        busy: set[Session | None] = {*engines.owed(), *engines.asking(now - ANSWERED)}
         busy.update(tunnel.session for tunnel in self._tunnels if not tunnel.is_silent(now))
-        for connection in self._connections:
-            exchange = connection.exchange
-            if exchange is not None and exchange.decision is not None and not exchange.request.is_poll:
+        for exchange in self._under_way():
+            if exchange.decision is not None and not exchange.request.is_poll:
                 busy.add(exchange.decision.session)
-        return [session for session in sessions if not session.in_turn and session not in busy]
+        answering = self._site.router.directory.answering()
+        if answering:  # who polled and has gone says no farewell
+            here = self._connected(now - _LATELY)
+            busy.update(session for session in answering if session in here)
+        return busy
+
+    def _under_way(self) -> Iterator[Exchange]:
+        """The requests that are under way."""
+        for connection in self._connections:
+            if connection.exchange is not None:
+                yield connection.exchange
 
     def send_away(self, sessions: Collection[Session]) -> None:
         """Have the clients of these sessions connect anew, somewhere else if there is a choice."""
@@ -90,6 +126,14 @@ class Evictions:
     def follow(self, session: Session) -> None:
         """Another proxy has sent the session away, or moved it: what leads to where it was ends here too."""
         self._part_with({session})
+
+    def let_polls_go(self, backend: Backend) -> None:
+        """No further request reaches a backend: polls that wait there for news are better told at once."""
+        for exchange in list(self._under_way()):
+            session = exchange.decision.session if exchange.decision is not None else None
+            if exchange.is_at(backend) and not (session is not None and session.in_turn):
+                with Border(Where.MOVE):
+                    exchange.send_away()
 
     def _connected(self, since: float) -> set[Session | None]:
         """The sessions that have a websocket here, a request under way, or had a poll after `since`."""
@@ -117,11 +161,16 @@ class Evictions:
             if stale or (tunnel.engine is not None and tunnel.engine in engines):
                 tunnel.send_away()
 
-    def cut(self, backend: Backend) -> None:
-        """End the tunnels on a backend that belong to no session there, and wait for no lost client.
+    def cut(self, backend: Backend, began: float = inf) -> None:
+        """End requests at a backend that `began` before, and tunnels that belong to no session there.
 
-        They are of the app's own making, or left behind by a client that is elsewhere by now.
+        These are of the app's own making, or left behind by a client that is elsewhere by now. No lost client
+        is waited for.
         """
+        for exchange in list(self._under_way()):
+            if exchange.is_at(backend) and exchange.request.started < began:
+                with Border(Where.MOVE):
+                    exchange.expel()
         for lingering in list(self._site.lingers.by_session.values()):
             if lingering.pool.backend is backend:
                 with Border(Where.MOVE):

@@ -26,7 +26,7 @@ from proxy.dataplane.request import Request
 from proxy.dataplane.request_body import MOST_HELD, NO_BODY
 from proxy.dataplane.upstream import Upstream
 from proxy.errors import Limit, NoBackend, OverLimit, ProxyError, UpstreamTimeout
-from proxy.wire.engineio import connect_in_payload, may_connect
+from proxy.wire.engineio import PONG, connect_in_payload, may_connect
 
 _PAUSE = 0.2  # seconds until a backend is tried again that is waited for: it may fail at once each time
 
@@ -37,6 +37,7 @@ class Exchange(Relay):
     # As in Relay, set on the instance only where it differs.
     session_id: str | None = None  # set when the request names its session
     _failures = 0  # tries that failed
+    _has_waited = False  # set when it has waited for its session to connect
     _is_last_try = False  # set when a kept connection broke: it is said once more, over a new one
     _avoid: frozenset[str] = frozenset()  # backends that did not accept in time
     _attempt = 0  # counts tries and redirects, so that a late connection is recognised
@@ -85,8 +86,11 @@ class Exchange(Relay):
         body, engine = self.body, decision.engine
         assert engine is not None
         engine.seen = self.request.started
-        if body is not NO_BODY and may_connect(body.whole):
-            connect_in_payload(body.whole, self.site.limits.packets)  # refuses one that names an odd session
+        if body is not NO_BODY:
+            if body.whole[:1] != PONG:
+                engine.said_at = self.request.started
+            if may_connect(body.whole):
+                connect_in_payload(body.whole, self.site.limits.packets)  # refuses an odd session
         self.site.stats.sid_pinned += 1
         self.choose(decision)
         self.send()
@@ -98,7 +102,7 @@ class Exchange(Relay):
         if not body.done:
             self.turn()
         self.session_id = inspection.named_in_head(request)
-        if head.fields.expect or head.fields.max_forwards:
+        if head.fields.expect or head.fields.max_forwards or head.fields.via:
             answer = last_hop(head)
             if answer is not None:
                 self._answer(answer)
@@ -171,6 +175,8 @@ class Exchange(Relay):
     def go(self, located: Located = Asked.NOT_YET) -> None:
         """Decide where the request goes and send it there."""
         request, site = self.request, self.site
+        if self._waits_for_session():
+            return
         try:
             decision = self._decide(located)
         except NoBackend as error:
@@ -197,6 +203,25 @@ class Exchange(Relay):
         if engine is not None and not engine.decided and not request.is_post:
             engine.waiting.add(self)
         self.send()
+
+    def _waits_for_session(self) -> bool:
+        """Whether its session has lost its instance a moment ago: then it goes on when that has connected."""
+        session_id, site = self.session_id, self.site
+        patience = site.config.affinity.hold
+        if session_id is None or self._has_waited or self.request.kind is Kind.SOCKETIO:
+            return False
+        if not site.router.is_coming(session_id, monotonic(), patience):
+            return False
+        self._has_waited = True
+        self.client.pause()
+        self.spawn(self._wait(site.arrivals.wait(session_id, patience)))
+        return True
+
+    async def _wait(self, arrival: Coroutine[None, None, None]) -> None:
+        await arrival
+        if not self.ended:
+            self.client.resume()
+            self.go()
 
     def _decide(self, located: Located) -> Decision | Locate | Void:
         request, router = self.request, self.site.router

@@ -22,13 +22,25 @@ NO_FIELDS = Fields(b"")
 class Known:
     """What is known of one field block; never changed but for the blocks that are made for it."""
 
-    __slots__ = ("_blocks", "_cookie", "client", "fields", "hints", "origin", "request_id", "secure", "trace")
+    __slots__ = (
+        "_blocks",
+        "_cookie",
+        "address",
+        "client",
+        "fields",
+        "hints",
+        "origin",
+        "request_id",
+        "secure",
+        "trace",
+    )
 
     def __init__(
         self,
         fields: Fields,
         origin: Origin,
         hints: Hints,
+        address: str,
         client: str,
         cookie: bytes,
         *,
@@ -39,6 +51,7 @@ class Known:
         self.fields = fields
         self.origin = origin
         self.hints = hints
+        self.address = address  # the client's own, as far as those between are trusted
         self.client = client  # who its requests are counted for, "" for nobody
         self.secure = secure  # whether the client's own connection is TLS
         self.trace = trace  # the id of the trace that the request is part of, "" if it is of none
@@ -59,6 +72,7 @@ class Known:
             NO_FIELDS,
             self.origin,
             _NO_HINTS,
+            self.address,
             self.client,
             self._cookie,
             secure=self.secure,

@@ -69,6 +69,11 @@ class Leg:
         if not self._holds and not self.transport.is_closing():
             self.transport.resume_reading()
 
+    @property
+    def has_unsent(self) -> bool:
+        """Whether some of what was written would be lost with the process: the kernel has the rest."""
+        return self.transport.get_write_buffer_size() > 0
+
     def draw_from(self, source: Source | None) -> None:
         """What is written here is read there from now on: not while this leg is behind.
 
@@ -177,9 +182,9 @@ class GivingUp:
 
     def _wait(self) -> None:
         self._unsent = net.unsent(self._leg.transport)
-        self._timer = Timer(self._stood, self._seconds, self._look)
+        self._timer = Timer(self._stood, self._seconds, self._give_up_or_wait)
 
-    def _look(self) -> None:
+    def _give_up_or_wait(self) -> None:
         if 0 < net.unsent(self._leg.transport) < self._unsent:
             self._wait()
         else:

@@ -10,19 +10,20 @@ A client that says goodbye (a close frame: the page was closed or left) is not w
 
 import asyncio
 from collections.abc import Iterable
+from time import monotonic
 from typing import Protocol
 
 from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.directory import Session
 from proxy.affinity.lingering import Lingering, Packet, State
 from proxy.borders import Border, Where
-from proxy.config import AffinitySettings
+from proxy.config.models import AffinitySettings
 from proxy.dataplane.leg import Leg
 from proxy.dataplane.patience import Stood, Timer, never
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.stats import Stats
 from proxy.errors import Limit
-from proxy.wire.turns import TASK, turn_after
+from proxy.wire.turns import turns_in
 
 _ALL_HAS_COME = 1.0  # seconds in which the backend answers the ping
 
@@ -55,13 +56,13 @@ class LingeringEnd(asyncio.Protocol):
     """The backend's side of one websocket without a client; made by Lingers, ends itself."""
 
     __slots__ = (
-        "_leg",
         "_lingers",
         "_resumer",
         "_timer",
         "ended",
         "pool",
         "session",
+        "up",
         "what",
     )
 
@@ -70,11 +71,12 @@ class LingeringEnd(asyncio.Protocol):
     ) -> None:
         """`packets` were collected before, for a client that was lost again before it had them."""
         self.session = session
+        session.is_awaited = True
         self.pool = pool
         self.what = Lingering(lingers.most, packets)
         self.ended = False
         self._lingers = lingers
-        self._leg = leg
+        self.up = leg
         self._resumer: Resumer | None = None  # set when the session has connected again
         self._timer = Timer(lingers.stood, lingers.seconds, self.end)
         pool.board(self)
@@ -87,12 +89,13 @@ class LingeringEnd(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """As asyncio.Protocol."""
-        if TASK in data:
-            told = turn_after(data)
-            self.session.in_turn = self.session.in_turn if told is None else told
+        known = len(self.what.packets)
         answer = self.what.hear(data)
+        for _, packet in self.what.packets[known:]:  # whole, however the bytes were cut
+            for begins in turns_in(packet):
+                self.session.hear(begins=begins)
         if answer:
-            self._leg.write(answer)
+            self.up.write(answer)
         if self.what.state is State.OVER or self.what.state is State.WHOLE:
             self.end()
 
@@ -106,7 +109,7 @@ class LingeringEnd(asyncio.Protocol):
         if before is not None:
             before.give_up(None)
             return
-        self._leg.write(self.what.resume())
+        self.up.write(self.what.resume())
         self._timer = Timer(self._lingers.stood, _ALL_HAS_COME, self.end)
 
     def give_up(self, leg: Leg) -> tuple[list[Packet], bytes]:
@@ -122,15 +125,15 @@ class LingeringEnd(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """As asyncio.Protocol."""
-        self._leg.fell_behind()
+        self.up.fell_behind()
 
     def resume_writing(self) -> None:
         """As asyncio.Protocol."""
-        self._leg.caught_up()
+        self.up.caught_up()
 
-    def cut(self) -> None:
-        """As Passenger: the backend is down."""
-        self._leg.abort()
+    def backend_lost(self) -> None:
+        """As Passenger."""
+        self.up.abort()
         self.end()
 
     def end(self) -> None:
@@ -138,10 +141,13 @@ class LingeringEnd(asyncio.Protocol):
         if self.ended:
             return
         self.ended = True
+        self.session.is_awaited = False
+        if not self.session.open:
+            self.session.is_unheard(monotonic())
         self._timer.cancel()
         self._lingers.left(self)
         self.pool.leave(self)
-        self._leg.close()
+        self.up.close()
         resumer, self._resumer = self._resumer, None
         if resumer is not None:  # it goes on with what there is
             self._lingers.resumed += 1
@@ -160,9 +166,9 @@ class Lingers:
         self.began = 0
         self.resumed = 0
         self._stats = stats
-        self.change(settings)
+        self.configure(settings)
 
-    def change(self, settings: AffinitySettings) -> None:
+    def configure(self, settings: AffinitySettings) -> None:
         """Go by another configuration; who is waited for already keeps its time."""
         self.seconds = settings.linger  # 0: nobody is waited for
         self.most = settings.linger_bytes  # bytes that are collected for one session

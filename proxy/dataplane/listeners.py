@@ -20,6 +20,7 @@ from functools import partial
 from proxy import net
 from proxy.dataplane.acceptor import Acceptor, ConnectionFactory, Greeting
 from proxy.dataplane.site import Site
+from proxy.steering import steer_away
 from proxy.wire.forwarding import UNIX
 
 log = logging.getLogger("proxy.dataplane")
@@ -112,7 +113,7 @@ class Listeners:
         here, and what it had queued is accepted meanwhile.
         """
         for newest in (True, False):
-            shared = [sock for sock in self._sockets if net.steer_away(sock, newest=newest)]
+            shared = [sock for sock in self._sockets if steer_away(sock, newest=newest)]
             if not shared:
                 return False
             await asyncio.sleep(_QUEUED)
@@ -157,7 +158,7 @@ class Listeners:
         log.warning("no more connections for now: %d file descriptors are in use", self._shut_at)
         self._close_servers()
 
-    async def look(self) -> None:
+    async def reopen_if_room(self) -> None:
         """Open shut listeners again if enough descriptors are free; called by the ticker."""
         if self.shut and self._has_room():
             log.warning("connections are taken again")

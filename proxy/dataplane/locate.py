@@ -17,7 +17,7 @@ from enum import StrEnum
 
 from proxy.affinity.backend import Backend
 from proxy.affinity.router import Asked, Located
-from proxy.config import AffinitySettings
+from proxy.config.models import AffinitySettings
 from proxy.dataplane.fetch import fetch
 from proxy.dataplane.patience import Stood, never, within
 from proxy.dataplane.pool import Pool

@@ -372,7 +372,7 @@ class Opening:
             if engine.backlog is not None and tunnel.down.may_write:
                 tunnel.down.write(engine.backlog.frames())
                 engine.backlog = None
-                router.engines.look(engine)
+                router.engines.note_plain(engine)
         for side, rest in ((self._down, action.to_backend), (self._up, action.to_client)):
             if rest and side is not None:  # it is counted when it goes on
                 side.received -= len(rest)

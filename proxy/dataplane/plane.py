@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 
 from proxy.affinity.backend import Backend
-from proxy.affinity.pace import Pace, time_for
 from proxy.affinity.router import Router
-from proxy.borders import Border, Where, fault
+from proxy.borders import Border, Where, fault, guarded
 from proxy.config import Config
 from proxy.dataplane.clients import Ticket
 from proxy.dataplane.downstream import Downstream
 from proxy.dataplane.evictions import Evictions
+from proxy.dataplane.leaving import Leaving
 from proxy.dataplane.listeners import Listeners, raise_limit
 from proxy.dataplane.patience import Stood, never
 from proxy.dataplane.record import Record
@@ -32,9 +32,7 @@ _TICK = 0.5  # seconds: all deadlines are kept this well, none is shorter than a
 _SWEEP = 10  # ticks between two sweeps of the directory
 _REPORT = 60.0  # seconds between two lines on limits
 _COMMON = (Limit.IDLE, Limit.TUNNEL_IDLE)  # limits that everybody meets
-_STEP = 0.1  # seconds between two looks at the tunnels while leaving
-_LAST_CALL = 1.5  # seconds before the end in which nobody is waited for: a frame may take one to end
-_LOOK = 2  # ticks between two looks at the files of the certificate
+_RENEW = 2  # ticks between two looks at the files of the certificate
 
 
 class Plane:
@@ -55,9 +53,9 @@ class Plane:
         self.listeners = Listeners(site, self._connection)
         self.evictions = Evictions(site, self.connections, self.tunnels)
         site.shared.follow = self.evictions.follow
+        router.fleet.listen(guarded(Where.LISTENER, self._backend_changed))
         self.certificate: Certificate | None = None  # of the TCP listeners; set by the app before `run`
-        self._leave_by = 0.0  # set when it leaves: when the time is up
-        self._quiet = False  # set when, while leaving, no request is under way but long polls
+        self._leaving: Leaving | None = None  # set when the process is to end
         self._reported: dict[Limit, int] = dict(site.stats.limits)  # what the log has told
         self._reported_ids: dict[Odd, int] = dict(site.stats.odd_ids)
         self._report_next = 0.0
@@ -85,11 +83,11 @@ class Plane:
                 for pool in site.pools():
                     pool.close_all()
 
-    async def change(
+    async def configure(
         self, config: Config, sockets: Sequence[socket.socket], certificate: Certificate | None
     ) -> None:
         """Go by another configuration, on these bound sockets; what is open goes on."""
-        self.site.change(config)
+        self.site.configure(config)
         for connection in self.connections:
             connection.forget()
         self.certificate = certificate
@@ -108,49 +106,16 @@ class Plane:
             )
         return descriptors
 
-    async def leave(self, grace: float, stay: float = 0.0) -> None:
-        """Take no new connections, let exchanges end and send tunnels away; at most `grace` seconds.
+    async def leave(self, grace: float, farewell: float = 0.0, stay: float = 0.0) -> None:
+        """Have everybody leave; see `Leaving.run`."""
+        self._leaving = leaving = Leaving(
+            self.site, self.listeners, self.evictions, self.connections, self.tunnels
+        )
+        await leaving.run(grace, farewell, stay)
 
-        Where another process has taken the ports over, tunnels go on for `stay` seconds before they leave.
-        Cancel it to have the rest end at once.
-        """
-        since = monotonic()
-        if await self.listeners.hand_over() and stay:
-            log.info("another process has taken over: websockets stay for at most %g s", stay)
-            since += stay
-        self._leave_by = since + grace
-        self.site.leaving = True
-        self.site.lingers.seconds = 0.0  # nobody could come back to this process
-        self.site.lingers.end_all()
-        with Border(Where.LEAVE):
-            self.listeners.close()
-        for connection in list(self.connections):
-            with Border(Where.LEAVE):
-                connection.leave()
-        self._look_for_quiet()
-        pace = Pace(since)
-        while (self.tunnels or not self._quiet) and (now := monotonic()) < self._leave_by:
-            if now >= self._leave_by - grace:
-                with Border(Where.LEAVE):
-                    self._send_tunnels_away(pace, now, self._leave_by)
-            await asyncio.sleep(_STEP)
-            self.site.stood(monotonic())
-        for tunnel in list(self.tunnels):
-            with Border(Where.LEAVE):
-                tunnel.send_away_now()
-
-    def _send_tunnels_away(self, pace: Pace, now: float, deadline: float) -> None:
-        """A few of them; those whose app is asked or answers when there is no more time to let that end."""
-        busy = [
-            tunnel
-            for tunnel in self.tunnels
-            if tunnel.session and (tunnel.session.in_turn or not tunnel.is_silent(now))
-        ]
-        ready = list(self.tunnels.difference(busy))
-        if not ready and deadline - now <= _LAST_CALL + time_for(len(busy)):
-            ready = busy
-        for tunnel in ready[: pace.allow(len(ready), now, deadline - _LAST_CALL)]:
-            tunnel.send_away()
+    def _backend_changed(self, backend: Backend, _event: str) -> None:
+        if backend.health.refuses:
+            self.evictions.let_polls_go(backend)
 
     # As Host of the connections
 
@@ -165,8 +130,6 @@ class Plane:
     def left(self, connection: Downstream) -> None:
         """As Host."""
         self.connections.discard(connection)
-        if self.site.leaving:
-            self._look_for_quiet()
 
     def tunnel_opened(self, tunnel: Tunnel) -> None:
         """As Host."""
@@ -176,17 +139,13 @@ class Plane:
         """As Host."""
         self.tunnels.discard(tunnel)
 
-    def _look_for_quiet(self) -> None:
-        if all(connection.waits_for_news for connection in self.connections):
-            self._quiet = True
-
     async def _tick_forever(self) -> None:
         for tick in itertools.count():
             await asyncio.sleep(_TICK)
             now, border = monotonic(), Border(Where.TICK)
             with border:
                 self.site.stood(now)
-                await self.listeners.look()
+                await self.listeners.reopen_if_room()
             for connection in list(self.connections):
                 try:
                     connection.tick(now)
@@ -202,9 +161,9 @@ class Plane:
             for pool in list(self.site.pools()):
                 with border:
                     pool.close_idle(now)
-            if self.certificate is not None and tick % _LOOK == 0:
+            if self.certificate is not None and tick % _RENEW == 0:
                 with border:
-                    self.certificate.look()
+                    self.certificate.reload_if_changed()
             if tick % _SWEEP == 0:
                 rates = [] if self.site.rates is None else [self.site.rates.sweep]
                 for sweep in (self.site.router.sweep, self._report_limits, *rates):
@@ -219,7 +178,8 @@ class Plane:
 
     def move_on(self, gap: float) -> None:
         """This process stood still for `gap` seconds: that makes no client late."""
-        self._leave_by += gap
+        if self._leaving is not None:
+            self._leaving.move_on(gap)
         for connection in self.connections:
             connection.move_on(gap)
         for tunnel in self.tunnels:

@@ -2,14 +2,19 @@
 
 `take` gives the connection that was idle for the shortest time; uvicorn closes one after 5 seconds, so
 ours are given up before that. When the backend goes down every connection is closed at once, and with it
-every tunnel and every waiting poll: their clients reconnect now and not after Engine.IO's 45 seconds.
+every tunnel and every waiting poll: their clients reconnect now and not after Engine.IO's 45 seconds. One
+that only listens no more may be ending in order: what is open ends by itself, and if its process is gone it
+does so at once.
 """
 
+from math import inf
 from time import monotonic
 from typing import Protocol
 
+from proxy import net
 from proxy.affinity.backend import Backend
 from proxy.borders import Border, Where
+from proxy.dataplane.leg import Leg
 from proxy.dataplane.patience import Stood, never
 from proxy.dataplane.stats import CONNECTS, Histogram
 from proxy.dataplane.upstream import Upstream, connect
@@ -20,8 +25,10 @@ from proxy.wire.head import ResponseHead
 class Passenger(Protocol):
     """What holds a connection to the backend beyond one exchange: a tunnel."""
 
-    def cut(self) -> None:
-        """The backend is down: end at once."""
+    up: Leg  # the connection
+
+    def backend_lost(self) -> None:
+        """The backend is down, or out of service: end at once."""
         ...
 
 
@@ -131,6 +138,13 @@ class Pool:
                 self._idle.remove(upstream)
                 upstream.transport.close()
 
+    def let_end(self) -> None:
+        """Nobody listens at the backend any more: what is open may go on, as long as its process is there."""
+        self.close_idle(inf)
+        for transport in [*(u.transport for u in self._all), *(p.up.transport for p in self.passengers)]:
+            with Border(Where.POOL):
+                net.ask_for_life(transport)
+
     def close_all(self) -> None:
         """The backend is down: end everything that goes through it."""
         for upstream in list(self._all):
@@ -138,7 +152,7 @@ class Pool:
                 upstream.transport.abort()
         for passenger in list(self.passengers):
             with Border(Where.POOL):
-                passenger.cut()
+                passenger.backend_lost()
 
     def __repr__(self) -> str:
         return (

@@ -22,7 +22,7 @@ from proxy.dataplane.fetch import fetch, tell
 from proxy.dataplane.request import Request
 from proxy.dataplane.site import Site
 from proxy.errors import BadResponse, NoBackend, ProxyError, Retry
-from proxy.wire.engineio import open_sid
+from proxy.wire.engineio import PONG, open_sid
 
 
 class Connect:
@@ -84,6 +84,8 @@ class Post(Protocol):
 def read_post(post: Post, content: bytes) -> None:
     """A POST has been read: go on with what it tells of its transport. Raises OddId."""
     engine = post.decision.engine if post.decision else None
+    if engine is not None and content[:1] != PONG:
+        engine.said_at = post.request.started
     if engine is None or engine.decided:
         post.send()
         return

@@ -15,7 +15,6 @@ from proxy.affinity.evidence import Kind
 from proxy.affinity.pins import join_pin
 from proxy.dataplane.client import Client
 from proxy.dataplane.opening import Opening, resumes
-from proxy.dataplane.poll import noted_turn
 from proxy.dataplane.rehome import Connect
 from proxy.dataplane.request import Request
 from proxy.dataplane.request_body import NO_BODY, RequestBody
@@ -28,7 +27,7 @@ from proxy.errors import BadResponse, ProxyError, Side
 from proxy.wire import reply
 from proxy.wire.body import Framer
 from proxy.wire.head import ResponseHead
-from proxy.wire.turns import GZIP, TASK
+from proxy.wire.turns import GZIP, TASK, Ear
 
 
 class Relay:
@@ -50,6 +49,7 @@ class Relay:
     _watched = False  # whether its transport is not plain yet
     _waits_for_leave = False  # whether the client sends its body only when the backend tells it to
     _rewriter: Rewriter | None = None  # set when the response's body is changed
+    _ear: Ear | None = None  # set while an answer to a poll tells of turns, or may in its next piece
     _work: asyncio.Task[None] | None = None  # the latest that was awaited for it
 
     def __init__(self, site: Site, client: Client, request: Request) -> None:
@@ -92,8 +92,8 @@ class Relay:
             self._begin(head, data)
         else:
             self.pass_head(head, data)
-        if sid is not None and self._rewriter is None and (TASK in data or GZIP in data):
-            self._note_turn(data)
+        if sid is not None and self._rewriter is None and (not done or TASK in data or GZIP in data):
+            self.note_turns(data)
         if done:
             self._whole()
         elif self.upstream is not None:
@@ -138,8 +138,8 @@ class Relay:
             self._rewriter.take(data)
         else:
             self.pass_data(data)
-            if self.request.sid is not None and (TASK in data or GZIP in data):
-                self._note_turn(data)
+            if self._ear is not None:
+                self.note_turns(data)
         assert self.upstream is not None
         if self.upstream.body_done:
             self._whole()
@@ -172,10 +172,16 @@ class Relay:
         self._keep = self.body.done and self.request.head.keeps_alive
         say_backlog(self, engine, self.site.router)
 
-    def _note_turn(self, data: bytes) -> None:
-        """A piece of the answer to a poll may tell of a turn; its next poll may come to another proxy."""
-        session = self.decision.session if self.decision is not None else None
-        if session is not None and noted_turn(session, data):
+    def note_turns(self, data: bytes) -> None:
+        """As Sink: an answer to a poll may tell of turns; its next poll may come to another proxy."""
+        session = self._engine.session if self._engine is not None else None
+        if session is None:
+            return
+        ear = self._ear = self._ear or Ear()
+        events = ear.hear(data)
+        for begins in events:
+            session.hear(begins=begins)
+        if events:
             self.site.shared.turn(session)
 
     def _got_head(self, head: ResponseHead) -> None:
@@ -296,11 +302,14 @@ class Relay:
 
         It does not with `close`, nor if its client wants none, or has not sent all of this one.
         """
-        close = close or not self.body.done or not self.request.head.keeps_alive
+        request = self.request
+        if request.kind is not Kind.PLAIN:
+            answer = reply.readable(answer, request.head.fields.get(b"origin"))
+        close = close or not self.body.done or not request.head.keeps_alive
         self._leave_upstream()
         self.status = answer.status
-        self.first_byte = monotonic() - self.request.started
-        self.client.answer(self.request, answer, close=close)
+        self.first_byte = monotonic() - request.started
+        self.client.answer(request, answer, close=close)
         self._end()
         self.client.ended(keep=not close, linger=not self.body.done)
 
@@ -308,6 +317,16 @@ class Relay:
         """The session has to leave: a poll that waits for news is told that its sid is unknown."""
         if self.request.is_poll and not self.status and not self.ended:
             self.tell_unknown()
+
+    def is_at(self, backend: Backend) -> bool:
+        """Whether a backend has it, or is to get it."""
+        return self.decision is not None and self.decision.backend is backend and not self.ended
+
+    def expel(self) -> None:
+        """Its backend is to be empty now: whatever has come of the answer, no more will."""
+        self.send_away()
+        if not self.ended:
+            self.refuse(ProxyError("the backend was taken out of service", status=503))
 
     def abort(self) -> None:
         """The client is gone."""
@@ -334,6 +353,8 @@ class Relay:
             backend = self.decision.backend.name
             if engine is not None:
                 engine.polls -= 1
+                if self.tunnel is None:
+                    engine.seen = monotonic()
                 engine.waiting.discard(self)
         site = self.site
         if self.connect is not None:

@@ -1,5 +1,6 @@
 """What the proxy changes in responses: the sid of a handshake, the pin cookie, chunks for HTTP/1.0."""
 
+import re
 from typing import Protocol
 
 from proxy.affinity.backend import Backend
@@ -13,6 +14,9 @@ from proxy.wire.cookies import pin_cookie
 from proxy.wire.engineio import open_sid, rewrite_open
 from proxy.wire.head import ResponseHead
 
+# RFC 9111 section 7.3: a shared cache must not hand one client's cookie to another.
+_PRIVATE = b"Cache-Control: private\r\n"
+_UNSHARED = re.compile(rb"(?i)\b(?:private|no-store)\b")
 _LARGEST_HANDSHAKE = 65536  # bytes; Engine.IO's has some 120
 
 
@@ -123,12 +127,15 @@ def timing_field(decision: Decision, first_byte: float) -> bytes:
 def pin_fields(request: Request, head: ResponseHead, backend: Backend, fleet: Fleet, cookie: bytes) -> bytes:
     """The lines that set the pin cookie, where it changes; `cookie` is its name.
 
-    A handshake moves it to its backend, since it begins the browser's newest connection; other requests
-    only replace a pin that is missing or void, or was made for this backend with an older secret. Polls with
-    a sid have no need of it.
+    A handshake moves it to its backend, since it begins the browser's newest connection; pages and answers of
+    the app's own only replace a pin that is missing or void, or was made for this backend with an older
+    secret. What a cache may keep for everybody, as files or because the backend says so, and polls with a sid
+    are left alone.
     """
     pin = request.known.hints.pin
     if pin == backend.token or request.sid is not None:
+        return b""
+    if not request.is_handshake and not _is_of_this_moment(head):
         return b""
     if pin is not None and not request.is_handshake:
         pinned = fleet.by_token(pin)
@@ -137,5 +144,22 @@ def pin_fields(request: Request, head: ResponseHead, backend: Backend, fleet: Fl
     if request.kind is Kind.SOCKETIO and not request.is_handshake:
         return b""
     line = pin_cookie(cookie, backend.token, secure=request.known.secure)
-    # RFC 9111 section 7.3: a shared cache must not hand one client's cookie to another.
-    return line if head.fields.get(b"cache-control") is not None else line + b"Cache-Control: private\r\n"
+    caching = head.fields.get(b"cache-control")
+    if caching is None:
+        return line + _PRIVATE
+    return line if request.is_handshake or _UNSHARED.search(caching) else b""
+
+
+def _is_of_this_moment(head: ResponseHead) -> bool:
+    """Whether a response is a page, or JSON that is no file: a file's has what caches compare.
+
+    RFC 9111 section 4.3.4: what a 304 says becomes part of what a cache has.
+    """
+    fields = head.fields
+    if head.status == 304:
+        return False
+    kind = (fields.get(b"content-type") or b"").partition(b";")[0].strip().lower()
+    if kind == b"application/json":
+        is_file = fields.get(b"etag") is not None or fields.get(b"last-modified") is not None
+        return head.status < 300 and not is_file
+    return kind == b"text/html"

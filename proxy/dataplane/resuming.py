@@ -57,7 +57,7 @@ class ResumedEnd(AppEnd):
         if self._lingering.ended:  # they were said on a poll, or it was too late
             self._become_plain(bytes(self._reader.rest) + data)
             return
-        self._stream.active = True
+        self._stream.active = self._stream.talks = True
         self._reader.push(data)
         answered = False
         try:
@@ -108,6 +108,10 @@ class Sink(response_rewrites.Sink, Protocol):
 
     def close_up(self) -> None:
         """The response is said."""
+        ...
+
+    def note_turns(self, data: bytes) -> None:
+        """Note what is told of turns."""
         ...
 
 
@@ -166,11 +170,14 @@ class PollAnswer:
         if any(is_connected(packet) for packet in packets):
             if engine.claim is not None:
                 self._router.connected(engine, engine.claim, monotonic())
+            self._sink.note_turns(SEPARATOR.join(packets))
             lingering = self._lingers.at(engine.session, self._backend)
             if lingering is not None:
                 self._lingering, self._packets = lingering, packets
                 lingering.finish(self)
                 return False
+        else:
+            self._sink.note_turns(SEPARATOR.join(packets))
         self._say(packets)
         return True
 
@@ -198,7 +205,7 @@ class PollAnswer:
         packets = [p for p in packets if said.hear(p, binary=p.startswith(b"b"))] or [NOOP]
         if engine.decided and not said.owes:
             self._router.engines.forget(engine)
-            self._router.engines.look(engine)
+            self._router.engines.note_plain(engine)
         return packets
 
     def _say(self, packets: list[bytes]) -> None:
@@ -250,7 +257,7 @@ def _keep(router: Router, engine: EngineSession, head: ResponseHead, packets: li
         return
     if engine.backlog is None:
         engine.backlog = Backlog(head, packets)
-        router.engines.look(engine)
+        router.engines.note_plain(engine)
     else:
         engine.backlog.add(packets)
 
@@ -262,6 +269,6 @@ def say_backlog(sink: Sink, engine: EngineSession, router: Router) -> None:
     content = SEPARATOR.join(backlog.take())
     if not backlog:
         engine.backlog = None
-        router.engines.look(engine)
+        router.engines.note_plain(engine)
     sink.pass_head(backlog.head, content, length=len(content), unpacked=True)
     sink.close_up()

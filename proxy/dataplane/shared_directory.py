@@ -23,7 +23,9 @@ from proxy.affinity.directory import Session
 from proxy.affinity.engine import Elsewhere
 from proxy.affinity.router import Router
 from proxy.affinity.telling import Entry, entry_of, learn
+from proxy.backoff import SPREAD, Backoff
 from proxy.borders import Border, Where, fault
+from proxy.config import Config
 from proxy.dataplane.patience import Stood, never, within
 from proxy.dataplane.stats import Histogram
 
@@ -82,6 +84,11 @@ class SharedDirectory:
         self._channel = ""
         self._name = ""  # of the server in the log: the url may hold a password
         self._quiet = False  # whether the log knows that it is down
+
+    def configure(self, config: Config) -> None:
+        """Share the directory with other proxies, or do not."""
+        redis = config.affinity.directory.redis
+        self.use(redis.get_secret_value() if redis else None)
 
     def use(self, url: str | None) -> None:
         """Share through this server from now on; None: not at all."""
@@ -146,7 +153,7 @@ class SharedDirectory:
 
     async def run(self) -> None:
         """Keep in touch with Redis until cancelled."""
-        pause, longest = _RETRY
+        backoff = Backoff(*_RETRY, SPREAD)
         while True:
             self._moved.clear()
             if self._url is None:
@@ -166,9 +173,10 @@ class SharedDirectory:
                 self._down()
             if self._moved.is_set():
                 continue
-            pause = _RETRY[0] if monotonic() - began > longest else min(2 * pause, longest)
+            if monotonic() - began > _RETRY[1]:
+                backoff.reset()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._moved.wait(), pause)
+                await asyncio.wait_for(self._moved.wait(), backoff.pause())
 
     async def _serve(self, url: str) -> None:
         """Connect and work until something fails, or another url is to be used."""
@@ -249,15 +257,15 @@ class SharedDirectory:
         if session is not None and backend is not None and session.has_left(backend) and self.follow:
             self.follow(session)
         if kind == "e" and session is not None and session.backend is not None:
-            told = Elsewhere(session, session.backend, sids[1].encode("latin-1", "replace"), now)
-            self._router.engines.connected_elsewhere(sids[0].encode("latin-1", "replace"), told)
+            elsewhere = Elsewhere(session, session.backend, sids[1].encode("latin-1", "replace"), now)
+            self._router.engines.connected_elsewhere(sids[0].encode("latin-1", "replace"), elsewhere)
 
     def _take_turn(self, text: str) -> None:
         """How the turn of a session goes at a backend; whoever tells the same of it heard it earlier."""
         state, name, session_id = [*text.split(" ", 2), "", ""][:3]
         session = self._router.directory.get(session_id, monotonic())
         if session is not None and session.backend is not None and session.backend.name == name:
-            session.in_turn = state == _STARTS
+            session.has_turn(goes_on=state == _STARTS)
 
     async def _talk(self, client: Any) -> None:
         """Ask, write and tell, whatever there is, in one round trip after the other."""
@@ -269,7 +277,7 @@ class SharedDirectory:
 
     async def _round_trip(self, client: Any) -> None:
         asked = list(self._wanted)[:_BATCH]
-        told = [self._messages.popleft() for _ in range(min(len(self._messages), _BATCH))]
+        messages = [self._messages.popleft() for _ in range(min(len(self._messages), _BATCH))]
         written = self._next_written(_BATCH)
         lives = int(self._router.directory.session_timeout * _OUTLIVES * 1000)
         pipeline = client.pipeline(transaction=False)
@@ -278,7 +286,7 @@ class SharedDirectory:
         for session, entry in written:
             arguments = (entry.version, str(entry), lives, self._channel, session.id)
             pipeline.eval(_MERGE, 1, PREFIX + session.id, *arguments)
-        for message in told:
+        for message in messages:
             pipeline.publish(self._channel, message)
         try:
             async with within(_PATIENCE, self._stood):

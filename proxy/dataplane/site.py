@@ -13,13 +13,14 @@ from dataclasses import replace
 from functools import lru_cache
 from time import monotonic
 
-from proxy.affinity.backend import Backend
+from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.evidence import Paths, read_hints
 from proxy.affinity.health import Observation
 from proxy.affinity.router import Locate, Located, Router
 from proxy.borders import Where, guarded, held
 from proxy.config import Config
 from proxy.dataplane import upstream_heads
+from proxy.dataplane.arrivals import Arrivals
 from proxy.dataplane.clients import Clients, Rates, client_key
 from proxy.dataplane.head_cache import HeadCache, Known
 from proxy.dataplane.linger import Lingers
@@ -70,6 +71,8 @@ class Site:
         self.leaving = False  # set when the process is to end: connections close after their exchange
         self.lingers = Lingers(config.affinity, self.stats, stood)
         self.shared = SharedDirectory(router, stood)
+        self.arrivals = Arrivals(stood)
+        router.directory.arrival = self.arrivals.arrived
         self._pools: dict[Backend, Pool] = {}
         self._origins = lru_cache(_MOST_ORIGINS)(self._read_origin)
         self._tasks: asyncio.TaskGroup | None = None
@@ -89,18 +92,18 @@ class Site:
         engines = self.router.engines
         engines.most_packets, engines.most_bytes = config.limits.opening_frames, config.limits.opening_bytes
 
-    def change(self, config: Config) -> None:
+    def configure(self, config: Config) -> None:
         """Go by another configuration."""
         self._use(config)
         self.paths.use(config.socketio_path, config.affinity.roots)
         self.locator.settings = config.affinity
-        self.clients.change(config.limits)
+        self.clients.configure(config.limits)
         for pool in self._pools.values():
             pool.connect_timeout, pool.idle_timeout = config.timeouts.connect, config.timeouts.pool_idle
             pool.show(named=config.responses.backend)
         self.heads.clear()
         self._origins.cache_clear()
-        self.lingers.change(config.affinity)
+        self.lingers.configure(config.affinity)
 
     # Tasks
 
@@ -117,16 +120,17 @@ class Site:
 
     # Clients
 
-    def origin(self, address: str, scheme: bytes = b"http") -> Origin:
-        """Where the connections from an address come from, and whether it is trusted."""
-        return self._origins(address, scheme)
+    def origin(self, address: str, scheme: bytes = b"http", peer: str = "") -> Origin:
+        """Where the connections from an address come from, and whether it is trusted; `peer` as in Origin."""
+        return self._origins(address, scheme, peer)
 
-    def _read_origin(self, address: str, scheme: bytes) -> Origin:
+    def _read_origin(self, address: str, scheme: bytes, peer: str) -> Origin:
         ip = read_address(address)
+        peer = str(read_address(peer) or peer)
         if ip is None:
             # Who may open a listener's socket file is a proxy here. Who has no address otherwise is nobody.
-            return Origin(address, scheme, trusted=address == UNIX)
-        return Origin(str(ip), scheme, self.trusts(ip))
+            return Origin(address, scheme, trusted=address == UNIX, peer=peer)
+        return Origin(str(ip), scheme, self.trusts(ip), peer)
 
     def trusts(self, address: IPAddress) -> bool:
         """Whether an address is that of a trusted proxy."""
@@ -145,6 +149,7 @@ class Site:
             fields,
             origin,
             hints,
+            address,
             ""
             if self.origin(address).trusted
             else client_key(address),  # trusted proxies are nobody's client
@@ -182,7 +187,10 @@ class Site:
     def _backend_changed(self, backend: Backend, _event: str) -> None:
         pool = self._pools.get(backend)
         if pool is not None and not backend.holds_pins:
-            pool.close_all()
+            if backend.health.refuses and backend.admin_state is not AdminState.MAINTENANCE:
+                pool.let_end()
+            else:
+                pool.close_all()
         if backend.gone:
             self._pools.pop(backend, None)
 

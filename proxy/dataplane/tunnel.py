@@ -12,12 +12,11 @@ from typing import Protocol
 from proxy.affinity.decision import EngineSession
 from proxy.affinity.directory import Session
 from proxy.borders import Border, Where, fault
-from proxy.config import TimeoutSettings
+from proxy.config.sections import TimeoutSettings
 from proxy.dataplane.clients import Ticket
 from proxy.dataplane.ends import AppEnd, ClientEnd, End, LastFrame, LastWords, Parting
 from proxy.dataplane.leg import Leg
 from proxy.dataplane.linger import Lingers
-from proxy.dataplane.patience import Timer
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.resuming import ResumedEnd
 from proxy.dataplane.stats import Stats
@@ -26,9 +25,8 @@ from proxy.wire.websocket import NO_CLOSE, SERVICE_RESTART, close_code, close_fr
 
 _LAST_WORDS = 60.0  # seconds in which a side has to take some of what was written before it was closed
 _HALF_CLOSED = 10.0  # seconds that the other half may go on; a browser answers a close within one round trip
-_WHOLE_FRAME = 1.0  # seconds in which the frame that is on its way ends
 _GONE = asyncio.Protocol()  # has the transports that are being closed
-_REST = 1.0  # seconds in which an app that was asked says that it answers
+ANSWERED = 1.0  # seconds in which an app that was asked says that it answers
 
 
 class Owner(Protocol):
@@ -66,8 +64,9 @@ class Tunnel:
         "opening",
         "pool",
         "session",
-        "silent_since",
+        "spoke_at",
         "stats",
+        "talks",
         "ticket",
         "up",
         "websocket",
@@ -88,7 +87,8 @@ class Tunnel:
         self.websocket = False  # whether it can be told in its own words to connect anew
         self.stats: Stats | None = None  # set for a Socket.IO websocket, whose CONNECT packets are read
         self.active = True  # whether bytes came since the ticker last looked
-        self.silent_since = 0.0  # set by the ticker when no more came
+        self.talks = False  # whether more than heartbeats came since then
+        self.spoke_at = 0.0  # set by the ticker when it did
         self.deadline = 0.0  # set by the ticker
         self._owner = owner
         self._timeouts = timeouts
@@ -186,7 +186,8 @@ class Tunnel:
         if self.active:
             self.active = False
             self._tell_frames()
-            self.silent_since = now
+            if self.talks:
+                self.talks, self.spoke_at = False, now
             half = any(end is not None and end.ended for end in (self._down_end, self._up_end))
             self.deadline = now + (_HALF_CLOSED if half else self._timeouts.tunnel_idle)
         elif self.deadline <= now:
@@ -207,7 +208,7 @@ class Tunnel:
 
     def is_silent(self, now: float) -> bool:
         """Whether nothing is on its way: what the client said last has reached an app that would answer."""
-        return not self.active and now >= self.silent_since + _REST
+        return not self.talks and now >= self.spoke_at + ANSWERED
 
     def client_lost(self, heard: bytes = b"") -> bool:
         """The client's connection is gone without a farewell; return whether the backend's side is kept.
@@ -258,9 +259,7 @@ class Tunnel:
         elif self.opening is not None:
             self.say_goodbye()  # it passes whole messages only
         elif self.active or self.down.transport.get_write_buffer_size():
-            last = LastFrame(self, self.up, self.down)
-            self.read_backend_with(last)
-            Timer(self._lingers.stood, _WHOLE_FRAME, last.time_is_up)
+            self.read_backend_with(LastFrame(self, self.up, self.down, self._lingers.stood))
         else:
             self.say_goodbye()
 
@@ -310,9 +309,14 @@ class Tunnel:
         self._owner.tunnel_closed(self)
 
     def cut(self) -> None:
-        """The backend is down: end at once."""
+        """End at once."""
         self.up.abort()
         self.close()
+
+    def backend_lost(self) -> None:
+        """As Passenger; one whose client is just told to connect anew has its second for that."""
+        if not isinstance(self._up_end, LastFrame):
+            self.cut()
 
     def __repr__(self) -> str:
         up, down = self.received

@@ -6,19 +6,22 @@ supervisor, however the supervisor ends. What the replicas are used for is not k
 """
 
 from proxy.replicas.launch import SHARING
-from proxy.replicas.replica import EventKind, Replica, ReplicaError, ReplicaEvent, ReplicaState
+from proxy.replicas.process import kept
+from proxy.replicas.replica import Replica, ReplicaError, ReplicaEvent, ReplicaEventKind, ReplicaState
 from proxy.replicas.restarts import RestartRule
-from proxy.replicas.supervisor import LAUNCHER, Supervisor, require_chainlit
+from proxy.replicas.supervisor import LAUNCHER, Supervisor, check, require_chainlit
 
 __all__ = [
     "LAUNCHER",
     "SHARING",
-    "EventKind",
     "Replica",
     "ReplicaError",
     "ReplicaEvent",
+    "ReplicaEventKind",
     "ReplicaState",
     "RestartRule",
     "Supervisor",
+    "check",
+    "kept",
     "require_chainlit",
 ]

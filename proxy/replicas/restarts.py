@@ -7,6 +7,8 @@ time from the others for ever.
 
 from dataclasses import dataclass
 
+from proxy.backoff import Backoff
+
 
 @dataclass(frozen=True, slots=True)
 class RestartRule:
@@ -24,12 +26,12 @@ class RestartHistory:
 
     def __init__(self, rule: RestartRule) -> None:
         self._rule = rule
-        self._delay = rule.first
+        self._backoff = Backoff(rule.first, rule.longest)
         self._quick_deaths = 0
         self._ready_at: float | None = None  # set while the replica is ready
 
     def __repr__(self) -> str:
-        return f"<RestartHistory next wait {self._delay:g} s, {self._quick_deaths} quick deaths>"
+        return f"<RestartHistory {self._backoff}, {self._quick_deaths} quick deaths>"
 
     def ready(self, now: float) -> None:
         """The replica answered for the first time in this life."""
@@ -41,10 +43,8 @@ class RestartHistory:
         life = 0.0 if self._ready_at is None else now - self._ready_at
         self._ready_at = None
         if life >= rule.calm:
-            self._delay = rule.first
+            self._backoff.reset()
         self._quick_deaths = self._quick_deaths + 1 if life < rule.quick else 0
         if self._quick_deaths >= rule.quick_deaths:
             return None
-        delay = self._delay
-        self._delay = min(2 * delay, rule.longest)
-        return delay
+        return self._backoff.pause()

@@ -1,9 +1,10 @@
 """Runs the replicas of one app: starts all, keeps each alive, ends with all of them gone.
 
 While it runs, another replica may be started and one retired; each has a number that none had before it.
-What can be wrong is checked before a process is started. No replica outlives the supervisor: each holds the
-reading end of one pipe, the lifeline, whose other end only this process has (see `launch.py`). `stop` and
-`kill` may be called from a signal handler of the event loop.
+What can be wrong is checked before a process is started. No more of them start at once than there are
+processors, each within its time. No replica outlives the supervisor, nor does anything that it started: its
+keeper holds the reading end of one pipe, the lifeline, whose other end only this process has (see
+`keeper.py`). `stop` and `kill` may be called from a signal handler of the event loop.
 """
 
 import asyncio
@@ -19,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 from proxy.borders import Border, Where
 from proxy.config.packages import install
 from proxy.replicas.output import ReplicaLog
-from proxy.replicas.process import LOOPBACK
-from proxy.replicas.replica import EventKind, Recipe, Replica, ReplicaError, ReplicaEvent
+from proxy.replicas.process import LOOPBACK, Orphans
+from proxy.replicas.replica import Replica, ReplicaError, ReplicaEvent, ReplicaEventKind, RunContext
 from proxy.replicas.restarts import RestartRule
 
 if TYPE_CHECKING:
@@ -37,7 +38,17 @@ REFUSED = {
     "--ssl-cert": "the proxy ends TLS, see `tls` in its configuration",
     "--ssl-key": "the proxy ends TLS, see `tls` in its configuration",
 }
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # what a container may use of the processors
 SECOND_OPINION = 1.0  # seconds between the first failing replica and the verdict, see `_hear_failure`
+
+
+def processors() -> int:
+    """How many processors this process can use at once."""
+    allowed = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    with suppress(OSError, ValueError):
+        quota, period = map(int, CPU_QUOTA.read_text().split())  # "max" where there is none
+        allowed = min(allowed, round(quota / period))
+    return max(allowed, 1)
 
 
 def require_chainlit() -> None:
@@ -49,6 +60,18 @@ def require_chainlit() -> None:
             "your Chainlit is",
             BAD_USE,
         )
+
+
+def check(app: Path, options: Sequence[str]) -> None:
+    """Raises ReplicaError if the app cannot be run, or not with these options of Chainlit."""
+    if not app.is_file():
+        raise ReplicaError(f"{app}: there is no such file", BAD_USE)
+    if app.suffix not in SUFFIXES:
+        raise ReplicaError(f"{app}: Chainlit runs Python files, named .py", BAD_USE)
+    for option in options:
+        if reason := REFUSED.get(option.partition("=")[0]):
+            raise ReplicaError(f"{option} cannot be passed on to Chainlit: {reason}", BAD_USE)
+    require_chainlit()
 
 
 class Supervisor:
@@ -68,22 +91,29 @@ class Supervisor:
         output: Callable[[str], None],
         on_event: Callable[[ReplicaEvent], None],
         options: Sequence[str] = (),
+        held: Sequence[int] = (),
         ready_path: str = "/health",
-        start_timeout: float = 60.0,
+        start_timeout: Callable[[], float] = lambda: 120.0,
         stop_timeout: float = 26.0,  # Chainlit takes 23.6 s to let an idle polling client go
+        at_once: int | None = None,
         rule: RestartRule | None = None,
     ) -> None:
+        """`held` are descriptors that no replica outlives; so many start `at_once`, None: as can."""
+        self.orphans = Orphans()
         self._app = app
+        self.count = count  # how many replicas are wanted
         self._state = state.absolute()
         self._options = tuple(options)
         self._on_event = on_event
         self._ready_path = ready_path
         self._start_timeout = start_timeout
+        self._held = tuple(held)
+        self._at_once = at_once or processors()
         self._stop_timeout = stop_timeout
         self._rule = rule or RestartRule()
         self._output = output
         self._group: asyncio.TaskGroup | None = None  # set while it runs, as are the next two
-        self._recipe: Recipe | None = None
+        self._context: RunContext | None = None
         self._lifeline = -1  # the reading end
         self._tasks: dict[Replica, asyncio.Task[None]] = {}  # of every replica that is not retired
         self._starting: dict[Replica, asyncio.Future[None]] = {}  # what `start_another` waits for
@@ -97,16 +127,27 @@ class Supervisor:
     def __repr__(self) -> str:
         return f"<Supervisor {self._app} {self.replicas}>"
 
+    @property
+    def shares(self) -> bool:
+        """Whether no replica that was to share its sessions has failed to."""
+        return not any(replica.unshared for replica in self.replicas)
+
     def prepare(self) -> None:
         """Checks what can be checked, makes the state folder and claims the ports.
 
         `run` does it if nobody did. Raises ReplicaError. Afterwards each replica has its first `url`.
         """
-        self._check()
+        if not self.replicas:
+            raise ReplicaError("at least one replica is needed", BAD_USE)
+        check(self._app, self._options)
         self._remove_state()
-        self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for replica in self.replicas:
-            replica.claim_port()
+        try:
+            self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for replica in self.replicas:
+                replica.claim_port()
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else "no port on loopback: "
+            raise ReplicaError(f"{where}{error.strerror}", BAD_USE) from None
 
     async def run(self) -> None:
         """Runs the replicas until `stop`; returns when the last of them has gone.
@@ -124,16 +165,16 @@ class Supervisor:
                 aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as http,
                 asyncio.TaskGroup() as group,
             ):
-                self._group, self._recipe = group, self._make_recipe(http)
+                self._group, self._context = group, self._make_context(http)
                 for replica in self.replicas if not self._stopping else ():
-                    self._begin(replica, self._run_one(replica, self._recipe))
+                    self._begin(replica, self._run_one(replica, self._context))
             if not self._stopping:
                 raise ReplicaError("every replica was given up" if self.replicas else "no replica is left")
         except BaseExceptionGroup as failed:
             error = next((error for error in failed.exceptions if isinstance(error, ReplicaError)), None)
             raise (error or failed) from None
         finally:
-            self._group = self._recipe = None
+            self._group = self._context = None
             self._tasks = {}
             os.close(self._lifeline)
             os.close(held_end)
@@ -145,6 +186,8 @@ class Supervisor:
         """Ends all replicas in order: SIGTERM, after `stop_timeout` SIGKILL. `run` then returns."""
         if not self._stopping:
             self._stopping = True
+            for replica in self.replicas:
+                replica.stopping()
             for task in self._tasks.values():
                 if not task.cancelling():  # one that is being retired, told again, would be killed
                     task.cancel()
@@ -161,14 +204,14 @@ class Supervisor:
         Raises ReplicaError if its process ends or is not ready within `start_timeout`, or if the supervisor
         does not run. After an error, or when cancelled, it is gone; the others are not touched.
         """
-        if self._recipe is None or self._stopping:
+        if self._context is None or self._stopping:
             raise ReplicaError("no replica can be started: the supervisor does not run")
         replica = self._make()
         self.replicas.append(replica)
         started = self._starting[replica] = asyncio.get_running_loop().create_future()
         try:
             replica.claim_port()
-            self._begin(replica, self._run_another(replica, self._recipe, started))
+            self._begin(replica, self._run_another(replica, self._context, started))
             await started
         except OSError as error:
             await self.retire(replica)
@@ -191,6 +234,7 @@ class Supervisor:
         task = self._tasks.get(replica)
         if task is not None and not task.done():
             self._retiring.add(replica)
+            replica.stopping()
             if not task.cancelling():
                 task.cancel()
             await asyncio.wait([task])
@@ -226,24 +270,15 @@ class Supervisor:
             self._tasks.pop(replica, None)
             self._retiring.discard(replica)
             replica.close()
-            self._hear(ReplicaEvent(EventKind.RETIRED, replica, "is retired"))
+            self._hear(ReplicaEvent(ReplicaEventKind.RETIRED, replica, "is retired"))
 
-    def _check(self) -> None:
-        if not self.replicas:
-            raise ReplicaError("at least one replica is needed", BAD_USE)
-        if not self._app.is_file():
-            raise ReplicaError(f"{self._app}: there is no such file", BAD_USE)
-        if self._app.suffix not in SUFFIXES:
-            raise ReplicaError(f"{self._app}: Chainlit runs Python files, named .py", BAD_USE)
-        for option in self._options:
-            if reason := REFUSED.get(option.partition("=")[0]):
-                raise ReplicaError(f"{option} cannot be passed on to Chainlit: {reason}", BAD_USE)
-        require_chainlit()
-
-    def _make_recipe(self, http: "aiohttp.ClientSession") -> Recipe:
-        return Recipe(
+    def _make_context(self, http: "aiohttp.ClientSession") -> RunContext:
+        return RunContext(
+            state=self._state,
             command=self._command,
-            pass_fds=(self._lifeline,),
+            held=(self._lifeline, *self._held),
+            orphans=self.orphans,
+            turns=asyncio.Semaphore(self._at_once),
             http=http,
             ready_path=self._ready_path,
             start_timeout=self._start_timeout,
@@ -256,22 +291,23 @@ class Supervisor:
         """The command line of a replica. -P: the launcher's own folder is not for the app to import from."""
         state = str(self._state / name)
         return [
-            *(sys.executable, "-P", str(LAUNCHER), "--supervisor", str(os.getpid())),
-            *("--lifeline", str(self._lifeline), "--state", state),
+            *(sys.executable, "-P", str(LAUNCHER), "--supervised", "--state", state),
             *("run", str(self._app), "--headless", "--host", LOOPBACK, "--port", str(port), *self._options),
         ]
 
-    async def _run_one(self, replica: Replica, recipe: Recipe) -> None:
+    async def _run_one(self, replica: Replica, context: RunContext) -> None:
         try:
-            await replica.run(recipe, lambda _: not self._ever_ready and replica.is_port_ours())
+            await replica.run(context, lambda _: not self._ever_ready and replica.is_port_ours())
         except ReplicaError:
             await self._hear_failure(replica)
             raise
 
-    async def _run_another(self, replica: Replica, recipe: Recipe, started: asyncio.Future[None]) -> None:
+    async def _run_another(
+        self, replica: Replica, context: RunContext, started: asyncio.Future[None]
+    ) -> None:
         """As `_run_one`; but that it does not start is a matter of who wanted it, not of the run."""
         try:
-            await replica.run(recipe, lambda _: not started.done())
+            await replica.run(context, lambda _: not started.done())
         except ReplicaError as error:
             if not started.done():
                 started.set_exception(error)
@@ -290,7 +326,7 @@ class Supervisor:
                 failed.log.release()
 
     def _hear(self, event: ReplicaEvent) -> None:
-        if event.kind is EventKind.READY:
+        if event.kind is ReplicaEventKind.READY:
             self._ever_ready = True
             for replica in self.replicas:
                 replica.log.release()

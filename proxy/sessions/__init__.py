@@ -6,22 +6,88 @@ modules import each other relatively. An app that is started by `chainlit run` c
 lines.
 """
 
+import asyncio
+import importlib
+import json
 import logging
 import sys
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from . import hooks
-from .chat import Unknown
+from .chat import Unknown, find, made
 from .codecs import CODECS
-from .settings import FILE_LIMIT, NOTICE, SharingSettings
+from .files import Files, FolderFiles
+from .hooks import Hooks
+from .redis_store import RedisFiles, RedisStore
+from .sharing import Sharing
+from .sqlite_store import SqliteStore
+from .store import Store, StoreDown
 
 __all__ = ["SharingSettings", "on_restore", "register_codec", "share", "share_from_start"]
+
+NOTICE = "The answer was cut off because its server went away. Please ask again."
+FILE_LIMIT = 10 * 1024 * 1024
+SCHEMES = ("redis", "rediss", "unix")
+FORMS = "redis://HOST:PORT, rediss://HOST:PORT, unix:///SOCKET or sqlite:///FILE"
 
 log = logging.getLogger("chainlit_proxy.sessions")
 _MARK = "_chainlit_proxy_hooks"  # on Chainlit's Socket.IO server, once sharing is hooked in
 register_codec = CODECS.register
 """register_codec(type, encode, decode): how values of a type of the app are stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class SharingSettings:
+    """What an instance is told about sharing; see `sessions` in the configuration."""
+
+    store: str = field(repr=False)  # a url may hold a password
+    notice: str = NOTICE
+    retry_turn: bool = False
+    files: str | None = None  # a folder that all instances reach
+    file_limit: int = FILE_LIMIT
+
+    def to_text(self) -> str:
+        """As the launcher reads it."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_text(cls, text: str) -> "SharingSettings":
+        """What `to_text` wrote."""
+        return cls(**json.loads(text))
+
+    def open(self) -> tuple[Store, Files]:
+        """The store and where files are kept. Raises ValueError or ImportError."""
+        scheme, _, rest = self.store.partition("://")
+        if scheme == "sqlite" and rest.startswith("/"):
+            path = Path(rest)
+            return SqliteStore(path), FolderFiles(Path(self.files or f"{path}.files"), self.file_limit)
+        if scheme in SCHEMES and (urlsplit(self.store).hostname or scheme == "unix"):
+            try:
+                store = RedisStore(self.store)
+            except ImportError:
+                raise ImportError("needs the package redis: pip install 'redis>=5,<9'") from None
+            folder = FolderFiles(Path(self.files), self.file_limit) if self.files else None
+            return store, folder or RedisFiles(store, self.file_limit)
+        raise ValueError(f"the store must be {FORMS}")
+
+    def try_store(self) -> None:
+        """Asks the store once, before the app's event loop runs. Raises StoreDown."""
+
+        async def ask() -> None:
+            store, _ = self.open()
+            try:
+                await store.ping()
+            finally:
+                await store.close()
+
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, ask()).result()
 
 
 def share(
@@ -37,40 +103,68 @@ def share(
     Does nothing where the launcher does it already. Returns whether they are shared; why not is logged.
     Raises ValueError for a store that cannot be meant, ImportError without the package it needs.
     """
-    return share_with(SharingSettings(store, notice, retry_turn, files, file_limit))
-
-
-def share_with(settings: SharingSettings) -> bool:
-    """As `share`."""
-    import chainlit.server  # noqa: PLC0415 - only now: the command line sets first what it reads
-
-    sio = getattr(chainlit.server, "sio", None)
-    if hasattr(sio, _MARK):
-        return True
     try:
-        installed = hooks.install(settings)
+        _hook_in(SharingSettings(store, notice, retry_turn, files, file_limit), str)
     except Unknown as reason:
         log.warning("sessions are not shared: %s", reason)
         return False
-    setattr(sio, _MARK, installed)
     return True
 
 
-def share_from_start(settings: SharingSettings) -> None:
-    """As `share`, for who starts Chainlit's command line in this process: as soon as its server is loaded."""
+def _hook_in(settings: SharingSettings, tell: Callable[[str], object]) -> None:
+    """Shares, once in a process; `tell` is told why the store is down, and "" when it is back.
 
-    def start() -> None:
+    Raises Unknown, ValueError, ImportError.
+    """
+    if _hooks() is not None:
+        return
+    names = find()
+    store, files = settings.open()
+    sharing = Sharing(store, files, lambda: float(names["config"].project.session_timeout), tell)
+    hooks = Hooks(names, sharing, settings.notice, retry_turn=settings.retry_turn)
+    CODECS.register(names["Message"], names["Message"].to_dict, partial(made, names["Message"]))
+    hooks.install()
+    sharing.counts.show()
+    setattr(names["sio"], _MARK, hooks)
+
+
+def share_from_start(settings: SharingSettings, status: Path | None = None) -> None:
+    """As `share`, for who starts Chainlit's command line in this process: when that loads the app.
+
+    Not sooner: the server reads at its import what the command line sets, such as the root path.
+    The file `status` always says whether sessions are shared, for the supervisor to read: one line of JSON,
+    `{"shared": true}` or `{"shared": false, "reason": "..."}`.
+    """
+
+    def tell(reason: str) -> None:
+        if status is not None:
+            half = status.with_name(f"{status.name}.half")
+            with suppress(OSError):  # nobody is told, and the app runs all the same
+                half.write_text(
+                    json.dumps({"shared": False, "reason": reason} if reason else {"shared": True})
+                )
+                half.replace(status)
+
+    def load_module(*arguments: Any, **named: Any) -> Any:
         try:
-            share_with(settings)
-        except (ValueError, ImportError) as error:
+            _hook_in(settings, tell)
+            settings.try_store()
+            tell("")
+        except (Unknown, StoreDown, ValueError, ImportError) as error:
             log.error("sessions are not shared: %s", error)  # noqa: TRY400 - the text says it all
-        except Exception:  # the app runs all the same
+            tell(str(error))
+        except Exception as error:  # the app runs all the same
             log.exception("sessions are not shared")
+            tell(repr(error))
+        return load(*arguments, **named)
 
-    try:
-        hooks.before_app(start)
-    except Unknown as reason:
-        log.warning("sessions are not shared: %s", reason)
+    cli = importlib.import_module("chainlit.cli")
+    load: Any = getattr(cli, "load_module", None)
+    if load is not None:
+        vars(cli)["load_module"] = load_module
+    else:
+        log.error("sessions are not shared: %s", reason := "this Chainlit has no chainlit.cli.load_module")
+        tell(reason)
 
 
 def on_restore(callback: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], Coroutine[Any, Any, None]]:
@@ -78,8 +172,13 @@ def on_restore(callback: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[]
 
     For what cannot be stored, such as clients and models: make it again there. A decorator, like Chainlit's.
     """
-    server = sys.modules.get("chainlit.server")
-    installed: hooks.Hooks | None = getattr(getattr(server, "sio", None), _MARK, None)
-    if installed is not None:
-        installed.on_restore.append(callback)
+    if (hooks := _hooks()) is not None:
+        hooks.on_restore.append(callback)
     return callback
+
+
+def _hooks() -> Hooks | None:
+    """Those of this process, where sessions are shared; made by this package under whatever name."""
+    server = sys.modules.get("chainlit.server")
+    found: Hooks | None = getattr(getattr(server, "sio", None), _MARK, None)
+    return found

@@ -16,7 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 TYPE, VALUE = "$type", "$value"
-_PLAIN = {str, int, float, bool, type(None)}
+DEEPEST = 200  # levels of JSON; whoever reads it may have less of its stack left than whoever wrote it
+LONGEST = 2000  # bits of a number in JSON; Python refuses to read or write thousands of digits
+_TEXT = {str}
+_PLAIN = {str, float, bool, type(None)}
 
 
 class Unstorable(ValueError):  # noqa: N818 - it is an answer, not a fault
@@ -51,21 +54,20 @@ class Codecs:
 
     def encode(self, value: Any) -> Any:
         """Returns what `json.dumps` takes. Raises Unstorable."""
-        try:
-            return self._encode(value)
-        except RecursionError:
-            raise Unstorable("it contains itself, or is nested too deeply") from None
+        return self._encode(value, 0)
 
-    def _encode(self, value: Any) -> Any:
+    def _encode(self, value: Any, depth: int) -> Any:
         kind = type(value)
-        if kind in _PLAIN:
+        if kind in _PLAIN or (kind is int and value.bit_length() <= LONGEST):
             return value
+        if (depth := depth + 1) > DEEPEST:
+            raise Unstorable("it contains itself, or is nested too deeply")
         if kind is list:
-            return [self._encode(item) for item in value]
+            return [self._encode(item, depth) for item in value]
         if kind is dict:
-            if TYPE not in value and all(type(key) is str for key in value):
-                return {key: self._encode(item) for key, item in value.items()}
-            return {TYPE: "dict", VALUE: [[self._encode(k), self._encode(v)] for k, v in value.items()]}
+            value = value.copy()  # at once: a thread of the app may change it
+            if TYPE not in value and {*map(type, value)} <= _TEXT:
+                return {key: self._encode(item, depth) for key, item in value.items()}
         codec = self._by_type.get(kind)
         if codec is None:
             raise Unstorable(f"{kind.__module__}.{kind.__qualname__} has no codec")
@@ -75,7 +77,7 @@ class Codecs:
             raise
         except Exception as error:  # an app's code
             raise Unstorable(f"the codec of {codec.name} failed: {error!r}") from error
-        return {TYPE: codec.name, VALUE: self._encode(encoded)}
+        return {TYPE: codec.name, VALUE: self._encode(encoded, depth)}
 
     def decode(self, data: Any) -> Any:
         """Returns the value again. Raises Unstorable for a type that is not registered here."""
@@ -98,7 +100,10 @@ class Codecs:
 def standard_codecs() -> Codecs:
     """The types of the standard library that apps keep."""
     codecs = Codecs()
-    codecs.register(dict, list, dict)  # one whose keys are not all text; see `Codecs.encode`
+    codecs.register(
+        dict, lambda value: [[*item] for item in list(value.items())], dict
+    )  # of other keys than text
+    codecs.register(int, hex, lambda text: int(text, 16))  # one that is too long
     for collection in (tuple, set, frozenset):
         codecs.register(collection, list, collection)
     codecs.register(bytes, _to_base64, base64.b64decode)

@@ -15,8 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from .ids import is_session_id
-from .redis_store import RedisStore
+from .store import is_session_id
 
 
 class Files(Protocol):
@@ -28,17 +27,17 @@ class Files(Protocol):
     async def bring(self, session: str, path: Path, ttl: float) -> bool:
         """Puts the kept file of that name to `path`; False if there is none."""
 
-    async def touch(self, session: str, names: list[str], ttl: float) -> None:
-        """Lets files live on."""
+    async def touch(self, session: str, names: list[str], ttl: float) -> list[str]:
+        """Lets files live on; returns those that are gone."""
 
     async def drop(self, session: str, names: list[str]) -> None:
         """Forgets the files of a session."""
 
     async def sweep(self, ttl: float) -> None:
-        """Forgets the files of sessions that have expired."""
+        """Forgets the files of sessions that have expired, unless that happens by itself."""
 
 
-class FolderFiles:
+class FolderFiles(Files):
     """A folder that all instances reach; one folder for each session below it."""
 
     def __init__(self, root: Path, limit: int) -> None:
@@ -53,12 +52,10 @@ class FolderFiles:
         return self.root / session
 
     async def keep(self, session: str, path: Path, ttl: float) -> bool:
-        """See `Files`."""
-        return await asyncio.to_thread(self._put, path, self._folder(session) / _name(path))
+        return await asyncio.to_thread(self._put, path, self._folder(session) / path.name)
 
     async def bring(self, session: str, path: Path, ttl: float) -> bool:
-        """See `Files`."""
-        source = self._folder(session) / _name(path)
+        source = self._folder(session) / path.name
         return await asyncio.to_thread(lambda: source.is_file() and self._put(source, path, limited=False))
 
     def _put(self, source: Path, target: Path, *, limited: bool = True) -> bool:
@@ -71,21 +68,25 @@ class FolderFiles:
             if limited and source.stat().st_size > self._limit:
                 return False
             half = target.with_name(f"{target.name}.{os.getpid()}")
-            shutil.copyfile(source, half)
-            half.replace(target)
+            try:
+                shutil.copyfile(source, half)
+                half.replace(target)
+            finally:
+                half.unlink(missing_ok=True)  # of a disk that is full
         return True
 
-    async def touch(self, session: str, names: list[str], ttl: float) -> None:
-        """See `Files`: the folder's own time tells."""
+    async def touch(self, session: str, names: list[str], ttl: float) -> list[str]:
+        return await asyncio.to_thread(self._touch, self._folder(session), names)
+
+    def _touch(self, folder: Path, names: list[str]) -> list[str]:
         with suppress(FileNotFoundError):
-            os.utime(self._folder(session))
+            os.utime(folder)
+        return [name for name in names if not (folder / name).exists()]
 
     async def drop(self, session: str, names: list[str]) -> None:
-        """See `Files`."""
         await asyncio.to_thread(shutil.rmtree, self._folder(session), ignore_errors=True)
 
     async def sweep(self, ttl: float) -> None:
-        """See `Files`."""
         await asyncio.to_thread(self._sweep, time.time() - ttl)
 
     def _sweep(self, oldest: float) -> None:
@@ -95,55 +96,3 @@ class FolderFiles:
             with suppress(OSError):  # another instance was faster
                 if folder.stat().st_mtime < oldest:
                     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _name(path: Path) -> str:
-    if path.name in ("", ".."):
-        raise ValueError("no name of a file")
-    return path.name
-
-
-class StoreFiles:
-    """The store itself, where instances share no folder."""
-
-    def __init__(self, store: RedisStore, limit: int) -> None:
-        self._store, self._limit = store, limit
-
-    def __repr__(self) -> str:
-        return f"<StoreFiles {self._store!r}>"
-
-    async def keep(self, session: str, path: Path, ttl: float) -> bool:
-        """See `Files`."""
-        data = await asyncio.to_thread(self._read, path)
-        if data is None:
-            return False
-        await self._store.put_file(f"{session}:{path.name}", data, ttl)
-        return True
-
-    async def bring(self, session: str, path: Path, ttl: float) -> bool:
-        """See `Files`."""
-        data = await self._store.get_file(f"{session}:{path.name}", ttl)
-        if data is None:
-            return False
-        await asyncio.to_thread(self._write, path, data)
-        return True
-
-    def _read(self, path: Path) -> bytes | None:
-        return None if path.stat().st_size > self._limit else path.read_bytes()
-
-    @staticmethod
-    def _write(path: Path, data: bytes) -> None:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.write_bytes(data)
-
-    async def touch(self, session: str, names: list[str], ttl: float) -> None:
-        """See `Files`."""
-        if names:
-            await self._store.touch_files([f"{session}:{name}" for name in names], ttl)
-
-    async def drop(self, session: str, names: list[str]) -> None:
-        """See `Files`."""
-        await self._store.drop_files([f"{session}:{name}" for name in names])
-
-    async def sweep(self, ttl: float) -> None:
-        """See `Files`: the store forgets by itself."""

@@ -7,23 +7,25 @@ A session that is taken over looks to Chainlit like one whose client came back: 
 `on_chat_resume` do not run, because what they would set up is restored.
 """
 
-import importlib
 import logging
 from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
-from .chat import ChainlitChat, Unknown, find, made, message_data
-from .codecs import CODECS
-from .ids import named_session
-from .settings import SharingSettings
-from .sharing import Found, Sharing
+from .chat import ChainlitChat
+from .machine import Found
+from .sharing import Connection, Running, Sharing
 from .state import State, Unreadable
+from .store import is_session_id
 
 log = logging.getLogger("chainlit_proxy.sessions")
 
 CHANGING = ("chat_settings_change", "chat_settings_edit", "window_message", "stop")  # the state, perhaps
 TURNS = ("edit_message", "audio_end")  # their handlers return when the turn has ended
+
+# What an app's callback is a part of; set in the task of the event, so it is in those that Chainlit makes.
+_turn: ContextVar[Running | None] = ContextVar("turn", default=None)
 
 Handler = Callable[..., Coroutine[Any, Any, Any]]
 
@@ -41,12 +43,12 @@ class _WatchedFiles(dict[str, Any]):
 
 
 class Hooks:
-    """Made once for a process, by `install`."""
+    """Made once for a process; a turn that was cut off is told by `notice`, and perhaps tried again."""
 
-    def __init__(self, names: dict[str, Any], settings: SharingSettings, sharing: Sharing) -> None:
-        self._names, self._settings, self._sharing = names, settings, sharing
+    def __init__(self, names: dict[str, Any], sharing: Sharing, notice: str, *, retry_turn: bool) -> None:
+        self._names, self._sharing, self._notice, self._retry_turn = names, sharing, notice, retry_turn
         self._chainlit: dict[str, Handler] = {}  # its own handlers
-        self._taken: dict[str, Found] = {}  # sessions taken over whose client has not said hello yet
+        self._connections: dict[str, Connection] = {}  # by socket id
         self.on_restore: list[Handler] = []
 
     def __repr__(self) -> str:
@@ -63,7 +65,7 @@ class Hooks:
             "disconnect": self._disconnect,
         }
         ours |= {event: partial(self._changing, event) for event in CHANGING}
-        ours |= {event: partial(self._turn, event) for event in TURNS}
+        ours |= {event: partial(self._whole_turn, event) for event in TURNS}
         for event, handler in ours.items():
             if event in self._chainlit:
                 sio.on(event, handler)
@@ -72,34 +74,44 @@ class Hooks:
         return self._names["WebsocketSession"].get(sid)
 
     async def _connect(self, sid: str, environ: Any, auth: Any) -> Any:
-        session_id = named_session(auth)
-        before = self._names["WebsocketSession"].get_by_id(session_id)
+        names_one = isinstance(auth, dict) and "sessionId" in auth
+        if names_one and not is_session_id(auth["sessionId"]):
+            log.debug("a client was refused: what it names is no session id")
+            raise ConnectionRefusedError("malformed session id")
+        before = self._names["WebsocketSession"].get_by_id(auth["sessionId"]) if names_one else None
         answer = await self._chainlit["connect"](sid, environ, auth)
         session = self._session(sid)
         if answer is not False and session is not None:
-            await _guarded(self._take(session, new=session is not before))
+            await _guarded(self._take(sid, session, new=session is not before))
         return answer
 
-    async def _take(self, session: Any, *, new: bool) -> None:
+    async def _take(self, sid: str, session: Any, *, new: bool) -> None:
         """Restores the session if it was elsewhere; before the client may say anything."""
         chat = ChainlitChat(session, self._names)
-        found = await self._sharing.connected(chat, new=new)
-        if found is not None:
+        connection = self._connections[sid] = await self._sharing.connect(chat, new=new)
+        if found := connection.found:
             chat.abandon()  # what an old copy here still does
-            if found.state is not None and not await self._restore(chat, found.state):
-                found = Found(None, found.turns)
-            self._taken[session.id] = found
+            if found.state is None or not await self._restore(chat, found.state):
+                connection.discard()
+                if not new:
+                    self._forget(session)
         if not isinstance(session.files, _WatchedFiles):
             session.files = _WatchedFiles(session.files, partial(self._sharing.changed, session.id))
         self._wrap_callbacks(self._names["config"].code)
 
+    def _forget(self, session: Any) -> None:
+        """What is here is older than what cannot be restored: the chat begins anew."""
+        session.restored = session.chat_started = session.has_first_interaction = False
+        for kept in (self._names["user_sessions"], self._names["chat_contexts"]):
+            kept.pop(session.id, None)
+
     def _wrap_callbacks(self, code: Any) -> None:
         """Has the app's callbacks write what they did; again and again, since an app may be loaded anew."""
-        if code.on_message is not None and not hasattr(code.on_message, "shared"):
-            code.on_message = self._written(code.on_message)
+        if code.on_message is not None and not hasattr(code.on_message, "is_stored"):
+            code.on_message = self._stored(code.on_message)
         for name, callback in code.action_callbacks.items():
-            if not hasattr(callback, "shared"):
-                code.action_callbacks[name] = self._written(callback)
+            if not hasattr(callback, "is_stored"):
+                code.action_callbacks[name] = self._stored(callback)
 
     async def _restore(self, chat: ChainlitChat, text: str) -> bool:
         try:
@@ -110,40 +122,48 @@ class Hooks:
         await self._sharing.bring(chat.id, chat.expected(state))
         chat.restore(state)
         self._sharing.counts.restores += 1
+        self._sharing.counts.dropped_values += len(state.dropped)
         return True
 
     async def _connection_successful(self, sid: str) -> None:
         session = self._session(sid)
-        found = self._taken.pop(session.id, None) if session is not None else None
+        found = await self._welcome(sid)
         if found is None or found.state is None:
             before = session and session.current_task
             await self._chainlit["connection_successful"](sid)
             if session is not None:
                 if session.current_task is not before:  # on_chat_start: a state of its middle is of no use
-                    end = partial(self._sharing.end, session.id, self._sharing.hold(session.id))
-                    session.current_task.add_done_callback(lambda _: end())
+                    turn = self._sharing.turn(session.id, greets=True)
+                    await turn.begin()
+                    session.current_task.add_done_callback(turn.end)
                 self._sharing.changed(session.id)
-        else:
+        if found is not None and found.turns:
+            await _guarded(self._cut(sid, session, found.turns))
+
+    async def _welcome(self, sid: str) -> Found | None:
+        """What was found of a session, once: at its client's hello, or before what it says sooner."""
+        connection = self._connections.get(sid)
+        found = connection.told() if connection is not None else None
+        if found is not None and found.state is not None:
             context = self._names["init_ws_context"](sid)
             await context.emitter.task_end()
             await context.emitter.clear("clear_ask")
             await context.emitter.clear("clear_call_fn")
             for callback in self.on_restore:
                 await _guarded(callback())
-        if found is not None and found.turns:
-            await _guarded(self._cut(sid, session, found.turns))
+        return found
 
     async def _cut(self, sid: str, session: Any, turns: list[Any]) -> None:
         """Tells the user that an answer was cut off, and asks again if that is wanted."""
         self._sharing.counts.cut_turns += 1
         self._names["init_ws_context"](session)
-        if self._settings.notice:
-            notice = self._names["Message"](content=self._settings.notice, type="system_message")
+        if self._notice:
+            notice = self._names["Message"](content=self._notice, type="system_message")
             await notice.send()
             contexts = self._names["chat_contexts"]
             contexts[session.id] = [message for message in contexts[session.id] if message is not notice]
         # Once only: a message that ends its instance would end one after the other.
-        if self._settings.retry_turn and turns[-1].get("message") and not turns[-1].get("tries"):
+        if self._retry_turn and turns[-1].get("message") and not turns[-1].get("tries"):
             await self._client_message(sid, turns[-1]["message"], tries=1)
         else:
             self._sharing.changed(session.id)  # it is no more under way
@@ -153,31 +173,28 @@ class Hooks:
         if session is None:
             await self._chainlit["client_message"](sid, payload)
             return
-        end = await self._begin(session, {"message": payload, "tries": tries})
+        if (found := await self._welcome(sid)) and found.turns:
+            await _guarded(self._cut(sid, session, found.turns))
+        turn = self._sharing.turn(session.id, {"message": payload, "tries": tries})
+        if not await turn.begin():
+            return  # its client is at another instance
+        _turn.set(turn)
         try:
             await self._chainlit["client_message"](sid, payload)
         except BaseException:
-            end()
+            turn.end()
             raise
-        session.current_task.add_done_callback(lambda _: end())
+        session.current_task.add_done_callback(turn.end)
 
-    async def _turn(self, event: str, sid: str, *arguments: Any) -> Any:
+    async def _whole_turn(self, event: str, sid: str, *arguments: Any) -> Any:
         session = self._session(sid)
-        end = await self._begin(session, {}) if session is not None else None
-        try:
+        if session is None:
             return await self._chainlit[event](sid, *arguments)
-        finally:
-            if end is not None:
-                end()
-
-    async def _begin(self, session: Any, turn: dict[str, Any]) -> Callable[[], None]:
-        """Records that a turn begins; returns what ends it."""
-        token = 0
-        try:
-            token = await self._sharing.begin(session.id, turn)
-        except Exception:  # the turn itself must go on
-            log.exception("the beginning of a turn could not be recorded")
-        return partial(self._sharing.end, session.id, token)
+        async with self._sharing.turn(session.id, {"event": event}) as turn:
+            if turn is None:
+                return None
+            _turn.set(turn)
+            return await self._chainlit[event](sid, *arguments)
 
     async def _changing(self, event: str, sid: str, *arguments: Any) -> Any:
         try:
@@ -186,28 +203,31 @@ class Hooks:
             if (session := self._session(sid)) is not None:
                 self._sharing.changed(session.id)
 
-    def _written(self, callback: Handler) -> Handler:
+    def _stored(self, callback: Handler) -> Handler:
         """A callback after which the state is in the store before the client is told that it has ended."""
 
-        async def shared(*arguments: Any) -> Any:
-            try:
+        async def stored(*arguments: Any) -> Any:
+            turn = _turn.get()
+            if turn is None or turn.has_ended:  # a button
+                turn = self._sharing.turn(self._names["context"].session.id)
+            async with turn:
                 return await callback(*arguments)
-            finally:
-                await _guarded(self._sharing.finish(self._names["context"].session.id))
 
-        shared.shared = True  # type: ignore[attr-defined]
-        return shared
+        stored.is_stored = True  # type: ignore[attr-defined]
+        return stored
 
     async def _disconnect(self, sid: str, *_reason: Any) -> None:
-        session = self._session(sid)
+        session, connection = self._session(sid), self._connections.pop(sid, None)
         over = session is not None and session.to_clear
-        if session is not None and await _guarded(self._sharing.leaving(session.id)) is False:
+        if session is not None and connection and await _guarded(connection.leaving()) is False:
             # Another instance has it: nothing of this copy goes to the data layer, or stays in memory.
             session.has_first_interaction = False
             session.to_clear = True
-        await self._chainlit["disconnect"](sid)
-        if session is not None:
-            await _guarded(self._sharing.left(session.id, over=over))
+        try:
+            await self._chainlit["disconnect"](sid)
+        finally:  # a data layer that fails keeps no session alive
+            if connection:
+                await _guarded(connection.left(over=over))
 
 
 async def _guarded(work: Coroutine[Any, Any, Any]) -> Any:
@@ -217,33 +237,3 @@ async def _guarded(work: Coroutine[Any, Any, Any]) -> Any:
     except Exception:
         log.exception("sharing a session failed")
         return None
-
-
-def install(settings: SharingSettings) -> Hooks:
-    """Hooks sharing in; Chainlit's server is loaded. Raises Unknown, ValueError, ImportError."""
-    names = find()
-    store, files = settings.open()
-    sharing = Sharing(store, files, lambda: float(names["config"].project.session_timeout))
-    hooks = Hooks(names, settings, sharing)
-    CODECS.register(names["Message"], message_data, partial(made, names["Message"]))
-    hooks.install()
-    sharing.counts.show()
-    return hooks
-
-
-def before_app(callback: Callable[[], Any]) -> None:
-    """Has `callback` run when Chainlit's command line has loaded the server, and not yet the app.
-
-    Not sooner: the server reads at its import what the command line sets, such as the root path. Raises
-    Unknown.
-    """
-    cli = importlib.import_module("chainlit.cli")
-    load = getattr(cli, "load_module", None)
-    if load is None:
-        raise Unknown("this Chainlit has no chainlit.cli.load_module")
-
-    def load_module(*arguments: Any, **named: Any) -> Any:
-        callback()
-        return load(*arguments, **named)
-
-    vars(cli)["load_module"] = load_module

@@ -1,10 +1,10 @@
 """Keeps the live sessions of one instance in the store, and takes over those of others.
 
-Rules: a session is written when a turn has ended, and when something changed between turns; while a turn runs
-its beginning is recorded, not its half-done state. Whatever the store does, a chat goes on: while it is down
-nothing is shared, and when it is back everything live is written. A write that the store refuses, because a
-newer connection is at another instance, ends this instance's copy. Knows nothing of Chainlit: `hooks` hands
-it a `Chat` for each session.
+The asyncio side of `machine`: asks the store, in order for each session. A session is written when a turn has
+ended, and when something changed between turns. Whatever the store does, a chat goes on. Three things fail
+apart: a file that cannot be kept costs itself; so does a state that a store which works does not take, and
+the older one is removed; while the store is down nobody waits for it, and when it is back what lives is
+written. Knows nothing of Chainlit: `hooks` hands it a `Chat` for each session.
 """
 
 import asyncio
@@ -12,22 +12,26 @@ import itertools
 import json
 import logging
 import time
-from collections.abc import Callable, Coroutine
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from .codecs import Unstorable
 from .files import Files
-from .ids import is_session_id
+from .machine import Copy, Found, Standing, Turn
 from .metrics import Counts
-from .store import Claim, Store, StoreDown
+from .store import OPERATION, Outcome, Store, StoreDown, Write, is_session_id, why
 
 DEBOUNCE = 0.05  # seconds in which changes outside of turns become one write
 FIRST_RETRY, LAST_RETRY = 0.5, 5.0  # seconds between two questions whether the store is back
+STEADY = 30.0  # seconds that a store has to be up before the next outage is asked about as often again
+PATIENCE = 4 * OPERATION  # seconds that a client waits for us, whatever there is to be written
 ROUND = 60.0  # seconds between two rounds of housekeeping, at most
 
 log = logging.getLogger("chainlit_proxy.sessions")
+T = TypeVar("T")
 
 
 class Chat(Protocol):
@@ -50,306 +54,342 @@ class Chat(Protocol):
     def abandon(self) -> None:
         """Ends what runs in it: another instance has it."""
 
+    async def let_go(self) -> None:
+        """Has its client connect anew."""
+
     def is_alive(self) -> bool:
         """Whether Chainlit still has it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What another instance left of a session."""
-
-    state: str | None
-    turns: list[Any]  # that were under way
-
-
-@dataclass(slots=True)
-class Live:
+@dataclass(eq=False, kw_only=True)
+class Live(Copy):
     """A session of this instance; owned by `Sharing`. Its lock orders what goes to the store."""
 
     chat: Chat
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    fence: int = 0  # 0 until the store was asked for it
-    state: str | None = None  # what is to be written; set when a turn ends, None when it has been
-    saved: int | None = None  # hash of the state that is in the store
-    noted: str | None = None  # the turns that are in the store
-    kept: set[str] = field(default_factory=set)  # names of the files that were kept, or are too large
-    turns: dict[int, Any] = field(default_factory=dict)  # under way; those that are empty are not stored
-    connected: bool = True
-    lost: bool = False  # somebody else has it; nothing is written any more
-    behind: bool = False  # the store was down when something was to be written
+    connection: "Connection | None" = None  # the newest
+    files: dict[str, bool] = field(default_factory=dict)  # by name: whether it is kept, or was warned of
+    filing: "asyncio.Task[None] | None" = None
     timer: asyncio.TimerHandle | None = None
+    warned: bool = False  # that it cannot be stored
+
+
+@dataclass(eq=False)
+class Connection:
+    """One connection of a client; made by `Sharing.connect`. An older one changes nothing."""
+
+    _sharing: "Sharing"
+    _live: Live
+    found: Found | None = None  # what is to be restored
+
+    def discard(self) -> None:
+        """What was found cannot be restored: the chat begins anew, and its user hears of the turns only."""
+        if self.found is not None:
+            self._live.untold = Found(None, self.found.turns)
+
+    def told(self) -> Found | None:
+        """The client said hello; returns what was found, once."""
+        return self._live.told()
+
+    async def leaving(self) -> bool:
+        """It ends; returns whether the session is still ours."""
+        if self._live.connection is self:
+            await self._sharing.save(self._live, anyway=True)  # the answer tells whose it is
+        return self._live.standing is not Standing.LOST
+
+    async def left(self, *, over: bool) -> None:
+        """It has ended; `over` if the session has, too."""
+        if self._live.connection is self:
+            self._live.connection = None
+            self._live.left(over=over, now=_now())
+            await self._sharing.save(self._live)
+
+
+class Running(Turn):
+    """A turn; made by `Sharing.turn`. `async with` begins it, and ends it when its outcome is stored."""
+
+    has_ended = False
+    _saving: "asyncio.Task[None] | None" = None
+
+    def __init__(self, sharing: "Sharing", live: Live | None, text: str | None, *, greets: bool) -> None:
+        super().__init__(text, greets)
+        self._sharing, self._live = sharing, live
+
+    async def begin(self) -> bool:
+        """Begins it and records that; False if another instance has the session: it must not run here."""
+        if (live := self._live) is None or self in live.turns:
+            return True
+        if self.text is not None and live.saved is None and live.state is None:
+            self._sharing.take_down(live)  # nobody has written yet: there is what was before the turn
+        live.turns.append(self)
+        if self.text is not None:
+            await self._sharing.save(live)
+        if live.standing is Standing.LOST:
+            self.end()
+            return False
+        return True
+
+    def end(self, *_: Any) -> None:
+        """Ends it, once. Its outcome is taken down now: the next may begin before the store is asked."""
+        self.has_ended = True
+        if self._live is not None and self._live.end(self):
+            self._saving = self._sharing.begin_save(self._live)
+
+    async def __aenter__(self) -> "Running | None":
+        return self if await self.begin() else None
+
+    async def __aexit__(self, *_: object) -> None:
+        self.end()
+        if self._saving is not None:
+            await asyncio.wait({self._saving}, timeout=PATIENCE)
 
 
 class Sharing:
-    """Made once for a process, by `share`."""
+    """Made once for a process, by `hooks`."""
 
-    def __init__(self, store: Store, files: Files, ttl: Callable[[], float]) -> None:
+    def __init__(
+        self, store: Store, files: Files, ttl: Callable[[], float], tell: Callable[[str], object] = str
+    ) -> None:
+        """`tell` is told why the store is down, and "" when it is back."""
         self.counts = Counts()
-        self._store, self._files, self._ttl = store, files, ttl
+        self._store, self._files, self._ttl, self._tell = store, files, ttl, tell
+        self._token = uuid.uuid4().hex
+        self._numbers = itertools.count(1)  # of writes: one that is late does not come over a newer one
         self._live: dict[str, Live] = {}
-        self._down = ""  # why the store is down
-        self._tokens = itertools.count(1)
+        self._has_answered = False  # ever
+        self._delay, self._up_since = FIRST_RETRY, 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._housekeeping: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return (
-            f"<Sharing {self._store!r} {len(self._live)} sessions{' down: ' * bool(self._down)}{self._down}>"
-        )
+        return f"<Sharing {self._store!r} {len(self._live)} sessions up: {self.counts.store_up}>"
 
-    async def connected(self, chat: Chat, *, new: bool) -> Found | None:
-        """A client connected; `new` if Chainlit did not have the session. Returns what to restore."""
+    async def connect(self, chat: Chat, *, new: bool) -> Connection:
+        """A client connected; `new` if Chainlit did not have the session."""
         if not is_session_id(chat.id):
             raise ValueError("no session id")
-        self._start_housekeeping()
-        live = self._live.get(chat.id)
-        unshared = live is not None and live.fence == 0 and not new  # served here while the store was down
-        if live is None or new:
-            live = self._live[chat.id] = Live(chat)
+        self._housekeeping = self._housekeeping or asyncio.create_task(self._keep_house())
+        if (live := self._live.get(chat.id)) is None or new:
+            old, live = live, Live(self._token, chat=chat)
+            if old is not None:
+                old.replaced(live)
+                live.lock = old.lock
+            self._live[chat.id] = live
         live.chat, live.connected = chat, True
-        async with live.lock:
-            before = 0 if live.lost else live.fence
-            claim = await self._claim(live)
-            if claim is None or live.lost or unshared or before == claim.previous:
-                return None
-            live.turns.clear()  # of an older copy here
-            live.state = None
-            live.saved = None if claim.state is None else hash(claim.state)
-            live.noted = claim.turns
-            turns = json.loads(claim.turns) if claim.turns else []
-            return Found(claim.state, turns) if claim.state is not None or turns else None
+        connection = live.connection = Connection(self, live)
+        try:
+            async with asyncio.timeout(PATIENCE), live.lock:
+                connection.found = await self._claim(live)
+        except TimeoutError:
+            live.unanswered()
+        return connection
 
     async def bring(self, session: str, paths: list[Path]) -> None:
-        """Puts a session's files where this instance has them; what cannot be had is left out."""
-        live = self._live[session]
+        """Puts a session's files where this instance has them; what cannot be had in time is left out."""
+        until = time.monotonic() + PATIENCE
         for path in paths:
-            try:
-                if await self._files.bring(session, path, self._ttl()):
-                    live.kept.add(path.name)
-            except (StoreDown, OSError) as error:
-                log.warning("a file of a session could not be brought here: %s", error)
+            bringing = self._files.bring(session, path, self._ttl())
+            if await self._apart(asyncio.wait_for(bringing, until - time.monotonic())):
+                self._live[session].files[path.name] = True
 
-    async def begin(self, session: str, turn: Any) -> int:
-        """A turn begins; whoever takes the session over before `end` finds `turn`. Returns its token."""
-        live = self._live.get(session)
-        if live is None:
-            return 0
-        if live.saved is None and live.state is None:
-            self._look(live)  # nobody has written anything yet: the state before the turn is what there is
-        token = self.hold(session, turn)
-        await self._save(live)
-        return token
-
-    def hold(self, session: str, turn: Any = None) -> int:
-        """As `begin`, without telling the store; until `end` no state is written."""
-        token = next(self._tokens)
-        if live := self._live.get(session):
-            live.turns[token] = turn
-        return token
-
-    def end(self, session: str, token: int) -> None:
-        """The turn has ended: its outcome is written at once."""
-        live = self._live.get(session)
-        if live is not None and token in live.turns:
-            del live.turns[token]
-            self._look(live)  # now: the next turn may begin before the store is asked
-            self._spawn(self._save(live))
-
-    async def finish(self, session: str) -> None:
-        """As `end` for the only turn, or after a change between turns; returns when it is written."""
-        live = self._live.get(session)
-        if live is not None and len(live.turns) <= 1:
-            live.turns.clear()
-            self._look(live)
-            await self._save(live)
+    def turn(self, session: str, record: Any = None, *, greets: bool = False) -> Running:
+        """A turn that has not begun; whoever takes the session over in its middle finds `record`."""
+        text = None if record is None else json.dumps(record, default=repr)
+        return Running(self, self._live.get(session), text, greets=greets)
 
     def changed(self, session: str) -> None:
         """Something happened outside of turns; during one it is written with that."""
-        live = self._live.get(session)
-        if live is not None and live.timer is None:
-            live.timer = asyncio.get_running_loop().call_later(DEBOUNCE, self._settle, live)
+        if (live := self._live.get(session)) and live.timer is None:
+            live.timer = asyncio.get_running_loop().call_later(DEBOUNCE, self.begin_save, live)
 
-    def _settle(self, live: Live) -> None:
-        live.timer = None
-        if not live.turns:
-            self._look(live)
-            self._spawn(self._save(live))
-
-    async def leaving(self, session: str) -> bool:
-        """A connection ends; returns whether the session is still ours."""
-        live = self._live.get(session)
-        if live is None:
-            return True
-        self._look(live)
-        await self._save(live, anyway=True)  # the answer tells whose it is
-        return not live.lost
-
-    async def left(self, session: str, *, over: bool) -> None:
-        """The connection has ended; `over` if the session has, too."""
-        live = self._live.get(session)
-        if live is None:
-            return
-        live.connected = False
-        if live.lost or over:
-            del self._live[session]
-        if over and not live.lost:
-            await self._forget(live)
-        elif not live.lost:
-            self._look(live)
-            await self._save(live)
-
-    async def _forget(self, live: Live) -> None:
-        async with live.lock:
-            try:
-                if not self._down:
-                    await self._store.delete(live.chat.id, live.fence)
-                    await self._files.drop(live.chat.id, sorted(live.kept))
-            except (StoreDown, OSError) as error:
-                self._failed(error)
-
-    def _look(self, live: Live) -> None:
+    def take_down(self, live: Live) -> None:
         """Takes the state down, unless a turn is half way through it."""
-        if live.turns or live.lost:
-            return
-        try:
-            live.state, dropped = live.chat.state()
-            self.counts.dropped_values += dropped
-        except Unstorable as reason:
-            log.warning("a session is not shared: %s", reason)
+        if live.is_settled:
+            try:
+                live.state, dropped = live.chat.state()
+                live.warned, self.counts.dropped_values = False, self.counts.dropped_values + dropped
+            except Exception as reason:  # Unstorable, or what an app's own objects raise
+                self._give_up(live, why(reason))
+
+    def _give_up(self, live: Live, reason: str) -> None:
+        """The whole session cannot be stored, and what is there is older: it must not be restored."""
+        live.state = ""
+        self.counts.unstorable += 1
+        if not live.warned:
+            log.warning("a session is not shared any more, and what was stored of it is removed: %s", reason)
+        live.warned = True
+
+    def begin_save(self, live: Live, *, anyway: bool = False) -> asyncio.Task[None]:
+        """Takes the state down, unless a turn runs, and has written what the store does not have."""
+        live.timer = None
+        self.take_down(live)
+        return self._spawn(self._save(live, anyway=anyway))
+
+    async def save(self, live: Live, *, anyway: bool = False) -> None:
+        """As `begin_save`; returns when it is written, or has taken too long to wait for."""
+        await asyncio.wait({self.begin_save(live, anyway=anyway)}, timeout=PATIENCE)
 
     async def _save(self, live: Live, *, anyway: bool = False) -> None:
         """Writes what is not in the store yet, or in any case."""
         async with live.lock:
-            if live.lost:
-                return
-            if self._down or (live.fence == 0 and await self._claim(live) is None):
-                live.behind = True
-                return
-            if not live.lost:
-                try:
-                    await self._write(live, anyway)
-                except (StoreDown, OSError) as error:
-                    live.behind = True
-                    self._failed(error)
+            while True:
+                if live.must_claim:  # perhaps since a write was refused although its client is here
+                    await self._claim(live)
+                if (write := live.due(next(self._numbers), anyway=anyway)) is None:
+                    break
+                if not await self._put(live, write) and write.state and self.counts.store_up:
+                    self._give_up(live, f"the store does not take its {len(write.state)} characters")
+                elif not live.must_claim:
+                    break
+            if live.is_done and self._live.get(live.chat.id) is live:
+                del self._live[live.chat.id]
 
-    async def _write(self, live: Live, anyway: bool) -> None:
-        """As `_save`, under the lock and while the store is up."""
-        state = live.state
-        if state is not None and hash(state) == live.saved and not anyway:
-            state = live.state = None
-        stored = [turn for turn in live.turns.values() if turn]
-        turns = json.dumps(stored) if stored else None
-        if state is None and turns == live.noted and not anyway:
-            return
-        if state is not None:
-            await self._keep_files(live)
-        session, owner = live.chat.id, live.chat.owner
-        if not await self._store.write(session, owner, live.fence, state, turns, self._ttl()):
-            self._lose(live)
-            return
-        self.counts.writes += 1
-        live.behind, live.noted = False, turns
-        if state is not None:
-            live.saved = hash(state)
-            if live.state is state:  # no turn has ended meanwhile
-                live.state = None
+    async def _put(self, live: Live, write: Write) -> bool:
+        """Writes and does what follows; False if the store failed it."""
+        session, owner, before, known = live.chat.id, live.chat.owner, live.standing, live.saved
+        if write.state and self.counts.store_up:
+            if live.filing is None or live.filing.done():
+                live.filing = self._spawn(self._keep_files(live))
+            await asyncio.wait({live.filing}, timeout=OPERATION)  # so that they are there with the state
+        # One that is over stays as long, without a state: it refuses what others still have of it.
+        outcome = await self._ask(partial(self._store.write, session, owner, self._token, write, self._ttl()))
+        live.wrote(write, outcome)
+        if outcome in (Outcome.WRITTEN, Outcome.ANEW):
+            self.counts.writes += 1
+            if before is Standing.OVER:
+                await self._apart(self._files.drop(session, sorted(live.files)))
+        if outcome is Outcome.ANEW and known is not None:
+            self._spawn(self._renew())  # what was there of the others is gone, too
+        if live.standing is Standing.LOST is not before:
+            self.counts.overtaken += 1
+            log.info("a session has a newer connection at another instance: its copy here has ended")
+            live.chat.abandon()
+            if live.connected:  # a client that is here after all would be heard by nobody any more
+                self._spawn(live.chat.let_go())
+        return outcome is not None
 
     async def _keep_files(self, live: Live) -> None:
-        for path in live.chat.files():
-            if path.name not in live.kept and path.is_file():
-                kept = await self._files.keep(live.chat.id, path, self._ttl())
-                live.kept.add(path.name)  # not tried again
-                if not kept:
-                    self.counts.dropped_values += 1
-                    log.warning("a file of %d bytes is not shared: it is too large", path.stat().st_size)
+        """Keeps what is not kept yet; what cannot be costs itself, and is tried again with the next state."""
+        tried: set[str] = set()
+        while new := [p for p in live.chat.files() if p.name not in tried and not live.files.get(p.name)]:
+            tried.add(new[0].name)
+            try:
+                size = new[0].stat().st_size
+                kept = await self._files.keep(live.chat.id, new[0], self._ttl())
+                reason = "" if kept else f"its {size} bytes are too many"
+            except (StoreDown, OSError) as error:
+                reason = why(error)
+            if reason and new[0].name not in live.files:
+                self.counts.dropped_values += 1
+                log.warning("a file is not shared: %s", reason)
+            live.files[new[0].name] = not reason
 
-    async def _claim(self, live: Live) -> Claim | None:
-        """Takes the session over; None if the store is down. Under the lock."""
-        if self._down:
-            live.behind = True
-            return None
+    async def _apart(self, work: Awaitable[T]) -> T | None:
+        """Does what concerns files only; None if that fails."""
         try:
-            now = int(time.time() * 1000)
-            claim = await self._store.claim(live.chat.id, live.chat.owner, now, self._ttl())
-        except StoreDown as error:
-            live.behind = True
-            self._failed(error)
+            return await work
+        except (StoreDown, OSError, ValueError) as error:  # a TimeoutError, or no name of a file, is one
+            log.warning("kept files could not be had: %s", why(error))
             return None
-        live.fence = claim.fence
-        live.lost = not claim.fence
-        if live.lost:
+
+    async def _claim(self, live: Live) -> Found | None:
+        """Asks whose the session is; returns what is to be restored. Under the lock."""
+        session, owner, now = live.chat.id, live.chat.owner, live.gone or _now()
+        claimer = (session, owner, self._token, now, self._ttl(), next(self._numbers))
+        claim = await self._ask(partial(self._store.claim, *claimer))
+        if claim is None:
+            live.unanswered()
+            return None
+        found = live.answered(claim)
+        if live.standing is Standing.REFUSED:
             self.counts.refused += 1
             log.warning("a session was not restored: it belongs to another user")
-        return claim
+        return found
 
-    def _lose(self, live: Live) -> None:
-        live.lost = True
-        self.counts.overtaken += 1
-        log.info("a session has a newer connection at another instance: its copy here has ended")
-        live.chat.abandon()
+    async def _ask(self, work: Callable[[], Awaitable[T]]) -> T | None:
+        """What the store answers; None if it is down, or fails this twice although it works."""
+        for _ in range(2):
+            if not self.counts.store_up:
+                break
+            try:
+                answer = await work()
+            except StoreDown as error:
+                await self._failed(error)
+            else:
+                if not self._has_answered:
+                    self._has_answered = True
+                    self._tell("")
+                return answer
+        return None
 
-    def _failed(self, error: Exception) -> None:
-        """The store did not do what it should: from now on nobody waits for it."""
+    async def _failed(self, error: StoreDown) -> None:
+        """Asks whether the store failed, or what it was asked; if the store, nobody waits for it any more."""
         self.counts.store_errors += 1
-        if not self._down:
-            self._down = str(error)
-            self.counts.store_up = False
-            log.error("sessions are not shared, the store is down: %s", error)
-            self._spawn(self._await_store())
+        try:
+            await self._store.ping()
+        except StoreDown:
+            if self.counts.store_up:
+                self.counts.store_up = False
+                log.error("sessions are not shared, the store is down: %s", error)  # noqa: TRY400
+                self._tell(str(error))
+                self._spawn(self._await_store())
 
     async def _await_store(self) -> None:
-        since, delay = time.monotonic(), FIRST_RETRY
-        while self._down:
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, LAST_RETRY)
+        since = time.monotonic()
+        if since - self._up_since > STEADY:
+            self._delay = FIRST_RETRY
+        while not self.counts.store_up:
+            await asyncio.sleep(self._delay)
+            self._delay = min(2 * self._delay, LAST_RETRY)
             try:
                 await self._store.ping()
-                self._down = ""
+                self.counts.store_up = True
             except StoreDown:
                 self.counts.store_errors += 1
-        self.counts.store_up = True
-        behind = [live for live in self._live.values() if live.behind and (live.fence or live.connected)]
-        log.warning(
-            "the store is back after %.1f s, %d sessions are written", time.monotonic() - since, len(behind)
-        )
+        self._up_since = time.monotonic()
+        self._tell("")
+        behind = [live for live in self._live.values() if live.behind]
+        log.warning("the store is back: %.1f s, %d sessions are written", self._up_since - since, len(behind))
         for live in behind:
-            await self._save(live)
-
-    def _start_housekeeping(self) -> None:
-        if self._housekeeping is None:
-            self._housekeeping = asyncio.create_task(self._keep_house())
+            await self.begin_save(live)
+        await self._renew()
 
     async def _keep_house(self) -> None:
         """Lets what is connected live on, forgets what is not."""
         while True:
             await asyncio.sleep(min(ROUND, self._ttl() / 3))
             for name, live in list(self._live.items()):
-                if not live.connected and not live.chat.is_alive():
+                if not live.connected and not live.chat.is_alive() and live.standing is not Standing.OVER:
                     del self._live[name]
-            if not self._down:
-                try:
-                    await self._renew()
-                except (StoreDown, OSError) as error:
-                    self._failed(error)
+            await self._renew()
 
     async def _renew(self) -> None:
+        """Has the store keep what is ours, and writes again what it has lost."""
         ttl = self._ttl()
-        ours = {name: live for name, live in self._live.items() if live.connected and not live.lost}
-        for name in await self._store.touch(list(ours), ttl):
-            ours[name].saved = None  # the store has lost it
-            self._look(ours[name])
-            await self._save(ours[name], anyway=True)
+        ours = {live.chat.id: live for live in self._live.values() if live.connected}
+        known = {name: live.number for name, live in ours.items() if live.standing is Standing.CLAIMED}
+        lost = set(await self._ask(partial(self._store.touch, known, self._token, ttl)) or ())
         for name, live in ours.items():
-            await self._files.touch(name, sorted(live.kept), ttl)
-        await self._store.purge()
-        await self._files.sweep(ttl)
+            kept = sorted(file for file, is_kept in live.files.items() if is_kept)
+            for gone in await self._apart(self._files.touch(name, kept, ttl)) or ():
+                live.files[gone] = False  # until it is kept again, with the state
+                lost.add(name)
+        for name in lost & known.keys():
+            ours[name].missing()
+            await self.begin_save(ours[name], anyway=True)
+        await self._apart(self._files.sweep(ttl))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
+        return task
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             log.error("a session could not be written", exc_info=error)
+
+
+def _now() -> int:
+    return int(time.time() * 1000)

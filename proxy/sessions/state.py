@@ -1,18 +1,23 @@
 """What a session is, as one JSON text with a version.
 
-Made from plain values and turned into plain values; what of Chainlit they come from is for `hooks`. Values of
-`cl.user_session` that cannot be stored are left out, each key with one warning for the whole process.
+Made from plain values and turned into plain values; what of Chainlit they come from is for `chat`. A value, a
+message or an element that cannot be stored or read again costs itself only: it is counted, and the process
+warns once of each.
 """
 
 import json
 import logging
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from .codecs import CODECS, Unstorable
 
 VERSION = 1
 LARGEST = 8 * 1024 * 1024  # characters of one state: ten times what Chainlit itself puts into a thread
+TAKEN, BROUGHT = "is not shared", "is not restored"  # what a warning says on the way out, and back
+KEY, SETTING, FILE = "cl.user_session[{!r}]", "the chat setting {!r}", "the entry of a file"
 
 log = logging.getLogger("chainlit_proxy.sessions")
 _warned: set[str] = set()
@@ -20,6 +25,24 @@ _warned: set[str] = set()
 
 class Unreadable(ValueError):  # noqa: N818 - it is an answer, not a fault
     """A text that this version cannot read."""
+
+
+def keep(dropped: list[str], what: str, make: Callable[..., Any], *arguments: Any) -> Any:
+    """What `make` returns; None where it fails, which is added to `dropped`."""
+    try:
+        return make(*arguments)
+    except Exception as reason:  # an app's values, and what Chainlit makes of them
+        dropped.append(what)
+        if what not in _warned:
+            _warned.add(what)
+            log.warning("%s: %s", what, reason)
+        return None
+
+
+def keep_each(dropped: list[str], what: str, make: Callable[[Any], Any], values: Iterable[Any]) -> list[Any]:
+    """As `keep` for each value; what fails is not in the list."""
+    kept = [keep(dropped, what, make, value) for value in values]
+    return [each for each in kept if each is not None]
 
 
 @dataclass(slots=True)
@@ -32,65 +55,72 @@ class State:
     chat_settings: dict[str, Any]
     user_session: dict[str, Any]
     messages: list[dict[str, Any]]  # the chat context, each as Chainlit's own dict, with `elements`
-    files: dict[str, dict[str, Any]]  # by Chainlit's file id: name, type, size, and `file`, its name on disk
-    dropped: list[str] = field(default_factory=list)  # keys of user_session that could not be stored
+    files: dict[str, dict[str, Any]]  # by Chainlit's file id: name, type, size, and where it is
+    dropped: list[str] = field(default_factory=list)  # what was lost in this process; not stored
 
     def to_text(self) -> tuple[str, int]:
         """The text, and how many values were left out. Raises Unstorable if it is too long."""
-        kept: dict[str, Any] = {}
-        dropped = []
-        for key, value in self.user_session.items():
-            try:
-                kept[str(key)] = CODECS.encode(value)
-            except Unstorable as reason:
-                dropped.append(str(key))
-                _warn(f"cl.user_session[{key!r}] is not shared", reason)
         data = {name: getattr(self, name) for name in ("thread_id", "first_interaction", "chat_profile")}
-        data |= {"user_session": kept, "files": self.files, "dropped": dropped, "version": VERSION}
-        data["chat_settings"] = _or_nothing("the chat settings are not shared", self.chat_settings, {})
-        data["messages"] = [
-            _or_nothing("the metadata of a message is not shared", message, message | {"metadata": {}})
-            for message in self.messages
-        ]
+        data |= {"version": VERSION, "files": self._each(f"{FILE} {TAKEN}", _file, self.files)}
+        data["chat_settings"] = self._each(f"{SETTING} {TAKEN}", _as_sent, self.chat_settings)
+        data["user_session"] = self._each(f"{KEY} {TAKEN}", CODECS.encode, self.user_session)
+        data["messages"] = self._messages(TAKEN, _as_sent, self.messages)
         text = json.dumps(data, separators=(",", ":"))
         if len(text) > LARGEST:
             raise Unstorable(
                 f"a session of {len(text)} characters is too large, at most {LARGEST} are shared"
             )
-        return text, len(dropped)
+        return text, len(self.dropped)
 
     @classmethod
     def from_text(cls, text: str) -> "State":
         """Reads what `to_text` wrote. Raises Unreadable."""
+        decode = CODECS.decode
         try:
             data = json.loads(text)
-            version = data.pop("version")
-            if version != VERSION:
+            if (version := data["version"]) != VERSION:
                 raise Unreadable(f"it has version {version}, and this instance reads version {VERSION}")
-            stored = data.pop("user_session")
-            data["chat_settings"] = CODECS.decode(data["chat_settings"])
-            data["messages"] = CODECS.decode(data["messages"])
-            state = cls(user_session={}, **data)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            thread_id, profile = data["thread_id"], data["chat_profile"]
+            state = cls(thread_id, data["first_interaction"], profile, {}, {}, [], {})
+            state.files = state._each(f"{FILE} {BROUGHT}", _file, data["files"])
+            state.chat_settings = state._each(f"{SETTING} {BROUGHT}", decode, data["chat_settings"])
+            state.user_session = state._each(f"{KEY} {BROUGHT}", decode, data["user_session"])
+            state.messages = state._messages(BROUGHT, decode, data["messages"])
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise Unreadable(str(error)) from error
-        for key, value in stored.items():
-            try:
-                state.user_session[key] = CODECS.decode(value)
-            except Unstorable as reason:
-                state.dropped.append(key)
-                _warn(f"cl.user_session[{key!r}] is not restored", reason)
         return state
 
+    def _each(self, what: str, convert: Callable[[Any], Any], values: dict[str, Any]) -> dict[str, Any]:
+        def pair(key: str, value: Any) -> tuple[str, Any]:
+            return str.__str__(key), convert(value)  # no other key is the same one afterwards
 
-def _or_nothing(what: str, value: Any, instead: Any) -> Any:
+        items = list(values.items())  # at once: a thread of the app may change it
+        kept = [keep(self.dropped, what.format(key), pair, key, value) for key, value in items]
+        return dict(each for each in kept if each is not None)
+
+    def _messages(self, how: str, convert: Callable[[Any], Any], messages: list[Any]) -> list[Any]:
+        def one(message: dict[str, Any]) -> dict[str, Any]:
+            whole = {key: value for key, value in message.items() if key not in ("metadata", "elements")}
+            metadata = keep(self.dropped, f"the metadata of a message {how}", convert, message["metadata"])
+            elements = keep_each(self.dropped, f"an element {how}", convert, message["elements"])
+            return {**convert(whole), "metadata": metadata or {}, "elements": elements}
+
+        return keep_each(self.dropped, f"a message {how}", one, messages)
+
+
+def _file(entry: dict[str, Any]) -> dict[str, Any]:
+    """The entry of a file as it is stored, where `file` is the name on disk that Chainlit gave it."""
+    name = Path(entry["path"] if "path" in entry else entry["file"]).name
+    if name in ("", ".."):
+        raise ValueError("it has no name")
+    kept = {"name": entry["name"], "type": entry["type"], "size": entry["size"], "file": name}
+    json.dumps(kept)
+    return kept
+
+
+def _as_sent(value: Any) -> Any:
+    """Encodes what Chainlit sends to the page; what JSON alone can write, like a StrEnum, as it is read."""
     try:
         return CODECS.encode(value)
-    except Unstorable as reason:
-        _warn(what, reason)
-        return CODECS.encode(instead)
-
-
-def _warn(what: str, reason: Unstorable) -> None:
-    if what not in _warned:
-        _warned.add(what)
-        log.warning("%s: %s", what, reason)
+    except Unstorable:
+        return CODECS.encode(json.loads(json.dumps(value)))

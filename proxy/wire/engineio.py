@@ -186,7 +186,7 @@ class _Pairs:
 
 
 def session_id(text: str) -> str | None:
-    """`text` if it is a session id; Chainlit's pages make a uuid. The same as in `sessions.ids`."""
+    """`text` if it is a session id; Chainlit's pages make a uuid. The same as in `sessions.store`."""
     return text if _SESSION.fullmatch(text) else None
 
 
@@ -199,7 +199,7 @@ UNKNOWN_SESSION = b'{"code":1,"message":"Session ID unknown"}'  # Engine.IO's ow
 CONNECT, DISCONNECT, EVENT, ACK, CONNECT_ERROR, BINARY_EVENT, BINARY_ACK = range(7)
 MAIN = b"/"  # the namespace that is meant where none is named: Chainlit's own
 MOST_PACKETS = 16  # of one payload: python-engineio refuses more (engineio/payload.py, max_decode_packets)
-NOOP = b"6"  # Engine.IO protocol 4: a packet that says nothing
+PONG, NOOP = b"3", b"6"  # Engine.IO protocol 4: packets that say nothing
 _SOCKETIO = re.compile(rb"4([0-6])(?:([0-9]{1,9})-)?(?:(/[^,?]*)(?:\?[^,]*)?(?:,|\Z))?([0-9]{0,18})")
 
 

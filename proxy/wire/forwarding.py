@@ -19,7 +19,8 @@ from proxy.wire.fields import HOP_BY_HOP, Fields
 from proxy.wire.head import RequestHead, ResponseHead
 
 # RFC 9110 section 7.6.3: each is named with the version in which the message came.
-_VIA = (b"1.0 chainlit-proxy", b"1.1 chainlit-proxy")
+OUR_NAME = b"chainlit-proxy"
+_VIA = (b"1.0 " + OUR_NAME, b"1.1 " + OUR_NAME)
 # An address in X-Forwarded-For; some proxies add the port.
 _PORT = rb"(?::[0-9]{1,5})?"
 _HOP = re.compile(
@@ -74,9 +75,10 @@ _ANSWERED_AS_IT_IS = (Variant.NORMAL, Variant.INSPECTED, Variant.FINITE)
 class Origin:
     """Where a connection's requests come from."""
 
-    address: str  # of the peer, "unix" for a socket file
+    address: str  # of the peer, or as its PROXY header has it; "unix" for a socket file
     scheme: bytes  # http or https
     trusted: bool  # whether the peer's own forwarding fields are believed
+    peer: str = ""  # who sent that header, "" where the peer speaks for itself
 
 
 def request_fields(head: RequestHead, origin: Origin, variant: Variant, cookie: bytes) -> bytes:

@@ -47,6 +47,18 @@ UNKNOWN = Reply(400, UNKNOWN_SESSION, b"application/json")
 """What Engine.IO answers for a sid that it does not know: the client connects anew at once."""
 
 
+def readable(answer: Reply, origin: bytes | None) -> Reply:
+    """The answer as the script of a page from elsewhere may read it; `origin` is what its request said.
+
+    A widget on another site that may not read the answer to a poll, an upload or a button sees "network
+    error" and no status. Chainlit's own answers name the Origin in the same way.
+    """
+    if origin is None:
+        return answer
+    fields = b"Access-Control-Allow-Origin: %b\r\nAccess-Control-Allow-Credentials: true\r\nVary: Origin\r\n"
+    return answer._replace(extra=answer.extra + fields % origin)
+
+
 def error(status: int, reason: str, *, wants_page: bool = False, retry_after: int = 0) -> Reply:
     """An error for a client; `wants_page` says that a browser will show it to a person."""
     after = retry_after or (2 if status == 503 else 0)

@@ -234,12 +234,21 @@ class TestHandshake:
 class TestPlain:
     """Row 4: requests without a session."""
 
-    @pytest.mark.parametrize("state", HOLDS)
+    @pytest.mark.parametrize("state", ["healthy", "degraded"])
     def test_they_go_where_the_browser_is(self, state: str) -> None:
         """An app's own routes keep meeting the same instance."""
         router = router_of("a", "b")
         pin = backend_of(router.fleet, "a").token
         HOLDS[state](router, "a")
+        assert told(router.plain(hints(pin=pin), 1.0)) == ("a", Evidence.PIN_COOKIE, Outcome.PINNED)
+
+    def test_a_pin_alone_leads_to_no_backend_that_drains(self) -> None:
+        """It would never be empty: they go where sessions are taken, and back when nobody else takes any."""
+        router = router_of("a", "b")
+        pin = backend_of(router.fleet, "a").token
+        drain(router, "a")
+        assert told(router.plain(hints(pin=pin), 1.0)) == ("b", Evidence.CLIENT, Outcome.PLACED)
+        kill(router.fleet, "b")
         assert told(router.plain(hints(pin=pin), 1.0)) == ("a", Evidence.PIN_COOKIE, Outcome.PINNED)
 
     @pytest.mark.parametrize("state", HOLDS_NOT)

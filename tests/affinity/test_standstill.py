@@ -21,7 +21,7 @@ def test_gaps(looks: tuple[float, ...], total: float) -> None:
     standstill = Standstill()
     moved: list[float] = []
     standstill.listen(moved.append)
-    seen = [standstill.look(now) for now in looks]
+    seen = [standstill.measure(now) for now in looks]
     assert seen[-1] == standstill.total == pytest.approx(total)
     assert sum(moved) == pytest.approx(total)
 
@@ -34,7 +34,7 @@ def test_clocks_are_moved_before_who_looks_goes_on() -> None:
         clocks["a"] += gap
 
     standstill.listen(move_on)
-    standstill.look(0.0)
-    assert standstill.look(30.0 + BEAT) == 30.0
+    standstill.measure(0.0)
+    assert standstill.measure(30.0 + BEAT) == 30.0
     assert clocks == {"a": 40.0}
     assert repr(standstill) == "<Standstill 30.0 s>"

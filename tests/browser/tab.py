@@ -128,12 +128,18 @@ class Tab:
         answer.wait_for(timeout=ANSWER)
         return answer.inner_text()
 
-    def attach(self, file: Path) -> None:
-        """Uploads a file by the paper clip, and waits until the upload has ended."""
+    def attach(self, file: Path) -> str:
+        """Uploads a file by the paper clip, and waits until the upload has ended; where it can be fetched."""
         self.show()
         with self.page.expect_response(lambda response: "/project/file" in response.url) as uploaded:
             self.page.locator("#upload-button-input").set_input_files(file)
         assert uploaded.value.ok, f"upload: {uploaded.value.status} {uploaded.value.text()}"
+        return uploaded.value.url.replace("?", f"/{uploaded.value.json()['id']}?")
+
+    def fetch(self, address: str) -> str:
+        """What the page gets there."""
+        ask = "async (url) => { const got = await fetch(url); return `${got.status} ${await got.text()}`; }"
+        return str(self.page.evaluate(ask, address))
 
     def press(self, label: str) -> str:
         """Presses the last button of that label; the message that comes of it."""

@@ -14,6 +14,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Dialog, Locator, Page, expect
 
 from tests.browser.chat_server import ChatServer
+from tests.browser.front import Front
 from tests.browser.tab import ARTEFACTS, Tab
 from tests.support.processes import free_port
 from tests.support.proxy_process import ProxyProcess
@@ -275,10 +276,8 @@ def test_it_fits(chromium: Browser, server: ChatServer, scheme: Any, width: int,
         expect(dashboard.cards).to_have_count(3, timeout=LATER)
         over = dashboard.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
         assert over <= 0
-        for bar in dashboard.page.locator("#affinity meter").all():
-            box = bar.bounding_box()
-            assert box is not None
-            assert box["width"] > 40
+        bars = dashboard.page.locator("#affinity meter")  # made anew each second: all are measured at once
+        assert bars.evaluate_all("bars => bars.every((bar) => bar.getBoundingClientRect().width > 40)")
         (red,) = re.findall(
             r"rgb\((\d+),",
             dashboard.page.evaluate("getComputedStyle(document.body).backgroundColor"),
@@ -344,3 +343,54 @@ def test_the_token_is_asked_for(context: BrowserContext, guarded: str) -> None:
     expect(field).to_be_hidden()
     assert page.evaluate("sessionStorage.getItem('token')") == TOKEN
     assert page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
+
+
+def test_below_a_path_of_a_front(context: BrowserContext, guarded: str) -> None:
+    """All that the page asks for is below the path at which it is served: the stream, questions, buttons."""
+    with Front(int(guarded.rpartition(":")[2])).serving() as front:
+        page = context.new_page()
+        open_front(page, front)
+        page.get_by_label("Admin token").fill(TOKEN)
+        page.keyboard.press("Enter")
+        card = page.locator("#backends article")
+        why = re.compile(r"for \d+ s: nobody listens at 127\.0\.0\.1:\d+ \(connection refused\)")
+        expect(card).to_contain_text(why, timeout=LATER)
+        page.get_by_role("button", name="Drain a").click()
+        expect(card).to_contain_text(re.compile("drained|drains"), timeout=LATER)
+        expect(page.locator("#events")).to_contain_text("a is set to drain", timeout=LATER)
+        page.get_by_label("Session id, sid or pin").fill("nobody-knows-this")
+        page.keyboard.press("Enter")
+        expect(page.locator("#found")).to_contain_text("no session, sid or pin of that name is known")
+        docs = page.request.get(
+            f"{front.url}docs", headers={"Authorization": f"Bearer {TOKEN}"}, max_redirects=1
+        )
+        assert docs.url == f"{front.url}openapi.json"
+        page.close()
+        assert set(front.lost) <= {"/favicon.ico"}  # for the 502 before the proxy listens
+
+
+def test_without_replicas(context: BrowserContext, guarded: str) -> None:
+    """Nothing is shown that only replicas have; that nobody takes sessions is said."""
+    with Front(int(guarded.rpartition(":")[2])).serving() as front:
+        page = context.new_page()
+        open_front(page, front)
+        page.get_by_label("Admin token").fill(TOKEN)
+        page.keyboard.press("Enter")
+        card = page.locator("#backends article")
+        expect(card.get_by_text("Sessions", exact=True)).to_be_visible(timeout=LATER)
+        expect(card.get_by_text("Process", exact=True)).to_be_hidden()
+        expect(page.get_by_role("button", name="Rollout")).to_be_hidden()
+        expect(page.get_by_text("No healthy backend takes new sessions.")).to_be_visible()
+        expect(page.get_by_role("link", name="Metrics")).to_have_attribute("href", "metrics")
+        page.get_by_label("Session id, sid or pin").fill("   ")
+        page.keyboard.press("Enter")
+        expect(page.locator("#found")).to_be_empty()
+
+
+def open_front(page: Page, front: Front) -> None:
+    """Open the page; the proxy may not listen yet."""
+    for _ in range(100):
+        answer = page.goto(front.url)
+        if answer is not None and answer.ok:
+            return
+        page.wait_for_timeout(100)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.chat_server import ChatServer
+from tests.browser.chat_server import STOP, ChatServer
 from tests.browser.tab import ANSWER, Tab
 
 pytestmark = pytest.mark.browser
@@ -47,6 +47,32 @@ def test_the_fourth_answer_remembers_the_first(open_tab: OpenTab, server: ChatSe
     assert not tab.reloaded
     assert not [failure for failure in tab.failures if failure.startswith("5")]
     tab.photograph("session-restored")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
+def test_the_page_goes_on_when_run_is_started_again(
+    open_tab: OpenTab, server: ChatServer, tmp_path: Path, number: signal.Signals
+) -> None:
+    """The whole command ends in the middle of a conversation, which the next one knows, with its uploads."""
+    tab = open_tab()
+    file = tmp_path / "notes.txt"
+    file.write_text("some notes")
+    tab.say("my name is Ada")
+    uploaded = tab.attach(file)
+    tab.say("take this")
+    said, home = tab.messages.count(), tab.home
+    stopped = time.time()
+    server.stop(number, STOP)
+    server.launch()
+    server.wait_healthy()
+    tab.wait_connected(stopped)
+    assert "You are Ada." in tab.say("who am I?")
+    assert tab.home != home
+    assert tab.messages.count() == said + 1
+    assert "your name is Ada; you sent 3 messages; you gave me notes.txt" in tab.press(BUTTON)
+    assert tab.fetch(uploaded) == "200 some notes"
+    assert not tab.reloaded
+    tab.photograph(f"run-started-again-{number.name.lower()}")
 
 
 def test_an_answer_that_was_cut_off_is_told_and_stays(open_tab: OpenTab, server: ChatServer) -> None:

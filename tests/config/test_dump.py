@@ -1,11 +1,12 @@
 """The effective configuration can be read again and is the same."""
 
+import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.config import Config, dump, loads
-from proxy.config.fields import KEYS, Kind
+from proxy.config.fields import KEYS
 
 NUMBERS = st.floats(min_value=1e-6, max_value=1e9)
 HOSTS = st.sampled_from(["127.0.0.1", "[::1]", "app.example", "0.0.0.0"])
@@ -62,6 +63,13 @@ def test_what_looks_like_a_variable_is_escaped() -> None:
     assert loads(dump(config), environ={}) == config
 
 
+@pytest.mark.parametrize("notice", ["$NAME is cut", "it's $NAME", "***", "no", "", "1e3", "- a\n- b: ${c}\n"])
+def test_any_text_is_printed_as_one(notice: str) -> None:
+    """What looks like a variable, a secret or another type is read again as the same text."""
+    config = Config.model_validate({"sessions": {"notice": notice}})
+    assert loads(dump(config), environ={}) == config
+
+
 def test_every_key_is_printed_in_the_order_of_the_reference() -> None:
     """Nothing is left out because it is a default."""
     printed = yaml.safe_load(dump(loads("backends: [{url: http://a:1}]")))
@@ -71,4 +79,4 @@ def test_every_key_is_printed_in_the_order_of_the_reference() -> None:
             place = place[part][0] if part == "backends" else place[part]
         assert key.path[-1] in place
     assert list(printed) == [path[0] for path, key in KEYS.items() if len(path) == 1]
-    assert sum(key.kind is Kind.SECRET for key in KEYS.values()) == 3
+    assert sum(key.is_secret for key in KEYS.values()) == 4

@@ -52,6 +52,12 @@ def test_what_is_no_list_of_backends_is_a_mistake(text: str) -> None:
     assert mistakes(text)
 
 
+def test_the_addresses_of_a_proxy_are_no_part_of_it() -> None:
+    """A list is read without the configuration around it, so none of its defaults is compared."""
+    (found,) = found_backends(b"- url: http://127.0.0.1:8000", "list")
+    assert found.address.port == 8000
+
+
 def test_a_backend_twice_is_a_mistake() -> None:
     """Names and urls differ, as in the configuration."""
     (said,) = mistakes("- targets: ['h:1', 'h:1']\n")

@@ -24,8 +24,8 @@ NAMES = (
     "a host name is labels of 1 to 63 letters, digits, - and _ with dots between them, at most 253 characters"
 )
 TOP = (
-    "listen, reuse_port, admin, backends, discovery, socketio_path, affinity, balance, health, timeouts, "
-    "limits, forwarded, log, otel, responses, sessions, tls"
+    "listen, socket, reuse_port, admin, backends, discovery, socketio_path, affinity, balance, health, "
+    "timeouts, limits, forwarded, log, otel, replicas, responses, sessions, tls"
 )
 NOT_LOOPBACK = "must be a loopback address such as 127.0.0.1:9901, because admin.token is not set"
 
@@ -58,7 +58,7 @@ TABLE = [
     ("otel: {endpoint: 'collector:4318'}", 1, "otel.endpoint",
      'must be an http or https URL such as http://127.0.0.1:4318/v1/traces (got "collector:4318")'),
     ("otel: {endpoint: 'https://me:key@host/v1/traces'}", 1, "otel.endpoint",
-     "must hold no name or password: those go into OTEL_EXPORTER_OTLP_HEADERS"),
+     "must hold no name, password or query: those go into OTEL_EXPORTER_OTLP_HEADERS"),
     ("otel: {sample: 1.5}", 1, "otel.sample", "must be a number from 0 to 1 (got 1.5)"),
     # numbers and choices
     ("health:\n  interval: fast", 2, "health.interval", 'must be a number greater than 0 (got "fast")'),
@@ -128,7 +128,7 @@ TABLE = [
      ('must be an http or https URL such as http://127.0.0.1:4318/v1/traces '
       '(got "http://a..b:4318/v1/traces")')),
     ("otel: {endpoint: 'http://a:99999/'}", 1, "otel.endpoint",
-     "must be an http or https URL such as http://127.0.0.1:4318/v1/traces"),
+     'must be an http or https URL such as http://127.0.0.1:4318/v1/traces (got "http://a:99999/")'),
     ("affinity: {directory: {redis: 'redis://a..b:6379'}}", 1, "affinity.directory.redis",
      "must be redis://HOST:PORT, rediss://HOST:PORT or unix:///SOCKET"),
     ("sessions: {store: 'redis://:p@a..b:6379'}", 1, "sessions.store",
@@ -151,20 +151,21 @@ TABLE = [
     # secrets
     ("admin: {token: ''}", 1, "admin.token", "must not be empty; leave the key out to have none"),
     ("admin: {token: a b}", 1, "admin.token", "must be visible ASCII characters without spaces or line ends"),
-    ("admin: {token: [a]}", 1, "admin.token", "must be visible ASCII text without spaces (got a list)"),
+    ("admin: {token: [a]}", 1, "admin.token",
+     "must be visible ASCII characters without spaces or line ends (got a list)"),
     ("affinity: {secret: '***'}", 1, "affinity.secret",
      "must be the secret itself, not the mask that stands for one where it is printed"),
     ("affinity: {secret: [a, '***']}", 1, "affinity.secret[1]",
      "must be the secret itself, not the mask that stands for one where it is printed"),
     ("affinity:\n  secret:\n  - a\n  - ''", 4, "affinity.secret[1]",
      "must not be empty; leave the key out to have none"),
-    ("affinity: {secret: [abc, abc]}", 1, "affinity.secret", "must not hold the same secret twice"),
+    ("affinity: {secret: [abc, abc]}", 1, "affinity.secret", "must not hold a value twice"),
     ("affinity: {secret: []}", 1, "affinity.secret",
-     "must not be an empty list; leave the key out to have none"),
+     "must be text, or a list of one text or more, the newest first (got a list)"),
     ("affinity: {secret: [a, [b]]}", 1, "affinity.secret[1]",
-     "must be text, or a list of texts, the newest first (got a list)"),
+     "must be text (got a list)"),
     ("affinity: {secret: {a: b}}", 1, "affinity.secret",
-     "must be text, or a list of texts, the newest first (got a mapping)"),
+     "must be text, or a list of one text or more, the newest first (got a mapping)"),
     ("admin:\n  token: !secret abc", 2, "admin.token",
      "must have no YAML tag; put a value that starts with ! in quotes"),
     # backends
@@ -199,22 +200,28 @@ TABLE = [
      'must differ from that of backends[0] (got "x")'),
     ("backends:\n- {name: 'b:1', url: 'http://a:1'}\n- url: http://b:1", 3, "backends[1].name",
      'must differ from that of backends[0] (got "b:1")'),
+    ("backends:\n- url: http://a:8000\n- url: http://localhost:8000", 3, "backends[1].url",
+     'must not be the proxy itself, which listens on 0.0.0.0:8000 (got "http://localhost:8000")'),
+    ("backends:\n- url: http://127.0.0.1:9901", 2, "backends[0].url",
+     'must not be the proxy itself, which listens on 127.0.0.1:9901 (got "http://127.0.0.1:9901")'),
     # paths and networks
     ("socketio_path: ws", 1, "socketio_path",
-     'must be a path that starts with /, without a query or spaces (got "ws")'),
+     'must be a path below /, such as /ws/socket.io, without a query or spaces (got "ws")'),
+    ('socketio_path: "/ws "', 1, "socketio_path",
+     'must be a path below /, such as /ws/socket.io, without a query or spaces (got "/ws ")'),
     ("socketio_path: [/ws/a, /]", 1, "socketio_path[1]",
-     'must name a path below /, such as /ws/socket.io (got "/")'),
+     'must be a path below /, such as /ws/socket.io, without a query or spaces (got "/")'),
     ("affinity: {roots: chat}", 1, "affinity.roots",
      'must be a path that starts with /, without a query or spaces (got "chat")'),
     ("affinity:\n  roots: [/a, '/b c']", 2, "affinity.roots[1]",
      'must be a path that starts with /, without a query or spaces (got "/b c")'),
-    ("affinity: {roots: [/a, /a/]}", 1, "affinity.roots", 'must not be given twice (got "/a")'),
+    ("affinity: {roots: [/a, /a/]}", 1, "affinity.roots", 'must not hold a value twice (got "/a")'),
     ("affinity: {locate_questions: 0}", 1, "affinity.locate_questions",
      "must be a whole number, 1 or greater (got 0)"),
     ("affinity: {locate_connections: many}", 1, "affinity.locate_connections",
      'must be a whole number, 1 or greater (got "many")'),
     ("limits: {packets: 0}", 1, "limits.packets", "must be a whole number, 1 or greater (got 0)"),
-    ("socketio_path: [/a, /a/]", 1, "socketio_path", 'must not be given twice (got "/a")'),
+    ("socketio_path: [/a, /a/]", 1, "socketio_path", 'must not hold a value twice (got "/a")'),
     ("forwarded:\n  trusted:\n  - 10.0.0.0/8\n  - 10.0.0.1/8", 4, "forwarded.trusted[1]",
      'must not have host bits: the network is written 10.0.0.0/8 (got "10.0.0.1/8")'),
     ("forwarded: {proxy_protocol: v2}", 1, "forwarded.proxy_protocol", 'must be true or false (got "v2")'),
@@ -239,6 +246,16 @@ TABLE = [
     ("log: {\nlevel: info\n", 3, "", "is not valid YAML: a { without its }, or a comma is missing"),
     ("log: {}\nlisten: 'a\n\n", 2, "", "is not valid YAML: a quote, bracket or brace that is never closed"),
     ("log: {}\nlisten\nadmin: {}", 2, "", "is not valid YAML: a key without its colon"),
+    ("log: {}\nlisten: [", 2, "", "is not valid YAML: a [ or { that is never closed"),
+    ("log: {}\nlisten: [}", 2, "",
+     "is not valid YAML: a comma, a ] or a } where a value belongs; in a value it needs quotes"),
+    ("log: {}}\n", 1, "", "is not valid YAML: the indentation does not fit the lines above"),
+    ("{log: {}}}\n", 1, "",
+     "is not valid YAML: something behind the end; a value with { or [ or % needs quotes"),
+    ('log: "\\q"\n', 1, "", "is not valid YAML: a \\ in double quotes; single quotes take it as it is"),
+    ("listen: - a\n", 1, "",
+     "is not valid YAML: a list that begins behind its key; its first - needs a line of its own"),
+    ("listen: >a\n", 1, "", "is not valid YAML: a value that starts with > or | needs quotes"),
     ("admin: {token: a,b}", 1, "admin",
      "holds a word without a value; put a value that holds a comma in quotes"),
     ("log: {}\n---\nlog: {}", 2, "",
@@ -246,7 +263,8 @@ TABLE = [
     ("log:\n  level: *info", 2, "",
      "is not valid YAML: an alias without its anchor; put a value that starts with * in quotes"),
     ("log: {}\nlisten: \x07", 2, "", "is not valid YAML: it holds a control character"),
-    ("log: &log\n  <<: 5", 2, 'log."<<"', "must be an alias of a mapping, or a list of them"),
+    ("log: &log\n  <<: 5", 2, "",
+     "is not valid YAML: << must be an alias of a mapping, or a list of them"),
 ]  # fmt: skip
 
 
@@ -316,13 +334,19 @@ NINE_TIMES_NINE = "a0: &a0 [x]\n" + "".join(
 
 @pytest.mark.parametrize(
     "text",
-    ["listen: " + "[" * 5000, "a: &a [*a]", "a: &a {<<: *a}", NINE_TIMES_NINE],
-    ids=["deep", "alias", "merge", "growing"],
+    [
+        "listen: " + "[" * 5000,
+        "a: &a [*a]",
+        "a: &a {b: {<<: *a}}",
+        NINE_TIMES_NINE,
+        f"a: &a {{{', '.join(f'k{n}: 1' for n in range(1000))}}}\nb: {{<<: [{', '.join(['*a'] * 5000)}]}}",
+    ],
+    ids=["deep", "alias", "merge", "growing", "merges"],
 )
 def test_a_file_that_has_no_end_is_one_mistake(text: str) -> None:
     """Deep nesting and aliases that contain themselves or grow without bound neither hang nor crash."""
     (problem,) = mistakes(text)
-    assert problem.message == "is nested too deeply, or an alias in it contains itself"
+    assert problem.message == "holds over 100000 values, is nested too deeply, or an alias contains itself"
 
 
 def test_a_problem_is_one_line_whatever_was_given() -> None:

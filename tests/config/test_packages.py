@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.config import ConfigError, loads
+from proxy.config import ConfigError, load
 from proxy.config.packages import OPTIONAL, install, needs
 from proxy.sessions import SharingSettings
 from tests.docs.pages import PAGES, ROOT
@@ -59,7 +59,7 @@ def test_every_requirement_in_a_message_is_one_of_ours() -> None:
     assert written <= known
 
 
-def test_a_store_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_without_its_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Redis in a configuration and Redis of an instance are told in the same words."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "redis"]:
         monkeypatch.delitem(sys.modules, name)
@@ -67,6 +67,7 @@ def test_a_store_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ImportError) as missing:
         SharingSettings("redis://127.0.0.1:6379").open()
     assert str(missing.value) == needs("redis")
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=re.escape(needs("redis"))):
-        loads("affinity: {directory: {redis: redis://127.0.0.1:6379}}")
+    file = tmp_path / "proxy.yaml"
+    file.write_text("affinity:\n  directory: {redis: redis://127.0.0.1:6379}\n")
+    with pytest.raises(ConfigError, match=rf":2: affinity\.directory\.redis: {re.escape(needs('redis'))}"):
+        load(file)

@@ -1,5 +1,6 @@
 """The reference and the example have every key with its default."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -22,13 +23,27 @@ def test_the_reference_is_up_to_date() -> None:
 def test_every_key_is_documented(key: Key) -> None:
     """Each key has a description that ends as a sentence, and stands in the reference with its default."""
     name = ".".join(key.path)
-    assert key.field.description
-    assert key.field.description.endswith(".")
+    assert key.description
+    assert key.description.endswith(".")
     assert key.allowed
     if key.section is not None or len(key.path) == 1:
-        assert f"# {name}\n\n{key.field.description}" in DOCUMENTED
+        assert f"# {name}\n\n{key.description}" in DOCUMENTED
     else:
-        assert f"| `{name}` | {default_of(key)} | {key.allowed} | {key.field.description} |\n" in DOCUMENTED
+        assert f"| `{name}` | {default_of(key)} | {key.allowed} | {key.description} |\n" in DOCUMENTED
+
+
+SECTIONS = "|".join(path[0] for path, key in KEYS.items() if len(path) == 1 and key.section)
+
+
+@pytest.mark.parametrize("key", KEYS.values(), ids=lambda key: ".".join(key.path))
+def test_what_a_description_names_is_so(key: Key) -> None:
+    """A key that it names is one, a default that it tells is that of the model."""
+    named = re.findall(rf"(?<![\w.-])(?:{SECTIONS})(?:\.[a-z_]+)+\b", key.description)
+    assert [name for name in named if tuple(name.split(".")) not in KEYS] == []
+    if "0, the default" in key.description:
+        assert key.field.default == 0
+    for number in re.findall(r"\b([0-9]+) MiB", key.description):
+        assert key.field.default == int(number) << 20
 
 
 def test_the_defaults_in_the_reference_are_those_of_the_models() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from proxy.affinity.backend import Backend as Known
 from proxy.affinity.fleet import Fleet
 from proxy.affinity.health import HealthRules, Verdict
-from proxy.config import HealthSettings
+from proxy.config import Config, HealthSettings
 from proxy.controlplane.probes import Prober
 from proxy.dataplane.fetch import ask
 from tests.dataplane.loop import run_loop
@@ -32,8 +32,7 @@ class Probing:
         self.timed: list[tuple[str, float]] = []
         self.prober = Prober(
             self.fleet,
-            settings,
-            "/ws/socket.io",
+            Config(health=settings),
             ask,
             lambda known, took: self.timed.append((known.name, took)),
         )

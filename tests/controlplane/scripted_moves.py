@@ -49,13 +49,13 @@ class ScriptedMoves:
             assert session.backend is not None
             session.backend.sessions -= 1
 
-    def cut(self, backend: Backend) -> None:
+    def cut(self, backend: Backend, began: float) -> None:
         """As Moves."""
         self.was_cut.append(backend.name)
 
     def is_empty(self, backend: Backend) -> bool:
         """As Moves."""
-        return not self.sessions_on(backend)
+        return not backend.holds_pins or not self.sessions_on(backend)
 
 
 def healthy_fleet(*names: str) -> Fleet:

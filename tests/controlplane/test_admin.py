@@ -33,7 +33,7 @@ class Admin:
         self.address = address
         self.host = b"127.0.0.1:%d" % address[1]
         self.app = App(Config())
-        self.fleet = self.app.fleet
+        self.fleet = self.app.parts.fleet
 
     async def ask(self, path: str, *lines: bytes, method: bytes = b"GET", body: bytes = b"") -> Message:
         """What it answers."""
@@ -57,9 +57,11 @@ def run(test: Test, *, token: str | None = None) -> None:
         sock = net.bind(Address("127.0.0.1", 0))
         admin = Admin(sock.getsockname()[:2])
         app = admin.app
-        scrape = Scrape(app.collector.collect)
+        scrape = Scrape(app.parts.collector.collect)
         server = AdminServer(
-            admin_app(app.operations(), app.sights(), scrape, lambda: token), sock, app.events.hang_up
+            admin_app(app.actions(), app.admin.views(), scrape, lambda: token),
+            [sock],
+            app.parts.events.hang_up,
         )
         task = asyncio.create_task(server.run())
         try:
@@ -209,9 +211,70 @@ def test_everything_else_needs_the_token(path: str) -> None:
             assert answer.status == 401
             assert b"secret-name" not in answer.body
             assert TOKEN.encode() not in answer.body
-        assert (await admin.ask(path, bearer(TOKEN))).status == 200
+        assert (await admin.ask(path, bearer(TOKEN))).status in (200, 307)
 
     run(test, token=TOKEN)
+
+
+@pytest.mark.parametrize("path", [*OPEN, "/", "/docs", "/openapi.json", "/api/backends", "/api/unknown"])
+def test_head_is_answered_as_get(path: str) -> None:
+    """Monitors that ask by HEAD are told what GET tells, without its body (RFC 9110 section 9.1)."""
+
+    async def test(admin: Admin) -> None:
+        by_get = await admin.ask(path)
+        peer = Peer(*await asyncio.open_connection(*admin.address))
+        request = get(path.encode(), b"Connection: close", method=b"HEAD").replace(b"chat.test", admin.host)
+        by_head = await peer.say(request).response(to_head=True)
+        assert await peer.rest() == b""
+        peer.close()
+        assert by_head.status == by_get.status
+        assert by_head.get(b"content-type") == by_get.get(b"content-type")
+
+    run(test)
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_probes_may_ask_by_options(path: str) -> None:
+    """HAProxy asks so unless it is told of another method, in HTTP/1.0 and without Host."""
+
+    async def test(admin: Admin) -> None:
+        asked, probed = [await admin.ask(path, method=method) for method in (b"GET", b"OPTIONS")]
+        assert (probed.status, probed.body) == (asked.status, asked.body)
+        assert (await admin.ask("/api/backends", method=b"OPTIONS")).status == 405
+
+    run(test)
+
+
+def test_a_stream_is_not_begun_by_head() -> None:
+    """It has no end, so only GET begins one."""
+
+    async def test(admin: Admin) -> None:
+        peer = Peer(*await asyncio.open_connection(*admin.address))
+        request = get(b"/api/stream", method=b"HEAD").replace(b"chat.test", admin.host)
+        assert (await peer.say(request).response(to_head=True)).status == 405
+        peer.close()
+
+    run(test)
+
+
+def test_docs_lead_to_the_description() -> None:
+    """/docs leads to the OpenAPI description beside it, below whatever path a front serves it."""
+
+    async def test(admin: Admin) -> None:
+        answer = await admin.ask("/docs")
+        assert (answer.status, answer.get(b"location")) == (307, b"openapi.json")
+
+    run(test)
+
+
+def test_no_answer_names_an_address_of_its_own() -> None:
+    """A path with one slash too many is unknown: a redirect would name this listener and not its front."""
+
+    async def test(admin: Admin) -> None:
+        answer = await admin.ask("/api/backends/")
+        assert (answer.status, answer.get(b"location")) == (404, None)
+
+    run(test)
 
 
 def test_tokens_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,7 +325,7 @@ def test_a_client_that_does_not_read_delays_no_move() -> None:
                 await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
 
         sock = net.bind(Address("127.0.0.1", 0))
-        server = AdminServer(endless, sock)
+        server = AdminServer(endless, [sock])
         task = asyncio.create_task(server.run())
         with socket.socket() as client:
             await asyncio.get_running_loop().run_in_executor(None, client.connect, sock.getsockname())

@@ -1,6 +1,7 @@
 """Draining: who has to leave, when, and what is told of it. Looked at with a clock of the test's own."""
 
 import asyncio
+from collections.abc import Callable
 from itertools import pairwise
 from time import monotonic
 
@@ -9,7 +10,7 @@ import pytest
 from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.fleet import Fleet
 from proxy.affinity.health import Observation
-from proxy.controlplane.drains import Drains
+from proxy.controlplane.drains import DrainEndedError, Drains
 from tests.controlplane.scripted_moves import ScriptedMoves, healthy_fleet
 
 
@@ -106,13 +107,13 @@ def test_who_comes_back_after_the_deadline_goes_again(house: House) -> None:
     """The backend stays drained until the operator says otherwise, and is empty again a moment later."""
     drain = house.drains.drain(house.a)
     house.look(0.2)
-    assert drain.empty.is_set()
+    assert drain.is_empty
     house.moves.open(house.a, 2)
     house.look(50.0)
-    assert not drain.empty.is_set()
+    assert not drain.is_empty
     assert house.look(101.0) == 0
     house.look(101.2)
-    assert drain.empty.is_set()
+    assert drain.is_empty
     assert house.emptied == ["a"]
     assert house.drains.ended == 1
     assert house.drains.seconds == pytest.approx(0.2)
@@ -140,7 +141,7 @@ def test_one_that_is_down_is_empty(house: House) -> None:
     drain = house.drains.drain(house.a)
     house.fleet.observe(house.a, Observation.REFUSED, 1.0)
     house.look(1.0)
-    assert drain.empty.is_set()
+    assert drain.is_empty
 
 
 def test_ready_ends_a_drain_with_a_slow_start(house: House) -> None:
@@ -183,3 +184,56 @@ def test_waiting_for_the_end() -> None:
         await asyncio.wait([running])
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        (lambda house: house.drains.ready(house.a), "a was set to ready"),
+        (lambda house: house.drains.maintenance(house.a), "a was set to maintenance"),
+        (lambda house: house.fleet.remove(house.a), "a has left the fleet"),
+    ],
+)
+def test_who_waits_is_told_why_a_drain_has_ended(end: Callable[[House], None], reason: str) -> None:
+    """Whoever takes a drain back ends it with a reason, for everybody who waits for it."""
+    house = House()
+
+    async def scenario() -> None:
+        running = asyncio.create_task(house.drains.run())
+        house.moves.open(house.a, 5)
+        waiting = [asyncio.create_task(house.drains.until_empty(house.a)) for _ in range(2)]
+        await asyncio.sleep(0)
+        assert house.drains.get(house.a) is not None
+        end(house)
+        ended = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 5)
+        assert [(type(error), str(error)) for error in ended] == [(DrainEndedError, reason)] * 2
+        assert house.emptied == []
+        running.cancel()
+        await asyncio.wait([running])
+
+    asyncio.run(scenario())
+
+
+def test_one_that_leaves_the_fleet_because_it_is_empty_was_emptied() -> None:
+    """Who waits for the end of a drain gets it, though there is no such backend any more."""
+    house = House()
+
+    async def scenario() -> None:
+        running = asyncio.create_task(house.drains.run())
+        house.drains._emptied = house.fleet.remove
+        await asyncio.wait_for(house.drains.until_empty(house.a), 5)
+        assert repr(house.drains) == "<Drains [] shared=False>"
+        running.cancel()
+        await asyncio.wait([running])
+
+    asyncio.run(scenario())
+
+
+def test_asked_again_it_is_empty_when_it_is_looked_at_again(house: House) -> None:
+    """What the API shows of a drain is that of the one which was asked for last, not of an older one."""
+    drain = house.drains.drain(house.a)
+    house.look(0.2)
+    assert drain.is_empty
+    house.moves.open(house.a, 2)
+    house.drains.drain(house.a, 50.0)
+    assert not drain.is_empty

@@ -51,16 +51,16 @@ def test_news_wake_all_who_wait() -> None:
 def test_the_fleet_tells() -> None:
     """Verdicts and wishes are events; one that takes sessions along says how many."""
     app = App(Config())
-    backend = app.fleet.add("a", "127.0.0.1", 1, now=0.0)
-    app.fleet.observe(backend, Observation.ANSWERED, 0.0)
-    app.fleet.set_admin_state(backend, AdminState.DRAIN)
-    app.fleet.observe(backend, Observation.REFUSED, 1.0, "connection refused")
-    app.fleet.observe(backend, Observation.ANSWERED, 2.0)
-    app.fleet.observe(backend, Observation.ANSWERED, 2.0)
+    backend = app.parts.fleet.add("a", "127.0.0.1", 1, now=0.0)
+    app.parts.fleet.observe(backend, Observation.ANSWERED, 0.0)
+    app.parts.fleet.set_admin_state(backend, AdminState.DRAIN)
+    app.parts.fleet.observe(backend, Observation.REFUSED, 1.0, "connection refused")
+    app.parts.fleet.observe(backend, Observation.ANSWERED, 2.0)
+    app.parts.fleet.observe(backend, Observation.ANSWERED, 2.0)
     for session_id in ("s", "t"):
-        app.router.directory.opened(app.router.directory.assign(session_id, backend, 2.0))
-    app.fleet.observe(backend, Observation.REFUSED, 3.0, "connection refused")
-    assert [(event.kind.value, event.backend, event.text) for event in app.events.after(0)] == [
+        app.parts.router.directory.opened(app.parts.router.directory.assign(session_id, backend, 2.0))
+    app.parts.fleet.observe(backend, Observation.REFUSED, 3.0, "connection refused")
+    assert [(event.kind.value, event.backend, event.text) for event in app.parts.events.after(0)] == [
         ("backend", "a", "is healthy"),
         ("backend", "a", "is set to drain"),
         ("backend", "", "no backend takes sessions"),
@@ -78,12 +78,12 @@ def test_who_was_never_there_is_told(caplog: pytest.LogCaptureFixture) -> None:
     """
     app = App(Config())
     caplog.set_level(logging.INFO, "proxy")
-    a, b = (app.fleet.add(name, "127.0.0.1", 1, now=0.0) for name in "ab")
+    a, b = (app.parts.fleet.add(name, "127.0.0.1", 1, now=0.0) for name in "ab")
     for now in (0.0, 1.0):
-        app.fleet.observe(a, Observation.REFUSED, now, "nobody listens")
-        app.fleet.observe(b, Observation.SILENT, now, "the name b does not resolve")
-    app.fleet.observe(a, Observation.ANSWERED, 2.0)
-    app.fleet.observe(a, Observation.REFUSED, 3.0, "nobody listens")
+        app.parts.fleet.observe(a, Observation.REFUSED, now, "nobody listens")
+        app.parts.fleet.observe(b, Observation.SILENT, now, "the name b does not resolve")
+    app.parts.fleet.observe(a, Observation.ANSWERED, 2.0)
+    app.parts.fleet.observe(a, Observation.REFUSED, 3.0, "nobody listens")
     told = [
         ("WARNING", "a", "is down: nobody listens"),
         ("WARNING", "b", "is degraded: the name b does not resolve"),
@@ -92,7 +92,7 @@ def test_who_was_never_there_is_told(caplog: pytest.LogCaptureFixture) -> None:
         ("WARNING", "a", "is down: nobody listens"),
         ("WARNING", "", "no backend takes sessions"),
     ]
-    assert [(event.backend, event.text) for event in app.events.after(0)] == [each[1:] for each in told]
+    assert [(event.backend, event.text) for event in app.parts.events.after(0)] == [each[1:] for each in told]
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
         (level, f"backend {name} {text}" if name else text) for level, name, text in told
     ]
@@ -104,7 +104,7 @@ def test_a_reload_tells() -> None:
     async def main() -> None:
         app = App(Config())
         await app.reloads.reload()
-        assert [(event.kind, event.text) for event in app.events.after(0)] == [
+        assert [(event.kind, event.text) for event in app.parts.events.after(0)] == [
             (EventKind.RELOAD, "applied: nothing changed")
         ]
 

@@ -8,6 +8,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from proxy.controlplane.guard import BrowserGuard
 from tests.controlplane.test_admin import TOKEN, Admin, bearer, run
+from tests.dataplane.peers import Peer
 
 JSON = b"Content-Type: application/json"
 PATHS = ["/healthz", "/metrics", "/api/backends", "/docs", "/api/unknown"]
@@ -47,6 +48,43 @@ def test_names_are_refused_where_no_token_protects(host: bytes) -> None:
             answer = await admin.ask(path)
             assert answer.status == 403
             assert b"chainlit_proxy" not in answer.body
+
+    run(test)
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/healthz", 200),
+        ("/readyz", 503),
+        ("/metrics", 200),
+        ("/", 403),
+        ("/api/backends", 403),
+        ("/docs", 403),
+    ],
+)
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+def test_a_check_may_leave_the_host_out(method: bytes, path: str, status: int, version: bytes) -> None:
+    """HAProxy's check has no Host, as every browser has: it is told how the proxy is, no more."""
+
+    async def test(admin: Admin) -> None:
+        peer = Peer(*await asyncio.open_connection(*admin.address))
+        peer.say(b"%b %b HTTP/%b\r\nConnection: close\r\n\r\n" % (method, path.encode(), version))
+        assert (await peer.response(to_head=method == b"HEAD")).status == status
+        peer.close()
+
+    run(test)
+
+
+def test_a_page_from_elsewhere_may_not_leave_it_out() -> None:
+    """An Origin that is not the listener is refused, Host or none."""
+
+    async def test(admin: Admin) -> None:
+        peer = Peer(*await asyncio.open_connection(*admin.address))
+        peer.say(b"GET /metrics HTTP/1.0\r\nOrigin: http://evil.test\r\n\r\n")
+        assert (await peer.response()).status == 403
+        peer.close()
 
     run(test)
 

@@ -7,7 +7,7 @@ import pytest
 from proxy.affinity.backend import Backend as Known
 from proxy.affinity.fleet import Fleet
 from proxy.affinity.health import HealthRules
-from proxy.config import HealthSettings
+from proxy.config import Config, HealthSettings
 from proxy.controlplane.probes import Prober
 from tests.controlplane.probing import (
     DEGRADED,
@@ -69,7 +69,7 @@ def test_the_final_dot_is_not_told(kind: str) -> None:
     async def main() -> None:
         settings = HealthSettings.model_validate(FAST | {"type": kind})
         task = asyncio.create_task(
-            Prober(fleet, settings, "/ws/socket.io", recorded, lambda _known, _took: None).run()
+            Prober(fleet, Config(health=settings), recorded, lambda _known, _took: None).run()
         )
         await eventually(lambda: len(asked) > 1, WAIT, "no probes")
         task.cancel()

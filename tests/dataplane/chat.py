@@ -60,6 +60,7 @@ class Chat:
         self.transports: dict[bytes, Transport] = {}
         self.chunks = False  # whether handshakes are answered in chunks
         self.packed = False  # whether polls are answered compressed
+        self.cut = 0  # bytes of an answer to a poll that come in a second piece
         self._gates: dict[str, asyncio.Event] = {}
         backend.serve(self._answer)
 
@@ -112,7 +113,10 @@ class Chat:
             transport.news.clear()
             packets, transport.queue = transport.queue, []
             body = SEPARATOR.join(packets)
-            peer.say(ok(gzip.compress(body), b"Content-Encoding: gzip") if self.packed else ok(body))
+            answer = ok(gzip.compress(body), b"Content-Encoding: gzip") if self.packed else ok(body)
+            peer.say(answer[: len(answer) - self.cut])
+            await asyncio.sleep(0.01 if self.cut else 0)
+            peer.say(answer[len(answer) - self.cut :])
 
     def _mint(self) -> Transport:
         sid = self.name + b"-sid-%d" % len(self.transports)

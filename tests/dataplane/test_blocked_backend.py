@@ -160,7 +160,7 @@ def test_silence_until_it_is_taken_for_dead() -> None:
         poll = await tab.poll()
         degrade(world, "a")
         known = world.known("a")
-        world.app.fleet.observe(known, Observation.SILENT, world.now() + 46)
+        world.parts.fleet.observe(known, Observation.SILENT, world.now() + 46)
         assert known.health.verdict is Verdict.DOWN
         assert (await poll.response()).status == 400
         answer = (await world.client()).say(get(b"/x", world.cookie("a")))

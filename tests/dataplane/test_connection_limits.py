@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from proxy.config import LimitSettings
+from proxy.config.sections import LimitSettings
 from proxy.dataplane.clients import Clients, client_key
 from proxy.errors import Limit
 from proxy.wire.forwarding import Origin

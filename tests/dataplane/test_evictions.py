@@ -49,15 +49,17 @@ def session(world: World) -> Session:
 
 
 def still(world: World) -> bool:
-    """Whether the sessions are at rest; the ticker has seen every tunnel out of use, a while ago."""
+    """Whether the sessions are at rest; nobody has said anything for a while."""
     for tunnel in world.plane.tunnels:
         tunnel.tick(world.now() - LONG)
+    for engine in world.router.engines._named.values():
+        engine.said_at -= LONG
     return bool(world.plane.evictions.at_rest(on(world, "a")))
 
 
 def drain(world: World, name: str = "a") -> None:
     """The operator wants a backend to be empty."""
-    world.app.fleet.set_admin_state(world.known(name), AdminState.DRAIN)
+    world.parts.fleet.set_admin_state(world.known(name), AdminState.DRAIN)
 
 
 def test_websocket_is_told_to_connect_anew() -> None:
@@ -135,7 +137,7 @@ def test_session_goes_home_where_nobody_else_takes_it() -> None:
         world.plane.evictions.send_away(on(world, "a"))
         await socket.hear()
         socket.peer.close()
-        world.app.fleet.set_admin_state(world.known("b"), AdminState.MAINTENANCE)
+        world.parts.fleet.set_admin_state(world.known("b"), AdminState.MAINTENANCE)
         tab = Tab(world, b"Cookie: X-Chainlit-Session-id=session-S")
         again = await tab.socket()
         await again.hear()
@@ -185,16 +187,18 @@ def test_turn_on_a_websocket() -> None:
     run(test, "ab")
 
 
+@pytest.mark.parametrize("cut", [0, 4, 12, 40])
 @pytest.mark.parametrize("packed", [False, True])
-def test_turn_by_polling(packed: bool) -> None:
-    """The same by polls, whose long answers Engine.IO compresses."""
+def test_turn_by_polling(packed: bool, cut: int) -> None:
+    """The same by polls, whose long answers Engine.IO compresses, and which may come in pieces."""
 
     async def test(world: World) -> None:
         instances = chats(world)
         tab = await open_poll(world)
-        instances["a"].packed = packed
+        instances["a"].packed, instances["a"].cut = packed, cut
         (transport,) = instances["a"].transports.values()
         for event, answering in ((START, True), (END, False)):
+            transport.queue.append(b'42["long","' + bytes(range(97, 123)) * 100 + b'"]')
             transport.push(event)
             assert (await (await tab.poll()).response()).status == 200
             assert session(world).in_turn is answering

@@ -307,7 +307,7 @@ def test_backend_that_goes_down_takes_its_requests_with_it() -> None:
         await (await world.backends[0].accept()).request()
         posted = (await world.client()).say(post(b"/post", b"x", world.cookie("a")))
         await (await world.backends[0].accept()).request()
-        world.observe("a", Observation.REFUSED)
+        world.observe("a", Observation.ENDED)
         assert (await asked.response()).status == 502
         assert (await posted.response()).status == 502
         assert world.backends[1].peers == []
@@ -322,7 +322,7 @@ def test_kept_connection_of_a_backend_that_goes_down() -> None:
         client, backend = await kept(world)
         client.say(get(b"/x", world.cookie("a")))
         await backend.request()
-        world.observe("a", Observation.REFUSED)
+        world.observe("a", Observation.ENDED)
         assert (await client.response()).status == 502
         assert len(world.backend.peers) == 1
         assert world.backends[1].peers == []

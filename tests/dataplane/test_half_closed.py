@@ -48,8 +48,8 @@ async def send_away(world: World) -> None:
 async def drained(world: World) -> None:
     """A drain without patience; its loop goes on."""
     fall_silent(world)
-    running = asyncio.create_task(world.app.drains.run())
-    await world.app.drains.until_empty(world.known("a"), 0)
+    running = asyncio.create_task(world.parts.drains.run())
+    await world.parts.drains.until_empty(world.known("a"), 0)
     assert not running.done()
     running.cancel()
     await asyncio.wait([running])
@@ -145,10 +145,10 @@ def test_a_half_closed_client_is_not_waited_for() -> None:
 
     async def test(world: World) -> None:
         client, backend = await raw_session(world, b"session-s")
-        world.app.fleet.set_admin_state(world.known("a"), AdminState.DRAIN)
+        world.parts.fleet.set_admin_state(world.known("a"), AdminState.DRAIN)
         client.peer.half_close()
         assert await backend.peer.rest() == b""
-        world.app.fleet.set_admin_state(world.known("a"), AdminState.READY)
+        world.parts.fleet.set_admin_state(world.known("a"), AdminState.READY)
         backend.say(b"x", opcode=2)
         await client.hear()
         (tunnel,) = world.plane.tunnels

@@ -118,7 +118,7 @@ def test_sid_of_a_backend_that_is_no_more(why: str, method: bytes) -> None:
     async def test(world: World) -> None:
         sid = unknown(world)[why]
         world.observe("a", Observation.REFUSED)
-        world.app.fleet.remove(world.known("b"))
+        world.parts.fleet.remove(world.known("b"))
         client = await world.client()
         for _ in range(2):
             client.say(post(PATH + b"polling&sid=" + sid, b"2", method=method))
@@ -179,7 +179,7 @@ def test_drained_backend_keeps_its_transports() -> None:
         tab = Tab(world, world.cookie("a"))
         await tab.handshake()
         await (await tab.post(connect_packet("session-S"))).response()
-        world.app.fleet.set_admin_state(world.known("a"), AdminState.DRAIN)
+        world.parts.fleet.set_admin_state(world.known("a"), AdminState.DRAIN)
         assert (await (await tab.post(b'42["hi"]')).response()).status == 200
         await tab.listen(b'42["echo","a"]')
         await Tab(world, world.cookie("a")).handshake()

@@ -12,7 +12,7 @@ def remember(cache: HeadCache, origin: Origin, block: bytes) -> Known:
     """Add a field block as a connection does."""
     fields = Fields(block)
     hints = read_hints(fields, origin.address, b"pin")
-    known = Known(fields, origin, hints, "", b"pin", secure=False, request_id=None, trace="")
+    known = Known(fields, origin, hints, origin.address, "", b"pin", secure=False, request_id=None, trace="")
     cache.add(block, known)
     return known
 

@@ -14,11 +14,11 @@ from proxy import net, tls
 from proxy.affinity.backend import Backend as Known
 from proxy.affinity.fleet import Fleet
 from proxy.affinity.health import HealthRules, Verdict
-from proxy.app import App
 from proxy.config import Config, ConfigError, HealthSettings, load
 from proxy.controlplane.probes import Prober
 from proxy.dataplane.fetch import ask
 from proxy.errors import ConnectTimeout, HandshakeFailed
+from proxy.parts import Parts
 from tests.dataplane.loop import run_loop
 from tests.dataplane.peers import WAIT, Message, Peer, get, ok, post
 from tests.dataplane.scripted import Backend, echo
@@ -164,7 +164,7 @@ def test_probes(authority: Authority, tmp_path: Path, kind: str, trusted: bool) 
         trust = tls.Trust(tls.client_context(str(ca), verify=True), NAME)
         known: Known = fleet.add("a", "127.0.0.1", backend.port, now=monotonic(), tls=trust)
         settings = HealthSettings.model_validate({"type": kind, "interval": 0.1})
-        prober = Prober(fleet, settings, "/ws/socket.io", ask)
+        prober = Prober(fleet, Config(health=settings), ask)
         task = asyncio.create_task(prober.run())
         try:
             await eventually(prober.met_all.is_set, WAIT, "not probed")
@@ -182,7 +182,7 @@ def test_probes(authority: Authority, tmp_path: Path, kind: str, trusted: bool) 
 
 def test_settings_become_trust(authority: Authority) -> None:
     """The name is that of the settings, else the host of the url; plain backends have none."""
-    app = App(
+    parts = Parts(
         Config.model_validate(
             {
                 "backends": [
@@ -195,7 +195,7 @@ def test_settings_become_trust(authority: Authority) -> None:
             }
         )
     )
-    first, second, third, *absolute = app.fleet
+    first, second, third, *absolute = parts.fleet
     assert first.tls is not None
     assert second.tls is not None
     assert third.tls is None

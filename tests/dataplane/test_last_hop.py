@@ -5,8 +5,10 @@ from time import time
 
 import pytest
 
+from tests.dataplane.chat import PATH
 from tests.dataplane.frames import ACCEPT, upgrade
 from tests.dataplane.peers import chunked, get, ok, post
+from tests.dataplane.scripted import echo
 from tests.dataplane.world import World, run
 
 
@@ -202,5 +204,45 @@ def test_one_of_the_offered_protocols_is_granted(granted: bytes, status: int) ->
         assert (await backend.request()).get(b"upgrade") == b"chat/2, WebSocket"
         backend.say(ACCEPT.replace(b"websocket", granted))
         assert (await client.response()).status == status
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        get(),
+        post(b"/x", b"1234"),
+        upgrade(b"/ws"),
+        upgrade(PATH + b"?EIO=4&transport=websocket"),
+        get(PATH + b"?EIO=4&transport=polling"),
+        get(b"/project/file/x?session_id=12345678-aaaa"),
+    ],
+)
+def test_a_loop_ends(request_: bytes) -> None:
+    """A backend that leads back to the proxy itself is told by Via: 508 after a few rounds."""
+
+    async def test(world: World) -> None:
+        world.parts.fleet.move(world.known("a"), *world.address)
+        answer = await world.ask(request_)
+        assert answer.status == 508
+        assert b"a loop: a backend leads back to this proxy" in answer.body
+        stats = world.plane.site.stats
+        world.guests = stats.connections - len(world.clients)
+        assert 0 < world.guests < 30
+        world.plane.site.moved(world.known("a"))
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    "via", [b"1.1 chainlit-proxy", b"1.1 chainlit-proxy, 1.1 google, 1.1 chainlit-proxy"]
+)
+def test_a_few_proxies_are_no_loop(via: bytes) -> None:
+    """A proxy of ours before another one is a way to build a site."""
+
+    async def test(world: World) -> None:
+        world.backend.serve(echo)
+        assert (await world.ask(get(b"/", b"Via: " + via))).status == 200
 
     run(test)

@@ -7,20 +7,19 @@ import socket
 import pytest
 
 from proxy import net
-from proxy.config import Address, Config
-from proxy.dataplane import site
+from proxy.config import Address
 from proxy.errors import ProxyError
 from tests.dataplane.chat import PATH, Tab, chats
 from tests.dataplane.frames import ACCEPT, Socket, frame, upgrade
-from tests.dataplane.peers import Cut, Peer, get, ok
-from tests.dataplane.test_evictions import END, RESTART, START, open_socket
+from tests.dataplane.peers import Cut, Peer, get, ok, post
+from tests.dataplane.test_evictions import END, RESTART, START, open_poll, open_socket
 from tests.dataplane.world import World, run
 
 
 async def leave(world: World, grace: float = 20, stay: float = 0) -> asyncio.Task[None]:
     """Begin to leave."""
-    task = asyncio.create_task(world.plane.leave(grace, stay))
-    await world.until(lambda: world.plane.site.leaving)
+    task = asyncio.create_task(world.plane.leave(grace, 0.2, stay))
+    await world.breathe()
     return task
 
 
@@ -34,7 +33,7 @@ async def chatting(world: World) -> tuple[Socket, Socket]:
 
 
 def test_requests_are_finished() -> None:
-    """A request that is under way gets its answer, and its connection is closed with it."""
+    """A request that is under way gets its answer, and then its connection is closed."""
 
     async def test(world: World) -> None:
         client = (await world.client()).say(get())
@@ -44,10 +43,95 @@ def test_requests_are_finished() -> None:
         await world.breathe()
         assert not leaving.done()
         backend.say(ok(b"last"))
-        response = await client.response()
-        assert (response.body, response.get(b"connection")) == (b"last", b"close")
+        assert (await client.response()).body == b"last"
         await client.gone()
         await leaving
+
+    run(test)
+
+
+def test_who_is_busy_costs_nobody_else_anything() -> None:
+    """While one request is under way all others are served as before, those that come now too."""
+
+    async def test(world: World) -> None:
+        app = chats(world)["a"]
+        gate = app.hold("post")
+        clients = [await open_socket(world)]
+        slow = (await world.client()).say(post(b"/slow", b"content"))
+        await world.until(lambda: app.asked("post"))
+        leaving = await leave(world)
+        clients.append(await open_socket(world, "session-T"))
+        for _ in range(3):
+            for client in clients:
+                client.say(b'42["question"]')
+                assert await client.hear() == b'42["echo","a"]'
+            await Tab(world).handshake()
+        assert not leaving.done()
+        gate.set()
+        assert (await slow.response()).status == 200
+        for client in clients:
+            assert await client.hear() == RESTART
+            client.peer.close()
+        await leaving
+
+    run(test)
+
+
+def test_heartbeats_hold_nobody_up() -> None:
+    """Nor are pings and pongs a talk: among many clients there is always one."""
+
+    async def test(world: World) -> None:
+        client, app = await chatting(world)
+        await world.until(lambda: all(tunnel.is_silent(world.now()) for tunnel in world.plane.tunnels))
+        for speaker, heartbeat, opcode in ((app, b"2", 1), (client, b"3", 1), (app, b"ping", 9)):
+            speaker.say(heartbeat, opcode=opcode)
+            await world.until(lambda: any(tunnel.active for tunnel in world.plane.tunnels))
+            assert not world.plane.evictions.somebody_is_busy()
+            await world.until(lambda: not any(tunnel.active for tunnel in world.plane.tunnels))
+        app.say(b'42["x"," "]')
+        await world.until(lambda: any(tunnel.active for tunnel in world.plane.tunnels))
+        assert world.plane.evictions.somebody_is_busy()
+
+    run(test)
+
+
+def test_an_answer_by_polls_is_waited_for() -> None:
+    """A client that polls is no less busy, until its app has answered; then its poll is let go."""
+
+    async def test(world: World) -> None:
+        chat = chats(world)["a"]
+        tab = await open_poll(world)
+        (transport,) = chat.transports.values()
+        transport.push(START)
+        await (await tab.poll()).response()
+        leaving = await leave(world)
+        poll = await tab.poll()
+        await asyncio.sleep(0.3)
+        assert not leaving.done()
+        transport.push(END)
+        assert END in (await poll.response()).body
+        await leaving
+
+    run(test)
+
+
+def test_time_is_up_for_who_is_busy() -> None:
+    """A request that does not end is given its time, and no more: then the others are told, and all ends."""
+
+    async def test(world: World) -> None:
+        app = chats(world)["a"]
+        app.hold("post")
+        client = await open_socket(world)
+        slow = (await world.client()).say(post(b"/slow", b"content"))
+        await world.until(lambda: app.asked("post"))
+        began = world.now()
+        leaving = await leave(world, grace=3)
+        assert await client.hear() == RESTART
+        assert world.now() - began > 1
+        client.peer.close()
+        await leaving
+        assert world.now() - began < 3
+        slow.reset()
 
     run(test)
 
@@ -98,7 +182,7 @@ def test_tunnels_are_closed_when_requests_are_done() -> None:
         backend.say(ok())
         await client.response()
         await leaving
-        await visitor.gone()
+        assert (await visitor.rest()).endswith(RESTART)
         await tunnel.gone()
 
     run(test)
@@ -220,7 +304,7 @@ def test_who_has_no_time_to_leave_is_told_all_the_same(grace: float, asked: bool
         client, _ = await chatting(world)
         if not asked:
             await world.until(lambda: not any(tunnel.active for tunnel in world.plane.tunnels))
-        await world.plane.leave(grace)
+        await world.plane.leave(grace, 0.2)
         if asked and not grace:
             assert await client.peer.rest() == b""
         else:
@@ -297,54 +381,5 @@ def test_work_that_is_over_before_it_began() -> None:
         task = world.plane.site.spawn(never(), lambda: None)
         task.cancel()
         await asyncio.wait([task])
-
-    run(test)
-
-
-def test_origin_of_both_families() -> None:
-    """A client of IPv4 is the same to a listener of IPv6; one on a socket file is a proxy beside us."""
-
-    async def test(world: World) -> None:
-        origins = [
-            world.plane.site.origin(text) for text in ("::ffff:127.0.0.1", "::1", "::2", "1.2.3.4", "unix")
-        ]
-        told = [(origin.address, origin.trusted) for origin in origins]
-        assert told == [
-            ("127.0.0.1", True),
-            ("::1", True),
-            ("::2", False),
-            ("1.2.3.4", False),
-            ("unix", True),
-        ]
-
-    run(test)
-
-
-def test_origins_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A flood from everywhere fills no memory, and what is read anew is the same."""
-    monkeypatch.setattr(site, "_MOST_ORIGINS", 3)
-
-    async def test(world: World) -> None:
-        for number in range(10):
-            assert world.plane.site.origin(f"1.2.3.{number}").address == f"1.2.3.{number}"
-            assert world.plane.site.origin("127.0.0.1").trusted
-            assert world.plane.site._origins.cache_info().currsize <= 3
-
-    run(test)
-
-
-def test_a_reload_has_origins_read_anew() -> None:
-    """Whom to trust may have changed: for new connections and for those that are open."""
-
-    async def test(world: World) -> None:
-        client = await world.client()
-        await world.until(lambda: bool(world.plane.connections))
-        (connection,) = world.plane.connections
-        for trusted in ([], ["127.0.0.0/8"], []):
-            config = Config.model_validate({"forwarded": {"trusted": trusted}})
-            await world.plane.change(config, [world.listening], None)
-            assert world.plane.site.origin("127.0.0.1").trusted is bool(trusted)
-            assert connection._reader.origin.trusted is bool(trusted)
-        client.reset()
 
     run(test)

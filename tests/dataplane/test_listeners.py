@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 from proxy import net
-from proxy.app import App
 from proxy.config import Address, Config
 from proxy.dataplane.clients import Ticket
 from proxy.dataplane.listeners import Listeners
+from proxy.parts import Parts
 from proxy.wire.forwarding import UNIX
 from tests.dataplane.loop import run_loop
 
@@ -48,14 +48,14 @@ def test_a_unix_listener_opens_again(tmp_path: Path) -> None:
                 made.append(self)
                 transport.close()
 
-        listeners = Listeners(App(Config()).plane.site, Client)
+        listeners = Listeners(Parts(Config()).plane.site, Client)
         await listeners.open([net.bind(Address.parse(f"unix:{path}"))], 1024, None, greeted=False)
         listeners.shut = True
         listeners._close_servers()
         await asyncio.sleep(0)
         reader, writer = await asyncio.open_unix_connection(path)
         assert made == []
-        await listeners.look()
+        await listeners.reopen_if_room()
         assert await reader.read() == b""
         assert (len(made), listeners.shut) == (1, False)
         writer.close()

@@ -47,7 +47,7 @@ def test_ten_thousand_refused_upgrades_leave_nothing_open() -> None:
     async def test(world: World) -> None:
         world.backend.refuse()
         server = await asyncio.get_running_loop().create_server(Refusing, "127.0.0.1", 0)
-        world.app.fleet.move(world.known("a"), "127.0.0.1", server.sockets[0].getsockname()[1])
+        world.parts.fleet.move(world.known("a"), "127.0.0.1", server.sockets[0].getsockname()[1])
         world.observe("a", Observation.ANSWERED)
         clients = [await world.client() for _ in range(AT_ONCE)]
         pool = world.plane.site.pool(world.known("a"))

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from proxy import net
-from proxy.config import Address
+from proxy.config import Address, Config
+from proxy.dataplane import site
 from tests.dataplane.peers import get, ok
 from tests.dataplane.scripted import echo
 from tests.dataplane.world import World, run
@@ -91,3 +92,52 @@ def test_a_zone_is_no_part_of_an_address() -> None:
         assert one.trusted
 
     run(test, forwarded={"trusted": ["fe80::/10"]})
+
+
+def test_origin_of_both_families() -> None:
+    """A client of IPv4 is the same to a listener of IPv6; one on a socket file is a proxy beside us."""
+
+    async def test(world: World) -> None:
+        origins = [
+            world.plane.site.origin(text) for text in ("::ffff:127.0.0.1", "::1", "::2", "1.2.3.4", "unix")
+        ]
+        told = [(origin.address, origin.trusted) for origin in origins]
+        assert told == [
+            ("127.0.0.1", True),
+            ("::1", True),
+            ("::2", False),
+            ("1.2.3.4", False),
+            ("unix", True),
+        ]
+
+    run(test)
+
+
+def test_origins_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flood from everywhere fills no memory, and what is read anew is the same."""
+    monkeypatch.setattr(site, "_MOST_ORIGINS", 3)
+
+    async def test(world: World) -> None:
+        for number in range(10):
+            assert world.plane.site.origin(f"1.2.3.{number}").address == f"1.2.3.{number}"
+            assert world.plane.site.origin("127.0.0.1").trusted
+            assert world.plane.site._origins.cache_info().currsize <= 3
+
+    run(test)
+
+
+def test_a_reload_has_origins_read_anew() -> None:
+    """Whom to trust may have changed: for new connections and for those that are open."""
+
+    async def test(world: World) -> None:
+        client = await world.client()
+        await world.until(lambda: bool(world.plane.connections))
+        (connection,) = world.plane.connections
+        for trusted in ([], ["127.0.0.0/8"], []):
+            config = Config.model_validate({"forwarded": {"trusted": trusted}})
+            await world.plane.configure(config, [world.listening], None)
+            assert world.plane.site.origin("127.0.0.1").trusted is bool(trusted)
+            assert connection._reader.origin.trusted is bool(trusted)
+        client.reset()
+
+    run(test)

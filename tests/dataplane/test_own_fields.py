@@ -98,7 +98,7 @@ def test_a_reload_turns_it_on_and_off() -> None:
         world.backend.serve(echo)
         for wanted in (False, True, False):
             config = Config.model_validate({"responses": {"backend": wanted, "timing": wanted}})
-            await world.plane.change(config, [world.listening], None)
+            await world.plane.configure(config, [world.listening], None)
             answer = await world.ask(get())
             assert [answer.get(name) is not None for name in TOLD] == [wanted, wanted]
 

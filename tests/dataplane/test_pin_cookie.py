@@ -10,13 +10,16 @@ HANDSHAKE = b"/ws/socket.io/?EIO=4&transport=polling"
 OPEN = b'0{"sid":"abc","upgrades":["websocket"]}'
 
 
-def serve(world: World, *lines: bytes, body: bytes = b"ok") -> None:
-    """Every backend answers the same, with its name in a field."""
+PAGE = b"Content-Type: text/html; charset=utf-8"
+
+
+def serve(world: World, *lines: bytes, body: bytes = b"ok", kind: bytes = PAGE) -> None:
+    """Every backend answers the same, with its name in a field; a page, if nothing else is said."""
     for backend in world.backends:
         name = backend.name.encode()
 
         async def answer(peer: Peer, _: Message, name: bytes = name) -> None:
-            peer.say(ok(body, b"X-Name: " + name, *lines))
+            peer.say(ok(body, b"X-Name: " + name, kind, *lines))
 
         backend.serve(answer)
 
@@ -57,13 +60,67 @@ def test_cookie_over_tls_lives_in_a_widget_too(said: bytes) -> None:
     run(test)
 
 
-def test_cookie_leaves_the_backends_caching_alone() -> None:
-    """Where the backend says how to cache, that stands."""
+@pytest.mark.parametrize(
+    ("lines", "pinned"),
+    [
+        ([b"Content-Type: text/html"], True),
+        ([b"content-type: TEXT/HTML;charset=utf-8", b'ETag: "x"'], True),
+        ([b"Content-Type: application/json"], True),
+        ([b"Content-Type: application/json", b'ETag: "x"'], False),
+        ([b"Content-Type: application/json", b"Last-Modified: Sat, 01 Jan 2000 00:00:00 GMT"], False),
+        ([b"Content-Type: text/javascript"], False),
+        ([b"Content-Type: text/css", b"Cache-Control: max-age=31536000, immutable"], False),
+        ([b"Content-Type: image/svg+xml"], False),
+        ([b"X-No-Type: 1"], False),
+    ],
+)
+def test_files_that_a_cache_may_keep_set_none(lines: list[bytes], pinned: bool) -> None:
+    """Pages and answers of the app's own set a pin; what is the same for everybody stays so."""
 
     async def test(world: World) -> None:
-        serve(world, b"Cache-Control: no-store")
+        serve(world, *lines[1:], kind=lines[0])
+        answer = await world.ask(get(b"/assets/index-abc.js"))
+        assert bool(pins(answer)) is pinned
+        own = [line.partition(b": ")[2] for line in lines if line.startswith(b"Cache-Control")]
+        assert answer.all(b"cache-control") == ([b"private"] if pinned else own)
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("caching", "pinned"),
+    [
+        (b"no-store", True),
+        (b"max-age=60, PRIVATE", True),
+        (b'private="set-cookie", max-age=60', True),
+        (b"public, max-age=600", False),
+        (b"max-age=600", False),
+        (b"s-maxage=60", False),
+        (b"no-cache", False),
+    ],
+)
+def test_cookie_leaves_the_backends_caching_alone(caching: bytes, pinned: bool) -> None:
+    """Where the backend says how to cache, that stands: what a cache may keep for everybody sets no pin."""
+
+    async def test(world: World) -> None:
+        serve(world, b"Cache-Control: " + caching, body=OPEN)
         answer = await world.ask(get())
-        assert (len(pins(answer)), answer.all(b"cache-control")) == (1, [b"no-store"])
+        assert (len(pins(answer)), answer.all(b"cache-control")) == (pinned, [caching])
+        assert pins(await world.ask(get(HANDSHAKE))), "nobody keeps a handshake"
+
+    run(test)
+
+
+def test_an_answer_that_nothing_has_changed_sets_none() -> None:
+    """A cache adds what a 304 says to the page that it has for everybody."""
+
+    async def test(world: World) -> None:
+        async def answer(peer: Peer, _: Message) -> None:
+            peer.say(b"HTTP/1.1 304 Not Modified\r\n" + PAGE + b"\r\n\r\n")
+
+        world.backend.serve(answer)
+        answered = await world.ask(get(b"/", b'If-None-Match: "x"'))
+        assert (pins(answered), answered.get(b"cache-control")) == ([], None)
 
     run(test)
 

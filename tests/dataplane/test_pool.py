@@ -177,10 +177,10 @@ def test_maintenance_closes_connections_and_drain_does_not() -> None:
         client = (await world.client()).say(get(b"/x", world.cookie("a")))
         backend = await world.backends[0].accept()
         await backend.request()
-        world.app.fleet.set_admin_state(world.known("a"), AdminState.DRAIN)
+        world.parts.fleet.set_admin_state(world.known("a"), AdminState.DRAIN)
         backend.say(ok())
         assert (await client.response()).status == 200
-        world.app.fleet.set_admin_state(world.known("a"), AdminState.MAINTENANCE)
+        world.parts.fleet.set_admin_state(world.known("a"), AdminState.MAINTENANCE)
         await backend.gone()
 
     run(test, "ab")

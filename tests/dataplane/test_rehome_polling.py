@@ -342,7 +342,7 @@ def test_every_backend_is_gone_while_it_is_moved() -> None:
         await world.until(lambda: instances["b"].asked("handshake"))
         world.observe("a", Observation.REFUSED)
         world.backends[1].refuse()
-        world.observe("b", Observation.REFUSED)
+        world.observe("b", Observation.ENDED)
         assert (await sent.response()).status == 502
         assert (await world.ask(get(PATH + b"polling"))).status == 503
 

@@ -15,6 +15,9 @@ HANDSHAKE = b"/ws/socket.io/?EIO=4&transport=polling"
 POLL = HANDSHAKE + b"&sid="
 
 
+PAGE = b"Content-Type: text/html"
+
+
 def serve(world: World) -> None:
     """Every backend answers with its name, and opens a session when asked to."""
     for backend in world.backends:
@@ -22,7 +25,7 @@ def serve(world: World) -> None:
 
         async def answer(peer: Peer, message: Message, name: bytes = name) -> None:
             opens = b"sid=" not in message.target and b"/ws/" in message.target
-            peer.say(ok(b'0{"sid":"of-%b"}' % name if opens else b"6", b"X-Name: " + name))
+            peer.say(ok(b'0{"sid":"of-%b"}' % name if opens else b"6", b"X-Name: " + name, PAGE))
 
         backend.serve(answer)
 

@@ -97,7 +97,7 @@ def test_a_backend_that_holds_no_pins_is_not_asked() -> None:
     async def test(world: World) -> None:
         chats(world)
         tab = await settled(world, world.cookie("a"))
-        world.app.fleet.set_admin_state(world.known("a"), AdminState.MAINTENANCE)
+        world.parts.fleet.set_admin_state(world.known("a"), AdminState.MAINTENANCE)
         answer = await (await tab.post(b'42["x"]')).response()
         assert answer.status == 400
 

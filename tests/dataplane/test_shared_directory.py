@@ -35,7 +35,7 @@ class Side:
         self.standstill = Standstill()
         self.router.directory.session_timeout = session_timeout
         self.followed: list[tuple[str, bool]] = []  # open sessions that another side has moved or sent away
-        self.shared = SharedDirectory(self.router, self.standstill.look)
+        self.shared = SharedDirectory(self.router, self.standstill.measure)
         self.shared.follow = self._follow
         self.shared.use(url)
 
@@ -168,7 +168,7 @@ def test_a_turn_that_a_poll_told_is_known_to_all(redis_server: RedisServer) -> N
                 return there.in_turn is answering
 
             for answering in (True, False):
-                here.in_turn = answering
+                here.hear(begins=answering)
                 one.shared.turn(one.connect("elsewhere", "c"))
                 one.shared.turn(here)
                 await eventually(partial(there_is, answering), WAIT, "two is told")
@@ -293,7 +293,7 @@ def test_a_proxy_that_stood_still_does_not_lose_it(
             for _ in range(4):
                 await asyncio.sleep(0)
             for side in (one, two):
-                side.standstill.look(monotonic())
+                side.standstill.measure(monotonic())
             time.sleep(2.5)  # noqa: ASYNC251 - nobody else in this process is to run
             assert await finding == "a"
             assert (one.shared.errors, two.shared.errors, two.shared.lookups["error"]) == (0, 0, 0)

@@ -85,13 +85,13 @@ def test_what_an_app_said_last_to_a_lost_client() -> None:
         (one,) = world.plane.site.lingers.by_session.values()
         again = await Tab(world, world.cookie("a")).socket()
         await again.hear()
-        one._leg.pause()  # as if nothing of it were read yet
+        one.up.pause()  # as if nothing of it were read yet
         old.push(b'42["last"]')
         again.say(connect_packet("session-S"))
         await world.until(lambda: one._resumer)
         await world.breathe()
         world.stand_still(GAP)
-        asyncio.get_running_loop().call_soon(one._leg.resume)
+        asyncio.get_running_loop().call_soon(one.up.resume)
         assert [await again.hear() for _ in range(5)] == [CONNECTED, *tokens(0, 3), b'42["last"]']
 
     run(test, "ab")
@@ -124,7 +124,7 @@ def test_leaving_takes_as_long_as_ever() -> None:
         app.push(START)
         assert await client.hear() == START
         leaving = asyncio.create_task(world.plane.leave(3))
-        await world.until(lambda: world.plane.site.leaving)
+        await world.breathe()
         world.stand_still(3 + GAP)
         app.push(END)
         assert await client.hear() == END

@@ -168,7 +168,7 @@ def test_tunnels_of_a_backend_that_went_down_are_closed_at_once() -> None:
         await other.request()
         other.say(ACCEPT)
         assert (await stays.response()).status == 101
-        world.observe("a", Observation.REFUSED)
+        world.observe("a", Observation.ENDED)
         await lost[0].gone()
         await lost[1].gone()
         other.say(b"still here")

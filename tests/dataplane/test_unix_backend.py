@@ -9,10 +9,10 @@ import pytest
 
 from proxy.affinity.fleet import Fleet
 from proxy.affinity.health import HealthRules, Verdict
-from proxy.app import App
 from proxy.config import Config, ConfigError, HealthSettings, loads
 from proxy.controlplane.probes import Prober
 from proxy.dataplane.fetch import ask
+from proxy.parts import Parts
 from tests.dataplane.loop import run_loop
 from tests.dataplane.peers import WAIT, Message, Peer, get, ok
 from tests.dataplane.scripted import Backend
@@ -72,7 +72,7 @@ def test_probes(tmp_path: Path, kind: str) -> None:
         await listen(backend, path)
         known = fleet.add("a", "", 0, path=str(path), now=monotonic())
         settings = HealthSettings.model_validate({"type": kind, "interval": 0.1})
-        task = asyncio.create_task(Prober(fleet, settings, "/ws/socket.io", ask).run())
+        task = asyncio.create_task(Prober(fleet, Config(health=settings), ask).run())
         try:
             await eventually(lambda: known.health.verdict is Verdict.HEALTHY, WAIT, "not healthy")
             assert backend._server is not None
@@ -91,7 +91,7 @@ def test_probes(tmp_path: Path, kind: str) -> None:
 def test_name_and_address() -> None:
     """Without a name it is called as its file; the url is shown as it was given."""
     urls = [{"url": "http+unix:///run/My/chat a.sock"}, {"url": "HTTP+unix:///run/b"}]
-    first, second = App(Config.model_validate({"backends": urls})).fleet
+    first, second = Parts(Config.model_validate({"backends": urls})).fleet
     assert (first.name, first.path) == ("chat_a", "/run/My/chat a.sock")
     assert (first.host, first.port) == ("", 0)
     assert (second.name, second.url) == ("b", "http+unix:///run/b")

@@ -55,7 +55,7 @@ def through(handler: Handler, test: Callable[[Connect], Awaitable[None]], **opti
         async with serve(handler, "127.0.0.1", 0, max_size=None, **options) as server:
             host, port = next(iter(server.sockets)).getsockname()[:2]
             known = world.known("a")
-            world.app.fleet.move(known, host, port)
+            world.parts.fleet.move(known, host, port)
             world.observe("a", Observation.ANSWERED)
             await test(connected)
             await world.until(lambda: not world.plane.tunnels)

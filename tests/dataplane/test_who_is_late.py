@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 
-from proxy.affinity.backend import AdminState
+from proxy.affinity.health import Observation
 from proxy.errors import Limit
 from tests.dataplane.frames import ACCEPT, upgrade
 from tests.dataplane.peers import Cut, Peer, get, ok
@@ -259,13 +259,13 @@ def test_a_slow_client_does_not_slow_the_next_one_down() -> None:
 
 
 def test_a_page_does_not_wait_for_a_backend_that_hangs() -> None:
-    """A GET without a session goes where sessions are taken, whatever its pin says; a POST stays."""
+    """A GET without a session goes where sessions are taken, whatever its pin says; a POST waits for it."""
 
     async def test(world: World) -> None:
         for backend in world.backends:
             backend.serve(echo)
-        known = world.known("a")
-        world.app.fleet.set_admin_state(known, AdminState.DRAIN)
+        for _ in range(3):
+            world.observe("a", Observation.SILENT)
         for request in (get(b"/", world.cookie("a")), get(b"/", world.cookie("a"), method=b"HEAD")):
             client = (await world.client()).say(request)
             assert (await client.head()).status == 200

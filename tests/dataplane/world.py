@@ -19,10 +19,10 @@ from typing import Any
 from proxy import borders, net
 from proxy.affinity.backend import Backend as Known
 from proxy.affinity.health import Observation
-from proxy.app import App
 from proxy.config import Address, Config
 from proxy.dataplane.record import Record
 from proxy.dataplane.upstream import Upstream
+from proxy.parts import Parts
 from tests.dataplane.frames import ACCEPT, Socket, upgrade
 from tests.dataplane.loop import run_loop
 from tests.dataplane.peers import SMALL, WAIT, Message, Peer, get, ok
@@ -52,9 +52,9 @@ class World:
         self.errors = errors
         self.backends = [Backend(name) for name in names]
         urls = [{"name": b.name, "url": f"http://127.0.0.1:{b.port}"} for b in self.backends]
-        self.app = App(Config.model_validate({"log": {"access": False}, "backends": urls, **settings}))
-        self.plane = self.app.plane
-        self.router = self.app.router
+        self.parts = Parts(Config.model_validate({"log": {"access": False}, "backends": urls, **settings}))
+        self.plane = self.parts.plane
+        self.router = self.parts.router
         self.ended: list[Record] = []
         self.plane.site.access = self.ended.append
         self.suspected: list[str] = []
@@ -72,7 +72,7 @@ class World:
 
     def known(self, name: str) -> Known:
         """What the proxy knows a backend as."""
-        backend = self.app.fleet.get(name)
+        backend = self.parts.fleet.get(name)
         assert backend is not None
         return backend
 
@@ -90,12 +90,12 @@ class World:
 
     def stand_still(self, seconds: float) -> None:
         """This process does not run for a while, and nobody else in it."""
-        self.app.standstill.look(monotonic())
+        self.parts.standstill.measure(monotonic())
         time.sleep(seconds)
 
     def observe(self, name: str, observation: Observation) -> None:
         """Something was observed of a backend."""
-        self.app.fleet.observe(self.known(name), observation, monotonic())
+        self.parts.fleet.observe(self.known(name), observation, monotonic())
 
     async def start(self, *, healthy: bool, narrow: bool, shared: bool) -> None:
         """Start everything; healthy backends have answered, narrow sockets hold next to nothing.

@@ -60,7 +60,16 @@ def test_what_is_mounted_exists(name: str) -> None:
     """A file that is not there would become a folder, and the service would not start."""
     for volume in SERVICES[name].get("volumes", []):
         source = volume.split(":")[0]
-        assert (ROOT / source).is_file() if source.startswith(".") else source in SITE["volumes"], source
+        assert (ROOT / source).exists() if source.startswith(".") else source in SITE["volumes"], source
+
+
+def test_the_file_of_the_proxy_is_seen_when_it_changes() -> None:
+    """Its folder is mounted where the image looks for it: a file bound by itself stays as it was."""
+    (volume,) = SERVICES["proxy"]["volumes"]
+    source, target, _ = volume.split(":")
+    assert ROOT / source == CONFIG.parent
+    (words,) = [command(rest) for word, rest in STEPS if word == "CMD" and "serve" in rest]
+    assert f"{target}/{CONFIG.name}" in words
 
 
 def test_what_is_built_is_a_stage() -> None:

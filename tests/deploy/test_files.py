@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from proxy.app import App
 from proxy.config import Config
 from proxy.exposition import Kind
+from proxy.parts import Parts
 from tests.docs.pages import ROOT
 
 DASHBOARD = ROOT / "deploy/grafana/dashboard.json"
@@ -33,7 +33,7 @@ def queries() -> list[str]:
 def names() -> set[str]:
     """What can be asked of our metrics."""
     found: set[str] = set()
-    for family in App(Config()).collector.collect():
+    for family in Parts(Config()).collector.collect():
         suffixes = ["_bucket", "_count", "_sum"] if family.kind is Kind.HISTOGRAM else [""]
         found.update(family.sample + suffix for suffix in suffixes)
     return found

@@ -158,7 +158,7 @@ def test_no_name_falls_through(name: str) -> None:
     for ndots in (1, 5):
         resolver = Resolver(("chat.svc.cluster.local", "svc.cluster.local", "cluster.local"), ndots)
         assert list(doubts(loads(text, environ=ENVIRONMENT), resolver)) == []
-    assert all(backend.host.endswith(".") for backend in loads(text, environ=ENVIRONMENT).backends)
+    assert all(backend.address.host.endswith(".") for backend in loads(text, environ=ENVIRONMENT).backends)
 
 
 def test_the_namespace_comes_from_the_pod() -> None:
@@ -169,7 +169,7 @@ def test_the_namespace_comes_from_the_pod() -> None:
     for domain in ("cluster.example", "cluster.example."):
         objects = keyed(render(clusterDomain=domain))
         config = loads(objects["ConfigMap", "chainlit-proxy"]["data"]["proxy.yaml"], environ=ENVIRONMENT)
-        assert config.backends[0].host == "chat-0.chat.chat.svc.cluster.example."
+        assert config.backends[0].address.host == "chat-0.chat.chat.svc.cluster.example."
 
 
 def test_the_configuration_with_discovery_passes_check(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_more_of_the_configuration_is_merged() -> None:
     """`proxy.config` changes what it names and nothing else."""
     objects = keyed(render(proxy={"config": {"balance": {"bound": 2}, "log": {"access": False}}}))
     config = loads(objects["ConfigMap", "chainlit-proxy"]["data"]["proxy.yaml"], environ=ENVIRONMENT)
-    assert (config.balance.bound, config.log.access, config.log.format.value) == (2, False, "json")
+    assert (config.balance.bound, config.log.access, config.log.format) == (2, False, "json")
 
 
 def container(document: dict[str, Any]) -> dict[str, Any]:

@@ -73,13 +73,14 @@ def test_systemd_accepts_the_units(analyze: str, tmp_path: Path) -> None:
     assert (done.returncode, ours_told) == (0, []), done.stderr
 
 
-def test_systemd_accepts_the_unit_on_the_page(analyze: str, tmp_path: Path) -> None:
-    """The unit for instances that the page shows is right too, with a program that is there."""
-    (block,) = found("ini")
+@pytest.mark.parametrize(("number", "name"), list(enumerate(["chat@8001.service", "chat.service"])))
+def test_systemd_accepts_the_units_on_the_page(analyze: str, tmp_path: Path, number: int, name: str) -> None:
+    """The units for instances that the page shows are right too, with a program that is there."""
+    block = list(found("ini"))[number]
     text = block.text.replace("/opt/chat/bin/chainlit-proxy", sys.executable).replace(
         "/srv/chat", str(tmp_path)
     )
-    file = tmp_path / "chat@8001.service"
+    file = tmp_path / name
     file.write_text(text, encoding="utf-8")
     done = subprocess.run(
         [analyze, "verify", "--recursive-errors=no", str(file)],
@@ -92,9 +93,10 @@ def test_systemd_accepts_the_unit_on_the_page(analyze: str, tmp_path: Path) -> N
     assert (done.returncode, told) == (0, []), done.stderr
 
 
-def test_the_unit_on_the_page_runs_the_app_as_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", range(2))
+def test_the_units_on_the_page_run_the_app_as_it_is(tmp_path: Path, number: int) -> None:
     """Not as root, from the app's own folder, by a command of ours, and at each start of the machine."""
-    (block,) = found("ini")
+    block = list(found("ini"))[number]
     (tmp_path / "unit").write_text(block.text, encoding="utf-8")
     instance = unit(tmp_path / "unit")
     service = instance["Service"]

@@ -100,5 +100,4 @@ def _read(page: Path) -> Iterator[Piece]:
 def admin_of(token: str | None) -> FastAPI:
     """The admin application of a proxy that has nothing to do."""
     app = App(Config())
-    operations = app.operations()
-    return admin_app(operations, app.sights(), Scrape(app.collector.collect), lambda: token)
+    return admin_app(app.actions(), app.admin.views(), Scrape(app.parts.collector.collect), lambda: token)

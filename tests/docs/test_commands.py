@@ -23,6 +23,7 @@ FOREIGN_OPTIONS = {
     "chainlit run": {"--host", "--port", "--ssl-cert", "--root-path", "--watch", "--headless", "--debug"},
     "benchmarks": {"--write"},
     "docker": {"--stop-timeout", "--scale"},
+    "gunicorn": {"--keep-alive"},
     "uvicorn": {"--workers"},
 }
 

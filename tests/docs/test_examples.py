@@ -8,10 +8,10 @@ import re
 import pytest
 
 from proxy import net
-from proxy.app import App
 from proxy.config import loads
-from proxy.controlplane.operations import BackendStatus
+from proxy.controlplane.admin_actions import BackendStatus
 from proxy.logs import AccessLog
+from proxy.parts import Parts
 from tests.docs.pages import ROOT, found
 
 CONSOLE = re.compile(r"\d\d:\d\d:\d\d access  [A-Z]+ \S+ \d{3} \S+ \S+ \d+\.\d{3}s \d+/\d+B.*")
@@ -22,13 +22,13 @@ SAMPLES = [sample for piece in found("json") if isinstance(sample := json.loads(
 def access_line(form: str) -> str:
     """The line that one request leaves in the access log; there is no backend, so it is refused."""
     config = loads(f"listen: 127.0.0.1:0\nadmin: {{listen: 127.0.0.1:0}}\nlog: {{format: {form}}}")
-    app = App(config)
+    parts = Parts(config)
     written = io.StringIO()
-    access = app.plane.site.access = AccessLog(config.log, written)
+    access = parts.plane.site.access = AccessLog(config.log, written)
 
     async def scenario() -> None:
         sock = net.bind(config.listen[0])
-        serving = asyncio.create_task(app.plane.run([sock]))
+        serving = asyncio.create_task(parts.plane.run([sock]))
         reader, writer = await asyncio.open_connection(*sock.getsockname())
         writer.write(b"GET / HTTP/1.1\r\nHost: chat\r\nConnection: close\r\n\r\n")
         assert b"503" in await reader.readline()

@@ -11,9 +11,9 @@ from proxy.affinity.backend import AdminState
 from proxy.affinity.decision import Outcome
 from proxy.affinity.evidence import Evidence
 from proxy.affinity.health import Verdict
-from proxy.app import App
 from proxy.config import Config
 from proxy.config.fields import KEYS
+from proxy.parts import Parts
 from proxy.sessions.metrics import Counts
 from tests.docs.pages import ROOT, Piece, admin_of, found, table
 
@@ -28,7 +28,7 @@ METRIC = re.compile(r"\bchainlit_proxy_\w+")
 
 def metrics() -> dict[str, set[str]]:
     """The labels of our metrics, by the name that a query uses."""
-    return {family.sample: set(family.labels) for family in App(Config()).collector.collect()}
+    return {family.sample: set(family.labels) for family in Parts(Config()).collector.collect()}
 
 
 def instance_metrics() -> set[str]:

@@ -130,7 +130,7 @@ class User:
         try:
             await self._blink()
         except AssertionError:
-            if max(self.site.harm.values()) < Harm.POLLS:
+            if max(self.site.harm.values()) < Harm.POLLS and not self.site.may_miss:
                 raise
 
     async def _upload(self) -> None:
@@ -193,10 +193,10 @@ class Crowd:
 
     async def leave(self) -> None:
         """All close their tabs."""
-        tasks = list(self._living.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while living := [task for task in self._living.values() if not task.done()]:
+            for task in living:  # again: `wait_for` loses a cancellation that comes with its result
+                task.cancel()
+            await asyncio.wait(living, timeout=1)
         await asyncio.gather(*(self.clients.close(user.chat) for user in self.users))
         self.users, self._living = [], {}
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from random import Random
 
-from tests.hostile import backends, clients, operators, transports
+from tests.hostile import backends, clients, operators, transports, wishes
 from tests.hostile.strangers import Action
 
-UPSETS = [*backends.ACTIONS, *operators.MOVES]
+UPSETS = [*backends.ACTIONS, *operators.MOVES, *wishes.ACTIONS]
 OPERATORS = operators.ACTIONS
 CLIENTS = [*clients.ACTIONS, *transports.ACTIONS]
 AT_ONCE = 3  # hostile clients in a round

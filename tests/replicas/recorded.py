@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from proxy.replicas import EventKind, ReplicaEvent, Supervisor
+from proxy.replicas import ReplicaEvent, ReplicaEventKind, Supervisor
 
 WAIT = 60.0  # seconds: a start takes 2 s alone, several times that beside other tests
 
@@ -30,7 +30,7 @@ class Recorded:
         self.events.append(event)
         self._told.set()
 
-    def told(self, kind: EventKind) -> list[ReplicaEvent]:
+    def told(self, kind: ReplicaEventKind) -> list[ReplicaEvent]:
         """The events of one kind so far."""
         return [event for event in self.events if event.kind is kind]
 
@@ -43,7 +43,7 @@ class Recorded:
 
     async def until_ready(self, count: int) -> None:
         """Waits until `count` times a replica was ready."""
-        await self.until(lambda: len(self.told(EventKind.READY)) >= count)
+        await self.until(lambda: len(self.told(ReplicaEventKind.READY)) >= count)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Supervisor]:

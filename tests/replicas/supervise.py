@@ -8,12 +8,12 @@ import signal
 import sys
 from pathlib import Path
 
-from proxy.replicas import EventKind, ReplicaEvent, Supervisor
+from proxy.replicas import ReplicaEvent, ReplicaEventKind, Supervisor
 
 
 def tell(event: ReplicaEvent) -> None:
     """Prints the process id of a replica that is ready."""
-    if event.kind is EventKind.READY:
+    if event.kind is ReplicaEventKind.READY:
         print(event.replica.pid, flush=True)
     else:
         print(event, file=sys.stderr)
@@ -28,6 +28,7 @@ async def main(app: str, count: str, state: str) -> None:
         output=lambda line: print(line, file=sys.stderr),
         on_event=tell,
     )
+    supervisor.orphans.adopt()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, supervisor.stop)
     await supervisor.run()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.replicas import EventKind, Replica, ReplicaError, ReplicaState, RestartRule
+from proxy.replicas import Replica, ReplicaError, ReplicaEventKind, ReplicaState, RestartRule
 from tests.replicas.recorded import Recorded
 
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("scripted_chainlit")]
@@ -54,7 +54,7 @@ def test_another_has_the_next_free_number(app: App, record: Record, tmp_path: Pa
             await run.until_ready(2)
             third = await supervisor.start_another()
             assert (third.name, third.state) == ("replica-3", ReplicaState.READY)
-            assert run.told(EventKind.READY)[-1].replica is third
+            assert run.told(ReplicaEventKind.READY)[-1].replica is third
             assert (tmp_path / "state" / "replica-3" / "files").is_dir()
             assert supervisor.replicas[2] is third
             assert len({replica.url for replica in supervisor.replicas}) == 3
@@ -95,7 +95,7 @@ def test_one_that_does_not_start_is_gone(
     """The error says why, its words were heard; nothing is left of it and the others are as they were."""
 
     async def main() -> None:
-        run = record(app(""), 2, start_timeout=start_timeout)
+        run = record(app(""), 2, start_timeout=lambda: start_timeout)
         async with run.running() as supervisor:
             await run.until_ready(2)
             before = [(replica, replica.pid) for replica in supervisor.replicas]
@@ -107,7 +107,10 @@ def test_one_that_does_not_start_is_gone(
             assert [(replica, replica.pid) for replica in supervisor.replicas] == before
             assert children() == processes
             assert not (tmp_path / "state" / "replica-3").exists()
-            assert [event.kind for event in run.events[2:]] == [EventKind.EXITED, EventKind.RETIRED]
+            assert [event.kind for event in run.events[2:]] == [
+                ReplicaEventKind.EXITED,
+                ReplicaEventKind.RETIRED,
+            ]
             app("")
             assert (await supervisor.start_another()).name == "replica-4"
 
@@ -185,15 +188,17 @@ def test_cancelled_retirement_goes_on(app: App, record: Record) -> None:
             retirement = asyncio.create_task(supervisor.retire(supervisor.replicas[0]))
             await asyncio.sleep(0)
             retirement.cancel()
-            await run.until(lambda: run.told(EventKind.RETIRED))
+            await run.until(lambda: run.told(ReplicaEventKind.RETIRED))
             assert "replica-1 | in order" in run.lines
             assert [replica.name for replica in supervisor.replicas] == ["replica-2"]
 
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("when", [None, EventKind.EXITED, EventKind.RESTARTING, EventKind.FAILED])
-def test_retired_while_it_crashes(app: App, record: Record, when: EventKind | None) -> None:
+@pytest.mark.parametrize(
+    "when", [None, ReplicaEventKind.EXITED, ReplicaEventKind.RESTARTING, ReplicaEventKind.FAILED]
+)
+def test_retired_while_it_crashes(app: App, record: Record, when: ReplicaEventKind | None) -> None:
     """A crash at the time of a retirement changes nothing: told once, gone, not started again."""
 
     async def main() -> None:
@@ -201,17 +206,17 @@ def test_retired_while_it_crashes(app: App, record: Record, when: EventKind | No
         async with run.running() as supervisor:
             await run.until_ready(2)
             one = supervisor.replicas[0]
-            if when is EventKind.FAILED:
+            if when is ReplicaEventKind.FAILED:
                 app("raise SystemExit(3)")
             os.kill(pid_of(one), signal.SIGKILL)
             if when is not None:
                 await run.until(lambda: run.told(when))
             await asyncio.gather(supervisor.retire(one), supervisor.retire(one))
             told = len(run.events)
-            assert len(run.told(EventKind.RETIRED)) == 1
+            assert len(run.told(ReplicaEventKind.RETIRED)) == 1
             app("")
             assert (await supervisor.start_another()).name == "replica-3"
-            assert [event.kind for event in run.events[told:]] == [EventKind.READY]
+            assert [event.kind for event in run.events[told:]] == [ReplicaEventKind.READY]
             assert one not in supervisor.replicas
 
     asyncio.run(main())
@@ -302,7 +307,7 @@ def test_run_fails_when_all_that_are_left_are_given_up(app: App, record: Record)
         one, other = run.supervisor.replicas
         app("raise SystemExit(3)")
         os.kill(pid_of(one), signal.SIGKILL)
-        await run.until(lambda: run.told(EventKind.FAILED))
+        await run.until(lambda: run.told(ReplicaEventKind.FAILED))
         assert not task.done()
         await run.supervisor.retire(other)
         with pytest.raises(ReplicaError, match="every replica was given up"):

@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import aiohttp
 import pytest
 
-from proxy.replicas import EventKind, ReplicaError
+from proxy.replicas import ReplicaError, ReplicaEventKind
 from tests.replicas.recorded import Recorded
 from tests.replicas.visitor import Visitor
 
@@ -82,7 +83,7 @@ def test_files_of_one_stay_when_another_stops(app: App, record: Record) -> None:
                 assert one.pid
                 os.kill(one.pid, signal.SIGTERM)
                 await run.until_ready(3)
-                assert (run.told(EventKind.EXITED)[0].code, one.restarts) == (0, 1)
+                assert (run.told(ReplicaEventKind.EXITED)[0].code, one.restarts) == (0, 1)
                 assert await visitor.fetches(file) == b"kept"
                 assert await visitor.uploads("b.txt", b"new")
                 await visitor.says("hello")
@@ -126,6 +127,29 @@ def test_new_version_comes_and_an_old_one_goes(app: App, record: Record, tmp_pat
             async with Visitor(new.url) as visitor:
                 await visitor.says("hello")
                 await visitor.reads("you wrote hello")
+
+    asyncio.run(main())
+
+
+def test_one_that_is_retired_answers_to_the_end(app: App, record: Record) -> None:
+    """A long request that has begun when its replica is told to end gets its whole answer, and no kill."""
+    route = (
+        "\nimport asyncio\nfrom chainlit.server import app\n"
+        "@app.post('/long')\nasync def long():\n"
+        "    print('begun', flush=True)\n    await asyncio.sleep(3)\n    return 'whole'\n"
+    )
+
+    async def main() -> None:
+        run = record(app(PLAIN + route), 2)
+        async with run.running() as supervisor, aiohttp.ClientSession() as http:
+            await run.until_ready(2)
+            one = supervisor.replicas[0]
+            asking = asyncio.ensure_future(http.post(f"{one.url}/long"))
+            await run.until(lambda: any(line.endswith("begun") for line in run.lines))
+            await supervisor.retire(one)
+            async with await asking as answer:
+                assert (answer.status, await answer.json()) == (200, "whole")
+            assert run.told(ReplicaEventKind.KILLED) == []
 
     asyncio.run(main())
 
@@ -179,27 +203,6 @@ def test_stopped_supervisor_leaves_no_orphan(app: App, supervise: Supervise, wai
     process.terminate()
     assert process.wait(20) == 0
     assert wait_gone(pids, 0) == []
-
-
-def test_lifeline_ends_a_replica_without_help_of_linux(app: App, tmp_path: Path) -> None:
-    """At the end of file of the lifeline a replica ends by itself."""
-    reading, writing = os.pipe()
-    launcher = ROOT / "proxy" / "replicas" / "launch.py"
-    own = ["--supervisor", str(os.getpid()), "--lifeline", str(reading), "--state", str(tmp_path / "state")]
-    theirs = ["run", str(app(PLAIN)), "--headless", "--host", "127.0.0.1", "--port", "0"]
-    with subprocess.Popen(
-        [sys.executable, "-P", str(launcher), *own, *theirs],
-        pass_fds=[reading],
-        start_new_session=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    ) as process:
-        os.close(reading)
-        assert process.stdout
-        assert any(line.startswith("files") for line in process.stdout)
-        os.close(writing)
-        assert process.wait(10) in {0, -signal.SIGTERM, -signal.SIGKILL}
 
 
 def test_example_chat(record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.replicas import EventKind, ReplicaError, ReplicaState, RestartRule, Supervisor
+from proxy.replicas import ReplicaError, ReplicaEventKind, ReplicaState, RestartRule, Supervisor
 from tests.replicas.recorded import Recorded
 
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("scripted_chainlit")]
@@ -54,8 +54,13 @@ def test_killed_replica_is_back_at_its_port(app: App, record: Record, tmp_path: 
             assert (one.name, one.url, other.pid) == before
             assert (one.restarts, other.restarts) == (1, 0)
             kinds = [event.kind for event in run.events if event.replica is one]
-            assert kinds == [EventKind.READY, EventKind.EXITED, EventKind.RESTARTING, EventKind.READY]
-            exited = run.told(EventKind.EXITED)[0]
+            assert kinds == [
+                ReplicaEventKind.READY,
+                ReplicaEventKind.EXITED,
+                ReplicaEventKind.RESTARTING,
+                ReplicaEventKind.READY,
+            ]
+            exited = run.told(ReplicaEventKind.EXITED)[0]
             assert (exited.code, str(exited)) == (-9, "replica-1 was killed by SIGKILL")
         assert {replica.state for replica in supervisor.replicas} == {ReplicaState.STOPPED}
         assert not (tmp_path / "state").exists()
@@ -74,7 +79,7 @@ def test_lost_port_is_replaced(app: App, record: Record, monkeypatch: pytest.Mon
             port = int(one.url.rpartition(":")[2])
             assert one.pid
             os.kill(one.pid, signal.SIGKILL)
-            await run.until(lambda: run.told(EventKind.RESTARTING))
+            await run.until(lambda: run.told(ReplicaEventKind.RESTARTING))
             with socket.create_server(("127.0.0.1", port)):
                 await run.until_ready(3)
             assert one.url != f"http://127.0.0.1:{port}"
@@ -89,10 +94,10 @@ def test_gives_up_on_one_that_always_dies(app: App, record: Record) -> None:
     async def main(run: Recorded) -> None:
         async with run.running():
             one, other = run.supervisor.replicas
-            await run.until(lambda: run.told(EventKind.FAILED))
+            await run.until(lambda: run.told(ReplicaEventKind.FAILED))
             assert one.state is ReplicaState.FAILED
-            assert [event.code for event in run.told(EventKind.EXITED)] == [7, 7, 7]
-            assert str(run.told(EventKind.FAILED)[0]) == (
+            assert [event.code for event in run.told(ReplicaEventKind.EXITED)] == [7, 7, 7]
+            assert str(run.told(ReplicaEventKind.FAILED)[0]) == (
                 "replica-1 is given up: it died at once 3 times in a row"
             )
             await run.until(lambda: other.state is ReplicaState.READY)
@@ -149,7 +154,7 @@ def test_broken_app_is_told_once_if_the_first_ends_slowly(app: App, record: Reco
 
 def test_app_that_never_answers_is_ended(app: App, record: Record) -> None:
     """An app that hangs at its import ends the run when the time for a start is over."""
-    run = record(app("import time; time.sleep(60)"), 1, start_timeout=0.5)
+    run = record(app("import time; time.sleep(60)"), 1, start_timeout=lambda: 0.5)
     with pytest.raises(ReplicaError, match=r"was not ready within 0\.5 s"):
         asyncio.run(run.supervisor.run())
 
@@ -264,32 +269,16 @@ def test_works_on_uvloop(app: App, record: Record) -> None:
     uvloop.run(main())
 
 
-def test_chainlit_without_the_known_names_gets_a_root_of_links(
+def test_chainlit_without_the_known_names_is_refused(
     app: App, record: Record, scripted_chainlit: Path
 ) -> None:
-    """If Chainlit does not say where its files are, each replica has a root of links, and says so."""
+    """A Chainlit that does not say where its files are is not run: instances would remove each other's."""
     config = scripted_chainlit / "config.py"
     config.write_text(config.read_text().replace("FILES_DIRECTORY =", "OTHER ="))
-    code = (
-        "import chainlit.config as c, pathlib\nroot = pathlib.Path(c.APP_ROOT)\n"
-        "links = (root / '.chainlit').is_symlink()\n"
-        "print(root, (root / 'chainlit.md').read_text(), links, pathlib.Path.cwd())"
-    )
-
-    async def main() -> None:
-        run = record(path, 2)
-        async with run.running():
-            await run.until_ready(2)
-        lines = sorted(line.partition(" | ")[2] for line in run.lines)
-        said = [line for line in lines if line.startswith("This Chainlit keeps uploads elsewhere")]
-        roots = [line for line in lines if line not in said]
-        assert len(said) == 2
-        assert len({line.split()[0] for line in roots}) == 2
-        assert all(line.split()[1:] == ["welcome", "True", str(folder)] for line in roots)
-
-    path, folder = app(code), Path.cwd()
-    Path("chainlit.md").write_text("welcome")
-    asyncio.run(main())
+    run = record(app(""), 1)
+    with pytest.raises(ReplicaError, match="exited with code 1"):
+        asyncio.run(run.supervisor.run())
+    assert run.lines[-1].endswith("keeps uploads where instances cannot have their own")
 
 
 def test_app_may_have_a_module_named_like_ours(app: App, record: Record) -> None:

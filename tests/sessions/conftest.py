@@ -1,9 +1,10 @@
 """Both stores, real ones: an SQLite file, and a Redis server for the whole run."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from proxy.sessions.redis_store import RedisStore
 from proxy.sessions.sqlite_store import SqliteStore
 from proxy.sessions.store import Store
 from tests.support.redis_server import MISSING, RedisServer, find, install
+from tests.support.tabs import Flaky, Instance, end_tasks
 
 MakeStore = Callable[[], Store]
 
@@ -55,3 +57,39 @@ class Stores:
             with suppress(Exception):
                 await store.close()
         await asyncio.sleep(0)
+
+
+class Site:
+    """Instances that share one store; made by `run`."""
+
+    def __init__(self, make: MakeStore, folder: Path) -> None:
+        self.make, self.folder = make, folder
+
+    def instance(self, store: Any = None) -> Instance:
+        """One more instance, with its own view of the store."""
+        return Instance(store or self.make(), self.folder)
+
+    def flaky(self) -> tuple[Flaky, Instance]:
+        """One more, whose store fails when the test says so."""
+        store = Flaky(self.make())
+        return store, self.instance(store)
+
+
+RunScenario = Callable[[Callable[[Site], Awaitable[None]]], None]
+
+
+@pytest.fixture
+def run(make_store: MakeStore, tmp_path: Path) -> RunScenario:
+    """Runs a scenario with instances that share a store."""
+
+    def runner(scenario: Callable[[Site], Awaitable[None]]) -> None:
+        async def whole() -> None:
+            async with Stores(make_store) as make:
+                try:
+                    await scenario(Site(make, tmp_path))
+                finally:
+                    await end_tasks()
+
+        asyncio.run(whole())
+
+    return runner

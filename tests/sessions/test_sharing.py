@@ -1,268 +1,288 @@
-"""Who owns a session, what is written when, and what happens while the store is down."""
+"""Who has a session, and what is written when, with both stores."""
 
 import asyncio
-import uuid
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from proxy.sessions import sharing as module
-from proxy.sessions.files import FolderFiles
-from proxy.sessions.sharing import Found, Sharing
-from proxy.sessions.store import Claim, StoreDown
-from tests.sessions.conftest import MakeStore, Stores
+from proxy.sessions.codecs import Unstorable
+from proxy.sessions.machine import Standing
+from tests.sessions.conftest import RunScenario, Site
+from tests.support.tabs import RECORD, Tab
 from tests.support.waiting import eventually
 
-Scenario = Callable[[MakeStore], Awaitable[None]]
 
-
-class Tab:
-    """A scripted chat: its state is what a test sets."""
-
-    def __init__(self, session: str, owner: str = "", text: str = "fresh") -> None:
-        self.id, self.owner, self.text = session, owner, text
-        self.paths: list[Path] = []
-        self.abandoned = 0
-
-    def state(self) -> tuple[str, int]:
-        """The state that the test has set."""
-        return self.text, 0
-
-    def files(self) -> list[Path]:
-        """The files that the test has set."""
-        return self.paths
-
-    def abandon(self) -> None:
-        """Counted."""
-        self.abandoned += 1
-
-    def is_alive(self) -> bool:
-        """As long as the test runs."""
-        return True
-
-
-class Flaky:
-    """A store before a real one, which is down when the test says so."""
-
-    def __init__(self, store: Any) -> None:
-        self.store, self.down, self.asked = store, False, 0
-
-    def __getattr__(self, name: str) -> Any:
-        async def operation(*arguments: Any) -> Any:
-            self.asked += 1
-            if self.down:
-                raise StoreDown("it was told to be")
-            return await getattr(self.store, name)(*arguments)
-
-        return operation
-
-
-@pytest.fixture
-def run(make_store: MakeStore) -> Callable[[Scenario], None]:
-    """Runs a scenario with a way to make stores."""
-
-    def runner(scenario: Scenario) -> None:
-        async def whole() -> None:
-            async with Stores(make_store) as make:
-                await scenario(make)
-                for task in asyncio.all_tasks() - {asyncio.current_task()}:
-                    task.cancel()
-
-        asyncio.run(whole())
-
-    return runner
-
-
-def instance(store: Any, tmp_path: Path) -> Sharing:
-    """One instance's sharing, with a folder that all have."""
-    return Sharing(store, FolderFiles(tmp_path / "files", 10), lambda: 60.0)
-
-
-async def turn(sharing: Sharing, tab: Tab, text: str) -> None:
-    """A whole turn that ends in a state, and its write."""
-    before = sharing.counts.writes
-    token = await sharing.begin(tab.id, {"message": text})
-    tab.text = text
-    sharing.end(tab.id, token)
-    await eventually(lambda: sharing.counts.writes >= before + 2, 5, "both writes")
-
-
-def test_the_next_instance_finds_the_last_finished_turn(run: Any, tmp_path: Path) -> None:
+def test_the_next_instance_finds_the_last_finished_turn(run: RunScenario) -> None:
     """After a turn the state is in the store; in one, what it was before and the turn."""
 
-    async def scenario(make: MakeStore) -> None:
-        a, b = instance(make(), tmp_path), instance(make(), tmp_path)
-        tab = Tab(str(uuid.uuid4()))
-        assert await a.connected(tab, new=True) is None
-        await turn(a, tab, "one")
-        assert await b.connected(Tab(tab.id), new=True) == Found("one", [])
-        again = Tab(tab.id, text="one")
-        assert await a.connected(again, new=True) == Found("one", [])
-        await a.begin(tab.id, {"message": "two"})
+    async def scenario(site: Site) -> None:
+        a, b, tab = site.instance(), site.instance(), Tab()
+        assert await a.connect(tab, new=True) is None
+        await a.turn(tab, "one")
+        assert await b.connect(Tab(tab.id), new=True) == ("one", [])
+        again = Tab(tab.id)
+        assert await a.connect(again, new=True) == ("one", [])
+        await a.begin(again)
         again.text = "half of two"
-        a.changed(tab.id)
+        a.sharing.changed(tab.id)
         await asyncio.sleep(2 * module.DEBOUNCE)
-        assert await b.connected(Tab(tab.id), new=True) == Found("one", [{"message": "two"}])
+        assert await b.connect(Tab(tab.id), new=True) == ("one", [RECORD])
 
     run(scenario)
 
 
-def test_a_first_turn_writes_the_state_before_it(run: Any, tmp_path: Path) -> None:
+def test_a_first_turn_writes_the_state_before_it(run: RunScenario) -> None:
     """A session that dies in its very first turn is still that session."""
 
-    async def scenario(make: MakeStore) -> None:
-        a, b = instance(make(), tmp_path), instance(make(), tmp_path)
-        tab = Tab(str(uuid.uuid4()))
-        await a.connected(tab, new=True)
-        await a.begin(tab.id, {"message": "one"})
-        assert await b.connected(Tab(tab.id), new=True) == Found("fresh", [{"message": "one"}])
+    async def scenario(site: Site) -> None:
+        a, b, tab = site.instance(), site.instance(), Tab()
+        await a.connect(tab, new=True)
+        await a.begin(tab)
+        assert await b.connect(Tab(tab.id), new=True) == ("fresh", [RECORD])
 
     run(scenario)
 
 
-def test_a_beginning_that_has_not_ended_is_not_written(run: Any, tmp_path: Path) -> None:
+def test_a_beginning_that_has_not_ended_is_not_written(run: RunScenario) -> None:
     """While `on_chat_start` runs nothing is stored, so that it runs anew elsewhere."""
 
-    async def scenario(make: MakeStore) -> None:
-        a, b = instance(make(), tmp_path), instance(make(), tmp_path)
-        tab = Tab(str(uuid.uuid4()))
-        await a.connected(tab, new=True)
-        token = a.hold(tab.id)
-        a.changed(tab.id)
+    async def scenario(site: Site) -> None:
+        a, b, tab = site.instance(), site.instance(), Tab()
+        await a.connect(tab, new=True)
+        start = a.sharing.turn(tab.id, greets=True)
+        await start.begin()
+        a.sharing.changed(tab.id)
         await asyncio.sleep(2 * module.DEBOUNCE)
         assert a.counts.writes == 0
-        a.end(tab.id, token)
-        await eventually(lambda: a.counts.writes == 1, 5, "the write")
-        assert await b.connected(Tab(tab.id), new=True) == Found("fresh", [])
+        start.end()
+        await a.settled()
+        assert await b.connect(Tab(tab.id), new=True) == ("fresh", [])
 
     run(scenario)
 
 
-def test_the_newer_connection_wins(run: Any, tmp_path: Path) -> None:
+def test_a_beginning_that_does_not_return_holds_up_no_message(run: RunScenario) -> None:
+    """Where `on_chat_start` runs on, the state is stored at the end of each message, and from then on."""
+
+    async def scenario(site: Site) -> None:
+        a, b, tab = site.instance(), site.instance(), Tab()
+        await a.connect(tab, new=True)
+        await a.sharing.turn(tab.id, greets=True).begin()
+        async with a.sharing.turn(tab.id):
+            tab.text = "a button is no message"
+        assert a.counts.writes == 0
+        await a.turn(tab, "one")
+        assert await b.connect(Tab(tab.id), new=True) == ("one", [])
+        await a.connect(tab, new=False)
+        await a.turn(tab, "two")
+        tab.text = "set between turns"
+        a.sharing.changed(tab.id)
+        await eventually(lambda: a.live(tab).timer is None, 5, "the change is seen")
+        await a.settled()
+        assert await b.connect(Tab(tab.id), new=True) == ("set between turns", [])
+
+    run(scenario)
+
+
+def test_a_turn_ends_itself_only(run: RunScenario) -> None:
+    """A button that ends in the middle of a message's turn leaves that as it is."""
+
+    async def scenario(site: Site) -> None:
+        a, b, tab = site.instance(), site.instance(), Tab()
+        await a.connect(tab, new=True)
+        await a.turn(tab, "one")
+        message = await a.begin(tab)
+        async with a.sharing.turn(tab.id):
+            tab.text = "half of two, and the button"
+        await a.settled()
+        assert await b.connect(Tab(tab.id), new=True) == ("one", [RECORD])
+        assert await a.connect(tab, new=False) is None, "b has written nothing"
+        tab.text = "two"
+        for _ in range(3):
+            message.end()
+        await a.settled()
+        assert await b.connect(Tab(tab.id), new=True) == ("two", [])
+
+    run(scenario)
+
+
+def test_the_newer_connection_wins(run: RunScenario) -> None:
     """An instance whose session went elsewhere writes nothing more, and ends its copy."""
 
-    async def scenario(make: MakeStore) -> None:
-        a, b = instance(make(), tmp_path), instance(make(), tmp_path)
-        old, new = Tab(str(uuid.uuid4())), None
-        await a.connected(old, new=True)
-        await turn(a, old, "one")
+    async def scenario(site: Site) -> None:
+        a, b, old = site.instance(), site.instance(), Tab()
+        await a.connect(old, new=True)
+        await a.turn(old, "one")
         new = Tab(old.id)
-        await b.connected(new, new=True)
-        await turn(b, new, "two")
+        await b.connect(new, new=True)
+        await b.turn(new, "two")
         old.text = "stale"
-        assert await a.leaving(old.id) is False
-        assert (old.abandoned, a.counts.overtaken) == (1, 1)
-        await a.left(old.id, over=False)
-        assert await b.leaving(old.id) is True
+        assert await a.leave(old) is False
+        assert (old.abandoned, a.counts.overtaken, a.standing(old)) == (1, 1, None)
+        assert await b.leave(new) is True
         # And back: what a has in memory is older than what b wrote.
-        assert await a.connected(old, new=False) == Found("two", [])
+        assert await a.connect(old, new=False) == ("two", [])
 
     run(scenario)
 
 
-def test_a_reconnect_at_the_same_instance_changes_nothing(run: Any, tmp_path: Path) -> None:
-    """What is in memory is what counts as long as nobody else had the session, also in a turn."""
+def test_a_turn_that_the_store_refuses_does_not_run(run: RunScenario) -> None:
+    """An instance that was away does not run a message of a session that another has."""
 
-    async def scenario(make: MakeStore) -> None:
-        a, b = instance(make(), tmp_path), instance(make(), tmp_path)
-        tab = Tab(str(uuid.uuid4()))
-        await a.connected(tab, new=True)
-        token = await a.begin(tab.id, {"message": "one"})
-        assert await a.connected(tab, new=False) is None
+    async def scenario(site: Site) -> None:
+        a, b, old = site.instance(), site.instance(), Tab()
+        await a.connect(old, new=True)
+        await a.turn(old, "one")
+        await b.connect(new := Tab(old.id), new=True)
+        async with a.sharing.turn(old.id, {"message": "late"}) as running:
+            assert running is None
+        assert await a.sharing.turn(old.id, {"message": "later"}).begin() is False
+        assert a.standing(old) is Standing.LOST
+        await a.settled()
+        assert old.let_go_of == 1, "should its client be here, it connects anew"
+        await b.turn(new, "two")
+        assert await a.connect(old, new=False) == ("two", [])
+
+    run(scenario)
+
+
+def test_a_reconnect_at_the_same_instance_changes_nothing(run: RunScenario) -> None:
+    """What is in memory is what counts as long as nobody else wrote, also in a turn."""
+
+    async def scenario(site: Site) -> None:
+        a, b, tab = site.instance(), site.instance(), Tab()
+        await a.connect(tab, new=True)
+        turn = await a.begin(tab)
+        fence = a.live(tab).fence
+        assert await a.connect(tab, new=False) is None
+        assert a.live(tab).fence == fence
+        await b.sharing.connect(Tab(tab.id), new=True)  # whose answer never reached its client
+        assert await a.connect(tab, new=False) is None
         tab.text = "one"
-        a.end(tab.id, token)
-        await eventually(lambda: a.counts.writes == 2, 5, "the write")
-        assert await b.connected(Tab(tab.id), new=True) == Found("one", [])
+        turn.end()
+        await a.settled()
+        assert await b.connect(Tab(tab.id), new=True) == ("one", [])
 
     run(scenario)
 
 
-def test_another_user_starts_anew_and_overwrites_nothing(run: Any, tmp_path: Path) -> None:
-    """Whoever names somebody else's session finds nothing, and is not shared."""
+def test_an_older_connection_ends_nothing(run: RunScenario) -> None:
+    """The end of a connection that is told late does not end what a newer one of the client has."""
 
-    async def scenario(make: MakeStore) -> None:
-        a, b, c = (instance(make(), tmp_path) for _ in range(3))
-        ada, eve = Tab(str(uuid.uuid4()), "=ada"), None
-        await a.connected(ada, new=True)
-        await turn(a, ada, "secret")
+    async def scenario(site: Site) -> None:
+        a, tab = site.instance(), Tab()
+        first = await a.sharing.connect(tab, new=True)
+        await a.connect(tab, new=False)
+        assert await first.leaving()
+        for over in (False, True):
+            await first.left(over=over)
+        assert a.live(tab).connected
+        assert a.standing(tab) is Standing.CLAIMED
+        await a.turn(tab, "one")
+        assert await site.instance().connect(Tab(tab.id), new=True) == ("one", [])
+
+    run(scenario)
+
+
+def test_a_cut_turn_is_known_until_its_user_was_told(run: RunScenario) -> None:
+    """An instance that dies before it said hello leaves the turn to the next."""
+
+    async def scenario(site: Site) -> None:
+        a, b, c, tab = site.instance(), site.instance(), site.instance(), Tab()
+        await a.connect(tab, new=True)
+        await a.begin(tab)
+        connection = await b.sharing.connect(again := Tab(tab.id), new=True)
+        assert await connection.leaving()
+        assert await c.connect(again, new=True) == ("fresh", [RECORD])
+        c.sharing.changed(tab.id)
+        await c.leave(again)
+        assert await b.connect(again, new=True) == ("fresh", [])
+
+    run(scenario)
+
+
+def test_another_user_starts_anew_and_overwrites_nothing(run: RunScenario) -> None:
+    """Whoever names somebody else's session finds nothing, is not shared, and chats all the same."""
+
+    async def scenario(site: Site) -> None:
+        a, b, c = site.instance(), site.instance(), site.instance()
+        ada = Tab(owner="=ada")
+        await a.connect(ada, new=True)
+        await a.turn(ada, "secret")
         eve = Tab(ada.id, "=eve")
-        assert await b.connected(eve, new=True) is None
-        eve.text = "forged"
-        b.end(eve.id, await b.begin(eve.id, {"message": "x"}))
-        await b.leaving(eve.id)
+        assert await b.connect(eve, new=True) is None
+        await b.turn(eve, "forged")
+        await b.leave(eve, over=True)
         assert (b.counts.refused, b.counts.writes) == (1, 0)
-        assert await c.connected(Tab(ada.id, "=ada"), new=True) == Found("secret", [])
+        assert await c.connect(Tab(ada.id, "=ada"), new=True) == ("secret", [])
 
     run(scenario)
 
 
-def test_a_store_that_is_down_costs_no_turn_and_is_caught_up(run: Any, tmp_path: Path) -> None:
-    """Turns go on, nobody asks the store meanwhile, and what is live is written when it is back."""
+def test_gone_is_gone(run: RunScenario) -> None:
+    """A new chat leaves neither a state nor files, whatever was still to be written."""
 
-    async def scenario(make: MakeStore) -> None:
-        flaky = Flaky(make())
-        a, b = instance(flaky, tmp_path), instance(make(), tmp_path)
-        tab, newcomer = Tab(str(uuid.uuid4())), Tab(str(uuid.uuid4()))
-        await a.connected(tab, new=True)
-        await turn(a, tab, "one")
-        flaky.down = True
-        for text in ("two", "three"):
-            token = await a.begin(tab.id, {"message": text})
-            tab.text = text
-            a.end(tab.id, token)
-        assert await a.connected(newcomer, new=True) is None
-        assert not a.counts.store_up
-        asked = flaky.asked
-        await a.begin(newcomer.id, {"message": "x"})
-        assert flaky.asked == asked
-        a.end(newcomer.id, next(iter(a._live[newcomer.id].turns)))
-        flaky.down = False
-        await eventually(
-            lambda: a.counts.store_up and not any(x.behind for x in a._live.values()), 10, "back"
-        )
-        assert await b.connected(Tab(tab.id), new=True) == Found("three", [])
-        assert await b.connected(Tab(newcomer.id), new=True) == Found("fresh", [])
-
-    run(scenario)
-
-
-def test_a_session_that_is_over_is_forgotten(run: Any, tmp_path: Path) -> None:
-    """A new chat leaves neither a record nor files."""
-
-    async def scenario(make: MakeStore) -> None:
-        store = make()
-        a = instance(store, tmp_path)
-        tab = Tab(str(uuid.uuid4()))
-        tab.paths = [tmp_path / "upload.txt"]
+    async def scenario(site: Site) -> None:
+        a, b, tab = site.instance(), site.instance(), Tab()
+        tab.paths = [site.folder / "upload.txt"]
         tab.paths[0].write_text("x" * 100)
-        await a.connected(tab, new=True)
-        await turn(a, tab, "one")
-        assert [path.name for path in (tmp_path / "files").rglob("*.txt")] == ["upload.txt"]
-        await a.leaving(tab.id)
-        await a.left(tab.id, over=True)
-        assert list((tmp_path / "files").iterdir()) == []
-        assert await store.claim(tab.id, "", 5, 60.0) == Claim(5)
+        await a.connect(tab, new=True)
+        await a.turn(tab, "one")
+        assert [path.name for path in (site.folder / "files").rglob("*.txt")] == ["upload.txt"]
+        turn = await a.begin(tab)
+        tab.text = "two"
+        turn.end()
+        a.sharing.changed(tab.id)
+        await a.leave(tab, over=True)
+        live, text = a.sharing._live.get(tab.id), "three"
+        assert live is None
+        tab.text = text
+        turn.end()
+        a.sharing.changed(tab.id)
+        await asyncio.sleep(2 * module.DEBOUNCE)
+        await a.settled()
+        assert list((site.folder / "files").iterdir()) == []
+        assert await b.connect(Tab(tab.id), new=True) == (None, [])
 
     run(scenario)
 
 
-def test_files_come_along(run: Any, tmp_path: Path) -> None:
+def test_what_cannot_be_stored_any_more_is_not_restored(run: RunScenario, caplog: Any) -> None:
+    """A session that outgrows the store begins anew elsewhere, not at an older turn; it is told once."""
+
+    async def scenario(site: Site) -> None:
+        a, b, tab = site.instance(), site.instance(), Tab()
+        await a.connect(tab, new=True)
+        await a.turn(tab, "one")
+        tab.refusal = Unstorable("it is too large")
+        await a.turn(tab, "two")
+        await a.turn(tab, "three")
+        assert await b.connect(Tab(tab.id), new=True) == (None, [])
+        assert a.counts.unstorable == 2
+        assert len([r for r in caplog.records if "not shared any more" in r.getMessage()]) == 1
+        await a.connect(tab, new=False)
+        tab.refusal = None
+        await a.turn(tab, "four")
+        assert await b.connect(Tab(tab.id), new=True) == ("four", [])
+
+    run(scenario)
+
+
+def test_files_come_along(run: RunScenario, tmp_path: Path) -> None:
     """What was uploaded at one instance is readable at the next, after the first has removed its own."""
 
-    async def scenario(make: MakeStore) -> None:
-        a, b = instance(make(), tmp_path), instance(make(), tmp_path)
-        tab = Tab(str(uuid.uuid4()))
+    async def scenario(site: Site) -> None:
+        a, b, tab = site.instance(), site.instance(), Tab()
         tab.paths = [tmp_path / "a" / "id.txt"]
         tab.paths[0].parent.mkdir()
         tab.paths[0].write_text("hello")
-        await a.connected(tab, new=True)
-        await turn(a, tab, "one")
+        await a.connect(tab, new=True)
+        await a.turn(tab, "one")
         tab.paths[0].unlink()
-        await b.connected(Tab(tab.id), new=True)
+        await b.connect(Tab(tab.id), new=True)
         there = tmp_path / "b" / "id.txt"
-        await b.bring(tab.id, [there, tmp_path / "b" / "never.txt"])
+        never = [tmp_path / "b" / name for name in ("never.txt", "..", "x\0", "y" * 300)]
+        await b.sharing.bring(tab.id, [*never, there])
         assert there.read_text() == "hello"
 
     run(scenario)

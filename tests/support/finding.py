@@ -12,8 +12,8 @@ import uvloop
 from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.health import Observation
 from proxy.app import App
-from proxy.config import Config
-from proxy.reload import Reload
+from proxy.config import Address, Config
+from proxy.controlplane.reload import Reload
 from proxy.scrape import Scrape
 from tests.support.waiting import eventually
 
@@ -25,25 +25,25 @@ class Found:
 
     def __init__(self, config: Config) -> None:
         self.config = config  # what a reload reads
-        self.app = App(config, lambda: self.config)
+        self.app = App(_anywhere(config), lambda: _anywhere(self.config))
         self.told: list[tuple[str, str]] = []
-        self.app.fleet.listen(lambda backend, event: self.told.append((backend.name, event)))
+        self.app.parts.fleet.listen(lambda backend, event: self.told.append((backend.name, event)))
 
     @property
     def names(self) -> list[str]:
         """The backends that are to stay."""
-        return sorted(backend.name for backend in self.app.fleet if not backend.leaving)
+        return sorted(backend.name for backend in self.app.parts.fleet if not backend.leaving)
 
     def backend(self, name: str) -> Backend:
         """One backend of the fleet."""
-        backend = self.app.fleet.get(name)
-        assert backend is not None, repr(self.app.fleet)
+        backend = self.app.parts.fleet.get(name)
+        assert backend is not None, repr(self.app.parts.fleet)
         return backend
 
     def answer(self, name: str) -> Backend:
         """A backend answers a probe, and so holds pins."""
         backend = self.backend(name)
-        self.app.fleet.observe(backend, Observation.ANSWERED, monotonic())
+        self.app.parts.fleet.observe(backend, Observation.ANSWERED, monotonic())
         assert backend.takes_sessions
         return backend
 
@@ -53,34 +53,41 @@ class Found:
 
     async def until(self, *names: str) -> None:
         """Wait for exactly these backends."""
-        await eventually(lambda: self.names == sorted(names), WITHIN, lambda: repr(self.app.fleet))
+        await eventually(lambda: self.names == sorted(names), WITHIN, lambda: repr(self.app.parts.fleet))
 
     async def until_failed(self, source: str) -> None:
         """Wait until a source has failed once more."""
-        before = self.app.members.sources[source].failures
+        before = self.app.parts.membership.sources[source].failures
         await eventually(
-            lambda: self.app.members.sources[source].failures > before, WITHIN, f"a failure of {source}"
+            lambda: self.app.parts.membership.sources[source].failures > before,
+            WITHIN,
+            f"a failure of {source}",
         )
 
     async def reload(self, config: Config) -> Reload:
         """Read another configuration."""
         self.config = config
-        listeners = self.app.plane.listeners
+        listeners = self.app.parts.plane.listeners
         await listeners.open([], 1024, None, greeted=False)
         try:
             return await self.app.reloads.reload()
         finally:
             listeners.close()
-            for address in list(self.app.listening):
-                self.app.listening.pop(address).close()
+            self.app.ports.close()
 
     def metric(self, name: str, source: str) -> float:
         """A metric of discovery as Prometheus reads it."""
         wanted = f'chainlit_proxy_discovery_{name}{{source="{source}"}} '
-        text, _ = Scrape(self.app.collector.collect)("")
+        text, _ = Scrape(self.app.parts.collector.collect)("")
         lines = text.decode().splitlines()
         (value,) = [line.removeprefix(wanted) for line in lines if line.startswith(wanted)]
         return float(value)
+
+
+def _anywhere(config: Config) -> Config:
+    """Its admin listener takes a port that nobody has."""
+    admin = config.admin.model_copy(update={"listen": Address("127.0.0.1", 0)})
+    return config.model_copy(update={"admin": admin})
 
 
 def follow(
@@ -98,10 +105,10 @@ def follow(
     async def both() -> None:
         async with beside or nullcontext():
             found = Found(config)
-            works = [found.app.members.run(), *([found.app.drains.run()] if drains else [])]
+            works = [found.app.parts.membership.run(), *([found.app.parts.drains.run()] if drains else [])]
             tasks = [asyncio.create_task(work) for work in works]
             try:
-                await found.app.members.first()
+                await found.app.parts.membership.first()
                 await scenario(found)
             finally:
                 for task in tasks:

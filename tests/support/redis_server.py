@@ -56,6 +56,33 @@ class RedisServer(Process):
         self.launch()
         wait_until(self.answers, 10, lambda: f"redis answers\n{self.tail()}")
 
+    def ask(self, *words: str) -> str:
+        """What it answers to a command of one line."""
+        with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
+            connection.sendall(" ".join(words).encode() + b"\r\n")
+            return connection.recv(65536).decode()
+
+    def fill(self) -> None:
+        """From now on it has no memory for anything more, and says so."""
+        self.ask("config", "set", "maxmemory-policy", "noeviction")
+        assert self.ask("config", "set", "maxmemory", "1").startswith("+OK")
+
+    def make_room(self) -> None:
+        """Ends `fill`."""
+        assert self.ask("config", "set", "maxmemory", "0").startswith("+OK")
+
+    def make_read_only(self) -> None:
+        """It becomes a replica of a server that is not there; it is read, and takes nothing."""
+        assert self.ask("replicaof", "127.0.0.1", str(free_port())).startswith("+OK")
+
+    def make_writable(self) -> None:
+        """Ends `make_read_only`; it has kept what it had."""
+        assert self.ask("replicaof", "no", "one").startswith("+OK")
+
+    def empty(self) -> None:
+        """It forgets everything, and nobody's connection notices."""
+        assert self.ask("flushall").startswith("+OK")
+
     def answers(self) -> bool:
         """Whether it answers a PING."""
         try:

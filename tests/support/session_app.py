@@ -8,6 +8,7 @@ for a login where LOGIN is set (the header `x-user`), and writes threads to the 
 # Chainlit claims to be typed, but some of its methods are not.
 
 import asyncio
+import enum
 import json
 import os
 import sys
@@ -19,6 +20,8 @@ from typing import Any
 
 import chainlit as cl
 from chainlit.data.base import BaseDataLayer
+
+from tests.support.figures import DataFrame, Figure, stand_in
 
 INSTANCE = f"pid{os.getpid()}"
 JOURNAL = os.open(os.environ["JOURNAL"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -38,6 +41,12 @@ if os.environ.get("SHARE"):
     from proxy.sessions import share
 
     share(os.environ["SHARE"])
+
+
+class Shade(enum.StrEnum):
+    """Text to JSON."""
+
+    DARK = "dark"
 
 
 class Tally:
@@ -73,7 +82,7 @@ def session_id() -> str:
 def answer(nonce: str, n: int, **more: object) -> str:
     """The text by which the client knows instance, session and state."""
     get = cl.user_session.get
-    tally = get("tally")
+    tally, asked = get("tally"), get("asked")
     fields = {
         "instance": INSTANCE,
         "session": session_id(),
@@ -89,6 +98,8 @@ def answer(nonce: str, n: int, **more: object) -> str:
         "tally": tally.count if tally else "none",
         "lock": "there" if get("lock") else "none",
         "client": (get("client") or "none").replace(" ", "-"),
+        "asked": asked.content.split()[0] if asked else "none",
+        "elements": "+".join(sorted({e.type for m in cl.chat_context.get() for e in m.elements})) or "none",
         "user": user.identifier if (user := get("user")) else "none",
         **more,
     }
@@ -156,6 +167,8 @@ async def start() -> None:
     cl.user_session.set("tally", Tally(7))
     file = cl.File(name="greeting.txt", content=f"greeting of {INSTANCE}".encode(), mime="text/plain")
     await cl.Message(content=answer("greeting", 0), elements=[file]).send()
+    if os.environ.get("ENDLESS_START"):
+        await asyncio.sleep(3600)
 
 
 @cl.on_chat_end
@@ -219,9 +232,20 @@ async def elements(nonce: str, n: int, argument: str, incoming: cl.Message) -> N
     await cl.Message(content=answer(nonce, n, read="+".join(sorted(set(read))) or "none")).send()
 
 
+async def figures(nonce: str, n: int, argument: str, incoming: cl.Message) -> None:
+    """Answers with elements that are made of what cannot be stored."""
+    stand_in()
+    card = cl.CustomElement(name="Card", props={"shade": Shade.DARK})
+    plot, table = cl.Plotly(name="plot", figure=Figure()), cl.Dataframe(name="table", data=DataFrame())
+    cl.user_session.set("asked", incoming)
+    await cl.Message(content=answer(nonce, n), elements=[plot, card, table]).send()
+    card.props["client"] = threading.Lock()
+
+
 COMMANDS: dict[str, Callable[[str, int, str, cl.Message], Awaitable[None]]] = {
     "say": say,
     "stream": stream,
     "lock": lock,
     "elements": elements,
+    "figures": figures,
 }

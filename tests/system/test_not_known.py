@@ -3,6 +3,10 @@
 import asyncio
 import http.server
 import json
+import re
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,8 +18,9 @@ from tests.support.clients import Clients, each
 from tests.support.instances import Fleet
 from tests.support.link import KINDS
 from tests.support.processes import free_port
-from tests.support.proxy_process import HEALTH, ProxyProcess, config_for
+from tests.support.proxy_process import HEALTH, ROOT, ProxyProcess, config_for
 from tests.support.proxy_with_names import ProxyWithNames, may_mount
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
@@ -79,6 +84,66 @@ def test_what_never_answers_is_told(tmp_path: Path) -> None:
             assert lines.count(f"WARNING {line}") == 1, lines
     finally:
         proxy.kill9()
+
+
+@pytest.fixture
+def refusing_url() -> Iterator[str]:
+    """A backend that answers 400, as `TrustedHostMiddleware` does to a Host that it does not know."""
+
+    class Refusing(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(400)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_reason_is_shown_wherever_a_verdict_is(refusing_url: str, tmp_path: Path) -> None:
+    """What was answered, that nobody listens, and how long it was silent: log, events, API and `status`."""
+    port = free_port()
+    config = config_for((), health={"interval": 0.2, "timeout": 0.5, "fall": 2, "evict_after": 60})
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        config["backends"] = [
+            {"name": "a", "url": refusing_url},
+            {"name": "b", "url": f"http://127.0.0.1:{port}"},
+            {"name": "c", "url": f"http://127.0.0.1:{silent.getsockname()[1]}"},
+        ]
+        proxy = ProxyProcess(config, tmp_path)
+        proxy.launch()
+        reasons = {
+            "a": re.compile(r"400 to GET /health"),
+            "b": re.compile(rf"nobody listens at 127\.0\.0\.1:{port} \(connection refused\)"),
+            "c": re.compile(r"silent for \d+ s"),
+        }
+        try:
+            proxy.wait_health({"a": "degraded", "b": "down", "c": "degraded"})
+            wait_until(
+                lambda: re.search("silent for [3-9] s", str(proxy.backends()["c"]["reason"])), 20, "later"
+            )
+            shown, lines = proxy.backends(), proxy.tail(50)
+            events = {event["backend"]: event["text"] for event in json.loads(proxy.get("/api/events"))}
+            status = subprocess.run(
+                [sys.executable, "-m", "proxy", "status", "--admin", proxy.admin],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=True,
+            ).stdout.splitlines()
+            rows = {row.split()[0]: row for row in status}
+            for name, reason in reasons.items():
+                verdict = shown[name]["health"]
+                assert reason.fullmatch(shown[name]["reason"])
+                assert re.fullmatch(f"is {verdict}: {reason.pattern}", events[name])
+                assert re.search(f"WARNING backend {name} is {verdict}: {reason.pattern}\n", lines), lines
+                assert re.search(f" {reason.pattern}$", rows[name]), status
+        finally:
+            proxy.kill9()
 
 
 @pytest.fixture

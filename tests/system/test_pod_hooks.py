@@ -33,6 +33,8 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "GONE", 2.0)  # seconds that it waits for the third address
+    monkeypatch.setattr(module, "LOG", "/dev/null")
     for name, value in (("ADMIN_TOKEN", TOKEN), ("POD_NAME", "b"), ("DRAIN_SECONDS", "30")):
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # it is not for what is in the cluster
@@ -86,7 +88,7 @@ def test_a_pod_goes_and_is_back(
         async with Clients(proxies[0].url, delay=0.1) as first, Clients(proxies[1].url, delay=0.1) as second:
             chats = await first.open_many(PAGES) + await second.open_many(PAGES)
             assert "b" in {chat.home for chat in chats}
-            await asyncio.to_thread(hook.main)
+            assert await asyncio.to_thread(hook.main) == 0
             for proxy in proxies:
                 state = told(proxy, hook)
                 assert (state["admin_state"], state["sessions"], state["drain"]["empty"]) == (
@@ -99,5 +101,5 @@ def test_a_pod_goes_and_is_back(
 
     asyncio.run(scenario())
     monkeypatch.setattr("sys.argv", ["drain.py", "ready"])
-    hook.main()
+    assert hook.main() == 0
     assert {told(proxy, hook)["admin_state"] for proxy in proxies} == {"ready"}

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import random
 import signal
 import socket
@@ -188,5 +189,20 @@ def test_a_name_that_cannot_be_looked_up_is_refused(fleet: Fleet, proxy: ProxyPr
             assert proxy.metric("chainlit_proxy_config_current") == 0
             assert http_status(f"{proxy.url}/health") == 200
         await reload(proxy, yaml.safe_dump(proxy.config), good=True)
+
+    asyncio.run(scenario())
+
+
+def test_a_pipe_is_not_read_again(fleet: Fleet, proxy: ProxyProcess) -> None:
+    """Nobody writes to it any more: the reload is refused, and the process does not wait for it."""
+
+    async def scenario() -> None:
+        proxy.file.unlink()
+        os.mkfifo(proxy.file)
+        with pytest.raises(urllib.error.HTTPError, match="409") as refused:
+            proxy.post("/api/reload")
+        assert "cannot be read again" in json.load(refused.value)["problems"][0]
+        assert len(proxy.backends()) == len(fleet.names)
+        assert http_status(f"{proxy.url}/health") == 200
 
     asyncio.run(scenario())

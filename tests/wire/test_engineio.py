@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import Limit, OddId, OverLimit
-from proxy.sessions.ids import is_session_id
+from proxy.sessions.store import is_session_id
 from proxy.wire.engineio import (
     connect_in_payload,
     connect_session,

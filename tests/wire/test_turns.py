@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.wire.turns import MARK_SIZE, TASK, plain, turn_after
+from proxy.wire import turns
+from proxy.wire.turns import MARK_SIZE, TASK, Ear, turns_in
 
 START, END = b'42["task_start",{}]', b'42["task_end",{}]'
 
@@ -13,20 +14,20 @@ START, END = b'42["task_start",{}]', b'42["task_end",{}]'
 @pytest.mark.parametrize(
     ("data", "told"),
     [
-        (START, True),
-        (END, False),
-        (b"\x81\x13" + START + b"\x81\x11" + END, False),
-        (END + b"\x1e" + START, True),
-        (START + b"\x1e" + b'42["new_message",{"output":"done"}]', True),
-        (b'42["stream_token",{"token":"task_end"}]', None),
-        (b'42["task_list",{}]', None),
-        (b"2", None),
-        (b"", None),
+        (START, [True]),
+        (END, [False]),
+        (b"\x81\x13" + START + b"\x81\x11" + END, [True, False]),
+        (END + b"\x1e" + START, [False, True]),
+        (START + b"\x1e" + b'42["new_message",{"output":"done"}]', [True]),
+        (b'42["stream_token",{"token":"task_end"}]', []),
+        (b'42["task_list",{}]', []),
+        (b"2", []),
+        (b"", []),
     ],
 )
-def test_the_last_event_tells(data: bytes, told: bool | None) -> None:
-    """The later of the two events says whether the app is answering; anything else says nothing."""
-    assert turn_after(data) is told
+def test_events_are_told_in_their_order(data: bytes, told: list[bool]) -> None:
+    """Each of the two events is found, and nothing else is taken for one."""
+    assert turns_in(data) == told
 
 
 @given(st.recursive(st.text() | st.sampled_from(['42["task_start"', '42["task_end",{}]']), st.lists))
@@ -34,7 +35,7 @@ def test_no_text_is_taken_for_an_event(content: object) -> None:
     """Whatever an app says, as JSON it holds none of the marks."""
     said = b'42["new_message",' + json.dumps({"output": content}).encode() + b"]"
     assert TASK not in said
-    assert turn_after(said) is None
+    assert turns_in(said) == []
 
 
 def test_a_mark_is_no_longer_than_promised() -> None:
@@ -42,15 +43,25 @@ def test_a_mark_is_no_longer_than_promised() -> None:
     for event in (START, END):
         for cut in range(1, len(event)):
             kept = event[:cut][-MARK_SIZE:]
-            assert turn_after(kept + event[cut:]) is turn_after(event) or cut > MARK_SIZE
+            again = turns_in(event[:cut]) + turns_in(kept + event[cut:], len(kept))
+            assert again == turns_in(event)
 
 
-def test_compressed_polls_are_read() -> None:
-    """A piece with a gzip stream, chunk sizes around it, is unpacked; any other stays as it is."""
-    packed = gzip.compress(START + b"\x1e" + END)
-    for piece in (packed, b"2a\r\n" + packed + b"\r\n0\r\n\r\n"):
-        assert turn_after(plain(piece)) is False
-    assert plain(packed[:-9]).startswith(START[:4])
-    assert plain(START) == START
-    broken = b"\x1f\x8b\x08" + b"\xff" * 20
-    assert plain(broken) == broken
+def test_an_answer_is_heard_however_it_is_cut() -> None:
+    """Compressed or not, chunk sizes around it or not, each event is told once, as soon as it is whole."""
+    said = START + b"\x1e" + b"x" * 3000 + b"\x1e" + END
+    packed = gzip.compress(said)
+    for answer in (said, packed, b"2a\r\n" + packed + b"\r\n0\r\n\r\n"):
+        for size in (1, 2, 13, 100, len(answer)):
+            ear = Ear()
+            pieces = [answer[at : at + size] for at in range(0, len(answer), size)]
+            assert [event for piece in pieces for event in ear.hear(piece)] == [True, False]
+
+
+def test_what_cannot_be_unpacked_tells_nothing() -> None:
+    """A stream that breaks off or is none, and the rest of one that unpacks to more than anybody takes."""
+    ear = Ear()
+    assert ear.hear(b"\x1f\x8b\x08" + b"\xff" * 20) == []
+    assert ear.hear(START) == []
+    ear = Ear()
+    assert ear.hear(gzip.compress(START + bytes(turns._MOST_PLAIN) + END)) == [True]

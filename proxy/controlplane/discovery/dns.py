@@ -16,8 +16,10 @@ import dns.rdatatype
 import dns.resolver
 from dns.rdtypes.IN.SRV import SRV
 
-from proxy.config import BackendSettings, DnsSettings, Records
-from proxy.controlplane.discovery.source import Backends, Backoff, Found, Source, backend_at
+from proxy.backoff import SPREAD, Backoff
+from proxy.config import BackendSettings
+from proxy.config.sections import DnsSettings
+from proxy.controlplane.discovery.source import Backends, Found, Source, backend_at
 
 _REASONS: dict[type[Exception], str] = {
     dns.resolver.NXDOMAIN: "there is no such name",
@@ -39,12 +41,12 @@ class DnsSource(Source):
     async def run(self) -> None:
         """Ask now and whenever the answer has grown old, until cancelled."""
         settings = self._settings
-        backoff = Backoff(settings.shortest, settings.longest)
+        backoff = Backoff(settings.shortest, settings.longest, SPREAD)
         while True:
             try:
                 backends, lifetime = await self._ask()
             except (dns.exception.DNSException, OSError, ValueError) as error:
-                self.fail(f"{settings.name} {settings.records.value.upper()}: {_reason(error)}")
+                self.fail(f"{settings.name} {settings.records.upper()}: {_reason(error)}")
                 pause = backoff.pause()
             else:
                 self.tell(backends)
@@ -65,11 +67,11 @@ class DnsSource(Source):
             resolver.nameservers = [
                 dns.nameserver.Do53Nameserver(server.host, server.port) for server in self._settings.servers
             ]
-        if self._settings.records is Records.SRV:
+        if self._settings.records == "srv":
             backends, lifetime = await self._services(resolver)
         else:
             addresses, lifetime = await self._addresses(
-                resolver, str(self._settings.name), self._settings.records.value
+                resolver, str(self._settings.name), self._settings.records
             )
             backends = [backend_at(address, self._settings.port or 0) for address in addresses]
         return tuple(sorted(backends, key=lambda backend: backend.name)), lifetime

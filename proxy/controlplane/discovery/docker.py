@@ -18,7 +18,8 @@ from aiodocker import Docker
 from aiodocker.channel import ChannelSubscriber
 from aiodocker.exceptions import DockerError
 
-from proxy.config import BackendSettings, DockerSettings
+from proxy.config import BackendSettings
+from proxy.config.sections import DockerSettings
 from proxy.controlplane.discovery.source import Backends, Found, Source, UnusableError, backend_at
 
 _EVERY = 30.0  # seconds between two lists at most

@@ -14,7 +14,7 @@ from proxy.config import ConfigError, Problem
 from proxy.config.found import found_backends
 from proxy.controlplane.discovery.source import Backends, Found, Source
 
-_LOOK = 0.5  # seconds between two looks at the file
+_INTERVAL = 0.5  # seconds between two looks at the file
 _AGAIN = 5.0  # seconds until a bad list is read again
 
 
@@ -31,7 +31,7 @@ class FileSource(Source):
         await self._read()
         read = monotonic()
         while True:
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(_INTERVAL)
             before, seen = seen, await asyncio.to_thread(self._stamp)
             is_due = not self.is_current and monotonic() >= read + _AGAIN
             if seen == before and (seen != stamp or is_due):

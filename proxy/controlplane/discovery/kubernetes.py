@@ -21,7 +21,8 @@ import aiohttp
 from kubernetes_asyncio.client import ApiClient, Configuration, DiscoveryV1Api
 from kubernetes_asyncio.config import ConfigException, load_incluster_config, load_kube_config
 
-from proxy.config import BackendSettings, KubernetesSettings
+from proxy.config import BackendSettings
+from proxy.config.sections import KubernetesSettings
 from proxy.controlplane.discovery.source import Backends, Found, Source, UnusableError, backend_at
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")

@@ -7,16 +7,15 @@ logged once, until it is something else. No source touches the fleet: `members` 
 import asyncio
 import hashlib
 import logging
-import random
 import re
 from collections.abc import Awaitable, Callable
 from time import monotonic
 
+from proxy.backoff import SPREAD, Backoff
 from proxy.config import Address, BackendSettings
 
 log = logging.getLogger("proxy.discovery")
 
-_SPREAD = 0.2  # of a pause, each way: proxies that failed together do not come again together
 _LONGEST_NAME = 63  # characters, as `backends.name` has it
 _SHORTEST, _LONGEST = 0.5, 30.0  # seconds between two connections
 _CALM = 5.0  # seconds after which a connection counts as one that worked
@@ -68,7 +67,7 @@ class Source:
 
     async def _keep(self, connect: Callable[[], Awaitable[None]]) -> None:
         """Follow one connection after the other until cancelled; `connect` tells itself what fails."""
-        backoff = Backoff(_SHORTEST, _LONGEST)
+        backoff = Backoff(_SHORTEST, _LONGEST, SPREAD)
         while True:
             began = monotonic()
             await connect()
@@ -104,21 +103,3 @@ class Source:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {len(self.last or ())} backends failures={self.failures}>"
-
-
-class Backoff:
-    """The pauses between attempts that fail: each twice as long as the one before, up to a limit."""
-
-    def __init__(self, shortest: float, longest: float) -> None:
-        self._shortest = shortest
-        self._longest = longest
-        self._next = shortest
-
-    def reset(self) -> None:
-        """It went well: begin with the shortest again."""
-        self._next = self._shortest
-
-    def pause(self) -> float:
-        """Seconds until the next attempt."""
-        seconds, self._next = self._next, min(self._next * 2, self._longest)
-        return seconds * random.uniform(1 - _SPREAD, 1 + _SPREAD)  # noqa: S311

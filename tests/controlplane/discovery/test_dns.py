@@ -215,7 +215,10 @@ def test_the_time_to_live_is_honoured_within_bounds(
         ("{name: a, records: srv, port: 1}", "discovery.dns.port: must be left out, because SRV records"),
         ("{name: a, port: 70000}", "discovery.dns.port: must be a whole number from 1 to 65535 (got 70000)"),
         ("{name: a, records: mx, port: 1}", "discovery.dns.records: must be one of a, aaaa, srv"),
-        ("{name: a, port: 1, servers: 'ns:53'}", "discovery.dns.servers: must be IP addresses with their"),
+        (
+            "{name: a, port: 1, servers: 'ns:53'}",
+            "discovery.dns.servers: must be an IP address with its port",
+        ),
         ("{name: a, port: 1, shortest: 9, longest: 8}", "discovery.dns.longest: must not be less than"),
     ],
 )

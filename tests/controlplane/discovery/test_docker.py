@@ -57,7 +57,7 @@ def test_one_that_ended_leaves_at_once(tmp_path: Path) -> None:
         await engine.start(container("chat-1", "172.18.0.2"))
         await found.until("chat-1")
         dead = found.answer("chat-1")
-        found.app.fleet.observe(dead, Observation.REFUSED, 0)
+        found.app.parts.fleet.observe(dead, Observation.REFUSED, 0)
         await engine.end("chat-1")
         await eventually(lambda: dead.gone, WITHIN, lambda: repr(dead))
         assert not found.drained("chat-1")
@@ -158,6 +158,6 @@ def test_mistakes_are_told() -> None:
     with pytest.raises(ConfigError) as caught:
         loads("discovery:\n  docker:\n    label: ''\n    socket: docker.sock\n    port: 0\n")
     told = str(caught.value)
-    assert "config:3: discovery.docker.label: must not be empty" in told
+    assert "config:3: discovery.docker.label: must be text that is not empty" in told
     assert 'config:4: discovery.docker.socket: must be the absolute path of a socket (got "docker' in told
     assert "config:5: discovery.docker.port: must be a whole number from 1 to 65535" in told

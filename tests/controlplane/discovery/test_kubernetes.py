@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from proxy.config import Config, ConfigError, KubernetesSettings, loads
+from proxy.config import Config, ConfigError, loads
+from proxy.config.sections import KubernetesSettings
 from proxy.controlplane.discovery.kubernetes import KubernetesSource
 from proxy.controlplane.discovery.source import Backends
 from tests.support.certificates import Authority

@@ -12,6 +12,7 @@
   "affinity" (dict "secret" "${AFFINITY_SECRET}")
   "health" (dict "path" .Values.chat.healthPath)
   "sessions" (dict "shared" true)
+  "timeouts" (dict "farewell" 10)
   "log" (dict "format" "json")
   "forwarded" (dict "trusted" .Values.proxy.trusted)
 -}}

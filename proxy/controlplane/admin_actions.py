@@ -1,0 +1,247 @@
+"""What an operator can tell a running proxy: the part of the API that changes something.
+
+Each of these answers with what is so now. A wish that cannot be carried out is refused with its reason.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, HTTPException, Path, Response
+from pydantic import BaseModel, Field
+
+from proxy.affinity.backend import AdminState, Backend
+from proxy.affinity.fleet import Fleet
+from proxy.affinity.health import Verdict
+from proxy.controlplane.drains import Drain, Drains
+from proxy.controlplane.reload import Reload
+from proxy.controlplane.rollout import RolloutError, RolloutProgress
+
+
+@dataclass(frozen=True, slots=True)
+class AdminActions:
+    """What the API acts on; made by the app."""
+
+    fleet: Fleet
+    drains: Drains
+    reload: Callable[[], Awaitable[Reload]]
+    begin_rollout: Callable[[float | None], None]  # raises RolloutError
+    rollout: Callable[[], RolloutProgress]
+
+
+class DrainStatus(BaseModel):
+    """How far a drain is."""
+
+    seconds_left: float = Field(description="Until the deadline; less than 0 after it.", examples=[297.4])
+    sent_away: int = Field(description="Sessions that were at rest when they had to leave.", examples=[12])
+    forced: int = Field(
+        description="Sessions that were in the middle of an answer at the deadline.", examples=[0]
+    )
+    empty: bool = Field(description="Whether nothing is left of it.", examples=[False])
+
+
+class BackendStatus(BaseModel):
+    """One backend as the API shows it."""
+
+    name: str = Field(description="As it is configured, or was found.", examples=["replica-1"])
+    url: str = Field(description="Where it is.", examples=["http://127.0.0.1:8001"])
+    weight: float = Field(description="Its share of new sessions.", examples=[1.0])
+    health: Verdict = Field(description="The verdict of probes and traffic.", examples=["healthy"])
+    reason: str = Field(
+        description="Why it is not healthy; empty while it is, or before it was first probed.",
+        examples=["nobody listens at 127.0.0.1:8001 (connection refused)"],
+    )
+    since: float = Field(description="When the verdict was reached, in unix time.", examples=[1700000000.5])
+    admin_state: AdminState = Field(description="The operator's wish.", examples=["ready"])
+    sessions: int = Field(description="Sessions that are open here, or were just placed.", examples=[41])
+    tunnels: int = Field(description="Open websockets and other upgraded connections.", examples=[40])
+    pid: int | None = Field(default=None, description="The process, for a local replica.", examples=[4711])
+    leaving: bool = Field(description="Whether it leaves the fleet when it is empty.", examples=[False])
+    drain: DrainStatus | None = Field(default=None, description="While it drains.", examples=[None])
+
+
+class DrainRequest(BaseModel):
+    """How a backend is to be drained."""
+
+    model_config = {"extra": "forbid"}
+
+    timeout: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds until everything has to leave; timeouts.drain if it is not given.",
+        examples=[60],
+    )
+
+
+class RolloutRequest(BaseModel):
+    """How replicas are to be replaced."""
+
+    model_config = {"extra": "forbid"}
+
+    timeout: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds that the drain of each may take; timeouts.drain if it is not given.",
+        examples=[60],
+    )
+
+
+class RolloutStatus(BaseModel):
+    """How far the newest rollout is."""
+
+    state: str = Field(description="idle, running, failed or done.", examples=["running"])
+    phase: str | None = Field(
+        description="What it is at: starting, checking, draining or stopping.", examples=["draining"]
+    )
+    done: int = Field(description="Replicas that were replaced.", examples=[1])
+    total: int = Field(description="Replicas that were to be replaced.", examples=[4])
+    old: str = Field(description="Whose turn it is, or was.", examples=["replica-2"])
+    new: str = Field(description="What takes its place.", examples=["replica-6"])
+    reason: str = Field(
+        description="Why it failed; empty if it did not.", examples=["replica-6 did not become healthy"]
+    )
+
+
+class ReloadStatus(BaseModel):
+    """How a reload went."""
+
+    applied: bool = Field(
+        description="Whether the file is in effect; if not, the old one is.", examples=[True]
+    )
+    at: float = Field(description="When, in unix time.", examples=[1700000000.5])
+    problems: list[str] = Field(description="Why it was refused, in the words of `check`.", examples=[[]])
+    changes: list[str] = Field(description="Sections that are different now.", examples=[["backends"]])
+    restart: list[str] = Field(
+        description="Keys that take effect with the next start only.", examples=[["listen"]]
+    )
+
+
+def backend_status(backend: Backend, drains: Drains) -> BackendStatus:
+    """What the API shows of a backend."""
+    return BackendStatus(
+        name=backend.name,
+        url=backend.url,
+        weight=backend.weight,
+        health=backend.health.verdict,
+        reason=backend.health.reason,
+        since=time.time() - monotonic() + backend.health.since,
+        admin_state=backend.admin_state,
+        sessions=backend.sessions,
+        tunnels=backend.tunnels,
+        pid=backend.pid,
+        leaving=backend.leaving,
+        drain=_drain_status(drains.get(backend)),
+    )
+
+
+def _drain_status(drain: Drain | None) -> DrainStatus | None:
+    if drain is None:
+        return None
+    return DrainStatus(
+        seconds_left=round(drain.deadline - monotonic(), 1),
+        sent_away=drain.sent_away,
+        forced=drain.forced,
+        empty=drain.is_empty,
+    )
+
+
+def rollout_status(progress: RolloutProgress) -> RolloutStatus:
+    """What the API shows of a rollout."""
+    return RolloutStatus(
+        state=str(progress.state.value),
+        phase=str(progress.phase.value) if progress.phase else None,
+        done=progress.done,
+        total=progress.total,
+        old=progress.old,
+        new=progress.new,
+        reason=progress.reason,
+    )
+
+
+def reload_status(result: Reload) -> ReloadStatus:
+    """What the API shows of a reload."""
+    return ReloadStatus(
+        applied=result.applied,
+        at=result.at,
+        problems=list(result.problems),
+        changes=list(result.changes),
+        restart=list(result.restart),
+    )
+
+
+def add_actions(app: FastAPI, actions: AdminActions, guarded: Any) -> None:
+    """Add the routes; `guarded` is what asks for the token."""
+    fleet, drains = actions.fleet, actions.drains
+    asked: dict[str, Any] = {"dependencies": [guarded]}
+
+    async def known(
+        name: Annotated[str, Path(description="Which backend.", examples=["replica-1"])],
+    ) -> Backend:
+        backend = fleet.get(name)
+        if backend is None:
+            names = ", ".join(other.name for other in fleet) or "none"
+            raise HTTPException(404, f"there is no backend {name!r}; there are: {names}")
+        return backend
+
+    Known = Annotated[Backend, Depends(known)]  # noqa: N806 - a type
+
+    async def staying(backend: Known) -> Backend:
+        if backend.leaving:
+            raise HTTPException(409, f"{backend.name} is about to leave the fleet")
+        return backend
+
+    Staying = Annotated[Backend, Depends(staying)]  # noqa: N806 - a type
+
+    @app.get("/api/backends", **asked)
+    async def backends() -> list[BackendStatus]:
+        """All backends, in the order of the configuration."""
+        return [backend_status(backend, drains) for backend in fleet]
+
+    @app.get("/api/backends/{name}", **asked)  # noqa: FAST003 - `known` takes it
+    async def backend(backend: Known) -> BackendStatus:
+        """One backend."""
+        return backend_status(backend, drains)
+
+    @app.post("/api/backends/{name}/drain", **asked)  # noqa: FAST003 - `known` takes it
+    async def drain(backend: Known, request: DrainRequest | None = None) -> BackendStatus:
+        """No new sessions; those it has go on until they are at rest, or the time is up."""
+        drains.drain(backend, request.timeout if request else None)
+        return backend_status(backend, drains)
+
+    @app.post("/api/backends/{name}/ready", **asked)  # noqa: FAST003 - `known` takes it
+    async def ready(backend: Staying) -> BackendStatus:
+        """Take sessions again, with a slow start."""
+        drains.ready(backend)
+        return backend_status(backend, drains)
+
+    @app.post("/api/backends/{name}/maintenance", **asked)  # noqa: FAST003 - `known` takes it
+    async def maintenance(backend: Staying) -> BackendStatus:
+        """Take it out now: its sessions move at once."""
+        drains.maintenance(backend)
+        return backend_status(backend, drains)
+
+    @app.post("/api/reload", **asked, responses={409: {"model": ReloadStatus}})
+    async def reload(response: Response) -> ReloadStatus:
+        """Read the configuration again; 409 if it has mistakes: then the old one stays in effect."""
+        result = await actions.reload()
+        if not result.applied:
+            response.status_code = 409
+        return reload_status(result)
+
+    @app.get("/api/rollout", **asked)
+    async def rollout() -> RolloutStatus:
+        """How far the newest rollout is."""
+        return rollout_status(actions.rollout())
+
+    @app.post("/api/rollout", status_code=202, **asked)
+    async def begin_rollout(request: RolloutRequest | None = None) -> RolloutStatus:
+        """Replace the replicas of `run` by new ones, one after the other; 409 if that cannot begin."""
+        try:
+            actions.begin_rollout(request.timeout if request else None)
+        except RolloutError as reason:
+            raise HTTPException(409, str(reason)) from None
+        return rollout_status(actions.rollout())

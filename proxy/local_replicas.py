@@ -1,0 +1,104 @@
+"""The bridge between the supervisor of `run` and the fleet: its replicas are the backends."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+
+from proxy.affinity.health import Observation
+from proxy.controlplane.events import EventKind
+from proxy.controlplane.rollout import Rollout, RolloutError, RolloutProgress
+from proxy.parts import Parts
+from proxy.replicas import ReplicaEvent, ReplicaEventKind, ReplicaState, Supervisor
+
+log = logging.getLogger("proxy")
+
+
+class LocalReplicas:
+    """Made by the app; of use once it has a supervisor."""
+
+    def __init__(self, parts: Parts, public_address: Callable[[], str]) -> None:
+        """`public_address` tells where clients connect."""
+        self._parts = parts
+        self._public_address = public_address
+        self._supervisor: Supervisor | None = None
+        self._rollout: Rollout | None = None  # set with it
+        self._shared = False  # whether the replicas were told to share their sessions
+
+    def supervise(self, supervisor: Supervisor) -> None:
+        """The fleet is the replicas of a supervisor that has been prepared."""
+        parts = self._parts
+        self._supervisor = supervisor
+        self._shared = parts.drains.shared
+        tell = partial(parts.events.record, EventKind.ROLLOUT)
+        self._rollout = Rollout(supervisor, parts.fleet, parts.drains, tell)
+        parts.router.sole = True
+        parts.prober.own_replicas = parts.drains.own_replicas = True
+        now = monotonic()
+        for replica in supervisor.replicas:
+            parts.fleet.add(replica.name, *_host_port(replica.url), now=now).starting = True
+
+    @property
+    def supervisor(self) -> Supervisor | None:
+        """Who runs the replicas, under `run`."""
+        return self._supervisor
+
+    def heard(self, event: ReplicaEvent) -> None:
+        """Something happened to a replica: the fleet hears of it at once."""
+        parts, replica = self._parts, event.replica
+        level = logging.INFO if event.is_fine else logging.WARNING
+        log.log(level, "%s %s", replica.name, event.text)
+        parts.events.record(EventKind.REPLICA, event.text, replica.name, event.lines)
+        if self._supervisor is not None:
+            parts.drains.shared = self._shared and self._supervisor.shares
+        now = monotonic()
+        backend = parts.fleet.get(replica.name)
+        if backend is None and event.kind is ReplicaEventKind.READY:
+            backend = parts.fleet.add(replica.name, *_host_port(replica.url), now=now)
+            parts.prober.watch(backend)
+        if backend is None:
+            return
+        if self._rollout is not None:
+            self._rollout.replica_changed()
+        backend.pid = replica.pid
+        backend.starting = backend.starting and event.kind is not ReplicaEventKind.READY
+        if event.kind is ReplicaEventKind.RETIRED:
+            parts.fleet.remove(backend)
+        elif event.kind is ReplicaEventKind.READY:
+            parts.fleet.move(backend, *_host_port(replica.url))
+            parts.fleet.observe(backend, Observation.ANSWERED, now)
+            parts.prober.suspect(backend)
+            self._tell_if_all_are_ready()
+        else:
+            parts.fleet.observe(backend, Observation.ENDED, now, f"the process {event.text}")
+
+    def _tell_if_all_are_ready(self) -> None:
+        replicas = self._supervisor.replicas if self._supervisor else []
+        if replicas and all(replica.state is ReplicaState.READY for replica in replicas):
+            log.info("all %d replicas are ready: open %s", len(replicas), self._public_address())
+
+    @property
+    def rollout(self) -> RolloutProgress:
+        """How far the newest rollout is."""
+        return self._rollout.progress if self._rollout else RolloutProgress()
+
+    def begin_rollout(
+        self, tasks: asyncio.TaskGroup | None, drain_timeout: float | None = None
+    ) -> asyncio.Task[None]:
+        """Replace the replicas one by one, in a task of the group; None: it ends. Raises RolloutError."""
+        if self._rollout is None:
+            raise RolloutError(
+                "the backends are not replicas of this proxy: only those of `run` can be replaced"
+            )
+        if tasks is None:
+            raise RolloutError("the proxy is about to end")
+        return self._rollout.begin(tasks.create_task, drain_timeout)
+
+    def __repr__(self) -> str:
+        return f"<LocalReplicas of {self._supervisor!r}>"
+
+
+def _host_port(url: str) -> tuple[str, int]:
+    host, _, port = url.removeprefix("http://").rpartition(":")
+    return host, int(port)

@@ -1,0 +1,100 @@
+"""The parts of one proxy process: made, joined to each other, and configured, at the start as at a reload.
+
+No part knows who joined it: each takes the narrow things that it needs. `App` gives them ports and a life.
+"""
+
+from proxy.affinity.backend import Backend
+from proxy.affinity.directory import Directory
+from proxy.affinity.fleet import Fleet
+from proxy.affinity.health import HealthRules
+from proxy.affinity.placement import Placement
+from proxy.affinity.router import Router
+from proxy.affinity.standstill import Standstill
+from proxy.changes import Changes
+from proxy.config import Config
+from proxy.controlplane.drains import Drains
+from proxy.controlplane.events import EventKind, EventLog
+from proxy.controlplane.membership import Member, Membership, trusted
+from proxy.controlplane.probes import Prober
+from proxy.controlplane.rebalance import Rebalance
+from proxy.controlplane.reload import ReloadCounts
+from proxy.dataplane.fetch import ask
+from proxy.dataplane.plane import Plane
+from proxy.exchange_log import ExchangeLog
+from proxy.metrics import ProbeTimes, ProxyCollector
+from proxy.output import lines_dropped
+from proxy.tls import Certificate
+
+
+class Parts:
+    """All of them; made by the app, and by tests that need no process."""
+
+    def __init__(self, config: Config) -> None:
+        """Raises CertificateError."""
+        self.fleet = Fleet(HealthRules())
+        self.events = EventLog()
+        self.standstill = standstill = Standstill()
+        self.changes = Changes(self.fleet, self.events)  # told first, so that lost sessions still count
+        affinity = config.affinity
+        directory = Directory(affinity.directory.size, affinity.session_timeout)
+        self.router = Router(self.fleet, directory, Placement())
+        self.exchange_log = ExchangeLog(config)
+        self.probe_times = times = ProbeTimes()
+        self.prober = Prober(self.fleet, config, ask, times.add, standstill.measure)
+        listener, stood = self.exchange_log.listener, standstill.measure
+        self.plane = Plane(config, self.router, listener, self.prober.suspect, stood)
+        self.plane.certificate = certificate_of(config)
+        self.drains = Drains(self.fleet, self.plane.evictions, emptied=self._emptied, stood=stood)
+        self.rebalance = Rebalance(self.fleet, self.router.placement, self.plane.evictions)
+        self.membership = Membership(self.fleet, self.drains, self.prober, self.plane.site.moved)
+        self.reload_counts = ReloadCounts()
+        self.collector = ProxyCollector(
+            self.plane,
+            self.drains,
+            self.reload_counts,
+            self.membership.sources,
+            times,
+            lines_dropped,
+            standstill,
+        )
+        for move_on in (self.fleet.stood, self.drains.move_on, self.plane.move_on):
+            standstill.listen(move_on)
+        self.configure(config, trusted(config.backends))
+
+    def configure(self, config: Config, members: tuple[Member, ...]) -> None:
+        """Go by this configuration; `members` are its backends. The plane follows with its listeners."""
+        self.exchange_log.configure(config)
+        self.plane.site.access = self.exchange_log.listener
+        self.fleet.configure(config)
+        self.router.configure(config)
+        self.plane.site.shared.configure(config)
+        self.drains.configure(config)
+        self.rebalance.configure(config)
+        self.membership.configure(members, config.discovery)
+        self.prober.configure(config)
+
+    def not_ready(self) -> str:
+        """Why no new clients should be sent here, "" if they may."""
+        if self.changes.leaving:
+            return "leaving"
+        if not any(backend.takes_sessions for backend in self.fleet):
+            return "no backend takes sessions"
+        return ""
+
+    def _emptied(self, backend: Backend) -> None:
+        """A drained backend has no sessions any more: one that was to leave the fleet does."""
+        drain = self.drains.get(backend)
+        if drain is not None:
+            text = f"is drained: {drain.sent_away} sessions were sent away, {drain.forced} while answering"
+            self.events.record(EventKind.DRAIN, text, backend.name)
+        if backend.leaving:
+            self.fleet.remove(backend)
+
+    def __repr__(self) -> str:
+        return f"<Parts {self.fleet!r}>"
+
+
+def certificate_of(config: Config) -> Certificate | None:
+    """The certificate of the TCP listeners. Raises CertificateError."""
+    tls = config.tls
+    return Certificate(tls.cert, tls.key) if tls.cert is not None and tls.key is not None else None

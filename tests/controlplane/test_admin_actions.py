@@ -1,0 +1,151 @@
+"""What can be told to a running proxy by its API, and what is answered."""
+
+import asyncio
+import json
+from math import inf, nan
+from typing import Any
+
+import pytest
+
+from proxy.affinity.backend import AdminState
+from proxy.affinity.health import Observation
+from tests.controlplane.test_admin import TOKEN, Admin, bearer, run
+
+JSON = b"Content-Type: application/json"
+
+
+async def post(admin: Admin, path: str, body: Any = None, *lines: bytes) -> tuple[int, Any]:
+    """Status and body of a POST."""
+    text = b"" if body is None else json.dumps(body).encode()
+    answer = await admin.ask(path, JSON, b"Content-Length: %d" % len(text), *lines, method=b"POST", body=text)
+    return answer.status, json.loads(answer.body)
+
+
+def known(admin: Admin) -> None:
+    """Two backends that take sessions."""
+    for name in "ab":
+        backend = admin.fleet.add(name, "127.0.0.1", 1, now=0.0)
+        admin.fleet.observe(backend, Observation.ANSWERED, 0.0)
+
+
+def test_the_three_wishes() -> None:
+    """drain, maintenance and ready answer with the backend as it is now, and it is so."""
+
+    async def test(admin: Admin) -> None:
+        known(admin)
+        a = admin.fleet.get("a")
+        assert a is not None
+        for wish, state in (("drain", "drain"), ("maintenance", "maintenance"), ("ready", "ready")):
+            status, body = await post(admin, f"/api/backends/a/{wish}")
+            assert (status, body["name"], body["admin_state"]) == (200, "a", state)
+            assert a.admin_state is AdminState(state)
+            assert (body["drain"] is not None) is (wish == "drain")
+            assert json.loads((await admin.ask("/api/backends/a")).body)["admin_state"] == state
+
+    run(test)
+
+
+def test_a_drain_has_a_deadline() -> None:
+    """That of the request, else that of the configuration."""
+
+    async def test(admin: Admin) -> None:
+        known(admin)
+        for body, seconds in ((None, 300), ({}, 300), ({"timeout": None}, 300), ({"timeout": 7.5}, 7.5)):
+            _, told = await post(admin, "/api/backends/a/drain", body)
+            assert seconds - 2 < told["drain"]["seconds_left"] <= seconds
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    "body", [{"timeout": -1}, {"timeout": inf}, {"timeout": nan}, {"timeout": "x"}, {"time": 5}, [], "x"]
+)
+def test_a_drain_that_is_not_understood(body: Any) -> None:
+    """422 with the place of the mistake, and nothing changes."""
+
+    async def test(admin: Admin) -> None:
+        known(admin)
+        status, told = await post(admin, "/api/backends/a/drain", body)
+        assert (status, told["detail"][0]["loc"][0]) == (422, "body")
+        a = admin.fleet.get("a")
+        assert a is not None
+        assert a.admin_state is AdminState.READY
+
+    run(test)
+
+
+@pytest.mark.parametrize("wish", ["drain", "ready", "maintenance"])
+def test_a_name_that_nobody_has(wish: str) -> None:
+    """404 that names those there are."""
+
+    async def test(admin: Admin) -> None:
+        known(admin)
+        status, told = await post(admin, f"/api/backends/x/{wish}")
+        assert (status, told["detail"]) == (404, "there is no backend 'x'; there are: a, b")
+
+    run(test)
+
+
+def test_one_that_has_left_is_not_drained_again() -> None:
+    """Nothing happens between the look for a backend and what is done to it, however fast it goes."""
+
+    async def test(admin: Admin) -> None:
+        drains, over = admin.app.parts.drains, asyncio.Event()
+
+        async def come_and_go() -> None:
+            while not over.is_set():
+                backend = admin.fleet.add("a", "127.0.0.1", 1, now=0.0)
+                drains.drain(backend)
+                await asyncio.sleep(0)
+                admin.fleet.remove(backend)
+                await asyncio.sleep(0)
+
+        coming = asyncio.create_task(come_and_go())
+        answers = [await post(admin, "/api/backends/a/drain") for _ in range(60)]
+        over.set()
+        await coming
+        assert {status for status, _ in answers} <= {200, 404}
+        assert not drains._drains
+
+    run(test)
+
+
+def test_one_that_leaves_cannot_be_kept() -> None:
+    """It is no more configured, or replaced: 409, and the drain goes on."""
+
+    async def test(admin: Admin) -> None:
+        known(admin)
+        a = admin.fleet.get("a")
+        assert a is not None
+        a.leaving = True
+        for wish in ("ready", "maintenance"):
+            status, told = await post(admin, f"/api/backends/a/{wish}")
+            assert (status, "about to leave" in told["detail"]) == (409, True)
+
+    run(test)
+
+
+def test_a_rollout_needs_replicas() -> None:
+    """Only `run` has any: 409 that says so; the state is idle."""
+
+    async def test(admin: Admin) -> None:
+        status, told = await post(admin, "/api/rollout")
+        assert (status, "only those of `run`" in told["detail"]) == (409, True)
+        assert json.loads((await admin.ask("/api/rollout")).body)["state"] == "idle"
+
+    run(test)
+
+
+def test_changes_need_the_token() -> None:
+    """Without it nothing changes."""
+
+    async def test(admin: Admin) -> None:
+        known(admin)
+        a = admin.fleet.get("a")
+        assert a is not None
+        for path in ("/api/backends/a/drain", "/api/reload", "/api/rollout"):
+            assert (await post(admin, path))[0] == 401
+        assert a.admin_state is AdminState.READY
+        assert (await post(admin, "/api/backends/a/drain", None, bearer(TOKEN)))[0] == 200
+
+    run(test, token=TOKEN)
