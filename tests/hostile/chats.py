@@ -22,7 +22,6 @@ from tests.support.waiting import eventually
 
 CROWD = 20
 PATIENCE = 45.0  # seconds for one answer, whatever happens meanwhile
-PAUSE = 1.5  # seconds between two doings of one user
 MOMENT = 0.1  # seconds
 AFTER_A_LOSS = 2.0  # seconds in which an answer still comes over the next connection
 LONG = 5.0  # likewise, of one that takes its time
@@ -41,26 +40,18 @@ class Seen:
     failures: list[str] = field(default_factory=list)
 
 
-class User:
-    """One chat and the loop that uses it; owned by the crowd."""
+class Living:
+    """One chat and the loop that uses it."""
 
-    def __init__(self, site: Site, chat: Chat, chance: random.Random) -> None:
-        self.site = site
+    pause = 1.5  # seconds between two doings of one user
+
+    def __init__(self, chat: Chat, chance: random.Random) -> None:
         self.chat = chat
         self.chance = chance
         self.answers = 0
         self.goal = 0  # answers; until then it does not pause
         self.home = chat.home or ""  # who answered last
-        self.moves = 0  # times that its session began anew, or went on elsewhere
-        self._told = 0  # the app's count of its messages, when it was last asked
-        self._greeted = len(chat.greetings)  # then
         self.failures: list[str] = []  # what did not work at the first try, in this round
-        self.absences: list[list[float]] = []  # from when to when it lost its connection by itself
-        self._ways: list[Callable[[], Awaitable[object]]] = [
-            self._say, self._say, self._stream, self._fetch, self._upload, self.chat.action,
-        ]  # fmt: skip
-        if may_blink(chat.link.kind):
-            self._ways.append(self._comes_back)
 
     async def live(self, hurry: asyncio.Event) -> None:
         """Use the session until cancelled; AssertionError if it does not answer any more."""
@@ -69,7 +60,28 @@ class User:
             if self.answers < self.goal:
                 continue
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(hurry.wait(), PAUSE * self.chance.uniform(0.5, 1.5))
+                await asyncio.wait_for(hurry.wait(), self.pause * self.chance.uniform(0.5, 1.5))
+
+    async def use(self) -> None:
+        """One thing that users do, then a word, which has to be answered in the end."""
+        raise NotImplementedError
+
+
+class User(Living):
+    """One whose session may begin anew; owned by the crowd."""
+
+    def __init__(self, site: Site, chat: Chat, chance: random.Random) -> None:
+        super().__init__(chat, chance)
+        self.site = site
+        self.moves = 0  # times that its session began anew, or went on elsewhere
+        self._told = 0  # the app's count of its messages, when it was last asked
+        self._greeted = len(chat.greetings)  # then
+        self.absences: list[list[float]] = []  # from when to when it lost its connection by itself
+        self._ways: list[Callable[[], Awaitable[object]]] = [
+            self._say, self._say, self._stream, self._fetch, self._upload, self.chat.action,
+        ]  # fmt: skip
+        if may_blink(chat.link.kind):
+            self._ways.append(self._comes_back)
 
     async def use(self) -> None:
         """One thing that users do, then a word, which has to be answered in the end."""

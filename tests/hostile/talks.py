@@ -8,14 +8,13 @@ store that would have known are lost at once.
 """
 
 import asyncio
-import contextlib
 import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Protocol, Self
 
-from tests.hostile.chats import PATIENCE
+from tests.hostile.chats import PATIENCE, Living
 from tests.support.chat import Chat, Reply
 from tests.support.clients import Clients
 from tests.support.journal import Entry, Journal
@@ -23,7 +22,6 @@ from tests.support.link import KINDS, Event
 from tests.support.sharing import NOTICE
 from tests.support.waiting import eventually
 
-PAUSE = 1.0  # seconds between two doings of one user
 LOST = 6.0  # seconds after which a word is said again: longer than an instance waits for its store
 MOMENT = 0.1  # seconds
 AFTER_A_LOSS = 2.0  # seconds in which an answer still comes over the next connection
@@ -46,20 +44,19 @@ class Forgot(AssertionError):  # noqa: N818 - as in "it forgot"
     """A conversation does not know what it has to know."""
 
 
-class Talk:
+class Talk(Living):
     """One conversation and what it must know; owned by `Talks`."""
 
+    pause = 1.0
+
     def __init__(self, chat: Chat, chance: random.Random) -> None:
-        self.chat, self.chance = chat, chance
-        self.home = chat.home or ""  # who answered last
-        self.answers = self.goal = 0  # until it has so many it does not pause
+        super().__init__(chat, chance)
         self.finished: list[str] = []  # its messages whose turns were seen to end, in order
         self.files: set[str] = set()  # what was uploaded in these
         self.told = 0  # the app's count at the end of the last of them
         self.greeted = len(chat.greetings)
         self.notices = 0
         self.anew = 0  # times that it knew nothing any more
-        self.failures: list[str] = []  # what did not work at the first try, in this round
         self.last: Reply | None = None
         self.known: list[str] = []  # the messages that it knew when it last answered
         self.may_forget = False
@@ -86,15 +83,6 @@ class Talk:
         if event.name == "task_end":
             self._ends += 1
         self._listener(event)
-
-    async def live(self, hurry: asyncio.Event) -> None:
-        """Go on until cancelled; AssertionError if it knows less than it must, or is answered no more."""
-        while True:
-            await self.use()
-            if self.answers < self.goal:
-                continue
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(hurry.wait(), PAUSE * self.chance.uniform(0.5, 1.5))
 
     async def use(self) -> None:
         """One thing that users do, then a word, which has to be answered in the end."""
