@@ -22,14 +22,14 @@ class LocalReplicas:
         """`public_address` tells where clients connect."""
         self._parts = parts
         self._public_address = public_address
-        self._supervisor: Supervisor | None = None
+        self.supervisor: Supervisor | None = None  # who runs the replicas, under `run`
         self._rollout: Rollout | None = None  # set with it
         self._shared = False  # whether the replicas were told to share their sessions
 
     def supervise(self, supervisor: Supervisor) -> None:
         """The fleet is the replicas of a supervisor that has been prepared."""
         parts = self._parts
-        self._supervisor = supervisor
+        self.supervisor = supervisor
         self._shared = parts.drains.shared
         tell = partial(parts.events.record, EventKind.ROLLOUT)
         self._rollout = Rollout(supervisor, parts.fleet, parts.drains, tell)
@@ -39,19 +39,14 @@ class LocalReplicas:
         for replica in supervisor.replicas:
             parts.fleet.add(replica.name, *_host_port(replica.url), now=now).starting = True
 
-    @property
-    def supervisor(self) -> Supervisor | None:
-        """Who runs the replicas, under `run`."""
-        return self._supervisor
-
     def heard(self, event: ReplicaEvent) -> None:
         """Something happened to a replica: the fleet hears of it at once."""
         parts, replica = self._parts, event.replica
         level = logging.INFO if event.is_fine else logging.WARNING
         log.log(level, "%s %s", replica.name, event.text)
         parts.events.record(EventKind.REPLICA, event.text, replica.name, event.lines)
-        if self._supervisor is not None:
-            parts.drains.shared = self._shared and self._supervisor.shares
+        if self.supervisor is not None:
+            parts.drains.shared = self._shared and self.supervisor.shares
         now = monotonic()
         backend = parts.fleet.get(replica.name)
         if backend is None and event.kind is ReplicaEventKind.READY:
@@ -74,7 +69,7 @@ class LocalReplicas:
             parts.fleet.observe(backend, Observation.ENDED, now, f"the process {event.text}")
 
     def _tell_if_all_are_ready(self) -> None:
-        replicas = self._supervisor.replicas if self._supervisor else []
+        replicas = self.supervisor.replicas if self.supervisor else []
         if replicas and all(replica.state is ReplicaState.READY for replica in replicas):
             log.info("all %d replicas are ready: open %s", len(replicas), self._public_address())
 
@@ -96,7 +91,7 @@ class LocalReplicas:
         return self._rollout.begin(tasks.create_task, drain_timeout)
 
     def __repr__(self) -> str:
-        return f"<LocalReplicas of {self._supervisor!r}>"
+        return f"<LocalReplicas of {self.supervisor!r}>"
 
 
 def _host_port(url: str) -> tuple[str, int]:

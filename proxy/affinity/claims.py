@@ -7,8 +7,8 @@ packet, or a 2xx to the POST that bore the CONNECT) it is settled and opened; if
 """
 
 from proxy.affinity.backend import Backend
-from proxy.affinity.directory import MoveReason
 from proxy.affinity.evidence import Evidence
+from proxy.affinity.session import MoveReason
 
 
 class Claim:

@@ -9,11 +9,11 @@ from typing import Protocol
 
 from proxy.affinity.backend import Backend
 from proxy.affinity.claims import Claim
-from proxy.affinity.directory import Session
 from proxy.affinity.evidence import Evidence
 from proxy.affinity.lingering import Backlog
 from proxy.affinity.pins import join_pin
 from proxy.affinity.rehome import Said
+from proxy.affinity.session import Session
 
 
 class Void(Enum):

@@ -15,8 +15,6 @@ from proxy.affinity.evidence import Evidence
 from proxy.affinity.health import Verdict
 from proxy.affinity.session import UNCONNECTED, Move, MoveReason, Session
 
-__all__ = ["Directory", "Move", "MoveReason", "Session"]
-
 _MOVES = 5  # moves that a session remembers: more than any operator asks for, little beside its id
 
 
@@ -96,7 +94,7 @@ class Directory:
             session.backend = backend
             session.since = now
             session.evidence, session.located = evidence, located
-            session.has_turn(goes_on=False)
+            session.set_turn(goes_on=False)
             session.arrived = located
         session.sent_away = False
         self._tell(session)
@@ -133,7 +131,7 @@ class Directory:
         if session.backend is not backend:
             session.backend, session.since = backend, now
             session.evidence, session.located = None, False
-            session.has_turn(goes_on=False)
+            session.set_turn(goes_on=False)
         session.left, session.connected, session.sent_away = left, True, sent_away
         session.arrived = True
         session.only_named = False
@@ -153,7 +151,7 @@ class Directory:
         if session.open > 0:
             return
         session.expires = now + self.session_timeout
-        session.is_unheard(now)
+        session.lose_sight(now)
         session.arrived = session.arrived and session.stays
         if self._open.get(session.id) is session:
             del self._open[session.id]

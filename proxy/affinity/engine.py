@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 from proxy.affinity.backend import Backend
 from proxy.affinity.decision import Decision, EngineSession, Outcome, Void
-from proxy.affinity.directory import Directory, Session
+from proxy.affinity.directory import Directory
 from proxy.affinity.evidence import Evidence
 from proxy.affinity.rehome import Said
+from proxy.affinity.session import Session
 
 _QUIET = 60.0  # seconds: Engine.IO ends a polling transport after 45 s without a poll (25 s ping + 20 s)
 _LAST_POLL = 5.0  # seconds: a client whose upgrade failed polls again within a round trip
@@ -95,7 +96,7 @@ class EngineSessions:
             return
         if (engine.backend, engine.upstream_sid) != (elsewhere.backend, elsewhere.upstream_sid):
             self.rehome(engine, elsewhere.backend, elsewhere.upstream_sid)
-        elsewhere.session.has_come(elsewhere.at)
+        elsewhere.session.came(elsewhere.at)
         self._decide(engine, elsewhere.session)
 
     def decide(self, engine: EngineSession, session: Session | None) -> None:

@@ -14,14 +14,15 @@ from enum import Enum
 from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.claims import Claim, Claims
 from proxy.affinity.decision import Decision, EngineSession, Outcome, Void
-from proxy.affinity.directory import Directory, MoveReason, Session
+from proxy.affinity.directory import Directory
 from proxy.affinity.engine import EngineSessions
 from proxy.affinity.evidence import Evidence, Hints
 from proxy.affinity.fleet import Fleet
 from proxy.affinity.pins import split_pin
 from proxy.affinity.placement import Placement
+from proxy.affinity.session import MoveReason, Session
 from proxy.config import Config
-from proxy.config import Locate as LocateMode
+from proxy.config.values import Locate as LocateMode
 from proxy.errors import NoBackend
 
 _JUST = 10.0  # seconds: a page connects as soon as its announcement is answered
@@ -244,7 +245,7 @@ class Router:
             located=claim.located,
             reason=claim.reason,
         )
-        session.has_come(now)
+        session.came(now)
         return session
 
     def connected(self, engine: EngineSession, claim: Claim | None, now: float) -> None:
@@ -308,8 +309,8 @@ class Router:
 
     def _by_pin(self, hints: Hints, now: float, avoid: Collection[str]) -> Decision:
         """A handshake that names no session."""
-        pinned = self.fleet.by_token(hints.pin) if hints.pin else None
-        if pinned is not None and pinned.takes_sessions and not pinned.outdated and pinned.name not in avoid:
+        pinned = self._pinned(hints, avoid)
+        if pinned is not None and pinned.takes_sessions and not pinned.outdated:
             return Decision(pinned, Evidence.PIN_COOKIE, Outcome.PINNED)
         backend = self._place(hints.client, now, avoid, reserve=True)
         return Decision(backend, Evidence.CLIENT, Outcome.PLACED)

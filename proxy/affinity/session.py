@@ -97,18 +97,18 @@ class Session:
             self._answers = begins
         self._greets = False
 
-    def has_turn(self, *, goes_on: bool) -> None:
+    def set_turn(self, *, goes_on: bool) -> None:
         """Whether a turn goes on is known for certain."""
         self._answers, self._greets = goes_on, False
 
-    def has_come(self, now: float) -> None:
+    def came(self, now: float) -> None:
         """It has connected: a turn that was under way goes on, unless nobody has listened for long."""
         if self._unheard is not None and not self.is_awaited and now - self._unheard > _UNHEARD:
             self._answers = False
         self._greets, self._unheard = True, None
         self.arrived = True
 
-    def is_unheard(self, now: float) -> None:
+    def lose_sight(self, now: float) -> None:
         """Nobody hears what its app says from now on."""
         self._unheard = now
 

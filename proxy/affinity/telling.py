@@ -7,8 +7,9 @@ it; of two that nobody could know of each other the later one wins, on all proxi
 
 from dataclasses import dataclass
 
-from proxy.affinity.directory import Directory, Session
+from proxy.affinity.directory import Directory
 from proxy.affinity.fleet import Fleet
+from proxy.affinity.session import Session
 
 _AWAY, _STAYS = "away", "stays"
 

@@ -5,26 +5,19 @@ import asyncio
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 import uvloop
 
 from proxy import logs, output
 from proxy.cli.failing import fail
-from proxy.config import (
-    Config,
-    ConfigError,
-    Problem,
-    doubts,
-    dump,
-    load,
-    loads,
-)
+from proxy.config import Config, ConfigError, Problem, dump, load, loads
+from proxy.config.load import Options
+from proxy.config.names import doubts
 from proxy.config.sections import SessionSettings
 from proxy.net import ListenError
 from proxy.ports import Ports
@@ -42,8 +35,6 @@ from proxy.replicas import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from proxy.app import App
     from proxy.sessions import SharingSettings
 
@@ -180,9 +171,7 @@ def replica(
     """
     _not_as_process_1()
     try:
-        changes = {"sessions.store": sessions}
-        read = partial(load, file) if file is not None else partial(loads, "")
-        config = read(changes=changes, need_store=True)
+        config = _read(file, changes={"sessions.store": sessions}, need_store=True)
         _warn_of_names(config)
         settings = config.sessions
         store = settings.store.get_secret_value()
@@ -249,8 +238,7 @@ def root_path(options: Sequence[str], environ: Mapping[str, str] = os.environ) -
 def _read_for_run(file: str | None, changes: Mapping[str, str | None], root: str) -> Config:
     """Options first, then the file, then the defaults of `run`, key by key. Raises ConfigError."""
     below = {"affinity.roots": root, "health.path": f"{root}/health"} if root else {}
-    read = partial(load, file) if file is not None else partial(loads, "")
-    config = read(defaults={**RUN_DEFAULTS, **below}, changes=changes, need_store=True)
+    config = _read(file, defaults={**RUN_DEFAULTS, **below}, changes=changes, need_store=True)
     given = [
         *(["backends"] if config.backends else []),
         *(f"discovery.{name}" for name in config.discovery.parts()),
@@ -259,6 +247,11 @@ def _read_for_run(file: str | None, changes: Mapping[str, str | None], root: str
         message = "must not be set for `run`, its backends are the replicas"
         raise ConfigError([Problem(str(file), None, key, message) for key in given])
     return _with_sharing(config, sharing=True)
+
+
+def _read(file: str | None, **options: Unpack[Options]) -> Config:
+    """The file, where there is one. Raises ConfigError."""
+    return load(file, **options) if file is not None else loads("", **options)
 
 
 def _again(file: str) -> str:
@@ -302,7 +295,7 @@ def _not_as_process_1() -> None:
         os.execv(command[0], command)  # noqa: S606  # our own command line again
 
 
-def _bound(config: Config, read: "Callable[[], Config]") -> "App":
+def _bound(config: Config, read: Callable[[], Config]) -> "App":
     """The app, whose ports are bound before the rest is loaded: who comes meanwhile waits in their queues."""
     ports = Ports()
     try:

@@ -6,16 +6,14 @@ reference `docs/configuration.md` is made from them (`python -m proxy.config.ref
 """
 
 from proxy.config.address import Address
-from proxy.config.dump import dump, plain
+from proxy.config.dump import dump
 from proxy.config.load import load, loads
 from proxy.config.models import (
     BackendSettings,
     Config,
     HealthSettings,
 )
-from proxy.config.names import Resolver, doubt, doubts
 from proxy.config.problems import ConfigError, Problem
-from proxy.config.values import Locate, statuses
 
 __all__ = [
     "Address",
@@ -23,14 +21,8 @@ __all__ = [
     "Config",
     "ConfigError",
     "HealthSettings",
-    "Locate",
     "Problem",
-    "Resolver",
-    "doubt",
-    "doubts",
     "dump",
     "load",
     "loads",
-    "plain",
-    "statuses",
 ]

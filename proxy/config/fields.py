@@ -4,10 +4,14 @@ Whoever reads YAML, words a message, prints the effective config or writes the r
 here what stands at a key; nobody else walks the models.
 """
 
+import ast
+import inspect
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
+from itertools import pairwise
 from typing import Any
 
 from pydantic import SecretStr
@@ -26,6 +30,7 @@ class Key:
     """One key: its place without list indexes, what may stand there, and for a section its model."""
 
     path: tuple[str, ...]
+    owner: type[Settings]  # the section that it stands in
     field: FieldInfo
     hint: Any  # the type with all its annotations
     section: type[Settings] | None
@@ -53,8 +58,8 @@ class Key:
     @property
     def description(self) -> str:
         """What it is for, on one line."""
-        section = self.section.__doc__ if self.section else None
-        return " ".join((self.field.description or section or "").split())
+        text = _texts(self.owner).get(self.path[-1]) or (self.section.__doc__ if self.section else None)
+        return " ".join((text or "").split())
 
 
 def key_at(path: KeyPath) -> Key | None:
@@ -81,9 +86,20 @@ def _walk(section: type[Settings], above: tuple[str, ...] = ()) -> Iterator[Key]
         path = (*above, name)
         parts = (part for part in _made_of(hints[name]) if isinstance(part, type))
         below = next((part for part in parts if issubclass(part, Settings)), None)
-        yield Key(path, field, hints[name], below)
+        yield Key(path, section, field, hints[name], below)
         if below is not None:
             yield from _walk(below, path)
+
+
+@cache
+def _texts(section: type[Settings]) -> dict[str, str]:
+    """The text below each key of a section, from its source: only the reference needs it, so nobody waits."""
+    body = ast.parse(inspect.getsource(section)).body[0].body  # type: ignore[attr-defined] # of a class
+    return {
+        ast.unparse(key.target): ast.literal_eval(below.value)
+        for key, below in pairwise(body)
+        if isinstance(key, ast.AnnAssign) and isinstance(below, ast.Expr)
+    }
 
 
 def _made_of(hint: Any) -> Iterator[Any]:

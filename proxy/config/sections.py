@@ -9,9 +9,7 @@ from proxy.config.problems import got
 class Settings(BaseModel):
     """What all sections share: frozen, no key that is not known, no input in pydantic's own texts."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class SocketSettings(Settings):

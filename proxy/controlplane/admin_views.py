@@ -19,11 +19,12 @@ from pydantic import BaseModel, Field
 
 import proxy
 from proxy.affinity.backend import Backend
-from proxy.affinity.directory import MoveReason, Session
 from proxy.affinity.evidence import Evidence
 from proxy.affinity.pins import split_pin
 from proxy.affinity.router import Router
-from proxy.config import Config, plain
+from proxy.affinity.session import MoveReason, Session
+from proxy.config import Config
+from proxy.config.dump import plain
 from proxy.controlplane.admin_actions import (
     AdminActions,
     BackendStatus,

@@ -17,9 +17,9 @@ from time import monotonic
 from typing import Protocol
 
 from proxy.affinity.backend import AdminState, Backend
-from proxy.affinity.directory import Session
 from proxy.affinity.fleet import Fleet
 from proxy.affinity.pace import Pace, time_for
+from proxy.affinity.session import Session
 from proxy.borders import Border, Where
 from proxy.config import Config
 

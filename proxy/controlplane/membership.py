@@ -19,7 +19,8 @@ from typing import Any, NamedTuple, Protocol
 from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.fleet import Fleet
 from proxy.borders import Where, fault
-from proxy.config import BackendSettings, Config, Resolver, doubt, doubts
+from proxy.config import BackendSettings, Config
+from proxy.config.names import Resolver, doubt, doubts
 from proxy.config.sections import DiscoverySettings, DnsSettings, DockerSettings, KubernetesSettings
 from proxy.controlplane.discovery.file import FileSource
 from proxy.controlplane.discovery.source import Backends, Found, Source, UnusableError

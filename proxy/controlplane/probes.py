@@ -18,7 +18,8 @@ from proxy.affinity.backend import Backend
 from proxy.affinity.fleet import Fleet
 from proxy.affinity.health import Observation
 from proxy.borders import Where, fault
-from proxy.config import Config, statuses
+from proxy.config import Config
+from proxy.config.values import statuses
 from proxy.errors import ConnectRefused, ConnectTimeout, ProxyError, Side, UpstreamTimeout
 
 log = logging.getLogger("proxy.probes")

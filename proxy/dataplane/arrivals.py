@@ -9,7 +9,7 @@ not read meanwhile. So many at once are held; one more is sent at once.
 import asyncio
 from enum import StrEnum
 
-from proxy.affinity.directory import Session
+from proxy.affinity.session import Session
 from proxy.dataplane.patience import Stood, within
 
 _MOST = 1000  # requests; each holds at most the 64 KiB of its body that were read

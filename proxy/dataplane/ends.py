@@ -8,7 +8,7 @@ the end of what was said, which may be a close frame and tells why it ended.
 import asyncio
 from typing import Protocol
 
-from proxy.affinity.directory import Session
+from proxy.affinity.session import Session
 from proxy.dataplane.clients import Ticket
 from proxy.dataplane.leg import Leg
 from proxy.dataplane.patience import Stood, Timer
@@ -342,7 +342,7 @@ class Parting(asyncio.Protocol):
         self._timer = Timer(self._stood, _GOODBYE, self._late)
 
     def _late(self) -> None:
-        if self._leg.transport.get_write_buffer_size():
+        if self._leg.has_unsent:
             self._wait()
         else:
             self._leg.abort()

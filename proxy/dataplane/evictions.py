@@ -15,7 +15,7 @@ from time import monotonic
 from typing import Protocol
 
 from proxy.affinity.backend import Backend
-from proxy.affinity.directory import Session
+from proxy.affinity.session import Session
 from proxy.borders import Border, Where
 from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.leg import Leg

@@ -71,7 +71,7 @@ class Leg:
 
     @property
     def has_unsent(self) -> bool:
-        """Whether some of what was written would be lost with the process: the kernel has the rest."""
+        """Whether some of what was written has not left this process: the kernel has the rest."""
         return self.transport.get_write_buffer_size() > 0
 
     def draw_from(self, source: Source | None) -> None:

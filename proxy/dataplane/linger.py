@@ -14,8 +14,8 @@ from time import monotonic
 from typing import Protocol
 
 from proxy.affinity.backend import AdminState, Backend
-from proxy.affinity.directory import Session
 from proxy.affinity.lingering import Lingering, Packet, State
+from proxy.affinity.session import Session
 from proxy.borders import Border, Where
 from proxy.config.models import AffinitySettings
 from proxy.dataplane.leg import Leg
@@ -143,7 +143,7 @@ class LingeringEnd(asyncio.Protocol):
         self.ended = True
         self.session.is_awaited = False
         if not self.session.open:
-            self.session.is_unheard(monotonic())
+            self.session.lose_sight(monotonic())
         self._timer.cancel()
         self._lingers.left(self)
         self.pool.leave(self)

@@ -28,10 +28,10 @@ from proxy.affinity.actions import (
 from proxy.affinity.backend import Backend
 from proxy.affinity.claims import Claim
 from proxy.affinity.decision import Decision, EngineSession
-from proxy.affinity.directory import Session
 from proxy.affinity.opening import Opening as Machine
 from proxy.affinity.opening import State
 from proxy.affinity.router import Asked, Locate, Located
+from proxy.affinity.session import Session
 from proxy.dataplane import upstream_heads
 from proxy.dataplane.ends import Side, refuse
 from proxy.dataplane.fetch import open_websocket

@@ -12,9 +12,9 @@ from typing import Protocol
 
 from proxy.affinity.backend import Backend
 from proxy.affinity.decision import EngineSession
-from proxy.affinity.directory import Session
 from proxy.affinity.lingering import Backlog, behind_connect, is_connected
 from proxy.affinity.router import Router
+from proxy.affinity.session import Session
 from proxy.dataplane import response_rewrites
 from proxy.dataplane.ends import AppEnd, Stream
 from proxy.dataplane.leg import Leg
@@ -167,17 +167,15 @@ class PollAnswer:
         """As Rewriter: with the answer to CONNECT in it, it waits until all that was said before has come."""
         engine = self._engine
         packets = self._heard(self._plain().split(SEPARATOR))
-        if any(is_connected(packet) for packet in packets):
-            if engine.claim is not None:
-                self._router.connected(engine, engine.claim, monotonic())
-            self._sink.note_turns(SEPARATOR.join(packets))
-            lingering = self._lingers.at(engine.session, self._backend)
-            if lingering is not None:
-                self._lingering, self._packets = lingering, packets
-                lingering.finish(self)
-                return False
-        else:
-            self._sink.note_turns(SEPARATOR.join(packets))
+        connects = any(is_connected(packet) for packet in packets)
+        if connects and engine.claim is not None:
+            self._router.connected(engine, engine.claim, monotonic())
+        self._sink.note_turns(SEPARATOR.join(packets))
+        lingering = self._lingers.at(engine.session, self._backend) if connects else None
+        if lingering is not None:
+            self._lingering, self._packets = lingering, packets
+            lingering.finish(self)
+            return False
         self._say(packets)
         return True
 

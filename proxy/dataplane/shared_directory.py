@@ -19,9 +19,9 @@ from time import monotonic, time
 from typing import Any
 
 from proxy.affinity.decision import EngineSession
-from proxy.affinity.directory import Session
 from proxy.affinity.engine import Elsewhere
 from proxy.affinity.router import Router
+from proxy.affinity.session import Session
 from proxy.affinity.telling import Entry, entry_of, learn
 from proxy.backoff import SPREAD, Backoff
 from proxy.borders import Border, Where, fault
@@ -265,7 +265,7 @@ class SharedDirectory:
         state, name, session_id = [*text.split(" ", 2), "", ""][:3]
         session = self._router.directory.get(session_id, monotonic())
         if session is not None and session.backend is not None and session.backend.name == name:
-            session.has_turn(goes_on=state == _STARTS)
+            session.set_turn(goes_on=state == _STARTS)
 
     async def _talk(self, client: Any) -> None:
         """Ask, write and tell, whatever there is, in one round trip after the other."""

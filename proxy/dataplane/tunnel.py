@@ -10,7 +10,7 @@ import asyncio
 from typing import Protocol
 
 from proxy.affinity.decision import EngineSession
-from proxy.affinity.directory import Session
+from proxy.affinity.session import Session
 from proxy.borders import Border, Where, fault
 from proxy.config.sections import TimeoutSettings
 from proxy.dataplane.clients import Ticket
@@ -258,7 +258,7 @@ class Tunnel:
             self.close()
         elif self.opening is not None:
             self.say_goodbye()  # it passes whole messages only
-        elif self.active or self.down.transport.get_write_buffer_size():
+        elif self.active or self.down.has_unsent:
             self.read_backend_with(LastFrame(self, self.up, self.down, self._lingers.stood))
         else:
             self.say_goodbye()
@@ -267,7 +267,7 @@ class Tunnel:
         """No time is left: tell the client if no frame of the backend is known to be on its way."""
         if isinstance(self._up_end, LastFrame):
             self._up_end.time_is_up()
-        elif self.websocket and not self.active and not self.down.transport.get_write_buffer_size():
+        elif self.websocket and not self.active and not self.down.has_unsent:
             self.say_goodbye()
         else:
             self.close()
@@ -279,7 +279,7 @@ class Tunnel:
         if not self.down.may_write:
             self.close()
             return
-        if self.down.transport.get_write_buffer_size():
+        if self.down.has_unsent:
             self.down.give_up_after(_LAST_WORDS, self._lingers.stood)
         self.down.write(close_frame(code, reason))
         self.close_code = code
@@ -303,7 +303,7 @@ class Tunnel:
         for leg in legs:
             leg.read_with(_GONE)  # TLS may have more to hand over: it goes nowhere
             leg.close()
-            if leg.transport.get_write_buffer_size():
+            if leg.has_unsent:
                 ticket, self.ticket = (self.ticket, None) if leg is self.down else (None, self.ticket)
                 leg.read_with(LastWords(leg, ticket, _LAST_WORDS, self._lingers.stood))
         self._owner.tunnel_closed(self)

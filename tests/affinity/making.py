@@ -11,7 +11,7 @@ from proxy.affinity.health import HealthRules, Observation
 from proxy.affinity.pins import join_pin
 from proxy.affinity.placement import Placement
 from proxy.affinity.router import Router
-from proxy.config import Locate
+from proxy.config.values import Locate
 
 RULES = HealthRules(fall=1, rise=1, evict_after=45.0)
 

@@ -4,9 +4,9 @@ import pytest
 
 from proxy.affinity.claims import Claim
 from proxy.affinity.decision import Decision, Outcome
-from proxy.affinity.directory import Session
 from proxy.affinity.evidence import Evidence
 from proxy.affinity.router import Router
+from proxy.affinity.session import Session
 from tests.affinity.making import HOLDS_NOT, backend_of, router_of, told
 
 

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from proxy.affinity.backend import AdminState, Backend
-from proxy.affinity.directory import Directory, Move, MoveReason, Session
+from proxy.affinity.directory import Directory
 from proxy.affinity.evidence import Evidence
 from proxy.affinity.health import Observation
+from proxy.affinity.session import Move, MoveReason, Session
 
 TIMEOUT = 3600.0
 A, B, C = (Backend(name, "127.0.0.1", 8001) for name in "abc")

@@ -3,12 +3,12 @@
 import pytest
 
 from proxy.affinity.decision import Decision, Outcome
-from proxy.affinity.directory import MoveReason
 from proxy.affinity.evidence import Evidence
 from proxy.affinity.router import Asked, Located, Router
 from proxy.affinity.router import Locate as Question
+from proxy.affinity.session import MoveReason
 from proxy.affinity.telling import Entry, learn
-from proxy.config import Locate
+from proxy.config.values import Locate
 from proxy.errors import NoBackend
 from tests.affinity.making import backend_of, drain, hints, kill, maintain, router_of, silence, told
 

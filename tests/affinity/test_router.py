@@ -6,7 +6,7 @@ from proxy.affinity.backend import Backend
 from proxy.affinity.decision import Decision, Outcome, Void
 from proxy.affinity.evidence import Evidence
 from proxy.affinity.router import Asked
-from proxy.config import Locate
+from proxy.config.values import Locate
 from proxy.errors import NoBackend
 from tests.affinity.making import (
     HOLDS,

@@ -6,17 +6,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from proxy.config import (
-    Address,
-    BackendSettings,
-    Config,
-    ConfigError,
-    Locate,
-    Problem,
-    load,
-    loads,
-)
+from proxy.config import Address, BackendSettings, Config, ConfigError, Problem, load, loads
 from proxy.config.models import AdminSettings
+from proxy.config.values import Locate
 
 ENVIRON = {"HOST": "10.1.2.3", "PORT": "8001", "NUMBER": "0.5", "FLAG": "false", "EMPTY": ""}
 

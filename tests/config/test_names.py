@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.config import Resolver, doubts, loads
+from proxy.config import loads
+from proxy.config.names import Resolver, doubts
 
 PLAIN = Resolver()
 CLUSTER = Resolver.parse(

@@ -3,9 +3,9 @@
 from collections.abc import Collection
 
 from proxy.affinity.backend import Backend
-from proxy.affinity.directory import Session
 from proxy.affinity.fleet import Fleet
 from proxy.affinity.health import HealthRules, Observation
+from proxy.affinity.session import Session
 
 
 class ScriptedMoves:

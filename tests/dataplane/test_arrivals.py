@@ -106,7 +106,7 @@ def test_who_has_been_gone_for_long_is_not_waited_for() -> None:
         chats(world)
         await lost(world)
         (session,) = world.router.directory.sessions()
-        session.is_unheard(world.now() - 60)
+        session.lose_sight(world.now() - 60)
         assert (await world.ask(post(UPLOAD, b"x"))).status == 200
         assert not any(world.plane.site.arrivals.counts.values())
 

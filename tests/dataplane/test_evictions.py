@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from proxy.affinity.backend import AdminState
-from proxy.affinity.directory import Session
+from proxy.affinity.session import Session
 from proxy.wire.engineio import UNKNOWN_SESSION
 from tests.dataplane.chat import Chat, Tab, chats, connect_packet
 from tests.dataplane.frames import Socket, frame

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from proxy.affinity.directory import Session
 from proxy.affinity.router import Router
+from proxy.affinity.session import Session
 from proxy.affinity.standstill import Standstill
 from proxy.dataplane.shared_directory import PREFIX, SharedDirectory
 from tests.affinity.making import backend_of, router_of

@@ -140,7 +140,7 @@ def test_a_turn_that_nobody_has_heard_for_long_is_over() -> None:
         directory.closed(session, 100.0)
         session.is_awaited = heard
         assert session.in_turn is heard
-        session.has_come(100.0 + gap)
+        session.came(100.0 + gap)
         directory.opened(session)
         session.is_awaited = False
         assert session.in_turn is goes_on
@@ -149,4 +149,4 @@ def test_a_turn_that_nobody_has_heard_for_long_is_over() -> None:
         session.hear(begins=False)
         assert not session.in_turn
         directory.closed(session, 200.0)
-        session.has_come(200.0)
+        session.came(200.0)

@@ -13,7 +13,8 @@ import yaml
 from click.testing import CliRunner
 
 from proxy.cli import main
-from proxy.config import Config, Resolver, doubts, loads
+from proxy.config import Config, loads
+from proxy.config.names import Resolver, doubts
 from tests.deploy.helm import CHART, ValuesError, lint, render, render_all
 from tests.deploy.schemas import NEWEST, OLDEST, mistakes
 from tests.docs.pages import ROOT

@@ -1,7 +1,7 @@
 """What all sources of backends have in common: a source tells complete lists, or why it has none.
 
 Rules: what cannot be read or used changes nothing, the last good list stays; it is counted each time and
-logged once, until it is something else. No source touches the fleet: `members` joins what they find.
+logged once, until it is something else. No source touches the fleet: `membership` joins what they find.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ def _short(name: str) -> str:
 
 
 class Source:
-    """One place where backends are found; created and run by the app's Members."""
+    """One place where backends are found; created and run by the Membership."""
 
     def __init__(self, name: str, found: Found) -> None:
         """`found(backends)` takes a list that differs from the one before. It raises UnusableError."""
