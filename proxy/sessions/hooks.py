@@ -14,8 +14,9 @@ from functools import partial
 from typing import Any
 
 from .chat import ChainlitChat
+from .live import Connection, Running
 from .machine import Found
-from .sharing import Connection, Running, Sharing
+from .sharing import Sharing
 from .state import State, Unreadable
 from .store import is_session_id
 
