@@ -5,6 +5,7 @@ keeper: `sharing`, which makes them.
 """
 
 import asyncio
+import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,6 +66,9 @@ class Keeper(Protocol):
     def begin_save(self, live: Live) -> "asyncio.Task[None]":
         """Takes the state down, and has written what the store does not have."""
 
+    def forget(self, live: Live) -> None:
+        """Knows nothing of it any more, and writes nothing of it."""
+
     async def save(self, live: Live, *, anyway: bool = False) -> None:
         """As `begin_save`; returns when it is written, or has taken too long to wait for."""
 
@@ -76,15 +80,32 @@ class Connection:
     _keeper: Keeper
     _live: Live
     found: Found | None = None  # what is to be restored
+    goes_on: bool = False  # whether the session has been here all along, and nobody else has it
+
+    welcoming: asyncio.Lock = field(default_factory=asyncio.Lock)  # what the client says next waits for it
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether something of the session is under way here."""
+        return bool(self._live.turns)
 
     def discard(self) -> None:
         """What was found cannot be restored: the chat begins anew, and its user hears of the turns only."""
         if self.found is not None:
             self._live.untold = Found(None, self.found.turns)
 
-    def told(self) -> Found | None:
-        """The client said hello; returns what was found, once."""
-        return self._live.told()
+    def hello(self) -> Found | None:
+        """The client said hello; returns what was found, once. Its turns stay in the record until `told`."""
+        return self._live.hello()
+
+    def told(self, turn: Any = None) -> None:
+        """The client was told of a turn that was found, or that is begun now; None: of everything."""
+        self._live.told(turn)
+
+    def refuse(self) -> None:
+        """It is not taken after all: nothing is written, so the next one finds what this one found."""
+        if self._live.connection is self:
+            self._keeper.forget(self._live)
 
     async def leaving(self) -> bool:
         """It ends; returns whether the session is still ours."""
@@ -106,9 +127,9 @@ class Running(Turn):
     has_ended = False
     _saving: "asyncio.Task[None] | None" = None
 
-    def __init__(self, keeper: Keeper, live: Live | None, text: str | None, *, greets: bool) -> None:
-        super().__init__(text, greets)
-        self._keeper, self._live = keeper, live
+    def __init__(self, keeper: Keeper, live: Live | None, record: Any, *, greets: bool) -> None:
+        super().__init__(_text(record), greets)
+        self._keeper, self._live, self._record = keeper, live, record
 
     async def begin(self) -> bool:
         """Begins it and records that; False if another instance has the session: it must not run here."""
@@ -117,6 +138,20 @@ class Running(Turn):
         if self.text is not None and live.saved is None and live.state is None:
             self._keeper.take_down(live)  # nobody has written yet: there is what was before the turn
         live.turns.append(self)
+        return await self._recorded(live)
+
+    async def calls(self) -> bool:
+        """The app is called next, and that is recorded: who takes the session over does not call it, too.
+
+        False as for `begin`.
+        """
+        if (live := self._live) is None or self not in live.turns or self._record is None:
+            return True
+        self._record = {**self._record, "begun": True}
+        self.text = _text(self._record)
+        return await self._recorded(live)
+
+    async def _recorded(self, live: Live) -> bool:
         if self.text is not None:
             await self._keeper.save(live)
         if live.standing is Standing.LOST:
@@ -137,6 +172,10 @@ class Running(Turn):
         self.end()
         if self._saving is not None:
             await asyncio.wait({self._saving}, timeout=PATIENCE)
+
+
+def _text(record: Any) -> str | None:
+    return None if record is None else json.dumps(record, default=repr)
 
 
 def now_ms() -> int:

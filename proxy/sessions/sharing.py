@@ -9,7 +9,6 @@ written. Knows nothing of Chainlit: `hooks` hands it a `Chat` for each session.
 
 import asyncio
 import itertools
-import json
 import logging
 import time
 import uuid
@@ -65,13 +64,23 @@ class Sharing:
                 live.lock = old.lock
             self._live[chat.id] = live
         live.chat, live.connected = chat, True
+        stays = not new and live.standing not in (Standing.LOST, Standing.OVER)
         connection = live.connection = Connection(self, live)
         try:
             async with asyncio.timeout(PATIENCE), live.lock:
                 connection.found = await self._claim(live)
         except TimeoutError:
             live.unanswered()
+        connection.goes_on = stays and connection.found is None
         return connection
+
+    def forget(self, live: Live) -> None:
+        """Knows nothing of it any more, and writes nothing of it."""
+        if self._live.get(live.chat.id) is live:
+            del self._live[live.chat.id]
+        if live.timer is not None:
+            live.timer.cancel()
+        live.connected, live.standing = False, Standing.LOST
 
     async def bring(self, session: str, paths: list[Path]) -> None:
         """Puts a session's files where this instance has them; what cannot be had in time is left out."""
@@ -83,8 +92,7 @@ class Sharing:
 
     def turn(self, session: str, record: Any = None, *, greets: bool = False) -> Running:
         """A turn that has not begun; whoever takes the session over in its middle finds `record`."""
-        text = None if record is None else json.dumps(record, default=repr)
-        return Running(self, self._live.get(session), text, greets=greets)
+        return Running(self, self._live.get(session), record, greets=greets)
 
     def changed(self, session: str) -> None:
         """Something happened outside of turns; during one it is written with that."""

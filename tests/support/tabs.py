@@ -103,6 +103,7 @@ class Instance:
         if connection.found is None:
             return None
         tab.text = connection.found.state or "fresh"
+        connection.hello()
         connection.told()
         return connection.found.state, connection.found.turns
 
