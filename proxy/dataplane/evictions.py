@@ -177,8 +177,10 @@ class Evictions:
                 with Border(Where.MOVE):
                     lingering.end()
         for tunnel in list(self._tunnels):
-            if tunnel.hand_over is None and tunnel.pool.backend is backend and (
-                tunnel.session is None or tunnel.session.has_left(backend)
+            if (
+                tunnel.hand_over is None
+                and tunnel.pool.backend is backend
+                and (tunnel.session is None or tunnel.session.has_left(backend))
             ):
                 tunnel.send_away()
 
