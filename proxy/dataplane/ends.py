@@ -3,8 +3,8 @@
 On the websocket of a Chainlit session whole packets only are passed on (`wire.packets`), so that another
 instance can take over whenever this one is lost. Of the backend the two events that bracket a turn are looked
 for; of the client its CONNECT packets, since none that names an odd session may reach the backend, and the
-messages that begin a turn. Any other tunnel passes unread; each side keeps the end of what was said, which may
-be a close frame and tells why it ended.
+messages that begin a turn. Any other tunnel passes unread; each side keeps the end of what was said, which
+may be a close frame and tells why it ended.
 """
 
 import asyncio

@@ -1,9 +1,9 @@
 """One session on its way from one instance to another, while its client need not know.
 
-What websockets and polls have in common: where it goes, how long its client is held, how often it is tried, and
-how it is told of. An instance has some 8 ms of work for each, so few at once go through its gate, and those who
-are there already hardly notice. A client is held for at most `affinity.hold` seconds, beside the time at the
-gate. What is said to the instance is for `affinity.handing_over`.
+What websockets and polls have in common: where it goes, how long its client is held, how often it is tried,
+and how it is told of. An instance has some 8 ms of work for each, so few at once go through its gate, and
+those who are there already hardly notice. A client is held for at most `affinity.hold` seconds, beside the
+time at the gate. What is said to the instance is for `affinity.handing_over`.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from proxy.affinity.decision import Decision
 from proxy.affinity.handing_over import Failure
 from proxy.affinity.router import Router
 from proxy.affinity.session import Session
+from proxy.dataplane.arrivals import Arrivals
 from proxy.dataplane.patience import Stood, within
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.stats import Histogram
@@ -67,6 +68,7 @@ class Place(Protocol):
     """What a hand-over needs of the site."""
 
     router: Router
+    arrivals: Arrivals
     stood: Stood
     leaving: bool  # whether the process is to end
 
@@ -155,6 +157,7 @@ class HandOver:
                 self._counts.seconds.add(monotonic() - self._began)
         if result is not Result.DONE:
             self.give_up()
+        self.ended()
 
     async def _move(self) -> Result:
         tries = 0
@@ -204,6 +207,7 @@ class HandOver:
     def _broke(self) -> None:
         """A fault of ours."""
         self.give_up()
+        self.ended()
 
     # What a subclass does
 
@@ -214,6 +218,9 @@ class HandOver:
     def give_up(self) -> None:
         """Have its client connect anew."""
         raise NotImplementedError
+
+    def ended(self) -> None:
+        """It is over, whatever came of it."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} from {self.old.name} {self.reason}>"

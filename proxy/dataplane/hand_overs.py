@@ -1,18 +1,21 @@
 """Whether and how sessions are handed over from one instance to another; see `hand_over`.
 
 Only where sessions are shared, or it is configured so: an instance that shares nothing holds nothing of a
-session that was elsewhere. What is needed is kept from a connection's beginning: the head that opened it, with
-its cookies, and its CONNECT packet, which may have keys of the user. It is shown to nobody, and gone with the
-connection.
+session that was elsewhere. What is needed is kept from a connection's beginning: the head that opened it,
+with its cookies, and its CONNECT packet, which may have keys of the user. It is shown to nobody, and gone
+with the connection.
 """
 
 from collections.abc import Callable
 
+from proxy.affinity.backend import Backend
+from proxy.affinity.decision import EngineSession
 from proxy.borders import Where, guarded
 from proxy.config import Config
 from proxy.config.values import HandOver as Mode
 from proxy.dataplane import upstream_heads
 from proxy.dataplane.hand_over import Counts, Place, Reason, Waits
+from proxy.dataplane.poll_hand_over import PollHandOver
 from proxy.dataplane.request import Request
 from proxy.dataplane.tunnel import Kept, Tunnel
 from proxy.dataplane.websocket_hand_over import WebsocketHandOver
@@ -66,11 +69,41 @@ class HandOvers:
         if tunnel.hand_over is not None:
             return True
         old = tunnel.pool.backend
-        others = any(other.takes_sessions for other in self._site.router.fleet if other is not old)
-        if self._site.leaving or not others or not tunnel.can_move:
+        if self._site.leaving or not self._others_take(old) or not tunnel.can_move:
             return False
         tunnel.hand_over = self._hand_over(tunnel, Reason.SENT_AWAY)
         return True
+
+    def has_polls(self, engine: EngineSession) -> bool:
+        """Whether a polling transport is handed over; it is from now on, if its backend is lost."""
+        if engine.hand_over is not None:
+            return True
+        if not engine.backend.holds_pins or (engine.session is not None and not engine.session.stays):
+            return self._hand_over_polls(
+                engine, Reason.SENT_AWAY if engine.backend.holds_pins else Reason.DOWN
+            )
+        return False
+
+    def polls_lost(self, engine: EngineSession) -> bool:
+        """Its connection to the backend broke: whether another goes on, or the same."""
+        return engine.hand_over is not None or self._hand_over_polls(engine, Reason.LOST)
+
+    def send_polls_away(self, engine: EngineSession) -> bool:
+        """As `send_away`, of a transport that polls."""
+        return engine.hand_over is not None or (
+            self._others_take(engine.backend) and self._hand_over_polls(engine, Reason.SENT_AWAY)
+        )
+
+    def _hand_over_polls(self, engine: EngineSession, reason: Reason) -> bool:
+        may = not (engine.tunnels or engine.said) and engine.session is not None and engine.connect
+        if not may or engine.kept is None or self._site.leaving or not self.are_on:
+            return False
+        PollHandOver(self._site, self.waits, self.counts, engine, reason).begin()
+        return True
+
+    def _others_take(self, backend: Backend) -> bool:
+        """Whether there is somebody else; else a session would come back to where it was at once."""
+        return any(other.takes_sessions for other in self._site.router.fleet if other is not backend)
 
     def _hand_over(self, tunnel: Tunnel, reason: Reason) -> WebsocketHandOver:
         over = WebsocketHandOver(self._site, self.waits, self.counts, tunnel, reason)

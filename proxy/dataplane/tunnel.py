@@ -2,9 +2,9 @@
 
 Either side may end its half first; when both have, or one is lost, both are closed. A side that reads slowly
 stops the reading of the other. A Socket.IO websocket is watched for its first packets before it becomes a
-plain tunnel: see `opening`. When its session has to leave, or its backend is lost, another backend goes on with
-it while the client keeps its websocket: see `hand_over`. Where that cannot be, the client is told by a close
-frame, between two frames of the backend.
+plain tunnel: see `opening`. When its session has to leave, or its backend is lost, another backend goes on
+with it while the client keeps its websocket: see `hand_over`. Where that cannot be, the client is told by a
+close frame, between two frames of the backend.
 """
 
 import asyncio
