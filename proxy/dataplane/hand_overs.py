@@ -14,7 +14,8 @@ from proxy.borders import Where, guarded
 from proxy.config import Config
 from proxy.config.values import HandOver as Mode
 from proxy.dataplane import upstream_heads
-from proxy.dataplane.hand_over import Counts, Place, Reason, Waits
+from proxy.dataplane.hand_over import Place, Waits
+from proxy.dataplane.hand_over_counts import Counts, Reason
 from proxy.dataplane.poll_hand_over import PollHandOver
 from proxy.dataplane.request import Request
 from proxy.dataplane.tunnel import Kept, Tunnel

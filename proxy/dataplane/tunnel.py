@@ -192,6 +192,7 @@ class Tunnel:
         CONNECT has passed, `upgraded` whether the client polls no more.
         """
         down, up, session = self.down, self.up, self.session
+        self.backends = [self.pool.backend.name]  # those before were guesses
         before = self._down_end, self._up_end
         lingering = self._lingers.at(session, self.pool.backend)
         resumed: ResumedEnd | None = None
