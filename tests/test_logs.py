@@ -252,7 +252,7 @@ def test_no_backend() -> None:
         assert (entry["backend"], entry["evidence"], entry["outcome"]) == (None, None, None)
         assert (entry["status"], entry["error"]) == (503, "no backend takes requests")
 
-    run(test, healthy=False)
+    run(test, healthy=False, affinity={"hold": 0})
 
 
 SECRETS = ("hunter2", "11111111-2222", "a-sid-0", "jwt-jwt", "pass word")
