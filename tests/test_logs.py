@@ -290,7 +290,7 @@ def test_secrets_are_not_logged(settings: LogSettings) -> None:
         pins = [world.pin(name).decode() for name in "ab"]
         assert [secret for secret in (*SECRETS, *pins) if secret in text] == []
 
-    run(test, "ab", debug=False)
+    run(test, "ab", debug=False, affinity={"hold": 0.1})
 
 
 def test_every_line_is_one_line() -> None:
