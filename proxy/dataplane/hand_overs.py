@@ -18,7 +18,8 @@ from proxy.dataplane.hand_over import Place, Waits
 from proxy.dataplane.hand_over_counts import Counts, Reason
 from proxy.dataplane.poll_hand_over import PollHandOver
 from proxy.dataplane.request import Request
-from proxy.dataplane.tunnel import Kept, Tunnel
+from proxy.dataplane.tunnel import Tunnel
+from proxy.dataplane.upstream_heads import Kept
 from proxy.dataplane.websocket_hand_over import WebsocketHandOver
 
 _LONGEST = 65536  # bytes of what is kept of one connection: `limits.head` and a CONNECT with a few keys
@@ -45,11 +46,13 @@ class HandOvers:
         """Whether sessions are handed over."""
         return self._mode is Mode.ALWAYS or (self._mode is Mode.AUTO and self.is_shared())
 
-    def keep(self, tunnel: Tunnel, request: Request, connect: bytes) -> None:
+    def keep(self, tunnel: Tunnel, request: Request, connect: bytes = b"") -> None:
         """A websocket's session is known: keep what another instance has to be told.
 
-        `request` is what opened it, `connect` its CONNECT packet, if it came through this process.
+        `request` is what opened it, `connect` its CONNECT packet, if that came over it and not in a POST.
         """
+        if not connect and tunnel.engine is not None:
+            connect = tunnel.engine.connect
         if not self.are_on or not connect or tunnel.session is None:
             return
         head = upstream_heads.upgrade_head(request, None)
