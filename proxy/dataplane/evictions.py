@@ -73,6 +73,8 @@ class Evictions:
         """Whether no session can be at a backend any more, and nothing is under way there."""
         if backend.tunnels or (backend.holds_pins and self.sessions_on(backend)):
             return False
+        if self._site.hand_overs.counts.leave(backend):
+            return False
         return not any(exchange.is_at(backend) for exchange in self._under_way())
 
     def at_rest(self, sessions: Collection[Session]) -> list[Session]:

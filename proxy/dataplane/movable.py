@@ -51,6 +51,12 @@ class Movable:
             self.down.write(server_frame(TEXT, PING))
 
     @property
+    def has_upgraded(self) -> bool:
+        """Whether its client speaks here, and polls no more."""
+        client = self._down_end
+        return isinstance(client, ClientEnd) and client.packets.upgraded
+
+    @property
     def _is_between_packets(self) -> bool:
         backend = self._up_end
         return isinstance(backend, AppEnd) and backend.is_between and self.down.may_write
