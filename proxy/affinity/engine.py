@@ -228,7 +228,7 @@ class EngineSessions:
 
     def kept(self) -> list[EngineSession]:
         """The transports that another backend could be told of."""
-        return [engine for engine in self._named.values() if engine.kept is not None]
+        return [e for table in (self._bare, self._named) for e in table.values() if e.kept is not None]
 
     def of(self, sessions: Collection[Session]) -> list[EngineSession]:
         """The transports of sessions."""
