@@ -1,4 +1,4 @@
-"""What the proxy changes in responses: the sid of a handshake, the pin cookie, chunks for HTTP/1.0."""
+"""What the proxy changes in responses: sid and patience of a handshake, pin cookie, chunks for HTTP/1.0."""
 
 import re
 from typing import Protocol
@@ -61,12 +61,13 @@ class HandshakeSink(Sink, Protocol):
 
 
 class HandshakeAnswer:
-    """Writes the pin into the sid that an Engine.IO handshake mints."""
+    """Writes the pin into the sid that an Engine.IO handshake mints, and how patient its client is to be."""
 
-    __slots__ = ("_content", "_decoder", "_extra", "_head", "_sink", "_size")
+    __slots__ = ("_content", "_decoder", "_extra", "_head", "_patience", "_sink", "_size")
 
-    def __init__(self, sink: HandshakeSink, head: ResponseHead, extra: bytes) -> None:
-        """`extra` are further lines of the head."""
+    def __init__(self, sink: HandshakeSink, head: ResponseHead, extra: bytes, patience: float) -> None:
+        """`extra` are further lines of the head; `patience` is as in `rewrite_open`, in seconds."""
+        self._patience = patience
         self._sink = sink
         self._head = head
         self._extra = extra
@@ -89,7 +90,7 @@ class HandshakeAnswer:
         content = b"".join(self._content)
         sid = open_sid(content)
         if sid is not None:
-            content = rewrite_open(content, self._sink.opened(sid))
+            content = rewrite_open(content, self._sink.opened(sid), self._patience)
         self._sink.pass_head(self._head, content, self._extra, len(content))
         return True
 

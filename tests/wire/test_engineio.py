@@ -77,6 +77,26 @@ def opening(sid: str, after: list[engineio.packet.Packet] | None = None) -> byte
     return encoded.encode()
 
 
+PATIENCE = [  # as the backend says it, what the proxy asks for in seconds, what the client gets
+    ("20000", 0.0, "20000"),
+    ("20000", 20.0, "20000"),
+    ("20000", 45.0, "45000"),
+    ("20000", 180.5, "180500"),
+    ("300000", 45.0, "300000"),
+    ("20000", 1e9, "86400000"),
+    (" 20000", 45.0, " 45000"),
+    ("2e4", 45.0, "2e4"),
+    ('"20000"', 45.0, '"20000"'),
+]
+
+
+@pytest.mark.parametrize(("said", "patience", "changed"), PATIENCE)
+def test_the_clients_patience_is_rewritten(said: str, patience: float, changed: str) -> None:
+    """A client waits at least as long as the proxy asks, and as the backend does; never longer than a day."""
+    answer = '0{"sid":"s","pingTimeout":%s,"pingInterval":25000}\x1e4"pingTimeout":1'
+    assert rewrite_open((answer % said).encode(), b"s", patience) == (answer % changed).encode()
+
+
 @given(SID, PINNED, st.booleans())
 def test_the_handshake_sid_is_rewritten(sid: bytes, pinned: bytes, more: bool) -> None:
     """Engine.IO protocol 4, handshake: only the sid of OPEN changes, packets behind it do not."""
