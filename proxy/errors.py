@@ -53,6 +53,7 @@ class Odd(StrEnum):
 
     SESSION = "session"
     SID = "sid"
+    NAMESPACE = "namespace"  # that in which the proxy speaks with instances
 
 
 class ProxyError(Exception):

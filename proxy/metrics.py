@@ -113,7 +113,7 @@ class ProxyCollector:
         )
         yield _counter("tunnels", "Websockets and other upgrades begun.").add(stats.tunnels)
         yield _by_backend("retries", "Requests tried again, by the backend that failed.", stats.retries)
-        held = _counter("held_requests", "Requests held for their session to connect, by result.", "result")
+        held = _counter("held_requests", "Requests held while nobody could take them, by result.", "result")
         for result, count in plane.site.arrivals.counts.items():
             held.add(count, result.value)
         yield held

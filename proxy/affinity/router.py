@@ -248,6 +248,20 @@ class Router:
         session.came(now)
         return session
 
+    def resumed(self, claim: Claim, now: float) -> Session:
+        """As `taken`, of a session whose connection is open already: another backend goes on with it."""
+        session = self.taken(claim, now)
+        self.directory.arrived(session)
+        return session
+
+    def elsewhere(self, session_id: str, at: Backend, now: float) -> Decision | None:
+        """Where a session goes whose connection leads to `at`, None while nobody takes it; as `connect`."""
+        try:
+            decision = self.connect(session_id, at, now, Asked.IN_VAIN)
+        except NoBackend:
+            return None
+        return decision if isinstance(decision, Decision) else None
+
     def connected(self, engine: EngineSession, claim: Claim | None, now: float) -> None:
         """The backend has taken a CONNECT in a POST of a polling transport; None: it named no session.
 

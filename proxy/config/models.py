@@ -106,10 +106,16 @@ class AffinitySettings(s.Settings):
     """Seconds that a session is remembered after its last connection closed. Chainlit's own session_timeout,
     which its generated config sets to 3600: set both to the same."""
     directory: s.DirectorySettings = s.DirectorySettings()
-    hold: v.SecondsOrZero = 5.0
-    """Seconds that an upload, a button or an element is held whose session has lost its instance, until it
-    has connected to another one, as pages do within a second or two; 0 sends it at once. At most 1000 are
-    held, and no more of their bodies is read."""
+    hand_over: v.HandOver = v.HandOver.AUTO
+    """Whether a client is handed over to another instance when its own dies, ends, is drained or replaced:
+    its connection stays, and it does not notice. auto does so where sessions are shared, always tries it
+    with any instances, never has clients connect anew."""
+    hold: v.Hold = 10.0
+    """Seconds that clients and requests are held while nobody can take them, in place of an error; 0 holds
+    nobody. A client that is handed over is, until an instance has taken it; so are uploads, buttons and
+    elements whose session is on its way to another instance, and all requests while no backend takes
+    sessions, as with a single replica that restarts: pages, files, handshakes and websockets. At most 1000
+    requests are held at once, and no more of their bodies is read. Engine.IO's clients give up after 20."""
     linger: v.SecondsOrZero = 15.0
     """Seconds that the backend's side of a websocket is kept when its client is lost, so that what the app
     says meanwhile reaches it when it connects again; 0 lets go at once. Longer than a change of networks,

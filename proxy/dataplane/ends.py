@@ -1,35 +1,45 @@
 """The two sides of a tunnel: what each transport's protocol does with the bytes that come.
 
-Nearly all pass unread. Of a Chainlit session's backend the two events that bracket a turn are looked for; of
-its client CONNECT packets are read, for none that names an odd session may reach the backend. Each side keeps
-the end of what was said, which may be a close frame and tells why it ended.
+On the websocket of a Chainlit session whole packets only are passed on (`wire.packets`), so that another
+instance can take over whenever this one is lost. Of the backend the two events that bracket a turn are looked
+for; of the client its CONNECT packets, since none that names an odd session may reach the backend, and the
+messages that begin a turn. Any other tunnel passes unread; each side keeps the end of what was said, which may
+be a close frame and tells why it ended.
 """
 
 import asyncio
+from time import monotonic
 from typing import Protocol
 
 from proxy.affinity.session import Session
+from proxy.affinity.untaken import Untaken
 from proxy.dataplane.clients import Ticket
 from proxy.dataplane.leg import Leg
 from proxy.dataplane.patience import Stood, Timer
 from proxy.dataplane.stats import Stats
 from proxy.errors import OddId
-from proxy.wire.guard import Guard, is_plain
-from proxy.wire.turns import BRACKET, MARK_SIZE, TASK, turns_in
+from proxy.wire.engineio import PING
+from proxy.wire.guard import ClientPackets, is_plain
+from proxy.wire.packets import BackendPackets, are_events, is_event
+from proxy.wire.turns import STREAM, TASK, turns_in
 from proxy.wire.websocket import (
+    GOING_AWAY,
     LONGEST_CLOSE,
     POLICY_VIOLATION,
     SERVICE_RESTART,
+    TEXT,
     FrameError,
     FrameReader,
     close_code,
+    server_frame,
 )
 
 _HEARTBEAT = 10  # bytes of a frame of Engine.IO's or of the websocket's own: no event is as short
+_PING_FRAME = server_frame(TEXT, PING)
 _MOMENT = 0.2  # seconds: the pieces of a frame follow each other faster
 _MOMENTS = 5  # in which the frame that is on its way ends
 _GOODBYE = 2.0  # seconds in which a client answers a close frame
-_TAIL = max(LONGEST_CLOSE, MARK_SIZE)  # bytes that are kept of a piece that ends with no event
+_ENDS = (GOING_AWAY, SERVICE_RESTART)  # what an instance says that ends (uvicorn: 1012)
 
 
 class Stream(Protocol):
@@ -37,6 +47,7 @@ class Stream(Protocol):
 
     active: bool  # whether bytes came since the ticker last looked
     talks: bool  # whether more than heartbeats came in a session since then
+    pinged_at: float  # when its client last got Engine.IO's ping
 
     @property
     def is_closed(self) -> bool:
@@ -49,6 +60,13 @@ class Stream(Protocol):
 
     def half_closed(self, end: "End") -> bool:
         """One side has said all; return whether its transport stays open."""
+        ...
+
+    def backend_gone(self, *, ends: bool = False) -> bool:
+        """The backend's side of a session is gone; return whether another backend goes on with it.
+
+        `ends`: it has said that it is about to end.
+        """
         ...
 
     def client_lost(self) -> bool:
@@ -96,7 +114,7 @@ class End(asyncio.Protocol):
     @property
     def words(self) -> bytes:
         """The end of what it said last, where that may be a close frame."""
-        return self.last
+        return self.last[-LONGEST_CLOSE:]
 
     def eof_received(self) -> bool:
         """As asyncio.Protocol: pass the half-close on, keep the other half."""
@@ -119,49 +137,117 @@ class End(asyncio.Protocol):
 class AppEnd(End):
     """The backend's side of a Chainlit session."""
 
-    __slots__ = ("_session", "_tail")
+    __slots__ = ("_packets", "_session", "_untaken", "streamed")
 
-    def __init__(self, stream: Stream, leg: Leg, peer: Leg, session: Session) -> None:
+    def __init__(self, stream: Stream, leg: Leg, peer: Leg, session: Session, untaken: Untaken) -> None:
+        """`untaken` are the client's messages, until it is heard that they were taken."""
         super().__init__(stream, leg, peer)
         self._session = session
-        self._tail = b""  # the end of a piece that may have stopped in an event's name, or be a close frame
+        self._untaken = untaken
+        self._packets: BackendPackets | None = None  # set while a packet is not whole
+        self.streamed = b""  # the last piece that was seen to have tokens of an answer in it
 
     def data_received(self, data: bytes) -> None:
         """As asyncio.Protocol. The hot path of everything that Chainlit streams."""
         self.received += len(data)
         self.reads += 1
-        self._stream.active = True
+        stream = self._stream
+        stream.active = True
+        if self._packets is None and (is_event(data) or are_events(data)):
+            stream.talks = True
+            if STREAM in data:
+                self.streamed = data
+            elif TASK in data:
+                self._find_turns(data)
+            self._write(data)
+        elif data == _PING_FRAME and self._packets is None:
+            stream.pinged_at = monotonic()
+            self._write(data)
+        else:
+            self._pass_packets(data)
+
+    def _pass_packets(self, data: bytes) -> None:
         if len(data) > _HEARTBEAT:
             self._stream.talks = True
-        if TASK in data or self._tail:
-            self._find_turns(data)
-        elif data[-1] != BRACKET:
-            self._tail = data[-_TAIL:]
-        self._write(data)
+        packets = self._packets = self._packets or BackendPackets()
+        try:
+            passed = packets.feed(data)
+        except FrameError:
+            self._write(packets.rest + data)
+            self._stream.close()
+            return
+        if packets.has_pinged:
+            packets.has_pinged, self._stream.pinged_at = False, monotonic()
+        if passed:
+            self._find_turns(passed)
+            if STREAM in passed:
+                self.streamed = passed
+        goodbye = packets.goodbye
+        if passed and not (goodbye and close_code(goodbye) in _ENDS and self._moves(passed, goodbye)):
+            self._write(passed)
+        if packets.is_empty and not (goodbye or packets.is_over):
+            self._packets = None
+
+    def _moves(self, passed: bytes, goodbye: bytes) -> bool:
+        """The backend says that it ends: whether another goes on; then its client is not told."""
+        if not passed.endswith(goodbye) or not self._stream.backend_gone(ends=True):
+            return False
+        self._write(passed.removesuffix(goodbye))
+        return True
+
+    def _find_turns(self, data: bytes) -> None:
+        for begins in turns_in(data):
+            self._session.hear(begins=begins)
+            if begins:
+                self._untaken.taken()
+
+    @property
+    def is_between(self) -> bool:
+        """Whether the client is between two packets, and the backend has not ended the session itself."""
+        packets = self._packets
+        return packets is None or (packets.is_between and not packets.is_over)
 
     @property
     def words(self) -> bytes:
-        """As End: no event is a close frame, and the end of anything else is kept."""
-        return self._tail
+        """As End: the close frame that it said."""
+        return self._packets.goodbye if self._packets is not None else b""
 
-    def _find_turns(self, data: bytes) -> None:
-        known = len(self._tail)
-        data = self._tail + data
-        for begins in turns_in(data, known):
-            self._session.hear(begins=begins)
-        self._tail = b"" if data[-1] == BRACKET else data[-_TAIL:]
+    @property
+    def rest(self) -> bytes:
+        """What has come of the next packet."""
+        return self._packets.rest if self._packets is not None else b""
+
+    def eof_received(self) -> bool:
+        """As asyncio.Protocol: it may be lost, and the session go on elsewhere."""
+        return self._stream.backend_gone() or super().eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As asyncio.Protocol."""
+        if not self._stream.backend_gone():
+            super().connection_lost(exc)
 
 
 class ClientEnd(End):
     """The client's side of a Socket.IO websocket; its last words tell whether it has left or was lost."""
 
-    __slots__ = ("_guard", "_stats")
+    __slots__ = ("_stats", "packets")
 
-    def __init__(self, stream: Stream, leg: Leg, peer: Leg, stats: Stats) -> None:
-        """`stats` count odd sessions."""
+    def __init__(self, stream: Stream, leg: Leg, peer: Leg, stats: Stats, untaken: Untaken) -> None:
+        """`stats` count odd sessions; `untaken` gets the messages of the user."""
         super().__init__(stream, leg, peer)
-        self._guard = Guard()
+        self.packets = ClientPackets(untaken.said)
         self._stats = stats
+
+    @property
+    def may_move(self) -> bool:
+        """Whether another backend may be told what it says from now on."""
+        packets = self.packets
+        return packets.is_between and packets.upgraded and not (packets.is_elsewhere or self.ended)
+
+    def lead_to(self, peer: Leg) -> None:
+        """What it says goes to another backend from now on."""
+        self.peer = peer
+        self._write = peer.transport.write
 
     def data_received(self, data: bytes) -> None:
         """As asyncio.Protocol."""
@@ -171,14 +257,16 @@ class ClientEnd(End):
         self._stream.active = True
         if len(data) > _HEARTBEAT:
             self._stream.talks = True
-        if self._guard.between and is_plain(data):
+        packets = self.packets
+        if is_plain(data) and packets.is_empty and not packets.owed_pongs:
+            packets.has_parted = False
             self._write(data)
         else:
-            self._pass_guarded(data)
+            self._pass_packets(data)
 
-    def _pass_guarded(self, data: bytes) -> None:
+    def _pass_packets(self, data: bytes) -> None:
         try:
-            passed = self._guard.feed(data)
+            passed = self.packets.feed(data)
         except OddId as error:
             self._stats.refused(error)
             refuse(self._stream, error)
@@ -199,9 +287,8 @@ class ClientEnd(End):
             self._stream.close()
 
     def _is_waited_for(self) -> bool:
-        """Whether it was lost and has not left, and its backend is kept; the guard sees no plain frame."""
-        has_left = self._guard.has_parted and not is_plain(self.last)
-        return not has_left and self._stream.client_lost()
+        """Whether it was lost and has not left, and its backend is kept."""
+        return not self.packets.has_parted and self._stream.client_lost()
 
 
 class Watcher(Protocol):

@@ -38,6 +38,8 @@ class Exchange(Relay):
     session_id: str | None = None  # set when the request names its session
     _failures = 0  # tries that failed
     _has_waited = False  # set when it has waited for its session to connect
+    held_for = 0.0  # seconds in which nobody could take it
+    _is_held = False  # whether it waits for somebody who can
     _is_last_try = False  # set when a kept connection broke: it is said once more, over a new one
     _avoid: frozenset[str] = frozenset()  # backends that did not accept in time
     _attempt = 0  # counts tries and redirects, so that a late connection is recognised
@@ -180,7 +182,8 @@ class Exchange(Relay):
         try:
             decision = self._decide(located)
         except NoBackend as error:
-            self.refuse(error)
+            if not site.arrivals.hold(self, site.config.affinity.hold):
+                self.refuse(error)
             return
         if isinstance(decision, Void):
             site.stats.decided(Evidence.SID, Outcome.VOID)
@@ -213,15 +216,22 @@ class Exchange(Relay):
         if not site.router.is_coming(session_id, monotonic(), patience):
             return False
         self._has_waited = True
-        self.client.pause()
-        self.spawn(self._wait(site.arrivals.wait(session_id, patience)))
-        return True
+        return site.arrivals.hold(self, patience, session_id)
 
-    async def _wait(self, arrival: Coroutine[None, None, None]) -> None:
-        await arrival
-        if not self.ended:
-            self.client.resume()
-            self.go()
+    def halt(self) -> None:
+        """As Guest: what was tried before counts no more, and who was chosen has it no more."""
+        self.decision, self._failures, self._avoid = None, 0, frozenset()
+        self._is_held = True
+        if not self.body.done:
+            self.client.pause()
+        self.turn()
+
+    def go_on(self) -> None:
+        """As Guest."""
+        self._is_held = False
+        self.client.resume()
+        self.turn()
+        self.go()
 
     def _decide(self, located: Located) -> Decision | Locate | Void:
         request, router = self.request, self.site.router
@@ -323,7 +333,7 @@ class Exchange(Relay):
         if self._wants_body:
             self.client.deadline = monotonic() + timeouts.body
         else:
-            self.client.deadline = inf if self.status else monotonic() + timeouts.response
+            self.client.deadline = inf if self.status or self._is_held else monotonic() + timeouts.response
 
     @property
     def _wants_body(self) -> bool:

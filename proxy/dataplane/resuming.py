@@ -15,6 +15,7 @@ from proxy.affinity.decision import EngineSession
 from proxy.affinity.lingering import Backlog, behind_connect, is_connected
 from proxy.affinity.router import Router
 from proxy.affinity.session import Session
+from proxy.affinity.untaken import Untaken
 from proxy.dataplane import response_rewrites
 from proxy.dataplane.ends import AppEnd, Stream
 from proxy.dataplane.leg import Leg
@@ -35,9 +36,15 @@ class ResumedEnd(AppEnd):
     __slots__ = ("_answered", "_held", "_lingering", "_reader")
 
     def __init__(
-        self, stream: Stream, leg: Leg, peer: Leg, session: Session, lingering: LingeringEnd
+        self,
+        stream: Stream,
+        leg: Leg,
+        peer: Leg,
+        session: Session,
+        untaken: Untaken,
+        lingering: LingeringEnd,
     ) -> None:
-        super().__init__(stream, leg, peer, session)
+        super().__init__(stream, leg, peer, session, untaken)
         self._lingering = lingering
         self._reader = FrameReader()
         self._held = bytearray()  # what came behind the answer to CONNECT
@@ -95,7 +102,7 @@ class ResumedEnd(AppEnd):
 
     def _become_plain(self, data: bytes) -> None:
         """Nobody looks at frames any more, from `data` on."""
-        end = AppEnd(self._stream, self._leg, self.peer, self._session)
+        end = AppEnd(self._stream, self._leg, self.peer, self._session, self._untaken)
         self._stream.read_backend_with(end)
         if data:
             end.data_received(data)

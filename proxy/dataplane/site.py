@@ -71,7 +71,7 @@ class Site:
         self.leaving = False  # set when the process is to end: connections close after their exchange
         self.lingers = Lingers(config.affinity, self.stats, stood)
         self.shared = SharedDirectory(router, stood)
-        self.arrivals = Arrivals(stood)
+        self.arrivals = Arrivals(router.fleet, stood)
         router.directory.arrival = self.arrivals.arrived
         self._pools: dict[Backend, Pool] = {}
         self._origins = lru_cache(_MOST_ORIGINS)(self._read_origin)
@@ -81,7 +81,8 @@ class Site:
         self.paths = Paths(config.socketio_path, config.affinity.roots)
         self.locator = Locator(config.affinity, self.stats, stood)
         self._use(config)
-        router.fleet.listen(guarded(Where.LISTENER, self._backend_changed))
+        for listener in (self._backend_changed, self.arrivals.backend_changed):
+            router.fleet.listen(guarded(Where.LISTENER, listener))
 
     def _use(self, config: Config) -> None:
         self.config = config

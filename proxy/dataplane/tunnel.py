@@ -2,15 +2,18 @@
 
 Either side may end its half first; when both have, or one is lost, both are closed. A side that reads slowly
 stops the reading of the other. A Socket.IO websocket is watched for its first packets before it becomes a
-plain tunnel: see `opening`. When its session has to leave, the client is told by a close frame, between two
-frames of the backend.
+plain tunnel: see `opening`. When its session has to leave, or its backend is lost, another backend goes on with
+it while the client keeps its websocket: see `hand_over`. Where that cannot be, the client is told by a close
+frame, between two frames of the backend.
 """
 
 import asyncio
+from time import monotonic
 from typing import Protocol
 
 from proxy.affinity.decision import EngineSession
 from proxy.affinity.session import Session
+from proxy.affinity.untaken import Untaken
 from proxy.borders import Border, Where, fault
 from proxy.config.sections import TimeoutSettings
 from proxy.dataplane.clients import Ticket
@@ -21,12 +24,14 @@ from proxy.dataplane.pool import Pool
 from proxy.dataplane.resuming import ResumedEnd
 from proxy.dataplane.stats import Stats
 from proxy.errors import Limit
-from proxy.wire.websocket import NO_CLOSE, SERVICE_RESTART, close_code, close_frame
+from proxy.wire.engineio import PING
+from proxy.wire.websocket import NO_CLOSE, SERVICE_RESTART, TEXT, close_code, close_frame, server_frame
 
 _LAST_WORDS = 60.0  # seconds in which a side has to take some of what was written before it was closed
 _HALF_CLOSED = 10.0  # seconds that the other half may go on; a browser answers a close within one round trip
 _GONE = asyncio.Protocol()  # has the transports that are being closed
 ANSWERED = 1.0  # seconds in which an app that was asked says that it answers
+_TAKEN = 10.0  # seconds in which it says so at the latest: what was said may be nothing that is answered
 
 
 class Owner(Protocol):
@@ -45,6 +50,40 @@ class Preface(Protocol):
         ...
 
 
+class Kept:
+    """What a client has said to begin with, so that it can be said again to another instance."""
+
+    __slots__ = ("connect", "head", "session_id")
+
+    def __init__(self, head: bytes, connect: bytes, session_id: str) -> None:
+        self.head = head  # that opens its websocket; with its cookies
+        self.connect = connect  # its CONNECT packet; may have keys of the user
+        self.session_id = session_id
+
+    def __repr__(self) -> str:
+        return "<Kept>"  # these are secrets
+
+
+class HandOver(Protocol):
+    """A hand-over that is under way: see `hand_over`."""
+
+    def backend_lost(self) -> None:
+        """The backend that the tunnel leads to is down."""
+        ...
+
+    def stop(self) -> None:
+        """The tunnel has ended."""
+        ...
+
+
+class Keeper(Protocol):
+    """Who can have another backend go on with a tunnel."""
+
+    def lost(self, tunnel: "Tunnel", *, ends: bool) -> HandOver | None:
+        """Its backend is lost, or says that it ends; None: nobody else can go on."""
+        ...
+
+
 class Tunnel:
     """A client's leg and a backend's; created at 101, lives until both are closed."""
 
@@ -57,17 +96,23 @@ class Tunnel:
         "_timeouts",
         "_up_end",
         "active",
+        "backends",
         "close_code",
         "deadline",
         "down",
         "engine",
+        "hand_over",
+        "keeper",
+        "kept",
         "opening",
+        "pinged_at",
         "pool",
         "session",
         "spoke_at",
         "stats",
         "talks",
         "ticket",
+        "untaken",
         "up",
         "websocket",
     )
@@ -86,6 +131,12 @@ class Tunnel:
         self.close_code = 0  # that of the close frame which the proxy sent, 0 if it sent none
         self.websocket = False  # whether it can be told in its own words to connect anew
         self.stats: Stats | None = None  # set for a Socket.IO websocket, whose CONNECT packets are read
+        self.backends = [pool.backend.name]  # those that it led to, the last is where it leads now
+        self.untaken = Untaken()  # the client's messages that its backend may not have taken
+        self.kept: Kept | None = None  # what is said again to another backend; None: none can go on with it
+        self.keeper: Keeper | None = None  # set with that
+        self.hand_over: HandOver | None = None  # while it is handed over
+        self.pinged_at = monotonic()  # when its client last got Engine.IO's ping
         self.active = True  # whether bytes came since the ticker last looked
         self.talks = False  # whether more than heartbeats came since then
         self.spoke_at = 0.0  # set by the ticker when it did
@@ -132,11 +183,13 @@ class Tunnel:
         self.down.read_with(down)
         self.up.read_with(up)
 
-    def plain(self, said: bytes = b"", heard: bytes = b"", *, answered: bool = False) -> None:
+    def plain(
+        self, said: bytes = b"", heard: bytes = b"", *, answered: bool = False, upgraded: bool = True
+    ) -> None:
         """From now on bytes pass unread but for what `ends` tells, first those that were held.
 
         The client has `said` some, its backend lets it hear others; `answered` tells whether the answer to
-        CONNECT has passed.
+        CONNECT has passed, `upgraded` whether the client polls no more.
         """
         down, up, session = self.down, self.up, self.session
         before = self._down_end, self._up_end
@@ -145,10 +198,14 @@ class Tunnel:
         if session is None:
             self._up_end = End(self, up, down)
         elif lingering is None:
-            self._up_end = AppEnd(self, up, down, session)
+            self._up_end = AppEnd(self, up, down, session, self.untaken)
         else:
-            resumed = self._up_end = ResumedEnd(self, up, down, session, lingering)
-        self._down_end = End(self, down, up) if self.stats is None else ClientEnd(self, down, up, self.stats)
+            resumed = self._up_end = ResumedEnd(self, up, down, session, self.untaken, lingering)
+        if self.stats is None:
+            self._down_end = End(self, down, up)
+        else:
+            self._down_end = ClientEnd(self, down, up, self.stats, self.untaken)
+            self._down_end.packets.upgraded = upgraded
         self._down_end.follow(before[0])
         self._up_end.follow(before[1])
         down.read_with(self._down_end)
@@ -173,6 +230,7 @@ class Tunnel:
         self.pool.leave(self)
         pool.board(self)
         self.pool = pool
+        self.backends.append(pool.backend.name)
         self.up = up
         self.down.draw_from(up)
         up.draw_from(self.down)
@@ -195,6 +253,40 @@ class Tunnel:
             return Limit.TUNNEL_IDLE
         return None
 
+    def say_ping(self) -> None:
+        """Say Engine.IO's ping in place of a backend that does not: only a ping tells the client to go on.
+
+        Its answer goes nowhere. Not in the middle of a packet, nor while the client still polls.
+        """
+        client = self._down_end
+        if isinstance(client, ClientEnd) and client.packets.upgraded and self._is_between_packets:
+            client.packets.owed_pongs += 1
+            self.pinged_at = monotonic()
+            self.down.write(server_frame(TEXT, PING))
+
+    @property
+    def _is_between_packets(self) -> bool:
+        backend = self._up_end
+        return isinstance(backend, AppEnd) and backend.is_between and self.down.may_write
+
+    @property
+    def can_move(self) -> bool:
+        """Whether another backend could go on with it: both sides are between two packets."""
+        client = self._down_end
+        return (
+            self.kept is not None
+            and not self._closed
+            and type(self._up_end) is AppEnd
+            and self._is_between_packets
+            and isinstance(client, ClientEnd)
+            and client.may_move
+        )
+
+    @property
+    def backend_end(self) -> AppEnd | None:
+        """Its backend's side, once it is the plain one of a session."""
+        return self._up_end if isinstance(self._up_end, AppEnd) else None
+
     def move_on(self, gap: float) -> None:
         """This process stood still for `gap` seconds: that makes nobody late."""
         self.deadline += gap
@@ -208,14 +300,16 @@ class Tunnel:
 
     def is_silent(self, now: float) -> bool:
         """Whether nothing is on its way: what the client said last has reached an app that would answer."""
-        return not self.talks and now >= self.spoke_at + ANSWERED
+        return not self.talks and now >= self.spoke_at + (_TAKEN if self.untaken.packets else ANSWERED)
 
     def client_lost(self, heard: bytes = b"") -> bool:
         """The client's connection is gone without a farewell; return whether the backend's side is kept.
 
         `heard` has come for it and is held.
         """
-        if self._closed or self.down.said_all or not self._lingers.take(self, heard):
+        up = self._up_end
+        heard = heard or (up.rest if isinstance(up, AppEnd) else b"")
+        if self._closed or self.hand_over or self.down.said_all or not self._lingers.take(self, heard):
             return False
         self._end((self.down,))
         return True
@@ -242,6 +336,21 @@ class Tunnel:
         self._up_end = end
         self.up.read_with(end)
 
+    def go_on_at(self, end: AppEnd) -> None:
+        """It was handed over: `end` takes what its new backend says, and gets what the client says."""
+        self.hand_over = None
+        self.read_backend_with(end)
+        if isinstance(self._down_end, ClientEnd):
+            self._down_end.lead_to(self.up)
+
+    def backend_gone(self, *, ends: bool = False) -> bool:
+        """As Stream."""
+        if self._closed:
+            return False
+        if self.hand_over is None and self.keeper is not None and self.can_move:
+            self.hand_over = self.keeper.lost(self, ends=ends)
+        return self.hand_over is not None
+
     def send_away(self) -> None:
         """Have the client connect anew: by a close frame as soon as no other is on its way."""
         try:
@@ -254,12 +363,19 @@ class Tunnel:
     def _send_away(self) -> None:
         if self._closed or isinstance(self._up_end, LastFrame):
             return
+        if self.hand_over is not None:
+            self.say_goodbye()
+            return
         if not self.websocket or self._up_end is None or not self.down.may_write or self.up.is_closing():
             self.close()
         elif self.opening is not None:
             self.say_goodbye()  # it passes whole messages only
         elif self.active or self.down.has_unsent:
-            self.read_backend_with(LastFrame(self, self.up, self.down, self._lingers.stood))
+            rest = self._up_end.rest if isinstance(self._up_end, AppEnd) else b""
+            last = LastFrame(self, self.up, self.down, self._lingers.stood)
+            self.read_backend_with(last)
+            if rest:
+                last.data_received(rest)
         else:
             self.say_goodbye()
 
@@ -296,6 +412,10 @@ class Tunnel:
         self._closed = True
         if self.opening is not None:
             self.opening.stop()
+        hand_over, self.hand_over = self.hand_over, None
+        if hand_over is not None:
+            hand_over.stop()
+        self.kept = self.keeper = None
         self._tell_frames()
         self.pool.leave(self)
         self.down.draw_from(None)
@@ -315,7 +435,9 @@ class Tunnel:
 
     def backend_lost(self) -> None:
         """As Passenger; one whose client is just told to connect anew has its second for that."""
-        if not isinstance(self._up_end, LastFrame):
+        if self.hand_over is not None:
+            self.hand_over.backend_lost()
+        elif not isinstance(self._up_end, LastFrame) and not self.backend_gone():
             self.cut()
 
     def __repr__(self) -> str:

@@ -145,6 +145,8 @@ def _connect(packet: str) -> str | None:
     if text.startswith("/"):
         namespace, _, text = text.partition(",")
         namespace = namespace.partition("?")[0]
+        if namespace == _RESERVED:
+            raise OddId(Odd.NAMESPACE, "reserved Socket.IO namespace")
     at, end = 0, min(len(text), _LONGEST_NUMBER + 1)
     while at < end and text[at].isdigit():
         at += 1
@@ -208,7 +210,9 @@ UNKNOWN_SESSION = b'{"code":1,"message":"Session ID unknown"}'  # Engine.IO's ow
 CONNECT, DISCONNECT, EVENT, ACK, CONNECT_ERROR, BINARY_EVENT, BINARY_ACK = range(7)
 MAIN = b"/"  # the namespace that is meant where none is named: Chainlit's own
 MOST_PACKETS = 16  # of one payload: python-engineio refuses more (engineio/payload.py, max_decode_packets)
-PONG, NOOP = b"3", b"6"  # Engine.IO protocol 4: packets that say nothing
+HAND_OVER = b"/chainlit-proxy"  # where the proxy speaks with an instance: see `affinity.handing_over`
+PING, PONG, UPGRADE, NOOP = b"2", b"3", b"5", b"6"  # Engine.IO protocol 4: packets that say nothing
+_RESERVED = HAND_OVER.decode()
 _SOCKETIO = re.compile(rb"4([0-6])(?:([0-9]{1,9})-)?(?:(/[^,?]*)(?:\?[^,]*)?(?:,|\Z))?([0-9]{0,18})")
 
 

@@ -1,0 +1,188 @@
+"""What is said to an instance so that it goes on with a session, while its client need not know.
+
+The client's CONNECT is said again at an instance that shares sessions. In a namespace of its own the proxy
+first asks whether it is one: any other Chainlit refuses that, and never sees such a CONNECT. It refuses the
+CONNECT itself unless it holds the session. Its answer to that goes on to the client, which takes it as one
+more `connect` (socket.io-client, `onconnect`; python-socketio ignores it). Then it is asked to resume: to greet
+the client as after a reconnect, which answers what became of a turn that was cut off. At last the client's
+messages are said again which the instance before may not have taken (`affinity.untaken`).
+
+Of a planned move the instance before is told first, once it is known that there is another, and has written
+what it has of the session when it is `parted`.
+
+One try at one instance, over a websocket or by polls. Pure: events in, actions out, packets both.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+from proxy.affinity.actions import Action, Connected, ToBackend, ToClient
+from proxy.wire.engineio import (
+    ACK,
+    CONNECT,
+    CONNECT_ERROR,
+    DISCONNECT,
+    HAND_OVER,
+    MAIN,
+    NOOP,
+    PacketHead,
+    open_sid,
+    packet_head,
+)
+
+_HELLO = b"40%b," % HAND_OVER
+_BYE = b"41%b," % HAND_OVER
+_EVENT = b"42%b,%d%b"  # namespace, number, the event with what it is told
+_RESUME = 0  # the number of that event; messages are counted from 1
+_ACKNOWLEDGED = b"43%d[]"  # what Chainlit answers to a message that asks for it
+_GOODBYE = b"1"  # Engine.IO's
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Have the instance before put down what it has; then `parted`."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoneOn:
+    """The session goes on here: from now on its client and the instance speak with each other."""
+
+
+class Failure(StrEnum):
+    """Why an instance does not go on with a session."""
+
+    NO_HOOKS = "no_hooks"  # it shares no sessions
+    REFUSED = "refused"  # it holds nothing of this one, or is not allowed to
+    BROKEN = "broken"  # it went away
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """It does not go on here."""
+
+    why: Failure
+
+
+HandOverAction = Action | Part | GoneOn | GiveUp
+
+
+class State(Enum):
+    """What it is at; in this order."""
+
+    OPENING = "opening"  # Engine.IO's OPEN is awaited
+    ASKING = "asking"  # whether it shares sessions
+    PARTING = "parting"  # the instance before is told
+    CONNECTING = "connecting"  # the answer to CONNECT is awaited
+    RESUMING = "resuming"  # it greets the client
+    SAYING_AGAIN = "saying_again"  # messages are acknowledged
+    DONE = "done"
+
+
+class HandingOver:
+    """One try; made by who drives it."""
+
+    __slots__ = ("_again", "_connect", "_owed", "_planned", "_streamed", "state")
+
+    def __init__(self, connect: bytes, again: Sequence[bytes], streamed: str, *, planned: bool) -> None:
+        """`connect` is the client's packet, `again` are messages of it, `streamed` the id of a cut answer."""
+        self.state = State.OPENING
+        self._connect = connect
+        self._again = again
+        self._streamed = streamed
+        self._planned = planned
+        self._owed: set[int] = set()  # numbers of messages that are not acknowledged
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the instance has taken the session, and the client has been told."""
+        return self.state in {State.RESUMING, State.SAYING_AGAIN, State.DONE}
+
+    def opened(self) -> list[HandOverAction]:
+        """The OPEN packet has come."""
+        self.state = State.ASKING
+        return [ToBackend(_HELLO)]
+
+    def hear(self, packet: bytes, raw: bytes, *, binary: bool = False) -> list[HandOverAction]:
+        """The instance says a packet; `raw` is how the client gets it."""
+        if binary:
+            return [ToClient(raw)] if self.is_connected else []
+        if self.state is State.OPENING:
+            return self.opened() if open_sid(packet) is not None else []
+        head = packet_head(packet)
+        if head is not None and head.namespace == HAND_OVER:
+            return self._hear_own(head, packet)
+        if packet == _GOODBYE:
+            return self._give_up(Failure.BROKEN)
+        if head is None or head.namespace != MAIN:
+            return [] if packet[:1] == NOOP else [ToClient(raw)]
+        return self._hear_main(head, raw)
+
+    def parted(self) -> list[HandOverAction]:
+        """The instance before has put down what it had, or will not."""
+        return self._say_connect() if self.state is State.PARTING else []
+
+    def _say_connect(self) -> list[HandOverAction]:
+        self.state = State.CONNECTING
+        return [ToBackend(self._connect)]
+
+    def _hear_own(self, head: PacketHead, packet: bytes) -> list[HandOverAction]:
+        if head.kind in {CONNECT_ERROR, DISCONNECT}:
+            return self._give_up(Failure.NO_HOOKS)
+        if head.kind == CONNECT and self.state is State.ASKING:
+            if self._planned:
+                self.state = State.PARTING
+                return [Part()]
+            return self._say_connect()
+        if head.kind == ACK:
+            return self._acknowledged(head.number, packet)
+        return []
+
+    def _hear_main(self, head: PacketHead, raw: bytes) -> list[HandOverAction]:
+        if head.kind == DISCONNECT:
+            return self._give_up(Failure.BROKEN)
+        if self.state is State.CONNECTING and head.kind == CONNECT_ERROR:
+            return self._give_up(Failure.REFUSED)
+        if self.state is State.CONNECTING and head.kind == CONNECT:
+            self.state = State.RESUMING
+            asked = json.dumps(["resume", {"streaming": self._streamed or None}]).encode()
+            return [Connected(), ToClient(raw), ToBackend(_EVENT % (HAND_OVER, _RESUME, asked))]
+        return [ToClient(raw)] if self.is_connected else []
+
+    def _acknowledged(self, number: int, packet: bytes) -> list[HandOverAction]:
+        if self.state is State.RESUMING and number == _RESUME:
+            return self._say_again() if packet.endswith(b"[true]") else self._give_up(Failure.REFUSED)
+        if self.state is not State.SAYING_AGAIN or number not in self._owed:
+            return []
+        self._owed.discard(number)
+        asked = _asked_number(self._again[number - 1])
+        told: list[HandOverAction] = [ToClient(_ACKNOWLEDGED % asked)] if asked >= 0 else []
+        return told + ([] if self._owed else self._go_on())
+
+    def _say_again(self) -> list[HandOverAction]:
+        self.state = State.SAYING_AGAIN
+        if not self._again:
+            return self._go_on()
+        self._owed = set(range(1, len(self._again) + 1))
+        return [
+            ToBackend(_EVENT % (HAND_OVER, number, packet[packet.index(b"[") :]))
+            for number, packet in enumerate(self._again, 1)
+        ]
+
+    def _go_on(self) -> list[HandOverAction]:
+        self.state = State.DONE
+        return [ToBackend(_BYE), GoneOn()]
+
+    def _give_up(self, why: Failure) -> list[HandOverAction]:
+        self.state = State.DONE
+        return [GiveUp(why)]
+
+    def __repr__(self) -> str:
+        return f"<HandingOver {self.state.value} again={len(self._again)}>"
+
+
+def _asked_number(packet: bytes) -> int:
+    """The number with which a client asked for an acknowledgement, -1 if it did not."""
+    head = packet_head(packet)
+    return head.number if head is not None else -1

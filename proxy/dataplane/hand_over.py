@@ -1,0 +1,217 @@
+"""One session on its way from one instance to another, while its client need not know.
+
+What websockets and polls have in common: where it goes, how long its client is held, how often it is tried, and
+how it is told of. An instance has some 8 ms of work for each, so few at once go through its gate, and those who
+are there already hardly notice. A client is held for at most `affinity.hold` seconds, beside the time at the
+gate. What is said to the instance is for `affinity.handing_over`.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from enum import StrEnum
+from time import monotonic
+from typing import Protocol
+
+from proxy.affinity.backend import Backend
+from proxy.affinity.decision import Decision
+from proxy.affinity.handing_over import Failure
+from proxy.affinity.router import Router
+from proxy.affinity.session import Session
+from proxy.dataplane.patience import Stood, within
+from proxy.dataplane.pool import Pool
+from proxy.dataplane.stats import Histogram
+from proxy.errors import ProxyError
+
+AT_ONCE = 8  # hand-overs to one instance: a twentieth of a second of its work
+GREETS = 15.0  # seconds in which an instance that has a session restores it and greets the client
+PARTS = 2.0  # seconds in which an instance puts down what it has of a session
+_WRITES = 0.05  # seconds in which an instance that ends has written what it has of its sessions
+_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.3)  # seconds between two tries
+_DURATIONS = tuple(2.0**power for power in range(-8, 5))  # seconds; from a restore nearby to a long hold
+
+
+class Reason(StrEnum):
+    """Why a session was handed over."""
+
+    LOST = "lost"  # its connection broke: its instance died, in most cases
+    ENDED = "ended"  # its instance said that it ends
+    DOWN = "down"  # its instance was given up
+    SENT_AWAY = "sent_away"  # by a drain, a rollout, a rebalance, or maintenance
+
+
+class Result(StrEnum):
+    """How that ended."""
+
+    DONE = "done"
+    NO_HOOKS = "no_hooks"  # as in Failure, and the client was told to connect anew; so are the others
+    REFUSED = "refused"
+    LATE = "late"  # nobody took it in time
+    LEFT = "left"  # its client has gone meanwhile
+
+
+class Counts:
+    """What is counted of all of them."""
+
+    def __init__(self) -> None:
+        self.ended: Counter[tuple[Reason, Result]] = Counter()
+        self.seconds = Histogram(_DURATIONS)  # of those that were done, from the loss to the client's next word
+        self.said_again = 0  # messages of clients
+        self.lost: Callable[[Backend, Result], None] = lambda _backend, _result: None
+
+
+class Place(Protocol):
+    """What a hand-over needs of the site."""
+
+    router: Router
+    stood: Stood
+    leaving: bool  # whether the process is to end
+
+    def pool(self, backend: Backend) -> Pool:
+        """The pool of a backend."""
+        ...
+
+    def report(self, backend: Backend, error: ProxyError) -> None:
+        """Take note of what a connection to a backend met."""
+        ...
+
+    def spawn(self, work: Coroutine[None, None, None], give_up: Callable[[], None]) -> asyncio.Task[None]:
+        """Run work; if it fails by a fault of ours, `give_up`."""
+        ...
+
+
+class Waits:
+    """Who waits for an instance: for its turn at one, or for any that takes sessions. Owned by HandOvers."""
+
+    def __init__(self) -> None:
+        self.hold = 0.0  # seconds, at most
+        self._gates: dict[Backend, asyncio.Semaphore] = {}
+        self._changed = asyncio.Event()
+
+    def changed(self, backend: Backend, _event: str) -> None:
+        """As listener of the fleet: somebody may take sessions who did not."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+        if backend.gone:
+            self._gates.pop(backend, None)
+
+    async def change(self, seconds: float, stood: Stood) -> None:
+        """Return when the fleet has changed, or so many seconds later."""
+        with suppress(TimeoutError):
+            async with within(seconds, stood):
+                await self._changed.wait()
+
+    @asynccontextmanager
+    async def gate(self, backend: Backend) -> AsyncIterator[None]:
+        """One's turn at an instance."""
+        gate = self._gates.setdefault(backend, asyncio.Semaphore(AT_ONCE))
+        async with gate:
+            yield
+
+    def __repr__(self) -> str:
+        return f"<Waits at {len(self._gates)} gates>"
+
+
+class HandOver:
+    """One of them; made by HandOvers. A subclass knows the client's transport."""
+
+    def __init__(
+        self, site: Place, waits: Waits, counts: Counts, session: Session, old: Backend, reason: Reason
+    ) -> None:
+        self._site, self._waits, self._counts = site, waits, counts
+        self.session = session
+        self.old = old  # where it comes from
+        self.reason = reason
+        self.planned = reason is Reason.SENT_AWAY  # whether the instance before still has to be told
+        self._began = monotonic()
+        self._left = waits.hold  # seconds that its client is still held
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """It sets out."""
+        self.session.set_out()
+        if self.reason is Reason.ENDED:
+            self._site.router.directory.send_away(self.session)  # it may still accept for a moment
+        self._task = self._site.spawn(self._run(), self._broke)
+
+    def stop(self) -> None:
+        """Its client has gone, or is told to connect anew."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        result = Result.LEFT
+        try:
+            if self.reason is Reason.ENDED:
+                await asyncio.sleep(_WRITES)
+            result = await self._move()
+        finally:
+            self._counts.ended[self.reason, result] += 1
+            self._counts.lost(self.old, result)
+            if result is Result.DONE:
+                self._counts.seconds.add(monotonic() - self._began)
+        if result is not Result.DONE:
+            self.give_up()
+
+    async def _move(self) -> Result:
+        tries = 0
+        while self._left > 0 or not tries:
+            decision = self._site.router.elsewhere(self.session.id, self.old, monotonic())
+            if decision is None:
+                async with self._held():
+                    await self._waits.change(max(0.0, self._left), self._site.stood)
+                tries += 1
+                continue
+            tried = await self._at_gate(decision)
+            if not isinstance(tried, Failure):
+                return Result.DONE
+            if tried is not Failure.BROKEN:
+                return Result(tried.value)
+            pause = _PAUSES[min(tries, len(_PAUSES) - 1)]
+            tries += 1
+            async with self._held():
+                await asyncio.sleep(pause)
+        return Result.LATE
+
+    async def _at_gate(self, decision: Decision) -> Failure | None:
+        """Try at one instance, in turn; None: it goes on there."""
+        claim = decision.claim
+        assert claim is not None
+        try:
+            async with self._waits.gate(decision.backend), self._held():
+                if not decision.backend.holds_pins:
+                    return Failure.BROKEN
+                return await self._try(decision)
+        finally:
+            self._site.router.refused(claim)  # of no effect once it was taken
+
+    @asynccontextmanager
+    async def _held(self) -> AsyncIterator[None]:
+        """Its client is held meanwhile; in which time this process stood still, does not count."""
+        began = self._now()
+        try:
+            yield
+        finally:
+            self._left -= self._now() - began
+
+    def _now(self) -> float:
+        now = monotonic()
+        return now - self._site.stood(now)
+
+    def _broke(self) -> None:
+        """A fault of ours."""
+        self.give_up()
+
+    # What a subclass does
+
+    async def _try(self, decision: Decision) -> Failure | None:
+        """Have one instance go on with it; None: it does."""
+        raise NotImplementedError
+
+    def give_up(self) -> None:
+        """Have its client connect anew."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} from {self.old.name} {self.reason}>"

@@ -1,0 +1,262 @@
+"""One direction of a Socket.IO websocket, handed on in whole packets only.
+
+A packet is a message and the binary messages that belong to it (Socket.IO protocol 5, binary attachments), a
+message its fragments (RFC 6455 section 5.4). Since none goes on in part, both peers are between two packets
+whenever one of them is lost, and another can take its place. Nothing is changed on the way. What has not come
+whole waits here, up to a bound: a longer packet passes as it comes, and until its end nobody is between two.
+"""
+
+from typing import NamedTuple
+
+from proxy.wire.engineio import PING
+from proxy.wire.websocket import BINARY, CLOSE, LONGEST_READ, PONG, TEXT, FrameError, apply_mask
+
+START = 32  # bytes of a message by which it is judged
+_LONGEST_COUNT = 9  # digits of the number of attachments
+_HEAD = 0x80 | TEXT
+_EVENT = ord("2")
+_WITH_ATTACHMENTS = (b"45", b"46")  # Socket.IO's BINARY_EVENT and BINARY_ACK
+GOODBYES = (b"41", b"1")  # Socket.IO's and Engine.IO's (socket.io-parser, engine.io-parser)
+_SHORTEST = 6  # bytes: no event is shorter, nor a goodbye as long
+
+
+def is_event(data: bytes) -> bool:
+    """Whether `data` of a backend is one whole frame with an event that nothing follows: nearly all are."""
+    size = len(data)
+    if size < _SHORTEST or data[0] != _HEAD:
+        return False
+    length = data[1]
+    if length < 126:
+        return length + 2 == size and data[3] == _EVENT
+    return length == 126 and (data[2] << 8 | data[3]) + 4 == size and data[5] == _EVENT
+
+
+def are_events(data: bytes) -> bool:
+    """Whether `data` of a backend is nothing but such frames."""
+    at, size = 0, len(data)
+    while at + _SHORTEST <= size and data[at] == _HEAD:
+        length, body = data[at + 1], at + 2
+        if length > 125:
+            if length != 126:
+                return False
+            length, body = data[at + 2] << 8 | data[at + 3], at + 4
+        if body + 1 >= size or data[body + 1] != _EVENT:
+            return False
+        at = body + length
+    return at == size
+
+
+class _Head(NamedTuple):
+    """Of a frame: its first byte, its mask, and where in the buffer its payload is."""
+
+    first: int
+    mask: bytes
+    body: int
+    end: int
+
+
+class PacketReader:
+    """Follows the frames; a subclass looks at what they say. Owned by one side of the websocket."""
+
+    __slots__ = ("_at", "_begun", "_buffer", "_first", "_left", "_owed", "_payload", "_start", "_text", "_torn")
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()  # what has not gone on
+        self._at = 0  # how much of it is whole frames
+        self._begun = False  # whether more fragments are to come of a message
+        self._text = False  # whether the last message is text
+        self._start = b""  # how it begins, if it is
+        self._payload: bytearray | None = None  # all of it so far; None: nobody wants to know
+        self._owed = 0  # binary messages that are to come for the last packet
+        self._torn = False  # whether some of a packet has gone on, and not all
+        self._left = 0  # bytes to come of a frame that passes as it comes
+        self._first = 0  # the first byte of that frame
+
+    @property
+    def is_between(self) -> bool:
+        """Whether what has gone on ends with a whole packet."""
+        return not self._torn
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the next byte begins a packet."""
+        return not (self._torn or self._buffer)
+
+    @property
+    def rest(self) -> bytes:
+        """What has come of the next packet and has not gone on."""
+        return bytes(self._buffer)
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes; return what goes on. Raises FrameError, and what the subclass raises."""
+        out = data[: self._left]
+        if out:
+            self._left -= len(out)
+            if self._left:
+                return out
+            self._end_of_message(self._first)
+            data = data[len(out) :]
+        self._buffer += data
+        whole = self._read_frames()
+        out += self._cut(whole)
+        if len(self._buffer) > LONGEST_READ:
+            out += self._let_pass()
+        return out
+
+    def _cut(self, size: int) -> bytes:
+        passed = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        self._at -= size
+        return passed
+
+    def _read_frames(self) -> int:
+        """Read the whole frames there are; return how many bytes of the buffer may go on."""
+        buffer, whole = self._buffer, 0
+        while (head := self._head()) is not None and head.end <= len(buffer):
+            start, opcode = self._at, head.first & 0x0F
+            if opcode >= CLOSE:
+                self._control(opcode, bytes(buffer[start : head.end]))
+            elif not self._take(head):
+                del buffer[start : head.end]
+                continue
+            self._at = head.end
+            if not (self._begun or self._owed):
+                self._torn = False
+                whole = self._at
+            elif self._torn:
+                whole = self._at
+        return whole
+
+    def _head(self) -> _Head | None:
+        """That of the next frame; None until it has come."""
+        buffer, at = self._buffer, self._at
+        size = len(buffer)
+        if size - at < 2:
+            return None
+        first, second = buffer[at], buffer[at + 1]
+        length, body, masked = second & 0x7F, at + 2, bool(second & 0x80)
+        self._check(first, length, masked=masked)
+        if length > 125:
+            body += 2 if length == 126 else 8
+            length = int.from_bytes(buffer[at + 2 : body], "big")
+        body += 4 * masked
+        if size < body:
+            return None
+        return _Head(first, bytes(buffer[body - 4 : body]) if masked else b"", body, body + length)
+
+    def _check(self, first: int, length: int, *, masked: bool) -> None:
+        """RFC 6455 sections 5.2, 5.4 and 5.5: what the peer ends the websocket for as well."""
+        opcode = first & 0x0F
+        known = opcode <= BINARY or (CLOSE <= opcode <= PONG and first & 0x80 and length < 126)
+        if first & 0x70 or not known or masked is not self._masked:
+            raise FrameError("no frame that can be read")
+        if opcode < CLOSE and self._begun is not (opcode == 0):
+            raise FrameError("a fragment without its message, or a message in another")
+
+    def _take(self, head: _Head) -> bool:
+        """A whole frame of a message; return whether it goes on."""
+        if head.first & 0x0F:
+            self._begin(head.first)
+        if self._text:
+            self._read(head)
+        if not head.first & 0x80:
+            self._begun = True
+            return True
+        passes = not self._text or self._hear(self._start if self._payload is None else bytes(self._payload))
+        self._end_of_message(head.first)
+        return passes
+
+    def _begin(self, first: int) -> None:
+        self._text = first & 0x0F == TEXT
+        self._start, self._payload = b"", bytearray() if self._text else None
+
+    def _read(self, head: _Head) -> None:
+        """More of a text message, which is judged by its start."""
+        buffer = self._buffer
+        missing = START - len(self._start)
+        if missing > 0:
+            part = bytes(buffer[head.body : min(head.end, head.body + missing)])
+            self._start += apply_mask(part, head.mask) if head.mask else part
+            if self._payload is not None and not self._wants(self._start, final=bool(head.first & 0x80)):
+                self._payload = None
+        if self._payload is not None:
+            whole = bytes(buffer[head.body : head.end])
+            self._payload += apply_mask(whole, head.mask) if head.mask else whole
+
+    def _end_of_message(self, first: int) -> None:
+        """The last byte of a frame has come: whether its message and its packet are whole."""
+        self._begun = not first & 0x80
+        if self._begun:
+            return
+        if self._owed and (not self._text or self._start[:1] == b"4"):
+            self._owed -= 1  # text too: that is how python-socketio takes it
+        elif self._text:
+            self._owed = _attachments(self._start)
+        self._payload = None
+        self._torn = self._torn and self._owed > 0
+
+    def _let_pass(self) -> bytes:
+        """What waits is too long to wait."""
+        buffer, head = self._buffer, self._head()
+        begins = head is not None and len(buffer) >= head.body + 2
+        if head is not None and begins:
+            if head.first & 0x0F:
+                self._begin(head.first)
+            if self._text:
+                self._read(head._replace(end=len(buffer)))
+        if self._text and (begins or self._begun):
+            self._too_long(self._start)
+        self._torn, self._payload = True, None
+        if head is not None and begins:
+            self._first, self._left, self._at = head.first, head.end - len(buffer), len(buffer)
+        return self._cut(self._at)
+
+    # What a subclass looks at
+
+    _masked = False  # whether the frames are a client's
+
+    def _wants(self, start: bytes, *, final: bool) -> bool:
+        """Whether all of a text message is to be read that begins so; `final`: that is all of it."""
+        return False
+
+    def _hear(self, payload: bytes) -> bool:
+        """A text message is whole; its start only, unless it was wanted. Return whether it goes on."""
+        return True
+
+    def _control(self, opcode: int, frame: bytes) -> None:
+        """A control frame has come."""
+
+    def _too_long(self, start: bytes) -> None:
+        """A message that begins so is about to pass before it is whole."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} waiting={len(self._buffer)} owed={self._owed} torn={self._torn}>"
+
+
+def _attachments(start: bytes) -> int:
+    """How many binary messages belong to a packet that begins so (`45<number>-`)."""
+    if start[:2] not in _WITH_ATTACHMENTS:
+        return 0
+    number = start[2 : start.find(b"-", 2, 2 + _LONGEST_COUNT + 1)]
+    return int(number) if number.isdigit() else 0
+
+
+class BackendPackets(PacketReader):
+    """What a backend says; looked at for its pings and for how it ends."""
+
+    __slots__ = ("goodbye", "has_pinged", "is_over")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.goodbye = b""  # its close frame
+        self.is_over = False  # whether it has ended the session in Socket.IO's words
+        self.has_pinged = False  # whether it has said Engine.IO's ping; who looks takes it back
+
+    def _hear(self, payload: bytes) -> bool:
+        self.is_over = self.is_over or payload in GOODBYES
+        self.has_pinged = self.has_pinged or payload == PING
+        return True
+
+    def _control(self, opcode: int, frame: bytes) -> None:
+        if opcode == CLOSE:
+            self.goodbye = frame
