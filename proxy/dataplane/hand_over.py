@@ -56,7 +56,9 @@ class Counts:
 
     def __init__(self) -> None:
         self.ended: Counter[tuple[Reason, Result]] = Counter()
-        self.seconds = Histogram(_DURATIONS)  # of those that were done, from the loss to the client's next word
+        self.seconds = Histogram(
+            _DURATIONS
+        )  # of those that were done, from the loss to the client's next word
         self.said_again = 0  # messages of clients
         self.lost: Callable[[Backend, Result], None] = lambda _backend, _result: None
 

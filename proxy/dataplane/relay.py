@@ -125,9 +125,10 @@ class Relay:
         else:
             self._rewriter.take(data)
 
-    def opened(self, sid: bytes) -> bytes:
+    def opened(self, sid: bytes, overdue: float) -> bytes:
         """As HandshakeSink."""
         site, backend = self.site, self.backend
+        site.pool(backend).ping_overdue = overdue
         site.paths.opened(self.request.head.path)
         site.router.engines.opened(sid, backend, monotonic())
         return join_pin(backend.token, sid)

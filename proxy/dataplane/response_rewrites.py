@@ -11,7 +11,7 @@ from proxy.dataplane.request import Request
 from proxy.errors import BadResponse
 from proxy.wire.body import ChunkedBody
 from proxy.wire.cookies import pin_cookie
-from proxy.wire.engineio import open_sid, rewrite_open
+from proxy.wire.engineio import open_sid, ping_overdue, rewrite_open
 from proxy.wire.head import ResponseHead
 
 # RFC 9111 section 7.3: a shared cache must not hand one client's cookie to another.
@@ -55,8 +55,11 @@ class Sink(Protocol):
 class HandshakeSink(Sink, Protocol):
     """What the rewrite of a handshake needs."""
 
-    def opened(self, sid: bytes) -> bytes:
-        """The backend has opened an Engine.IO session; return the sid that the client gets."""
+    def opened(self, sid: bytes, overdue: float) -> bytes:
+        """The backend has opened an Engine.IO session; return the sid that the client gets.
+
+        `overdue` is as in `ping_overdue`.
+        """
         ...
 
 
@@ -90,7 +93,8 @@ class HandshakeAnswer:
         content = b"".join(self._content)
         sid = open_sid(content)
         if sid is not None:
-            content = rewrite_open(content, self._sink.opened(sid), self._patience)
+            pinned = self._sink.opened(sid, ping_overdue(content))
+            content = rewrite_open(content, pinned, self._patience)
         self._sink.pass_head(self._head, content, self._extra, len(content))
         return True
 

@@ -251,6 +251,8 @@ class Tunnel:
         elif self.deadline <= now:
             self.close()
             return Limit.TUNNEL_IDLE
+        if now - self.pinged_at > self.pool.ping_overdue and self.pool.backend.health.is_silent:
+            self.say_ping()
         return None
 
     def say_ping(self) -> None:
@@ -262,6 +264,8 @@ class Tunnel:
         if isinstance(client, ClientEnd) and client.packets.upgraded and self._is_between_packets:
             client.packets.owed_pongs += 1
             self.pinged_at = monotonic()
+            if self.stats is not None:
+                self.stats.pings += 1
             self.down.write(server_frame(TEXT, PING))
 
     @property

@@ -24,8 +24,10 @@ _CONNECT_KEYS = ("sessionId", "session_id")  # the second is read so that it can
 _LONGEST_NUMBER = 100  # digits of a packet's id: python-socketio takes no more (socketio/packet.py)
 _OPEN_SID = re.compile(rb'("sid"\s*:\s*")([A-Za-z0-9_\-]{1,200})(")')
 _OPEN_TIMEOUT = re.compile(rb'("pingTimeout"\s*:\s*)([0-9]{1,12})(?![0-9.eE])')
+_PING_INTERVAL = re.compile(rb'("pingInterval"\s*:\s*)([0-9]{1,12})(?![0-9.eE])')
 _SID_QUERY = re.compile(rb"(?:^|(?<=&))sid=([^&]+)")
 _MOST_PATIENCE = 86400.0  # seconds; browsers' timers overflow after 24 days, and are due at once
+OVERDUE = 30.0  # seconds: the same by the settings that Chainlit leaves as they are
 LONGEST_SID = 200  # characters, with the pin; python-engineio's own have 20
 
 
@@ -74,6 +76,17 @@ def rewrite_open(payload: bytes, sid: bytes, patience: float = 0.0) -> bytes:
     least = int(min(patience, _MOST_PATIENCE) * 1000)
     packet = _OPEN_TIMEOUT.sub(lambda match: match[1] + b"%d" % max(int(match[2]), least), packet, count=1)
     return packet + separator + rest
+
+
+def ping_overdue(payload: bytes) -> float:
+    """Seconds after a ping in which another should have come, by the OPEN packet at the start of a payload.
+
+    A quarter of what its client waits beyond that has passed then.
+    """
+    interval, timeout = _PING_INTERVAL.search(payload), _OPEN_TIMEOUT.search(payload)
+    if interval is None or timeout is None:
+        return OVERDUE
+    return (int(interval[2]) + int(timeout[2]) / 4) / 1000
 
 
 def is_quiet(packet: bytes) -> bool:

@@ -58,7 +58,18 @@ class _Head(NamedTuple):
 class PacketReader:
     """Follows the frames; a subclass looks at what they say. Owned by one side of the websocket."""
 
-    __slots__ = ("_at", "_begun", "_buffer", "_first", "_left", "_owed", "_payload", "_start", "_text", "_torn")
+    __slots__ = (
+        "_at",
+        "_begun",
+        "_buffer",
+        "_first",
+        "_left",
+        "_owed",
+        "_payload",
+        "_start",
+        "_text",
+        "_torn",
+    )
 
     def __init__(self) -> None:
         self._buffer = bytearray()  # what has not gone on
