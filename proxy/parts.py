@@ -45,6 +45,7 @@ class Parts:
         self.plane = Plane(config, self.router, listener, self.prober.suspect, stood)
         self.plane.certificate = certificate_of(config)
         self.drains = Drains(self.fleet, self.plane.evictions, emptied=self._emptied, stood=stood)
+        self.plane.site.hand_overs.is_shared = lambda: self.drains.shared
         self.rebalance = Rebalance(self.fleet, self.router.placement, self.plane.evictions)
         self.membership = Membership(self.fleet, self.drains, self.prober, self.plane.site.moved)
         self.reload_counts = ReloadCounts()

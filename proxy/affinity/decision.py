@@ -66,6 +66,7 @@ class EngineSession:
         "backend",
         "backlog",
         "claim",
+        "connect",
         "decided",
         "decision",
         "pinned",
@@ -94,6 +95,7 @@ class EngineSession:
         self.tunnels = 0  # its open websockets
         # What its next request is told.
         self.decision: Decision | Void = Decision(backend, Evidence.SID, Outcome.PINNED, None, self)
+        self.connect = b""  # the CONNECT packet of its session, if that came in a POST to this process
         self.waiting: set[Waiting] = set()  # while undecided
         self.claim: Claim | None = None  # while its CONNECT is on its way in a POST
         self.said: Said | None = None  # set while it is undecided and has namespaces of the app's own

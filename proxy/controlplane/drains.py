@@ -203,11 +203,15 @@ class Drains:
             drain.forced += len(sessions) - len(idle)
             drain.sent_away += len(idle)
             self._departures.send_away(sessions)
-        elif self.shared or now >= end - time_for(len(sessions)):
+        elif (self.shared and self._others_take(backend)) or now >= end - time_for(len(sessions)):
             idle = self._departures.at_rest(sessions)
             going = idle[: drain.pace.allow(len(idle), now, end)]
             drain.sent_away += len(going)
             self._departures.send_away(going)
+
+    def _others_take(self, backend: Backend) -> bool:
+        """Whether sessions have somewhere to go; else those at rest would come back at once."""
+        return any(other.takes_sessions for other in self._fleet if other is not backend)
 
     def _found_empty(self, drain: Drain, now: float) -> None:
         drain.is_empty = True

@@ -159,7 +159,8 @@ class Evictions:
             left = tunnel.session
             stale = left is not None and left in sessions and left.has_left(tunnel.pool.backend)
             if stale or (tunnel.engine is not None and tunnel.engine in engines):
-                tunnel.send_away()
+                if not stale or not self._site.hand_overs.send_away(tunnel):
+                    tunnel.send_away()
 
     def cut(self, backend: Backend, began: float = inf) -> None:
         """End requests at a backend that `began` before, and tunnels that belong to no session there.
@@ -176,7 +177,7 @@ class Evictions:
                 with Border(Where.MOVE):
                     lingering.end()
         for tunnel in list(self._tunnels):
-            if tunnel.pool.backend is backend and (
+            if tunnel.hand_over is None and tunnel.pool.backend is backend and (
                 tunnel.session is None or tunnel.session.has_left(backend)
             ):
                 tunnel.send_away()

@@ -379,8 +379,13 @@ class Opening:
                 side.received -= len(rest)
                 side.reads -= 1
         self._down = self._up = None
+        machine = self._machine
+        connect = machine.connect or (engine.connect if engine is not None else b"")
+        if not machine.names_others:
+            self._site.hand_overs.keep(tunnel, self._request, connect)
         self._owner.let_go()
-        tunnel.plain(action.to_backend, action.to_client, answered=action.answered)
+        upgraded = engine is None or machine.upgraded
+        tunnel.plain(action.to_backend, action.to_client, answered=action.answered, upgraded=upgraded)
 
     def _refuse(self, why: Limit | OddId) -> None:
         if isinstance(why, OddId):

@@ -92,6 +92,7 @@ def read_post(post: Post, content: bytes) -> None:
     engines = post.site.router.engines
     names, packets = rehome.read_post(content, engine.said)
     if isinstance(names, str):
+        engine.connect = rehome.connect_of(packets)
         _connect(post, names)
         return
     if names is Names.NO_SESSION:

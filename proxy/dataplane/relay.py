@@ -245,8 +245,10 @@ class Relay:
             site.router.directory.opened(engine.session)
         if rest:
             down.write(rest)
+        if engine is not None:
+            site.hand_overs.keep(tunnel, request, engine.connect)
         self.let_go()
-        tunnel.plain(early)
+        tunnel.plain(early, upgraded=engine is None)
 
     def let_go(self) -> None:
         """The websocket is a plain tunnel, for hours: what was read of its fields is needed no more."""

@@ -120,7 +120,7 @@ class WebsocketHandOver(HandOver):
         try:
             if not tunnel.up.is_closing():
                 async with within(PARTS, self._site.stood):
-                    await parting.ended.wait()
+                    await parting.over.wait()
         except TimeoutError:
             pass
         finally:
@@ -171,13 +171,13 @@ class _PartingPackets(BackendPackets):
 class _PartingEnd(AppEnd):
     """The side of the instance before, while it puts down what it has; what it still says is for the client."""
 
-    __slots__ = ("_last", "ended")
+    __slots__ = ("_last", "over")
 
     def __init__(self, tunnel: Tunnel, before: AppEnd) -> None:
         assert tunnel.session is not None
         super().__init__(tunnel, tunnel.up, tunnel.down, tunnel.session, tunnel.untaken)
         self._packets = self._last = _PartingPackets()
-        self.ended = asyncio.Event()
+        self.over = asyncio.Event()  # set when it says no more
         if before.rest:
             self._pass(before.rest)
 
@@ -185,7 +185,7 @@ class _PartingEnd(AppEnd):
         """As asyncio.Protocol."""
         self.received += len(data)
         self.reads += 1
-        if not self.ended.is_set():
+        if not self.over.is_set():
             self._pass(data)
 
     def _pass(self, data: bytes) -> None:
@@ -212,7 +212,7 @@ class _PartingEnd(AppEnd):
 
     def end(self) -> None:
         """It says no more."""
-        self.ended.set()
+        self.over.set()
 
 
 class _NewEnd(asyncio.Protocol):

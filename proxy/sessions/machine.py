@@ -59,7 +59,8 @@ class Copy:
     saved: int | None = None  # hash of the state that is in the store
     noted: str | None = None  # the turns that are in the store
     turns: list[Turn] = field(default_factory=list)  # under way
-    untold: Found | None = None  # what was found, until the client has said hello
+    untold: Found | None = None  # what was found, until the client has been told
+    greeted: bool = False  # whether its client has said hello since
 
     @property
     def must_claim(self) -> bool:
@@ -99,7 +100,7 @@ class Copy:
             return None
         self.turns.clear()  # of an older copy here
         self.state, self.begun = None, claim.state is not None
-        self.untold = Found(claim.state, json.loads(claim.turns or "[]"))
+        self.untold, self.greeted = Found(claim.state, json.loads(claim.turns or "[]")), False
         return self.untold
 
     def unanswered(self) -> None:
@@ -122,10 +123,18 @@ class Copy:
         self.begun = self.begun or turn.greets or turn.text is not None
         return True
 
-    def told(self) -> Found | None:
-        """The client said hello; returns what it has to be told."""
-        found, self.untold = self.untold, None
+    def hello(self) -> Found | None:
+        """The client said hello; returns what it has to be told, once."""
+        found, self.greeted = None if self.greeted else self.untold, True
         return found
+
+    def told(self, turn: Any = None) -> None:
+        """It was told of a turn, or that was begun here; None: of all that was found."""
+        if turn is None:
+            self.untold = None
+        elif self.untold is not None:
+            left = [other for other in self.untold.turns if other is not turn]
+            self.untold = Found(self.untold.state, left)
 
     def due(self, number: int, *, anyway: bool = False) -> Write | None:
         """What the store has to be told, or would be told `anyway`."""

@@ -158,14 +158,18 @@ def test_a_claim_without_an_answer_takes_nothing_away() -> None:
 
 
 def test_what_was_found_is_said_once() -> None:
-    """Until then the turns that were cut are written on; then they are over."""
+    """Until its client was told of them, the turns that were cut are written on."""
     made = Copy(OURS, connected=True)
     found = made.answered(Claim(FENCE, writer=THEIRS, state="s", turns='[{"n": 1}]'))
     assert made.due(1) is None
     made.turns.append(own := Turn('{"n": 2}'))
     assert made.due(1) == Write(FENCE, 1, None, '[{"n": 1}, {"n": 2}]')
-    assert made.told() == found
-    assert made.told() is None
+    assert made.hello() == found
+    assert made.hello() is None
+    assert made.due(1) == Write(FENCE, 1, None, '[{"n": 1}, {"n": 2}]')
+    made.told(made.untold.turns[0] if made.untold else None)
+    assert made.due(1) == Write(FENCE, 1, None, '[{"n": 2}]')
+    made.told()
     made.end(own)
     assert made.due(2) == Write(FENCE, 2, None, None)
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from proxy.sessions.files import FolderFiles
+from proxy.sessions.live import Connection, Live, Running
 from proxy.sessions.machine import Standing
-from proxy.sessions.sharing import Connection, Live, Running, Sharing
+from proxy.sessions.sharing import Sharing
 from proxy.sessions.store import Store, StoreDown
 from tests.support.waiting import eventually
 
@@ -102,6 +103,7 @@ class Instance:
         if connection.found is None:
             return None
         tab.text = connection.found.state or "fresh"
+        connection.hello()
         connection.told()
         return connection.found.state, connection.found.turns
 
