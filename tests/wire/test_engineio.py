@@ -21,6 +21,7 @@ from proxy.wire.engineio import (
     may_connect,
     open_sid,
     packet_head,
+    ping_overdue,
     query_sid,
     rewrite_open,
     session_id,
@@ -95,6 +96,21 @@ def test_the_clients_patience_is_rewritten(said: str, patience: float, changed: 
     """A client waits at least as long as the proxy asks, and as the backend does; never longer than a day."""
     answer = '0{"sid":"s","pingTimeout":%s,"pingInterval":25000}\x1e4"pingTimeout":1'
     assert rewrite_open((answer % said).encode(), b"s", patience) == (answer % changed).encode()
+
+
+RHYTHMS = [  # of pings, and when one is overdue in seconds
+    ("", 30.0),
+    ("20000", 30.0),
+    ("2000", 25.5),
+    ("2e4", 30.0),
+]
+
+
+@pytest.mark.parametrize(("timeout", "overdue"), RHYTHMS)
+def test_when_a_ping_is_overdue(timeout: str, overdue: float) -> None:
+    """When a quarter of the client's patience has passed; by default if the packet does not tell."""
+    told = f',"pingTimeout":{timeout},"pingInterval":25000' if timeout else ""
+    assert ping_overdue(b'0{"sid":"s"%b}' % told.encode()) == overdue
 
 
 @given(SID, PINNED, st.booleans())
