@@ -27,7 +27,8 @@ _OPEN_TIMEOUT = re.compile(rb'("pingTimeout"\s*:\s*)([0-9]{1,12})(?![0-9.eE])')
 _PING_INTERVAL = re.compile(rb'("pingInterval"\s*:\s*)([0-9]{1,12})(?![0-9.eE])')
 _SID_QUERY = re.compile(rb"(?:^|(?<=&))sid=([^&]+)")
 _MOST_PATIENCE = 86400.0  # seconds; browsers' timers overflow after 24 days, and are due at once
-OVERDUE = 30.0  # seconds: the same by the settings that Chainlit leaves as they are
+OVERDUE = 27.0  # seconds: `ping_overdue` by the settings that Chainlit leaves as they are
+_LATE = 2000  # milliseconds
 LONGEST_SID = 200  # characters, with the pin; python-engineio's own have 20
 
 
@@ -81,12 +82,13 @@ def rewrite_open(payload: bytes, sid: bytes, patience: float = 0.0) -> bytes:
 def ping_overdue(payload: bytes) -> float:
     """Seconds after a ping in which another should have come, by the OPEN packet at the start of a payload.
 
-    A quarter of what its client waits beyond that has passed then.
+    Most clients wait for as long as `pingTimeout` beyond the interval. python-engineio's has at most 5 seconds
+    in which it writes nothing, not even the answer to a ping (engineio/async_client.py, _write_loop).
     """
     interval, timeout = _PING_INTERVAL.search(payload), _OPEN_TIMEOUT.search(payload)
     if interval is None or timeout is None:
         return OVERDUE
-    return (int(interval[2]) + int(timeout[2]) / 4) / 1000
+    return (int(interval[2]) + min(int(timeout[2]) / 4, _LATE)) / 1000
 
 
 def is_quiet(packet: bytes) -> bool:

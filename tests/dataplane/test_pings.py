@@ -12,7 +12,7 @@ from tests.dataplane.world import World, run
 CONNECT = connect_packet("session-S")
 ACCEPTED = b'40{"sid":"a"}'
 HELLO = b'42["hello"]'
-LATE = 31.0  # seconds after a ping
+LATE = 28.0  # seconds after a ping
 PARTS = 4  # of a message that is too long to be held
 
 
