@@ -82,8 +82,8 @@ def rewrite_open(payload: bytes, sid: bytes, patience: float = 0.0) -> bytes:
 def ping_overdue(payload: bytes) -> float:
     """Seconds after a ping in which another should have come, by the OPEN packet at the start of a payload.
 
-    Most clients wait for as long as `pingTimeout` beyond the interval. python-engineio's has at most 5 seconds
-    in which it writes nothing, not even the answer to a ping (engineio/async_client.py, _write_loop).
+    Most clients wait for as long as `pingTimeout` beyond the interval. That of python-engineio gives up 5
+    seconds after it if there was nothing to write, such as a pong (engineio/async_client.py, _write_loop).
     """
     interval, timeout = _PING_INTERVAL.search(payload), _OPEN_TIMEOUT.search(payload)
     if interval is None or timeout is None:
