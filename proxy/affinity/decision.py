@@ -3,6 +3,7 @@
 The polls of one Engine.IO session are all decided alike, so the session holds their decision.
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Protocol
@@ -14,6 +15,7 @@ from proxy.affinity.lingering import Backlog
 from proxy.affinity.pins import join_pin
 from proxy.affinity.rehome import Said
 from proxy.affinity.session import Session
+from proxy.affinity.untaken import NOTHING, Untaken
 
 
 class Void(Enum):
@@ -69,6 +71,9 @@ class EngineSession:
         "connect",
         "decided",
         "decision",
+        "hand_over",
+        "kept",
+        "owed_pongs",
         "pinned",
         "polls",
         "said",
@@ -76,7 +81,9 @@ class EngineSession:
         "seen",
         "session",
         "sid",
+        "streamed",
         "tunnels",
+        "untaken",
         "upstream_sid",
         "waiting",
         "weight",
@@ -95,7 +102,12 @@ class EngineSession:
         self.tunnels = 0  # its open websockets
         # What its next request is told.
         self.decision: Decision | Void = Decision(backend, Evidence.SID, Outcome.PINNED, None, self)
-        self.connect = b""  # the CONNECT packet of its session, if that came in a POST to this process
+        self.connect = b""  # the CONNECT packet of its session, if another instance may have to be told
+        self.kept: Hashable | None = None  # what else is needed for that; see `dataplane.hand_overs`
+        self.hand_over: object | None = None  # while it is handed over
+        self.untaken: Untaken = NOTHING  # the client's messages that its backend may not have taken
+        self.streamed = ""  # the id of the message of which the last token was seen
+        self.owed_pongs = 0  # answers to pings that no backend has said
         self.waiting: set[Waiting] = set()  # while undecided
         self.claim: Claim | None = None  # while its CONNECT is on its way in a POST
         self.said: Said | None = None  # set while it is undecided and has namespaces of the app's own
@@ -105,7 +117,11 @@ class EngineSession:
     @property
     def is_plain(self) -> bool:
         """Whether its requests and their answers are passed on as they are."""
-        return self.decided and self.said is None and self.backlog is None
+        return self.decided and self.said is None and self.backlog is None and self.hand_over is None
+
+    def keep(self, connect: bytes, heads: Hashable) -> None:
+        """What another instance has to be told if this one is lost."""
+        self.connect, self.kept, self.untaken = connect, heads, Untaken()
 
     def __repr__(self) -> str:
         state = "decided" if self.decided else f"undecided waiting={len(self.waiting)}"

@@ -15,6 +15,7 @@ from proxy.affinity.backend import Backend
 from proxy.affinity.decision import Decision, EngineSession, Outcome, Void
 from proxy.affinity.directory import Directory
 from proxy.affinity.evidence import Evidence
+from proxy.affinity.pins import split_pin
 from proxy.affinity.rehome import Said
 from proxy.affinity.session import Session
 
@@ -67,6 +68,10 @@ class EngineSessions:
     def get(self, sid: bytes) -> EngineSession | None:
         """The entry for a client's sid (without its pin)."""
         return self._named.get(sid) or self._bare.get(sid)
+
+    def pinned(self, pinned: bytes) -> EngineSession | None:
+        """The entry for a sid as its client says it."""
+        return self.get(split_pin(pinned)[1])
 
     def opened(self, sid: bytes, backend: Backend, now: float) -> EngineSession:
         """A handshake was answered, or a sid is met whose handshake another proxy saw."""
@@ -178,7 +183,7 @@ class EngineSessions:
 
     def closed(self, engine: EngineSession, now: float) -> None:
         """The transport has ended."""
-        engine.backlog = None
+        engine.backlog = engine.kept = None
         self.forget(engine)
         for table in (self._bare, self._named):
             if table.get(engine.sid) is engine:
@@ -206,15 +211,24 @@ class EngineSessions:
             engine
             for engine in self._named.values()
             if engine.session is not None
+            and engine.hand_over is None
             and engine.session in sessions
             and engine.session.has_left(engine.backend)
         }
         for engine in sent:
-            self.closed(engine, now)
-            engine.session = None
-            engine.decision = Void.VOID
-            self._bare[engine.sid] = engine  # known until its client has heard of it
+            self.void(engine, now)
         return sent
+
+    def void(self, engine: EngineSession, now: float) -> None:
+        """The transport leads nowhere any more; it is known until its client has heard of that."""
+        self.closed(engine, now)
+        engine.session = None
+        engine.decision = Void.VOID
+        self._bare[engine.sid] = engine
+
+    def of(self, sessions: Collection[Session]) -> list[EngineSession]:
+        """The transports of sessions."""
+        return [engine for engine in self._named.values() if engine.session in sessions]
 
     def sweep(self, now: float) -> None:
         """Forget transports without a poll or a websocket for longer than Engine.IO keeps them."""

@@ -3,9 +3,9 @@
 The client's CONNECT is said again at an instance that shares sessions. In a namespace of its own the proxy
 first asks whether it is one: any other Chainlit refuses that, and never sees such a CONNECT. It refuses the
 CONNECT itself unless it holds the session. Its answer to that goes on to the client, which takes it as one
-more `connect` (socket.io-client, `onconnect`; python-socketio ignores it). Then it is asked to resume: to greet
-the client as after a reconnect, which answers what became of a turn that was cut off. At last the client's
-messages are said again which the instance before may not have taken (`affinity.untaken`).
+more `connect` (socket.io-client, `onconnect`; python-socketio ignores it). Then it is asked to resume: to
+greet the client as after a reconnect, which answers what became of a turn that was cut off. At last the
+client's messages are said again which the instance before may not have taken (`affinity.untaken`).
 
 Of a planned move the instance before is told first, once it is known that there is another, and has written
 what it has of the session when it is `parted`.

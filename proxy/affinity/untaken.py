@@ -1,7 +1,7 @@
 """The messages of a client of which nobody knows whether its instance has taken them.
 
-Chainlit says `task_start` when it takes one (chainlit/emitter.py). Until that is heard a message may be on its
-way to an instance that is about to be lost. Then it is said again to the next one, which knows by its id
+Chainlit says `task_start` when it takes one (chainlit/emitter.py). Until that is heard a message may be on
+its way to an instance that is about to be lost. Then it is said again to the next one, which knows by its id
 whether it was taken after all. Pure.
 """
 
@@ -42,3 +42,13 @@ class Untaken:
 
     def __repr__(self) -> str:
         return f"<Untaken {len(self.packets)} messages>"  # not what they say
+
+
+class _Nothing(Untaken):
+    """Of connections that are not handed over: nobody asks for what they said."""
+
+    def said(self, packet: bytes) -> None:
+        """As Untaken: not kept."""
+
+
+NOTHING = _Nothing()

@@ -117,7 +117,11 @@ class Arrivals:
 
     def arrived(self, session: Session) -> None:
         """A session has connected."""
-        for waiter in self._sessions.pop(session.id, ()):
+        self.release(session.id)
+
+    def release(self, key: str) -> None:
+        """What requests were held for under this key has happened."""
+        for waiter in self._sessions.pop(key, ()):
             waiter.set()
 
     def backend_changed(self, _backend: Backend, _event: str) -> None:

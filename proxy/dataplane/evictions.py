@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Protocol
 
 from proxy.affinity.backend import Backend
+from proxy.affinity.decision import EngineSession
 from proxy.affinity.session import Session
 from proxy.borders import Border, Where
 from proxy.dataplane.exchange import Exchange
@@ -149,18 +150,35 @@ class Evictions:
             if lingering is not None:
                 with Border(Where.MOVE):
                     lingering.end()
+        moving = self._hand_polls_over(sessions)
         engines = self._site.router.engines.send_away(sessions, monotonic())
         for connection in list(self._connections):
             exchange = connection.exchange
-            if exchange is not None and exchange.decision is not None and exchange.decision.engine in engines:
-                with Border(Where.MOVE):
+            if exchange is None or exchange.decision is None:
+                continue
+            with Border(Where.MOVE):
+                engine = exchange.decision.engine
+                if engine in engines:
                     exchange.send_away()
+                elif engine is not None and engine in moving and exchange.request.is_poll:
+                    exchange.follow(engine)
         for tunnel in list(self._tunnels):
             left = tunnel.session
             stale = left is not None and left in sessions and left.has_left(tunnel.pool.backend)
-            if stale or (tunnel.engine is not None and tunnel.engine in engines):
-                if not stale or not self._site.hand_overs.send_away(tunnel):
-                    tunnel.send_away()
+            goes_on = stale and self._site.hand_overs.send_away(tunnel)
+            if not goes_on and (stale or (tunnel.engine is not None and tunnel.engine in engines)):
+                tunnel.send_away()
+
+    def _hand_polls_over(self, sessions: set[Session]) -> set[EngineSession]:
+        """Have other backends go on with the transports of those that poll; return these."""
+        engines = self._site.router.engines.of(sessions)
+        return {
+            engine
+            for engine in engines
+            if engine.session is not None
+            and engine.session.has_left(engine.backend)
+            and self._site.hand_overs.send_polls_away(engine)
+        }
 
     def cut(self, backend: Backend, began: float = inf) -> None:
         """End requests at a backend that `began` before, and tunnels that belong to no session there.
@@ -177,8 +195,10 @@ class Evictions:
                 with Border(Where.MOVE):
                     lingering.end()
         for tunnel in list(self._tunnels):
-            if tunnel.hand_over is None and tunnel.pool.backend is backend and (
-                tunnel.session is None or tunnel.session.has_left(backend)
+            if (
+                tunnel.hand_over is None
+                and tunnel.pool.backend is backend
+                and (tunnel.session is None or tunnel.session.has_left(backend))
             ):
                 tunnel.send_away()
 

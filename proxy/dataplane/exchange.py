@@ -10,28 +10,30 @@ polls of a transport that has settled at its backend: for them `start` has a sho
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from math import inf
 from time import monotonic
 
 from proxy.affinity import retry
-from proxy.affinity.decision import Decision, Outcome, Void
+from proxy.affinity.decision import Decision, EngineSession, Outcome, Void
 from proxy.affinity.evidence import Evidence, Kind
 from proxy.affinity.retry import Next
 from proxy.affinity.router import Asked, Locate, Located
-from proxy.dataplane import inspection, rehome, upstream_heads
+from proxy.dataplane import inspection, rehome, settled, upstream_heads
 from proxy.dataplane.last_hop import last_hop
+from proxy.dataplane.poll_hand_over import transport_key
 from proxy.dataplane.pool import Pool
-from proxy.dataplane.relay import Relay
 from proxy.dataplane.request import Request
 from proxy.dataplane.request_body import MOST_HELD, NO_BODY
+from proxy.dataplane.upgrade import Upgrade
 from proxy.dataplane.upstream import Upstream
-from proxy.errors import Limit, NoBackend, OverLimit, ProxyError, UpstreamTimeout
+from proxy.errors import NoBackend, ProxyError, UpstreamClosed
+from proxy.wire import reply
 from proxy.wire.engineio import PONG, connect_in_payload, may_connect
 
+MOVES = 45.0  # seconds for which a request waits while its transport moves: no client waits longer
 _PAUSE = 0.2  # seconds until a backend is tried again that is waited for: it may fail at once each time
 
 
-class Exchange(Relay):
+class Exchange(Upgrade):
     """One request and its response; created by the client's connection, ends itself."""
 
     # As in Relay, set on the instance only where it differs.
@@ -39,7 +41,7 @@ class Exchange(Relay):
     _failures = 0  # tries that failed
     _has_waited = False  # set when it has waited for its session to connect
     held_for = 0.0  # seconds in which nobody could take it
-    _is_held = False  # whether it waits for somebody who can
+    _is_said = False  # set when it broke, and what it said is said again by others
     _is_last_try = False  # set when a kept connection broke: it is said once more, over a new one
     _avoid: frozenset[str] = frozenset()  # backends that did not accept in time
     _attempt = 0  # counts tries and redirects, so that a late connection is recognised
@@ -49,7 +51,7 @@ class Exchange(Relay):
     def start(self, rest: bytes) -> bytes:
         """Begin; `rest` came behind the head. Return what of it belongs to the next request."""
         request, body = self.request, self.body
-        decision = self._settled(len(rest)) if request.sid is not None else None
+        decision = settled.decision_of(request, self.site, len(rest)) if request.sid is not None else None
         try:
             if not body.done and (rest or body.is_announced_too_long):
                 part, rest = body.feed(rest)
@@ -62,28 +64,6 @@ class Exchange(Relay):
             self.refuse(error)
         return b"" if self.ended and not body.done else rest
 
-    def _settled(self, ahead: int) -> Decision | None:
-        """Where a poll goes whose sid leads straight to its backend, if all of it is here.
-
-        Nothing of what an exchange may have to do besides is in question then.
-        """
-        request, site = self.request, self.site
-        engine = site.router.engines.settled.get(request.sid) if request.sid else None
-        if engine is None:
-            return None
-        head, decision = request.head, engine.decision
-        method, fields = head.method, head.fields
-        length = fields.length or 0
-        whole = not length if method == b"GET" else method == b"POST" and length <= min(ahead, MOST_HELD)
-        if (
-            not (whole and fields.usual and head.minor)
-            or 0 < site.limits.body < length
-            or not isinstance(decision, Decision)
-            or not decision.backend.holds_pins
-        ):
-            return None
-        return decision
-
     def _start_settled(self, decision: Decision) -> None:
         body, engine = self.body, decision.engine
         assert engine is not None
@@ -91,6 +71,11 @@ class Exchange(Relay):
         if body is not NO_BODY:
             if body.whole[:1] != PONG:
                 engine.said_at = self.request.started
+                rehome.note_said(engine, body.whole)
+            elif engine.owed_pongs and body.whole == PONG:
+                engine.owed_pongs -= 1
+                self._answer(reply.OK)
+                return
             if may_connect(body.whole):
                 connect_in_payload(body.whole, self.site.limits.packets)  # refuses an odd session
         self.site.stats.sid_pinned += 1
@@ -177,7 +162,7 @@ class Exchange(Relay):
     def go(self, located: Located = Asked.NOT_YET) -> None:
         """Decide where the request goes and send it there."""
         request, site = self.request, self.site
-        if self._waits_for_session():
+        if self._waits_for_session() or (request.sid is not None and self._waits_for_transport()):
             return
         try:
             decision = self._decide(located)
@@ -193,6 +178,9 @@ class Exchange(Relay):
             self.locate(decision, self.go)
             return
         site.stats.decided(decision.evidence, decision.outcome)
+        if self._is_said:
+            self._answer(reply.OK)
+            return
         self.choose(decision)
         engine = decision.engine
         self._watched = engine is not None and not engine.is_plain
@@ -218,9 +206,26 @@ class Exchange(Relay):
         self._has_waited = True
         return site.arrivals.hold(self, patience, session_id)
 
+    def _waits_for_transport(self) -> bool:
+        """Whether its transport is handed over to another backend: then it goes on when that is done."""
+        engine = self.site.router.engines.pinned(self.request.sid or b"")
+        return engine is not None and self.site.hand_overs.has_polls(engine) and self.wait_for(engine)
+
+    def wait_for(self, engine: EngineSession) -> bool:
+        """Its transport is handed over: go on when that is done; whether it may wait."""
+        self._leave_upstream()
+        return self.site.arrivals.hold(self, MOVES, transport_key(engine))
+
+    def follow(self, engine: EngineSession) -> None:
+        """Its transport is handed over while it waits for news: it is to ask the next backend."""
+        if not self.status and not self.ended and not self.wait_for(engine):
+            self.tell_unknown()
+
     def halt(self) -> None:
         """As Guest: what was tried before counts no more, and who was chosen has it no more."""
-        self.decision, self._failures, self._avoid = None, 0, frozenset()
+        self._attempt += 1
+        self._let_go()
+        self._failures, self._avoid = 0, frozenset()
         self._is_held = True
         if not self.body.done:
             self.client.pause()
@@ -249,11 +254,17 @@ class Exchange(Relay):
 
     def choose(self, decision: Decision) -> None:
         """Take a decision; its Engine.IO session counts this request as under way."""
-        if self.decision is not None and self.decision.engine is not None:
-            self.decision.engine.polls -= 1
+        self._let_go()
         if decision.engine is not None:
             decision.engine.polls += 1
         self.decision = decision
+
+    def _let_go(self) -> None:
+        """Nobody has it any more."""
+        decision, self.decision = self.decision, None
+        if decision is not None and decision.engine is not None:
+            decision.engine.polls -= 1
+            decision.engine.waiting.discard(self)
 
     def locate(self, question: Locate, then: Callable[[Located], None]) -> None:
         """Ask the backends, then go on with what they said."""
@@ -322,35 +333,6 @@ class Exchange(Relay):
     def decided(self) -> None:
         """As Waiting: this poll's transport stays."""
 
-    # Who is late
-
-    def turn(self) -> None:
-        """It may be another's turn now, the client's or the backend's: whose it is has all of its time.
-
-        A backend that has begun to answer may take any time; its client goes on with a body as before.
-        """
-        timeouts = self.site.timeouts
-        if self._wants_body:
-            self.client.deadline = monotonic() + timeouts.body
-        else:
-            self.client.deadline = inf if self.status or self._is_held else monotonic() + timeouts.response
-
-    @property
-    def _wants_body(self) -> bool:
-        """Whether it is the client's turn: it may send, and we or its backend take what it sends."""
-        ready = self.upstream is not None or self.body.is_inspected or self.decision is None
-        return ready and not (self.body.done or self._waits_for_leave or self.client.paused)
-
-    def late(self) -> None:
-        """The deadline has passed."""
-        if self._wants_body:
-            self.refuse(OverLimit(Limit.SLOW_BODY, "request body too slow", status=408))
-            return
-        error = UpstreamTimeout("no response in time")
-        if self.decision is not None:
-            self.site.report(self.backend, error)
-        self.refuse(error)
-
     # What goes wrong
 
     def _recover(self, error: ProxyError) -> None:
@@ -360,7 +342,12 @@ class Exchange(Relay):
         if self.decision is None or self.status:
             self.refuse(error)
             return
-        request = self.request
+        request, engine = self.request, self._engine
+        broke = isinstance(error, UpstreamClosed) and not (self.body.streamed or request.wants_upgrade)
+        if engine is not None and broke and self.site.hand_overs.polls_lost(engine):
+            self._is_said = request.is_post  # it may have been heard: see `poll_hand_over`
+            if self.wait_for(engine):
+                return
         then = retry.after(
             error,
             self.decision,

@@ -1,16 +1,14 @@
 """One session on its way from one instance to another, while its client need not know.
 
-What websockets and polls have in common: where it goes, how long its client is held, how often it is tried, and
-how it is told of. An instance has some 8 ms of work for each, so few at once go through its gate, and those who
-are there already hardly notice. A client is held for at most `affinity.hold` seconds, beside the time at the
-gate. What is said to the instance is for `affinity.handing_over`.
+What websockets and polls have in common: where it goes, how long its client is held, how often it is tried,
+and how it is told of. An instance has some 8 ms of work for each, so few at once go through its gate, and
+those who are there already hardly notice. A client is held for at most `affinity.hold` seconds, beside the
+time at the gate. What is said to the instance is for `affinity.handing_over`.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from enum import StrEnum
 from time import monotonic
 from typing import Protocol
 
@@ -19,9 +17,10 @@ from proxy.affinity.decision import Decision
 from proxy.affinity.handing_over import Failure
 from proxy.affinity.router import Router
 from proxy.affinity.session import Session
+from proxy.dataplane.arrivals import Arrivals
+from proxy.dataplane.hand_over_counts import Counts, Reason, Result
 from proxy.dataplane.patience import Stood, within
 from proxy.dataplane.pool import Pool
-from proxy.dataplane.stats import Histogram
 from proxy.errors import ProxyError
 
 AT_ONCE = 8  # hand-overs to one instance: a twentieth of a second of its work
@@ -29,44 +28,13 @@ GREETS = 15.0  # seconds in which an instance that has a session restores it and
 PARTS = 2.0  # seconds in which an instance puts down what it has of a session
 _WRITES = 0.05  # seconds in which an instance that ends has written what it has of its sessions
 _PAUSES = (0.02, 0.05, 0.1, 0.2, 0.3)  # seconds between two tries
-_DURATIONS = tuple(2.0**power for power in range(-8, 5))  # seconds; from a restore nearby to a long hold
-
-
-class Reason(StrEnum):
-    """Why a session was handed over."""
-
-    LOST = "lost"  # its connection broke: its instance died, in most cases
-    ENDED = "ended"  # its instance said that it ends
-    DOWN = "down"  # its instance was given up
-    SENT_AWAY = "sent_away"  # by a drain, a rollout, a rebalance, or maintenance
-
-
-class Result(StrEnum):
-    """How that ended."""
-
-    DONE = "done"
-    NO_HOOKS = "no_hooks"  # as in Failure, and the client was told to connect anew; so are the others
-    REFUSED = "refused"
-    LATE = "late"  # nobody took it in time
-    LEFT = "left"  # its client has gone meanwhile
-
-
-class Counts:
-    """What is counted of all of them."""
-
-    def __init__(self) -> None:
-        self.ended: Counter[tuple[Reason, Result]] = Counter()
-        self.seconds = Histogram(
-            _DURATIONS
-        )  # of those that were done, from the loss to the client's next word
-        self.said_again = 0  # messages of clients
-        self.lost: Callable[[Backend, Result], None] = lambda _backend, _result: None
 
 
 class Place(Protocol):
     """What a hand-over needs of the site."""
 
     router: Router
+    arrivals: Arrivals
     stood: Stood
     leaving: bool  # whether the process is to end
 
@@ -128,11 +96,13 @@ class HandOver:
         self.planned = reason is Reason.SENT_AWAY  # whether the instance before still has to be told
         self._began = monotonic()
         self._left = waits.hold  # seconds that its client is still held
+        self._at: Backend | None = None  # where it goes on, in the end
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
         """It sets out."""
         self.session.set_out()
+        self._counts.begun(self.old)
         if self.reason is Reason.ENDED:
             self._site.router.directory.send_away(self.session)  # it may still accept for a moment
         self._task = self._site.spawn(self._run(), self._broke)
@@ -149,12 +119,10 @@ class HandOver:
                 await asyncio.sleep(_WRITES)
             result = await self._move()
         finally:
-            self._counts.ended[self.reason, result] += 1
-            self._counts.lost(self.old, result)
-            if result is Result.DONE:
-                self._counts.seconds.add(monotonic() - self._began)
+            self._counts.ended(self.old, self._at, self.reason, result, monotonic() - self._began)
         if result is not Result.DONE:
             self.give_up()
+        self.ended()
 
     async def _move(self) -> Result:
         tries = 0
@@ -166,7 +134,8 @@ class HandOver:
                 tries += 1
                 continue
             tried = await self._at_gate(decision)
-            if not isinstance(tried, Failure):
+            if tried is None:
+                self._at = decision.backend
                 return Result.DONE
             if tried is not Failure.BROKEN:
                 return Result(tried.value)
@@ -204,6 +173,7 @@ class HandOver:
     def _broke(self) -> None:
         """A fault of ours."""
         self.give_up()
+        self.ended()
 
     # What a subclass does
 
@@ -214,6 +184,9 @@ class HandOver:
     def give_up(self) -> None:
         """Have its client connect anew."""
         raise NotImplementedError
+
+    def ended(self) -> None:
+        """It is over, whatever came of it."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} from {self.old.name} {self.reason}>"

@@ -1,20 +1,25 @@
 """Whether and how sessions are handed over from one instance to another; see `hand_over`.
 
 Only where sessions are shared, or it is configured so: an instance that shares nothing holds nothing of a
-session that was elsewhere. What is needed is kept from a connection's beginning: the head that opened it, with
-its cookies, and its CONNECT packet, which may have keys of the user. It is shown to nobody, and gone with the
-connection.
+session that was elsewhere. What is needed is kept from a connection's beginning: the head that opened it,
+with its cookies, and its CONNECT packet, which may have keys of the user. It is shown to nobody, and gone
+with the connection.
 """
 
 from collections.abc import Callable
 
+from proxy.affinity.backend import Backend
+from proxy.affinity.decision import EngineSession
 from proxy.borders import Where, guarded
 from proxy.config import Config
 from proxy.config.values import HandOver as Mode
 from proxy.dataplane import upstream_heads
-from proxy.dataplane.hand_over import Counts, Place, Reason, Waits
+from proxy.dataplane.hand_over import Place, Waits
+from proxy.dataplane.hand_over_counts import Counts, Reason
+from proxy.dataplane.poll_hand_over import PollHandOver
 from proxy.dataplane.request import Request
-from proxy.dataplane.tunnel import Kept, Tunnel
+from proxy.dataplane.tunnel import Tunnel
+from proxy.dataplane.upstream_heads import Kept
 from proxy.dataplane.websocket_hand_over import WebsocketHandOver
 
 _LONGEST = 65536  # bytes of what is kept of one connection: `limits.head` and a CONNECT with a few keys
@@ -41,11 +46,13 @@ class HandOvers:
         """Whether sessions are handed over."""
         return self._mode is Mode.ALWAYS or (self._mode is Mode.AUTO and self.is_shared())
 
-    def keep(self, tunnel: Tunnel, request: Request, connect: bytes) -> None:
+    def keep(self, tunnel: Tunnel, request: Request, connect: bytes = b"") -> None:
         """A websocket's session is known: keep what another instance has to be told.
 
-        `request` is what opened it, `connect` its CONNECT packet, if it came through this process.
+        `request` is what opened it, `connect` its CONNECT packet, if that came over it and not in a POST.
         """
+        if not connect and tunnel.engine is not None:
+            connect = tunnel.engine.connect
         if not self.are_on or not connect or tunnel.session is None:
             return
         head = upstream_heads.upgrade_head(request, None)
@@ -66,11 +73,41 @@ class HandOvers:
         if tunnel.hand_over is not None:
             return True
         old = tunnel.pool.backend
-        others = any(other.takes_sessions for other in self._site.router.fleet if other is not old)
-        if self._site.leaving or not others or not tunnel.can_move:
+        if self._site.leaving or not self._others_take(old) or not tunnel.can_move:
             return False
         tunnel.hand_over = self._hand_over(tunnel, Reason.SENT_AWAY)
         return True
+
+    def has_polls(self, engine: EngineSession) -> bool:
+        """Whether a polling transport is handed over; it is from now on, if its backend is lost."""
+        if engine.hand_over is not None:
+            return True
+        if not engine.backend.holds_pins or (engine.session is not None and not engine.session.stays):
+            return self._hand_over_polls(
+                engine, Reason.SENT_AWAY if engine.backend.holds_pins else Reason.DOWN
+            )
+        return False
+
+    def polls_lost(self, engine: EngineSession) -> bool:
+        """Its connection to the backend broke: whether another goes on, or the same."""
+        return engine.hand_over is not None or self._hand_over_polls(engine, Reason.LOST)
+
+    def send_polls_away(self, engine: EngineSession) -> bool:
+        """As `send_away`, of a transport that polls."""
+        return engine.hand_over is not None or (
+            self._others_take(engine.backend) and self._hand_over_polls(engine, Reason.SENT_AWAY)
+        )
+
+    def _hand_over_polls(self, engine: EngineSession, reason: Reason) -> bool:
+        may = not (engine.tunnels or engine.said) and engine.session is not None and engine.connect
+        if not may or engine.kept is None or self._site.leaving or not self.are_on:
+            return False
+        PollHandOver(self._site, self.waits, self.counts, engine, reason).begin()
+        return True
+
+    def _others_take(self, backend: Backend) -> bool:
+        """Whether there is somebody else; else a session would come back to where it was at once."""
+        return any(other.takes_sessions for other in self._site.router.fleet if other is not backend)
 
     def _hand_over(self, tunnel: Tunnel, reason: Reason) -> WebsocketHandOver:
         over = WebsocketHandOver(self._site, self.waits, self.counts, tunnel, reason)

@@ -17,12 +17,13 @@ from proxy.affinity.claims import Claim
 from proxy.affinity.decision import Decision, EngineSession
 from proxy.affinity.rehome import Names
 from proxy.affinity.router import Asked, Locate, Located, Router
-from proxy.dataplane import upstream_heads
 from proxy.dataplane.fetch import fetch, tell
 from proxy.dataplane.request import Request
 from proxy.dataplane.site import Site
+from proxy.dataplane.upstream_heads import PollHeads
 from proxy.errors import BadResponse, NoBackend, ProxyError, Retry
-from proxy.wire.engineio import PONG, open_sid
+from proxy.wire.engineio import PONG, open_sid, packets_of
+from proxy.wire.guard import ASKING, asks
 
 
 class Connect:
@@ -87,12 +88,15 @@ def read_post(post: Post, content: bytes) -> None:
     if engine is not None and content[:1] != PONG:
         engine.said_at = post.request.started
     if engine is None or engine.decided:
+        if engine is not None:
+            note_said(engine, content)
         post.send()
         return
     engines = post.site.router.engines
     names, packets = rehome.read_post(content, engine.said)
     if isinstance(names, str):
-        engine.connect = rehome.connect_of(packets)
+        if post.site.hand_overs.are_on:
+            engine.keep(rehome.connect_of(packets), PollHeads.of(post.request))
         _connect(post, names)
         return
     if names is Names.NO_SESSION:
@@ -102,6 +106,14 @@ def read_post(post: Post, content: bytes) -> None:
     elif names is Names.OTHERS:
         engines.says(engine, packets)
     post.send()
+
+
+def note_said(engine: EngineSession, content: bytes) -> None:
+    """A client says this by a POST: if it is a message of the user, its instance may not take it."""
+    if engine.kept is not None and any(event in content for event in ASKING):
+        for packet in packets_of(content):
+            if asks(packet):
+                engine.untaken.said(packet)
 
 
 def _connect(post: Post, session_id: str, located: Located = Asked.NOT_YET) -> None:
@@ -158,15 +170,14 @@ async def _move(post: Post, decision: Decision, session_id: str) -> None:
 async def _open(post: Post, decision: Decision, engine: EngineSession) -> bytes:
     """Open an Engine.IO session by polling at the decision's backend, and say what was said: its sid."""
     site, pool = post.site, post.site.pool(decision.backend)
-    head = upstream_heads.handshake_head(post.request)
-    response, body = await fetch(pool, b"GET", head, site.timeouts.response)
+    heads = PollHeads.of(post.request)
+    response, body = await fetch(pool, b"GET", heads.handshake, site.timeouts.response)
     sid = open_sid(body) if response.status == 200 else None
     if sid is None:
         raise BadResponse(f"the backend answered {response.status} to a handshake")
     if engine.said is not None:
         for content in rehome.payloads(engine.said.again()):
-            message = upstream_heads.payload(post.request, sid, content)
-            response = await tell(pool, b"POST", message, site.timeouts.response)
+            response = await tell(pool, b"POST", heads.post(sid, content), site.timeouts.response)
             if response.status != 200:
                 raise BadResponse(f"the backend answered {response.status} to what was said again")
     return sid

@@ -216,9 +216,9 @@ class PollAnswer:
     def _say(self, packets: list[bytes]) -> None:
         """Give the client as many as it takes; all the others wait for its next polls."""
         if self._sink.ended:  # by the client, which may still ask again
-            _keep(self._router, self._engine, self._head, packets)
+            keep_for_polls(self._router, self._engine, self._head, packets)
             return
-        _keep(self._router, self._engine, self._head, packets[MOST_PACKETS:])
+        keep_for_polls(self._router, self._engine, self._head, packets[MOST_PACKETS:])
         content = SEPARATOR.join(packets[:MOST_PACKETS])
         self._sink.pass_head(self._head, content, length=len(content), unpacked=True)
 
@@ -256,7 +256,7 @@ def poll_answer(
     return None
 
 
-def _keep(router: Router, engine: EngineSession, head: ResponseHead, packets: list[bytes]) -> None:
+def keep_for_polls(router: Router, engine: EngineSession, head: ResponseHead, packets: list[bytes]) -> None:
     """Say these with the next polls of a transport, if it goes on."""
     if not packets or router.engines.get(engine.sid) is not engine:
         return

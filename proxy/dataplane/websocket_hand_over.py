@@ -1,9 +1,10 @@
 """Another instance goes on with a session while its client keeps its websocket.
 
-The websocket passes whole packets only (`ends`), so both of its sides are between two whenever its instance is
-lost. Then the client is not read for a moment, a websocket is opened to another instance with the client's own
-head, and the session is resumed there. Of a planned move the instance before is told once the new one has
-said that it shares sessions: by Socket.IO's goodbye, and a packet that it answers when it has put the state down.
+The websocket passes whole packets only (`ends`), so both of its sides are between two whenever its instance
+is lost. Then the client is not read for a moment, a websocket is opened to another instance with the client's
+own head, and the session is resumed there. Of a planned move the instance before is told once the new one has
+said that it shares sessions: by Socket.IO's goodbye, and a packet that it answers when it has put the state
+down.
 """
 
 import asyncio
@@ -14,7 +15,8 @@ from proxy.affinity.decision import Decision
 from proxy.affinity.handing_over import Failure, GiveUp, GoneOn, HandingOver, HandOverAction, Part
 from proxy.dataplane.ends import AppEnd
 from proxy.dataplane.fetch import open_websocket
-from proxy.dataplane.hand_over import GREETS, PARTS, Counts, HandOver, Place, Reason, Waits
+from proxy.dataplane.hand_over import GREETS, PARTS, HandOver, Place, Waits
+from proxy.dataplane.hand_over_counts import Counts, Reason
 from proxy.dataplane.leg import MOVING, OPENING, Leg
 from proxy.dataplane.patience import Stood, Timer, within
 from proxy.dataplane.pool import Pool
@@ -38,7 +40,8 @@ class WebsocketHandOver(HandOver):
         super().__init__(site, waits, counts, tunnel.session, tunnel.pool.backend, reason)
         self._tunnel = tunnel
         end = tunnel.backend_end
-        self._streamed = "" if self.planned or end is None else streamed_in(end.streamed)
+        was_cut = self.session.in_turn and not self.planned
+        self._streamed = streamed_in(end.streamed) if end is not None and was_cut else ""
         self._parting: _PartingEnd | None = None  # set while the instance before is told
         self._new: _NewEnd | None = None  # set while an instance is tried
 
@@ -103,7 +106,7 @@ class WebsocketHandOver(HandOver):
         if tunnel.up is not new.leg:
             drop(tunnel.up)
             tunnel.move(new.pool, new.leg)
-        tunnel.say_ping()  # its client counts from the last one, and that of the new instance may come too late
+        tunnel.say_ping()  # its client counts from the last one: that of the new instance may come too late
 
     def part(self, new: "_NewEnd") -> None:
         """Have the instance before put down what it has while the new one waits."""
@@ -169,7 +172,7 @@ class _PartingPackets(BackendPackets):
 
 
 class _PartingEnd(AppEnd):
-    """The side of the instance before, while it puts down what it has; what it still says is for the client."""
+    """The side of the instance before while it puts down what it has; its client gets what it still says."""
 
     __slots__ = ("_last", "over")
 

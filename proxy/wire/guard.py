@@ -1,9 +1,9 @@
 """What a client says on a Socket.IO websocket: whole packets, looked at as they pass.
 
 A client may say CONNECT again: behind a DISCONNECT, behind a refusal, behind any other packet. So it is
-followed for the websocket's whole life, at the cost of its frames' heads: of a message only the start is read,
-unless it may be a CONNECT, which may name an odd session and then goes no further, or a message of the user,
-which may have to be said again to another instance.
+followed for the websocket's whole life, at the cost of its frames' heads: of a message only the start is
+read, unless it may be a CONNECT, which may name an odd session and then goes no further, or a message of the
+user, which may have to be said again to another instance.
 """
 
 from collections.abc import Callable

@@ -42,12 +42,13 @@ class Ear:
     It is unpacked if a gzip stream begins in it, chunk sizes before that or not.
     """
 
-    __slots__ = ("_left", "_tail", "_unpacking")
+    __slots__ = ("_left", "_tail", "_unpacking", "streamed")
 
     def __init__(self) -> None:
         self._tail = b""  # of what was heard: it may have stopped in the middle of a mark
         self._unpacking: zlib._Decompress | None = None  # set when a gzip stream has begun
         self._left = _MOST_PLAIN
+        self.streamed = ""  # the id of the message of which it had the last token, as `streamed_in`
 
     def hear(self, data: bytes) -> list[bool]:
         """The events that this piece makes whole, as `turns_in`."""
@@ -73,4 +74,6 @@ class Ear:
     def _find(self, data: bytes) -> list[bool]:
         known, data = len(self._tail), self._tail + data
         self._tail = data[-MARK_SIZE:]
+        if STREAM in data:
+            self.streamed = streamed_in(data) or self.streamed
         return turns_in(data, known)
