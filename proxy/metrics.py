@@ -181,6 +181,7 @@ class ProxyCollector:
         for reason, count in router.directory.moved.items():
             reasons.add(count, reason.value)
         yield reasons
+        yield _counter("pings", "Engine.IO pings said to clients in place of their backend.").add(stats.pings)
         yield _counter("rehomes", "Connections moved at CONNECT, because the guess was wrong.").add(
             stats.rehomes
         )

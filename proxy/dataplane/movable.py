@@ -48,6 +48,8 @@ class Movable:
         if isinstance(client, ClientEnd) and client.packets.upgraded and self._is_between_packets:
             client.packets.owed_pongs += 1
             self.pinged_at = monotonic()
+            if self.stats is not None:
+                self.stats.pings += 1
             self.down.write(server_frame(TEXT, PING))
 
     @property

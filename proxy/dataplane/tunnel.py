@@ -213,6 +213,8 @@ class Tunnel(Movable):
         elif self.deadline <= now:
             self.close()
             return Limit.TUNNEL_IDLE
+        if now - self.pinged_at > self.pool.ping_overdue and self.pool.backend.health.is_silent:
+            self.say_ping()
         return None
 
     def move_on(self, gap: float) -> None:
