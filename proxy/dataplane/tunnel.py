@@ -22,7 +22,6 @@ from proxy.dataplane.linger import Lingers
 from proxy.dataplane.movable import HandOver, Movable
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.resuming import ResumedEnd
-from proxy.dataplane.stats import Stats
 from proxy.errors import Limit
 from proxy.wire.websocket import NO_CLOSE, SERVICE_RESTART, close_code, close_frame
 
@@ -75,7 +74,6 @@ class Tunnel(Movable):
         "pool",
         "session",
         "spoke_at",
-        "stats",
         "talks",
         "ticket",
         "websocket",
@@ -93,7 +91,6 @@ class Tunnel(Movable):
         self.ticket: Ticket | None = None  # counts its client's connection
         self.close_code = 0  # that of the close frame which the proxy sent, 0 if it sent none
         self.websocket = False  # whether it can be told in its own words to connect anew
-        self.stats: Stats | None = None  # set for a Socket.IO websocket, whose CONNECT packets are read
         self.backends = [pool.backend.name]  # those that it led to, the last is where it leads now
         self.keeper: Keeper | None = None  # set with that
         self.active = True  # whether bytes came since the ticker last looked
