@@ -13,7 +13,15 @@ from typing import cast
 from proxy.affinity.actions import Connected, ToBackend, ToClient
 from proxy.affinity.backend import Backend
 from proxy.affinity.decision import Decision, EngineSession
-from proxy.affinity.handing_over import Failure, GiveUp, GoneOn, HandingOver, HandOverAction, Part
+from proxy.affinity.handing_over import (
+    Acknowledge,
+    Failure,
+    GiveUp,
+    GoneOn,
+    HandingOver,
+    HandOverAction,
+    Part,
+)
 from proxy.dataplane.fetch import fetch, tell
 from proxy.dataplane.hand_over import GREETS, PARTS, HandOver, Place, Waits
 from proxy.dataplane.hand_over_counts import Counts, Reason
@@ -149,7 +157,7 @@ class _Talk:
             match action:
                 case ToBackend(packet):
                     packets.append(packet)
-                case ToClient(packet):
+                case ToClient(packet) | Acknowledge(packet):
                     self._over.hear(packet)
                     self._said.append(packet)
                 case Connected():
