@@ -6,6 +6,7 @@ from typing import Protocol
 from proxy.affinity.untaken import Untaken
 from proxy.dataplane.ends import AppEnd, ClientEnd, End
 from proxy.dataplane.leg import Leg
+from proxy.dataplane.stats import Stats
 from proxy.dataplane.upstream_heads import Kept
 from proxy.wire.engineio import PING
 from proxy.wire.websocket import TEXT, server_frame
@@ -26,7 +27,18 @@ class HandOver(Protocol):
 class Movable:
     """What a tunnel does for that; it sets the attributes."""
 
-    __slots__ = ("_closed", "_down_end", "_up_end", "down", "hand_over", "kept", "pinged_at", "untaken", "up")
+    __slots__ = (
+        "_closed",
+        "_down_end",
+        "_up_end",
+        "down",
+        "hand_over",
+        "kept",
+        "pinged_at",
+        "stats",
+        "untaken",
+        "up",
+    )
 
     def __init__(self, down: Leg, up: Leg) -> None:
         self.down = down
@@ -34,6 +46,7 @@ class Movable:
         self.untaken = Untaken()  # the client's messages that its backend may not have taken
         self.kept: Kept | None = None  # what is said again to another backend; None: none can go on with it
         self.hand_over: HandOver | None = None  # while it is handed over
+        self.stats: Stats | None = None  # set for a Socket.IO websocket, whose CONNECT packets are read
         self.pinged_at = monotonic()  # when its client last got Engine.IO's ping
         self._closed = False
         self._down_end: End | None = None  # set when it is watched or plain

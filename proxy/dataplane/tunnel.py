@@ -22,7 +22,6 @@ from proxy.dataplane.linger import Lingers
 from proxy.dataplane.movable import HandOver, Movable
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.resuming import ResumedEnd
-from proxy.dataplane.stats import Stats
 from proxy.errors import Limit
 from proxy.wire.websocket import NO_CLOSE, SERVICE_RESTART, close_code, close_frame
 
@@ -75,7 +74,6 @@ class Tunnel(Movable):
         "pool",
         "session",
         "spoke_at",
-        "stats",
         "talks",
         "ticket",
         "websocket",
@@ -93,7 +91,6 @@ class Tunnel(Movable):
         self.ticket: Ticket | None = None  # counts its client's connection
         self.close_code = 0  # that of the close frame which the proxy sent, 0 if it sent none
         self.websocket = False  # whether it can be told in its own words to connect anew
-        self.stats: Stats | None = None  # set for a Socket.IO websocket, whose CONNECT packets are read
         self.backends = [pool.backend.name]  # those that it led to, the last is where it leads now
         self.keeper: Keeper | None = None  # set with that
         self.active = True  # whether bytes came since the ticker last looked
@@ -211,9 +208,14 @@ class Tunnel(Movable):
         elif self.deadline <= now:
             self.close()
             return Limit.TUNNEL_IDLE
-        if now - self.pinged_at > self.pool.ping_overdue and self.pool.backend.health.is_silent:
+        if now - self.pinged_at > self.pool.ping_overdue and self._is_unheard:
             self.say_ping()
         return None
+
+    @property
+    def _is_unheard(self) -> bool:
+        """Whether its backend has a reason to say no ping: it is silent, or is being replaced."""
+        return self.hand_over is not None or self.pool.backend.health.is_silent
 
     def move_on(self, gap: float) -> None:
         """This process stood still for `gap` seconds: that makes nobody late."""
