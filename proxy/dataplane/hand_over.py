@@ -21,6 +21,7 @@ from proxy.dataplane.arrivals import Arrivals
 from proxy.dataplane.hand_over_counts import Counts, Reason, Result
 from proxy.dataplane.patience import Stood, within
 from proxy.dataplane.pool import Pool
+from proxy.dataplane.stats import Stats
 from proxy.errors import ProxyError
 
 AT_ONCE = 8  # hand-overs to one instance: a twentieth of a second of its work
@@ -35,6 +36,7 @@ class Place(Protocol):
 
     router: Router
     arrivals: Arrivals
+    stats: Stats
     stood: Stood
     leaving: bool  # whether the process is to end
 

@@ -68,6 +68,11 @@ class Counts:
         if leaving.timer is not None:
             leaving.timer.cancel()
 
+    def leave(self, backend: Backend) -> bool:
+        """Whether sessions are on their way from a backend."""
+        leaving = self._leaving.get(backend.name)
+        return leaving is not None and leaving.under_way > 0
+
     def ended(self, old: Backend, at: Backend | None, reason: Reason, result: Result, took: float) -> None:
         """It goes on at another backend after so many seconds, or does not."""
         self.results[reason, result] += 1

@@ -43,6 +43,7 @@ class Movable:
     def __init__(self, down: Leg, up: Leg) -> None:
         self.down = down
         self.up = up
+        self.stats: Stats | None = None  # set for a Socket.IO websocket, whose CONNECT packets are read
         self.untaken = Untaken()  # the client's messages that its backend may not have taken
         self.kept: Kept | None = None  # what is said again to another backend; None: none can go on with it
         self.hand_over: HandOver | None = None  # while it is handed over
@@ -64,6 +65,12 @@ class Movable:
             if self.stats is not None:
                 self.stats.pings += 1
             self.down.write(server_frame(TEXT, PING))
+
+    @property
+    def has_upgraded(self) -> bool:
+        """Whether its client speaks here, and polls no more."""
+        client = self._down_end
+        return isinstance(client, ClientEnd) and client.packets.upgraded
 
     @property
     def _is_between_packets(self) -> bool:

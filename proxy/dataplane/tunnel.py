@@ -201,6 +201,8 @@ class Tunnel(Movable):
         if self.active:
             self.active = False
             self._tell_frames()
+            if self.engine is not None and self.kept is not None and self.has_upgraded:
+                self.engine.kept = None  # it polls no more
             if self.talks:
                 self.talks, self.spoke_at = False, now
             half = any(end is not None and end.ended for end in (self._down_end, self._up_end))

@@ -64,6 +64,11 @@ class Kept:
         self.connect = connect  # its CONNECT packet; may have keys of the user
         self.session_id = session_id
 
+    @property
+    def size(self) -> int:
+        """Bytes of it."""
+        return len(self.head) + len(self.connect)
+
     def __repr__(self) -> str:
         return "<Kept>"  # these are secrets
 
@@ -81,6 +86,11 @@ class PollHeads(NamedTuple):
         head = request.head
         target = head.path + b"?" + without_sid(head.query, b"polling")
         return cls(target, request.known.block(head, Variant.REHOME), request.id)
+
+    @property
+    def size(self) -> int:
+        """Bytes of it."""
+        return len(self.target) + len(self.block)
 
     @property
     def handshake(self) -> bytes:

@@ -292,10 +292,12 @@ async def back_and_forth() -> Any:
     """Planned moves between two that live: the one that is left puts down what it has."""
     a, page = instance(), await (await Wire.open()).begin()
     await page.turn("one")
+    await a.settled()
     wires, resumed, live = [page], [], [a, b := instance()]
     for n, there in enumerate((b, a, b, a)):
         live[n % 2].enter()
         await wires[-1].say("1")
+        await live[n % 2].settled()
         there.enter()
         wires.append(await Wire.open(page.session))
         resumed.append(await wires[-1].resumes())

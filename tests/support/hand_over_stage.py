@@ -111,6 +111,15 @@ class Instance:
         sio.handlers.update(self._handlers or {"/": dict(CHAINLITS)})
         vars(NAMES["config"].code).update(self._code)
 
+    async def settled(self) -> None:
+        """Waits until it has written what it has: it must not look at the memory of the next one."""
+
+        def quiet() -> bool:
+            lives = self.sharing._live.values()
+            return not self.sharing._tasks and not any(live.timer or live.turns for live in lives)
+
+        await eventually(quiet, WITHIN, "everything is written")
+
     async def die(self) -> None:
         """It writes nothing any more, and nothing of it runs."""
         self.store.down = True
