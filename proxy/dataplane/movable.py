@@ -47,7 +47,6 @@ class Movable:
         self.untaken = Untaken()  # the client's messages that its backend may not have taken
         self.kept: Kept | None = None  # what is said again to another backend; None: none can go on with it
         self.hand_over: HandOver | None = None  # while it is handed over
-        self.stats: Stats | None = None  # set for a Socket.IO websocket, whose CONNECT packets are read
         self.pinged_at = monotonic()  # when its client last got Engine.IO's ping
         self._closed = False
         self._down_end: End | None = None  # set when it is watched or plain
