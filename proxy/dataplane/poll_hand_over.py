@@ -23,7 +23,7 @@ from proxy.affinity.handing_over import (
     Part,
 )
 from proxy.dataplane.fetch import fetch, tell
-from proxy.dataplane.hand_over import GREETS, PARTS, HandOver, Place, Waits
+from proxy.dataplane.hand_over import GREETS, OPENS, PARTS, HandOver, Place, Waits
 from proxy.dataplane.hand_over_counts import Counts, Reason
 from proxy.dataplane.patience import within
 from proxy.dataplane.pool import Pool
@@ -130,7 +130,7 @@ class _Talk:
 
     async def run(self) -> Failure | None:
         """Until the session goes on there, which is None. Raises ProxyError."""
-        response, body = await fetch(self._pool, b"GET", self._heads.handshake, self._seconds)
+        response, body = await fetch(self._pool, b"GET", self._heads.handshake, min(OPENS, self._seconds))
         sid = open_sid(body) if response.status == 200 else None
         if sid is None:
             raise BadResponse(f"the backend answered {response.status} to a handshake")
