@@ -90,8 +90,7 @@ class WebsocketHandOver(HandOver):
         try:
             upstream, rest = await open_websocket(pool, kept.head, min(OPENS, max(0.1, self._left)))
         except ProxyError as error:
-            self._site.report(backend, error)
-            return Failure.BROKEN
+            return self.failed(backend, error)
         pool.release(upstream)
         again = list(tunnel.untaken.packets)
         machine = HandingOver(kept.connect, again, self._streamed, planned=self.planned)
