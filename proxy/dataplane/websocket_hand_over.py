@@ -24,7 +24,8 @@ from proxy.affinity.handing_over import (
 )
 from proxy.dataplane.ends import AppEnd
 from proxy.dataplane.fetch import open_websocket
-from proxy.dataplane.hand_over import GREETS, PARTS, Counts, HandOver, Place, Reason, Waits
+from proxy.dataplane.hand_over import GREETS, OPENS, PARTS, HandOver, Place, Waits
+from proxy.dataplane.hand_over_counts import Counts, Reason
 from proxy.dataplane.leg import MOVING, OPENING, Leg
 from proxy.dataplane.patience import Stood, Timer, within
 from proxy.dataplane.pool import Pool
@@ -91,10 +92,9 @@ class WebsocketHandOver(HandOver):
         assert kept is not None
         pool = self._site.pool(backend)
         try:
-            upstream, rest = await open_websocket(pool, kept.head, max(0.1, self._left))
+            upstream, rest = await open_websocket(pool, kept.head, min(OPENS, max(0.1, self._left)))
         except ProxyError as error:
-            self._site.report(backend, error)
-            return Failure.BROKEN
+            return self.failed(backend, error)
         pool.release(upstream)
         again = list(tunnel.untaken.packets)
         machine = HandingOver(kept.connect, again, self._streamed, planned=self.planned)
