@@ -44,8 +44,9 @@ class Talk(Conversation):
         self.told.clear()
         nonce, answer = await self.chat.say(text)
         self.said.append(nonce)
-        told = asyncio.create_task(self.told.wait())
-        await asyncio.wait({answer, told}, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+        told = asyncio.ensure_future(self.told.wait())
+        either: set[asyncio.Future[Any]] = {answer, told}
+        await asyncio.wait(either, timeout=within, return_when=asyncio.FIRST_COMPLETED)
         told.cancel()
         assert answer.done() or self.told.is_set(), (
             f"{self}: {nonce} was lost in silence: {self.chat.story()}"

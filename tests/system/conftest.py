@@ -82,7 +82,7 @@ def command(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[RunComma
 @pytest.fixture(scope="module")
 def whole_sharing_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunSharing]:
     """Three replicas for all tests here."""
-    run = RunSharing(tmp_path_factory.mktemp("run"), 3)
+    run = RunSharing(tmp_path_factory.mktemp("run"), 3, env={"AUDIO": "1"})
     try:
         run.start()
         yield run
