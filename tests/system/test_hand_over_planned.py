@@ -1,7 +1,6 @@
 """An instance is emptied, replaced or relieved, and no client notices: replicas of `run`."""
 
 import asyncio
-from collections import Counter
 
 import pytest
 
@@ -94,23 +93,25 @@ def test_maintenance_is_not_noticed(run: RunSharing) -> None:
     asyncio.run(scenario())
 
 
+def moved(run: RunSharing) -> float:
+    """How many sessions were moved by plan."""
+    return run.metric("chainlit_proxy_hand_overs_total", reason="sent_away", result="done")
+
+
 def test_a_rebalance_is_not_noticed(run: RunSharing) -> None:
-    """Sessions at rest come back to a replica that has been away, a few at a time."""
+    """Sessions at rest go to a replica that was away when they were placed, a few at a time."""
     run.configure(balance={"rebalance": True})
+    name = min(run.backends())
 
     async def scenario() -> None:
+        await command(run, "maintenance", name)
         async with unnoticed(run.url, run.journal, CROWD) as talks:
-            name = run.name_of(most_used(talks))
-            await command(run, "drain", name, "--wait", "--timeout", "60")
+            assert name not in {run.name_of(talk.at) for talk in talks}
+            before = moved(run)
             await command(run, "ready", name)
-
-            def are_back() -> bool:
-                return bool(run.backends()[name]["sessions"] >= len(talks) // 6)
-
-            await eventually(are_back, START, lambda: f"some are back: {run.backends()}")
+            await eventually(lambda: moved(run) > before, START, lambda: f"some go: {run.backends()}")
             await together(talk.say() for talk in talks)
-            places = Counter(run.name_of(talk.at) for talk in talks)
-            assert places[name] >= len(talks) // 6, places
+            assert name in {run.name_of(talk.at) for talk in talks}
             assert {talk.notices for talk in talks} == {0}
 
     try:
