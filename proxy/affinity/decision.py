@@ -3,7 +3,6 @@
 The polls of one Engine.IO session are all decided alike, so the session holds their decision.
 """
 
-from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Protocol
@@ -61,6 +60,15 @@ class Waiting(Protocol):
         ...
 
 
+class Heads(Protocol):
+    """What is kept of a client's request, to speak in its name."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of it."""
+        ...
+
+
 class EngineSession:
     """One Engine.IO session; owned by EngineSessions."""
 
@@ -103,7 +111,7 @@ class EngineSession:
         # What its next request is told.
         self.decision: Decision | Void = Decision(backend, Evidence.SID, Outcome.PINNED, None, self)
         self.connect = b""  # the CONNECT packet of its session, if another instance may have to be told
-        self.kept: Hashable | None = None  # what else is needed for that; see `dataplane.hand_overs`
+        self.kept: Heads | None = None  # what else is needed for that; see `dataplane.hand_overs`
         self.hand_over: object | None = None  # while it is handed over
         self.untaken: Untaken = NOTHING  # the client's messages that its backend may not have taken
         self.streamed = ""  # the id of the message of which the last token was seen
@@ -119,7 +127,7 @@ class EngineSession:
         """Whether its requests and their answers are passed on as they are."""
         return self.decided and self.said is None and self.backlog is None and self.hand_over is None
 
-    def keep(self, connect: bytes, heads: Hashable) -> None:
+    def keep(self, connect: bytes, heads: Heads) -> None:
         """What another instance has to be told if this one is lost."""
         self.connect, self.kept, self.untaken = connect, heads, Untaken()
 

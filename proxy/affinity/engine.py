@@ -226,6 +226,10 @@ class EngineSessions:
         engine.decision = Void.VOID
         self._bare[engine.sid] = engine
 
+    def kept(self) -> list[EngineSession]:
+        """The transports that another backend could be told of."""
+        return [e for table in (self._bare, self._named) for e in table.values() if e.kept is not None]
+
     def of(self, sessions: Collection[Session]) -> list[EngineSession]:
         """The transports of sessions."""
         return [engine for engine in self._named.values() if engine.session in sessions]

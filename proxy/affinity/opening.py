@@ -40,10 +40,12 @@ from proxy.wire.engineio import (
     CONNECT_ERROR,
     EVENT,
     MAIN,
+    OVERDUE,
     connect_session,
     is_quiet,
     open_sid,
     packet_head,
+    ping_overdue,
 )
 from proxy.wire.messages import Message, MessageReader
 from proxy.wire.websocket import BINARY, TEXT, FrameError, client_frame
@@ -80,6 +82,7 @@ class Opening:
         "_until_upgrade",
         "connect",
         "has_opened",
+        "ping_overdue",
         "state",
         "upgraded",
     )
@@ -103,6 +106,7 @@ class Opening:
         self._answered = False  # whether the answer to CONNECT came here
         self._held = False  # whether the client is not read
         self.has_opened = False  # whether the backend has told that it opened an Engine.IO session
+        self.ping_overdue = OVERDUE  # seconds after a ping; set when it has
 
     # Events
 
@@ -322,6 +326,7 @@ class Opening:
             out.append(ToClient(message.raw))
         if is_text and not self.has_opened:
             self.has_opened = open_sid(packet) is not None
+            self.ping_overdue = ping_overdue(packet)
         head = packet_head(packet) if is_text else None
         if head is not None and head.namespace == MAIN:
             self._hear_main(head.kind, out)

@@ -168,8 +168,8 @@ class HealthSettings(s.Settings):
     """So many good probes in a row make a backend healthy again. Two, so that one lucky answer of a busy
     instance is not enough; one is, while no other backend takes sessions."""
     evict_after: v.Seconds = 45.0
-    """Seconds without any answer after which a degraded backend is down and its sessions move. The Engine.IO
-    client itself gives up after 45 (pings every 25, 20 of patience)."""
+    """Seconds without any answer after which a degraded backend is down and its sessions move. Until then its
+    clients are kept from giving up, which they do by themselves after 45 (pings every 25, 20 of patience)."""
 
 
 class ForwardedSettings(s.Settings):

@@ -73,6 +73,8 @@ class Evictions:
         """Whether no session can be at a backend any more, and nothing is under way there."""
         if backend.tunnels or (backend.holds_pins and self.sessions_on(backend)):
             return False
+        if self._site.hand_overs.counts.leave(backend):
+            return False
         return not any(exchange.is_at(backend) for exchange in self._under_way())
 
     def at_rest(self, sessions: Collection[Session]) -> list[Session]:
@@ -129,11 +131,20 @@ class Evictions:
         self._part_with({session})
 
     def let_polls_go(self, backend: Backend) -> None:
-        """No further request reaches a backend: polls that wait there for news are better told at once."""
+        """No further request reaches a backend: polls that wait there for news are better told at once.
+
+        Or another backend goes on with their sessions.
+        """
         for exchange in list(self._under_way()):
             session = exchange.decision.session if exchange.decision is not None else None
-            if exchange.is_at(backend) and not (session is not None and session.in_turn):
-                with Border(Where.MOVE):
+            if not exchange.is_at(backend) or (session is not None and session.in_turn):
+                continue
+            with Border(Where.MOVE):
+                engine = exchange.decision.engine if exchange.decision is not None else None
+                polls = engine is not None and exchange.request.is_poll
+                if engine is not None and polls and self._site.hand_overs.has_polls(engine):
+                    exchange.follow(engine)
+                else:
                     exchange.send_away()
 
     def _connected(self, since: float) -> set[Session | None]:

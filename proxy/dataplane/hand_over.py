@@ -7,10 +7,8 @@ time at the gate. What is said to the instance is for `affinity.handing_over`.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from enum import StrEnum
 from time import monotonic
 from typing import Protocol
 
@@ -20,9 +18,10 @@ from proxy.affinity.handing_over import Failure
 from proxy.affinity.router import Router
 from proxy.affinity.session import Session
 from proxy.dataplane.arrivals import Arrivals
+from proxy.dataplane.hand_over_counts import Counts, Reason, Result
 from proxy.dataplane.patience import Stood, within
 from proxy.dataplane.pool import Pool
-from proxy.dataplane.stats import Histogram
+from proxy.dataplane.stats import Stats
 from proxy.errors import ProxyError
 
 AT_ONCE = 8  # hand-overs to one instance: a twentieth of a second of its work
@@ -30,38 +29,6 @@ GREETS = 15.0  # seconds in which an instance that has a session restores it and
 PARTS = 2.0  # seconds in which an instance puts down what it has of a session
 _WRITES = 0.05  # seconds in which an instance that ends has written what it has of its sessions
 _PAUSES = (0.02, 0.05, 0.1, 0.2, 0.3)  # seconds between two tries
-_DURATIONS = tuple(2.0**power for power in range(-8, 5))  # seconds; from a restore nearby to a long hold
-
-
-class Reason(StrEnum):
-    """Why a session was handed over."""
-
-    LOST = "lost"  # its connection broke: its instance died, in most cases
-    ENDED = "ended"  # its instance said that it ends
-    DOWN = "down"  # its instance was given up
-    SENT_AWAY = "sent_away"  # by a drain, a rollout, a rebalance, or maintenance
-
-
-class Result(StrEnum):
-    """How that ended."""
-
-    DONE = "done"
-    NO_HOOKS = "no_hooks"  # as in Failure, and the client was told to connect anew; so are the others
-    REFUSED = "refused"
-    LATE = "late"  # nobody took it in time
-    LEFT = "left"  # its client has gone meanwhile
-
-
-class Counts:
-    """What is counted of all of them."""
-
-    def __init__(self) -> None:
-        self.ended: Counter[tuple[Reason, Result]] = Counter()
-        self.seconds = Histogram(
-            _DURATIONS
-        )  # of those that were done, from the loss to the client's next word
-        self.said_again = 0  # messages of clients
-        self.lost: Callable[[Backend, Result], None] = lambda _backend, _result: None
 
 
 class Place(Protocol):
@@ -69,6 +36,7 @@ class Place(Protocol):
 
     router: Router
     arrivals: Arrivals
+    stats: Stats
     stood: Stood
     leaving: bool  # whether the process is to end
 
@@ -130,11 +98,13 @@ class HandOver:
         self.planned = reason is Reason.SENT_AWAY  # whether the instance before still has to be told
         self._began = monotonic()
         self._left = waits.hold  # seconds that its client is still held
+        self._at: Backend | None = None  # where it goes on, in the end
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
         """It sets out."""
         self.session.set_out()
+        self._counts.begun(self.old)
         if self.reason is Reason.ENDED:
             self._site.router.directory.send_away(self.session)  # it may still accept for a moment
         self._task = self._site.spawn(self._run(), self._broke)
@@ -151,10 +121,7 @@ class HandOver:
                 await asyncio.sleep(_WRITES)
             result = await self._move()
         finally:
-            self._counts.ended[self.reason, result] += 1
-            self._counts.lost(self.old, result)
-            if result is Result.DONE:
-                self._counts.seconds.add(monotonic() - self._began)
+            self._counts.ended(self.old, self._at, self.reason, result, monotonic() - self._began)
         if result is not Result.DONE:
             self.give_up()
         self.ended()
@@ -169,7 +136,8 @@ class HandOver:
                 tries += 1
                 continue
             tried = await self._at_gate(decision)
-            if not isinstance(tried, Failure):
+            if tried is None:
+                self._at = decision.backend
                 return Result.DONE
             if tried is not Failure.BROKEN:
                 return Result(tried.value)

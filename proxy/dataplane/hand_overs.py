@@ -6,7 +6,7 @@ with its cookies, and its CONNECT packet, which may have keys of the user. It is
 with the connection.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from proxy.affinity.backend import Backend
 from proxy.affinity.decision import EngineSession
@@ -14,13 +14,17 @@ from proxy.borders import Where, guarded
 from proxy.config import Config
 from proxy.config.values import HandOver as Mode
 from proxy.dataplane import upstream_heads
-from proxy.dataplane.hand_over import Counts, Place, Reason, Waits
+from proxy.dataplane.hand_over import Place, Waits
+from proxy.dataplane.hand_over_counts import Counts, Reason
 from proxy.dataplane.poll_hand_over import PollHandOver
 from proxy.dataplane.request import Request
-from proxy.dataplane.tunnel import Kept, Tunnel
+from proxy.dataplane.tunnel import Tunnel
+from proxy.dataplane.upstream_heads import Kept, PollHeads
 from proxy.dataplane.websocket_hand_over import WebsocketHandOver
+from proxy.errors import Limit
 
 _LONGEST = 65536  # bytes of what is kept of one connection: `limits.head` and a CONNECT with a few keys
+_MOST = 64 << 20  # bytes of all: 40,000 browsers that are logged in; who comes then is not handed over
 
 
 class HandOvers:
@@ -29,6 +33,7 @@ class HandOvers:
     def __init__(self, site: Place, config: Config) -> None:
         self._site = site
         self.counts = Counts()
+        self._kept = 0  # bytes, at most: what has ended is found by `weigh`
         self.waits = Waits()
         self.is_shared: Callable[[], bool] = lambda: False  # whether conversations outlive their instance
         self.configure(config)
@@ -44,17 +49,42 @@ class HandOvers:
         """Whether sessions are handed over."""
         return self._mode is Mode.ALWAYS or (self._mode is Mode.AUTO and self.is_shared())
 
-    def keep(self, tunnel: Tunnel, request: Request, connect: bytes) -> None:
+    def keep(self, tunnel: Tunnel, request: Request, connect: bytes = b"") -> None:
         """A websocket's session is known: keep what another instance has to be told.
 
-        `request` is what opened it, `connect` its CONNECT packet, if it came through this process.
+        `request` is what opened it, `connect` its CONNECT packet, if that came over it and not in a POST.
         """
+        if not connect and tunnel.engine is not None:
+            connect = tunnel.engine.connect
         if not self.are_on or not connect or tunnel.session is None:
             return
         head = upstream_heads.upgrade_head(request, None)
-        if len(head) + len(connect) <= _LONGEST:
+        if self._has_room(len(head) + len(connect)):
             tunnel.kept = Kept(head, connect, tunnel.session.id)
             tunnel.keeper = self
+
+    def keep_polls(self, engine: EngineSession, request: Request, connect: bytes) -> None:
+        """As `keep`, of a polling transport whose CONNECT a POST brings."""
+        if self.are_on:
+            heads = PollHeads.of(request)
+            if self._has_room(heads.size + len(connect)):
+                engine.keep(connect, heads)
+
+    def _has_room(self, size: int) -> bool:
+        """Whether so many bytes more may be kept."""
+        if size > _LONGEST or self._kept + size > _MOST:
+            self._site.stats.limits[Limit.HAND_OVER_BYTES] += 1
+            return False
+        self._kept += size
+        return True
+
+    def weigh(self, tunnels: Iterable[Tunnel]) -> None:
+        """Find anew how much is kept, of these tunnels and of polls; called every few seconds."""
+        kept = [tunnel.kept for tunnel in tunnels if tunnel.kept is not None]
+        polls = self._site.router.engines.kept()
+        self._kept = sum(each.size for each in kept) + sum(
+            len(engine.connect) + engine.kept.size for engine in polls if engine.kept is not None
+        )
 
     def lost(self, tunnel: Tunnel, *, ends: bool) -> WebsocketHandOver | None:
         """As Keeper."""

@@ -144,6 +144,7 @@ class Opening:
         self._do(actions)
         if machine.has_opened and not self._has_opened:
             self._has_opened = True
+            tunnel.pool.ping_overdue = machine.ping_overdue
             if self._opens is not None:
                 self._opens.set()
             self._site.paths.opened(self._request.head.path)
@@ -358,8 +359,7 @@ class Opening:
 
     def _settle(self, action: Settle) -> None:
         """The session is known, or will not be: pass what was held, and look no more."""
-        tunnel, router = self._tunnel, self._site.router
-        engine = tunnel.engine
+        tunnel, router, engine = self._tunnel, self._site.router, self._tunnel.engine
         self._timer.cancel()
         self._refused()
         tunnel.opening = None
@@ -378,12 +378,10 @@ class Opening:
                 side.received -= len(rest)
                 side.reads -= 1
         self._down = self._up = None
-        machine = self._machine
-        connect = machine.connect or (engine.connect if engine is not None else b"")
-        if not machine.names_others:
-            self._site.hand_overs.keep(tunnel, self._request, connect)
+        if not self._machine.names_others:
+            self._site.hand_overs.keep(tunnel, self._request, self._machine.connect)
         self._owner.let_go()
-        upgraded = engine is None or machine.upgraded
+        upgraded = engine is None or self._machine.upgraded
         tunnel.plain(action.to_backend, action.to_client, answered=action.answered, upgraded=upgraded)
 
     def _refuse(self, why: Limit | OddId) -> None:

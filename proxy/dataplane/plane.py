@@ -166,6 +166,8 @@ class Plane:
                     self.certificate.reload_if_changed()
             if tick % _SWEEP == 0:
                 rates = [] if self.site.rates is None else [self.site.rates.sweep]
+                with border:
+                    self.site.hand_overs.weigh(self.tunnels)
                 for sweep in (self.site.router.sweep, self._report_limits, *rates):
                     with border:
                         sweep(now)

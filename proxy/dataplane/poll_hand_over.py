@@ -15,7 +15,8 @@ from proxy.affinity.backend import Backend
 from proxy.affinity.decision import Decision, EngineSession
 from proxy.affinity.handing_over import Failure, GiveUp, GoneOn, HandingOver, HandOverAction, Part
 from proxy.dataplane.fetch import fetch, tell
-from proxy.dataplane.hand_over import GREETS, PARTS, Counts, HandOver, Place, Reason, Waits
+from proxy.dataplane.hand_over import GREETS, PARTS, HandOver, Place, Waits
+from proxy.dataplane.hand_over_counts import Counts, Reason
 from proxy.dataplane.patience import within
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.resuming import keep_for_polls

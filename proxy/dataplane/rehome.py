@@ -95,8 +95,7 @@ def read_post(post: Post, content: bytes) -> None:
     engines = post.site.router.engines
     names, packets = rehome.read_post(content, engine.said)
     if isinstance(names, str):
-        if post.site.hand_overs.are_on:
-            engine.keep(rehome.connect_of(packets), PollHeads.of(post.request))
+        post.site.hand_overs.keep_polls(engine, post.request, rehome.connect_of(packets))
         _connect(post, names)
         return
     if names is Names.NO_SESSION:

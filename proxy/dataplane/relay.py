@@ -113,7 +113,7 @@ class Relay:
             fleet = site.router.fleet
             extra = pin_fields(request, head, decision.backend, fleet, site.cookie_name) + extra
         if request.is_handshake and head.status == 200:
-            self._rewriter = HandshakeAnswer(self, head, extra)
+            self._rewriter = HandshakeAnswer(self, head, extra, site.config.health.evict_after)
         elif request.is_poll and head.status == 200 and (site.lingers.by_session or self._watched):
             backend, engine = decision.backend, decision.engine
             self._rewriter = poll_answer(self, head, data, engine, backend, site.router, site.lingers)
@@ -125,9 +125,10 @@ class Relay:
         else:
             self._rewriter.take(data)
 
-    def opened(self, sid: bytes) -> bytes:
+    def opened(self, sid: bytes, overdue: float) -> bytes:
         """As HandshakeSink."""
         site, backend = self.site, self.backend
+        site.pool(backend).ping_overdue = overdue
         site.paths.opened(self.request.head.path)
         site.router.engines.opened(sid, backend, monotonic())
         return join_pin(backend.token, sid)

@@ -8,24 +8,22 @@ close frame, between two frames of the backend.
 """
 
 import asyncio
-from time import monotonic
 from typing import Protocol
 
 from proxy.affinity.decision import EngineSession
 from proxy.affinity.session import Session
-from proxy.affinity.untaken import Untaken
 from proxy.borders import Border, Where, fault
 from proxy.config.sections import TimeoutSettings
 from proxy.dataplane.clients import Ticket
-from proxy.dataplane.ends import AppEnd, ClientEnd, End, LastFrame, LastWords, Parting
+from proxy.dataplane.ends import AppEnd, ClientEnd, End
+from proxy.dataplane.farewells import LastFrame, LastWords, Parting
 from proxy.dataplane.leg import Leg
 from proxy.dataplane.linger import Lingers
+from proxy.dataplane.movable import HandOver, Movable
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.resuming import ResumedEnd
-from proxy.dataplane.stats import Stats
 from proxy.errors import Limit
-from proxy.wire.engineio import PING
-from proxy.wire.websocket import NO_CLOSE, SERVICE_RESTART, TEXT, close_code, close_frame, server_frame
+from proxy.wire.websocket import NO_CLOSE, SERVICE_RESTART, close_code, close_frame
 
 _LAST_WORDS = 60.0  # seconds in which a side has to take some of what was written before it was closed
 _HALF_CLOSED = 10.0  # seconds that the other half may go on; a browser answers a close within one round trip
@@ -50,32 +48,6 @@ class Preface(Protocol):
         ...
 
 
-class Kept:
-    """What a client has said to begin with, so that it can be said again to another instance."""
-
-    __slots__ = ("connect", "head", "session_id")
-
-    def __init__(self, head: bytes, connect: bytes, session_id: str) -> None:
-        self.head = head  # that opens its websocket; with its cookies
-        self.connect = connect  # its CONNECT packet; may have keys of the user
-        self.session_id = session_id
-
-    def __repr__(self) -> str:
-        return "<Kept>"  # these are secrets
-
-
-class HandOver(Protocol):
-    """A hand-over that is under way: see `hand_over`."""
-
-    def backend_lost(self) -> None:
-        """The backend that the tunnel leads to is down."""
-        ...
-
-    def stop(self) -> None:
-        """The tunnel has ended."""
-        ...
-
-
 class Keeper(Protocol):
     """Who can have another backend go on with a tunnel."""
 
@@ -84,36 +56,26 @@ class Keeper(Protocol):
         ...
 
 
-class Tunnel:
+class Tunnel(Movable):
     """A client's leg and a backend's; created at 101, lives until both are closed."""
 
     __slots__ = (
-        "_closed",
         "_counted",
-        "_down_end",
         "_lingers",
         "_owner",
         "_timeouts",
-        "_up_end",
         "active",
         "backends",
         "close_code",
         "deadline",
-        "down",
         "engine",
-        "hand_over",
         "keeper",
-        "kept",
         "opening",
-        "pinged_at",
         "pool",
         "session",
         "spoke_at",
-        "stats",
         "talks",
         "ticket",
-        "untaken",
-        "up",
         "websocket",
     )
 
@@ -121,8 +83,7 @@ class Tunnel:
         self, down: Leg, up: Leg, pool: Pool, owner: Owner, timeouts: TimeoutSettings, lingers: Lingers
     ) -> None:
         """`lingers` may keep the backend's side of a lost client."""
-        self.down = down
-        self.up = up
+        super().__init__(down, up)
         self.pool = pool
         self.session: Session | None = None  # set when its CONNECT was seen
         self.engine: EngineSession | None = None  # set when it is the upgrade of a polling transport
@@ -130,13 +91,8 @@ class Tunnel:
         self.ticket: Ticket | None = None  # counts its client's connection
         self.close_code = 0  # that of the close frame which the proxy sent, 0 if it sent none
         self.websocket = False  # whether it can be told in its own words to connect anew
-        self.stats: Stats | None = None  # set for a Socket.IO websocket, whose CONNECT packets are read
         self.backends = [pool.backend.name]  # those that it led to, the last is where it leads now
-        self.untaken = Untaken()  # the client's messages that its backend may not have taken
-        self.kept: Kept | None = None  # what is said again to another backend; None: none can go on with it
         self.keeper: Keeper | None = None  # set with that
-        self.hand_over: HandOver | None = None  # while it is handed over
-        self.pinged_at = monotonic()  # when its client last got Engine.IO's ping
         self.active = True  # whether bytes came since the ticker last looked
         self.talks = False  # whether more than heartbeats came since then
         self.spoke_at = 0.0  # set by the ticker when it did
@@ -144,10 +100,7 @@ class Tunnel:
         self._owner = owner
         self._timeouts = timeouts
         self._lingers = lingers
-        self._closed = False
         self._counted = (0, 0)  # how many of its frames the pool has heard of
-        self._down_end: End | None = None  # set when it is watched or plain
-        self._up_end: End | None = None
         down.draw_from(up)
         up.draw_from(down)
         pool.board(self)
@@ -192,6 +145,7 @@ class Tunnel:
         CONNECT has passed, `upgraded` whether the client polls no more.
         """
         down, up, session = self.down, self.up, self.session
+        self.backends = [self.pool.backend.name]  # those before were guesses
         before = self._down_end, self._up_end
         lingering = self._lingers.at(session, self.pool.backend)
         resumed: ResumedEnd | None = None
@@ -225,6 +179,9 @@ class Tunnel:
         if self._down_end is not None and not self._closed:
             self._down_end.data_received(said)
 
+    def _lost(self, *, ends: bool) -> HandOver | None:
+        return None if self.keeper is None else self.keeper.lost(self, ends=ends)
+
     def move(self, pool: Pool, up: Leg) -> None:
         """Another backend holds the session: `up` is a connection to it."""
         self.pool.leave(self)
@@ -244,6 +201,8 @@ class Tunnel:
         if self.active:
             self.active = False
             self._tell_frames()
+            if self.engine is not None and self.kept is not None and self.has_upgraded:
+                self.engine.kept = None  # it polls no more
             if self.talks:
                 self.talks, self.spoke_at = False, now
             half = any(end is not None and end.ended for end in (self._down_end, self._up_end))
@@ -251,41 +210,9 @@ class Tunnel:
         elif self.deadline <= now:
             self.close()
             return Limit.TUNNEL_IDLE
+        if now - self.pinged_at > self.pool.ping_overdue and self.pool.backend.health.is_silent:
+            self.say_ping()
         return None
-
-    def say_ping(self) -> None:
-        """Say Engine.IO's ping in place of a backend that does not: only a ping tells the client to go on.
-
-        Its answer goes nowhere. Not in the middle of a packet, nor while the client still polls.
-        """
-        client = self._down_end
-        if isinstance(client, ClientEnd) and client.packets.upgraded and self._is_between_packets:
-            client.packets.owed_pongs += 1
-            self.pinged_at = monotonic()
-            self.down.write(server_frame(TEXT, PING))
-
-    @property
-    def _is_between_packets(self) -> bool:
-        backend = self._up_end
-        return isinstance(backend, AppEnd) and backend.is_between and self.down.may_write
-
-    @property
-    def can_move(self) -> bool:
-        """Whether another backend could go on with it: both sides are between two packets."""
-        client = self._down_end
-        return (
-            self.kept is not None
-            and not self._closed
-            and type(self._up_end) is AppEnd
-            and self._is_between_packets
-            and isinstance(client, ClientEnd)
-            and client.may_move
-        )
-
-    @property
-    def backend_end(self) -> AppEnd | None:
-        """Its backend's side, once it is the plain one of a session."""
-        return self._up_end if isinstance(self._up_end, AppEnd) else None
 
     def move_on(self, gap: float) -> None:
         """This process stood still for `gap` seconds: that makes nobody late."""
@@ -329,27 +256,6 @@ class Tunnel:
             return False
         self.active = True
         return True
-
-    def read_backend_with(self, end: End) -> None:
-        """From now on `end` takes what the backend says."""
-        end.follow(self._up_end)
-        self._up_end = end
-        self.up.read_with(end)
-
-    def go_on_at(self, end: AppEnd) -> None:
-        """It was handed over: `end` takes what its new backend says, and gets what the client says."""
-        self.hand_over = None
-        self.read_backend_with(end)
-        if isinstance(self._down_end, ClientEnd):
-            self._down_end.lead_to(self.up)
-
-    def backend_gone(self, *, ends: bool = False) -> bool:
-        """As Stream."""
-        if self._closed:
-            return False
-        if self.hand_over is None and self.keeper is not None and self.can_move:
-            self.hand_over = self.keeper.lost(self, ends=ends)
-        return self.hand_over is not None
 
     def send_away(self) -> None:
         """Have the client connect anew: by a close frame as soon as no other is on its way."""

@@ -49,7 +49,7 @@ class Upgrade(Relay):
         if rest:
             down.write(rest)
         if engine is not None:
-            site.hand_overs.keep(tunnel, request, engine.connect)
+            site.hand_overs.keep(tunnel, request)
         self.let_go()
         tunnel.plain(early, upgraded=engine is None)
 

@@ -54,6 +54,25 @@ def upgrade_head(request: Request, sid: bytes | None) -> bytes:
     return request_head(b"GET", head.path + b"?" + query, block, request.id)
 
 
+class Kept:
+    """What a client's websocket began with, so that it can be said again to another instance."""
+
+    __slots__ = ("connect", "head", "session_id")
+
+    def __init__(self, head: bytes, connect: bytes, session_id: str) -> None:
+        self.head = head  # that opens its websocket; with its cookies
+        self.connect = connect  # its CONNECT packet; may have keys of the user
+        self.session_id = session_id
+
+    @property
+    def size(self) -> int:
+        """Bytes of it."""
+        return len(self.head) + len(self.connect)
+
+    def __repr__(self) -> str:
+        return "<Kept>"  # these are secrets
+
+
 class PollHeads(NamedTuple):
     """What is needed of a client's request to speak Engine.IO by polls in its name; holds its cookies."""
 
@@ -67,6 +86,11 @@ class PollHeads(NamedTuple):
         head = request.head
         target = head.path + b"?" + without_sid(head.query, b"polling")
         return cls(target, request.known.block(head, Variant.REHOME), request.id)
+
+    @property
+    def size(self) -> int:
+        """Bytes of it."""
+        return len(self.target) + len(self.block)
 
     @property
     def handshake(self) -> bytes:

@@ -15,7 +15,8 @@ from proxy.affinity.decision import Decision
 from proxy.affinity.handing_over import Failure, GiveUp, GoneOn, HandingOver, HandOverAction, Part
 from proxy.dataplane.ends import AppEnd
 from proxy.dataplane.fetch import open_websocket
-from proxy.dataplane.hand_over import GREETS, PARTS, Counts, HandOver, Place, Reason, Waits
+from proxy.dataplane.hand_over import GREETS, PARTS, HandOver, Place, Waits
+from proxy.dataplane.hand_over_counts import Counts, Reason
 from proxy.dataplane.leg import MOVING, OPENING, Leg
 from proxy.dataplane.patience import Stood, Timer, within
 from proxy.dataplane.pool import Pool

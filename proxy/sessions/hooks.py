@@ -190,35 +190,38 @@ class Hooks:
                     session.current_task.add_done_callback(turn.end)
                 self._sharing.changed(session.id)
             if connection is not None and found is not None:
-                await self._tell(sid, connection, found)
+                await self._tell(session, connection, found)
 
     async def _before_message(self, sid: str) -> None:
-        if (found := await self._welcome(sid)) and found.state is None:
-            await self._tell(sid, self._connections[sid], found)
+        session, connection = self._session(sid), self._connections.get(sid)
+        found = await self._welcome(sid)
+        if connection is not None and found is not None and found.state is None:
+            await self._tell(session, connection, found)
 
     async def _welcome(self, sid: str) -> Found | None:
         """Greets a client whose session was restored, once: at its hello, or before what it says sooner.
 
         Returns what was found the first time.
         """
-        if (connection := self._connections.get(sid)) is None:
+        session, connection = self._session(sid), self._connections.get(sid)
+        if session is None or connection is None:
             return None
         async with connection.welcoming:
             found = connection.hello()
             if found is not None and found.state is not None:
-                context = self._names["init_ws_context"](sid)
-                await context.emitter.task_end()
-                await context.emitter.clear("clear_ask")
-                await context.emitter.clear("clear_call_fn")
+                emitter = self._names["init_ws_context"](session).emitter
+                await emitter.task_end()
+                await emitter.clear("clear_ask")
+                await emitter.clear("clear_call_fn")
                 for callback in self.on_restore:
                     await guarded(callback())
-                await self._tell(sid, connection, found)
+                await self._tell(session, connection, found)
             return found
 
-    async def _tell(self, sid: str, connection: Connection, found: Found) -> None:
-        """Says what is to be said of the turns that were found."""
+    async def _tell(self, session: Any, connection: Connection, found: Found) -> None:
+        """Says what is to be said of the turns that were found, to whatever socket its client has by then."""
         if found.turns:
-            await guarded(self._turns.cut(sid, self._session(sid), found.turns, connection.told))
+            await guarded(self._turns.cut(session, found.turns, connection.told))
         connection.told()
 
     async def _changing(self, event: str, sid: str, *arguments: Any) -> Any:

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ from .sharing import Sharing
 log = logging.getLogger("chainlit_proxy.sessions")
 
 WHOLE = ("edit_message", "audio_end")  # their handlers return when the turn has ended
-MOST_MARKS = 32  # of what a client has said: more than can be on its way when it is handed over
+MOST_MARKS = 64  # of what a client has said: more than can be on its way when it is handed over
 
 # What an app's callback is a part of; set in the task of the event, so it is in those that Chainlit makes.
 _turn: ContextVar[Running | None] = ContextVar("turn", default=None)
@@ -35,11 +35,11 @@ class Turns:
     def __init__(self, names: dict[str, Any], sharing: Sharing, notice: str, *, retry_turn: bool) -> None:
         self._names, self._sharing, self._notice, self._retry_turn = names, sharing, notice, retry_turn
         self._chainlit: dict[str, Handler] = {}  # its own handlers
-        self._welcome: Callable[[str], Awaitable[None]]
+        self._welcome: Callable[[str], Coroutine[Any, Any, None]]
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def handlers(
-        self, chainlit: dict[str, Handler], welcome: Callable[[str], Awaitable[None]]
+        self, chainlit: dict[str, Handler], welcome: Callable[[str], Coroutine[Any, Any, None]]
     ) -> dict[str, Handler]:
         """Those that replace Chainlit's; `welcome` is done before a message of a client."""
         self._chainlit, self._welcome = chainlit, welcome
@@ -48,14 +48,14 @@ class Turns:
     def _session(self, sid: str) -> Any:
         return self._names["WebsocketSession"].get(sid)
 
-    async def cut(self, sid: str, session: Any, turns: list[Any], told: Callable[[Any], None]) -> None:
+    async def cut(self, session: Any, turns: list[Any], told: Callable[[Any], None]) -> None:
         """Runs what was not begun; tells the user of what was cut off, and asks again if that is wanted.
 
         `told` is called for each turn that need not be in the record any more, before others are written.
         """
         for turn in turns:
             if said_in := _said_in(turn):
-                self._mark(sid, session, *said_in)
+                self._mark(session.socket_id, session, *said_in)
         # Once only: a message that ends its instance would end one after the other.
         late = [turn for turn in turns if turn.get("begun") is False and not turn.get("tries")]
         cut = [turn for turn in turns if turn not in late]
@@ -64,20 +64,25 @@ class Turns:
         if cut:
             self._sharing.counts.cut_turns += 1
         if cut and self._notice:
-            notice = self._names["Message"](content=self._notice, type="system_message")
-            await notice.send()
-            contexts = self._names["chat_contexts"]
-            contexts[session.id] = [message for message in contexts[session.id] if message is not notice]
+            await guarded(self._notify(session))
         if self._retry_turn and cut and cut[-1] is turns[-1] and cut[-1].get("message"):
             late += [cut[-1]] if not cut[-1].get("tries") else []
         for turn in turns:
             if turn not in late:
                 told(turn)
         for turn in late:
-            if said_in := _said_in(turn):
-                await self._run(sid, *said_in, tries=1, told=partial(told, turn))
+            if said_in := _said_in(turn):  # by the socket that is there now
+                running = self._run(session.socket_id, *said_in, tries=1, told=partial(told, turn))
+                await guarded(running)
         if not late:
             self._sharing.changed(session.id)  # it is no more under way
+
+    async def _notify(self, session: Any) -> None:
+        """The notice is for the user alone: no message of the chat."""
+        notice = self._names["Message"](content=self._notice, type="system_message")
+        await notice.send()
+        contexts = self._names["chat_contexts"]
+        contexts[session.id] = [message for message in contexts[session.id] if message is not notice]
 
     async def say_again(self, sid: str, event: str, payload: Any) -> bool:
         """Takes what a client has said, once; False if it cannot be taken here."""
@@ -135,8 +140,9 @@ class Turns:
 
     def _mark(self, sid: str, session: Any, event: str, payload: Any) -> None:
         """Remembers that this was taken, so that it is known if it is said again."""
-        marks = said(session)
-        marks[_mark_of(event, payload)] = sid
+        marks, mark = said(session), _mark_of(event, payload)
+        marks.pop(mark, None)  # the newest is the last one
+        marks[mark] = sid
         while len(marks) > MOST_MARKS:
             del marks[next(iter(marks))]
 
@@ -144,7 +150,7 @@ class Turns:
         if self._session(sid) is None:
             await self._chainlit["client_message"](sid, payload)
         else:
-            await self._welcome(sid)
+            await guarded(self._welcome(sid))
             await self._run(sid, "client_message", payload)
 
     async def _message(self, turn: Running, sid: str, payload: Any) -> None:

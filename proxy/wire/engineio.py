@@ -2,10 +2,10 @@
 
 A polling payload is packets joined by the record separator; a websocket message is one packet. The first
 byte is the Engine.IO type, in a message the second is the Socket.IO type. Only three things are read: the
-`sid` in the handshake's OPEN packet, which is rewritten to carry the pin; the session that a CONNECT
-packet names; and whether a packet says anything at all. Chainlit makes a folder's name of a session id and
-removes that folder, so a CONNECT is read exactly as python-engineio and python-socketio read it, and one that
-names anything but a session id raises OddId.
+`sid` in the handshake's OPEN packet, which is rewritten to carry the pin, with the client's patience; the
+session that a CONNECT packet names; and whether a packet says anything at all. Chainlit makes a folder's name
+of a session id and removes that folder, so a CONNECT is read exactly as python-engineio and python-socketio
+read it, and one that names anything but a session id raises OddId.
 """
 
 import json
@@ -23,7 +23,12 @@ _MOST_FIELDS = 64  # of a JSONP payload, which is a form of one field
 _CONNECT_KEYS = ("sessionId", "session_id")  # the second is read so that it can be refused
 _LONGEST_NUMBER = 100  # digits of a packet's id: python-socketio takes no more (socketio/packet.py)
 _OPEN_SID = re.compile(rb'("sid"\s*:\s*")([A-Za-z0-9_\-]{1,200})(")')
+_OPEN_TIMEOUT = re.compile(rb'("pingTimeout"\s*:\s*)([0-9]{1,12})(?![0-9.eE])')
+_PING_INTERVAL = re.compile(rb'("pingInterval"\s*:\s*)([0-9]{1,12})(?![0-9.eE])')
 _SID_QUERY = re.compile(rb"(?:^|(?<=&))sid=([^&]+)")
+_MOST_PATIENCE = 86400.0  # seconds; browsers' timers overflow after 24 days, and are due at once
+OVERDUE = 27.0  # seconds: `ping_overdue` by the settings that Chainlit leaves as they are
+_LATE = 2000  # milliseconds
 LONGEST_SID = 200  # characters, with the pin; python-engineio's own have 20
 
 
@@ -61,10 +66,29 @@ def open_sid(payload: bytes) -> bytes | None:
     return match[2] if match else None
 
 
-def rewrite_open(payload: bytes, sid: bytes) -> bytes:
-    """The handshake's answer with another sid in its OPEN packet."""
+def rewrite_open(payload: bytes, sid: bytes, patience: float = 0.0) -> bytes:
+    """The handshake's answer with another sid in its OPEN packet.
+
+    The client is to be patient for so many seconds after a ping should have come (`pingTimeout`), or for what
+    the packet says if that is longer.
+    """
     packet, separator, rest = payload.partition(SEPARATOR)
-    return _OPEN_SID.sub(lambda match: match[1] + sid + match[3], packet, count=1) + separator + rest
+    packet = _OPEN_SID.sub(lambda match: match[1] + sid + match[3], packet, count=1)
+    least = int(min(patience, _MOST_PATIENCE) * 1000)
+    packet = _OPEN_TIMEOUT.sub(lambda match: match[1] + b"%d" % max(int(match[2]), least), packet, count=1)
+    return packet + separator + rest
+
+
+def ping_overdue(payload: bytes) -> float:
+    """Seconds after a ping in which another should have come, by the OPEN packet at the start of a payload.
+
+    Most clients wait for as long as `pingTimeout` beyond the interval. That of python-engineio gives up 5
+    seconds after it if there was nothing to write, such as a pong (engineio/async_client.py, _write_loop).
+    """
+    interval, timeout = _PING_INTERVAL.search(payload), _OPEN_TIMEOUT.search(payload)
+    if interval is None or timeout is None:
+        return OVERDUE
+    return (int(interval[2]) + min(int(timeout[2]) / 4, _LATE)) / 1000
 
 
 def is_quiet(packet: bytes) -> bool:

@@ -162,6 +162,11 @@ class Tab:
         closed = "(since) => window.socketNotes.some(([what, at]) => what === 'closed' && at >= since)"
         return bool(self.page.evaluate(closed, since * 1000))
 
+    def noted(self, since: float) -> list[str]:
+        """What became of the socket after a time of the clock."""
+        newer = "(since) => window.socketNotes.filter(([, at]) => at >= since).map(([what]) => what)"
+        return list(self.page.evaluate(newer, since * 1000))
+
     def photograph(self, name: str) -> None:
         """Keeps a screenshot as an artefact of the test run."""
         ARTEFACTS.mkdir(exist_ok=True)

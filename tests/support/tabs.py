@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -141,9 +142,9 @@ class Instance:
         await self.settled()
 
 
-async def end_tasks() -> None:
+async def end_tasks(kept: Collection["asyncio.Task[Any]"] = ()) -> None:
     """Ends whatever a scenario has left running."""
-    others = asyncio.all_tasks() - {asyncio.current_task()}
+    others = asyncio.all_tasks() - {asyncio.current_task(), *kept}
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
