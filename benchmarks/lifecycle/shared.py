@@ -35,9 +35,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class HandsOver(Ours):
-    """Ours, told that sessions are shared."""
+    """Ours, told that sessions are shared, and without a slow start, as the others."""
 
-    sections: ClassVar[dict[str, Any]] = {"sessions": {"shared": True}}
+    sections: ClassVar[dict[str, Any]] = {"sessions": {"shared": True}, "balance": {"slow_start": 0}}
 
 
 class ConnectsAnew(Ours):

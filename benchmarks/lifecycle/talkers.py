@@ -28,6 +28,7 @@ PATIENT = 8.0  # seconds without an answer after which a user asks again
 EVER = 600.0  # seconds; a question is never given up before the count
 PAUSE = 2.0  # seconds from an answer to the next question, give or take half of it
 AT_LAST = 6.0  # seconds in which what is still to be answered may be
+FEW = 10  # disconnects that are told of one by one
 LOOK = 0.1  # seconds between two looks whether all were answered
 WAYS = "polling and then websocket, websocket alone, polling alone"
 
@@ -207,7 +208,6 @@ class Talkers:
         for talker in self.all:
             own = talker.figures
             total.disconnects += talker.disconnects
-            self._tell(talker)
             total.waits += own.waits
             total.torn += own.torn
             total.forgot += own.forgot
@@ -216,13 +216,18 @@ class Talkers:
             total.told += sum(one.told for one in unanswered)
             total.silent += sum(not one.told for one in unanswered)
         total.twice = self._count_twice()
+        self._tell_disconnects()
         return total
 
-    def _tell(self, talker: Talker) -> None:
-        """Standard error has who was lost."""
-        lost = [f"{event.t:.3f} {event.name}" for event in talker.chat.events if event.name != "connect"]
-        if lost:
-            print(f"{talker.chat}: {lost}", file=sys.stderr, flush=True)
+    def _tell_disconnects(self) -> None:
+        """Standard error has who was disconnected, where that is rare."""
+        lost = {
+            one.chat: [event.t for event in one.chat.events if event.name != "connect"] for one in self.all
+        }
+        if sum(map(len, lost.values())) <= FEW:
+            for chat, times in lost.items():
+                if times:
+                    print(f"disconnected, {chat}: {times}", file=sys.stderr, flush=True)
 
     def _count_twice(self) -> int:
         """For how many questions the app was called more than once; standard error has which."""
