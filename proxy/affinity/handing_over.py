@@ -41,6 +41,13 @@ _GOODBYE = b"1"  # Engine.IO's
 
 
 @dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """Say a packet to the client that the instance has not said."""
+
+    packet: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """Have the instance before put down what it has; then `parted`."""
 
@@ -65,7 +72,7 @@ class GiveUp:
     why: Failure
 
 
-HandOverAction = Action | Part | GoneOn | GiveUp
+HandOverAction = Action | Acknowledge | Part | GoneOn | GiveUp
 
 
 class State(Enum):
@@ -157,7 +164,7 @@ class HandingOver:
             return []
         self._owed.discard(number)
         asked = _asked_number(self._again[number - 1])
-        told: list[HandOverAction] = [ToClient(_ACKNOWLEDGED % asked)] if asked >= 0 else []
+        told: list[HandOverAction] = [Acknowledge(_ACKNOWLEDGED % asked)] if asked >= 0 else []
         return told + ([] if self._owed else self._go_on())
 
     def _say_again(self) -> list[HandOverAction]:

@@ -13,9 +13,17 @@ from typing import cast
 from proxy.affinity.actions import Connected, ToBackend, ToClient
 from proxy.affinity.backend import Backend
 from proxy.affinity.decision import Decision, EngineSession
-from proxy.affinity.handing_over import Failure, GiveUp, GoneOn, HandingOver, HandOverAction, Part
+from proxy.affinity.handing_over import (
+    Acknowledge,
+    Failure,
+    GiveUp,
+    GoneOn,
+    HandingOver,
+    HandOverAction,
+    Part,
+)
 from proxy.dataplane.fetch import fetch, tell
-from proxy.dataplane.hand_over import GREETS, PARTS, HandOver, Place, Waits
+from proxy.dataplane.hand_over import GREETS, OPENS, PARTS, HandOver, Place, Waits
 from proxy.dataplane.hand_over_counts import Counts, Reason
 from proxy.dataplane.patience import within
 from proxy.dataplane.pool import Pool
@@ -66,8 +74,7 @@ class PollHandOver(HandOver):
             async with within(max(0.1, self._left) + GREETS, self._site.stood):
                 failure = await _Talk(self, decision, machine, self._heads, max(0.1, self._left)).run()
         except ProxyError as error:
-            self._site.report(backend, error)
-            return Failure.BROKEN
+            return self.failed(backend, error)
         except TimeoutError:
             return Failure.BROKEN
         if failure is None:
@@ -122,7 +129,7 @@ class _Talk:
 
     async def run(self) -> Failure | None:
         """Until the session goes on there, which is None. Raises ProxyError."""
-        response, body = await fetch(self._pool, b"GET", self._heads.handshake, self._seconds)
+        response, body = await fetch(self._pool, b"GET", self._heads.handshake, min(OPENS, self._seconds))
         sid = open_sid(body) if response.status == 200 else None
         if sid is None:
             raise BadResponse(f"the backend answered {response.status} to a handshake")
@@ -149,7 +156,7 @@ class _Talk:
             match action:
                 case ToBackend(packet):
                     packets.append(packet)
-                case ToClient(packet):
+                case ToClient(packet) | Acknowledge(packet):
                     self._over.hear(packet)
                     self._said.append(packet)
                 case Connected():
