@@ -78,6 +78,7 @@ class Talker:
         self.pauses = PAUSE
         self._text = text
         self._known = 0  # the count of its messages that was told last
+        self._is_brief = False
         self._since: float | None = None  # the first question since the last answer
         self._cut, self._hurry, self._ready = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._ready.set()
@@ -85,8 +86,9 @@ class Talker:
         chat.link.listener = self._hear
 
     def hurry(self) -> None:
-        """Asks now."""
+        """Asks now, for something short, until it has an answer."""
         self._hurry.set()
+        self._is_brief = True
 
     def _hear(self, event: Event) -> None:
         if event.name == "disconnect":
@@ -114,7 +116,8 @@ class Talker:
 
     async def _ask(self) -> None:
         self._cut.clear()
-        text = self._text or ("stream 10 0.1" if random.random() < 0.2 else "say")
+        streams = not self._is_brief and random.random() < 0.2
+        text = self._text or ("stream 10 0.1" if streams else "say")
         question = Question(time.time(), asyncio.create_task(self.chat.ask(text, within=EVER)))
         question.answer.add_done_callback(self._hear_answer)
         self.questions.append(question)
@@ -128,6 +131,7 @@ class Talker:
             return
         now, reply = time.time(), answer.result()
         self.at = reply.instance
+        self._is_brief = False
         self.answered.append((now, reply.instance))
         if self._since is not None:
             self.figures.waits.append(now - self._since)
