@@ -136,7 +136,12 @@ class Talker:
         if self._since is not None:
             self.figures.waits.append(now - self._since)
             self._since = None
-        self.figures.forgot |= reply.n <= self._known or len(self.chat.greetings) > 1
+        if reply.n <= self._known or len(self.chat.greetings) > 1:
+            self.figures.forgot = 1
+            told = (
+                f"n={reply.n} after {self._known}, greeted by {[one.instance for one in self.chat.greetings]}"
+            )
+            print(f"{now:.3f} {self.chat} forgot: {told}", file=sys.stderr, flush=True)
         self._known = reply.n
         words = "".join(reply.tokens).partition(" instance=")[0].split()
         self.figures.torn += bool(words) and words != [f"t{i}" for i in range(len(words))]

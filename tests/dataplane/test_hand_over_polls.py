@@ -9,7 +9,7 @@ from tests.dataplane.world import World, run
 
 @pytest.mark.parametrize("polls", [True, False])
 def test_a_message_that_met_nobody_is_said_once(polls: bool) -> None:
-    """Its POST is said by the hand-over, or sent when that is done, as it comes before or behind; not both."""
+    """Its POST is said by the hand-over, or sent when that is done if it comes later; not both."""
 
     async def test(world: World) -> None:
         story: list[tuple[str, bytes]] = []
