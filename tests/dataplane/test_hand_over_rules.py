@@ -8,13 +8,14 @@ import logging
 
 import pytest
 
+from proxy.dataplane.ends import ClientEnd
 from proxy.dataplane.hand_over_counts import Reason, Result
 from proxy.dataplane.websocket_hand_over import WebsocketHandOver
 from proxy.wire.engineio import UPGRADE
 from tests.dataplane.chat import Tab, connect_packet
 from tests.dataplane.frames import frame
 from tests.dataplane.peers import get
-from tests.dataplane.shared_chat import CONNECT, HELLO, RESUME, TALK, Case, play
+from tests.dataplane.shared_chat import CONNECT, HELLO, RESUME, TALK, Case, half, play
 
 SECONDS = 0.4  # that a client is held where a test waits for the end of it
 
@@ -62,6 +63,53 @@ def test_pings() -> None:
         await case.world.until(lambda: transport.quiet == [b"3"])
 
     play(test)
+
+
+def test_a_client_that_is_held_for_long() -> None:
+    """No instance pings it meanwhile: the proxy does, once in a while, and each answer goes nowhere."""
+
+    async def test(case: Case) -> None:
+        gate = case.chats["b"].hold("hello")
+        case.kill()
+        await case.world.until(lambda: case.asked("hello"))
+        tunnel = case.tunnel
+        for _ in range(2):
+            tunnel.pinged_at -= 1000
+            tunnel.tick(case.world.now())
+            await case.hears(b"2")
+            tunnel.tick(case.world.now())
+        case.socket.say(b"3", b"3")
+        gate.set()
+        await case.greeted()
+        case.socket.say(b"3")
+        await case.arrived()
+        assert list(case.chats["b"].transports.values())[-1].quiet == []
+        assert isinstance(tunnel._down_end, ClientEnd)
+        assert tunnel._down_end.packets.owed_pongs == 0
+
+    play(test)
+
+
+def test_a_greeting_that_is_cut_off() -> None:
+    """What the client has of it is whole messages; the next instance begins anew."""
+
+    async def test(case: Case) -> None:
+        world = case.world
+        gates = {name: case.chats[name].hold("resume") for name in "bc"}
+        case.kill()
+        await world.until(lambda: case.asked("resume"))
+        first = case.story[0][0]
+        (other,) = {"b", "c"} - {first}
+        await case.hears(b"2", b'40{"sid":"%b"}' % first.encode())
+        case.old(first).say(b'42["one"]')
+        case.old(first).peer.say(half(b'42["two"]', masked=False)[0])
+        await case.hears(b'42["one"]')
+        case.kill(first)
+        gates[other].set()
+        await case.greeted(other)
+        await case.arrived(other)
+
+    play(test, "abc")
 
 
 def test_a_long_packet_is_half_out() -> None:
