@@ -79,6 +79,13 @@ class RunSharing(Process, AdminListener):
         """The replica whose app gives itself this name."""
         return next(name for name, backend in self.backends().items() if f"pid{backend['pid']}" == instance)
 
+    async def kill(self, instance: str) -> None:
+        """Kills the replica whose app gives itself this name, and waits until it is dead."""
+        pid = self.pids()[instance]
+        os.kill(pid, signal.SIGKILL)
+        while alive(pid):  # noqa: ASYNC110  # a moment, and no pause may be made of it
+            await asyncio.sleep(0.001)
+
     def rollout(self) -> dict[str, Any]:
         """How far the newest rollout is."""
         state: dict[str, Any] = json.loads(self.get("/api/rollout"))

@@ -56,7 +56,7 @@ class Talk(Conversation):
             return None
         reply = answer.result()
         self.answered += 1
-        self.at = reply.instance
+        self.last, self.at = reply, reply.instance
         return reply
 
     async def go_on(self, over: asyncio.Event, pause: float = 0.1) -> None:
