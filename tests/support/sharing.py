@@ -218,12 +218,18 @@ class Conversation:
         await self.chat.back(before)
 
     async def cut(self, kill: asyncio.Event) -> None:
-        """A turn in whose middle the instance is killed, when the test says so; it never ends."""
-        before, heard = self.chat.connects, self.tokens
+        """A turn in whose middle the instance is killed, when the test says so; it never ends.
+
+        Returns when the user has been told so.
+        """
+        heard, told = self.tokens, self.notices
         asking = asyncio.create_task(self.chat.ask("stream 2000 0.02", within=60))
         await eventually(lambda: self.tokens > heard + 2, PATIENCE, f"{self} streams")
         kill.set()
-        await self.back(before)
+        await eventually(
+            lambda: self.notices > told, PATIENCE, lambda: f"{self} is told: {self.chat.story()}"
+        )
+        await eventually(lambda: self.running == 0, PATIENCE, f"{self} ends its turn")
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
 
