@@ -41,6 +41,7 @@ class Exchange(Upgrade):
     _failures = 0  # tries that failed
     _has_waited = False  # set when it has waited for its session to connect
     held_for = 0.0  # seconds in which nobody could take it
+    has_said = False  # set when it has brought a message of the user, which a hand-over says again
     _is_said = False  # set when it broke, and what it said is said again by others
     _is_last_try = False  # set when a kept connection broke: it is said once more, over a new one
     _avoid: frozenset[str] = frozenset()  # backends that did not accept in time
@@ -71,7 +72,7 @@ class Exchange(Upgrade):
         if body is not NO_BODY:
             if body.whole[:1] != PONG:
                 engine.said_at = self.request.started
-                rehome.note_said(engine, body.whole)
+                self.has_said = rehome.note_said(engine, body.whole)
             elif engine.owed_pongs and body.whole == PONG:
                 engine.owed_pongs -= 1
                 self._answer(reply.OK)
@@ -214,6 +215,7 @@ class Exchange(Upgrade):
     def wait_for(self, engine: EngineSession) -> bool:
         """Its transport is handed over: go on when that is done; whether it may wait."""
         self._leave_upstream()
+        self._is_said = self._is_said or self.has_said
         return self.site.arrivals.hold(self, MOVES, transport_key(engine))
 
     def follow(self, engine: EngineSession) -> None:

@@ -114,6 +114,7 @@ class HandOver:
         self._left = waits.hold  # seconds that its client is still held
         self._silent: set[str] = set()  # backends that did not answer in time: another is better
         self._at: Backend | None = None  # where it goes on, in the end
+        self._result = Result.LEFT  # until something else came of it
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
@@ -123,6 +124,7 @@ class HandOver:
         if self.reason is Reason.ENDED:
             self._site.router.directory.send_away(self.session)  # it may still accept for a moment
         self._task = self._site.spawn(self._run(), self._broke)
+        self._task.add_done_callback(self._count)  # it may be cancelled before it runs
 
     def stop(self) -> None:
         """Its client has gone, or is told to connect anew."""
@@ -130,16 +132,15 @@ class HandOver:
             self._task.cancel()
 
     async def _run(self) -> None:
-        result = Result.LEFT
-        try:
-            if self.reason is Reason.ENDED:
-                await asyncio.sleep(_WRITES)
-            result = await self._move()
-        finally:
-            self._counts.ended(self.old, self._at, self.reason, result, monotonic() - self._began)
-        if result is not Result.DONE:
+        if self.reason is Reason.ENDED:
+            await asyncio.sleep(_WRITES)
+        self._result = await self._move()
+        if self._result is not Result.DONE:
             self.give_up()
         self.ended()
+
+    def _count(self, _: object) -> None:
+        self._counts.ended(self.old, self._at, self.reason, self._result, monotonic() - self._began)
 
     async def _move(self) -> Result:
         tries = 0
