@@ -34,3 +34,28 @@ def test_a_message_that_met_nobody_is_said_once(polls: bool) -> None:
         assert messages == [ASK if polls else AGAIN], story
 
     run(test, "ab", affinity={"hand_over": "always"})
+
+
+def test_a_pong_among_other_packets() -> None:
+    """It is the answer to our ping; the next one, which answers the instance's, does not get lost."""
+
+    async def test(world: World) -> None:
+        story: list[tuple[str, bytes]] = []
+        chats = {}
+        for backend in world.backends:
+            chat = chats[backend.name] = SharedChat(backend)
+            chat.story = story
+        tab = await settled(world, world.cookie("a"))
+        poll = await tab.poll()
+        await world.until(lambda: len(chats["a"].asked("poll")) > 1)
+        chats["a"].backend.refuse()
+        for peer in chats["a"].backend.peers:
+            peer.reset()
+        await tab.listen(GREETING, poll)
+        await world.until(lambda: ("b", BYE) in story)
+        for packets in ([b"3", b'42["x"]'], [b"3"]):
+            assert (await (await tab.post(*packets)).response()).status == 200
+        posts = [request.body for request in chats["b"].asked("post")]
+        assert posts[-2:] == [b'3\x1e42["x"]', b"3"]
+
+    run(test, "ab", affinity={"hand_over": "always"})
