@@ -228,6 +228,7 @@ def test_sharing_can_be_off(make_run: MakeRun) -> None:
             (talk,) = await opened(clients)
             await talk.turn()
             await kill_home(run, talk)
+            await talk.back(1)
             assert (await talk.chat.ask()).n == 1
             await eventually(lambda: len(talk.chat.greetings) == 2, 20, "a second greeting")
 
