@@ -15,7 +15,7 @@ from tests.support.chat import PATIENCE, Chat, Reply
 from tests.support.instances import http_status
 from tests.support.journal import Journal
 from tests.support.link import Event
-from tests.support.processes import Process, alive, free_port
+from tests.support.processes import Process, alive, free_port, threads_of
 from tests.support.proxy_process import COMMAND, ROOT, AdminListener
 from tests.support.waiting import eventually, wait_until
 
@@ -80,11 +80,15 @@ class RunSharing(Process, AdminListener):
         return next(name for name, backend in self.backends().items() if f"pid{backend['pid']}" == instance)
 
     async def kill(self, instance: str) -> None:
-        """Kills the replica whose app gives itself this name, and waits until it is dead."""
+        """Kills the replica whose app gives itself this name, and waits until nothing of it is left.
+
+        Its first thread is gone before its sockets are.
+        """
         pid = self.pids()[instance]
         os.kill(pid, signal.SIGKILL)
-        while alive(pid):  # noqa: ASYNC110  # a moment, and no pause may be made of it
-            await asyncio.sleep(0.001)
+        await eventually(
+            lambda: not any(map(alive, threads_of(pid))), PATIENCE, f"{instance} is dead", pause=0.001
+        )
 
     def rollout(self) -> dict[str, Any]:
         """How far the newest rollout is."""
