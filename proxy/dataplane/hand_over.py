@@ -14,7 +14,7 @@ from typing import Protocol
 
 from proxy.affinity.backend import Backend
 from proxy.affinity.decision import Decision
-from proxy.affinity.handing_over import Failure
+from proxy.affinity.handing_over import Failure, HandingOver
 from proxy.affinity.router import Router
 from proxy.affinity.session import Session
 from proxy.dataplane.arrivals import Arrivals
@@ -30,6 +30,7 @@ PARTS = 2.0  # seconds in which an instance puts down what it has of a session
 OPENS = 3.0  # seconds in which an instance opens a connection; one that is silent is not waited for
 _TURN = 5.0  # seconds at the gate of one instance, which may have become silent; then it is decided anew
 _LONGEST = 30.0  # seconds in all: of thousands that are lost at once the last are better told to come anew
+_MOST_BROKEN = 3  # instances that one session may cost: the next ones are for everybody else
 _WRITES = 0.05  # seconds in which an instance that ends has written what it has of its sessions
 _PAUSES = (0.02, 0.05, 0.1, 0.2, 0.3)  # seconds between two tries
 
@@ -113,6 +114,7 @@ class HandOver:
         self._began = monotonic()
         self._left = waits.hold  # seconds that its client is still held
         self._silent: set[str] = set()  # backends that did not answer in time: another is better
+        self._broken = 0  # instances that went away when they knew which session it is
         self._at: Backend | None = None  # where it goes on, in the end
         self._result = Result.LEFT  # until something else came of it
         self._task: asyncio.Task[None] | None = None
@@ -155,7 +157,7 @@ class HandOver:
             if tried is None:
                 self._at = decision.backend
                 return Result.DONE
-            if tried is not Failure.BROKEN:
+            if tried is not Failure.BROKEN or self._broken >= _MOST_BROKEN:
                 return Result(tried.value)
             pause = _PAUSES[min(tries, len(_PAUSES) - 1)]
             tries += 1
@@ -202,6 +204,11 @@ class HandOver:
         if isinstance(error, (UpstreamTimeout, ConnectTimeout)):
             self._silent.add(backend.name)
         return Failure.BROKEN
+
+    def tried(self, failure: Failure | None, machine: HandingOver) -> Failure | None:
+        """A try has ended: an instance that goes away over a session may do so because of it."""
+        self._broken += failure is Failure.BROKEN and machine.has_named
+        return failure
 
     # What a subclass does
 
