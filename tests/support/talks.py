@@ -139,6 +139,11 @@ def most_used(talks: Iterable[Talk]) -> str:
     return Counter(talk.at for talk in talks).most_common(1)[0][0]
 
 
+def fairly_used(talks: Sequence[Talk]) -> str:
+    """The instance that has about a third of them: after some kills one may have them all."""
+    return min(Counter(talk.at for talk in talks).items(), key=lambda at: abs(at[1] - len(talks) / 3))[0]
+
+
 async def next_answers(talks: Iterable[Talk], since: float) -> list[float]:
     """All say something at once; after how many seconds each was answered, the shortest first."""
 
