@@ -27,7 +27,7 @@ from proxy.dataplane.upgrade import Upgrade
 from proxy.dataplane.upstream import Upstream
 from proxy.errors import NoBackend, ProxyError, UpstreamClosed
 from proxy.wire import reply
-from proxy.wire.engineio import PONG, SEPARATOR, connect_in_payload, may_connect
+from proxy.wire.engineio import PONG, connect_in_payload, may_connect
 
 MOVES = 45.0  # seconds for which a request waits while its transport moves: no client waits longer
 _PAUSE = 0.2  # seconds until a backend is tried again that is waited for: it may fail at once each time
@@ -70,14 +70,12 @@ class Exchange(Upgrade):
         assert engine is not None
         engine.seen = self.request.started
         if body is not NO_BODY:
-            if engine.owed_pongs and PONG in body.whole.split(SEPARATOR):
-                engine.owed_pongs -= 1  # beside others it goes on: one too many does no harm
-                if body.whole == PONG:
-                    self._answer(reply.OK)
-                    return
             if body.whole != PONG:
                 engine.said_at = self.request.started
                 self.has_said = rehome.note_said(engine, body.whole)
+            if engine.owed_pongs and rehome.only_answers_ours(engine, body.whole):
+                self._answer(reply.OK)
+                return
             if may_connect(body.whole):
                 connect_in_payload(body.whole, self.site.limits.packets)  # refuses an odd session
         self.site.stats.sid_pinned += 1
