@@ -90,11 +90,12 @@ class State(Enum):
 class HandingOver:
     """One try; made by who drives it."""
 
-    __slots__ = ("_again", "_connect", "_owed", "_planned", "_streamed", "state")
+    __slots__ = ("_again", "_connect", "_owed", "_planned", "_streamed", "has_named", "state")
 
     def __init__(self, connect: bytes, again: Sequence[bytes], streamed: str, *, planned: bool) -> None:
         """`connect` is the client's packet, `again` are messages of it, `streamed` the id of a cut answer."""
         self.state = State.OPENING
+        self.has_named = False  # whether the instance has heard which session it is
         self._connect = connect
         self._again = again
         self._streamed = streamed
@@ -131,7 +132,7 @@ class HandingOver:
         return self._say_connect() if self.state is State.PARTING else []
 
     def _say_connect(self) -> list[HandOverAction]:
-        self.state = State.CONNECTING
+        self.state, self.has_named = State.CONNECTING, True
         return [ToBackend(self._connect)]
 
     def _hear_own(self, head: PacketHead, packet: bytes) -> list[HandOverAction]:

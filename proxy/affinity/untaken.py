@@ -5,8 +5,6 @@ its way to an instance that is about to be lost. Then it is said again to the ne
 whether it was taken after all. Pure.
 """
 
-from collections import deque
-
 _MOST = 16  # a page says one at a time
 _MOST_BYTES = 1 << 18
 
@@ -17,7 +15,7 @@ class Untaken:
     __slots__ = ("_size", "packets")
 
     def __init__(self) -> None:
-        self.packets: deque[bytes] = deque()  # as the client has said them
+        self.packets: list[bytes] = []  # as the client has said them; an empty deque has 760 bytes
         self._size = 0  # bytes of them
 
     def said(self, packet: bytes) -> None:
@@ -30,7 +28,7 @@ class Untaken:
     def taken(self) -> None:
         """A turn has begun: the oldest of them was taken."""
         if self.packets:
-            self._size -= len(self.packets.popleft())
+            self._size -= len(self.packets.pop(0))
 
     def clear(self) -> None:
         """All of them were."""

@@ -74,12 +74,12 @@ class PollHandOver(HandOver):
             async with within(max(0.1, self._left) + GREETS, self._site.stood):
                 failure = await _Talk(self, decision, machine, self._heads, max(0.1, self._left)).run()
         except ProxyError as error:
-            return self.failed(backend, error)
+            failure = self.failed(backend, error)
         except TimeoutError:
-            return Failure.BROKEN
+            failure = Failure.BROKEN
         if failure is None:
             self._counts.said_again += len(again)
-        return failure
+        return self.tried(failure, machine)
 
     def connected(self, decision: Decision) -> None:
         """An instance has taken the session."""
