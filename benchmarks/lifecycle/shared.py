@@ -201,7 +201,7 @@ def conditions(sessions: int, machine: str) -> str:
     load = os.getloadavg()[0]
     return (
         f"{sessions} sessions over python-socketio and socket.io-client, half each, by {WAYS} (3 : 1 : 1), "
-        f"{datetime.now(UTC):%Y-%m-%d}; {machine}; load of the machine before it began: {load:.1f}."
+        f"{datetime.now(UTC):%Y-%m-%d}; {machine}; load of the machine before it began: {load:.1f}"
     )
 
 
@@ -226,6 +226,13 @@ def run(
                     columns[name] = asyncio.run(measure(kind, row, fleet, where, sessions))
                     took = time.monotonic() - began
                     print(f"{row.name}: {name} in {took:.0f} s", file=sys.stderr, flush=True)
-                yield row.words, table(row, columns, taken_on)
+                yield (
+                    row.words,
+                    table(
+                        row,
+                        columns,
+                        f"{taken_on}, in the last five minutes of these: {os.getloadavg()[1]:.1f}.",
+                    ),
+                )
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -98,6 +98,7 @@ class Talker:
         if event.name == "new_message" and NOTICE in event.data["output"]:
             for question in self.questions:
                 question.told = True
+            self._known = max(0, self._known - 1)  # its answer may have come before the turn had ended
             self._cut.set()
         self._take(event)
         if self.chat.ready:
