@@ -1,45 +1,97 @@
-"""The messages of a client of which nobody knows whether its instance has taken them.
+"""The messages of a client of which nobody knows whether their answer has reached it.
 
-Chainlit says `task_start` when it takes one (chainlit/emitter.py). Until that is heard a message may be on
-its way to an instance that is about to be lost. Then it is said again to the next one, which knows by its id
-whether it was taken after all. Pure.
+Chainlit says `task_start` when it takes one, and `task_end` when it has answered it (chainlit/emitter.py).
+Until the first is heard a message may be on its way to an instance that is about to be lost, until the second
+its answer may be lost with that. Then it is said again to the next one, which knows by what it was told
+whether it was taken after all, and what the client may have missed of its answer. Where some of them are not
+kept nobody can say them again. Pure.
 """
+
+import json
 
 _MOST = 16  # a page says one at a time
 _MOST_BYTES = 1 << 18
 
 
 class Untaken:
-    """Those of one connection, oldest first; beyond a bound the oldest are let go of."""
+    """Those of one connection, oldest first; beyond a bound the oldest are let go of, and only counted."""
 
-    __slots__ = ("_size", "packets")
+    __slots__ = ("_begun", "missed", "packets", "size")
 
     def __init__(self) -> None:
         self.packets: list[bytes] = []  # as the client has said them; an empty deque has 760 bytes
-        self._size = 0  # bytes of them
+        self.size = 0  # bytes of them
+        self.missed = 0  # how many before these are not here any more
+        self._begun = 0  # how many of all are being answered, from the oldest on
 
     def said(self, packet: bytes) -> None:
         """The client has said a message."""
         self.packets.append(packet)
-        self._size += len(packet)
-        while self.packets and (len(self.packets) > _MOST or self._size > _MOST_BYTES):
-            self.taken()
+        self.size += len(packet)
+        while self.packets and (len(self.packets) > _MOST or self.size > _MOST_BYTES):
+            self._miss()
 
-    def taken(self) -> None:
-        """A turn has begun: the oldest of them was taken."""
-        if self.packets:
-            self._size -= len(self.packets.pop(0))
+    def said_too_long(self) -> None:
+        """The client says a message that is too long to be kept."""
+        self.let_go()
+        self.missed += 1
+
+    def let_go(self) -> None:
+        """There is no room for any of them."""
+        while self.packets:
+            self._miss()
+
+    def _miss(self) -> None:
+        self.size -= len(self.packets.pop(0))
+        self.missed += 1
+
+    def hear(self, *, begins: bool) -> None:
+        """A turn has begun: the next of them was taken. Or one has ended: the oldest of them is answered."""
+        if begins:
+            self._begun = min(self._begun + 1, self.missed + len(self.packets))
+        elif self._begun:
+            self._begun -= 1
+            if self.missed:
+                self.missed -= 1
+            else:
+                self.size -= len(self.packets.pop(0))
+
+    @property
+    def are_known(self) -> bool:
+        """Whether all are here that may not have been taken: what was taken is known to the next instance."""
+        return self.missed <= self._begun
+
+    def again(self) -> list[bytes]:
+        """Those that another instance can read; what is no JSON was taken by nobody, and never will be.
+
+        Those that were taken have `true` as their last argument: they must not run again.
+        """
+        taken = self._begun - self.missed
+        return [
+            packet.rstrip()[:-1] + b",true]" if at < taken else packet
+            for at, packet in enumerate(self.packets)
+            if _is_event(packet)
+        ]
 
     def clear(self) -> None:
-        """All of them were."""
+        """All of them were taken, and what was missed of their answers has come."""
         self.packets.clear()
-        self._size = 0
+        self.size = self.missed = self._begun = 0
 
     def __len__(self) -> int:
-        return len(self.packets)
+        """How many may not have been taken."""
+        return len(self.packets) + self.missed - self._begun
 
     def __repr__(self) -> str:
-        return f"<Untaken {len(self.packets)} messages>"  # not what they say
+        told = f"{len(self.packets)} messages, {self.missed} missed, {self._begun} begun"
+        return f"<Untaken {told}>"  # not what they say
+
+
+def _is_event(packet: bytes) -> bool:
+    try:
+        return isinstance(json.loads(packet[packet.index(b"[") :]), list)
+    except (ValueError, RecursionError):
+        return False
 
 
 class _Nothing(Untaken):
@@ -47,6 +99,9 @@ class _Nothing(Untaken):
 
     def said(self, packet: bytes) -> None:
         """As Untaken: not kept."""
+
+    def said_too_long(self) -> None:
+        """As Untaken: not counted."""
 
 
 NOTHING = _Nothing()

@@ -198,8 +198,7 @@ class AppEnd(End):
     def _find_turns(self, data: bytes) -> None:
         for begins in turns_in(data):
             self._session.hear(begins=begins)
-            if begins:
-                self._untaken.taken()
+            self._untaken.hear(begins=begins)
 
     @property
     def is_between(self) -> bool:
@@ -235,7 +234,7 @@ class ClientEnd(End):
     def __init__(self, stream: Stream, leg: Leg, peer: Leg, stats: Stats, untaken: Untaken) -> None:
         """`stats` count odd sessions; `untaken` gets the messages of the user."""
         super().__init__(stream, leg, peer)
-        self.packets = ClientPackets(untaken.said)
+        self.packets = ClientPackets(untaken.said, untaken.said_too_long)
         self._stats = stats
 
     @property

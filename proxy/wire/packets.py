@@ -66,6 +66,7 @@ class PacketReader:
         "_begun",
         "_buffer",
         "_first",
+        "_is_cut",
         "_left",
         "_owed",
         "_payload",
@@ -82,6 +83,7 @@ class PacketReader:
         self._text = False  # whether the last message is text
         self._start = b""  # how it begins, if it is
         self._payload: bytearray | None = None  # all of it so far; None: nobody wants to know
+        self._is_cut = False  # whether its beginning has gone on before it was whole
         self._owed = 0  # binary messages that are to come for the last packet
         self._torn = False  # whether some of a packet has gone on, and not all
         self._left = 0  # bytes to come of a frame that passes as it comes
@@ -185,7 +187,7 @@ class PacketReader:
 
     def _begin(self, first: int) -> None:
         self._text = first & 0x0F == TEXT
-        self._start, self._payload = b"", bytearray() if self._text else None
+        self._start, self._payload, self._is_cut = b"", bytearray() if self._text else None, False
 
     def _read(self, head: _Head) -> None:
         """More of a text message, which is judged by its start."""
@@ -222,7 +224,8 @@ class PacketReader:
                 self._begin(head.first)
             if self._text:
                 self._read(head._replace(end=len(buffer)))
-        if self._text and (begins or self._begun):
+        if self._text and not self._is_cut and (begins or self._begun):
+            self._is_cut = True
             self._too_long(self._start)
         self._torn, self._payload = True, None
         if head is not None and begins:

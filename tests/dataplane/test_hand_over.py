@@ -70,7 +70,7 @@ def test_a_broken_connection_to_an_instance_that_lives() -> None:
 
 
 def test_what_is_said_again() -> None:
-    """A message that no turn has answered, with the answer that was cut; one that was taken is not."""
+    """What no turn has answered yet; of a message that was taken that is said, and which answer was cut."""
 
     async def test(case: Case) -> None:
         case.chats["a"].echo = False
@@ -87,9 +87,17 @@ def test_what_is_said_again() -> None:
         await case.world.until(lambda: ("b", BYE) in case.story)
         resume = b'42/chainlit-proxy,0["resume", {"streaming": "answer-1"}]'
         said = [packet for name, packet in case.story if name == "b"]
-        assert said == [HELLO, CONNECT, resume, AGAIN.replace(b"m1", b"m2"), BYE]
+        begun = AGAIN[:-1] + b",true]"
+        assert said == [
+            HELLO,
+            CONNECT,
+            resume,
+            begun,
+            AGAIN.replace(b",1[", b",2[").replace(b"m1", b"m2"),
+            BYE,
+        ]
         await case.arrived()
-        assert case.world.plane.site.hand_overs.counts.said_again == 1
+        assert case.world.plane.site.hand_overs.counts.said_again == 2
 
     play(test)
 
