@@ -27,6 +27,8 @@ from proxy.wire.engineio import (
     HAND_OVER,
     MAIN,
     NOOP,
+    OPEN,
+    PING,
     PacketHead,
     open_sid,
     packet_head,
@@ -124,7 +126,8 @@ class HandingOver:
         if packet == _GOODBYE:
             return self._give_up(Failure.BROKEN)
         if head is None or head.namespace != MAIN:
-            return [] if packet[:1] == NOOP else [ToClient(raw)]
+            passes = packet == PING or (self.is_connected and packet[:1] not in (OPEN, NOOP))
+            return [ToClient(raw)] if passes else []
         return self._hear_main(head, raw)
 
     def parted(self) -> list[HandOverAction]:
@@ -163,6 +166,8 @@ class HandingOver:
             return self._say_again() if packet.endswith(b"[true]") else self._give_up(Failure.REFUSED)
         if self.state is not State.SAYING_AGAIN or number not in self._owed:
             return []
+        if packet.endswith(b"[false]"):  # it cannot be taken here, so its user has to hear of it
+            return self._give_up(Failure.REFUSED)
         self._owed.discard(number)
         asked = _asked_number(self._again[number - 1])
         told: list[HandOverAction] = [Acknowledge(_ACKNOWLEDGED % asked)] if asked >= 0 else []

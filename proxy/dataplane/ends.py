@@ -234,7 +234,7 @@ class ClientEnd(End):
     def __init__(self, stream: Stream, leg: Leg, peer: Leg, stats: Stats, untaken: Untaken) -> None:
         """`stats` count odd sessions; `untaken` gets the messages of the user."""
         super().__init__(stream, leg, peer)
-        self.packets = ClientPackets(untaken.said)
+        self.packets = ClientPackets(untaken.said, untaken.said_too_long)
         self._stats = stats
 
     @property

@@ -70,14 +70,14 @@ class Exchange(Upgrade):
         assert engine is not None
         engine.seen = self.request.started
         if body is not NO_BODY:
+            if may_connect(body.whole):
+                connect_in_payload(body.whole, self.site.limits.packets)  # refuses an odd session
             if body.whole != PONG:
                 engine.said_at = self.request.started
                 self.has_said = rehome.note_said(engine, body.whole)
             if engine.owed_pongs and rehome.only_answers_ours(engine, body.whole):
                 self._answer(reply.OK)
                 return
-            if may_connect(body.whole):
-                connect_in_payload(body.whole, self.site.limits.packets)  # refuses an odd session
         self.site.stats.sid_pinned += 1
         self.choose(decision)
         self.send()

@@ -6,10 +6,11 @@ with its cookies, and its CONNECT packet, which may have keys of the user. It is
 with the connection.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 
 from proxy.affinity.backend import Backend
 from proxy.affinity.decision import EngineSession
+from proxy.affinity.untaken import Untaken
 from proxy.borders import Where, guarded
 from proxy.config import Config
 from proxy.config.values import HandOver as Mode
@@ -54,8 +55,11 @@ class HandOvers:
 
         `request` is what opened it, `connect` its CONNECT packet, if that came over it and not in a POST.
         """
-        if not connect and tunnel.engine is not None:
-            connect = tunnel.engine.connect
+        engine = tunnel.engine
+        if not connect and engine is not None:
+            connect = engine.connect
+        if engine is not None and engine.kept is not None:
+            tunnel.untaken = engine.untaken  # what it has said by polls may not have been taken either
         if not self.are_on or not connect or tunnel.session is None:
             return
         head = upstream_heads.upgrade_head(request, None)
@@ -78,13 +82,26 @@ class HandOvers:
         self._kept += size
         return True
 
-    def weigh(self, tunnels: Iterable[Tunnel]) -> None:
+    def weigh(self, tunnels: Collection[Tunnel]) -> None:
         """Find anew how much is kept, of these tunnels and of polls; called every few seconds."""
         kept = [tunnel.kept for tunnel in tunnels if tunnel.kept is not None]
         polls = self._site.router.engines.kept()
         self._kept = sum(each.size for each in kept) + sum(
             len(engine.connect) + engine.kept.size for engine in polls if engine.kept is not None
         )
+        self._weigh_messages({*(tunnel.untaken for tunnel in tunnels), *(engine.untaken for engine in polls)})
+
+    def _weigh_messages(self, untaken: Collection[Untaken]) -> None:
+        """Let go of messages that nobody takes, if there are too many: those of whom most is kept first."""
+        size = sum(each.size for each in untaken)
+        if size <= _MOST:
+            return
+        for each in sorted(untaken, key=lambda each: -each.size):
+            if size <= _MOST // 2:
+                break
+            size -= each.size
+            each.let_go()
+            self._site.stats.limits[Limit.HAND_OVER_BYTES] += 1
 
     def lost(self, tunnel: Tunnel, *, ends: bool) -> WebsocketHandOver | None:
         """As Keeper."""
@@ -125,7 +142,8 @@ class HandOvers:
         )
 
     def _hand_over_polls(self, engine: EngineSession, reason: Reason) -> bool:
-        may = not (engine.tunnels or engine.said) and engine.session is not None and engine.connect
+        may = not (engine.tunnels or engine.said) and engine.untaken.are_known
+        may = may and engine.session is not None and bool(engine.connect)
         if not may or engine.kept is None or self._site.leaving or not self.are_on:
             return False
         PollHandOver(self._site, self.waits, self.counts, engine, reason).begin()

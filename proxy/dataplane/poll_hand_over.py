@@ -68,7 +68,7 @@ class PollHandOver(HandOver):
 
     async def _try(self, decision: Decision) -> Failure | None:
         engine, backend = self._engine, decision.backend
-        again = list(engine.untaken.packets)
+        again = engine.untaken.again()
         machine = HandingOver(engine.connect, again, self._streamed, planned=self.planned)
         try:
             async with within(max(0.1, self._left) + GREETS, self._site.stood):

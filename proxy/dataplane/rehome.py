@@ -22,7 +22,7 @@ from proxy.dataplane.request import Request
 from proxy.dataplane.site import Site
 from proxy.dataplane.upstream_heads import PollHeads
 from proxy.errors import BadResponse, NoBackend, ProxyError, Retry
-from proxy.wire.engineio import PONG, SEPARATOR, open_sid, packets_of
+from proxy.wire.engineio import FORM, PONG, SEPARATOR, open_sid, packets_of
 from proxy.wire.guard import ASKING, asks
 
 
@@ -119,7 +119,7 @@ def note_said(engine: EngineSession, content: bytes) -> bool:
 
     Returns whether it is one.
     """
-    if engine.kept is None or not any(event in content for event in ASKING):
+    if engine.kept is None or not (any(event in content for event in ASKING) or content.startswith(FORM)):
         return False
     messages = [packet for packet in packets_of(content) if asks(packet)]
     for packet in messages:

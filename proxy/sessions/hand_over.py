@@ -29,8 +29,11 @@ class Sessions(Protocol):
     async def greet(self, socket: str, streaming: str | None) -> bool:
         """Says what a client is told that has come here, while a message of this id was streamed to it."""
 
-    async def say_again(self, socket: str, event: str, payload: Any) -> bool:
-        """Takes what the client has said, once; False if it cannot be taken here."""
+    async def say_again(self, socket: str, event: str, payload: Any, *, begun: bool) -> bool:
+        """Takes what the client has said, once; False if it cannot be taken here.
+
+        `begun`: the instance before has taken it, whether or not that was recorded.
+        """
 
 
 @dataclass(eq=False, slots=True)
@@ -130,8 +133,8 @@ class HandOvers:
                     log.exception("a client that was handed over could not be greeted")
             return transport.resumed
 
-    async def _said_again(self, event: str, socket: str, payload: Any = None, *_: Any) -> bool | None:
-        """Answers with nothing once it is taken, else with false."""
+    async def _said_again(self, event: str, socket: str, payload: Any = None, *more: Any) -> bool | None:
+        """Answers with nothing once it is taken, else with false; `more` ends with true if it had begun."""
         transport = self._joined.get(socket)
         if transport is None or not _is_message(payload):
             return False
@@ -139,7 +142,8 @@ class HandOvers:
             if transport.socket is None or not transport.resumed:
                 return False
             try:
-                taken = await self._sessions.say_again(transport.socket, event, payload)
+                begun = more[-1:] == (True,)
+                taken = await self._sessions.say_again(transport.socket, event, payload, begun=begun)
             except Exception:
                 log.exception("what a client had said could not be said again")
                 return False
