@@ -33,9 +33,6 @@ from proxy.wire.websocket import (
 
 _HEARTBEAT = 10  # bytes of a frame of Engine.IO's or of the websocket's own: no event is as short
 _PING_FRAME = server_frame(TEXT, PING)
-_MOMENT = 0.2  # seconds: the pieces of a frame follow each other faster
-_MOMENTS = 5  # in which the frame that is on its way ends
-_GOODBYE = 2.0  # seconds in which a client answers a close frame
 _ENDS = (GOING_AWAY, SERVICE_RESTART)  # what an instance says that ends (uvicorn: 1012)
 
 

@@ -119,7 +119,7 @@ class _Talk:
     def __init__(
         self, over: PollHandOver, decision: Decision, machine: HandingOver, heads: PollHeads, seconds: float
     ) -> None:
-        """Each answer has so many seconds."""
+        """Each answer has so many seconds until it has taken the session."""
         self._over, self._decision, self._machine = over, decision, machine
         self._heads, self._seconds = heads, seconds
         self._pool = over.pool(decision.backend)
@@ -160,6 +160,7 @@ class _Talk:
                     self._over.hear(packet)
                     self._said.append(packet)
                 case Connected():
+                    self._seconds = GREETS
                     self._over.connected(self._decision)
                     self._said.append(PING)  # its client counts from the last one
                 case Part():

@@ -216,6 +216,7 @@ class Hooks:
                 for callback in self.on_restore:
                     await guarded(callback())
                 await self._tell(session, connection, found)
+                connection.survived()
             return found
 
     async def _tell(self, session: Any, connection: Connection, found: Found) -> None:
