@@ -9,16 +9,18 @@ from collections import deque
 
 _MOST = 16  # a page says one at a time
 _MOST_BYTES = 1 << 18
+_KNOWN = 30.0  # seconds: what was said again so long ago was taken, or was known
 
 
 class Untaken:
     """Those of one connection, oldest first; beyond a bound the oldest are let go of."""
 
-    __slots__ = ("_size", "packets")
+    __slots__ = ("_again", "_again_at", "_size", "packets")
 
     def __init__(self) -> None:
-        self.packets: deque[bytes] = deque()  # as the client has said them
+        self.packets: deque[bytes] = deque()  # as the client has said them; empty: through another proxy
         self._size = 0  # bytes of them
+        self._again, self._again_at = 0, 0.0  # how many of the oldest were said again, and when
 
     def said(self, packet: bytes) -> None:
         """The client has said a message."""
@@ -27,15 +29,28 @@ class Untaken:
         while self.packets and (len(self.packets) > _MOST or self._size > _MOST_BYTES):
             self.taken()
 
+    def said_elsewhere(self) -> None:
+        """It has said one through another proxy."""
+        self.said(b"")
+
+    def again(self, now: float) -> list[bytes]:
+        """Those that this proxy has to say again."""
+        if self._again and now > self._again_at + _KNOWN:
+            for _ in range(self._again):
+                self.taken()
+        self._again, self._again_at = len(self.packets), now
+        return [packet for packet in self.packets if packet]
+
     def taken(self) -> None:
         """A turn has begun: the oldest of them was taken."""
         if self.packets:
             self._size -= len(self.packets.popleft())
+            self._again = max(0, self._again - 1)
 
     def clear(self) -> None:
         """All of them were."""
         self.packets.clear()
-        self._size = 0
+        self._size = self._again = 0
 
     def __len__(self) -> int:
         return len(self.packets)

@@ -130,6 +130,28 @@ class Evictions:
         """Another proxy has sent the session away, or moved it: what leads to where it was ends here too."""
         self._part_with({session})
 
+    def redirect(self, engine: EngineSession) -> None:
+        """A transport has left its backend through another proxy: polls that wait there are asked anew."""
+        for exchange in self._polls_of(engine):
+            with Border(Where.MOVE):
+                exchange.redirect()
+
+    def end_polls(self, engine: EngineSession) -> None:
+        """A transport goes on nowhere: its client is told."""
+        for exchange in self._polls_of(engine):
+            with Border(Where.MOVE):
+                exchange.send_away()
+
+    def _polls_of(self, engine: EngineSession) -> list[Exchange]:
+        """Its polls that wait at a backend."""
+        return [
+            exchange
+            for exchange in self._under_way()
+            if exchange.request.is_poll
+            and exchange.decision is not None
+            and exchange.decision.engine is engine
+        ]
+
     def let_polls_go(self, backend: Backend) -> None:
         """No further request reaches a backend: polls that wait there for news are better told at once.
 
@@ -183,12 +205,14 @@ class Evictions:
     def _hand_polls_over(self, sessions: set[Session]) -> set[EngineSession]:
         """Have other backends go on with the transports of those that poll; return these."""
         engines = self._site.router.engines.of(sessions)
+        hand_overs = self._site.hand_overs
         return {
             engine
             for engine in engines
             if engine.session is not None
             and engine.session.has_left(engine.backend)
-            and self._site.hand_overs.send_polls_away(engine)
+            and hand_overs.send_polls_away(engine)
+            and not hand_overs.is_awaited(engine)  # by another proxy: it tells when they are to ask anew
         }
 
     def cut(self, backend: Backend, began: float = inf) -> None:

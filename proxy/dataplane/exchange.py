@@ -41,6 +41,7 @@ class Exchange(Upgrade):
     _failures = 0  # tries that failed
     _has_waited = False  # set when it has waited for its session to connect
     held_for = 0.0  # seconds in which nobody could take it
+    _said_to: bytes | None = None  # what its backend calls the transport
     _is_said = False  # set when it broke, and what it said is said again by others
     _is_last_try = False  # set when a kept connection broke: it is said once more, over a new one
     _avoid: frozenset[str] = frozenset()  # backends that did not accept in time
@@ -71,7 +72,7 @@ class Exchange(Upgrade):
         if body is not NO_BODY:
             if body.whole[:1] != PONG:
                 engine.said_at = self.request.started
-                rehome.note_said(engine, body.whole)
+                rehome.note_said(self.site, self.request, engine, body.whole)
             elif engine.owed_pongs and body.whole == PONG:
                 engine.owed_pongs -= 1
                 self._answer(reply.OK)
@@ -208,8 +209,9 @@ class Exchange(Upgrade):
 
     def _waits_for_transport(self) -> bool:
         """Whether its transport is handed over to another backend: then it goes on when that is done."""
-        engine = self.site.router.engines.pinned(self.request.sid or b"")
-        return engine is not None and self.site.hand_overs.has_polls(engine) and self.wait_for(engine)
+        hand_overs, sid = self.site.hand_overs, self.request.sid or b""
+        engine = self.site.router.engines.pinned(sid) or hand_overs.far.meet(sid)
+        return engine is not None and hand_overs.has_polls(engine) and self.wait_for(engine)
 
     def wait_for(self, engine: EngineSession) -> bool:
         """Its transport is handed over: go on when that is done; whether it may wait."""
@@ -308,7 +310,7 @@ class Exchange(Upgrade):
     def _write(self, upstream: Upstream) -> None:
         self.upstream = upstream
         request, body, engine = self.request, self.body, self._engine
-        sid = engine.upstream_sid if engine is not None else None
+        sid = self._said_to = engine.upstream_sid if engine is not None else None
         head = upstream_heads.own_head(request, sid, inspected=self._inspected)
         if body is not NO_BODY:
             self.client.resume()  # before it is written to: a backend that is slow to read pauses it again
@@ -344,10 +346,8 @@ class Exchange(Upgrade):
             return
         request, engine = self.request, self._engine
         broke = isinstance(error, UpstreamClosed) and not (self.body.streamed or request.wants_upgrade)
-        if engine is not None and broke and self.site.hand_overs.polls_lost(engine):
-            self._is_said = request.is_post  # it may have been heard: see `poll_hand_over`
-            if self.wait_for(engine):
-                return
+        if engine is not None and broke and self._goes_on(engine):
+            return
         then = retry.after(
             error,
             self.decision,
@@ -366,6 +366,17 @@ class Exchange(Upgrade):
             self._failures += 1
             self.site.stats.retries[self.backend.name] += 1
             self._try_again(then)
+
+    def _goes_on(self, engine: EngineSession) -> bool:
+        """Whether it may go on with its transport, which another backend goes on with, or will."""
+        has_moved = engine.upstream_sid != self._said_to
+        if not has_moved and not self.site.hand_overs.polls_lost(engine):
+            return False
+        self._is_said = self.request.is_post  # it may have been heard: see `poll_hand_over`
+        if has_moved and engine.hand_over is None:
+            self.go()
+            return True
+        return self.wait_for(engine)
 
     def _try_again(self, then: Next) -> None:
         if then is Next.SAME:

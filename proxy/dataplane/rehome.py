@@ -89,7 +89,7 @@ def read_post(post: Post, content: bytes) -> None:
         engine.said_at = post.request.started
     if engine is None or engine.decided:
         if engine is not None:
-            note_said(engine, content)
+            note_said(post.site, post.request, engine, content)
         post.send()
         return
     engines = post.site.router.engines
@@ -104,15 +104,20 @@ def read_post(post: Post, content: bytes) -> None:
         engines.decide(engine, None)
     elif names is Names.OTHERS:
         engines.says(engine, packets)
+    if engine.claim is None:  # another proxy may have seen its CONNECT
+        note_said(post.site, post.request, engine, content)
     post.send()
 
 
-def note_said(engine: EngineSession, content: bytes) -> None:
+def note_said(site: Site, request: Request, engine: EngineSession, content: bytes) -> None:
     """A client says this by a POST: if it is a message of the user, its instance may not take it."""
-    if engine.kept is not None and any(event in content for event in ASKING):
-        for packet in packets_of(content):
-            if asks(packet):
-                engine.untaken.said(packet)
+    far = site.hand_overs.far
+    if not any(event in content for event in ASKING) or not (engine.kept or far.is_on):
+        return
+    messages = [packet for packet in packets_of(content) if asks(packet)]
+    for packet in messages:
+        engine.hears().said(packet)
+    far.said(engine, request, len(messages))
 
 
 def _connect(post: Post, session_id: str, located: Located = Asked.NOT_YET) -> None:

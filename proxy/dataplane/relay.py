@@ -185,7 +185,10 @@ class Relay:
             session.hear(begins=begins)
             if begins:
                 engine.untaken.taken()
-        engine.streamed = ear.streamed or engine.streamed
+                self.site.hand_overs.far.taken(engine)
+        if ear.streamed and ear.streamed != engine.streamed:
+            engine.streamed = ear.streamed
+            self.site.hand_overs.far.streams(engine)
         if events:
             self.site.shared.turn(session)
 
