@@ -47,6 +47,13 @@ _AGAIN = b'["chainlit_proxy_said_again",'  # what such an event begins with; see
 
 
 @dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """Say a packet to the client that the instance has not said."""
+
+    packet: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """Have the instance before put down what it has; then `parted`."""
 
@@ -71,7 +78,7 @@ class GiveUp:
     why: Failure
 
 
-HandOverAction = Action | Part | GoneOn | GiveUp
+HandOverAction = Action | Acknowledge | Part | GoneOn | GiveUp
 
 
 class State(Enum):
@@ -176,7 +183,7 @@ class HandingOver:
             return []
         self._owed.discard(number)
         asked = _asked_number(self._again[number - 1])
-        told: list[HandOverAction] = [ToClient(_ACKNOWLEDGED % asked)] if asked >= 0 else []
+        told: list[HandOverAction] = [Acknowledge(_ACKNOWLEDGED % asked)] if asked >= 0 else []
         return told + ([] if self._owed else self._go_on())
 
     def _say_again(self) -> list[HandOverAction]:

@@ -170,7 +170,7 @@ class AppEnd(End):
         try:
             passed = packets.feed(data)
         except FrameError:
-            self._write(packets.rest + data)
+            self._write(packets.rest)
             self._stream.close()
             return
         if packets.has_pinged:

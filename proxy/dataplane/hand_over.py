@@ -28,6 +28,9 @@ from proxy.errors import ProxyError
 AT_ONCE = 8  # hand-overs to one instance: a twentieth of a second of its work
 GREETS = 15.0  # seconds in which an instance that has a session restores it and greets the client
 PARTS = 2.0  # seconds in which an instance puts down what it has of a session
+OPENS = 3.0  # seconds in which an instance opens a connection; one that is silent is not waited for
+_TURN = 5.0  # seconds at the gate of one instance, which may have become silent; then it is decided anew
+_LONGEST = 30.0  # seconds in all: of thousands that are lost at once the last are better told to come anew
 _WRITES = 0.05  # seconds in which an instance that ends has written what it has of its sessions
 _PAUSES = (0.02, 0.05, 0.1, 0.2, 0.3)  # seconds between two tries
 
@@ -55,6 +58,10 @@ class Place(Protocol):
         ...
 
 
+class GateTimeoutError(Exception):
+    """It was nobody's turn at an instance for long."""
+
+
 class Waits:
     """Who waits for an instance: for its turn at one, or for any that takes sessions. Owned by HandOvers."""
 
@@ -77,11 +84,18 @@ class Waits:
                 await self._changed.wait()
 
     @asynccontextmanager
-    async def gate(self, backend: Backend) -> AsyncIterator[None]:
-        """One's turn at an instance."""
+    async def gate(self, backend: Backend, stood: Stood) -> AsyncIterator[None]:
+        """One's turn at an instance. Raises GateTimeoutError."""
         gate = self._gates.setdefault(backend, asyncio.Semaphore(AT_ONCE))
-        async with gate:
+        try:
+            async with within(_TURN, stood):
+                await gate.acquire()
+        except TimeoutError:
+            raise GateTimeoutError from None
+        try:
             yield
+        finally:
+            gate.release()
 
     def __repr__(self) -> str:
         return f"<Waits at {len(self._gates)} gates>"
@@ -130,7 +144,7 @@ class HandOver:
 
     async def _move(self) -> Result:
         tries = 0
-        while self._left > 0 or not tries:
+        while (self._left > 0 and monotonic() < self._began + _LONGEST) or not tries:
             decision = self._site.router.elsewhere(self.session.id, self.old, monotonic())
             if decision is None:
                 async with self._held():
@@ -154,10 +168,12 @@ class HandOver:
         claim = decision.claim
         assert claim is not None
         try:
-            async with self._waits.gate(decision.backend), self._held():
+            async with self._waits.gate(decision.backend, self._site.stood), self._held():
                 if not decision.backend.holds_pins:
                     return Failure.BROKEN
                 return await self._try(decision)
+        except GateTimeoutError:
+            return Failure.BROKEN
         finally:
             self._site.router.refused(claim)  # of no effect once it was taken
 

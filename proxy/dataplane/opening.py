@@ -143,8 +143,7 @@ class Opening:
             side.reads += 1
         self._do(actions)
         if machine.has_opened and not self._has_opened:
-            self._has_opened = True
-            tunnel.pool.ping_overdue = machine.ping_overdue
+            self._has_opened, tunnel.pool.ping_overdue = True, machine.ping_overdue
             if self._opens is not None:
                 self._opens.set()
             self._site.paths.opened(self._request.head.path)

@@ -17,6 +17,7 @@ from proxy.affinity.actions import Connected, ToBackend, ToClient
 from proxy.affinity.backend import Backend
 from proxy.affinity.decision import Decision, EngineSession
 from proxy.affinity.handing_over import (
+    Acknowledge,
     Failure,
     GiveUp,
     GoneOn,
@@ -26,7 +27,7 @@ from proxy.affinity.handing_over import (
     said_again,
 )
 from proxy.dataplane.fetch import fetch, tell
-from proxy.dataplane.hand_over import GREETS, PARTS, HandOver, Place, Waits
+from proxy.dataplane.hand_over import GREETS, OPENS, PARTS, HandOver, Place, Waits
 from proxy.dataplane.hand_over_counts import Counts, Reason
 from proxy.dataplane.patience import within
 from proxy.dataplane.pool import Pool
@@ -171,7 +172,7 @@ class _Talk:
 
     async def run(self) -> Failure | None:
         """Until the session goes on there, which is None. Raises ProxyError."""
-        response, body = await fetch(self._pool, b"GET", self._heads.handshake, self._seconds)
+        response, body = await fetch(self._pool, b"GET", self._heads.handshake, min(OPENS, self._seconds))
         sid = open_sid(body) if response.status == 200 else None
         if sid is None:
             raise BadResponse(f"the backend answered {response.status} to a handshake")
@@ -198,7 +199,7 @@ class _Talk:
             match action:
                 case ToBackend(packet):
                     packets.append(packet)
-                case ToClient(packet):
+                case ToClient(packet) | Acknowledge(packet):
                     self._over.hear(packet)
                     self._said.append(packet)
                 case Connected():

@@ -210,9 +210,14 @@ class Tunnel(Movable):
         elif self.deadline <= now:
             self.close()
             return Limit.TUNNEL_IDLE
-        if now - self.pinged_at > self.pool.ping_overdue and self.pool.backend.health.is_silent:
+        if now - self.pinged_at > self.pool.ping_overdue and self._is_unheard:
             self.say_ping()
         return None
+
+    @property
+    def _is_unheard(self) -> bool:
+        """Whether its backend has a reason to say no ping: it is silent, or is being replaced."""
+        return self.hand_over is not None or self.pool.backend.health.is_silent
 
     def move_on(self, gap: float) -> None:
         """This process stood still for `gap` seconds: that makes nobody late."""

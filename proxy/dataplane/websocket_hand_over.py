@@ -12,10 +12,18 @@ from time import monotonic
 
 from proxy.affinity.actions import Connected, ToBackend, ToClient
 from proxy.affinity.decision import Decision
-from proxy.affinity.handing_over import Failure, GiveUp, GoneOn, HandingOver, HandOverAction, Part
+from proxy.affinity.handing_over import (
+    Acknowledge,
+    Failure,
+    GiveUp,
+    GoneOn,
+    HandingOver,
+    HandOverAction,
+    Part,
+)
 from proxy.dataplane.ends import AppEnd
 from proxy.dataplane.fetch import open_websocket
-from proxy.dataplane.hand_over import GREETS, PARTS, HandOver, Place, Waits
+from proxy.dataplane.hand_over import GREETS, OPENS, PARTS, HandOver, Place, Waits
 from proxy.dataplane.hand_over_counts import Counts, Reason
 from proxy.dataplane.leg import MOVING, OPENING, Leg
 from proxy.dataplane.patience import Stood, Timer, within
@@ -26,7 +34,7 @@ from proxy.wire.engineio import NOOP, PING, UPGRADE
 from proxy.wire.messages import MessageReader
 from proxy.wire.packets import GOODBYES, BackendPackets
 from proxy.wire.turns import TASK, streamed_in, turns_in
-from proxy.wire.websocket import BINARY, CLOSE, TEXT, FrameError, client_frame
+from proxy.wire.websocket import BINARY, CLOSE, TEXT, FrameError, client_frame, server_frame
 
 _LONGEST = 1 << 22  # bytes of a message: an instance may greet with all elements of a thread
 _GOODBYE = client_frame(TEXT, b"41") + client_frame(TEXT, UPGRADE)
@@ -80,7 +88,7 @@ class WebsocketHandOver(HandOver):
         assert kept is not None
         pool = self._site.pool(backend)
         try:
-            upstream, rest = await open_websocket(pool, kept.head, max(0.1, self._left))
+            upstream, rest = await open_websocket(pool, kept.head, min(OPENS, max(0.1, self._left)))
         except ProxyError as error:
             self._site.report(backend, error)
             return Failure.BROKEN
@@ -271,6 +279,8 @@ class _NewEnd(asyncio.Protocol):
             match action:
                 case ToClient(data):
                     self._over.tell_client(data)
+                case Acknowledge(packet):
+                    self._over.tell_client(server_frame(TEXT, packet))
                 case ToBackend(packet):
                     self.leg.write(client_frame(TEXT, packet))
                 case Part():

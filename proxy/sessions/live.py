@@ -50,6 +50,7 @@ class Live(Copy):
 
     chat: Chat
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    welcoming: asyncio.Lock = field(default_factory=asyncio.Lock)
     connection: "Connection | None" = None  # the newest
     files: dict[str, bool] = field(default_factory=dict)  # by name: whether it is kept, or was warned of
     filing: "asyncio.Task[None] | None" = None
@@ -82,7 +83,10 @@ class Connection:
     found: Found | None = None  # what is to be restored
     goes_on: bool = False  # whether the session has been here all along, and nobody else has it
 
-    welcoming: asyncio.Lock = field(default_factory=asyncio.Lock)  # what the client says next waits for it
+    @property
+    def welcoming(self) -> asyncio.Lock:
+        """Held while the client is greeted: what it says next waits for that."""
+        return self._live.welcoming
 
     @property
     def in_turn(self) -> bool:

@@ -118,6 +118,8 @@ class Sharing:
 
     def begin_save(self, live: Live, *, anyway: bool = False) -> asyncio.Task[None]:
         """Takes the state down, unless a turn runs, and has written what the store does not have."""
+        if live.timer is not None:
+            live.timer.cancel()  # this is what it would do
         live.timer = None
         self.take_down(live)
         return self._spawn(self._save(live, anyway=anyway))

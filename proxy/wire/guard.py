@@ -32,7 +32,7 @@ def is_plain(data: bytes) -> bool:
             return False
     else:
         at = 4
-        if data[1] != 0xFE or (data[2] << 8 | data[3]) + 8 != size:
+        if size < 13 or data[1] != 0xFE or (data[2] << 8 | data[3]) + 8 != size:
             return False
     return (
         data[at] ^ data[at + 4] == _MESSAGE

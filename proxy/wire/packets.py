@@ -14,7 +14,7 @@ from proxy.wire.websocket import BINARY, CLOSE, LONGEST_READ, PONG, TEXT, FrameE
 START = 32  # bytes of a message by which it is judged
 _LONGEST_COUNT = 9  # digits of the number of attachments
 _HEAD = 0x80 | TEXT
-_EVENT = ord("2")
+_EVENT = b"42"
 _WITH_ATTACHMENTS = (b"45", b"46")  # Socket.IO's BINARY_EVENT and BINARY_ACK
 GOODBYES = (b"41", b"1")  # Socket.IO's and Engine.IO's (socket.io-parser, engine.io-parser)
 _SHORTEST = 6  # bytes: no event is shorter, nor a goodbye as long
@@ -27,8 +27,8 @@ def is_event(data: bytes) -> bool:
         return False
     length = data[1]
     if length < 126:
-        return length + 2 == size and data[3] == _EVENT
-    return length == 126 and (data[2] << 8 | data[3]) + 4 == size and data[5] == _EVENT
+        return length + 2 == size and data[2:4] == _EVENT
+    return length == 126 and (data[2] << 8 | data[3]) + 4 == size and data[4:6] == _EVENT
 
 
 def are_events(data: bytes) -> bool:
@@ -40,7 +40,7 @@ def are_events(data: bytes) -> bool:
             if length != 126:
                 return False
             length, body = data[at + 2] << 8 | data[at + 3], at + 4
-        if body + 1 >= size or data[body + 1] != _EVENT:
+        if length < 2 or data[body : body + 2] != _EVENT:
             return False
         at = body + length
     return at == size
@@ -95,11 +95,11 @@ class PacketReader:
 
     @property
     def rest(self) -> bytes:
-        """What has come of the next packet and has not gone on."""
+        """What has come of the next packet and has not gone on; of what is no packet too."""
         return bytes(self._buffer)
 
     def feed(self, data: bytes) -> bytes:
-        """Take bytes; return what goes on. Raises FrameError, and what the subclass raises."""
+        """Take bytes; return what goes on. Raises FrameError (see `rest`), and what the subclass raises."""
         out = data[: self._left]
         if out:
             self._left -= len(out)
@@ -108,7 +108,11 @@ class PacketReader:
             self._end_of_message(self._first)
             data = data[len(out) :]
         self._buffer += data
-        whole = self._read_frames()
+        try:
+            whole = self._read_frames()
+        except FrameError:
+            self._buffer[:0] = out
+            raise
         out += self._cut(whole)
         if len(self._buffer) > LONGEST_READ:
             out += self._let_pass()
@@ -175,7 +179,7 @@ class PacketReader:
             return True
         passes = not self._text or self._hear(self._start if self._payload is None else bytes(self._payload))
         self._end_of_message(head.first)
-        return passes
+        return passes or not head.first & 0x0F  # its first fragments are on their way
 
     def _begin(self, first: int) -> None:
         self._text = first & 0x0F == TEXT
@@ -199,8 +203,9 @@ class PacketReader:
         self._begun = not first & 0x80
         if self._begun:
             return
-        if self._owed and (not self._text or self._start[:1] == b"4"):
-            self._owed -= 1  # text too: that is how python-socketio takes it
+        if self._owed:
+            if not self._text or self._start[:1] == b"4":  # text too: that is how python-socketio takes it
+                self._owed -= 1
         elif self._text:
             self._owed = _attachments(self._start)
         self._payload = None
@@ -209,7 +214,7 @@ class PacketReader:
     def _let_pass(self) -> bytes:
         """What waits is too long to wait."""
         buffer, head = self._buffer, self._head()
-        begins = head is not None and len(buffer) >= head.body + 2
+        begins = head is not None and head.first & 0x0F < CLOSE and len(buffer) >= head.body + 2
         if head is not None and begins:
             if head.first & 0x0F:
                 self._begin(head.first)
@@ -248,8 +253,8 @@ def _attachments(start: bytes) -> int:
     """How many binary messages belong to a packet that begins so (`45<number>-`)."""
     if start[:2] not in _WITH_ATTACHMENTS:
         return 0
-    number = start[2 : start.find(b"-", 2, 2 + _LONGEST_COUNT + 1)]
-    return int(number) if number.isdigit() else 0
+    number, dash, _ = start[2 : 2 + _LONGEST_COUNT + 1].partition(b"-")
+    return int(number) if dash and number.isdigit() else 0
 
 
 class BackendPackets(PacketReader):

@@ -99,6 +99,13 @@ def test_what_nobody_was_told_of_is_left_to_the_next(answers: Any) -> None:
     assert answers["before_hello"] == [True, [], ["two"]]
 
 
+def test_a_client_that_is_lost_while_it_is_greeted_hears_all(answers: Any) -> None:
+    """Also at the same instance, by the socket that it has then, and before what it says next."""
+    begun, shown = answers["back_in_the_middle"]
+    assert begun == ["restoring", "restored", "two", "three"]
+    assert sorted(shown) == ["2 two", "3 three"]
+
+
 def test_a_message_that_nobody_took_is_run_once(answers: Any) -> None:
     """However often it is said again; another message by the same id is another one."""
     resumed, acks, called, run, known = answers["not_recorded"]

@@ -171,6 +171,22 @@ async def before_hello() -> Any:
     return [resumed, b.called, c.called]
 
 
+async def back_in_the_middle() -> Any:
+    """A client that is lost while it is greeted, and comes back to the same instance by itself."""
+    _, page, _ = await dies_at('"begun": false')
+    b, again = instance(), await Wire.open(page.session)
+    await again.joins()
+    await again.event("resume", {"streaming": None}, space=OURS, ack=0)
+    await eventually(lambda: b.begun == ["restoring"], 10, "it is greeted")
+    await again.close()
+    own = await Wire.open(page.session)
+    await own.connect()
+    await own.event("client_message", message("three"))
+    await own.answered("two")
+    await own.answered("three")
+    return [b.begun, own.shown()]
+
+
 async def not_recorded() -> Any:
     """Nobody has taken it: it is run, once."""
     a, page = instance(), await (await Wire.open()).begin()
