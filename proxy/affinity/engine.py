@@ -128,7 +128,11 @@ class EngineSessions:
 
     def polling_for_others(self, since: float) -> list[EngineSession]:
         """The transports that poll here and whose CONNECT another proxy has read."""
-        return [engine for engine in self._named.values() if engine.kept is None and engine.seen > since]
+        return [
+            engine
+            for engine in self._named.values()
+            if engine.kept is None and engine.seen > since and not engine.tunnels
+        ]
 
     def decide(self, engine: EngineSession, session: Session | None) -> None:
         """The CONNECT was seen (or there is none to wait for): the transport stays at its backend.
@@ -231,13 +235,16 @@ class EngineSessions:
         """The sessions whose clients have said something by a poll after `since`."""
         return {e.session for e in self._named.values() if e.session is not None and e.said_at > since}
 
-    def send_away(self, sessions: Collection[Session], now: float) -> set[EngineSession]:
+    def send_away(
+        self, sessions: Collection[Session], now: float, but: Collection[EngineSession] = ()
+    ) -> set[EngineSession]:
         """Sessions have to leave a backend: their transports there are void from now on. Return these."""
         sent = {
             engine
             for engine in self._named.values()
             if engine.session is not None
             and engine.hand_over is None
+            and engine not in but
             and engine.session in sessions
             and engine.session.has_left(engine.backend)
         }

@@ -184,7 +184,9 @@ class Evictions:
                 with Border(Where.MOVE):
                     lingering.end()
         moving = self._hand_polls_over(sessions)
-        engines = self._site.router.engines.send_away(sessions, monotonic())
+        engines = self._site.router.engines.send_away(sessions, monotonic(), moving)
+        # Another proxy tells when polls are to ask anew, and whom; until then they may still hear something.
+        moving = {engine for engine in moving if not self._site.hand_overs.is_awaited(engine)}
         for connection in list(self._connections):
             exchange = connection.exchange
             if exchange is None or exchange.decision is None:
@@ -205,14 +207,12 @@ class Evictions:
     def _hand_polls_over(self, sessions: set[Session]) -> set[EngineSession]:
         """Have other backends go on with the transports of those that poll; return these."""
         engines = self._site.router.engines.of(sessions)
-        hand_overs = self._site.hand_overs
         return {
             engine
             for engine in engines
             if engine.session is not None
             and engine.session.has_left(engine.backend)
-            and hand_overs.send_polls_away(engine)
-            and not hand_overs.is_awaited(engine)  # by another proxy: it tells when they are to ask anew
+            and self._site.hand_overs.send_polls_away(engine)
         }
 
     def cut(self, backend: Backend, began: float = inf) -> None:

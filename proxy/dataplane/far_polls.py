@@ -1,14 +1,16 @@
 """Polling transports whose requests come to several proxies: what these tell each other of hand-overs.
 
-One of them has read a transport's CONNECT, and it alone can hand the transport over: neither the CONNECT nor
-the heads of its client leave that process. The others ask it to when they meet a backend that is lost, and
-hold the client's requests until they are told under which sid it goes on (`e`, see `shared_directory`). If
-nobody answers, the sid is unknown, and the client connects anew. What a client has said through this proxy
-and its instance may not have taken, this proxy says again to the next one, which knows what it has.
+One of them has read a transport's CONNECT, and it alone hands the transport over: the heads of its client do
+not leave that process, nor does the CONNECT if it may hold keys of the user. The others ask it to when they
+meet a backend that is lost, and hold the client's requests until they are told under which sid it goes on
+(`e`, see `shared_directory`). If nobody answers, the sid is unknown, and the client connects anew. What a
+client has said through this proxy and its instance may not have taken, this proxy says again to the next
+one, which knows what it has.
 
 A word on the channel is a letter, the teller and the client's sid: `w` wants a transport handed over, `b`
 tells that this has begun, `f` that nothing came of it; `a` that its client has said a message, `k` that one
-was taken, `m` the id of the message that is streamed; `p` that these poll. What anybody said is not in them.
+was taken, `m` the id of the message that is streamed; `p` that these poll. `c` tells a CONNECT that holds but
+ids, for a websocket that takes over from polls elsewhere. What anybody said to an app is not in them.
 """
 
 import os
@@ -21,6 +23,7 @@ from typing import cast
 from proxy.affinity.decision import EngineSession, Void
 from proxy.affinity.handing_over import said_again
 from proxy.affinity.pins import split_pin
+from proxy.affinity.telling import may_be_told
 from proxy.dataplane.fetch import tell
 from proxy.dataplane.hand_over import GREETS, Place, Waits
 from proxy.dataplane.patience import Timer
@@ -34,6 +37,8 @@ _ANSWERS = 2.0  # seconds in which a proxy says that it hands over: some millise
 _BEAT = 20.0  # seconds between two words that a transport polls; a third of the time that it is kept for
 _MOST_TOLD = 100  # sids in one word
 _MOST_BEGUN = 50_000  # transports not met here that are remembered as being handed over
+_MOST_CONNECTS = 10_000  # that are remembered; each is some 300 bytes
+_UPGRADES = 60.0  # seconds after its CONNECT in which a client goes over to a websocket
 _LONGEST_ID = 64  # characters of a message's id; Chainlit's are UUIDs
 
 
@@ -62,6 +67,7 @@ class FarPolls:
         self._site, self._waits, self._is_on = site, waits, is_on
         self._me = os.urandom(6).hex()
         self._begun: OrderedDict[bytes, float] = OrderedDict()  # when; of those that are not met here
+        self._connects: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()  # when, and what
         self._beat_at = 0.0
         # Set by who owns them: a transport of which the CONNECT is here is wanted elsewhere, because its
         # session was sent away or is lost; polls that wait at a backend which their transport has left; the
@@ -78,6 +84,7 @@ class FarPolls:
             "k": self._take_taken,
             "m": self._take_streamed,
             "p": self._take_polling,
+            "c": self._take_connect,
         }
         for kind, taker in takers.items():
             site.shared.takers[kind] = partial(self._take, taker)
@@ -109,7 +116,9 @@ class FarPolls:
         `away`: its session was sent away, and its backend is there.
         """
         if engine.hand_over is None:
-            if not self.is_on or engine.kept is not None or isinstance(engine.decision, Void):
+            if not self.is_on or engine.kept is not None or engine.tunnels:
+                return False
+            if isinstance(engine.decision, Void):
                 return False
             self._await(engine, away=away)
             self._ask(engine, away=away)
@@ -117,6 +126,22 @@ class FarPolls:
 
     def _ask(self, engine: EngineSession, *, away: bool) -> None:
         self._say("w", engine, engine.upstream_sid.decode("latin-1"), "away" if away else "lost")
+
+    def is_left_to(self, engine: EngineSession) -> bool:
+        """Whether one that has to leave its backend is left alone until somebody wants it handed over.
+
+        Its client may poll through another proxy, or may have a websocket there by now.
+        """
+        return self.is_on and engine.kept is not None and not engine.polls
+
+    def connects(self, engine: EngineSession) -> None:
+        """Its CONNECT has come to this process."""
+        if may_be_told(engine.connect):
+            self._say("c", engine, engine.connect.decode())
+
+    def connect_of(self, engine: EngineSession) -> bytes:
+        """Its CONNECT, if that is known here."""
+        return engine.connect or self._connects.get(engine.sid, (0.0, b""))[1]
 
     def begun(self, engine: EngineSession) -> None:
         """It is handed over by this process."""
@@ -146,6 +171,8 @@ class FarPolls:
         """Tell who polls through this process; called every few seconds."""
         while self._begun and next(iter(self._begun.values())) + self._longest < now:
             self._begun.popitem(last=False)
+        while self._connects and next(iter(self._connects.values()))[0] + _UPGRADES < now:
+            self._connects.popitem(last=False)
         if not self.is_on or now < self._beat_at + _BEAT:
             return
         since, self._beat_at = self._beat_at, now
@@ -203,6 +230,13 @@ class FarPolls:
         engine = self._site.router.engines.get(sid)
         if engine is not None and len(rest) == 1 and len(rest[0]) <= _LONGEST_ID:
             engine.streamed = rest[0]
+
+    def _take_connect(self, sid: bytes, rest: list[str]) -> None:
+        connect = " ".join(rest).encode()
+        if may_be_told(connect):
+            self._connects[sid] = monotonic(), connect
+            if len(self._connects) > _MOST_CONNECTS:
+                self._connects.popitem(last=False)
 
     def _take_polling(self, sid: bytes, rest: list[str]) -> None:
         now = monotonic()

@@ -37,7 +37,7 @@ class HandOvers:
         self._kept = 0  # bytes, at most: what has ended is found by `weigh`
         self.waits = Waits()
         self.far = far = FarPolls(site, self.waits, lambda: self.are_on)
-        far.wanted = lambda engine, away: self.send_polls_away(engine) if away else self.polls_lost(engine)
+        far.wanted = self._wanted
         self.is_shared: Callable[[], bool] = lambda: False  # whether conversations outlive their instance
         self.configure(config)
         site.router.fleet.listen(guarded(Where.LISTENER, self.waits.changed))
@@ -58,7 +58,8 @@ class HandOvers:
         `request` is what opened it, `connect` its CONNECT packet, if that came over it and not in a POST.
         """
         if not connect and tunnel.engine is not None:
-            connect = tunnel.engine.connect
+            connect = self.far.connect_of(tunnel.engine)
+        import sys; print("KEEP", bool(connect), tunnel.session, tunnel.engine, tunnel.engine and self.far._connects.keys(), file=sys.stderr, flush=True)
         if not self.are_on or not connect or tunnel.session is None:
             return
         head = upstream_heads.upgrade_head(request, None)
@@ -72,6 +73,7 @@ class HandOvers:
             heads = PollHeads.of(request)
             if self._has_room(heads.size + len(connect)):
                 engine.keep(connect, heads)
+                self.far.connects(engine)
 
     def _has_room(self, size: int) -> bool:
         """Whether so many bytes more may be kept."""
@@ -88,6 +90,9 @@ class HandOvers:
         self._kept = sum(each.size for each in kept) + sum(
             len(engine.connect) + engine.kept.size for engine in polls if engine.kept is not None
         )
+
+    def dbg(self, tunnel):
+        import sys; c=tunnel._down_end; print("MOVE", tunnel.kept, type(tunnel._up_end).__name__, tunnel._is_between_packets, c, getattr(c,"packets",None) and (c.packets.upgraded, c.packets.is_elsewhere, c.may_move), file=sys.stderr, flush=True)
 
     def lost(self, tunnel: Tunnel, *, ends: bool) -> WebsocketHandOver | None:
         """As Keeper."""
@@ -131,10 +136,16 @@ class HandOvers:
 
     def send_polls_away(self, engine: EngineSession) -> bool:
         """As `send_away`, of a transport that polls."""
-        return engine.hand_over is not None or (
-            self._others_take(engine.backend)
-            and (self._hand_over_polls(engine, Reason.SENT_AWAY) or self.far.wish(engine, away=True))
+        if engine.hand_over is not None or self.far.is_left_to(engine):
+            return True
+        return self._wanted(engine, away=True) or (
+            self._others_take(engine.backend) and self.far.wish(engine, away=True)
         )
+
+    def _wanted(self, engine: EngineSession, away: bool) -> bool:
+        if not away:
+            return self._hand_over_polls(engine, Reason.LOST)
+        return self._others_take(engine.backend) and self._hand_over_polls(engine, Reason.SENT_AWAY)
 
     def _hand_over_polls(self, engine: EngineSession, reason: Reason) -> bool:
         may = not (engine.tunnels or engine.said) and engine.session is not None and engine.connect
