@@ -23,7 +23,7 @@ from proxy.dataplane.patience import Stood, within
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.shared_directory import SharedDirectory
 from proxy.dataplane.stats import Stats
-from proxy.errors import ProxyError
+from proxy.errors import ConnectTimeout, ProxyError, UpstreamTimeout
 
 AT_ONCE = 8  # hand-overs to one instance: a twentieth of a second of its work
 GREETS = 15.0  # seconds in which an instance that has a session restores it and greets the client
@@ -114,6 +114,7 @@ class HandOver:
         self.planned = reason is Reason.SENT_AWAY  # whether the instance before still has to be told
         self._began = monotonic()
         self._left = waits.hold  # seconds that its client is still held
+        self._silent: set[str] = set()  # backends that did not answer in time: another is better
         self._at: Backend | None = None  # where it goes on, in the end
         self._task: asyncio.Task[None] | None = None
 
@@ -145,7 +146,7 @@ class HandOver:
     async def _move(self) -> Result:
         tries = 0
         while (self._left > 0 and monotonic() < self._began + _LONGEST) or not tries:
-            decision = self._site.router.elsewhere(self.session.id, self.old, monotonic())
+            decision = self._site.router.elsewhere(self.session.id, self.old, monotonic(), self._silent)
             if decision is None:
                 async with self._held():
                     await self._waits.change(max(0.0, self._left), self._site.stood)
@@ -173,6 +174,7 @@ class HandOver:
                     return Failure.BROKEN
                 return await self._try(decision)
         except GateTimeoutError:
+            self._silent.add(decision.backend.name)
             return Failure.BROKEN
         finally:
             self._site.router.refused(claim)  # of no effect once it was taken
@@ -194,6 +196,13 @@ class HandOver:
         """A fault of ours."""
         self.give_up()
         self.ended()
+
+    def failed(self, backend: Backend, error: ProxyError) -> Failure:
+        """A try has met an error."""
+        self._site.report(backend, error)
+        if isinstance(error, (UpstreamTimeout, ConnectTimeout)):
+            self._silent.add(backend.name)
+        return Failure.BROKEN
 
     # What a subclass does
 

@@ -106,8 +106,7 @@ class PollHandOver(HandOver):
             async with within(max(0.1, self._left) + GREETS, self._site.stood):
                 failure = await _Talk(self, decision, machine, self._heads, max(0.1, self._left)).run()
         except ProxyError as error:
-            self._site.report(backend, error)
-            return Failure.BROKEN
+            return self.failed(backend, error)
         except TimeoutError:
             return Failure.BROKEN
         if failure is None:

@@ -275,7 +275,10 @@ class Tunnel(Movable):
         if self._closed or isinstance(self._up_end, LastFrame):
             return
         if self.hand_over is not None:
-            self.say_goodbye()
+            if self._is_between_packets:
+                self.say_goodbye()
+            else:
+                self.close()
             return
         if not self.websocket or self._up_end is None or not self.down.may_write or self.up.is_closing():
             self.close()

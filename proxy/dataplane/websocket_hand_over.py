@@ -8,6 +8,7 @@ down.
 """
 
 import asyncio
+from contextlib import suppress
 from time import monotonic
 
 from proxy.affinity.actions import Connected, ToBackend, ToClient
@@ -51,6 +52,7 @@ class WebsocketHandOver(HandOver):
         was_cut = self.session.in_turn and not self.planned
         self._streamed = streamed_in(end.streamed) if end is not None and was_cut else ""
         self._parting: _PartingEnd | None = None  # set while the instance before is told
+        self._told: asyncio.Task[None] | None = None  # set with that
         self._new: _NewEnd | None = None  # set while an instance is tried
 
     def begin(self) -> None:
@@ -69,6 +71,8 @@ class WebsocketHandOver(HandOver):
     def stop(self) -> None:
         """As HandOver of a tunnel."""
         super().stop()
+        if self._told is not None:
+            self._told.cancel()
         self._tunnel.down.resume(MOVING)
 
     def backend_lost(self) -> None:
@@ -90,8 +94,7 @@ class WebsocketHandOver(HandOver):
         try:
             upstream, rest = await open_websocket(pool, kept.head, min(OPENS, max(0.1, self._left)))
         except ProxyError as error:
-            self._site.report(backend, error)
-            return Failure.BROKEN
+            return self.failed(backend, error)
         pool.release(upstream)
         again = list(tunnel.untaken.packets)
         machine = HandingOver(kept.connect, again, self._streamed, planned=self.planned)
@@ -117,30 +120,32 @@ class WebsocketHandOver(HandOver):
         tunnel.say_ping()  # its client counts from the last one: that of the new instance may come too late
 
     def part(self, new: "_NewEnd") -> None:
-        """Have the instance before put down what it has while the new one waits."""
-        self.planned = False  # whatever happens now, it is done with the session
-        self._site.spawn(self._part(new), lambda: new.fail(Failure.BROKEN))
-
-    async def _part(self, new: "_NewEnd") -> None:
-        tunnel = self._tunnel
-        before = tunnel.backend_end
-        assert before is not None
-        parting = self._parting = _PartingEnd(tunnel, before)
-        tunnel.read_backend_with(parting)
-        tunnel.up.write(_GOODBYE)
-        try:
+        """Have the instance before put down what it has while the new one waits, or another behind that."""
+        if not self.planned:
+            new.parted()
+        elif self._parting is None:
+            tunnel = self._tunnel
+            before = tunnel.backend_end
+            assert before is not None
+            self._parting = _PartingEnd(tunnel, before)
+            tunnel.read_backend_with(self._parting)
             if not tunnel.up.is_closing():
+                tunnel.up.write(_GOODBYE)
+            self._told = self._site.spawn(self._part(self._parting), self.give_up)
+
+    async def _part(self, parting: "_PartingEnd") -> None:
+        tunnel, up = self._tunnel, self._tunnel.up
+        with suppress(TimeoutError):
+            if not up.is_closing():
                 async with within(PARTS, self._site.stood):
                     await parting.over.wait()
-        except TimeoutError:
-            pass
-        finally:
-            self._parting = None
-        drop(tunnel.up)
-        if parting.is_between:
-            new.parted()
-        else:  # its last packet is out in part
+        self.planned = False  # whatever happens now, it is done with the session
+        self._parting = self._told = None
+        drop(up)
+        if not parting.is_between:  # its last packet is out in part
             tunnel.close()
+        elif self._new is not None:
+            self._new.parted()
 
     def tell_client(self, data: bytes) -> None:
         """An instance says what is for the client."""
@@ -191,6 +196,8 @@ class _PartingEnd(AppEnd):
         self.over = asyncio.Event()  # set when it says no more
         if before.rest:
             self._pass(before.rest)
+        if before.words:
+            self.end()
 
     def data_received(self, data: bytes) -> None:
         """As asyncio.Protocol."""
@@ -282,7 +289,8 @@ class _NewEnd(asyncio.Protocol):
                 case Acknowledge(packet):
                     self._over.tell_client(server_frame(TEXT, packet))
                 case ToBackend(packet):
-                    self.leg.write(client_frame(TEXT, packet))
+                    if not self.leg.is_closing():
+                        self.leg.write(client_frame(TEXT, packet))
                 case Part():
                     self._over.part(self)
                 case Connected():

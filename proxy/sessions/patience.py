@@ -25,7 +25,6 @@ LONG_AGO = 1.0  # in seconds since the epoch: over for any timeout, and for `NEV
 NAMES = {  # what python-engineio's methods use, and so what is known of them
     "check_ping_timeout": {"last_ping", "ping_timeout", "close"},
     "poll": {"wait_for", "queue", "ping_timeout"},
-    "schedule_ping": {"last_ping", "_send_ping"},
     "_send_ping": {"last_ping", "ping_interval", "send"},
     "_websocket_handler": {"wait_for", "ping_timeout", "upgraded"},
 }

@@ -1,10 +1,12 @@
 """What an instance makes of its clients after its loop stood still; with python-engineio as it is."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import engineio
@@ -14,6 +16,7 @@ from engineio import async_socket, exceptions, packet
 from proxy.sessions.patience import LATE, RunningTime, knows, patient
 from tests.support.waiting import eventually
 
+ROOT = Path(__file__).parents[2]
 GIVEN = 0.3  # seconds that a client has to answer a ping
 EVERY = 0.1  # seconds between a pong and the next ping
 BLOCK = LATE + GIVEN  # seconds: longer than anybody waits
@@ -47,14 +50,14 @@ class Site:
         self.server = engineio.AsyncServer(
             async_mode="asgi", ping_interval=EVERY, ping_timeout=GIVEN, monitor_clients=False
         )
-        self.left: list[str] = []
+        self.left: list[str] = []  # who was given up
         self.server.on("disconnect", self._disconnect)
         theirs = async_socket.AsyncSocket
         self._kind: Any = patient(theirs, exceptions.QueueEmpty) if ours else theirs
         self.tasks: list[asyncio.Task[Any]] = []
 
-    async def _disconnect(self, sid: str, reason: str) -> None:
-        self.left.append(reason)
+    async def _disconnect(self, sid: str, *_reason: str) -> None:
+        self.left.append(sid)
 
     def socket(self) -> Any:
         """A client that has its OPEN packet, and is pinged from now on."""
@@ -108,7 +111,7 @@ def test_an_answer_after_a_block_arrives(ours: bool) -> None:
             assert "4answer" in wire.heard
             assert site.left == []
         else:
-            assert site.left == ["ping timeout"]
+            assert site.left == ["s"]
 
     run(test, ours=ours)
 
@@ -145,7 +148,7 @@ def test_a_client_that_has_vanished_is_given_up() -> None:
         assert EVERY + GIVEN <= time.monotonic() - began < EVERY + GIVEN + 1
         await asyncio.wait_for(site.tasks[0], 1)
         assert wire.closed
-        assert site.left == ["ping timeout"]
+        assert site.left == ["s"]
 
     run(test)
 
@@ -159,7 +162,7 @@ def test_one_that_has_vanished_is_given_up_after_a_block() -> None:
         block()
         assert await socket.check_ping_timeout()
         await asyncio.wait_for(site.watch(socket), 5)
-        assert site.left == ["ping timeout"]
+        assert site.left == ["s"]
 
     run(test)
 
@@ -264,3 +267,19 @@ def test_a_process_whose_engine_is_not_known() -> None:
     told, log = in_a_process("sockets.AsyncSocket.poll = None")
     assert told[0] == "True 0"
     assert "this python-engineio is not known" in log
+
+
+IN_AN_APP = """
+from proxy.sessions import share
+assert share("sqlite:///" + {folder!r} + "/sessions.db")
+import engineio.async_socket as sockets, uvicorn
+print(hasattr(sockets.AsyncSocket, "none_to_poll"), uvicorn.Config("app").ws_ping_timeout)
+"""
+
+
+def test_an_app_that_shares_its_sessions_is_patient(tmp_path: Path) -> None:
+    """It need not be started by the proxy."""
+    command = [sys.executable, "-c", IN_AN_APP.format(folder=str(tmp_path))]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "CHAINLIT_APP_ROOT": str(tmp_path)}
+    told = subprocess.check_output(command, text=True, cwd=tmp_path, env=environment, timeout=60)
+    assert told.splitlines()[-1] == "True None"
