@@ -103,9 +103,9 @@ class EngineSessions:
             self._elsewhere.popitem(last=False)
 
     def _follow(self, engine: EngineSession, elsewhere: Elsewhere) -> None:
-        if isinstance(engine.decision, Void) or engine.kept is not None or engine.tunnels:
-            return
         was_settled, was_told = engine.decided, engine.session is not None
+        if isinstance(engine.decision, Void) or engine.kept is not None or (engine.tunnels and was_told):
+            return
         moved = (engine.backend, engine.upstream_sid) != (elsewhere.backend, elsewhere.upstream_sid)
         if was_told and (not moved or engine.session is not elsewhere.session):
             return

@@ -127,6 +127,10 @@ class FarPolls:
     def _ask(self, engine: EngineSession, *, away: bool) -> None:
         self._say("w", engine, engine.upstream_sid.decode("latin-1"), "away" if away else "lost")
 
+    def hopes_for(self, engine: EngineSession | None) -> bool:
+        """Whether another proxy may have seen its CONNECT, and says so in a moment."""
+        return engine is not None and engine.session is None and self.is_on
+
     def is_left_to(self, engine: EngineSession) -> bool:
         """Whether one that has to leave its backend is left alone until somebody wants it handed over.
 

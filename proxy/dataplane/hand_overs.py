@@ -59,7 +59,6 @@ class HandOvers:
         """
         if not connect and tunnel.engine is not None:
             connect = self.far.connect_of(tunnel.engine)
-        import sys; print("KEEP", bool(connect), tunnel.session, tunnel.engine, tunnel.engine and self.far._connects.keys(), file=sys.stderr, flush=True)
         if not self.are_on or not connect or tunnel.session is None:
             return
         head = upstream_heads.upgrade_head(request, None)
@@ -90,9 +89,6 @@ class HandOvers:
         self._kept = sum(each.size for each in kept) + sum(
             len(engine.connect) + engine.kept.size for engine in polls if engine.kept is not None
         )
-
-    def dbg(self, tunnel):
-        import sys; c=tunnel._down_end; print("MOVE", tunnel.kept, type(tunnel._up_end).__name__, tunnel._is_between_packets, c, getattr(c,"packets",None) and (c.packets.upgraded, c.packets.is_elsewhere, c.may_move), file=sys.stderr, flush=True)
 
     def lost(self, tunnel: Tunnel, *, ends: bool) -> WebsocketHandOver | None:
         """As Keeper."""

@@ -24,7 +24,7 @@ __all__ = ["redis_server"]
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
 POLLS = [Kind(driver, Transports.POLLING) for driver in Driver]
-ALL = [Kind(Driver.JS, Transports.BOTH)]
+ALL = [*POLLS, Kind(Driver.PYTHON, Transports.WEBSOCKET), Kind(Driver.JS, Transports.BOTH)]
 CROWD = 16
 HEALTH = {"interval": 0.5, "timeout": 1, "fall": 2, "rise": 1, "evict_after": 2}
 
