@@ -227,9 +227,10 @@ class EngineSessions:
         named = self._named.values()
         return {e.session for e in named if e.session is not None and (e.polls or e.seen > since)}
 
-    def owed(self) -> set[Session]:
-        """The sessions whose next polls get what was said while they were lost."""
-        return {e.session for e in self._named.values() if e.session is not None and e.backlog is not None}
+    def owed(self, since: float) -> set[Session]:
+        """The sessions whose next polls get what was kept for them, of clients that polled after `since`."""
+        owed = (e for e in self._named.values() if e.backlog is not None and (e.polls or e.seen > since))
+        return {e.session for e in owed if e.session is not None}
 
     def asking(self, since: float) -> set[Session]:
         """The sessions whose clients have said something by a poll after `since`."""

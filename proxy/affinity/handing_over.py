@@ -96,13 +96,14 @@ class State(Enum):
 class HandingOver:
     """One try; made by who drives it."""
 
-    __slots__ = ("_again", "_connect", "_owed", "_planned", "_quiet", "_streamed", "state")
+    __slots__ = ("_again", "_connect", "_owed", "_planned", "_quiet", "_streamed", "has_named", "state")
 
     def __init__(
         self, connect: bytes, again: Sequence[bytes], streamed: str, *, planned: bool, quiet: bool = False
     ) -> None:
         """`connect` is the client's packet, `again` are messages of it, `streamed` the id of a cut answer."""
         self.state = State.OPENING
+        self.has_named = False  # whether the instance has heard which session it is
         self._connect = connect
         self._again = again
         self._streamed = streamed
@@ -142,6 +143,7 @@ class HandingOver:
         return self._say_connect() if self.state is State.PARTING else []
 
     def _say_connect(self) -> list[HandOverAction]:
+        self.has_named = True
         if self._quiet:
             self.state = State.RESUMING
             return [ToBackend(self._connect), self._resume()]

@@ -5,8 +5,6 @@ its way to an instance that is about to be lost. Then it is said again to the ne
 whether it was taken after all. Pure.
 """
 
-from collections import deque
-
 _MOST = 16  # a page says one at a time
 _MOST_BYTES = 1 << 18
 _KNOWN = 30.0  # seconds: what was said again so long ago was taken, or was known
@@ -18,7 +16,8 @@ class Untaken:
     __slots__ = ("_again", "_again_at", "_size", "packets")
 
     def __init__(self) -> None:
-        self.packets: deque[bytes] = deque()  # as the client has said them; empty: through another proxy
+        # As the client has said them, empty: through another proxy. An empty deque has 760 bytes.
+        self.packets: list[bytes] = []
         self._size = 0  # bytes of them
         self._again, self._again_at = 0, 0.0  # how many of the oldest were said again, and when
 
@@ -44,7 +43,7 @@ class Untaken:
     def taken(self) -> None:
         """A turn has begun: the oldest of them was taken."""
         if self.packets:
-            self._size -= len(self.packets.popleft())
+            self._size -= len(self.packets.pop(0))
             self._again = max(0, self._again - 1)
 
     def clear(self) -> None:

@@ -18,7 +18,7 @@ from proxy.dataplane.stats import Stats
 from proxy.errors import Limit, OddId
 from proxy.wire.engineio import PING
 from proxy.wire.guard import ClientPackets, is_plain
-from proxy.wire.packets import BackendPackets, are_events, is_event
+from proxy.wire.packets import EVENT_HEADS, LONGEST_EVENT, BackendPackets, are_events
 from proxy.wire.turns import STREAM, TASK, turns_in
 from proxy.wire.websocket import (
     GOING_AWAY,
@@ -146,11 +146,14 @@ class AppEnd(End):
 
     def data_received(self, data: bytes) -> None:
         """As asyncio.Protocol. The hot path of everything that Chainlit streams."""
-        self.received += len(data)
+        size = len(data)
+        self.received += size
         self.reads += 1
         stream = self._stream
         stream.active = True
-        if self._packets is None and (is_event(data) or are_events(data)):
+        if self._packets is None and (
+            (size < LONGEST_EVENT and data.startswith(EVENT_HEADS[size])) or are_events(data)
+        ):
             stream.talks = True
             if STREAM in data:
                 self.streamed = data

@@ -100,7 +100,7 @@ class Evictions:
     def _busy(self, now: float) -> set[Session | None]:
         """The sessions that would lose something by connecting anew; None stands for those without one."""
         engines = self._site.router.engines
-        busy: set[Session | None] = {*engines.owed(), *engines.asking(now - ANSWERED)}
+        busy: set[Session | None] = {*engines.owed(now - _LATELY), *engines.asking(now - ANSWERED)}
         busy.update(tunnel.session for tunnel in self._tunnels if not tunnel.is_silent(now))
         for exchange in self._under_way():
             if exchange.decision is not None and not exchange.request.is_poll:

@@ -42,6 +42,7 @@ class Exchange(Upgrade):
     _has_waited = False  # set when it has waited for its session to connect
     held_for = 0.0  # seconds in which nobody could take it
     _said_to: bytes | None = None  # what its backend calls the transport
+    has_said = False  # set when it has brought a message of the user, which a hand-over says again
     _is_said = False  # set when it broke, and what it said is said again by others
     _is_last_try = False  # set when a kept connection broke: it is said once more, over a new one
     _avoid: frozenset[str] = frozenset()  # backends that did not accept in time
@@ -72,7 +73,7 @@ class Exchange(Upgrade):
         if body is not NO_BODY:
             if body.whole[:1] != PONG:
                 engine.said_at = self.request.started
-                rehome.note_said(self.site, self.request, engine, body.whole)
+                self.has_said = rehome.note_said(self.site, self.request, engine, body.whole)
             elif engine.owed_pongs and body.whole == PONG:
                 engine.owed_pongs -= 1
                 self._answer(reply.OK)
@@ -179,11 +180,11 @@ class Exchange(Upgrade):
             self.locate(decision, self.go)
             return
         site.stats.decided(decision.evidence, decision.outcome)
-        if self._is_said:
+        engine = decision.engine
+        if self._is_said or (self.has_said and engine is not None and engine.upstream_sid != self._said_to):
             self._answer(reply.OK)
             return
         self.choose(decision)
-        engine = decision.engine
         self._watched = engine is not None and not engine.is_plain
         if request.is_post and not self._inspected:
             self._inspect()
@@ -216,6 +217,7 @@ class Exchange(Upgrade):
     def wait_for(self, engine: EngineSession) -> bool:
         """Its transport is handed over: go on when that is done; whether it may wait."""
         self._leave_upstream()
+        self._is_said = self._is_said or self.has_said
         return self.site.arrivals.hold(self, MOVES, transport_key(engine))
 
     def follow(self, engine: EngineSession) -> None:
@@ -257,8 +259,10 @@ class Exchange(Upgrade):
     def choose(self, decision: Decision) -> None:
         """Take a decision; its Engine.IO session counts this request as under way."""
         self._let_go()
-        if decision.engine is not None:
-            decision.engine.polls += 1
+        engine = decision.engine
+        if engine is not None:
+            engine.polls += 1
+            self._said_to = self._said_to or engine.upstream_sid
         self.decision = decision
 
     def _let_go(self) -> None:

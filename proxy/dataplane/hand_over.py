@@ -14,7 +14,7 @@ from typing import Protocol
 
 from proxy.affinity.backend import Backend
 from proxy.affinity.decision import Decision
-from proxy.affinity.handing_over import Failure
+from proxy.affinity.handing_over import Failure, HandingOver
 from proxy.affinity.router import Router
 from proxy.affinity.session import Session
 from proxy.dataplane.arrivals import Arrivals
@@ -31,6 +31,7 @@ PARTS = 2.0  # seconds in which an instance puts down what it has of a session
 OPENS = 3.0  # seconds in which an instance opens a connection; one that is silent is not waited for
 _TURN = 5.0  # seconds at the gate of one instance, which may have become silent; then it is decided anew
 _LONGEST = 30.0  # seconds in all: of thousands that are lost at once the last are better told to come anew
+_MOST_BROKEN = 3  # instances that one session may cost: the next ones are for everybody else
 _WRITES = 0.05  # seconds in which an instance that ends has written what it has of its sessions
 _PAUSES = (0.02, 0.05, 0.1, 0.2, 0.3)  # seconds between two tries
 
@@ -115,7 +116,9 @@ class HandOver:
         self._began = monotonic()
         self._left = waits.hold  # seconds that its client is still held
         self._silent: set[str] = set()  # backends that did not answer in time: another is better
+        self._broken = 0  # instances that went away when they knew which session it is
         self._at: Backend | None = None  # where it goes on, in the end
+        self._result = Result.LEFT  # until something else came of it
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
@@ -125,6 +128,7 @@ class HandOver:
         if self.reason is Reason.ENDED:
             self._site.router.directory.send_away(self.session)  # it may still accept for a moment
         self._task = self._site.spawn(self._run(), self._broke)
+        self._task.add_done_callback(self._count)  # it may be cancelled before it runs
 
     def stop(self) -> None:
         """Its client has gone, or is told to connect anew."""
@@ -132,16 +136,15 @@ class HandOver:
             self._task.cancel()
 
     async def _run(self) -> None:
-        result = Result.LEFT
-        try:
-            if self.reason is Reason.ENDED:
-                await asyncio.sleep(_WRITES)
-            result = await self._move()
-        finally:
-            self._counts.ended(self.old, self._at, self.reason, result, monotonic() - self._began)
-        if result is not Result.DONE:
+        if self.reason is Reason.ENDED:
+            await asyncio.sleep(_WRITES)
+        self._result = await self._move()
+        if self._result is not Result.DONE:
             self.give_up()
         self.ended()
+
+    def _count(self, _: object) -> None:
+        self._counts.ended(self.old, self._at, self.reason, self._result, monotonic() - self._began)
 
     async def _move(self) -> Result:
         tries = 0
@@ -156,7 +159,7 @@ class HandOver:
             if tried is None:
                 self._at = decision.backend
                 return Result.DONE
-            if tried is not Failure.BROKEN:
+            if tried is not Failure.BROKEN or self._broken >= _MOST_BROKEN:
                 return Result(tried.value)
             pause = _PAUSES[min(tries, len(_PAUSES) - 1)]
             tries += 1
@@ -203,6 +206,11 @@ class HandOver:
         if isinstance(error, (UpstreamTimeout, ConnectTimeout)):
             self._silent.add(backend.name)
         return Failure.BROKEN
+
+    def tried(self, failure: Failure | None, machine: HandingOver) -> Failure | None:
+        """A try has ended: an instance that goes away over a session may do so because of it."""
+        self._broken += failure is Failure.BROKEN and machine.has_named
+        return failure
 
     # What a subclass does
 

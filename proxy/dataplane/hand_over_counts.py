@@ -31,6 +31,7 @@ class Result(StrEnum):
     DONE = "done"
     NO_HOOKS = "no_hooks"  # as in Failure, and the client was told to connect anew; so are the others
     REFUSED = "refused"
+    BROKEN = "broken"  # one instance after the other went away over it
     LATE = "late"  # nobody took it in time
     LEFT = "left"  # its client has gone meanwhile
 

@@ -100,18 +100,18 @@ class PollHandOver(HandOver):
 
     async def _try(self, decision: Decision) -> Failure | None:
         engine, backend = self._engine, decision.backend
-        again = [] if self.quiet else list(engine.untaken.packets)
+        again = [] if self.quiet else [packet for packet in engine.untaken.packets if packet]
         machine = HandingOver(engine.connect, again, self._streamed, planned=self.planned, quiet=self.quiet)
         try:
             async with within(max(0.1, self._left) + GREETS, self._site.stood):
                 failure = await _Talk(self, decision, machine, self._heads, max(0.1, self._left)).run()
         except ProxyError as error:
-            return self.failed(backend, error)
+            failure = self.failed(backend, error)
         except TimeoutError:
-            return Failure.BROKEN
+            failure = Failure.BROKEN
         if failure is None:
             self._counts.said_again += len(again)
-        return failure
+        return self.tried(failure, machine)
 
     def connected(self, decision: Decision) -> None:
         """An instance has taken the session."""

@@ -60,6 +60,11 @@ class Post(Protocol):
     decision: Decision | None
     connect: Connect | None
     ended: bool
+    has_said: bool  # whether it has brought a message of the user
+
+    def wait_for(self, engine: EngineSession) -> bool:
+        """Its transport is handed over: go on when that is done; whether it may wait."""
+        ...
 
     def choose(self, decision: Decision) -> None:
         """Take a decision."""
@@ -89,7 +94,9 @@ def read_post(post: Post, content: bytes) -> None:
         engine.said_at = post.request.started
     if engine is None or engine.decided:
         if engine is not None:
-            note_said(post.site, post.request, engine, content)
+            if engine.hand_over is not None and post.wait_for(engine):
+                return
+            post.has_said = note_said(post.site, post.request, engine, content)
         post.send()
         return
     engines = post.site.router.engines
@@ -105,19 +112,23 @@ def read_post(post: Post, content: bytes) -> None:
     elif names is Names.OTHERS:
         engines.says(engine, packets)
     if engine.claim is None:  # another proxy may have seen its CONNECT
-        note_said(post.site, post.request, engine, content)
+        post.has_said = note_said(post.site, post.request, engine, content)
     post.send()
 
 
-def note_said(site: Site, request: Request, engine: EngineSession, content: bytes) -> None:
-    """A client says this by a POST: if it is a message of the user, its instance may not take it."""
+def note_said(site: Site, request: Request, engine: EngineSession, content: bytes) -> bool:
+    """A client says this by a POST: if it is a message of the user, its instance may not take it.
+
+    Returns whether it is one.
+    """
     far = site.hand_overs.far
     if not any(event in content for event in ASKING) or not (engine.kept or far.is_on):
-        return
+        return False
     messages = [packet for packet in packets_of(content) if asks(packet)]
     for packet in messages:
         engine.hears().said(packet)
     far.said(engine, request, len(messages))
+    return bool(messages)
 
 
 def _connect(post: Post, session_id: str, located: Located = Asked.NOT_YET) -> None:

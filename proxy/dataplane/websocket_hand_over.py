@@ -107,7 +107,7 @@ class WebsocketHandOver(HandOver):
             new.stop()
         if failure is None:
             self._counts.said_again += len(again)
-        return failure
+        return self.tried(failure, machine)
 
     def connected(self, new: "_NewEnd") -> None:
         """An instance has taken the session."""

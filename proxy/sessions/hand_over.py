@@ -190,7 +190,7 @@ class HandOvers:
 
     async def _again(self, socket: str, event: Any = None, payload: Any = None, *_: Any) -> None:
         """Takes it as that event, once; its client is acknowledged as by Chainlit."""
-        if socket in self._accepted and event in SAID_AGAIN and _is_message(payload):
+        if event in SAID_AGAIN and _is_message(payload):
             try:
                 await self._sessions.say_again(socket, event, payload)
             except Exception:

@@ -6,43 +6,46 @@ whenever one of them is lost, and another can take its place. Nothing is changed
 whole waits here, up to a bound: a longer packet passes as it comes, and until its end nobody is between two.
 """
 
+from struct import Struct
 from typing import NamedTuple
 
 from proxy.wire.engineio import PING
-from proxy.wire.websocket import BINARY, CLOSE, LONGEST_READ, PONG, TEXT, FrameError, apply_mask
+from proxy.wire.websocket import BINARY, CLOSE, LONGEST_READ, PONG, TEXT, FrameError, apply_mask, server_frame
 
 START = 32  # bytes of a message by which it is judged
 _LONGEST_COUNT = 9  # digits of the number of attachments
-_HEAD = 0x80 | TEXT
-_EVENT = b"42"
 _WITH_ATTACHMENTS = (b"45", b"46")  # Socket.IO's BINARY_EVENT and BINARY_ACK
 GOODBYES = (b"41", b"1")  # Socket.IO's and Engine.IO's (socket.io-parser, engine.io-parser)
-_SHORTEST = 6  # bytes: no event is shorter, nor a goodbye as long
+_EVENT = b"42"
+_SHORTEST = 6  # bytes of a frame with an event
+_heads = Struct(">HHH").unpack_from  # of two kinds of frames: first and length, length or event, event
+_TEXT, _LONG_TEXT = (0x80 | TEXT) << 8, (0x80 | TEXT) << 8 | 126
+_EVENT_NUMBER = int.from_bytes(_EVENT, "big")
 
 
-def is_event(data: bytes) -> bool:
-    """Whether `data` of a backend is one whole frame with an event that nothing follows: nearly all are."""
-    size = len(data)
-    if size < _SHORTEST or data[0] != _HEAD:
-        return False
-    length = data[1]
-    if length < 126:
-        return length + 2 == size and data[2:4] == _EVENT
-    return length == 126 and (data[2] << 8 | data[3]) + 4 == size and data[4:6] == _EVENT
+def _event_head(size: int) -> bytes:
+    """How a frame of so many bytes begins that is an event; no frame begins as what is returned else."""
+    if size < _SHORTEST or 128 <= size < 130:
+        return b"\xff"
+    return server_frame(TEXT, _EVENT + bytes(size - (4 if size < 128 else 6)))[: 4 if size < 128 else 6]
+
+
+# What `data` of a backend with one whole event and nothing else begins with, by its size: nearly all does.
+EVENT_HEADS = tuple(map(_event_head, range(1024)))
+LONGEST_EVENT = len(EVENT_HEADS)  # bytes; a longer one is looked at by `are_events`
 
 
 def are_events(data: bytes) -> bool:
-    """Whether `data` of a backend is nothing but such frames."""
+    """Whether `data` of a backend is nothing but whole frames with an event each."""
     at, size = 0, len(data)
-    while at + _SHORTEST <= size and data[at] == _HEAD:
-        length, body = data[at + 1], at + 2
-        if length > 125:
-            if length != 126:
-                return False
-            length, body = data[at + 2] << 8 | data[at + 3], at + 4
-        if length < 2 or data[body : body + 2] != _EVENT:
+    while at + _SHORTEST <= size:
+        first, second, third = _heads(data, at)
+        if first == _LONG_TEXT and third == _EVENT_NUMBER and second >= 2:
+            at += second + 4
+        elif second == _EVENT_NUMBER and _TEXT + 2 <= first < _LONG_TEXT:
+            at += (first & 0x7F) + 2
+        else:
             return False
-        at = body + length
     return at == size
 
 
@@ -69,6 +72,7 @@ class PacketReader:
         "_start",
         "_text",
         "_torn",
+        "is_empty",
     )
 
     def __init__(self) -> None:
@@ -82,16 +86,12 @@ class PacketReader:
         self._torn = False  # whether some of a packet has gone on, and not all
         self._left = 0  # bytes to come of a frame that passes as it comes
         self._first = 0  # the first byte of that frame
+        self.is_empty = True  # whether the next byte begins a packet
 
     @property
     def is_between(self) -> bool:
         """Whether what has gone on ends with a whole packet."""
         return not self._torn
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether the next byte begins a packet."""
-        return not (self._torn or self._buffer)
 
     @property
     def rest(self) -> bytes:
@@ -100,6 +100,7 @@ class PacketReader:
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes; return what goes on. Raises FrameError (see `rest`), and what the subclass raises."""
+        self.is_empty = False
         out = data[: self._left]
         if out:
             self._left -= len(out)
@@ -116,6 +117,7 @@ class PacketReader:
         out += self._cut(whole)
         if len(self._buffer) > LONGEST_READ:
             out += self._let_pass()
+        self.is_empty = not (self._torn or self._buffer)
         return out
 
     def _cut(self, size: int) -> bytes:

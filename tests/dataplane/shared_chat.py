@@ -13,7 +13,7 @@ from typing import Any
 
 from proxy.affinity.health import Observation
 from proxy.affinity.session import Session
-from proxy.dataplane.hand_over import Reason, Result
+from proxy.dataplane.hand_over_counts import Reason, Result
 from proxy.dataplane.tunnel import Tunnel
 from tests.dataplane.chat import Chat, Transport, connect_packet
 from tests.dataplane.frames import Socket, frame
@@ -176,7 +176,9 @@ class Case:
         assert not tunnel.down.paused
         assert tunnel.can_move
         self.nothing_is_left()
-        assert world.plane.site.hand_overs.counts.ended == {(reason, Result.DONE): times}
+        counts = world.plane.site.hand_overs.counts
+        await world.until(lambda: counts.results == {(reason, Result.DONE): times}, f"{counts}")
+        assert not any(counts.leave(known) for known in world.router.fleet)
 
     def nothing_is_left(self) -> None:
         """No claim, no transport of polls, no turn at a gate."""
@@ -196,7 +198,8 @@ class Case:
         """The tunnel is no more, and all that is counted is right."""
         counts = self.world.plane.site.hand_overs.counts
         await self.world.until(lambda: not self.world.plane.tunnels)
-        await self.world.until(lambda: counts.ended == {(reason, result): 1}, f"{counts.ended}")
+        await self.world.until(lambda: counts.results == {(reason, result): 1}, f"{counts}")
+        assert not any(counts.leave(known) for known in self.world.router.fleet)
         for known in self.world.router.fleet:
             assert known.tunnels == 0, known
         self.nothing_is_left()

@@ -3,7 +3,7 @@
 import pytest
 
 from proxy.affinity.backend import AdminState
-from proxy.dataplane.hand_over import Reason, Result
+from proxy.dataplane.hand_over_counts import Reason, Result
 from tests.dataplane.shared_chat import (
     AGAIN,
     ASK,

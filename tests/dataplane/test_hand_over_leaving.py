@@ -2,11 +2,8 @@
 
 import pytest
 
-from tests.dataplane.shared_chat import (
-    ASK,
-    Case,
-    play,
-)
+from proxy.dataplane.hand_over_counts import Reason, Result
+from tests.dataplane.shared_chat import ASK, Case, play
 
 STEPS = ["upgrade", "hello", "restore", "resume", "again"]
 ALL = [*((step, False) for step in STEPS), *((step, True) for step in ["part", *STEPS])]
@@ -40,11 +37,22 @@ def test_the_client_leaves_meanwhile(step: str, planned: bool, how: str) -> None
         for gate in gates:
             gate.set()
         await case.world.until(lambda: not case.world.plane.tunnels)
-        await case.world.until(lambda: sum(case.world.plane.site.hand_overs.counts.ended.values()) == 1)
+        await case.world.until(lambda: sum(case.world.plane.site.hand_overs.counts.results.values()) == 1)
         case.nothing_is_left()
         assert all(known.tunnels == 0 for known in case.world.router.fleet)
 
     play(test, linger=0)
+
+
+def test_the_client_leaves_at_once() -> None:
+    """Before anything was done for it."""
+
+    async def test(case: Case) -> None:
+        assert case.tunnel.backend_gone()
+        case.tunnel.close()
+        await case.gone(Reason.LOST, Result.LEFT)
+
+    play(test)
 
 
 @pytest.mark.parametrize(("step", "planned"), ALL)

@@ -2,17 +2,9 @@
 
 import pytest
 
-from proxy.dataplane.hand_over import Reason, Result
+from proxy.dataplane.hand_over_counts import Reason, Result
 from proxy.wire.engineio import UPGRADE
-from tests.dataplane.shared_chat import (
-    CONNECT,
-    HELLO,
-    TALK,
-    Case,
-    half,
-    lose,
-    play,
-)
+from tests.dataplane.shared_chat import CONNECT, HELLO, TALK, Case, half, lose, play
 
 
 def test_a_planned_move() -> None:
@@ -128,7 +120,7 @@ def test_nobody_else_takes_it() -> None:
     async def test(case: Case) -> None:
         case.send_away()
         assert await case.socket.hear() == (1012).to_bytes(2, "big")
-        assert not case.world.plane.site.hand_overs.counts.ended
+        assert not case.world.plane.site.hand_overs.counts.results
         await case.world.until(lambda: not case.world.plane.tunnels)
         case.nothing_is_left()
 

@@ -8,20 +8,13 @@ import logging
 
 import pytest
 
-from proxy.dataplane.hand_over import Reason, Result
+from proxy.dataplane.hand_over_counts import Reason, Result
 from proxy.dataplane.websocket_hand_over import WebsocketHandOver
 from proxy.wire.engineio import UPGRADE
 from tests.dataplane.chat import Tab, connect_packet
 from tests.dataplane.frames import frame
 from tests.dataplane.peers import get
-from tests.dataplane.shared_chat import (
-    CONNECT,
-    HELLO,
-    RESUME,
-    TALK,
-    Case,
-    play,
-)
+from tests.dataplane.shared_chat import CONNECT, HELLO, RESUME, TALK, Case, play
 
 SECONDS = 0.4  # that a client is held where a test waits for the end of it
 
@@ -81,7 +74,7 @@ def test_a_long_packet_is_half_out() -> None:
         assert got == long[:-10]
         case.kill()
         await case.socket.peer.gone()
-        assert not case.world.plane.site.hand_overs.counts.ended
+        assert not case.world.plane.site.hand_overs.counts.results
 
     play(test)
 
@@ -184,7 +177,7 @@ def test_no_more_than_a_few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
             case.socket = socket
             await case.greeted()
         await world.until(lambda: all(tunnel.hand_over is None for tunnel in world.plane.tunnels))
-        assert world.plane.site.hand_overs.counts.ended == {(Reason.LOST, Result.DONE): 5}
+        assert world.plane.site.hand_overs.counts.results == {(Reason.LOST, Result.DONE): 5}
         assert (world.known("a").sessions, world.known("b").sessions) == (0, 5)
         assert (world.known("a").tunnels, world.known("b").tunnels) == (0, 5)
         case.nothing_is_left()

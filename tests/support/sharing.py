@@ -1,6 +1,7 @@
 """Instances that share their sessions, and conversations that know what they should remember."""
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -45,11 +46,9 @@ class RunSharing(Process, AdminListener):
         self.journal = Journal(folder / "journal.jsonl")
         self.seen: set[int] = set()
         shutil.copy(APP, folder / "app.py")
-        (folder / "run.yaml").write_text(
-            yaml.safe_dump(
-                {"listen": listen, "admin": {"listen": admin}, "log": {"access": False}} | sections
-            )
-        )
+        self.folder = folder
+        self.config = {"listen": listen, "admin": {"listen": admin}, "log": {"access": False}} | sections
+        (folder / "run.yaml").write_text(yaml.safe_dump(self.config))
         super().__init__(
             "run",
             [*COMMAND, "run", "app.py", "--replicas", str(replicas), "-c", "run.yaml"],
@@ -75,6 +74,20 @@ class RunSharing(Process, AdminListener):
         health = self.health()
         self.pids()
         return len(health) == self.replicas and set(health.values()) == {"healthy"}
+
+    def name_of(self, instance: str | None) -> str:
+        """The replica whose app gives itself this name."""
+        return next(name for name, backend in self.backends().items() if f"pid{backend['pid']}" == instance)
+
+    def rollout(self) -> dict[str, Any]:
+        """How far the newest rollout is."""
+        state: dict[str, Any] = json.loads(self.get("/api/rollout"))
+        return state
+
+    def configure(self, **sections: Any) -> None:
+        """Has it go by other sections, beside what it began with."""
+        (self.folder / "run.yaml").write_text(yaml.safe_dump(self.config | sections))
+        self.post("/api/reload")
 
     def end(self) -> None:
         """Ends the command, and whatever it would leave behind."""
@@ -137,6 +150,7 @@ class Conversation:
         self.outputs: list[str] = []  # every message that the server sent whole
         self.tokens = 0
         self.running = 0  # turns that the server has announced and not ended, `on_chat_start` is one
+        self.told = asyncio.Event()  # set when the user is told that an answer was cut off
         self._listener = chat.link.listener
         chat.link.listener = self._hear
 
@@ -146,6 +160,8 @@ class Conversation:
     def _hear(self, event: Event) -> None:
         if event.name == "new_message":
             self.outputs.append(event.data["output"])
+            if NOTICE in event.data["output"]:
+                self.told.set()
         if event.name == "stream_token":
             self.tokens += 1
         if event.name == "connect":

@@ -1,0 +1,36 @@
+"""What a client that polls says to an instance that has gone is said once to the next."""
+
+import pytest
+
+from tests.dataplane.shared_chat import AGAIN, ASK, BYE, GREETING, SharedChat
+from tests.dataplane.test_settled_polls import settled
+from tests.dataplane.world import World, run
+
+
+@pytest.mark.parametrize("polls", [True, False])
+def test_a_message_that_met_nobody_is_said_once(polls: bool) -> None:
+    """Its POST is said by the hand-over, or sent when that is done if it comes later; not both."""
+
+    async def test(world: World) -> None:
+        story: list[tuple[str, bytes]] = []
+        chats = {}
+        for backend in world.backends:
+            chat = chats[backend.name] = SharedChat(backend)
+            chat.story = story
+        tab = await settled(world, world.cookie("a"))
+        poll = await tab.poll() if polls else None
+        if polls:
+            await world.until(lambda: len(chats["a"].asked("poll")) > 1)
+        chats["a"].backend.refuse()
+        story.clear()
+        for peer in chats["a"].backend.peers:
+            peer.reset()
+        said = await tab.post(ASK)
+        assert (await said.response()).body.lower() == b"ok"
+        await tab.listen(GREETING, poll)
+        await world.until(lambda: ("b", BYE) in story)
+        await world.breathe()
+        messages = [packet for _, packet in story if b"client_message" in packet]
+        assert messages == [ASK if polls else AGAIN], story
+
+    run(test, "ab", affinity={"hand_over": "always"})
