@@ -20,7 +20,7 @@ from functools import partial
 from time import monotonic
 from typing import cast
 
-from proxy.affinity.decision import EngineSession, Void
+from proxy.affinity.decision import EngineSession, Heads, Void
 from proxy.affinity.handing_over import said_again
 from proxy.affinity.pins import split_pin
 from proxy.affinity.telling import may_be_told
@@ -28,7 +28,6 @@ from proxy.dataplane.fetch import tell
 from proxy.dataplane.hand_over import GREETS, Place, Waits
 from proxy.dataplane.patience import Timer
 from proxy.dataplane.poll_hand_over import transport_key
-from proxy.dataplane.request import Request
 from proxy.dataplane.upstream_heads import PollHeads
 from proxy.errors import ProxyError
 from proxy.wire.engineio import SEPARATOR
@@ -155,10 +154,10 @@ class FarPolls:
         """That led nowhere."""
         self._say("f", engine)
 
-    def said(self, engine: EngineSession, request: Request, count: int) -> None:
+    def said(self, engine: EngineSession, heads: Heads, count: int) -> None:
         """Its client has said so many messages by a request to this process."""
         if self.is_on:
-            engine.speaks = engine.kept or PollHeads.of(request)
+            engine.speaks = heads
             for _ in range(count):
                 self._say("a", engine)
 

@@ -127,7 +127,8 @@ def note_said(site: Site, request: Request, engine: EngineSession, content: byte
     messages = [packet for packet in packets_of(content) if asks(packet)]
     for packet in messages:
         engine.hears().said(packet)
-    far.said(engine, request, len(messages))
+    if messages:
+        far.said(engine, engine.kept or PollHeads.of(request), len(messages))
     return bool(messages)
 
 

@@ -75,3 +75,27 @@ def test_what_was_said_is_shown_to_nobody() -> None:
     untaken = Untaken()
     untaken.said(b"secret")
     assert repr(untaken) == "<Untaken 1 messages>"
+
+
+def test_what_another_proxy_says_again() -> None:
+    """It takes its place, so that a turn takes the right one, but is not said by this proxy."""
+    untaken = Untaken()
+    untaken.said(b"one")
+    untaken.said_elsewhere()
+    untaken.said(b"three")
+    assert untaken.again(0.0) == [b"one", b"three"]
+    untaken.taken()
+    untaken.taken()
+    assert untaken.again(1.0) == [b"three"]
+
+
+def test_what_was_said_again_a_while_ago() -> None:
+    """It was taken, or known: it is not said once more at every hand-over to come."""
+    untaken = Untaken()
+    untaken.said(b"one")
+    assert untaken.again(100.0) == untaken.again(110.0) == [b"one"]
+    untaken.said(b"two")
+    untaken.taken()
+    assert untaken.again(160.0) == [b"two"]
+    untaken.said(b"three")
+    assert untaken.again(200.0) == [b"three"]

@@ -5,7 +5,7 @@ Each request of a client that polls comes to the other proxy than the one before
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,10 +39,11 @@ class Several:
             instance.launch()
         for instance in self.instances:
             instance.wait_ready()
-        affinity = {"secret": "of both", "directory": {"redis": store}, "hand_over": "always"}
+        affinity = {"secret": "of both", "directory": {"redis": store}}
+        sessions = {"shared": True}
         self.proxies = [
             ProxyProcess(
-                config_for(self.instances, health=HEALTH, affinity=affinity),  # type: ignore[arg-type]
+                config_for(self.instances, health=HEALTH, affinity=affinity, sessions=sessions),  # type: ignore[arg-type]
                 folder,
                 f"proxy{number}",
             )
@@ -110,9 +111,6 @@ def busiest(several: Several, talks: list[Conversation]) -> Instance:
     return max(several.instances, key=lambda each: sum(several.home(t) is each for t in talks))
 
 
-Scenario = Callable[[Several, list[Conversation]], None]
-
-
 def check(several: Several, talks: list[Conversation]) -> None:
     """Every message ran once, every session began once, and nobody was disconnected."""
     for talk in talks:
@@ -143,6 +141,7 @@ def test_a_killed_instance_disconnects_nobody(several: Several) -> None:
             assert len(there) >= CROWD // 4
             check(several, talks)
             assert sum(talk.notices for talk in talks) == 0
+            assert several.total("chainlit_proxy_hand_overs_total", result="done") >= len(there)
 
     asyncio.run(scenario())
 
