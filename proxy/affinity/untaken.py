@@ -1,8 +1,9 @@
-"""The messages of a client of which nobody knows whether its instance has taken them.
+"""The messages of a client of which nobody knows whether they were taken, and answered.
 
-Chainlit says `task_start` when it takes one (chainlit/emitter.py). Until that is heard a message may be on
-its way to an instance that is about to be lost. Then it is said again to the next one, which knows by its id
-whether it was taken after all. Pure.
+Chainlit says `task_start` when it takes one, and `task_end` when it has answered (chainlit/emitter.py). Until
+the first is heard a message may be on its way to an instance that is about to be lost, until the second its
+answer may be: an instance that ends goes on for a moment when its connections are closed. So it is said again
+to the next one, which knows what was taken, and sends what was answered. Pure.
 """
 
 _MOST = 16  # a page says one at a time
@@ -13,12 +14,13 @@ _KNOWN = 30.0  # seconds: what was said again so long ago was taken, or was know
 class Untaken:
     """Those of one connection, oldest first; beyond a bound the oldest are let go of."""
 
-    __slots__ = ("_again", "_again_at", "_size", "packets")
+    __slots__ = ("_again", "_again_at", "_begun", "_size", "packets")
 
     def __init__(self) -> None:
         # As the client has said them, empty: through another proxy. An empty deque has 760 bytes.
         self.packets: list[bytes] = []
         self._size = 0  # bytes of them
+        self._begun = 0  # how many of them, from the oldest on, are being answered
         self._again, self._again_at = 0, 0.0  # how many of the oldest were said again, and when
 
     def said(self, packet: bytes) -> None:
@@ -26,30 +28,36 @@ class Untaken:
         self.packets.append(packet)
         self._size += len(packet)
         while self.packets and (len(self.packets) > _MOST or self._size > _MOST_BYTES):
-            self.taken()
+            self._let_go()
 
     def said_elsewhere(self) -> None:
         """It has said one through another proxy."""
         self.said(b"")
 
     def again(self, now: float) -> list[bytes]:
-        """Those that this proxy has to say again."""
+        """Those that this proxy has to say again, of which none is being answered any more."""
         if self._again and now > self._again_at + _KNOWN:
             for _ in range(self._again):
-                self.taken()
-        self._again, self._again_at = len(self.packets), now
+                self._let_go()
+        self._again, self._again_at, self._begun = len(self.packets), now, 0
         return [packet for packet in self.packets if packet]
 
-    def taken(self) -> None:
-        """A turn has begun: the oldest of them was taken."""
-        if self.packets:
-            self._size -= len(self.packets.pop(0))
-            self._again = max(0, self._again - 1)
+    def hear(self, *, begins: bool) -> None:
+        """A turn has begun, with the oldest that has none, or the oldest has ended."""
+        if begins:
+            self._begun = min(self._begun + 1, len(self.packets))
+        elif self._begun:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._size -= len(self.packets.pop(0))
+        self._begun = max(0, self._begun - 1)
+        self._again = max(0, self._again - 1)
 
     def clear(self) -> None:
         """All of them were."""
         self.packets.clear()
-        self._size = self._again = 0
+        self._size = self._begun = self._again = 0
 
     def __len__(self) -> int:
         return len(self.packets)

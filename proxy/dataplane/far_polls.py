@@ -9,8 +9,9 @@ one, which knows what it has.
 
 A word on the channel is a letter, the teller and the client's sid: `w` wants a transport handed over, `b`
 tells that this has begun, `f` that nothing came of it; `a` that its client has said a message, `k` that one
-was taken, `m` the id of the message that is streamed; `p` that these poll. `c` tells a CONNECT that holds but
-ids, for a websocket that takes over from polls elsewhere. What anybody said to an app is not in them.
+begins or ends to be answered, `m` the id of the message that is streamed; `p` that these poll. `c` tells a
+CONNECT that holds but ids, for a websocket that takes over from polls elsewhere. What anybody said to an app
+is not in them.
 """
 
 import os
@@ -24,6 +25,7 @@ from proxy.affinity.decision import EngineSession, Heads, Void
 from proxy.affinity.handing_over import said_again
 from proxy.affinity.pins import split_pin
 from proxy.affinity.telling import may_be_told
+from proxy.affinity.untaken import NOTHING
 from proxy.dataplane.fetch import tell
 from proxy.dataplane.hand_over import GREETS, Place, Waits
 from proxy.dataplane.patience import Timer
@@ -32,6 +34,7 @@ from proxy.dataplane.upstream_heads import PollHeads
 from proxy.errors import ProxyError
 from proxy.wire.engineio import SEPARATOR
 
+_BEGINS, _ENDS = "begins", "ends"
 _ANSWERS = 2.0  # seconds in which a proxy says that it hands over: some milliseconds, but it may be busy
 _BEAT = 20.0  # seconds between two words that a transport polls; a third of the time that it is kept for
 _MOST_TOLD = 100  # sids in one word
@@ -80,7 +83,7 @@ class FarPolls:
             "b": self._take_begun,
             "f": self._take_failed,
             "a": self._take_said,
-            "k": self._take_taken,
+            "k": self._take_turn,
             "m": self._take_streamed,
             "p": self._take_polling,
             "c": self._take_connect,
@@ -161,9 +164,10 @@ class FarPolls:
             for _ in range(count):
                 self._say("a", engine)
 
-    def taken(self, engine: EngineSession) -> None:
-        """Its instance has taken one, as a poll has told here."""
-        self._say("k", engine)
+    def turns(self, engine: EngineSession, *, begins: bool) -> None:
+        """Its instance begins to answer one, or has answered it, as a poll has told here."""
+        if engine.untaken is not NOTHING:
+            self._say("k", engine, _BEGINS if begins else _ENDS)
 
     def streams(self, engine: EngineSession) -> None:
         """A poll has told of a token of another message."""
@@ -224,10 +228,10 @@ class FarPolls:
             engine.said_at = monotonic()
             engine.hears().said_elsewhere()
 
-    def _take_taken(self, sid: bytes, _rest: list[str]) -> None:
+    def _take_turn(self, sid: bytes, rest: list[str]) -> None:
         engine = self._site.router.engines.get(sid)
-        if engine is not None:
-            engine.untaken.taken()
+        if engine is not None and rest in ([_BEGINS], [_ENDS]):
+            engine.untaken.hear(begins=rest == [_BEGINS])
 
     def _take_streamed(self, sid: bytes, rest: list[str]) -> None:
         engine = self._site.router.engines.get(sid)
@@ -279,7 +283,8 @@ class FarPolls:
         """Its new sid was told: what was said through this process is said again, then it goes on."""
         if engine.polls and was_settled:
             self.redirect(engine)
-        if engine.speaks is not None and (again := engine.untaken.again(monotonic())):
+        again = engine.untaken.again(monotonic())
+        if again and engine.speaks is not None:
             self._await(engine, away=False).cancel()
             work = self._say_again(engine, cast("PollHeads", engine.speaks), again)
             self._site.spawn(work, lambda: self._give_up(engine))

@@ -183,9 +183,8 @@ class Relay:
         events = ear.hear(data)
         for begins in events:
             session.hear(begins=begins)
-            if begins:
-                engine.untaken.taken()
-                self.site.hand_overs.far.taken(engine)
+            engine.untaken.hear(begins=begins)
+            self.site.hand_overs.far.turns(engine, begins=begins)
         if ear.streamed and ear.streamed != engine.streamed:
             engine.streamed = ear.streamed
             self.site.hand_overs.far.streams(engine)

@@ -243,9 +243,10 @@ def test_what_was_said_elsewhere(redis_server: RedisServer) -> None:
             there.hears().said(ASK)
             other.far.said(there, HEADS, 1)
             await eventually(lambda: len(here.untaken) == 2, WAIT, "the one counts it")
-            here.untaken.taken()
-            one.far.taken(here)
-            await eventually(lambda: len(there.untaken) == 1, WAIT, "the first was taken")
+            for begins in (True, False):
+                here.untaken.hear(begins=begins)
+                one.far.turns(here, begins=begins)
+            await eventually(lambda: len(there.untaken) == 1, WAIT, "the first was answered")
             assert (here.untaken.packets, there.untaken.packets) == ([b""], [ASK])
             one.goes_on(b"new")
             await eventually(lambda: asked and there.hand_over is None, WAIT, "it is said again")
@@ -306,7 +307,7 @@ def test_other_connects_stay_here(connect: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["w", "w me", "w me sid", "w me sid a b c", "b me", "m me sid", "c me sid x", "p"]
+    "word", ["w", "w me", "w me sid", "w me sid a b c", "b me", "k me sid", "m me sid", "c me sid x", "p"]
 )
 def test_what_is_not_understood_is_passed_over(redis_server: RedisServer, word: str) -> None:
     """Another version of the proxy may say more on the same channel."""
