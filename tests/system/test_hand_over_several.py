@@ -160,6 +160,8 @@ def test_a_drained_instance_disconnects_nobody(several: Several) -> None:
             await turns(talks)
             await turns(talks, "stream 20 0.01")
             assert all(several.home(talk) is not victim for talk in leavers)
+            went = several.total("chainlit_proxy_hand_overs_total", reason="sent_away")
+            assert went == len(leavers), "each once"
             check(several, talks)
 
     asyncio.run(scenario())
