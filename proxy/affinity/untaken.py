@@ -11,18 +11,21 @@ import json
 
 _MOST = 16  # a page says one at a time
 _MOST_BYTES = 1 << 18
+_KNOWN = 30.0  # seconds: what was said again so long ago was taken, or was known
 
 
 class Untaken:
     """Those of one connection, oldest first; beyond a bound the oldest are let go of, and only counted."""
 
-    __slots__ = ("_begun", "missed", "packets", "size")
+    __slots__ = ("_again", "_again_at", "_begun", "missed", "packets", "size")
 
     def __init__(self) -> None:
-        self.packets: list[bytes] = []  # as the client has said them; an empty deque has 760 bytes
+        # As the client has said them, empty: through another proxy. An empty deque has 760 bytes.
+        self.packets: list[bytes] = []
         self.size = 0  # bytes of them
         self.missed = 0  # how many before these are not here any more
         self._begun = 0  # how many of all are being answered, from the oldest on
+        self._again, self._again_at = 0, 0.0  # how many of the oldest were said again, and when
 
     def said(self, packet: bytes) -> None:
         """The client has said a message."""
@@ -30,6 +33,10 @@ class Untaken:
         self.size += len(packet)
         while self.packets and (len(self.packets) > _MOST or self.size > _MOST_BYTES):
             self._miss()
+
+    def said_elsewhere(self) -> None:
+        """It has said one through another proxy."""
+        self.said(b"")
 
     def said_too_long(self) -> None:
         """The client says a message that is too long to be kept."""
@@ -42,8 +49,12 @@ class Untaken:
             self._miss()
 
     def _miss(self) -> None:
-        self.size -= len(self.packets.pop(0))
+        self._drop()
         self.missed += 1
+
+    def _drop(self) -> None:
+        self.size -= len(self.packets.pop(0))
+        self._again = max(0, self._again - 1)
 
     def hear(self, *, begins: bool) -> None:
         """A turn has begun: the next of them was taken. Or one has ended: the oldest of them is answered."""
@@ -54,7 +65,7 @@ class Untaken:
             if self.missed:
                 self.missed -= 1
             else:
-                self.size -= len(self.packets.pop(0))
+                self._drop()
 
     @property
     def are_known(self) -> bool:
@@ -73,10 +84,22 @@ class Untaken:
             if _is_event(packet)
         ]
 
+    def again_later(self, now: float) -> list[bytes]:
+        """Those that this proxy says again when others may, too: nobody tells it that they were taken.
+
+        None is being answered any more.
+        """
+        if self._again and now > self._again_at + _KNOWN:
+            for _ in range(self._again):
+                self._drop()
+        self._again, self._again_at = len(self.packets), now
+        self._begun = self.missed = 0
+        return [packet for packet in self.packets if _is_event(packet)]
+
     def clear(self) -> None:
         """All of them were taken, and what was missed of their answers has come."""
         self.packets.clear()
-        self.size = self.missed = self._begun = 0
+        self.size = self.missed = self._begun = self._again = 0
 
     def __len__(self) -> int:
         """How many may not have been taken."""

@@ -15,7 +15,7 @@ from proxy.affinity.session import Session
 from proxy.affinity.untaken import Untaken
 from proxy.dataplane.leg import Leg
 from proxy.dataplane.stats import Stats
-from proxy.errors import OddId
+from proxy.errors import Limit, OddId
 from proxy.wire.engineio import PING
 from proxy.wire.guard import ClientPackets, is_plain
 from proxy.wire.packets import EVENT_HEADS, LONGEST_EVENT, BackendPackets, are_events
@@ -325,6 +325,23 @@ class Side(End):
     def connection_lost(self, exc: Exception | None) -> None:
         """As asyncio.Protocol."""
         self._opening.lost(self)
+
+
+_TOO_MUCH = {
+    Limit.OPENING_FRAMES: b"too many frames before CONNECT",
+    Limit.OPENING_BYTES: b"too many bytes before CONNECT",
+    Limit.OPENING_TIME: b"no CONNECT in time",
+}
+
+
+def refuse_opening(stream: Stream, stats: Stats, why: Limit | OddId) -> None:
+    """As `refuse`, before its client has connected."""
+    if isinstance(why, OddId):
+        stats.refused(why)
+        refuse(stream, why)
+    else:
+        stats.limits[why] += 1
+        stream.say_goodbye(POLICY_VIOLATION, _TOO_MUCH[why])
 
 
 def refuse(stream: Stream, error: OddId) -> None:

@@ -21,6 +21,7 @@ from proxy.dataplane.arrivals import Arrivals
 from proxy.dataplane.hand_over_counts import Counts, Reason, Result
 from proxy.dataplane.patience import Stood, within
 from proxy.dataplane.pool import Pool
+from proxy.dataplane.shared_directory import SharedDirectory
 from proxy.dataplane.stats import Stats
 from proxy.errors import ConnectTimeout, ProxyError, UpstreamTimeout
 
@@ -40,6 +41,7 @@ class Place(Protocol):
 
     router: Router
     arrivals: Arrivals
+    shared: SharedDirectory
     stats: Stats
     stood: Stood
     leaving: bool  # whether the process is to end

@@ -8,6 +8,12 @@ from proxy.affinity.untaken import NOTHING, Untaken
 MOST, MOST_BYTES = 16, 1 << 18
 
 
+def answer(untaken: Untaken) -> None:
+    """A whole turn is heard."""
+    untaken.hear(begins=True)
+    untaken.hear(begins=False)
+
+
 def test_a_turn_answers_the_oldest() -> None:
     """Each turn answers one message, in the order in which they were said; until its end that is kept."""
     untaken = Untaken()
@@ -118,3 +124,39 @@ def test_what_was_said_is_shown_to_nobody() -> None:
     untaken = Untaken()
     untaken.said(b"secret")
     assert repr(untaken) == "<Untaken 1 messages, 0 missed, 0 begun>"
+
+
+def test_what_another_proxy_says_again() -> None:
+    """It takes its place, so that a turn takes the right one, but is not said by this proxy."""
+    untaken = Untaken()
+    untaken.said(b"42[1]")
+    untaken.said_elsewhere()
+    untaken.said(b"42[3]")
+    assert untaken.again_later(0.0) == [b"42[1]", b"42[3]"]
+    answer(untaken)
+    answer(untaken)
+    assert untaken.again_later(1.0) == [b"42[3]"]
+
+
+def test_what_was_said_again_a_while_ago() -> None:
+    """It was taken, or known: it is not said once more at every hand-over to come."""
+    untaken = Untaken()
+    untaken.said(b"42[1]")
+    assert untaken.again_later(100.0) == untaken.again_later(110.0) == [b"42[1]"]
+    untaken.said(b"42[2]")
+    answer(untaken)
+    assert untaken.again_later(160.0) == [b"42[2]"]
+    untaken.said(b"42[3]")
+    assert untaken.again_later(200.0) == [b"42[3]"]
+
+
+def test_what_is_said_again_is_answered_anew() -> None:
+    """The turn that was cut off has no end: the first one that is heard is that of a greeting."""
+    untaken = Untaken()
+    untaken.said(b"42[1]")
+    untaken.hear(begins=True)
+    assert untaken.again_later(0.0) == [b"42[1]"]
+    untaken.hear(begins=False)
+    assert untaken.again_later(0.0) == [b"42[1]"]
+    answer(untaken)
+    assert not untaken.again_later(0.0)
