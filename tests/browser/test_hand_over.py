@@ -206,9 +206,9 @@ def test_an_open_question_is_cleared(open_tab: OpenTab, server: ChatServer) -> N
     killed = kill(home, server)
     tab.wait_connected(killed)
     tab.page.get_by_text(NOTICE).wait_for(timeout=ANSWER)
+    tab.photograph("hand-over-question")
     assert "You are Ada." in tab.say("who am I?")
     assert tab.home != home
-    tab.photograph("hand-over-question")
     assert_unnoticed(tab, killed)
 
 
