@@ -70,8 +70,11 @@ class Exchange(Upgrade):
         assert engine is not None
         engine.seen = self.request.started
         if body is not NO_BODY:
-            if may_connect(body.whole):
-                connect_in_payload(body.whole, self.site.limits.packets)  # refuses an odd session
+            if (
+                may_connect(body.whole)
+                and connect_in_payload(body.whole, self.site.limits.packets) is not None
+            ):
+                engine.kept = None  # as in `rehome.read_post`; an odd session is refused
             if body.whole[:1] != PONG:
                 engine.said_at = self.request.started
                 self.has_said = rehome.note_said(engine, body.whole)
@@ -152,7 +155,7 @@ class Exchange(Upgrade):
         named = inspection.named_in_body(request, content, self.site.limits.packets)
         self._inspected = True
         if request.kind is Kind.SOCKETIO:
-            rehome.read_post(self, content)
+            rehome.read_post(self, content, is_connect=named is not None)
             return
         if request.kind is not Kind.ANNOUNCES:
             self.session_id = named
