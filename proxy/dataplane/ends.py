@@ -8,6 +8,7 @@ may be a close frame and tells why it ended.
 """
 
 import asyncio
+from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
@@ -238,7 +239,8 @@ class ClientEnd(End):
     def may_move(self) -> bool:
         """Whether another backend may be told what it says from now on."""
         packets = self.packets
-        return packets.is_between and packets.upgraded and not (packets.is_elsewhere or self.ended)
+        stays = packets.is_between and packets.upgraded and not packets.has_parted
+        return stays and not (packets.is_elsewhere or self.ended)
 
     def lead_to(self, peer: Leg) -> None:
         """What it says goes to another backend from now on."""
@@ -261,8 +263,15 @@ class ClientEnd(End):
             self._pass_packets(data)
 
     def _pass_packets(self, data: bytes) -> None:
+        self._pass(lambda: self.packets.feed(data))
+
+    def let_pass(self) -> None:
+        """What has come of a packet waits no longer for the rest of it."""
+        self._pass(self.packets.let_pass)
+
+    def _pass(self, take: Callable[[], bytes]) -> None:
         try:
-            passed = self.packets.feed(data)
+            passed = take()
         except OddId as error:
             self._stats.refused(error)
             refuse(self._stream, error)

@@ -71,8 +71,9 @@ class Exchange(Upgrade):
         assert engine is not None
         engine.seen = self.request.started
         if body is not NO_BODY:
-            if may_connect(body.whole):
-                connect_in_payload(body.whole, self.site.limits.packets)  # refuses an odd session
+            named = may_connect(body.whole) and connect_in_payload(body.whole, self.site.limits.packets)
+            if named not in (False, None):
+                engine.kept = None  # as in `rehome.read_post`; an odd session is refused
             if body.whole != PONG:
                 engine.said_at = self.request.started
                 self.has_said = rehome.note_said(self.site, self.request, engine, body.whole)
@@ -152,7 +153,7 @@ class Exchange(Upgrade):
         named = inspection.named_in_body(request, content, self.site.limits.packets)
         self._inspected = True
         if request.kind is Kind.SOCKETIO:
-            rehome.read_post(self, content)
+            rehome.read_post(self, content, is_connect=named is not None)
             return
         if request.kind is not Kind.ANNOUNCES:
             self.session_id = named

@@ -6,7 +6,7 @@ with its cookies, and its CONNECT packet, which may have keys of the user. It is
 with the connection.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 from proxy.affinity.backend import Backend
 from proxy.affinity.decision import EngineSession
@@ -74,6 +74,8 @@ class HandOvers:
         """As `keep`, of a polling transport whose CONNECT a POST brings."""
         if self.are_on:
             heads = PollHeads.of(request)
+            self._kept -= _size(engine)  # what it has said before counts no more
+            engine.kept = None
             if self._has_room(heads.size + len(connect)):
                 engine.keep(connect, heads)
                 self.far.connects(engine)
@@ -90,10 +92,24 @@ class HandOvers:
         """Find anew how much is kept, of these tunnels and of polls; called every few seconds."""
         kept = [tunnel.kept for tunnel in tunnels if tunnel.kept is not None]
         polls = self._site.router.engines.kept()
-        self._kept = sum(each.size for each in kept) + sum(
-            len(engine.connect) + engine.kept.size for engine in polls if engine.kept is not None
-        )
+        self._kept = sum(each.size for each in kept) + sum(map(_size, polls))
+        self._let_halves_pass(tunnels)
         self._weigh_messages({*(tunnel.untaken for tunnel in tunnels), *(engine.untaken for engine in polls)})
+
+    def _let_halves_pass(self, tunnels: Iterable[Tunnel]) -> None:
+        """Have packets that are not whole wait no longer, if too much of them does: the longest first."""
+        halves = [
+            (end.packets.waiting, end) for tunnel in tunnels if (end := tunnel.waiting_client) is not None
+        ]
+        size = sum(each for each, _ in halves)
+        if size <= _MOST:
+            return
+        for each, end in sorted(halves, key=lambda half: -half[0]):
+            if size <= _MOST // 2:
+                break
+            size -= each
+            end.let_pass()
+            self._site.stats.limits[Limit.HAND_OVER_BYTES] += 1
 
     def _weigh_messages(self, untaken: Collection[Untaken]) -> None:
         """Let go of messages that nobody takes, if there are too many: those of whom most is kept first."""
@@ -181,3 +197,8 @@ class HandOvers:
 
     def __repr__(self) -> str:
         return f"<HandOvers on={self.are_on} {self.waits!r}>"
+
+
+def _size(engine: EngineSession) -> int:
+    """Bytes that are kept of a polling transport."""
+    return 0 if engine.kept is None else len(engine.connect) + engine.kept.size

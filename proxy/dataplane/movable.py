@@ -94,6 +94,14 @@ class Movable:
         )
 
     @property
+    def waiting_client(self) -> ClientEnd | None:
+        """Its client's side, while half a packet of it waits for the rest."""
+        client = self._down_end
+        if not isinstance(client, ClientEnd) or self._closed or self.hand_over is not None:
+            return None
+        return client if client.packets.waiting else None
+
+    @property
     def backend_end(self) -> AppEnd | None:
         """Its backend's side, once it is the plain one of a session."""
         return self._up_end if isinstance(self._up_end, AppEnd) else None

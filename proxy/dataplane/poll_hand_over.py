@@ -39,6 +39,7 @@ from proxy.wire.head import ResponseHead
 from proxy.wire.turns import turns_in
 
 _DISCONNECT = b"41"
+_LARGEST = 1 << 22  # bytes that its client is to hear: an instance may greet with all elements of a thread
 
 
 class Others(Protocol):
@@ -167,6 +168,7 @@ class _Talk:
         self._pool = over.pool(decision.backend)
         self._sid = b""
         self._said: list[bytes] = []  # for the client
+        self._room = _LARGEST  # bytes that may still come
         self._head: ResponseHead | None = None  # of the last answer to a poll
 
     async def run(self) -> Failure | None:
@@ -185,9 +187,11 @@ class _Talk:
                 actions += self._machine.hear(packet, packet, binary=packet[:1] == b"b")
 
     async def _poll(self) -> list[bytes]:
-        self._head, body = await fetch(self._pool, b"GET", self._heads.poll(self._sid), self._seconds)
+        head = self._heads.poll(self._sid)
+        self._head, body = await fetch(self._pool, b"GET", head, self._seconds, self._room)
         if self._head.status != 200:
             raise BadResponse(f"the backend answered {self._head.status} to a poll")
+        self._room -= len(body)
         return body.split(SEPARATOR)
 
     async def _do(self, actions: list[HandOverAction]) -> tuple[bool, Failure | None]:

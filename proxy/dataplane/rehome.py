@@ -87,8 +87,11 @@ class Post(Protocol):
         ...
 
 
-def read_post(post: Post, content: bytes) -> None:
-    """A POST has been read: go on with what it tells of its transport. Raises OddId."""
+def read_post(post: Post, content: bytes, *, is_connect: bool) -> None:
+    """A POST has been read: go on with what it tells of its transport. Raises OddId.
+
+    Who says one CONNECT more, with another session perhaps, is handed over no more.
+    """
     engine = post.decision.engine if post.decision else None
     if engine is not None and content[:1] != PONG:
         engine.said_at = post.request.started
@@ -97,6 +100,8 @@ def read_post(post: Post, content: bytes) -> None:
             if engine.hand_over is not None and post.wait_for(engine):
                 return
             post.has_said = note_said(post.site, post.request, engine, content)
+            if is_connect:
+                engine.kept = None
         post.send()
         return
     engines = post.site.router.engines

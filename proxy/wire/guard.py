@@ -9,7 +9,7 @@ user, which may have to be said again to another instance.
 from collections.abc import Callable
 
 from proxy.errors import Odd, OddId
-from proxy.wire.engineio import MAIN, PONG, UPGRADE, connect_session, packet_head
+from proxy.wire.engineio import PONG, UPGRADE, connect_session
 from proxy.wire.packets import GOODBYES, START, PacketReader
 from proxy.wire.websocket import CLOSE, TEXT
 
@@ -64,7 +64,7 @@ class ClientPackets(PacketReader):
         self._asked = asked
         self._asked_too_long = too_long
         self.has_parted = False  # whether the last message here was a farewell: a page is closed or left
-        self.is_elsewhere = False  # whether it has connected to namespaces of the app's own
+        self.is_elsewhere = False  # whether it has connected once more, or to namespaces of the app's own
         self.upgraded = False  # whether it has said that it polls no more
         self.owed_pongs = 0  # that answer pings which the backend has not said
 
@@ -87,8 +87,7 @@ class ClientPackets(PacketReader):
     def _connects(self, packet: bytes) -> None:
         """Raises OddId."""
         if connect_session(packet) is not None:
-            head = packet_head(packet)
-            self.is_elsewhere = self.is_elsewhere or (head is not None and head.namespace != MAIN)
+            self.is_elsewhere = True
 
     def _control(self, opcode: int, frame: bytes) -> None:
         self.has_parted = opcode == CLOSE or self.has_parted

@@ -208,6 +208,15 @@ class PacketReader:
         self._payload = None
         self._torn = self._torn and self._owed > 0
 
+    @property
+    def waiting(self) -> int:
+        """Bytes of that."""
+        return len(self._buffer)
+
+    def let_pass(self) -> bytes:
+        """There is no room for what waits: return what goes on. Raises what the subclass raises."""
+        return self._let_pass()
+
     def _let_pass(self) -> bytes:
         """What waits is too long to wait."""
         buffer, head = self._buffer, self._head()
