@@ -189,10 +189,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything started ends with it
     peers = available(options.peers)
     shared_rows = [row for row in SHARED_ROWS if row.name in options.rows]
-    if shared_rows:
-        tables = shared.run(peers, shared_rows, options.talkers, machine())
+    for words, told in shared.run(peers, shared_rows, options.talkers, machine()) if shared_rows else ():
+        print(told, flush=True)
         if not options.dry:
-            write(tables, [row.words for row in SHARED_ROWS], "shared sessions")
+            write({words: told}, [row.words for row in SHARED_ROWS], "shared sessions")
     rows = [row for row in ROWS if row.name in options.rows]
     if rows:
         tables = run(peers, rows, options.sessions)

@@ -12,7 +12,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,9 +27,9 @@ KILLS = 10
 ENDS = 3  # instances that end in order, one after the other
 RESTARTS = 3  # of the only instance
 WITHIN = 10.0  # seconds for an instance to be emptied
-STOP = 30.0  # seconds for an instance to end
+STOP = 20.0  # seconds for an instance to end
 PATIENT = 30.0  # seconds in which everybody should have an answer again
-SETTLE = 2.5  # seconds until each proxy has seen that an instance is back
+SETTLE = 2.0  # seconds until each proxy has seen that an instance is back
 STREAM = "stream 20 0.1"  # two seconds
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -71,7 +71,11 @@ class Stage:
 
     async def start(self, instance: ChainlitInstance) -> None:
         """An instance that has ended, or will, runs again."""
-        await asyncio.to_thread(instance.wait, STOP)
+        try:
+            await asyncio.to_thread(instance.wait, STOP)
+        except AssertionError:
+            print(f"{instance.name} had to be killed after {STOP:g} s", file=sys.stderr, flush=True)
+            instance.kill9()
         instance.launch()
         await asyncio.to_thread(instance.wait_ready)
 
@@ -197,17 +201,18 @@ def conditions(sessions: int, machine: str) -> str:
     load = os.getloadavg()[0]
     return (
         f"{sessions} sessions over python-socketio and socket.io-client, half each, by {WAYS} (3 : 1 : 1), "
-        f"{datetime.now(UTC):%Y-%m-%d}; {machine}; load of the machine before it began: {load:.1f}."
+        f"{datetime.now(UTC):%Y-%m-%d}; {machine}; load of the machine before it began: {load:.1f}"
     )
 
 
-def run(peers: dict[str, type[Peer]], rows: list[SharedRow], sessions: int, machine: str) -> dict[str, str]:
-    """Measures everything; the tables, by the words of their rows."""
+def run(
+    peers: dict[str, type[Peer]], rows: list[SharedRow], sessions: int, machine: str
+) -> Iterator[tuple[str, str]]:
+    """Measures everything; the words of each row and its table, as soon as there is one."""
     kinds: dict[str, type[Peer]] = {}
     for name, kind in peers.items():
         kinds |= {name: HandsOver, ConnectsAnew.name: ConnectsAnew} if kind is Ours else {name: kind}
     taken_on = conditions(sessions, machine)
-    tables = {}
     folder = Path(tempfile.mkdtemp(prefix="lifecycle-"))
     try:
         with sharing_fleet(folder) as fleet:
@@ -221,8 +226,13 @@ def run(peers: dict[str, type[Peer]], rows: list[SharedRow], sessions: int, mach
                     columns[name] = asyncio.run(measure(kind, row, fleet, where, sessions))
                     took = time.monotonic() - began
                     print(f"{row.name}: {name} in {took:.0f} s", file=sys.stderr, flush=True)
-                tables[row.words] = table(row, columns, taken_on)
-                print(tables[row.words], flush=True)
+                yield (
+                    row.words,
+                    table(
+                        row,
+                        columns,
+                        f"{taken_on}, in the last five minutes of these: {os.getloadavg()[1]:.1f}.",
+                    ),
+                )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return tables

@@ -13,6 +13,7 @@ import sys
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Self
 
 from tests.support.chat import Chat, Reply
@@ -71,7 +72,7 @@ class Talker:
         """`text` is what it always says; None: it says something short, and now and then has it streamed."""
         self.chat = chat
         self.at = chat.home  # the instance that answered last
-        self.answered: list[tuple[float, str]] = []  # when, and by whom
+        self.answered: list[tuple[float, float, str]] = []  # when it was asked and answered, and by whom
         self.questions: list[Question] = []
         self.disconnects = 0
         self.figures = Figures()
@@ -97,6 +98,7 @@ class Talker:
         if event.name == "new_message" and NOTICE in event.data["output"]:
             for question in self.questions:
                 question.told = True
+            self._known = max(0, self._known - 1)  # its answer may have come before the turn had ended
             self._cut.set()
         self._take(event)
         if self.chat.ready:
@@ -119,20 +121,20 @@ class Talker:
         streams = not self._is_brief and random.random() < 0.2
         text = self._text or ("stream 10 0.1" if streams else "say")
         question = Question(time.time(), asyncio.create_task(self.chat.ask(text, within=EVER)))
-        question.answer.add_done_callback(self._hear_answer)
+        question.answer.add_done_callback(partial(self._hear_answer, question.asked_at))
         self.questions.append(question)
         self._since = self._since or question.asked_at
         cut = asyncio.create_task(self._cut.wait())
         await asyncio.wait({question.answer, cut}, timeout=PATIENT, return_when=asyncio.FIRST_COMPLETED)
         cut.cancel()
 
-    def _hear_answer(self, answer: asyncio.Task[Reply]) -> None:
+    def _hear_answer(self, asked_at: float, answer: asyncio.Task[Reply]) -> None:
         if answer.cancelled() or answer.exception() is not None:
             return
         now, reply = time.time(), answer.result()
         self.at = reply.instance
         self._is_brief = False
-        self.answered.append((now, reply.instance))
+        self.answered.append((asked_at, now, reply.instance))
         if self._since is not None:
             self.figures.waits.append(now - self._since)
             self._since = None
@@ -147,8 +149,11 @@ class Talker:
         self.figures.torn += bool(words) and words != [f"t{i}" for i in range(len(words))]
 
     def next_answer(self, since: float, gone: str) -> float | None:
-        """Seconds from then until somebody else answered; None: nobody has."""
-        return next((at - since for at, by in self.answered if at >= since and by != gone), None)
+        """Seconds until an answer that was asked for later, or is somebody else's; None: none came."""
+        told = (
+            at - since for asked, at, by in self.answered if at >= since and (asked >= since or by != gone)
+        )
+        return next(told, None)
 
 
 class Talkers:
@@ -186,7 +191,7 @@ class Talkers:
             talker.hurry()
 
     async def answered(self, victims: list[Talker], since: float, gone: str, within: float) -> None:
-        """Waits until the victims have had an answer of somebody else, and keeps how long that took."""
+        """Waits until the victims have had an answer since then, and keeps how long that took."""
         deadline = time.monotonic() + within
         waiting = list(victims)
         while waiting and time.monotonic() < deadline:

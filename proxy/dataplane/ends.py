@@ -134,7 +134,7 @@ class AppEnd(End):
     __slots__ = ("_packets", "_session", "_untaken", "streamed")
 
     def __init__(self, stream: Stream, leg: Leg, peer: Leg, session: Session, untaken: Untaken) -> None:
-        """`untaken` are the client's messages, until it is heard that they were taken."""
+        """`untaken` are the client's messages, until it is heard that they were answered."""
         super().__init__(stream, leg, peer)
         self._session = session
         self._untaken = untaken
@@ -195,8 +195,7 @@ class AppEnd(End):
     def _find_turns(self, data: bytes) -> None:
         for begins in turns_in(data):
             self._session.hear(begins=begins)
-            if begins:
-                self._untaken.taken()
+            self._untaken.hear(begins=begins)
 
     @property
     def is_between(self) -> bool:

@@ -70,11 +70,10 @@ class Exchange(Upgrade):
         assert engine is not None
         engine.seen = self.request.started
         if body is not NO_BODY:
-            if body.whole[:1] != PONG:
+            if body.whole != PONG:
                 engine.said_at = self.request.started
                 self.has_said = rehome.note_said(engine, body.whole)
-            elif engine.owed_pongs and body.whole == PONG:
-                engine.owed_pongs -= 1
+            if engine.owed_pongs and rehome.only_answers_ours(engine, body.whole):
                 self._answer(reply.OK)
                 return
             if may_connect(body.whole):

@@ -22,7 +22,7 @@ from proxy.dataplane.request import Request
 from proxy.dataplane.site import Site
 from proxy.dataplane.upstream_heads import PollHeads
 from proxy.errors import BadResponse, NoBackend, ProxyError, Retry
-from proxy.wire.engineio import PONG, open_sid, packets_of
+from proxy.wire.engineio import PONG, SEPARATOR, open_sid, packets_of
 from proxy.wire.guard import ASKING, asks
 
 
@@ -125,6 +125,16 @@ def note_said(engine: EngineSession, content: bytes) -> bool:
     for packet in messages:
         engine.untaken.said(packet)
     return bool(messages)
+
+
+def only_answers_ours(engine: EngineSession, content: bytes) -> bool:
+    """Whether a client that has been said pings by us answers one by this POST, and says nothing else.
+
+    Among other packets an instance gets a pong that it has not asked for, which it ignores.
+    """
+    pongs = content.split(SEPARATOR).count(PONG)
+    engine.owed_pongs = max(0, engine.owed_pongs - pongs)
+    return content == PONG
 
 
 def _connect(post: Post, session_id: str, located: Located = Asked.NOT_YET) -> None:

@@ -183,8 +183,7 @@ class Relay:
         events = ear.hear(data)
         for begins in events:
             session.hear(begins=begins)
-            if begins:
-                engine.untaken.taken()
+            engine.untaken.hear(begins=begins)
         engine.streamed = ear.streamed or engine.streamed
         if events:
             self.site.shared.turn(session)

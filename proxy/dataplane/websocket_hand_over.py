@@ -107,6 +107,8 @@ class WebsocketHandOver(HandOver):
             new.stop()
         if failure is None:
             self._counts.said_again += len(again)
+        elif not new.greeting.is_between:  # its client has a packet in part
+            tunnel.close()
         return self.tried(failure, machine)
 
     def connected(self, new: "_NewEnd") -> None:
@@ -165,9 +167,9 @@ class WebsocketHandOver(HandOver):
         end = AppEnd(tunnel, new.leg, tunnel.down, self.session, tunnel.untaken)
         tunnel.untaken.clear()
         tunnel.go_on_at(end)
+        tunnel.down.resume(MOVING)  # before the rest, which may say that this instance ends too
         if rest:
             end.data_received(rest)
-        tunnel.down.resume(MOVING)
 
 
 class _PartingPackets(BackendPackets):
@@ -244,6 +246,7 @@ class _NewEnd(asyncio.Protocol):
         self._over = over
         self._machine = machine
         self._reader = MessageReader(_LONGEST)
+        self.greeting = BackendPackets()  # what its client hears until the session goes on: whole packets
         self._timer: Timer | None = None
 
     def start(self, rest: bytes, seconds: float) -> None:
@@ -273,9 +276,14 @@ class _NewEnd(asyncio.Protocol):
                     binary = message.opcode == BINARY
                     self._do(self._machine.hear(message.payload, message.raw, binary=binary))
                 else:
-                    self._over.tell_client(message.raw)
+                    self._greet(message.raw)
         except FrameError:
             self.fail(Failure.BROKEN)
+
+    def _greet(self, data: bytes) -> None:
+        """Raises FrameError."""
+        if passed := self.greeting.feed(data):
+            self._over.tell_client(passed)
 
     def parted(self) -> None:
         """The instance before has put down what it has."""
@@ -285,7 +293,7 @@ class _NewEnd(asyncio.Protocol):
         for action in actions:
             match action:
                 case ToClient(data):
-                    self._over.tell_client(data)
+                    self._greet(data)
                 case Acknowledge(packet):
                     self._over.tell_client(server_frame(TEXT, packet))
                 case ToBackend(packet):
@@ -298,7 +306,7 @@ class _NewEnd(asyncio.Protocol):
                     self._over.connected(self)
                 case GoneOn():
                     self.done.set_result(None)
-                    self._over.gone_on(self, self._reader.rest)
+                    self._over.gone_on(self, self.greeting.rest + self._reader.rest)
                 case GiveUp(why):
                     self.fail(why)
 

@@ -8,21 +8,31 @@ from proxy.affinity.untaken import NOTHING, Untaken
 MOST, MOST_BYTES = 16, 1 << 18
 
 
+def answer(untaken: Untaken) -> None:
+    """A whole turn is heard."""
+    untaken.hear(begins=True)
+    untaken.hear(begins=False)
+
+
 def test_a_turn_takes_the_oldest() -> None:
-    """Each begin of a turn is the answer to one message, in the order in which they were said."""
+    """Each turn answers one message, in the order in which they were said; at its end that is done."""
     untaken = Untaken()
     for packet in (b"one", b"two", b"three"):
         untaken.said(packet)
-    untaken.taken()
+    untaken.hear(begins=True)
+    assert list(untaken.packets) == [b"one", b"two", b"three"]
+    untaken.hear(begins=False)
     assert list(untaken.packets) == [b"two", b"three"]
+    untaken.hear(begins=False)  # a greeting: no turn has begun
     assert len(untaken) == 2
 
 
 def test_turns_that_nobody_asked_for() -> None:
     """An app may begin a turn of its own: what is said later is not taken by that."""
     untaken = Untaken()
-    untaken.taken()
+    untaken.hear(begins=True)
     untaken.said(b"one")
+    untaken.hear(begins=False)
     assert list(untaken.packets) == [b"one"]
 
 
@@ -52,7 +62,7 @@ def test_the_newest_are_kept(story: list[int | None]) -> None:
     untaken, kept = Untaken(), list[bytes]()
     for at, size in enumerate(story):
         if size is None:
-            untaken.taken()
+            answer(untaken)
             kept = kept[1:]
             continue
         packet = b"%d " % at + b"x" * size
@@ -66,7 +76,7 @@ def test_the_newest_are_kept(story: list[int | None]) -> None:
 def test_of_connections_that_are_not_handed_over_nothing_is_kept() -> None:
     """They share one of these, which stays empty."""
     NOTHING.said(b"one")
-    NOTHING.taken()
+    answer(NOTHING)
     assert len(NOTHING) == 0
 
 

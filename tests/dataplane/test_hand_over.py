@@ -70,26 +70,34 @@ def test_a_broken_connection_to_an_instance_that_lives() -> None:
 
 
 def test_what_is_said_again() -> None:
-    """A message that no turn has answered, with the answer that was cut; one that was taken is not."""
+    """Messages whose turn has not ended, with the answer that was cut; one that was answered is not."""
 
     async def test(case: Case) -> None:
         case.chats["a"].echo = False
+        case.socket.say(ASK.replace(b"m1", b"m0"))
+        await case.world.until(lambda: len(case.tunnel.untaken) == 1)
+        for packet in (BEGINS, b'42["task_end",{}]'):
+            case.old().say(packet)
+            await case.hears(packet)
+        assert not case.tunnel.untaken.packets
         case.socket.say(ASK)
+        await case.world.until(lambda: len(case.tunnel.untaken) == 1)
         case.old().say(BEGINS)
         await case.hears(BEGINS)
         case.old().say(b'42["stream_token",{"id":"answer-1","token":"x"}]')
         await case.socket.hear()
         case.socket.say(b'427["client_message",{"id":"m2"}]')
-        await case.world.until(lambda: len(case.tunnel.untaken) == 1)
+        await case.world.until(lambda: len(case.tunnel.untaken) == 2)
         case.kill()
         await case.greeted()
         await case.hears(b"437[]")
         await case.world.until(lambda: ("b", BYE) in case.story)
         resume = b'42/chainlit-proxy,0["resume", {"streaming": "answer-1"}]'
         said = [packet for name, packet in case.story if name == "b"]
-        assert said == [HELLO, CONNECT, resume, AGAIN.replace(b"m1", b"m2"), BYE]
+        second = AGAIN.replace(b"m1", b"m2").replace(b",1[", b",2[")
+        assert said == [HELLO, CONNECT, resume, AGAIN, second, BYE]
         await case.arrived()
-        assert case.world.plane.site.hand_overs.counts.said_again == 1
+        assert case.world.plane.site.hand_overs.counts.said_again == 2
 
     play(test)
 

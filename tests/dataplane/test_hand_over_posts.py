@@ -1,0 +1,61 @@
+"""What a client that polls says to an instance that has gone is said once to the next."""
+
+import pytest
+
+from tests.dataplane.shared_chat import AGAIN, ASK, BYE, GREETING, SharedChat
+from tests.dataplane.test_settled_polls import settled
+from tests.dataplane.world import World, run
+
+
+@pytest.mark.parametrize("polls", [True, False])
+def test_a_message_that_met_nobody_is_said_once(polls: bool) -> None:
+    """Its POST is said by the hand-over, or sent when that is done if it comes later; not both."""
+
+    async def test(world: World) -> None:
+        story: list[tuple[str, bytes]] = []
+        chats = {}
+        for backend in world.backends:
+            chat = chats[backend.name] = SharedChat(backend)
+            chat.story = story
+        tab = await settled(world, world.cookie("a"))
+        poll = await tab.poll() if polls else None
+        if polls:
+            await world.until(lambda: len(chats["a"].asked("poll")) > 1)
+        chats["a"].backend.refuse()
+        story.clear()
+        for peer in chats["a"].backend.peers:
+            peer.reset()
+        said = await tab.post(ASK)
+        assert (await said.response()).body.lower() == b"ok"
+        await tab.listen(GREETING, poll)
+        await world.until(lambda: ("b", BYE) in story)
+        await world.breathe()
+        messages = [packet for _, packet in story if b"client_message" in packet]
+        assert messages == [ASK if polls else AGAIN], story
+
+    run(test, "ab", affinity={"hand_over": "always"})
+
+
+def test_a_pong_among_other_packets() -> None:
+    """It is the answer to our ping; the next one, which answers the instance's, does not get lost."""
+
+    async def test(world: World) -> None:
+        story: list[tuple[str, bytes]] = []
+        chats = {}
+        for backend in world.backends:
+            chat = chats[backend.name] = SharedChat(backend)
+            chat.story = story
+        tab = await settled(world, world.cookie("a"))
+        poll = await tab.poll()
+        await world.until(lambda: len(chats["a"].asked("poll")) > 1)
+        chats["a"].backend.refuse()
+        for peer in chats["a"].backend.peers:
+            peer.reset()
+        await tab.listen(GREETING, poll)
+        await world.until(lambda: ("b", BYE) in story)
+        for packets in ([b"3", b'42["x"]'], [b"3"]):
+            assert (await (await tab.post(*packets)).response()).status == 200
+        posts = [request.body for request in chats["b"].asked("post")]
+        assert posts[-2:] == [b'3\x1e42["x"]', b"3"]
+
+    run(test, "ab", affinity={"hand_over": "always"})
