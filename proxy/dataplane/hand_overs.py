@@ -125,7 +125,7 @@ class HandOvers:
 
     def lost(self, tunnel: Tunnel, *, ends: bool) -> WebsocketHandOver | None:
         """As Keeper."""
-        if self._site.leaving:
+        if self._site.leaving or not self.are_on:
             return None
         is_down = not tunnel.pool.backend.holds_pins
         reason = Reason.ENDED if ends else Reason.DOWN if is_down else Reason.LOST
@@ -136,7 +136,7 @@ class HandOvers:
         if tunnel.hand_over is not None:
             return True
         old = tunnel.pool.backend
-        if self._site.leaving or not self._others_take(old) or not tunnel.can_move:
+        if self._site.leaving or not self.are_on or not self._others_take(old) or not tunnel.can_move:
             return False
         tunnel.hand_over = self._hand_over(tunnel, Reason.SENT_AWAY)
         return True

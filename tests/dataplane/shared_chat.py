@@ -64,15 +64,11 @@ class SharedChat(Chat):
         self._hear(transport, packet)
 
     async def die(self) -> None:
-        """It is gone, in the middle of something."""
-        self.end()
-        await asyncio.sleep(60)
-
-    def end(self) -> None:
         """Its process is gone: nobody listens, and all connections are reset."""
         self.backend.refuse()
         for peer in self.backend.peers:
             peer.reset()
+        await asyncio.sleep(60)
 
     def _hear(self, transport: Transport, packet: bytes) -> None:
         if packet in {b"41", b"5"}:  # python-engineio answers an UPGRADE, and a DISCONNECT has none
@@ -103,16 +99,6 @@ class SharedChat(Chat):
                 transport.push(b"43%b%b[%b]" % (OWN, number, b"" if self.takes else b"false"))
             case _:
                 transport.proxied = False
-
-
-def shared_chats(world: World) -> tuple[dict[str, SharedChat], list[tuple[str, bytes]]]:
-    """One for each backend, by name, and the story that they share."""
-    story: list[tuple[str, bytes]] = []
-    chats = {}
-    for backend in world.backends:
-        chat = chats[backend.name] = SharedChat(backend)
-        chat.story = story
-    return chats, story
 
 
 class Case:
@@ -148,7 +134,10 @@ class Case:
 
     def kill(self, name: str = "a") -> None:
         """An instance is gone: it refuses, and its connections are reset."""
-        self.chats[name].end()
+        chat = self.chats[name]
+        chat.backend.refuse()
+        for peer in chat.backend.peers:
+            peer.reset()
 
     async def said(self, name: str, *packets: bytes) -> None:
         """Nothing else than these was said to anybody."""
@@ -237,7 +226,11 @@ def play(
     """Run a test with a client whose session is at `a`."""
 
     async def main(world: World) -> None:
-        chats, story = shared_chats(world)
+        story: list[tuple[str, bytes]] = []
+        chats = {}
+        for backend in world.backends:
+            chat = chats[backend.name] = SharedChat(backend)
+            chat.story = story
         case = Case(world, chats)
         if connect:
             case.socket = await open_socket(world)
