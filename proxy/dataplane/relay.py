@@ -50,6 +50,7 @@ class Relay:
     _waits_for_leave = False  # whether the client sends its body only when the backend tells it to
     _rewriter: Rewriter | None = None  # set when the response's body is changed
     _ear: Ear | None = None  # set while an answer to a poll tells of turns, or may in its next piece
+    _early: tuple[ResponseHead, Framer] | None = None  # set while a poll's head is here, and no body
     _work: asyncio.Task[None] | None = None  # the latest that was awaited for it
 
     def __init__(self, site: Site, client: Client, request: Request) -> None:
@@ -82,8 +83,14 @@ class Relay:
                 self.client.draw_from(self.upstream.leg)
 
     def responded(self, head: ResponseHead, framer: Framer, data: bytes) -> None:
-        """As User: the head came."""
+        """As User: the head came.
+
+        An instance that is lost between a poll's head and its body has said nothing, so another may go on.
+        """
         request, site = self.request, self.site
+        if request.sid is not None and not data and not framer.done:
+            self._early = head, framer
+            return
         self._got_head(head)
         done, sid = framer.done, request.sid
         if not (request.head.keeps_alive and self.body.done and (done or _is_framed(head))):
@@ -135,6 +142,10 @@ class Relay:
 
     def received(self, data: bytes) -> None:
         """As User: more of the body came."""
+        if self._early is not None:
+            (head, framer), self._early = self._early, None
+            self.responded(head, framer, data)
+            return
         if self._rewriter is not None:
             self._rewriter.take(data)
         else:
@@ -218,7 +229,7 @@ class Relay:
 
     def failed(self, error: ProxyError) -> None:
         """As User: the backend's connection broke or broke the protocol."""
-        self.upstream = None
+        self.upstream = self._early = None
         self.client.draw_from(None)
         self.site.report(self.backend, error)
         self._recover(error)
@@ -290,6 +301,7 @@ class Relay:
     def _leave_upstream(self) -> None:
         """Whatever still comes of the response, nobody wants it."""
         upstream, self.upstream = self.upstream, None
+        self._early = None
         if upstream is not None:
             upstream.abandon(self)
             self.client.draw_from(None)
