@@ -15,7 +15,7 @@ from proxy.affinity.session import Session
 from proxy.affinity.untaken import Untaken
 from proxy.dataplane.leg import Leg
 from proxy.dataplane.stats import Stats
-from proxy.errors import OddId
+from proxy.errors import Limit, OddId
 from proxy.wire.engineio import PING
 from proxy.wire.guard import ClientPackets, is_plain
 from proxy.wire.packets import EVENT_HEADS, LONGEST_EVENT, BackendPackets, are_events
@@ -33,9 +33,6 @@ from proxy.wire.websocket import (
 
 _HEARTBEAT = 10  # bytes of a frame of Engine.IO's or of the websocket's own: no event is as short
 _PING_FRAME = server_frame(TEXT, PING)
-_MOMENT = 0.2  # seconds: the pieces of a frame follow each other faster
-_MOMENTS = 5  # in which the frame that is on its way ends
-_GOODBYE = 2.0  # seconds in which a client answers a close frame
 _ENDS = (GOING_AWAY, SERVICE_RESTART)  # what an instance says that ends (uvicorn: 1012)
 
 
@@ -234,7 +231,7 @@ class ClientEnd(End):
     def __init__(self, stream: Stream, leg: Leg, peer: Leg, stats: Stats, untaken: Untaken) -> None:
         """`stats` count odd sessions; `untaken` gets the messages of the user."""
         super().__init__(stream, leg, peer)
-        self.packets = ClientPackets(untaken.said)
+        self.packets = ClientPackets(untaken.said, untaken.said_too_long)
         self._stats = stats
 
     @property
@@ -328,6 +325,23 @@ class Side(End):
     def connection_lost(self, exc: Exception | None) -> None:
         """As asyncio.Protocol."""
         self._opening.lost(self)
+
+
+_TOO_MUCH = {
+    Limit.OPENING_FRAMES: b"too many frames before CONNECT",
+    Limit.OPENING_BYTES: b"too many bytes before CONNECT",
+    Limit.OPENING_TIME: b"no CONNECT in time",
+}
+
+
+def refuse_opening(stream: Stream, stats: Stats, why: Limit | OddId) -> None:
+    """As `refuse`, before its client has connected."""
+    if isinstance(why, OddId):
+        stats.refused(why)
+        refuse(stream, why)
+    else:
+        stats.limits[why] += 1
+        stream.say_goodbye(POLICY_VIOLATION, _TOO_MUCH[why])
 
 
 def refuse(stream: Stream, error: OddId) -> None:

@@ -78,10 +78,14 @@ class Movable:
 
     @property
     def can_move(self) -> bool:
-        """Whether another backend could go on with it: both sides are between two packets."""
+        """Whether another backend could go on with it: both sides are between two packets.
+
+        And what it may not have taken can be said again.
+        """
         client = self._down_end
         return (
             self.kept is not None
+            and self.untaken.are_known
             and not self._closed
             and type(self._up_end) is AppEnd
             and self._is_between_packets

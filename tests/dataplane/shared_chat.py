@@ -49,6 +49,7 @@ class SharedChat(Chat):
     shares = True  # whether it has hooks
     holds = True  # whether it can restore sessions
     resumes = True  # whether it takes them over
+    takes = True  # whether it takes what is said again
     breaks = ""  # the step at which it is lost
     echo = True
 
@@ -63,11 +64,15 @@ class SharedChat(Chat):
         self._hear(transport, packet)
 
     async def die(self) -> None:
+        """It is gone, in the middle of something."""
+        self.end()
+        await asyncio.sleep(60)
+
+    def end(self) -> None:
         """Its process is gone: nobody listens, and all connections are reset."""
         self.backend.refuse()
         for peer in self.backend.peers:
             peer.reset()
-        await asyncio.sleep(60)
 
     def _hear(self, transport: Transport, packet: bytes) -> None:
         if packet in {b"41", b"5"}:  # python-engineio answers an UPGRADE, and a DISCONNECT has none
@@ -95,9 +100,19 @@ class SharedChat(Chat):
                 transport.push(b"43%b0[%b]" % (OWN, b"true" if self.resumes else b"false"))
             case "again":
                 number = packet[2 + len(OWN) :].partition(b"[")[0]
-                transport.push(b"43%b%b[]" % (OWN, number))
+                transport.push(b"43%b%b[%b]" % (OWN, number, b"" if self.takes else b"false"))
             case _:
                 transport.proxied = False
+
+
+def shared_chats(world: World) -> tuple[dict[str, SharedChat], list[tuple[str, bytes]]]:
+    """One for each backend, by name, and the story that they share."""
+    story: list[tuple[str, bytes]] = []
+    chats = {}
+    for backend in world.backends:
+        chat = chats[backend.name] = SharedChat(backend)
+        chat.story = story
+    return chats, story
 
 
 class Case:
@@ -133,10 +148,7 @@ class Case:
 
     def kill(self, name: str = "a") -> None:
         """An instance is gone: it refuses, and its connections are reset."""
-        chat = self.chats[name]
-        chat.backend.refuse()
-        for peer in chat.backend.peers:
-            peer.reset()
+        self.chats[name].end()
 
     async def said(self, name: str, *packets: bytes) -> None:
         """Nothing else than these was said to anybody."""
@@ -225,11 +237,7 @@ def play(
     """Run a test with a client whose session is at `a`."""
 
     async def main(world: World) -> None:
-        story: list[tuple[str, bytes]] = []
-        chats = {}
-        for backend in world.backends:
-            chat = chats[backend.name] = SharedChat(backend)
-            chat.story = story
+        chats, story = shared_chats(world)
         case = Case(world, chats)
         if connect:
             case.socket = await open_socket(world)
