@@ -21,6 +21,7 @@ from proxy.affinity.handing_over import (
     HandingOver,
     HandOverAction,
     Part,
+    State,
 )
 from proxy.dataplane.ends import AppEnd
 from proxy.dataplane.fetch import open_websocket
@@ -96,7 +97,7 @@ class WebsocketHandOver(HandOver):
         except ProxyError as error:
             return self.failed(backend, error)
         pool.release(upstream)
-        again = list(tunnel.untaken.packets)
+        again = tunnel.untaken.again()
         machine = HandingOver(kept.connect, again, self._streamed, planned=self.planned)
         new = self._new = _NewEnd(self, decision, pool, upstream.leg, machine)
         try:
@@ -107,6 +108,8 @@ class WebsocketHandOver(HandOver):
             new.stop()
         if failure is None:
             self._counts.said_again += len(again)
+        elif not new.greeting.is_between:  # its client has a packet in part
+            tunnel.close()
         return self.tried(failure, machine)
 
     def connected(self, new: "_NewEnd") -> None:
@@ -165,9 +168,9 @@ class WebsocketHandOver(HandOver):
         end = AppEnd(tunnel, new.leg, tunnel.down, self.session, tunnel.untaken)
         tunnel.untaken.clear()
         tunnel.go_on_at(end)
+        tunnel.down.resume(MOVING)  # before the rest, which may say that this instance ends too
         if rest:
             end.data_received(rest)
-        tunnel.down.resume(MOVING)
 
 
 class _PartingPackets(BackendPackets):
@@ -244,11 +247,14 @@ class _NewEnd(asyncio.Protocol):
         self._over = over
         self._machine = machine
         self._reader = MessageReader(_LONGEST)
+        self.greeting = BackendPackets()  # what its client hears until the session goes on: whole packets
         self._timer: Timer | None = None
+        self._seconds = 0.0  # that it has to take the session
 
     def start(self, rest: bytes, seconds: float) -> None:
-        """Begin; `rest` came behind its 101. It has so many seconds to take the session."""
-        self._give(seconds)
+        """Begin; `rest` came behind its 101. It has so many seconds to take the session, few to speak."""
+        self._seconds = seconds
+        self._give(min(OPENS, seconds))
         self.leg.read_with(self)
         self.leg.draw_from(None)
         if rest:
@@ -260,7 +266,11 @@ class _NewEnd(asyncio.Protocol):
     def _give(self, seconds: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = Timer(self._over.stood, max(0.1, seconds), lambda: self.fail(Failure.BROKEN))
+        self._timer = Timer(self._over.stood, max(0.1, seconds), self._is_late)
+
+    def _is_late(self) -> None:
+        self._over.is_silent(self.decision.backend)
+        self.fail(Failure.BROKEN)
 
     def data_received(self, data: bytes) -> None:
         """As asyncio.Protocol."""
@@ -271,11 +281,20 @@ class _NewEnd(asyncio.Protocol):
                     self.fail(Failure.BROKEN)
                 elif message.opcode in (TEXT, BINARY):
                     binary = message.opcode == BINARY
-                    self._do(self._machine.hear(message.payload, message.raw, binary=binary))
-                else:
-                    self._over.tell_client(message.raw)
+                    asked = self._machine.state
+                    actions = self._machine.hear(message.payload, message.raw, binary=binary)
+                    if asked is State.ASKING is not self._machine.state:
+                        self._give(self._seconds)
+                    self._do(actions)
+                elif self._machine.is_connected:
+                    self._greet(message.raw)
         except FrameError:
             self.fail(Failure.BROKEN)
+
+    def _greet(self, data: bytes) -> None:
+        """Raises FrameError."""
+        if passed := self.greeting.feed(data):
+            self._over.tell_client(passed)
 
     def parted(self) -> None:
         """The instance before has put down what it has."""
@@ -285,7 +304,7 @@ class _NewEnd(asyncio.Protocol):
         for action in actions:
             match action:
                 case ToClient(data):
-                    self._over.tell_client(data)
+                    self._greet(data)
                 case Acknowledge(packet):
                     self._over.tell_client(server_frame(TEXT, packet))
                 case ToBackend(packet):
@@ -298,7 +317,7 @@ class _NewEnd(asyncio.Protocol):
                     self._over.connected(self)
                 case GoneOn():
                     self.done.set_result(None)
-                    self._over.gone_on(self, self._reader.rest)
+                    self._over.gone_on(self, self.greeting.rest + self._reader.rest)
                 case GiveUp(why):
                     self.fail(why)
 

@@ -7,7 +7,6 @@ whole waits here, up to a bound: a longer packet passes as it comes, and until i
 """
 
 from struct import Struct
-from typing import NamedTuple
 
 from proxy.wire.engineio import PING
 from proxy.wire.websocket import BINARY, CLOSE, LONGEST_READ, PONG, TEXT, FrameError, apply_mask, server_frame
@@ -49,13 +48,7 @@ def are_events(data: bytes) -> bool:
     return at == size
 
 
-class _Head(NamedTuple):
-    """Of a frame: its first byte, its mask, and where in the buffer its payload is."""
-
-    first: int
-    mask: bytes
-    body: int
-    end: int
+_Head = tuple[int, bytes, int, int]  # of a frame: its first byte, its mask, where its payload begins and ends
 
 
 class PacketReader:
@@ -66,6 +59,7 @@ class PacketReader:
         "_begun",
         "_buffer",
         "_first",
+        "_is_cut",
         "_left",
         "_owed",
         "_payload",
@@ -82,6 +76,7 @@ class PacketReader:
         self._text = False  # whether the last message is text
         self._start = b""  # how it begins, if it is
         self._payload: bytearray | None = None  # all of it so far; None: nobody wants to know
+        self._is_cut = False  # whether its beginning has gone on before it was whole
         self._owed = 0  # binary messages that are to come for the last packet
         self._torn = False  # whether some of a packet has gone on, and not all
         self._left = 0  # bytes to come of a frame that passes as it comes
@@ -129,14 +124,14 @@ class PacketReader:
     def _read_frames(self) -> int:
         """Read the whole frames there are; return how many bytes of the buffer may go on."""
         buffer, whole = self._buffer, 0
-        while (head := self._head()) is not None and head.end <= len(buffer):
-            start, opcode = self._at, head.first & 0x0F
+        while (head := self._head()) is not None and head[3] <= len(buffer):
+            start, opcode, end = self._at, head[0] & 0x0F, head[3]
             if opcode >= CLOSE:
-                self._control(opcode, bytes(buffer[start : head.end]))
-            elif not self._take(head):
-                del buffer[start : head.end]
+                self._control(opcode, bytes(buffer[start:end]))
+            elif not self._take(*head):
+                del buffer[start:end]
                 continue
-            self._at = head.end
+            self._at = end
             if not (self._begun or self._owed):
                 self._torn = False
                 whole = self._at
@@ -152,16 +147,16 @@ class PacketReader:
             return None
         first, second = buffer[at], buffer[at + 1]
         length, body, masked = second & 0x7F, at + 2, bool(second & 0x80)
-        self._check(first, length, masked=masked)
+        self._check(first, length, masked)
         if length > 125:
             body += 2 if length == 126 else 8
             length = int.from_bytes(buffer[at + 2 : body], "big")
         body += 4 * masked
         if size < body:
             return None
-        return _Head(first, bytes(buffer[body - 4 : body]) if masked else b"", body, body + length)
+        return (first, bytes(buffer[body - 4 : body]) if masked else b"", body, body + length)
 
-    def _check(self, first: int, length: int, *, masked: bool) -> None:
+    def _check(self, first: int, length: int, masked: bool) -> None:
         """RFC 6455 sections 5.2, 5.4 and 5.5: what the peer ends the websocket for as well."""
         opcode = first & 0x0F
         known = opcode <= BINARY or (CLOSE <= opcode <= PONG and first & 0x80 and length < 126)
@@ -170,35 +165,35 @@ class PacketReader:
         if opcode < CLOSE and self._begun is not (opcode == 0):
             raise FrameError("a fragment without its message, or a message in another")
 
-    def _take(self, head: _Head) -> bool:
+    def _take(self, first: int, mask: bytes, body: int, end: int) -> bool:
         """A whole frame of a message; return whether it goes on."""
-        if head.first & 0x0F:
-            self._begin(head.first)
+        if first & 0x0F:
+            self._begin(first)
         if self._text:
-            self._read(head)
-        if not head.first & 0x80:
+            self._read(first, mask, body, end)
+        if not first & 0x80:
             self._begun = True
             return True
         passes = not self._text or self._hear(self._start if self._payload is None else bytes(self._payload))
-        self._end_of_message(head.first)
-        return passes or not head.first & 0x0F  # its first fragments are on their way
+        self._end_of_message(first)
+        return passes or not first & 0x0F  # its first fragments are on their way
 
     def _begin(self, first: int) -> None:
         self._text = first & 0x0F == TEXT
-        self._start, self._payload = b"", bytearray() if self._text else None
+        self._start, self._payload, self._is_cut = b"", bytearray() if self._text else None, False
 
-    def _read(self, head: _Head) -> None:
+    def _read(self, first: int, mask: bytes, body: int, end: int) -> None:
         """More of a text message, which is judged by its start."""
         buffer = self._buffer
         missing = START - len(self._start)
         if missing > 0:
-            part = bytes(buffer[head.body : min(head.end, head.body + missing)])
-            self._start += apply_mask(part, head.mask) if head.mask else part
-            if self._payload is not None and not self._wants(self._start, final=bool(head.first & 0x80)):
+            part = bytes(buffer[body : min(end, body + missing)])
+            self._start += apply_mask(part, mask) if mask else part
+            if self._payload is not None and not self._wants(self._start, final=bool(first & 0x80)):
                 self._payload = None
         if self._payload is not None:
-            whole = bytes(buffer[head.body : head.end])
-            self._payload += apply_mask(whole, head.mask) if head.mask else whole
+            whole = bytes(buffer[body:end])
+            self._payload += apply_mask(whole, mask) if mask else whole
 
     def _end_of_message(self, first: int) -> None:
         """The last byte of a frame has come: whether its message and its packet are whole."""
@@ -213,20 +208,31 @@ class PacketReader:
         self._payload = None
         self._torn = self._torn and self._owed > 0
 
+    @property
+    def waiting(self) -> int:
+        """Bytes of that."""
+        return len(self._buffer)
+
+    def let_pass(self) -> bytes:
+        """There is no room for what waits: return what goes on. Raises what the subclass raises."""
+        return self._let_pass()
+
     def _let_pass(self) -> bytes:
         """What waits is too long to wait."""
         buffer, head = self._buffer, self._head()
-        begins = head is not None and head.first & 0x0F < CLOSE and len(buffer) >= head.body + 2
-        if head is not None and begins:
-            if head.first & 0x0F:
-                self._begin(head.first)
+        first, mask, body, end = head or (CLOSE, b"", 0, 0)
+        begins = first & 0x0F < CLOSE and len(buffer) >= body + 2
+        if begins:
+            if first & 0x0F:
+                self._begin(first)
             if self._text:
-                self._read(head._replace(end=len(buffer)))
-        if self._text and (begins or self._begun):
+                self._read(first, mask, body, len(buffer))
+        if self._text and not self._is_cut and (begins or self._begun):
+            self._is_cut = True
             self._too_long(self._start)
         self._torn, self._payload = True, None
-        if head is not None and begins:
-            self._first, self._left, self._at = head.first, head.end - len(buffer), len(buffer)
+        if begins:
+            self._first, self._left, self._at = first, end - len(buffer), len(buffer)
         return self._cut(self._at)
 
     # What a subclass looks at

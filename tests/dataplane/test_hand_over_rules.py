@@ -8,13 +8,15 @@ import logging
 
 import pytest
 
+from proxy.config.values import HandOver
+from proxy.dataplane.ends import ClientEnd
 from proxy.dataplane.hand_over_counts import Reason, Result
 from proxy.dataplane.websocket_hand_over import WebsocketHandOver
 from proxy.wire.engineio import UPGRADE
 from tests.dataplane.chat import Tab, connect_packet
 from tests.dataplane.frames import frame
 from tests.dataplane.peers import get
-from tests.dataplane.shared_chat import CONNECT, HELLO, RESUME, TALK, Case, play
+from tests.dataplane.shared_chat import CONNECT, GREETING, HELLO, RESUME, TALK, Case, half, play
 
 SECONDS = 0.4  # that a client is held where a test waits for the end of it
 
@@ -64,6 +66,106 @@ def test_pings() -> None:
     play(test)
 
 
+def test_a_client_that_is_held_for_long() -> None:
+    """No instance pings it meanwhile: the proxy does, once in a while, and each answer goes nowhere."""
+
+    async def test(case: Case) -> None:
+        gate = case.chats["b"].hold("hello")
+        case.kill()
+        await case.world.until(lambda: case.asked("hello"))
+        tunnel = case.tunnel
+        for _ in range(2):
+            tunnel.pinged_at -= 1000
+            tunnel.tick(case.world.now())
+            await case.hears(b"2")
+            tunnel.tick(case.world.now())
+        case.socket.say(b"3", b"3")
+        gate.set()
+        await case.greeted()
+        case.socket.say(b"3")
+        await case.arrived()
+        assert list(case.chats["b"].transports.values())[-1].quiet == []
+        assert isinstance(tunnel._down_end, ClientEnd)
+        assert tunnel._down_end.packets.owed_pongs == 0
+
+    play(test)
+
+
+ATTACHED = b'451-["file",{"_placeholder":true,"num":0}]'
+DONE = b"43/chainlit-proxy,0[true]"
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_a_greeting_with_attachments(size: int) -> None:
+    """The client gets them behind their packet, whether or not the session has gone on in between."""
+
+    async def test(case: Case) -> None:
+        case.chats["b"].hold("resume")
+        case.kill()
+        await case.world.until(lambda: case.asked("resume"))
+        await case.hears(b"2", b'40{"sid":"b"}')
+        socket, binary = case.old("b"), b"x" * size
+        socket.peer.say(frame(ATTACHED) + frame(binary, opcode=2) + frame(ATTACHED) + frame(DONE))
+        await case.hears(ATTACHED, binary)
+        await case.world.until(lambda: case.tunnel.hand_over is None)
+        socket.say(binary, opcode=2)
+        await case.hears(ATTACHED, binary)
+        await case.world.until(lambda: case.tunnel.can_move)
+        case.nothing_is_left()
+
+    play(test)
+
+
+def test_what_comes_right_behind_the_greeting() -> None:
+    """It is heard in order; and if it is that this instance ends too, the next one goes on."""
+
+    async def test(case: Case) -> None:
+        case.chats["a"].echo = False
+        for name in "bc":
+            case.chats[name].hold("resume")
+        case.kill()
+        await case.world.until(lambda: case.asked("resume"))
+        first = case.story[0][0]
+        (other,) = {"b", "c"} - {first}
+        case.chats[other].hold("resume").set()
+        await case.hears(b"2", b'40{"sid":"%b"}' % first.encode())
+        end = frame((1012).to_bytes(2, "big"), opcode=8)
+        case.old(first).peer.say(frame(GREETING) + frame(DONE) + frame(b'42["more"]') + end)
+        case.socket.say(b'42["meanwhile"]')
+        await case.hears(GREETING, b'42["more"]')
+        await case.greeted(other)
+        await case.hears(b'42["echo","%b"]' % other.encode())
+        assert case.told(other)[-1] == b'42["meanwhile"]'
+        counts = case.world.plane.site.hand_overs.counts
+        done = {(Reason.LOST, Result.DONE): 1, (Reason.ENDED, Result.DONE): 1}
+        await case.world.until(lambda: counts.results == done, f"{counts}")
+
+    play(test, "abc")
+
+
+def test_a_greeting_that_is_cut_off() -> None:
+    """What the client has of it is whole packets; the next instance begins anew."""
+
+    async def test(case: Case) -> None:
+        world = case.world
+        gates = {name: case.chats[name].hold("resume") for name in "bc"}
+        case.kill()
+        await world.until(lambda: case.asked("resume"))
+        first = case.story[0][0]
+        (other,) = {"b", "c"} - {first}
+        await case.hears(b"2", b'40{"sid":"%b"}' % first.encode())
+        case.old(first).say(b'42["one"]')
+        case.old(first).say(ATTACHED)
+        case.old(first).peer.say(half(b'42["two"]', masked=False)[0])
+        await case.hears(b'42["one"]')
+        case.kill(first)
+        gates[other].set()
+        await case.greeted(other)
+        await case.arrived(other)
+
+    play(test, "abc")
+
+
 def test_a_long_packet_is_half_out() -> None:
     """Nobody can go on behind it: the client connects anew."""
 
@@ -90,6 +192,26 @@ def test_where_it_is_not_wanted(mode: str) -> None:
         assert case.story == []
 
     play(test, mode=mode)
+
+
+@pytest.mark.parametrize("planned", [True, False])
+def test_where_it_is_wanted_no_more(planned: bool) -> None:
+    """A configuration that is read again holds for clients that are here already."""
+
+    async def test(case: Case) -> None:
+        assert case.tunnel.kept is not None
+        config = case.world.plane.site.config
+        affinity = config.affinity.model_copy(update={"hand_over": HandOver.NEVER})
+        case.world.plane.site.hand_overs.configure(config.model_copy(update={"affinity": affinity}))
+        if planned:
+            case.send_away()
+            assert await case.socket.hear() == (1012).to_bytes(2, "big")
+        else:
+            case.kill()
+            await case.socket.peer.gone()
+        assert case.story == []
+
+    play(test)
 
 
 def test_another_namespace() -> None:

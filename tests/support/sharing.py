@@ -15,7 +15,7 @@ from tests.support.chat import PATIENCE, Chat, Reply
 from tests.support.instances import http_status
 from tests.support.journal import Journal
 from tests.support.link import Event
-from tests.support.processes import Process, alive, free_port
+from tests.support.processes import Process, alive, free_port, threads_of
 from tests.support.proxy_process import COMMAND, ROOT, AdminListener
 from tests.support.waiting import eventually, wait_until
 
@@ -78,6 +78,17 @@ class RunSharing(Process, AdminListener):
     def name_of(self, instance: str | None) -> str:
         """The replica whose app gives itself this name."""
         return next(name for name, backend in self.backends().items() if f"pid{backend['pid']}" == instance)
+
+    async def kill(self, instance: str) -> None:
+        """Kills the replica whose app gives itself this name, and waits until nothing of it is left.
+
+        Its first thread is gone before its sockets are.
+        """
+        pid = self.pids()[instance]
+        os.kill(pid, signal.SIGKILL)
+        await eventually(
+            lambda: not any(map(alive, threads_of(pid))), PATIENCE, f"{instance} is dead", pause=0.001
+        )
 
     def rollout(self) -> dict[str, Any]:
         """How far the newest rollout is."""
@@ -211,12 +222,18 @@ class Conversation:
         await self.chat.back(before)
 
     async def cut(self, kill: asyncio.Event) -> None:
-        """A turn in whose middle the instance is killed, when the test says so; it never ends."""
-        before, heard = self.chat.connects, self.tokens
+        """A turn in whose middle the instance is killed, when the test says so; it never ends.
+
+        Returns when the user has been told so.
+        """
+        heard, told = self.tokens, self.notices
         asking = asyncio.create_task(self.chat.ask("stream 2000 0.02", within=60))
         await eventually(lambda: self.tokens > heard + 2, PATIENCE, f"{self} streams")
         kill.set()
-        await self.back(before)
+        await eventually(
+            lambda: self.notices > told, PATIENCE, lambda: f"{self} is told: {self.chat.story()}"
+        )
+        await eventually(lambda: self.running == 0, PATIENCE, f"{self} ends its turn")
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
 

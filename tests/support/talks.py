@@ -56,7 +56,7 @@ class Talk(Conversation):
             return None
         reply = answer.result()
         self.answered += 1
-        self.at = reply.instance
+        self.last, self.at = reply, reply.instance
         return reply
 
     async def go_on(self, over: asyncio.Event, pause: float = 0.1) -> None:
@@ -137,6 +137,11 @@ async def stream(talks: Sequence[Talk], text: str) -> list[asyncio.Task[Reply | 
 def most_used(talks: Iterable[Talk]) -> str:
     """The instance that has most of them."""
     return Counter(talk.at for talk in talks).most_common(1)[0][0]
+
+
+def fairly_used(talks: Sequence[Talk]) -> str:
+    """The instance that has about a third of them: after some kills one may have them all."""
+    return min(Counter(talk.at for talk in talks).items(), key=lambda at: abs(at[1] - len(talks) / 3))[0]
 
 
 async def next_answers(talks: Iterable[Talk], since: float) -> list[float]:
