@@ -154,9 +154,9 @@ class Hooks:
         if not self._hand_overs.is_greeted(sid):
             await self._hello(sid)
 
-    async def say_again(self, socket: str, event: str, payload: Any) -> bool:
+    async def say_again(self, socket: str, event: str, payload: Any, *, begun: bool) -> bool:
         """As `Sessions` in `hand_over`."""
-        return await self._turns.say_again(socket, event, payload)
+        return await self._turns.say_again(socket, event, payload, begun=begun)
 
     async def greet(self, socket: str, streaming: str | None) -> bool:
         """As `Sessions` in `hand_over`."""
@@ -216,6 +216,7 @@ class Hooks:
                 for callback in self.on_restore:
                     await guarded(callback())
                 await self._tell(session, connection, found)
+                connection.survived()
             return found
 
     async def _tell(self, session: Any, connection: Connection, found: Found) -> None:

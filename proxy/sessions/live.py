@@ -106,6 +106,11 @@ class Connection:
         """The client was told of a turn that was found, or that is begun now; None: of everything."""
         self._live.told(turn)
 
+    def survived(self) -> None:
+        """What was found is restored, and did no harm."""
+        if self._live.survived():
+            self._keeper.begin_save(self._live)
+
     def refuse(self) -> None:
         """It is not taken after all: nothing is written, so the next one finds what this one found."""
         if self._live.connection is self:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from .files import Files
 from .live import PATIENCE, Chat, Connection, Live, Running, now_ms
-from .machine import Found, Standing
+from .machine import MOST_TAKEN, Found, Standing
 from .metrics import Counts
 from .store import OPERATION, Outcome, Store, StoreDown, Write, is_session_id, why
 
@@ -203,6 +203,8 @@ class Sharing:
         if live.standing is Standing.REFUSED:
             self.counts.refused += 1
             log.warning("a session was not restored: it belongs to another user")
+        if found is not None and live.taken > MOST_TAKEN:
+            log.error("a session was not restored: %d instances ended when they did so", live.taken - 1)
         return found
 
     async def _ask(self, work: Callable[[], Awaitable[T]]) -> T | None:

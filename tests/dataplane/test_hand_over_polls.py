@@ -1,5 +1,7 @@
 """A client that polls does not notice either: its sid leads to another instance from then on."""
 
+import asyncio
+
 import pytest
 
 from proxy.dataplane.hand_over_counts import Reason, Result
@@ -229,3 +231,18 @@ def test_where_it_is_not_wanted() -> None:
         assert case.story == []
 
     play(test, connect=False, mode="never")
+
+
+def test_who_has_the_session_may_greet_for_longer_than_others_are_held() -> None:
+    """`affinity.hold` is for the search; an instance that has found the state is not left for another one."""
+
+    async def test(case: Case) -> None:
+        tab, poll = await polling(case)
+        gate = case.chats["b"].hold("resume")
+        case.kill()
+        await case.world.until(lambda: ("b", RESUME) in case.story)
+        await asyncio.sleep(2 * SECONDS)
+        gate.set()
+        await goes_on(case, tab, poll)
+
+    play(test, connect=False, hold=SECONDS)

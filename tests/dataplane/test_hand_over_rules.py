@@ -8,6 +8,7 @@ import logging
 
 import pytest
 
+from proxy.config.values import HandOver
 from proxy.dataplane.ends import ClientEnd
 from proxy.dataplane.hand_over_counts import Reason, Result
 from proxy.dataplane.websocket_hand_over import WebsocketHandOver
@@ -191,6 +192,26 @@ def test_where_it_is_not_wanted(mode: str) -> None:
         assert case.story == []
 
     play(test, mode=mode)
+
+
+@pytest.mark.parametrize("planned", [True, False])
+def test_where_it_is_wanted_no_more(planned: bool) -> None:
+    """A configuration that is read again holds for clients that are here already."""
+
+    async def test(case: Case) -> None:
+        assert case.tunnel.kept is not None
+        config = case.world.plane.site.config
+        affinity = config.affinity.model_copy(update={"hand_over": HandOver.NEVER})
+        case.world.plane.site.hand_overs.configure(config.model_copy(update={"affinity": affinity}))
+        if planned:
+            case.send_away()
+            assert await case.socket.hear() == (1012).to_bytes(2, "big")
+        else:
+            case.kill()
+            await case.socket.peer.gone()
+        assert case.story == []
+
+    play(test)
 
 
 def test_another_namespace() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from proxy.sessions.machine import MOST_TAKEN
 from tests.support.clients import Clients
 from tests.support.link import COOKIE_KINDS
 from tests.support.sharing import RunSharing
@@ -18,6 +19,21 @@ from tests.support.waiting import eventually
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
 MakeRun = Callable[..., RunSharing]
+# What makes of an app one that ends when it restores a session that has said `arm`.
+DEADLY = """
+from proxy.sessions import on_restore
+
+@on_restore
+async def die():
+    if cl.user_session.get("deadly"):
+        os.kill(os.getpid(), 9)
+
+async def arm(nonce, n, argument, incoming):
+    cl.user_session.set("deadly", True)
+    await say(nonce, n, argument, incoming)
+
+COMMANDS["arm"] = arm
+"""
 # What makes of an app one whose instances cannot read the state of those before it.
 NEWER = """
 for name, module in list(sys.modules.items()):
@@ -28,11 +44,13 @@ for name, module in list(sys.modules.items()):
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> Iterator[MakeRun]:
-    """Starts two replicas with these sections; they end with the test."""
+    """Starts two replicas with these sections, of the app with more lines; they end with the test."""
     made: list[RunSharing] = []
 
-    def make(**sections: Any) -> RunSharing:
+    def make(app: str = "", **sections: Any) -> RunSharing:
         made.append(RunSharing(tmp_path, 2, **sections))
+        with (made[-1].folder / "app.py").open("a") as file:
+            file.write(app)
         made[-1].start()
         return made[-1]
 
@@ -104,6 +122,24 @@ def test_a_version_that_cannot_read_what_was_stored(make_run: MakeRun) -> None:
             log = run.log.read_text()
             assert "sessions had to connect anew" in log
             assert "a session cannot be restored" in log
+
+    asyncio.run(scenario())
+
+
+def test_a_session_that_ends_whoever_restores_it(make_run: MakeRun) -> None:
+    """It costs four instances, not one after the other for ever; all other conversations go on."""
+    run = make_run(app=DEADLY)
+
+    async def scenario() -> None:
+        async with Clients(run.url) as clients:
+            talks = await talks_of(clients, COOKIE_KINDS)
+            deadly = talks[0]
+            await deadly.say("arm")
+            os.kill(run.pids()[deadly.at], signal.SIGKILL)
+            await begun_anew(deadly)
+            ended = run.log.read_text().count("was killed by SIGKILL\n")
+            assert ended == 2 * (1 + MOST_TAKEN), run.tail(200)  # each is told of twice
+            await together(talk.turn() for talk in talks[1:])
 
     asyncio.run(scenario())
 
