@@ -200,9 +200,16 @@ class AppEnd(End):
 
     @property
     def is_between(self) -> bool:
-        """Whether the client is between two packets, and the backend has not ended the session itself."""
+        """Whether the client is between two packets, and the backend has not ended the session itself.
+
+        It ends that by a close frame too, unless this says that the backend ends: for what its client has
+        said, perhaps, who would be handed over again and again.
+        """
         packets = self._packets
-        return packets is None or (packets.is_between and not packets.is_over)
+        if packets is None:
+            return True
+        is_over = packets.is_over or (packets.goodbye and close_code(packets.goodbye) not in _ENDS)
+        return packets.is_between and not is_over
 
     @property
     def words(self) -> bytes:

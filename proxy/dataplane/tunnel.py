@@ -28,6 +28,7 @@ from proxy.wire.websocket import NO_CLOSE, SERVICE_RESTART, close_code, close_fr
 _LAST_WORDS = 60.0  # seconds in which a side has to take some of what was written before it was closed
 _HALF_CLOSED = 10.0  # seconds that the other half may go on; a browser answers a close within one round trip
 _GONE = asyncio.Protocol()  # has the transports that are being closed
+_LAST = 15  # backends that a websocket's line in the log names behind its first
 ANSWERED = 1.0  # seconds in which an app that was asked says that it answers
 _TAKEN = 10.0  # seconds in which it says so at the latest: what was said may be nothing that is answered
 
@@ -188,6 +189,7 @@ class Tunnel(Movable):
         pool.board(self)
         self.pool = pool
         self.backends.append(pool.backend.name)
+        del self.backends[1:-_LAST]
         self.up = up
         self.down.draw_from(up)
         up.draw_from(self.down)

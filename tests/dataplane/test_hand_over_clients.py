@@ -68,3 +68,37 @@ def test_halves_of_packets_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert case.tunnel.can_move
 
     play(test)
+
+
+@pytest.mark.parametrize("answers", [True, False])
+@pytest.mark.parametrize("code", [1000, 1002, 1007, 1011])
+def test_an_instance_that_closes_the_websocket_of_one(code: int, answers: bool) -> None:
+    """For what its client has said, perhaps: who is told so is not handed over, again and again for some."""
+    said = code.to_bytes(2, "big")
+
+    async def test(case: Case) -> None:
+        case.old().say(said, opcode=8)
+        assert await case.socket.hear() == said
+        if answers:
+            case.socket.say(said, opcode=8)
+            await case.world.breathe()
+        case.old().peer.close()
+        await case.socket.peer.gone()
+        await case.world.until(lambda: not case.world.plane.tunnels)
+        assert not case.story
+        assert not case.world.plane.site.hand_overs.counts.results
+
+    play(test)
+
+
+def test_who_is_handed_over_again_and_again() -> None:
+    """Of the backends that it had, some are kept for the log."""
+
+    async def test(case: Case) -> None:
+        for times in range(40):
+            case.old().peer.reset()
+            await case.greeted("a")
+            await case.arrived("a", times=times + 1)
+        assert len(case.tunnel.backends) == 16
+
+    play(test)
