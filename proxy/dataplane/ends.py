@@ -238,7 +238,8 @@ class ClientEnd(End):
     def may_move(self) -> bool:
         """Whether another backend may be told what it says from now on."""
         packets = self.packets
-        return packets.is_between and packets.upgraded and not (packets.is_elsewhere or self.ended)
+        leaves = packets.has_parted or self.ended  # then the backend closes, and nothing is lost
+        return packets.is_between and packets.upgraded and not (packets.is_elsewhere or leaves)
 
     def lead_to(self, peer: Leg) -> None:
         """What it says goes to another backend from now on."""
