@@ -80,6 +80,7 @@ class EngineSession:
         "decided",
         "decision",
         "hand_over",
+        "heard_of",
         "kept",
         "owed_pongs",
         "pinned",
@@ -89,6 +90,7 @@ class EngineSession:
         "seen",
         "session",
         "sid",
+        "speaks",
         "streamed",
         "tunnels",
         "untaken",
@@ -105,6 +107,7 @@ class EngineSession:
         self.decided = False  # whether the CONNECT was seen, or given up
         self.session: Session | None = None  # set when CONNECT named one
         self.seen = now  # when its last request began, or ended
+        self.heard_of = 0.0  # when another proxy has told that it polls there
         self.said_at = 0.0  # when its client last said anything but that it is there
         self.polls = 0  # its requests under way
         self.tunnels = 0  # its open websockets
@@ -114,6 +117,7 @@ class EngineSession:
         self.kept: Heads | None = None  # what else is needed for that; see `dataplane.hand_overs`
         self.hand_over: object | None = None  # while it is handed over
         self.untaken: Untaken = NOTHING  # the client's messages that its backend may not have taken
+        self.speaks: Heads | None = None  # whose these are, where several proxies may have to say them again
         self.streamed = ""  # the id of the message of which the last token was seen
         self.owed_pongs = 0  # answers to pings that no backend has said
         self.waiting: set[Waiting] = set()  # while undecided
@@ -130,6 +134,16 @@ class EngineSession:
     def keep(self, connect: bytes, heads: Heads) -> None:
         """What another instance has to be told if this one is lost."""
         self.connect, self.kept, self.untaken = connect, heads, Untaken()
+
+    def is_idle(self, since: float) -> bool:
+        """Whether no request of it was heard of after `since`."""
+        return self.seen < since and self.heard_of < since
+
+    def hears(self) -> Untaken:
+        """The client's messages, which are kept from now on."""
+        if self.untaken is NOTHING:
+            self.untaken = Untaken()
+        return self.untaken
 
     def __repr__(self) -> str:
         state = "decided" if self.decided else f"undecided waiting={len(self.waiting)}"

@@ -44,6 +44,7 @@ class EngineSessions:
         "_elsewhere",
         "_named",
         "_said",
+        "followed",
         "heard",
         "most",
         "most_bytes",
@@ -63,6 +64,8 @@ class EngineSessions:
         self._directory = directory
         self.settled: dict[bytes, EngineSession] = {}  # the plain ones, by what their clients say
         self.heard: Callable[[EngineSession], None] | None = None  # tells other proxies of a CONNECT
+        # Told of one that goes on elsewhere, as another proxy has said, and whether it was settled here.
+        self.followed: Callable[[EngineSession, bool], None] = lambda _engine, _was_settled: None
         self._elsewhere: OrderedDict[bytes, Elsewhere] = OrderedDict()  # of transports not met here yet
 
     def get(self, sid: bytes) -> EngineSession | None:
@@ -86,7 +89,10 @@ class EngineSessions:
         return engine
 
     def connected_elsewhere(self, sid: bytes, elsewhere: Elsewhere) -> None:
-        """Another proxy has read the CONNECT of a transport, parts of which may be here or come."""
+        """Another proxy has read the CONNECT of a transport, parts of which may be here or come.
+
+        Or has handed it over since.
+        """
         engine = self.get(sid)
         if engine is not None:
             self._follow(engine, elsewhere)
@@ -97,12 +103,36 @@ class EngineSessions:
             self._elsewhere.popitem(last=False)
 
     def _follow(self, engine: EngineSession, elsewhere: Elsewhere) -> None:
-        if engine.session is not None or isinstance(engine.decision, Void):
+        was_settled, was_told = engine.decided, engine.session is not None
+        if isinstance(engine.decision, Void) or engine.kept is not None or (engine.tunnels and was_told):
             return
-        if (engine.backend, engine.upstream_sid) != (elsewhere.backend, elsewhere.upstream_sid):
+        moved = (engine.backend, engine.upstream_sid) != (elsewhere.backend, elsewhere.upstream_sid)
+        if was_told and (not moved or engine.session is not elsewhere.session):
+            return
+        if moved:
             self.rehome(engine, elsewhere.backend, elsewhere.upstream_sid)
-        elsewhere.session.came(elsewhere.at)
-        self._decide(engine, elsewhere.session)
+        if not was_told:
+            elsewhere.session.came(elsewhere.at)
+            self._decide(engine, elsewhere.session)
+        if moved:
+            self.followed(engine, was_settled)
+
+    def is_elsewhere(self, sid: bytes) -> bool:
+        """Whether another proxy has told of a transport that was not met here yet."""
+        return sid in self._elsewhere
+
+    def tell(self, engine: EngineSession) -> None:
+        """Tell other proxies where a transport is."""
+        if self.heard is not None and self.get(engine.sid) is engine:
+            self.heard(engine)
+
+    def polling_for_others(self, since: float) -> list[EngineSession]:
+        """The transports that poll here and whose CONNECT another proxy has read."""
+        return [
+            engine
+            for engine in self._named.values()
+            if engine.kept is None and engine.seen > since and not engine.tunnels
+        ]
 
     def decide(self, engine: EngineSession, session: Session | None) -> None:
         """The CONNECT was seen (or there is none to wait for): the transport stays at its backend.
@@ -183,7 +213,7 @@ class EngineSessions:
 
     def closed(self, engine: EngineSession, now: float) -> None:
         """The transport has ended."""
-        engine.backlog = engine.kept = None
+        engine.backlog = engine.kept = engine.speaks = None
         self.forget(engine)
         for table in (self._bare, self._named):
             if table.get(engine.sid) is engine:
@@ -206,13 +236,16 @@ class EngineSessions:
         """The sessions whose clients have said something by a poll after `since`."""
         return {e.session for e in self._named.values() if e.session is not None and e.said_at > since}
 
-    def send_away(self, sessions: Collection[Session], now: float) -> set[EngineSession]:
+    def send_away(
+        self, sessions: Collection[Session], now: float, but: Collection[EngineSession] = ()
+    ) -> set[EngineSession]:
         """Sessions have to leave a backend: their transports there are void from now on. Return these."""
         sent = {
             engine
             for engine in self._named.values()
             if engine.session is not None
             and engine.hand_over is None
+            and engine not in but
             and engine.session in sessions
             and engine.session.has_left(engine.backend)
         }
@@ -238,7 +271,7 @@ class EngineSessions:
     def sweep(self, now: float) -> None:
         """Forget transports without a poll or a websocket for longer than Engine.IO keeps them."""
         for table in (self._bare, self._named):
-            idle = [e for e in table.values() if not e.tunnels and not e.polls and e.seen + _QUIET < now]
+            idle = [e for e in table.values() if not e.tunnels and not e.polls and e.is_idle(now - _QUIET)]
             for engine in idle:
                 self.closed(engine, now)
         while self._elsewhere and next(iter(self._elsewhere.values())).at + _QUIET < now:

@@ -10,6 +10,10 @@ client's messages are said again which the instance before may not have taken (`
 Of a planned move the instance before is told first, once it is known that there is another, and has written
 what it has of the session when it is `parted`.
 
+A client that polls may do so through several proxies. Then it is handed over *quietly*: the instance holds
+back what is for the client until all is done, so that the client's own polls bring it, wherever they come.
+What was said is said again behind that (`said_again`), by each proxy that has heard it.
+
 One try at one instance, over a websocket or by polls. Pure: events in, actions out, packets both.
 """
 
@@ -27,17 +31,21 @@ from proxy.wire.engineio import (
     HAND_OVER,
     MAIN,
     NOOP,
+    OPEN,
+    PING,
     PacketHead,
     open_sid,
     packet_head,
 )
 
 _HELLO = b"40%b," % HAND_OVER
+_QUIETLY = b'{"quiet":true}'
 _BYE = b"41%b," % HAND_OVER
 _EVENT = b"42%b,%d%b"  # namespace, number, the event with what it is told
 _RESUME = 0  # the number of that event; messages are counted from 1
 _ACKNOWLEDGED = b"43%d[]"  # what Chainlit answers to a message that asks for it
 _GOODBYE = b"1"  # Engine.IO's
+_AGAIN = b'["chainlit_proxy_said_again",'  # what such an event begins with; see `sessions.hand_over`
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +98,11 @@ class State(Enum):
 class HandingOver:
     """One try; made by who drives it."""
 
-    __slots__ = ("_again", "_connect", "_owed", "_planned", "_streamed", "has_named", "state")
+    __slots__ = ("_again", "_connect", "_owed", "_planned", "_quiet", "_streamed", "has_named", "state")
 
-    def __init__(self, connect: bytes, again: Sequence[bytes], streamed: str, *, planned: bool) -> None:
+    def __init__(
+        self, connect: bytes, again: Sequence[bytes], streamed: str, *, planned: bool, quiet: bool = False
+    ) -> None:
         """`connect` is the client's packet, `again` are messages of it, `streamed` the id of a cut answer."""
         self.state = State.OPENING
         self.has_named = False  # whether the instance has heard which session it is
@@ -100,6 +110,7 @@ class HandingOver:
         self._again = again
         self._streamed = streamed
         self._planned = planned
+        self._quiet = quiet
         self._owed: set[int] = set()  # numbers of messages that are not acknowledged
 
     @property
@@ -110,11 +121,11 @@ class HandingOver:
     def opened(self) -> list[HandOverAction]:
         """The OPEN packet has come."""
         self.state = State.ASKING
-        return [ToBackend(_HELLO)]
+        return [ToBackend(_HELLO + _QUIETLY if self._quiet else _HELLO)]
 
     def hear(self, packet: bytes, raw: bytes, *, binary: bool = False) -> list[HandOverAction]:
         """The instance says a packet; `raw` is how the client gets it."""
-        if binary:
+        if binary and not self._quiet:
             return [ToClient(raw)] if self.is_connected else []
         if self.state is State.OPENING:
             return self.opened() if open_sid(packet) is not None else []
@@ -123,8 +134,11 @@ class HandingOver:
             return self._hear_own(head, packet)
         if packet == _GOODBYE:
             return self._give_up(Failure.BROKEN)
+        if self._quiet and packet[:1] != NOOP:
+            return self._give_up(Failure.NO_HOOKS)  # it does not hold back what is for the client
         if head is None or head.namespace != MAIN:
-            return [] if packet[:1] == NOOP else [ToClient(raw)]
+            passes = packet == PING or (self.is_connected and packet[:1] not in (OPEN, NOOP))
+            return [ToClient(raw)] if passes else []
         return self._hear_main(head, raw)
 
     def parted(self) -> list[HandOverAction]:
@@ -132,8 +146,16 @@ class HandingOver:
         return self._say_connect() if self.state is State.PARTING else []
 
     def _say_connect(self) -> list[HandOverAction]:
-        self.state, self.has_named = State.CONNECTING, True
+        self.has_named = True
+        if self._quiet:
+            self.state = State.RESUMING
+            return [ToBackend(self._connect), self._resume()]
+        self.state = State.CONNECTING
         return [ToBackend(self._connect)]
+
+    def _resume(self) -> ToBackend:
+        asked = json.dumps(["resume", {"streaming": self._streamed or None}]).encode()
+        return ToBackend(_EVENT % (HAND_OVER, _RESUME, asked))
 
     def _hear_own(self, head: PacketHead, packet: bytes) -> list[HandOverAction]:
         if head.kind in {CONNECT_ERROR, DISCONNECT}:
@@ -154,15 +176,18 @@ class HandingOver:
             return self._give_up(Failure.REFUSED)
         if self.state is State.CONNECTING and head.kind == CONNECT:
             self.state = State.RESUMING
-            asked = json.dumps(["resume", {"streaming": self._streamed or None}]).encode()
-            return [Connected(), ToClient(raw), ToBackend(_EVENT % (HAND_OVER, _RESUME, asked))]
+            return [Connected(), ToClient(raw), self._resume()]
         return [ToClient(raw)] if self.is_connected else []
 
     def _acknowledged(self, number: int, packet: bytes) -> list[HandOverAction]:
         if self.state is State.RESUMING and number == _RESUME:
-            return self._say_again() if packet.endswith(b"[true]") else self._give_up(Failure.REFUSED)
+            if not packet.endswith(b"[true]"):
+                return self._give_up(Failure.REFUSED)
+            return [Connected(), *self._go_on()] if self._quiet else self._say_again()
         if self.state is not State.SAYING_AGAIN or number not in self._owed:
             return []
+        if packet.endswith(b"[false]"):  # it cannot be taken here, so its user has to hear of it
+            return self._give_up(Failure.REFUSED)
         self._owed.discard(number)
         asked = _asked_number(self._again[number - 1])
         told: list[HandOverAction] = [Acknowledge(_ACKNOWLEDGED % asked)] if asked >= 0 else []
@@ -188,6 +213,12 @@ class HandingOver:
 
     def __repr__(self) -> str:
         return f"<HandingOver {self.state.value} again={len(self._again)}>"
+
+
+def said_again(packet: bytes) -> bytes:
+    """A client's message as one that it may have said before, to an instance that has resumed its session."""
+    at = packet.index(b"[")
+    return packet[:at] + _AGAIN + packet[at + 1 :]
 
 
 def _asked_number(packet: bytes) -> int:

@@ -84,13 +84,15 @@ class Opening:
         "has_opened",
         "ping_overdue",
         "state",
+        "told",
         "upgraded",
     )
 
-    def __init__(self, said: Said, *, upgrade: bool, connected: bool = False) -> None:
+    def __init__(self, said: Said, *, upgrade: bool, connected: bool = False, told: bool = True) -> None:
         """`upgrade`: it takes over from polls; `connected`: a poll has named the session, and it is here.
 
-        `said` is what its client has said by polls, and bounds what it says here.
+        `said` is what its client has said by polls, and bounds what it says here. Unless `told`, another
+        proxy may still say what the session is: until `word_has_come` it is watched.
         """
         self.state = State.CONNECTED if connected else State.WATCHING
         self._said = said
@@ -103,6 +105,7 @@ class Opening:
         self.upgraded = False  # whether the client's last word on the upgrade has passed
         self._until_upgrade = connected  # whether it is not settled before that
         self._elsewhere = False  # whether the client acts as one whose session has connected
+        self.told = told
         self._answered = False  # whether the answer to CONNECT came here
         self._held = False  # whether the client is not read
         self.has_opened = False  # whether the backend has told that it opened an Engine.IO session
@@ -165,6 +168,13 @@ class Opening:
                 self._is_connected(out)
             else:
                 self._elsewhere = True
+        return out
+
+    def word_has_come(self) -> list[Action]:
+        """Another proxy has told what the session is, or will not."""
+        self.told = True
+        out: list[Action] = []
+        self._finish(out)
         return out
 
     def opened(self, rest: bytes) -> list[Action]:
@@ -354,7 +364,7 @@ class Opening:
 
     def _finish(self, out: list[Action]) -> None:
         """Settle if nothing is left to do here."""
-        waits = self._said.owes or (self._until_upgrade and not self.upgraded)
+        waits = not self.told or self._said.owes or (self._until_upgrade and not self.upgraded)
         if self.state is State.CONNECTED and not waits:
             self._settle(out)
 

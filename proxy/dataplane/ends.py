@@ -8,6 +8,7 @@ may be a close frame and tells why it ended.
 """
 
 import asyncio
+from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from proxy.affinity.session import Session
 from proxy.affinity.untaken import Untaken
 from proxy.dataplane.leg import Leg
 from proxy.dataplane.stats import Stats
-from proxy.errors import OddId
+from proxy.errors import Limit, OddId
 from proxy.wire.engineio import PING
 from proxy.wire.guard import ClientPackets, is_plain
 from proxy.wire.packets import EVENT_HEADS, LONGEST_EVENT, BackendPackets, are_events
@@ -231,15 +232,15 @@ class ClientEnd(End):
     def __init__(self, stream: Stream, leg: Leg, peer: Leg, stats: Stats, untaken: Untaken) -> None:
         """`stats` count odd sessions; `untaken` gets the messages of the user."""
         super().__init__(stream, leg, peer)
-        self.packets = ClientPackets(untaken.said)
+        self.packets = ClientPackets(untaken.said, untaken.said_too_long)
         self._stats = stats
 
     @property
     def may_move(self) -> bool:
         """Whether another backend may be told what it says from now on."""
         packets = self.packets
-        leaves = packets.has_parted or self.ended  # then the backend closes, and nothing is lost
-        return packets.is_between and packets.upgraded and not (packets.is_elsewhere or leaves)
+        stays = packets.is_between and packets.upgraded and not packets.has_parted
+        return stays and not (packets.is_elsewhere or self.ended)
 
     def lead_to(self, peer: Leg) -> None:
         """What it says goes to another backend from now on."""
@@ -262,8 +263,15 @@ class ClientEnd(End):
             self._pass_packets(data)
 
     def _pass_packets(self, data: bytes) -> None:
+        self._pass(lambda: self.packets.feed(data))
+
+    def let_pass(self) -> None:
+        """What has come of a packet waits no longer for the rest of it."""
+        self._pass(self.packets.let_pass)
+
+    def _pass(self, take: Callable[[], bytes]) -> None:
         try:
-            passed = self.packets.feed(data)
+            passed = take()
         except OddId as error:
             self._stats.refused(error)
             refuse(self._stream, error)
@@ -326,6 +334,23 @@ class Side(End):
     def connection_lost(self, exc: Exception | None) -> None:
         """As asyncio.Protocol."""
         self._opening.lost(self)
+
+
+_TOO_MUCH = {
+    Limit.OPENING_FRAMES: b"too many frames before CONNECT",
+    Limit.OPENING_BYTES: b"too many bytes before CONNECT",
+    Limit.OPENING_TIME: b"no CONNECT in time",
+}
+
+
+def refuse_opening(stream: Stream, stats: Stats, why: Limit | OddId) -> None:
+    """As `refuse`, before its client has connected."""
+    if isinstance(why, OddId):
+        stats.refused(why)
+        refuse(stream, why)
+    else:
+        stats.limits[why] += 1
+        stream.say_goodbye(POLICY_VIOLATION, _TOO_MUCH[why])
 
 
 def refuse(stream: Stream, error: OddId) -> None:

@@ -130,6 +130,28 @@ class Evictions:
         """Another proxy has sent the session away, or moved it: what leads to where it was ends here too."""
         self._part_with({session})
 
+    def redirect(self, engine: EngineSession) -> None:
+        """A transport has left its backend through another proxy: polls that wait there are asked anew."""
+        for exchange in self._polls_of(engine):
+            with Border(Where.MOVE):
+                exchange.redirect()
+
+    def end_polls(self, engine: EngineSession) -> None:
+        """A transport goes on nowhere: its client is told."""
+        for exchange in self._polls_of(engine):
+            with Border(Where.MOVE):
+                exchange.send_away()
+
+    def _polls_of(self, engine: EngineSession) -> list[Exchange]:
+        """Its polls that wait at a backend."""
+        return [
+            exchange
+            for exchange in self._under_way()
+            if exchange.request.is_poll
+            and exchange.decision is not None
+            and exchange.decision.engine is engine
+        ]
+
     def let_polls_go(self, backend: Backend) -> None:
         """No further request reaches a backend: polls that wait there for news are better told at once.
 
@@ -162,7 +184,9 @@ class Evictions:
                 with Border(Where.MOVE):
                     lingering.end()
         moving = self._hand_polls_over(sessions)
-        engines = self._site.router.engines.send_away(sessions, monotonic())
+        engines = self._site.router.engines.send_away(sessions, monotonic(), moving)
+        # Another proxy tells when polls are to ask anew, and whom; until then they may still hear something.
+        moving = {engine for engine in moving if not self._site.hand_overs.is_awaited(engine)}
         for connection in list(self._connections):
             exchange = connection.exchange
             if exchange is None or exchange.decision is None:

@@ -41,6 +41,7 @@ class Exchange(Upgrade):
     _failures = 0  # tries that failed
     _has_waited = False  # set when it has waited for its session to connect
     held_for = 0.0  # seconds in which nobody could take it
+    _said_to: bytes | None = None  # what its backend calls the transport
     has_said = False  # set when it has brought a message of the user, which a hand-over says again
     _is_said = False  # set when it broke, and what it said is said again by others
     _is_last_try = False  # set when a kept connection broke: it is said once more, over a new one
@@ -70,14 +71,15 @@ class Exchange(Upgrade):
         assert engine is not None
         engine.seen = self.request.started
         if body is not NO_BODY:
+            named = may_connect(body.whole) and connect_in_payload(body.whole, self.site.limits.packets)
+            if named not in (False, None):
+                engine.kept = None  # as in `rehome.read_post`; an odd session is refused
             if body.whole != PONG:
                 engine.said_at = self.request.started
-                self.has_said = rehome.note_said(engine, body.whole)
+                self.has_said = rehome.note_said(self.site, self.request, engine, body.whole)
             if engine.owed_pongs and rehome.only_answers_ours(engine, body.whole):
                 self._answer(reply.OK)
                 return
-            if may_connect(body.whole):
-                connect_in_payload(body.whole, self.site.limits.packets)  # refuses an odd session
         self.site.stats.sid_pinned += 1
         self.choose(decision)
         self.send()
@@ -151,7 +153,7 @@ class Exchange(Upgrade):
         named = inspection.named_in_body(request, content, self.site.limits.packets)
         self._inspected = True
         if request.kind is Kind.SOCKETIO:
-            rehome.read_post(self, content)
+            rehome.read_post(self, content, is_connect=named is not None)
             return
         if request.kind is not Kind.ANNOUNCES:
             self.session_id = named
@@ -178,11 +180,11 @@ class Exchange(Upgrade):
             self.locate(decision, self.go)
             return
         site.stats.decided(decision.evidence, decision.outcome)
-        if self._is_said:
+        engine = decision.engine
+        if self._is_said or (self.has_said and engine is not None and engine.upstream_sid != self._said_to):
             self._answer(reply.OK)
             return
         self.choose(decision)
-        engine = decision.engine
         self._watched = engine is not None and not engine.is_plain
         if request.is_post and not self._inspected:
             self._inspect()
@@ -208,8 +210,9 @@ class Exchange(Upgrade):
 
     def _waits_for_transport(self) -> bool:
         """Whether its transport is handed over to another backend: then it goes on when that is done."""
-        engine = self.site.router.engines.pinned(self.request.sid or b"")
-        return engine is not None and self.site.hand_overs.has_polls(engine) and self.wait_for(engine)
+        hand_overs, sid = self.site.hand_overs, self.request.sid or b""
+        engine = self.site.router.engines.pinned(sid) or hand_overs.far.meet(sid)
+        return engine is not None and hand_overs.has_polls(engine) and self.wait_for(engine)
 
     def wait_for(self, engine: EngineSession) -> bool:
         """Its transport is handed over: go on when that is done; whether it may wait."""
@@ -256,8 +259,10 @@ class Exchange(Upgrade):
     def choose(self, decision: Decision) -> None:
         """Take a decision; its Engine.IO session counts this request as under way."""
         self._let_go()
-        if decision.engine is not None:
-            decision.engine.polls += 1
+        engine = decision.engine
+        if engine is not None:
+            engine.polls += 1
+            self._said_to = self._said_to or engine.upstream_sid
         self.decision = decision
 
     def _let_go(self) -> None:
@@ -309,7 +314,7 @@ class Exchange(Upgrade):
     def _write(self, upstream: Upstream) -> None:
         self.upstream = upstream
         request, body, engine = self.request, self.body, self._engine
-        sid = engine.upstream_sid if engine is not None else None
+        sid = self._said_to = engine.upstream_sid if engine is not None else None
         head = upstream_heads.own_head(request, sid, inspected=self._inspected)
         if body is not NO_BODY:
             self.client.resume()  # before it is written to: a backend that is slow to read pauses it again
@@ -345,10 +350,8 @@ class Exchange(Upgrade):
             return
         request, engine = self.request, self._engine
         broke = isinstance(error, UpstreamClosed) and not (self.body.streamed or request.wants_upgrade)
-        if engine is not None and broke and self.site.hand_overs.polls_lost(engine):
-            self._is_said = request.is_post  # it may have been heard: see `poll_hand_over`
-            if self.wait_for(engine):
-                return
+        if engine is not None and broke and self._goes_on(engine):
+            return
         then = retry.after(
             error,
             self.decision,
@@ -367,6 +370,17 @@ class Exchange(Upgrade):
             self._failures += 1
             self.site.stats.retries[self.backend.name] += 1
             self._try_again(then)
+
+    def _goes_on(self, engine: EngineSession) -> bool:
+        """Whether it may go on with its transport, which another backend goes on with, or will."""
+        has_moved = engine.upstream_sid != self._said_to
+        if not has_moved and not self.site.hand_overs.polls_lost(engine):
+            return False
+        self._is_said = self.request.is_post  # it may have been heard: see `poll_hand_over`
+        if has_moved and engine.hand_over is None:
+            self.go()
+            return True
+        return self.wait_for(engine)
 
     def _try_again(self, then: Next) -> None:
         if then is Next.SAME:

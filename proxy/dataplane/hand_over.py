@@ -21,6 +21,7 @@ from proxy.dataplane.arrivals import Arrivals
 from proxy.dataplane.hand_over_counts import Counts, Reason, Result
 from proxy.dataplane.patience import Stood, within
 from proxy.dataplane.pool import Pool
+from proxy.dataplane.shared_directory import SharedDirectory
 from proxy.dataplane.stats import Stats
 from proxy.errors import ConnectTimeout, ProxyError, UpstreamTimeout
 
@@ -40,6 +41,7 @@ class Place(Protocol):
 
     router: Router
     arrivals: Arrivals
+    shared: SharedDirectory
     stats: Stats
     stood: Stood
     leaving: bool  # whether the process is to end
@@ -148,6 +150,9 @@ class HandOver:
         tries = 0
         while (self._left > 0 and monotonic() < self._began + _LONGEST) or not tries:
             decision = self._site.router.elsewhere(self.session.id, self.old, monotonic(), self._silent)
+            if decision is None and self._silent:
+                self._silent.clear()  # nobody is left but those
+                continue
             if decision is None:
                 async with self._held():
                     await self._waits.change(max(0.0, self._left), self._site.stood)
@@ -175,7 +180,7 @@ class HandOver:
                     return Failure.BROKEN
                 return await self._try(decision)
         except GateTimeoutError:
-            self._silent.add(decision.backend.name)
+            self.is_silent(decision.backend)
             return Failure.BROKEN
         finally:
             self._site.router.refused(claim)  # of no effect once it was taken
@@ -202,13 +207,17 @@ class HandOver:
         """A try has met an error."""
         self._site.report(backend, error)
         if isinstance(error, (UpstreamTimeout, ConnectTimeout)):
-            self._silent.add(backend.name)
+            self.is_silent(backend)
         return Failure.BROKEN
 
     def tried(self, failure: Failure | None, machine: HandingOver) -> Failure | None:
         """A try has ended: an instance that goes away over a session may do so because of it."""
         self._broken += failure is Failure.BROKEN and machine.has_named
         return failure
+
+    def is_silent(self, backend: Backend) -> None:
+        """An instance has not answered in time: others are tried before it is again."""
+        self._silent.add(backend.name)
 
     # What a subclass does
 

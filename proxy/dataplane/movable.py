@@ -78,16 +78,28 @@ class Movable:
 
     @property
     def can_move(self) -> bool:
-        """Whether another backend could go on with it: both sides are between two packets."""
+        """Whether another backend could go on with it: both sides are between two packets.
+
+        And what it may not have taken can be said again.
+        """
         client = self._down_end
         return (
             self.kept is not None
+            and self.untaken.are_known
             and not self._closed
             and type(self._up_end) is AppEnd
             and self._is_between_packets
             and isinstance(client, ClientEnd)
             and client.may_move
         )
+
+    @property
+    def waiting_client(self) -> ClientEnd | None:
+        """Its client's side, while half a packet of it waits for the rest."""
+        client = self._down_end
+        if not isinstance(client, ClientEnd) or self._closed or self.hand_over is not None:
+            return None
+        return client if client.packets.waiting else None
 
     @property
     def backend_end(self) -> AppEnd | None:

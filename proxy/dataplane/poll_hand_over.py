@@ -4,11 +4,14 @@ The sid becomes an alias of a new one, as after a re-home. What the new instance
 that the session is connected, is the transport's backlog, which its client's next polls get. The client's
 requests wait for the end. A POST that broke at the instance before is answered as if it had been taken: the
 user's messages in it are said again.
+
+Where its requests may come through other proxies, these are told of it, and what the new instance says stays
+there until the client asks for it itself (see `handing_over`).
 """
 
 from contextlib import suppress
 from time import monotonic
-from typing import cast
+from typing import Protocol, cast
 
 from proxy.affinity.actions import Connected, ToBackend, ToClient
 from proxy.affinity.backend import Backend
@@ -21,6 +24,7 @@ from proxy.affinity.handing_over import (
     HandingOver,
     HandOverAction,
     Part,
+    said_again,
 )
 from proxy.dataplane.fetch import fetch, tell
 from proxy.dataplane.hand_over import GREETS, OPENS, PARTS, HandOver, Place, Waits
@@ -35,25 +39,52 @@ from proxy.wire.head import ResponseHead
 from proxy.wire.turns import turns_in
 
 _DISCONNECT = b"41"
+_LARGEST = 1 << 22  # bytes that its client is to hear: an instance may greet with all elements of a thread
+
+
+class Others(Protocol):
+    """Other proxies, to which the transport's requests may come."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there are any, and they hear."""
+        ...
+
+    def begun(self, engine: EngineSession) -> None:
+        """It is handed over by this process."""
+        ...
+
+    def failed(self, engine: EngineSession) -> None:
+        """That led nowhere."""
+        ...
 
 
 class PollHandOver(HandOver):
     """That of one transport."""
 
     def __init__(
-        self, site: Place, waits: Waits, counts: Counts, engine: EngineSession, reason: Reason
+        self,
+        site: Place,
+        waits: Waits,
+        counts: Counts,
+        engine: EngineSession,
+        reason: Reason,
+        others: Others,
     ) -> None:
         assert engine.session is not None
         super().__init__(site, waits, counts, engine.session, engine.backend, reason)
         self._engine = engine
         self._heads = cast("PollHeads", engine.kept)
-        self._connect = engine.connect
+        self._others = others
+        self.quiet = others.is_on  # whether its client's polls bring all of it
         self._streamed = engine.streamed if self.session.in_turn and not self.planned else ""
 
     def begin(self) -> None:
         """As HandOver."""
         self._engine.hand_over = self
         self._site.router.engines.note_plain(self._engine)
+        if self.quiet:
+            self._others.begun(self._engine)
         super().begin()
 
     def ended(self) -> None:
@@ -65,11 +96,13 @@ class PollHandOver(HandOver):
     def give_up(self) -> None:
         """As HandOver: the client is told that its sid is unknown, and connects anew."""
         self._site.router.engines.void(self._engine, monotonic())
+        if self.quiet:
+            self._others.failed(self._engine)
 
     async def _try(self, decision: Decision) -> Failure | None:
         engine, backend = self._engine, decision.backend
-        again = list(engine.untaken.packets)
-        machine = HandingOver(engine.connect, again, self._streamed, planned=self.planned)
+        again = [] if self.quiet else engine.untaken.again()
+        machine = HandingOver(engine.connect, again, self._streamed, planned=self.planned, quiet=self.quiet)
         try:
             async with within(max(0.1, self._left) + GREETS, self._site.stood):
                 failure = await _Talk(self, decision, machine, self._heads, max(0.1, self._left)).run()
@@ -97,11 +130,21 @@ class PollHandOver(HandOver):
     def gone_on(self, backend: Backend, sid: bytes, head: ResponseHead, said: list[bytes]) -> None:
         """The session goes on under another sid; its client is to hear what was `said`."""
         engine, router = self._engine, self._site.router
-        engine.untaken.clear()
         engine.streamed = ""
+        if self.quiet:
+            router.engines.rehome(engine, backend, sid)
+            router.engines.tell(engine)
+            return
+        engine.untaken.clear()
         engine.owed_pongs += said.count(PING)
         router.engines.rehome(engine, backend, sid)
         keep_for_polls(router, engine, head, said)
+
+    def again(self) -> list[bytes]:
+        """What is said again when all is done: others may have to say more."""
+        packets = self._engine.untaken.again_later(monotonic()) if self.quiet else []
+        self._counts.said_again += len(packets)
+        return [said_again(packet) for packet in packets]
 
     def hear(self, packet: bytes) -> None:
         """The instance tells of a turn, perhaps."""
@@ -125,6 +168,7 @@ class _Talk:
         self._pool = over.pool(decision.backend)
         self._sid = b""
         self._said: list[bytes] = []  # for the client
+        self._room = _LARGEST  # bytes that may still come
         self._head: ResponseHead | None = None  # of the last answer to a poll
 
     async def run(self) -> Failure | None:
@@ -143,9 +187,11 @@ class _Talk:
                 actions += self._machine.hear(packet, packet, binary=packet[:1] == b"b")
 
     async def _poll(self) -> list[bytes]:
-        self._head, body = await fetch(self._pool, b"GET", self._heads.poll(self._sid), self._seconds)
+        head = self._heads.poll(self._sid)
+        self._head, body = await fetch(self._pool, b"GET", head, self._seconds, self._room)
         if self._head.status != 200:
             raise BadResponse(f"the backend answered {self._head.status} to a poll")
+        self._room -= len(body)
         return body.split(SEPARATOR)
 
     async def _do(self, actions: list[HandOverAction]) -> tuple[bool, Failure | None]:
@@ -162,7 +208,8 @@ class _Talk:
                 case Connected():
                     self._seconds = GREETS
                     self._over.connected(self._decision)
-                    self._said.append(PING)  # its client counts from the last one
+                    if not self._over.quiet:
+                        self._said.append(PING)  # its client counts from the last one
                 case Part():
                     await self._over.part()
                     return await self._do(self._machine.parted())
@@ -170,8 +217,9 @@ class _Talk:
                     ended = True
                 case GiveUp(why):
                     return True, why
-        for at in range(0, len(packets), MOST_PACKETS):
-            await self._post(SEPARATOR.join(packets[at : at + MOST_PACKETS]))
+        for said in (packets, self._over.again() if ended else []):
+            for at in range(0, len(said), MOST_PACKETS):
+                await self._post(SEPARATOR.join(said[at : at + MOST_PACKETS]))
         if ended and self._head is not None:
             self._over.gone_on(self._decision.backend, self._sid, self._head, self._said)
         return ended, failure

@@ -22,7 +22,7 @@ from proxy.dataplane.request import Request
 from proxy.dataplane.site import Site
 from proxy.dataplane.upstream_heads import PollHeads
 from proxy.errors import BadResponse, NoBackend, ProxyError, Retry
-from proxy.wire.engineio import PONG, SEPARATOR, open_sid, packets_of
+from proxy.wire.engineio import FORM, PONG, SEPARATOR, open_sid, packets_of
 from proxy.wire.guard import ASKING, asks
 
 
@@ -87,8 +87,11 @@ class Post(Protocol):
         ...
 
 
-def read_post(post: Post, content: bytes) -> None:
-    """A POST has been read: go on with what it tells of its transport. Raises OddId."""
+def read_post(post: Post, content: bytes, *, is_connect: bool) -> None:
+    """A POST has been read: go on with what it tells of its transport. Raises OddId.
+
+    Who says one CONNECT more, with another session perhaps, is handed over no more.
+    """
     engine = post.decision.engine if post.decision else None
     if engine is not None and content[:1] != PONG:
         engine.said_at = post.request.started
@@ -96,7 +99,9 @@ def read_post(post: Post, content: bytes) -> None:
         if engine is not None:
             if engine.hand_over is not None and post.wait_for(engine):
                 return
-            post.has_said = note_said(engine, content)
+            post.has_said = note_said(post.site, post.request, engine, content)
+            if is_connect:
+                engine.kept = None
         post.send()
         return
     engines = post.site.router.engines
@@ -111,19 +116,25 @@ def read_post(post: Post, content: bytes) -> None:
         engines.decide(engine, None)
     elif names is Names.OTHERS:
         engines.says(engine, packets)
+    if engine.claim is None:  # another proxy may have seen its CONNECT
+        post.has_said = note_said(post.site, post.request, engine, content)
     post.send()
 
 
-def note_said(engine: EngineSession, content: bytes) -> bool:
+def note_said(site: Site, request: Request, engine: EngineSession, content: bytes) -> bool:
     """A client says this by a POST: if it is a message of the user, its instance may not take it.
 
     Returns whether it is one.
     """
-    if engine.kept is None or not any(event in content for event in ASKING):
+    far = site.hand_overs.far
+    may_ask = any(event in content for event in ASKING) or content.startswith(FORM)
+    if not may_ask or not (engine.kept or far.is_on):
         return False
     messages = [packet for packet in packets_of(content) if asks(packet)]
     for packet in messages:
-        engine.untaken.said(packet)
+        engine.hears().said(packet)
+    if messages:
+        far.said(engine, engine.kept or PollHeads.of(request), len(messages))
     return bool(messages)
 
 

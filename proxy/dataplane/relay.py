@@ -184,7 +184,10 @@ class Relay:
         for begins in events:
             session.hear(begins=begins)
             engine.untaken.hear(begins=begins)
-        engine.streamed = ear.streamed or engine.streamed
+            self.site.hand_overs.far.turns(engine, begins=begins)
+        if ear.streamed and ear.streamed != engine.streamed:
+            engine.streamed = ear.streamed
+            self.site.hand_overs.far.streams(engine)
         if events:
             self.site.shared.turn(session)
 

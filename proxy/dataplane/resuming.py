@@ -256,6 +256,11 @@ def poll_answer(
     return None
 
 
+def resumes(lingers: Lingers, engine: EngineSession) -> bool:
+    """Whether a websocket that takes over from polls has something to say before anything new."""
+    return engine.backlog is not None or lingers.at(engine.session, engine.backend) is not None
+
+
 def keep_for_polls(router: Router, engine: EngineSession, head: ResponseHead, packets: list[bytes]) -> None:
     """Say these with the next polls of a transport, if it goes on."""
     if not packets or router.engines.get(engine.sid) is not engine:

@@ -232,7 +232,7 @@ class Tunnel(Movable):
 
     def is_silent(self, now: float) -> bool:
         """Whether nothing is on its way: what the client said last has reached an app that would answer."""
-        return not self.talks and now >= self.spoke_at + (_TAKEN if self.untaken.packets else ANSWERED)
+        return not self.talks and now >= self.spoke_at + (_TAKEN if len(self.untaken) else ANSWERED)
 
     def client_lost(self, heard: bytes = b"") -> bool:
         """The client's connection is gone without a farewell; return whether the backend's side is kept.

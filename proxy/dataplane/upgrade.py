@@ -2,9 +2,11 @@
 
 from time import monotonic
 
+from proxy.affinity.decision import EngineSession
 from proxy.affinity.evidence import Kind
-from proxy.dataplane.opening import Opening, resumes
+from proxy.dataplane.opening import Opening
 from proxy.dataplane.relay import Relay
+from proxy.dataplane.resuming import resumes
 from proxy.dataplane.tunnel import Tunnel
 from proxy.errors import BadResponse
 from proxy.wire.head import ResponseHead
@@ -40,7 +42,7 @@ class Upgrade(Relay):
         if engine is not None:
             engine.tunnels += 1
         self.client.tunnel_opened(tunnel)
-        if request.kind is Kind.SOCKETIO and (engine is None or not engine.decided or resumes(site, engine)):
+        if request.kind is Kind.SOCKETIO and self._opens(engine):
             Opening(site, self, request, tunnel).start(rest, early)
             return
         if engine is not None and engine.session is not None:
@@ -52,6 +54,12 @@ class Upgrade(Relay):
             site.hand_overs.keep(tunnel, request)
         self.let_go()
         tunnel.plain(early, upgraded=engine is None)
+
+    def _opens(self, engine: EngineSession | None) -> bool:
+        """Whether something has to be known or said before it is a plain tunnel."""
+        if engine is None or not engine.decided or resumes(self.site.lingers, engine):
+            return True
+        return self.site.hand_overs.far.hopes_for(engine)
 
     def let_go(self) -> None:
         """The websocket is a plain tunnel, for hours: what was read of its fields is needed no more."""

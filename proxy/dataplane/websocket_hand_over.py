@@ -21,6 +21,7 @@ from proxy.affinity.handing_over import (
     HandingOver,
     HandOverAction,
     Part,
+    State,
 )
 from proxy.dataplane.ends import AppEnd
 from proxy.dataplane.fetch import open_websocket
@@ -96,7 +97,7 @@ class WebsocketHandOver(HandOver):
         except ProxyError as error:
             return self.failed(backend, error)
         pool.release(upstream)
-        again = list(tunnel.untaken.packets)
+        again = tunnel.untaken.again()
         machine = HandingOver(kept.connect, again, self._streamed, planned=self.planned)
         new = self._new = _NewEnd(self, decision, pool, upstream.leg, machine)
         try:
@@ -248,10 +249,12 @@ class _NewEnd(asyncio.Protocol):
         self._reader = MessageReader(_LONGEST)
         self.greeting = BackendPackets()  # what its client hears until the session goes on: whole packets
         self._timer: Timer | None = None
+        self._seconds = 0.0  # that it has to take the session
 
     def start(self, rest: bytes, seconds: float) -> None:
-        """Begin; `rest` came behind its 101. It has so many seconds to take the session."""
-        self._give(seconds)
+        """Begin; `rest` came behind its 101. It has so many seconds to take the session, few to speak."""
+        self._seconds = seconds
+        self._give(min(OPENS, seconds))
         self.leg.read_with(self)
         self.leg.draw_from(None)
         if rest:
@@ -263,7 +266,11 @@ class _NewEnd(asyncio.Protocol):
     def _give(self, seconds: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = Timer(self._over.stood, max(0.1, seconds), lambda: self.fail(Failure.BROKEN))
+        self._timer = Timer(self._over.stood, max(0.1, seconds), self._is_late)
+
+    def _is_late(self) -> None:
+        self._over.is_silent(self.decision.backend)
+        self.fail(Failure.BROKEN)
 
     def data_received(self, data: bytes) -> None:
         """As asyncio.Protocol."""
@@ -274,8 +281,12 @@ class _NewEnd(asyncio.Protocol):
                     self.fail(Failure.BROKEN)
                 elif message.opcode in (TEXT, BINARY):
                     binary = message.opcode == BINARY
-                    self._do(self._machine.hear(message.payload, message.raw, binary=binary))
-                else:
+                    asked = self._machine.state
+                    actions = self._machine.hear(message.payload, message.raw, binary=binary)
+                    if asked is State.ASKING is not self._machine.state:
+                        self._give(self._seconds)
+                    self._do(actions)
+                elif self._machine.is_connected:
                     self._greet(message.raw)
         except FrameError:
             self.fail(Failure.BROKEN)

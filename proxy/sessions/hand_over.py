@@ -6,6 +6,11 @@ taken; it waits for each answer. An answer of `false` means that nothing was don
 connect anew. No order of events, and no content, does more than a client's own events could do: whoever
 speaks here has connected to the session that it speaks for. Knows what belongs to which transport; what
 becomes of a session is for `hooks`.
+
+The polls of one client may come through several proxies. Then the one that hands it over joins *quietly*: it
+hears what is said in its own namespace only. All that is for the client waits until it has left, and goes out
+with the client's own polls, wherever these come from. What other proxies have heard their client say they say
+again by an event of the session's own namespace.
 """
 
 import asyncio
@@ -18,6 +23,7 @@ from typing import Any, Protocol
 
 NAMESPACE = "/chainlit-proxy"
 SAID_AGAIN = ("client_message", "edit_message")
+AGAIN = "chainlit_proxy_said_again"  # an event in the namespace of sessions: the name of another, its payload
 _LONGEST_ID = 64  # characters of a message's id; Chainlit's are UUIDs
 
 log = logging.getLogger("chainlit_proxy.sessions")
@@ -29,8 +35,11 @@ class Sessions(Protocol):
     async def greet(self, socket: str, streaming: str | None) -> bool:
         """Says what a client is told that has come here, while a message of this id was streamed to it."""
 
-    async def say_again(self, socket: str, event: str, payload: Any) -> bool:
-        """Takes what the client has said, once; False if it cannot be taken here."""
+    async def say_again(self, socket: str, event: str, payload: Any, *, begun: bool) -> bool:
+        """Takes what the client has said, once; False if it cannot be taken here.
+
+        `begun`: the instance before has taken it, whether or not that was recorded.
+        """
 
 
 @dataclass(eq=False, slots=True)
@@ -40,7 +49,39 @@ class Transport:
     engine: str  # its Engine.IO sid
     socket: str | None = None  # of the session, once its CONNECT was accepted
     resumed: bool = False
+    quiet: "_Quiet | None" = None  # set when it joined so
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # one event after the other
+
+
+class _Quiet:
+    """What is for a transport's client waits here, in order, until the proxy has left its namespace.
+
+    A ping goes first then: the client counts from the last one, and that of this instance may come too late.
+    """
+
+    def __init__(self, server: Any, engine: str) -> None:
+        from engineio import packet  # noqa: PLC0415 - only in a process of Chainlit
+
+        self._held: list[Any] = [packet.Packet(packet.PING)]
+        self._waits = (packet.PING, packet.MESSAGE)
+        self._socket = server.eio.sockets[engine]
+        self._send = self._socket.send
+        self._socket.send = self._take
+
+    async def _take(self, packet: Any) -> None:
+        """As `send` of the transport (engineio/async_socket.py)."""
+        data = packet.data
+        is_ours = isinstance(data, str) and data[1:].startswith(NAMESPACE + ",")
+        if packet.packet_type in self._waits and not is_ours:
+            self._held.append(packet)
+        else:
+            await self._send(packet)
+
+    def end(self) -> None:
+        """Lets all of it out; it must not be overtaken, so nobody is waited for."""
+        self._socket.send = self._send
+        for packet in self._held:
+            self._socket.queue.put_nowait(packet)
 
 
 class HandOvers:
@@ -66,6 +107,7 @@ class HandOvers:
         ours |= {event: partial(self._said_again, event) for event in SAID_AGAIN}
         for event, handler in ours.items():
             self._server.on(event, handler, namespace=NAMESPACE)
+        self._server.on(AGAIN, self._again)
 
     def of(self, socket: str) -> Transport | None:
         """What a session's socket connects on, if that is handed over."""
@@ -103,17 +145,21 @@ class HandOvers:
         except Exception:  # another python-socketio: it numbers them as it does
             log.debug("questions are numbered from the start", exc_info=True)
 
-    async def _connect(self, socket: str, *_: Any) -> None:
+    async def _connect(self, socket: str, _environ: Any = None, told: Any = None, *_: Any) -> None:
         """The proxy joins; only on a transport on which no session is, nor connects."""
         manager = self._server.manager
         engine = manager.eio_sid_from_sid(socket, NAMESPACE)
         if engine is None or manager.sid_from_eio_sid(engine, "/") is not None:
             raise ConnectionRefusedError("the transport has a session")
-        self._joined[socket] = self._connecting[engine] = Transport(engine)
+        self._joined[socket] = self._connecting[engine] = transport = Transport(engine)
+        if isinstance(told, dict) and told.get("quiet") is True:
+            transport.quiet = _Quiet(self._server, engine)
 
     async def _disconnect(self, socket: str, *_: Any) -> None:
         if transport := self._joined.pop(socket, None):
             self._connecting.pop(transport.engine, None)
+            if transport.quiet is not None:
+                transport.quiet.end()
 
     async def _resume(self, socket: str, told: Any = None, *_: Any) -> bool:
         """Greets, once; answers whether the client may go on."""
@@ -130,8 +176,8 @@ class HandOvers:
                     log.exception("a client that was handed over could not be greeted")
             return transport.resumed
 
-    async def _said_again(self, event: str, socket: str, payload: Any = None, *_: Any) -> bool | None:
-        """Answers with nothing once it is taken, else with false."""
+    async def _said_again(self, event: str, socket: str, payload: Any = None, *more: Any) -> bool | None:
+        """Answers with nothing once it is taken, else with false; `more` ends with true if it had begun."""
         transport = self._joined.get(socket)
         if transport is None or not _is_message(payload):
             return False
@@ -139,11 +185,20 @@ class HandOvers:
             if transport.socket is None or not transport.resumed:
                 return False
             try:
-                taken = await self._sessions.say_again(transport.socket, event, payload)
+                begun = more[-1:] == (True,)
+                taken = await self._sessions.say_again(transport.socket, event, payload, begun=begun)
             except Exception:
                 log.exception("what a client had said could not be said again")
                 return False
             return None if taken else False
+
+    async def _again(self, socket: str, event: Any = None, payload: Any = None, *_: Any) -> None:
+        """Takes it as that event, once; its client is acknowledged as by Chainlit."""
+        if event in SAID_AGAIN and _is_message(payload):
+            try:
+                await self._sessions.say_again(socket, event, payload, begun=False)
+            except Exception:
+                log.exception("what a client had said could not be said again")
 
 
 def _is_message_id(told: object) -> bool:

@@ -96,6 +96,7 @@ class Hooks:
     def _refuse(self, sid: str, session: Any, kept: dict[str, Any]) -> None:
         """Undoes a connection, so that the one that the client makes itself finds what there was."""
         self._sharing.counts.refused_hand_overs += 1
+        log.info("a client was not handed over: its session is not stored, or cannot be restored")
         if connection := self._connections.pop(sid, None):
             connection.refuse()
         if session.socket_id != sid:
@@ -154,9 +155,9 @@ class Hooks:
         if not self._hand_overs.is_greeted(sid):
             await self._hello(sid)
 
-    async def say_again(self, socket: str, event: str, payload: Any) -> bool:
+    async def say_again(self, socket: str, event: str, payload: Any, *, begun: bool) -> bool:
         """As `Sessions` in `hand_over`."""
-        return await self._turns.say_again(socket, event, payload)
+        return await self._turns.say_again(socket, event, payload, begun=begun)
 
     async def greet(self, socket: str, streaming: str | None) -> bool:
         """As `Sessions` in `hand_over`."""

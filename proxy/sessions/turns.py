@@ -62,9 +62,7 @@ class Turns:
         self._sharing.counts.late_turns += len(late)
         self._names["init_ws_context"](session)
         if cut:
-            self._sharing.counts.cut_turns += 1
-        if cut and self._notice:
-            await guarded(self._notify(session))
+            await self._tell_cut(session)
         if self._retry_turn and cut and cut[-1] is turns[-1] and cut[-1].get("message"):
             late += [cut[-1]] if not cut[-1].get("tries") else []
         for turn in turns:
@@ -77,6 +75,11 @@ class Turns:
         if not late:
             self._sharing.changed(session.id)  # it is no more under way
 
+    async def _tell_cut(self, session: Any) -> None:
+        self._sharing.counts.cut_turns += 1
+        if self._notice:
+            await guarded(self._notify(session))
+
     async def _notify(self, session: Any) -> None:
         """The notice is for the user alone: no message of the chat."""
         notice = self._names["Message"](content=self._notice, type="system_message")
@@ -84,8 +87,11 @@ class Turns:
         contexts = self._names["chat_contexts"]
         contexts[session.id] = [message for message in contexts[session.id] if message is not notice]
 
-    async def say_again(self, sid: str, event: str, payload: Any) -> bool:
-        """Takes what a client has said, once; False if it cannot be taken here."""
+    async def say_again(self, sid: str, event: str, payload: Any, *, begun: bool) -> bool:
+        """Takes what a client has said, once; False if it cannot be taken here.
+
+        What had begun and is not known was begun while the store was down: that must not run, and is told.
+        """
         session, counts = self._session(sid), self._sharing.counts
         if session is None:
             return False
@@ -95,6 +101,10 @@ class Turns:
         mark = _mark_of(event, payload)
         # Where nothing is marked an instance of an older version has been: its messages alone tell.
         known = mark in marks or (not marks and at is not None and event == "client_message")
+        if not known and begun:
+            self._names["init_ws_context"](session)
+            await self._tell_cut(session)
+            return True
         if not known:
             counts.said_again += 1
             return await self._run(sid, event, payload)

@@ -19,6 +19,7 @@ from proxy.errors import Limit, Odd, OddId, OverLimit
 
 SEPARATOR = b"\x1e"  # Engine.IO protocol 4: joins the packets of a polling payload
 _SEPARATOR = SEPARATOR.decode()
+FORM = b"d="  # how a payload of JSONP begins (engineio/payload.py, decode)
 _MOST_FIELDS = 64  # of a JSONP payload, which is a form of one field
 _CONNECT_KEYS = ("sessionId", "session_id")  # the second is read so that it can be refused
 _LONGEST_NUMBER = 100  # digits of a packet's id: python-socketio takes no more (socketio/packet.py)
@@ -226,7 +227,13 @@ CONNECT, DISCONNECT, EVENT, ACK, CONNECT_ERROR, BINARY_EVENT, BINARY_ACK = range
 MAIN = b"/"  # the namespace that is meant where none is named: Chainlit's own
 MOST_PACKETS = 16  # of one payload: python-engineio refuses more (engineio/payload.py, max_decode_packets)
 HAND_OVER = b"/chainlit-proxy"  # where the proxy speaks with an instance: see `affinity.handing_over`
-PING, PONG, UPGRADE, NOOP = b"2", b"3", b"5", b"6"  # Engine.IO protocol 4: packets that say nothing
+OPEN, PING, PONG, UPGRADE, NOOP = (
+    b"0",
+    b"2",
+    b"3",
+    b"5",
+    b"6",
+)  # Engine.IO protocol 4: packets that say nothing
 _RESERVED = HAND_OVER.decode()
 _SOCKETIO = re.compile(rb"4([0-6])(?:([0-9]{1,9})-)?(?:(/[^,?]*)(?:\?[^,]*)?(?:,|\Z))?([0-9]{0,18})")
 
@@ -251,6 +258,6 @@ def packet_head(packet: bytes) -> PacketHead | None:
 
 def packets_of(payload: bytes) -> list[bytes]:
     """The packets of a poll POST's body, that of JSONP too (engineio/payload.py, decode)."""
-    if payload.startswith(b"d="):
+    if payload.startswith(FORM):
         payload = parse_qs(payload.decode("utf-8", "replace")).get("d", [""])[0].encode()
     return payload.split(SEPARATOR)

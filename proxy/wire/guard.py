@@ -9,7 +9,7 @@ user, which may have to be said again to another instance.
 from collections.abc import Callable
 
 from proxy.errors import Odd, OddId
-from proxy.wire.engineio import MAIN, PONG, UPGRADE, connect_session, packet_head
+from proxy.wire.engineio import PONG, UPGRADE, connect_session
 from proxy.wire.packets import GOODBYES, START, PacketReader
 from proxy.wire.websocket import CLOSE, TEXT
 
@@ -52,16 +52,19 @@ def asks(packet: bytes) -> bool:
 class ClientPackets(PacketReader):
     """Owned by the client's side of one websocket."""
 
-    __slots__ = ("_asked", "has_parted", "is_elsewhere", "owed_pongs", "upgraded")
+    __slots__ = ("_asked", "_asked_too_long", "has_parted", "is_elsewhere", "owed_pongs", "upgraded")
 
     _masked = True
 
-    def __init__(self, asked: Callable[[bytes], None] = lambda _: None) -> None:
-        """`asked(packet)` is told of each message of the user."""
+    def __init__(
+        self, asked: Callable[[bytes], None] = lambda _: None, too_long: Callable[[], None] = lambda: None
+    ) -> None:
+        """`asked(packet)` is told of each message of the user, `too_long()` of one that cannot be read."""
         super().__init__()
         self._asked = asked
+        self._asked_too_long = too_long
         self.has_parted = False  # whether the last message here was a farewell: a page is closed or left
-        self.is_elsewhere = False  # whether it has connected to namespaces of the app's own
+        self.is_elsewhere = False  # whether it has connected once more, or to namespaces of the app's own
         self.upgraded = False  # whether it has said that it polls no more
         self.owed_pongs = 0  # that answer pings which the backend has not said
 
@@ -76,7 +79,7 @@ class ClientPackets(PacketReader):
             return False
         if may_connect(payload, final=True):
             self._connects(payload)
-        elif asks(payload):
+        elif asks(payload) and not self._is_cut:
             self._asked(payload)
         self.upgraded = self.upgraded or payload == UPGRADE
         return True
@@ -84,8 +87,7 @@ class ClientPackets(PacketReader):
     def _connects(self, packet: bytes) -> None:
         """Raises OddId."""
         if connect_session(packet) is not None:
-            head = packet_head(packet)
-            self.is_elsewhere = self.is_elsewhere or (head is not None and head.namespace != MAIN)
+            self.is_elsewhere = True
 
     def _control(self, opcode: int, frame: bytes) -> None:
         self.has_parted = opcode == CLOSE or self.has_parted
@@ -93,6 +95,8 @@ class ClientPackets(PacketReader):
     def _too_long(self, start: bytes) -> None:
         if may_connect(start, final=False):
             raise OddId(Odd.SESSION, "CONNECT packet too long to find its session id")
+        if asks(start):
+            self._asked_too_long()
 
 
 def may_connect(start: bytes, *, final: bool) -> bool:

@@ -59,6 +59,7 @@ class PacketReader:
         "_begun",
         "_buffer",
         "_first",
+        "_is_cut",
         "_left",
         "_owed",
         "_payload",
@@ -75,6 +76,7 @@ class PacketReader:
         self._text = False  # whether the last message is text
         self._start = b""  # how it begins, if it is
         self._payload: bytearray | None = None  # all of it so far; None: nobody wants to know
+        self._is_cut = False  # whether its beginning has gone on before it was whole
         self._owed = 0  # binary messages that are to come for the last packet
         self._torn = False  # whether some of a packet has gone on, and not all
         self._left = 0  # bytes to come of a frame that passes as it comes
@@ -178,7 +180,7 @@ class PacketReader:
 
     def _begin(self, first: int) -> None:
         self._text = first & 0x0F == TEXT
-        self._start, self._payload = b"", bytearray() if self._text else None
+        self._start, self._payload, self._is_cut = b"", bytearray() if self._text else None, False
 
     def _read(self, first: int, mask: bytes, body: int, end: int) -> None:
         """More of a text message, which is judged by its start."""
@@ -206,6 +208,15 @@ class PacketReader:
         self._payload = None
         self._torn = self._torn and self._owed > 0
 
+    @property
+    def waiting(self) -> int:
+        """Bytes of that."""
+        return len(self._buffer)
+
+    def let_pass(self) -> bytes:
+        """There is no room for what waits: return what goes on. Raises what the subclass raises."""
+        return self._let_pass()
+
     def _let_pass(self) -> bytes:
         """What waits is too long to wait."""
         buffer, head = self._buffer, self._head()
@@ -216,7 +227,8 @@ class PacketReader:
                 self._begin(first)
             if self._text:
                 self._read(first, mask, body, len(buffer))
-        if self._text and (begins or self._begun):
+        if self._text and not self._is_cut and (begins or self._begun):
+            self._is_cut = True
             self._too_long(self._start)
         self._torn, self._payload = True, None
         if begins:

@@ -191,6 +191,21 @@ def test_an_instance_that_refuses() -> None:
     run(f"{RESUMED}\n>> new 43/chainlit-proxy,0[]\n<< give up: refused")
 
 
+def test_a_message_that_cannot_be_taken() -> None:
+    """An instance that has lost the session meanwhile, or fails, says so: the user has to hear of it."""
+    run(
+        f"""{RESUMED}
+        >> new 43/chainlit-proxy,0[true]
+        {SAID}
+        >> new 43/chainlit-proxy,1[]
+        >> new 43/chainlit-proxy,2[false]
+        << give up: refused
+        """,
+        ONE,
+        TWO,
+    )
+
+
 @pytest.mark.parametrize("word", ["1", "41"])
 @pytest.mark.parametrize("before", [HELLO, ASKED, CONNECTED, RESUMED])
 def test_an_instance_that_says_goodbye(before: str, word: str) -> None:
@@ -205,6 +220,8 @@ def test_what_an_instance_says_too_early_is_not_for_the_client() -> None:
         >> new 2
         {ASKED}
         >> new 42["x"]
+        >> new 40/admin,{{}}
+        >> new 0{{"sid":"again"}}
         >> new (binary) x
         >> new 6
         >> new 2
@@ -218,6 +235,7 @@ def test_what_an_instance_says_too_early_is_not_for_the_client() -> None:
         >> new (binary) x
         << client (binary) x
         >> new 6
+        >> new 0{{"sid":"again"}}
         """
     )
 

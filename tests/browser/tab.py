@@ -20,18 +20,21 @@ OBSERVE = """
 (() => {
   const notes = window.socketNotes = [];
   const note = (what) => notes.push([what, Date.now()]);
-  const connected = /(^|\\x1e)40\\{"sid"/;
+  const packets = {opened: /^0\\{"sid"/, connected: /(^|\\x1e)40\\{"sid"/};
+  const read = (data) => {
+    for (const what in packets) if (packets[what].test(data)) note(what);
+  };
   window.WebSocket = class extends window.WebSocket {
     constructor(...args) {
       super(...args);
       this.addEventListener("close", () => note("closed"));
-      this.addEventListener("message", ({data}) => connected.test(data) && note("connected"));
+      this.addEventListener("message", ({data}) => read(data));
     }
   };
   const open = XMLHttpRequest.prototype.open;
   XMLHttpRequest.prototype.open = function (method, url, ...rest) {
     if (String(url).includes("transport=polling"))
-      this.addEventListener("load", () => connected.test(this.responseText) && note("connected"));
+      this.addEventListener("load", () => read(this.responseText));
     return open.call(this, method, url, ...rest);
   };
 })();

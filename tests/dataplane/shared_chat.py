@@ -49,6 +49,7 @@ class SharedChat(Chat):
     shares = True  # whether it has hooks
     holds = True  # whether it can restore sessions
     resumes = True  # whether it takes them over
+    takes = True  # whether it takes what is said again
     breaks = ""  # the step at which it is lost
     echo = True
 
@@ -95,7 +96,7 @@ class SharedChat(Chat):
                 transport.push(b"43%b0[%b]" % (OWN, b"true" if self.resumes else b"false"))
             case "again":
                 number = packet[2 + len(OWN) :].partition(b"[")[0]
-                transport.push(b"43%b%b[]" % (OWN, number))
+                transport.push(b"43%b%b[%b]" % (OWN, number, b"" if self.takes else b"false"))
             case _:
                 transport.proxied = False
 

@@ -70,7 +70,7 @@ def test_a_broken_connection_to_an_instance_that_lives() -> None:
 
 
 def test_what_is_said_again() -> None:
-    """Messages whose turn has not ended, with the answer that was cut; one that was answered is not."""
+    """What no turn has answered yet; of a message that was taken that is said, and which answer was cut."""
 
     async def test(case: Case) -> None:
         case.chats["a"].echo = False
@@ -87,15 +87,22 @@ def test_what_is_said_again() -> None:
         case.old().say(b'42["stream_token",{"id":"answer-1","token":"x"}]')
         await case.socket.hear()
         case.socket.say(b'427["client_message",{"id":"m2"}]')
-        await case.world.until(lambda: len(case.tunnel.untaken) == 2)
+        await case.world.until(lambda: len(case.tunnel.untaken) == 1)
         case.kill()
         await case.greeted()
         await case.hears(b"437[]")
         await case.world.until(lambda: ("b", BYE) in case.story)
         resume = b'42/chainlit-proxy,0["resume", {"streaming": "answer-1"}]'
         said = [packet for name, packet in case.story if name == "b"]
-        second = AGAIN.replace(b"m1", b"m2").replace(b",1[", b",2[")
-        assert said == [HELLO, CONNECT, resume, AGAIN, second, BYE]
+        begun = AGAIN[:-1] + b",true]"
+        assert said == [
+            HELLO,
+            CONNECT,
+            resume,
+            begun,
+            AGAIN.replace(b",1[", b",2[").replace(b"m1", b"m2"),
+            BYE,
+        ]
         await case.arrived()
         assert case.world.plane.site.hand_overs.counts.said_again == 2
 

@@ -44,23 +44,6 @@ def test_the_client_leaves_meanwhile(step: str, planned: bool, how: str) -> None
     play(test, linger=0)
 
 
-@pytest.mark.parametrize("goodbye", [b"41", b"1"])
-def test_a_client_that_has_said_goodbye(goodbye: bytes) -> None:
-    """Its instance may close first, or be lost: nobody is asked to go on, and nothing is counted."""
-
-    async def test(case: Case) -> None:
-        case.socket.say(goodbye)
-        await case.world.until(lambda: goodbye != b"41" or case.story == [("a", goodbye)])
-        await case.world.breathe()
-        case.old().peer.close()
-        await case.world.until(lambda: not case.world.plane.tunnels)
-        await case.world.breathe()
-        assert not any(name == "b" for name, _ in case.story)
-        assert not case.world.plane.site.hand_overs.counts.results
-
-    play(test)
-
-
 def test_the_client_leaves_at_once() -> None:
     """Before anything was done for it."""
 

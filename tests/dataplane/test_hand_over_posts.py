@@ -2,7 +2,9 @@
 
 import pytest
 
-from tests.dataplane.shared_chat import AGAIN, ASK, BYE, GREETING, SharedChat
+from proxy.wire.engineio import UNKNOWN_SESSION
+from tests.dataplane.chat import Transport
+from tests.dataplane.shared_chat import AGAIN, ASK, BYE, GREETING, SharedChat, step_of
 from tests.dataplane.test_settled_polls import settled
 from tests.dataplane.world import World, run
 
@@ -59,3 +61,36 @@ def test_a_pong_among_other_packets() -> None:
         assert posts[-2:] == [b'3\x1e42["x"]', b"3"]
 
     run(test, "ab", affinity={"hand_over": "always"})
+
+
+@pytest.mark.parametrize("size", [200_000, 5_000_000])
+def test_an_instance_that_greets_with_much(size: int) -> None:
+    """All elements of a thread may come behind the greeting; more than a few megabytes are not kept."""
+
+    async def test(world: World) -> None:
+        chats = {}
+        for backend in world.backends:
+            chat = chats[backend.name] = Lavish(backend)
+            chat.story, chat.size = [], size
+        tab = await settled(world, world.cookie("a"))
+        chats["a"].backend.refuse()
+        for peer in chats["a"].backend.peers:
+            peer.reset()
+        if size < 1 << 22:
+            await tab.listen(b"42" + b"x" * size)
+            return
+        answer = await (await tab.poll()).response()
+        assert (answer.status, answer.body) == (400, UNKNOWN_SESSION)
+
+    run(test, "ab", affinity={"hand_over": "always", "hold": 0.5})
+
+
+class Lavish(SharedChat):
+    """One that says much when it greets."""
+
+    size = 0
+
+    def _hear(self, transport: Transport, packet: bytes) -> None:
+        if step_of(packet) == "resume":
+            transport.push(b"42" + b"x" * self.size)
+        super()._hear(transport, packet)

@@ -71,6 +71,14 @@ def test_a_message_that_was_not_begun_is_run(answers: Any) -> None:
     assert (late, cut, known) == (1, 0, 2)
 
 
+def test_a_message_that_was_begun_while_the_store_was_down_is_told(answers: Any) -> None:
+    """The proxy has heard that it began: it is not run. What else a client may say with it is nothing."""
+    resumed, acks, called, shown, cut, said = answers["begun_and_not_recorded"]
+    assert (resumed, acks) == (True, [[], []])
+    assert (called, shown) == (["three"], ["cut off", "2 three"])
+    assert (cut, said) == (1, 1)
+
+
 def test_a_message_that_was_begun_is_told(answers: Any) -> None:
     """The app is not called twice for it; the chat goes on."""
     resumed, ack, called, shown, late, cut = answers["recorded_and_begun"]

@@ -121,6 +121,19 @@ async def recorded_and_begun() -> Any:
     return [resumed, answer, b.called, again.shown(), b.counts.late_turns, b.counts.cut_turns]
 
 
+async def begun_and_not_recorded() -> Any:
+    """The app was called while the store was down: it is not called again, and the user is told."""
+    a, page = instance(), await (await Wire.open()).begin()
+    await page.turn("one")
+    await a.die()
+    b, again, said = instance(), await Wire.open(page.session), message("two")
+    resumed = await again.resumes()
+    answers = [await again.asks(1, "client_message", said, True)]
+    answers.append(await again.asks(2, "client_message", message("three"), "more"))
+    await again.answered("three")
+    return [resumed, answers, b.called, again.shown(), b.counts.cut_turns, b.counts.said_again]
+
+
 async def retried() -> Any:
     """Where a turn is tried again, that is once only, however it ended."""
     _, page, said = await dies_at('"begun": true')

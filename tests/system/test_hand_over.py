@@ -31,7 +31,7 @@ FEW = 12  # sessions: two of every library with every choice of transports
 UNDER_LOAD = sized(12, in_full=60)
 KILLS = sized(1, in_full=10)
 MEDIAN, LONGEST = (0.15, 0.5) if IN_FULL else (1.0, 2.0)  # seconds from a kill to the next answer
-EXACT = sized(3, in_full=30)  # rounds
+EXACT = sized(2, in_full=30)  # rounds
 AROUND = 0.02  # seconds around a kill
 
 

@@ -23,7 +23,7 @@ PYTHON_KINDS = [kind for kind in COOKIE_KINDS if kind.driver is Driver.PYTHON]
 SHARED = {"shared": True}
 SECRET = {"CHAINLIT_AUTH_SECRET": "s" * 40}
 FEW = 12
-LASTS = 6  # seconds of a login that is short
+LASTS = 4  # seconds of a login that is short
 
 
 async def log_in(talk: Talk) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.proxy_process import command
 from tests.support.sharing import START, RunSharing
-from tests.support.size import sized
+from tests.support.size import in_full, sized
 from tests.support.talks import Talk, most_used, stream, together, unnoticed
 from tests.support.waiting import eventually
 
@@ -26,6 +26,7 @@ async def streamed(talk: Talk, over: asyncio.Event) -> None:
         await asyncio.sleep(1.5)
 
 
+@in_full  # every day one with fewer sessions is in test_rollout
 def test_a_rollout_is_not_noticed(run: RunSharing) -> None:
     """Answers are finished where they began; between two of them each session goes to a new replica."""
 

@@ -24,7 +24,7 @@ LARGE = 1_000_000  # characters of an upload that takes a while
 CHUNK = 8192  # bytes
 CHUNKS = 150
 PING = 0 if IN_FULL else 2  # seconds; Chainlit's own is 25
-IDLE = sized(10, in_full=100)  # seconds: more than twice what a client waits for a ping
+IDLE = sized(7, in_full=100)  # seconds: more than twice what a client waits for a ping
 
 
 async def again_and_again(until: float, work: Callable[[], Coroutine[Any, Any, object]]) -> int:

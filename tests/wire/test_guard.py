@@ -1,5 +1,7 @@
 """What a client says on a Socket.IO websocket: what may be a CONNECT is read, all else passes whole."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -228,7 +230,7 @@ def test_the_namespace_of_hand_overs_is_not_for_clients(packet: bytes, size: int
 def test_other_namespaces_are(packet: bytes) -> None:
     """It is told whether a client has to do with any: nobody else can go on with those."""
     packets = ClientPackets()
-    assert packets.feed(text(GOOD) + text(packet)) == text(GOOD) + text(packet)
+    assert packets.feed(text(packet)) == text(packet)
     assert packets.is_elsewhere is packet.startswith(b"40")
 
 
@@ -282,3 +284,21 @@ def test_farewells(said: bytes, parted: bool, size: int) -> None:
     for at in range(0, len(said), size):
         packets.feed(said[at : at + size])
     assert packets.has_parted is parted
+
+
+@pytest.mark.parametrize("size", [3000, 100_000])
+@pytest.mark.parametrize("fragments", [1, 2, 3])
+def test_a_message_of_the_user_that_is_too_long_to_read(fragments: int, size: int) -> None:
+    """Its beginning alone is no message: who keeps what the user says is told that there was one, once."""
+    heard: list[bytes] = []
+    asked = b'42["client_message",{"message":"' + b"x" * 300_000 + b'"}]'
+    ends = [0, *(len(asked) * (at + 1) // fragments for at in range(fragments))]
+    data = b"".join(
+        text(asked[begin:end], opcode=0 if begin else 1, final=end == len(asked))
+        for begin, end in pairwise(ends)
+    )
+    packets = ClientPackets(heard.append, lambda: heard.append(b"too long"))
+    for at in range(0, len(data), size):
+        packets.feed(data[at : at + size])
+    packets.feed(text(b'42["client_message",1]'))
+    assert heard == [b"too long", b'42["client_message",1]']
