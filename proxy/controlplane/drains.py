@@ -198,11 +198,11 @@ class Drains:
         sessions = self._departures.sessions_on(backend)
         end = drain.deadline - _LAST_CALL
         if now >= drain.deadline:
-            self._departures.cut(backend, drain.deadline)
             idle = self._departures.at_rest(sessions)
             drain.forced += len(sessions) - len(idle)
             drain.sent_away += len(idle)
-            self._departures.send_away(sessions)
+            self._departures.send_away(sessions)  # before their polls are cut, so that these may follow
+            self._departures.cut(backend, drain.deadline)
         elif (self.shared and self._others_take(backend)) or now >= end - time_for(len(sessions)):
             idle = self._departures.at_rest(sessions)
             going = idle[: drain.pace.allow(len(idle), now, end)]

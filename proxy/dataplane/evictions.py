@@ -222,7 +222,9 @@ class Evictions:
         is waited for.
         """
         for exchange in list(self._under_way()):
-            if exchange.is_at(backend) and exchange.request.started < began:
+            engine = exchange.decision.engine if exchange.decision is not None else None
+            moves = engine is not None and engine.hand_over is not None  # its client must not connect anew
+            if exchange.is_at(backend) and exchange.request.started < began and not moves:
                 with Border(Where.MOVE):
                     exchange.expel()
         for lingering in list(self._site.lingers.by_session.values()):

@@ -96,6 +96,7 @@ class Hooks:
     def _refuse(self, sid: str, session: Any, kept: dict[str, Any]) -> None:
         """Undoes a connection, so that the one that the client makes itself finds what there was."""
         self._sharing.counts.refused_hand_overs += 1
+        log.info("a client was not handed over: its session is not stored, or cannot be restored")
         if connection := self._connections.pop(sid, None):
             connection.refuse()
         if session.socket_id != sid:

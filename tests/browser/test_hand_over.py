@@ -163,7 +163,7 @@ def test_a_kill_at_rest_is_not_noticed(
     assert thread in tab.say("which thread?")
     assert tab.said.all_inner_texts() == ["my name is Ada", "which thread?", "who am I?", "which thread?"]
     assert tab.messages.count() == 5
-    assert "banner" not in tab.page.evaluate("[...window.seen]")
+    assert tab.page.evaluate("[...window.seen]") == ["disabled"], "as it is while nothing is typed"
     assert_unnoticed(tab, killed)
     tab.photograph(f"hand-over-at-rest-{'-'.join(transports or ['default'])}")
 

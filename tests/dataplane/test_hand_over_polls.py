@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from proxy.controlplane.drains import Drains
 from proxy.dataplane.hand_over_counts import Reason, Result
 from proxy.wire.engineio import UNKNOWN_SESSION
 from tests.dataplane.chat import PATH, Tab
@@ -246,3 +247,21 @@ def test_who_has_the_session_may_greet_for_longer_than_others_are_held() -> None
         await goes_on(case, tab, poll)
 
     play(test, connect=False, hold=SECONDS)
+
+
+def test_the_deadline_of_a_drain() -> None:
+    """A poll that has waited there since before hears the next instance, in the middle of an answer too."""
+
+    async def test(case: Case) -> None:
+        tab, poll = await polling(case)
+        case.session.hear(begins=True)
+        fleet = case.world.router.fleet
+        drains = Drains(fleet, case.world.plane.evictions)
+        running = asyncio.create_task(drains.run())
+        drain = drains.drain(case.world.known("a"), 0)
+        await goes_on(case, tab, poll, Reason.SENT_AWAY)
+        await case.world.until(lambda: drain.is_empty)
+        assert (drain.sent_away, drain.forced) == (0, 1)
+        running.cancel()
+
+    play(test, connect=False)

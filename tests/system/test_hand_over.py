@@ -42,6 +42,7 @@ async def healed(run: RunSharing) -> None:
 
 def test_a_kill_under_load_is_not_noticed(run: RunSharing) -> None:
     """Who asks at the kill is answered in a moment, by another; everybody else goes on as ever."""
+    run.configure(balance={"slow_start": 0})  # else the third kill would meet all sessions at one replica
 
     async def scenario() -> None:
         async with unnoticed(run.url, run.journal, UNDER_LOAD) as talks:
@@ -60,13 +61,16 @@ def test_a_kill_under_load_is_not_noticed(run: RunSharing) -> None:
                 over.set()
                 await asyncio.gather(*others)
                 assert victim not in {talk.at for talk in talks}
-                assert {talk.unanswered for talk in talks if talk not in there} == {0}
+                assert sum(talk.unanswered for talk in talks if talk not in there) == 0
                 await healed(run)
             print(f"median {statistics.median(took):.3f} s, longest {max(took):.3f} s of {len(took)}")
             assert statistics.median(took) < MEDIAN, sorted(took)
             assert max(took) < LONGEST, sorted(took)
 
-    asyncio.run(scenario())
+    try:
+        asyncio.run(scenario())
+    finally:
+        run.configure()
 
 
 async def at_some_time(talk: Talk) -> None:
