@@ -149,16 +149,23 @@ class AppEnd(End):
         self.reads += 1
         stream = self._stream
         stream.active = True
-        if self._packets is None and (
-            (size < LONGEST_EVENT and data.startswith(EVENT_HEADS[size])) or are_events(data)
-        ):
+        if self._packets is not None:
+            self._pass_packets(data)
+        elif size < LONGEST_EVENT and data.startswith(EVENT_HEADS[size]):  # one event, of which kind ever
             stream.talks = True
             if STREAM in data:
                 self.streamed = data
             elif TASK in data:
                 self._find_turns(data)
             self._write(data)
-        elif data == _PING_FRAME and self._packets is None:
+        elif are_events(data):
+            stream.talks = True
+            if STREAM in data:
+                self.streamed = data
+            if TASK in data:
+                self._find_turns(data)
+            self._write(data)
+        elif data == _PING_FRAME:
             stream.pinged_at = monotonic()
             self._write(data)
         else:
