@@ -77,8 +77,9 @@ browser: $(STAMP) $(JS) chromium
 test: check unit system browser
 
 # The system tests with as many clients and rounds as they were made for; twice the time.
-full: $(STAMP) $(JS) dns prometheus redis
+full: $(STAMP) $(JS) chromium dns prometheus redis
 	FULL=1 $(BIN)/pytest tests -m "system and not browser"
+	FULL=1 $(BIN)/pytest tests/browser/test_blocked.py
 
 # Each in a virtual environment of its own below .venv-chainlit.
 compat: $(STAMP) $(JS) redis

@@ -28,7 +28,7 @@ class Instance(Process):
         root.mkdir()
         where = ["--headless", "--host", "127.0.0.1", "--port", str(self.port)]
         env = {SHARING: json.dumps({"store": store})} if store else {}
-        command = [sys.executable, "-P", str(LAUNCHER), "run", str(APP), *where]
+        command = [sys.executable, "-P", str(LAUNCHER), "--state", "state", "run", str(APP), *where]
         super().__init__(name, command, folder / f"{name}.log", env=env, cwd=root)
 
     def wait_ready(self) -> None:

@@ -37,6 +37,7 @@ class Limit(StrEnum):
     SLOW_READ = "slow_read"  # of what it is sent
     IDLE = "idle"  # a connection without a request
     TUNNEL_IDLE = "tunnel_idle"
+    HAND_OVER_BYTES = "hand_over_bytes"  # what is kept so that a client can be handed over
     CONNECTIONS = "connections"
     CONNECTIONS_PER_CLIENT = "connections_per_client"
     REQUESTS_PER_SECOND = "requests_per_second"
@@ -53,6 +54,7 @@ class Odd(StrEnum):
 
     SESSION = "session"
     SID = "sid"
+    NAMESPACE = "namespace"  # that in which the proxy speaks with instances
 
 
 class ProxyError(Exception):

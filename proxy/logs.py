@@ -18,7 +18,7 @@ from typing import Any, TextIO
 from proxy.affinity.decision import Outcome
 from proxy.affinity.evidence import Evidence
 from proxy.config.sections import LogSettings
-from proxy.dataplane.record import Record
+from proxy.dataplane.record import Record, Stream
 from proxy.output import Output
 
 _FLUSH_EVERY = 0.25  # seconds a line may wait
@@ -100,6 +100,7 @@ def _console_line(record: Record, now: float) -> str:
     if record.tunnel is not None:
         frames_in, frames_out = record.tunnel.frames
         more = f" {frames_in}/{frames_out} frames, closed with {record.tunnel.ended_with or '-'}{more}"
+        where = ">".join(record.tunnel.backends)
     return (
         f"{_local_second(int(now))} access  {head.method.decode()} {head.path.decode()}"
         f" {record.status} {where} {why} {monotonic() - record.request.started:.3f}s"
@@ -124,12 +125,18 @@ def _json_line(record: Record, now: float) -> str:
         f',"bytes_in":{record.bytes_in},"bytes_out":{record.bytes_out}'
         f',"trace":{json.dumps(known.trace) if known.trace else "null"}'
         f',"error":{json.dumps(record.error) if record.error else "null"}'
-        f"{'' if tunnel is None else _TUNNEL % (*tunnel.frames, tunnel.ended_with or 'null')}}}\n"
+        f"{'' if tunnel is None else _tunnel(tunnel)}}}\n"
     )
 
 
-_TUNNEL = ',"frames_in":%d,"frames_out":%d,"close_code":%s'
 _WHY = {(e, o): f"{e.value}/{o.value}" for e in Evidence for o in Outcome}
+
+
+def _tunnel(tunnel: Stream) -> str:
+    frames_in, frames_out = tunnel.frames
+    backends = "" if len(tunnel.backends) == 1 else f',"backends":{json.dumps(tunnel.backends)}'
+    close = tunnel.ended_with or "null"
+    return f',"frames_in":{frames_in},"frames_out":{frames_out},"close_code":{close}{backends}'
 
 
 @lru_cache(maxsize=1024)

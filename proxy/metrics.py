@@ -22,6 +22,7 @@ from proxy.controlplane.drains import Drains
 from proxy.controlplane.events import Traffic
 from proxy.controlplane.reload import ReloadCounts
 from proxy.dataplane.exchange import Exchange
+from proxy.dataplane.hand_over_counts import Reason, Result
 from proxy.dataplane.plane import Plane
 from proxy.dataplane.stats import Histogram
 from proxy.exposition import Family, Kind
@@ -81,6 +82,7 @@ class ProxyCollector:
         yield errors
         yield from self._traffic()
         yield from self._affinity()
+        yield from self._hand_overs()
         yield from self._shared_directory()
         yield from self._backends()
         yield from self._lifecycle()
@@ -113,7 +115,7 @@ class ProxyCollector:
         )
         yield _counter("tunnels", "Websockets and other upgrades begun.").add(stats.tunnels)
         yield _by_backend("retries", "Requests tried again, by the backend that failed.", stats.retries)
-        held = _counter("held_requests", "Requests held for their session to connect, by result.", "result")
+        held = _counter("held_requests", "Requests held while nobody could take them, by result.", "result")
         for result, count in plane.site.arrivals.counts.items():
             held.add(count, result.value)
         yield held
@@ -179,6 +181,7 @@ class ProxyCollector:
         for reason, count in router.directory.moved.items():
             reasons.add(count, reason.value)
         yield reasons
+        yield _counter("pings", "Engine.IO pings said to clients in place of their backend.").add(stats.pings)
         yield _counter("rehomes", "Connections moved at CONNECT, because the guess was wrong.").add(
             stats.rehomes
         )
@@ -191,6 +194,19 @@ class ProxyCollector:
         yield _gauge("directory_sessions", "Sessions in the directory.").add(len(router.directory))
         yield _counter("directory_evicted", "Sessions given up for room.").add(router.directory.evicted)
         yield _counter("directory_expired", "Sessions whose time was up.").add(router.directory.expired)
+
+    def _hand_overs(self) -> Iterator[Family]:
+        counts = self._plane.site.hand_overs.counts
+        text = "Sessions handed over to another backend, by why and how that ended."
+        results = _counter("hand_overs", text, "reason", "result")
+        for reason in Reason:
+            for result in Result:
+                results.add(counts.results[reason, result], reason.value, result.value)
+        yield results
+        name, text = f"{PREFIX}hand_over_seconds", "From a session's loss until it went on."
+        yield Family(Kind.HISTOGRAM, name, text, histograms=[((), counts.seconds)])
+        text = "Messages of clients that were said again to another backend."
+        yield _counter("messages_said_again", text).add(counts.said_again)
 
     def _shared_directory(self) -> Iterator[Family]:
         shared = self._plane.site.shared

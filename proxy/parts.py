@@ -3,6 +3,8 @@
 No part knows who joined it: each takes the narrow things that it needs. `App` gives them ports and a life.
 """
 
+from functools import partial
+
 from proxy.affinity.backend import Backend
 from proxy.affinity.directory import Directory
 from proxy.affinity.fleet import Fleet
@@ -45,6 +47,9 @@ class Parts:
         self.plane = Plane(config, self.router, listener, self.prober.suspect, stood)
         self.plane.certificate = certificate_of(config)
         self.drains = Drains(self.fleet, self.plane.evictions, emptied=self._emptied, stood=stood)
+        hand_overs = self.plane.site.hand_overs
+        hand_overs.is_shared = lambda: self.drains.shared
+        hand_overs.counts.tell = partial(self.events.record, EventKind.HAND_OVER)
         self.rebalance = Rebalance(self.fleet, self.router.placement, self.plane.evictions)
         self.membership = Membership(self.fleet, self.drains, self.prober, self.plane.site.moved)
         self.reload_counts = ReloadCounts()

@@ -111,5 +111,7 @@ def _attributes(record: Record) -> Iterator[tuple[str, _Value]]:
         frames_in, frames_out = tunnel.frames
         yield "chainlit_proxy.frames_in", frames_in
         yield "chainlit_proxy.frames_out", frames_out
+        if len(tunnel.backends) > 1:
+            yield "chainlit_proxy.backends", ">".join(tunnel.backends)
         if tunnel.ended_with is not None:
             yield "chainlit_proxy.close_code", tunnel.ended_with

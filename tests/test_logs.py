@@ -252,7 +252,7 @@ def test_no_backend() -> None:
         assert (entry["backend"], entry["evidence"], entry["outcome"]) == (None, None, None)
         assert (entry["status"], entry["error"]) == (503, "no backend takes requests")
 
-    run(test, healthy=False)
+    run(test, healthy=False, affinity={"hold": 0})
 
 
 SECRETS = ("hunter2", "11111111-2222", "a-sid-0", "jwt-jwt", "pass word")
@@ -290,7 +290,7 @@ def test_secrets_are_not_logged(settings: LogSettings) -> None:
         pins = [world.pin(name).decode() for name in "ab"]
         assert [secret for secret in (*SECRETS, *pins) if secret in text] == []
 
-    run(test, "ab", debug=False)
+    run(test, "ab", debug=False, affinity={"hold": 0.1})
 
 
 def test_every_line_is_one_line() -> None:

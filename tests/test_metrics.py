@@ -186,6 +186,16 @@ def test_moves_are_counted() -> None:
     run(test, "ab")
 
 
+def test_pings_are_counted() -> None:
+    """Those that clients were told in place of their backend."""
+
+    async def test(world: World) -> None:
+        world.plane.site.stats.pings = 3
+        assert value(scrape(world), "pings_total") == 3
+
+    run(test)
+
+
 def test_histograms_are_cumulative() -> None:
     """Buckets count everything up to their bound, the last one everything; bounds are seconds."""
 

@@ -102,7 +102,7 @@ def test_a_failure() -> None:
         assert span.status.description == "no backend takes requests"
         assert "chainlit_proxy.backend" not in (span.attributes or {})
 
-    run(test, healthy=False)
+    run(test, healthy=False, affinity={"hold": 0})
 
 
 def test_a_tunnel() -> None:

@@ -20,11 +20,13 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks.lifecycle import shared
 from benchmarks.lifecycle.crowd import Crowd, Figures
 from benchmarks.lifecycle.haproxy import HAProxy
 from benchmarks.lifecycle.nginx import Nginx
 from benchmarks.lifecycle.peer import Ours, Peer
 from benchmarks.lifecycle.rows import ROWS, Row, Stage
+from benchmarks.lifecycle.shared import SHARED_ROWS
 from benchmarks.peers import UnavailableError, program
 from tests.browser.chromium import install
 from tests.support.instances import Fleet
@@ -119,22 +121,27 @@ def _is_there(name: str) -> bool:
 
 def conditions(sessions: int, began: datetime) -> str:
     """What the figures were taken on."""
+    return f"{sessions} sessions over python-socketio, {began:%Y-%m-%d}; {machine()}."
+
+
+def machine() -> str:
+    """Versions, cores, and whether this runs ahead of others."""
     ahead = sys.platform == "linux" and os.sched_getscheduler(0) != os.SCHED_OTHER
     return (
-        f"{sessions} sessions over python-socketio, {began:%Y-%m-%d}; Chainlit {version('chainlit')}, Python "
-        f"{platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-        f"{', ahead of what else they had to do' if ahead else ''}."
+        f"Chainlit {version('chainlit')}, Python {platform.python_version()}, {platform.system()} "
+        f"{platform.machine()}, {os.cpu_count()} cores"
+        f"{', ahead of what else they had to do' if ahead else ''}"
     )
 
 
-def write(tables: dict[str, str]) -> None:
-    """Puts tables between the marks of the page, each in its row's place; those of other rows stay."""
-    begin, end = "<!-- figures -->", "<!-- end of figures -->"
+def write(tables: dict[str, str], words: list[str], mark: str) -> None:
+    """Puts tables between two marks of the page, in the order of these words; those of other rows stay."""
+    begin, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
     before, _, rest = PAGE.read_text().partition(begin)
     old, _, after = rest.partition(end)
     found = {part.partition("\n")[0]: part for part in old.split("### ")[1:]}
     shown = found | tables
-    figures = "".join("### " + shown[row.words] for row in ROWS if row.words in shown)
+    figures = "".join("### " + shown[one] for one in words if one in shown)
     PAGE.write_text(f"{before}{begin}\n\n{figures}{end}{after}")
 
 
@@ -171,15 +178,26 @@ def main() -> int:
     """Reads the arguments."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.lifecycle", description=__doc__)
     parser.add_argument("--sessions", type=int, default=120, help="of each row (120)")
+    parser.add_argument(
+        "--talkers", type=int, default=60, help="sessions of each row of shared sessions (60)"
+    )
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
-    parser.add_argument("--rows", nargs="+", choices=[row.name for row in ROWS], default=None)
+    names = [row.name for row in ROWS] + [row.name for row in SHARED_ROWS]
+    parser.add_argument("--rows", nargs="+", choices=names, default=names)
     parser.add_argument("--dry", action="store_true", help="leave the page as it is")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything started ends with it
-    rows = [row for row in ROWS if options.rows is None or row.name in options.rows]
-    tables = run(available(options.peers), rows, options.sessions)
-    if not options.dry:
-        write(tables)
+    peers = available(options.peers)
+    shared_rows = [row for row in SHARED_ROWS if row.name in options.rows]
+    for words, told in shared.run(peers, shared_rows, options.talkers, machine()) if shared_rows else ():
+        print(told, flush=True)
+        if not options.dry:
+            write({words: told}, [row.words for row in SHARED_ROWS], "shared sessions")
+    rows = [row for row in ROWS if row.name in options.rows]
+    if rows:
+        tables = run(peers, rows, options.sessions)
+        if not options.dry:
+            write(tables, [row.words for row in ROWS], "figures")
     return 0
 
 

@@ -12,6 +12,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 import yaml
 
@@ -93,6 +94,7 @@ class Ours(Peer):
     """This proxy, by its commands and signals."""
 
     name = "chainlit-proxy"
+    sections: ClassVar[dict[str, Any]] = {}  # more of the configuration
 
     def __init__(self, instances: Instances, folder: Path, leave: int = 0) -> None:
         super().__init__(instances, folder, leave)
@@ -120,6 +122,7 @@ class Ours(Peer):
             health={"interval": 0.5, "timeout": 1, "fall": 3, "rise": 2, "evict_after": EVICT},
             timeouts={"shutdown": self.leave} if self.leave else {"hand_over": STAY},
             log={"access": False},
+            **self.sections,
         )
         process = ProxyProcess(config, self.folder, f"proxy{len(self._started)}")
         if self.held is not None:

@@ -14,6 +14,7 @@ from proxy.affinity.lingering import Backlog
 from proxy.affinity.pins import join_pin
 from proxy.affinity.rehome import Said
 from proxy.affinity.session import Session
+from proxy.affinity.untaken import NOTHING, Untaken
 
 
 class Void(Enum):
@@ -59,6 +60,15 @@ class Waiting(Protocol):
         ...
 
 
+class Heads(Protocol):
+    """What is kept of a client's request, to speak in its name."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of it."""
+        ...
+
+
 class EngineSession:
     """One Engine.IO session; owned by EngineSessions."""
 
@@ -66,8 +76,13 @@ class EngineSession:
         "backend",
         "backlog",
         "claim",
+        "connect",
         "decided",
         "decision",
+        "hand_over",
+        "heard_of",
+        "kept",
+        "owed_pongs",
         "pinned",
         "polls",
         "said",
@@ -75,7 +90,10 @@ class EngineSession:
         "seen",
         "session",
         "sid",
+        "speaks",
+        "streamed",
         "tunnels",
+        "untaken",
         "upstream_sid",
         "waiting",
         "weight",
@@ -89,11 +107,19 @@ class EngineSession:
         self.decided = False  # whether the CONNECT was seen, or given up
         self.session: Session | None = None  # set when CONNECT named one
         self.seen = now  # when its last request began, or ended
+        self.heard_of = 0.0  # when another proxy has told that it polls there
         self.said_at = 0.0  # when its client last said anything but that it is there
         self.polls = 0  # its requests under way
         self.tunnels = 0  # its open websockets
         # What its next request is told.
         self.decision: Decision | Void = Decision(backend, Evidence.SID, Outcome.PINNED, None, self)
+        self.connect = b""  # the CONNECT packet of its session, if another instance may have to be told
+        self.kept: Heads | None = None  # what else is needed for that; see `dataplane.hand_overs`
+        self.hand_over: object | None = None  # while it is handed over
+        self.untaken: Untaken = NOTHING  # the client's messages that its backend may not have taken
+        self.speaks: Heads | None = None  # whose these are, where several proxies may have to say them again
+        self.streamed = ""  # the id of the message of which the last token was seen
+        self.owed_pongs = 0  # answers to pings that no backend has said
         self.waiting: set[Waiting] = set()  # while undecided
         self.claim: Claim | None = None  # while its CONNECT is on its way in a POST
         self.said: Said | None = None  # set while it is undecided and has namespaces of the app's own
@@ -103,7 +129,21 @@ class EngineSession:
     @property
     def is_plain(self) -> bool:
         """Whether its requests and their answers are passed on as they are."""
-        return self.decided and self.said is None and self.backlog is None
+        return self.decided and self.said is None and self.backlog is None and self.hand_over is None
+
+    def keep(self, connect: bytes, heads: Heads) -> None:
+        """What another instance has to be told if this one is lost."""
+        self.connect, self.kept, self.untaken = connect, heads, Untaken()
+
+    def is_idle(self, since: float) -> bool:
+        """Whether no request of it was heard of after `since`."""
+        return self.seen < since and self.heard_of < since
+
+    def hears(self) -> Untaken:
+        """The client's messages, which are kept from now on."""
+        if self.untaken is NOTHING:
+            self.untaken = Untaken()
+        return self.untaken
 
     def __repr__(self) -> str:
         state = "decided" if self.decided else f"undecided waiting={len(self.waiting)}"

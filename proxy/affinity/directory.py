@@ -123,6 +123,10 @@ class Directory:
         self._tell(session)
         self._tell_arrival(session)
 
+    def arrived(self, session: Session) -> None:
+        """A backend goes on with an open session: requests may have waited for that."""
+        self._tell_arrival(session)
+
     def learn(
         self, session_id: str, backend: Backend, left: tuple[str, ...], now: float, *, sent_away: bool
     ) -> Session:

@@ -15,6 +15,7 @@ from proxy.affinity.backend import Backend
 from proxy.affinity.decision import Decision, EngineSession, Outcome, Void
 from proxy.affinity.directory import Directory
 from proxy.affinity.evidence import Evidence
+from proxy.affinity.pins import split_pin
 from proxy.affinity.rehome import Said
 from proxy.affinity.session import Session
 
@@ -43,6 +44,7 @@ class EngineSessions:
         "_elsewhere",
         "_named",
         "_said",
+        "followed",
         "heard",
         "most",
         "most_bytes",
@@ -62,11 +64,17 @@ class EngineSessions:
         self._directory = directory
         self.settled: dict[bytes, EngineSession] = {}  # the plain ones, by what their clients say
         self.heard: Callable[[EngineSession], None] | None = None  # tells other proxies of a CONNECT
+        # Told of one that goes on elsewhere, as another proxy has said, and whether it was settled here.
+        self.followed: Callable[[EngineSession, bool], None] = lambda _engine, _was_settled: None
         self._elsewhere: OrderedDict[bytes, Elsewhere] = OrderedDict()  # of transports not met here yet
 
     def get(self, sid: bytes) -> EngineSession | None:
         """The entry for a client's sid (without its pin)."""
         return self._named.get(sid) or self._bare.get(sid)
+
+    def pinned(self, pinned: bytes) -> EngineSession | None:
+        """The entry for a sid as its client says it."""
+        return self.get(split_pin(pinned)[1])
 
     def opened(self, sid: bytes, backend: Backend, now: float) -> EngineSession:
         """A handshake was answered, or a sid is met whose handshake another proxy saw."""
@@ -81,7 +89,10 @@ class EngineSessions:
         return engine
 
     def connected_elsewhere(self, sid: bytes, elsewhere: Elsewhere) -> None:
-        """Another proxy has read the CONNECT of a transport, parts of which may be here or come."""
+        """Another proxy has read the CONNECT of a transport, parts of which may be here or come.
+
+        Or has handed it over since.
+        """
         engine = self.get(sid)
         if engine is not None:
             self._follow(engine, elsewhere)
@@ -92,12 +103,36 @@ class EngineSessions:
             self._elsewhere.popitem(last=False)
 
     def _follow(self, engine: EngineSession, elsewhere: Elsewhere) -> None:
-        if engine.session is not None or isinstance(engine.decision, Void):
+        was_settled, was_told = engine.decided, engine.session is not None
+        if isinstance(engine.decision, Void) or engine.kept is not None or (engine.tunnels and was_told):
             return
-        if (engine.backend, engine.upstream_sid) != (elsewhere.backend, elsewhere.upstream_sid):
+        moved = (engine.backend, engine.upstream_sid) != (elsewhere.backend, elsewhere.upstream_sid)
+        if was_told and (not moved or engine.session is not elsewhere.session):
+            return
+        if moved:
             self.rehome(engine, elsewhere.backend, elsewhere.upstream_sid)
-        elsewhere.session.came(elsewhere.at)
-        self._decide(engine, elsewhere.session)
+        if not was_told:
+            elsewhere.session.came(elsewhere.at)
+            self._decide(engine, elsewhere.session)
+        if moved:
+            self.followed(engine, was_settled)
+
+    def is_elsewhere(self, sid: bytes) -> bool:
+        """Whether another proxy has told of a transport that was not met here yet."""
+        return sid in self._elsewhere
+
+    def tell(self, engine: EngineSession) -> None:
+        """Tell other proxies where a transport is."""
+        if self.heard is not None and self.get(engine.sid) is engine:
+            self.heard(engine)
+
+    def polling_for_others(self, since: float) -> list[EngineSession]:
+        """The transports that poll here and whose CONNECT another proxy has read."""
+        return [
+            engine
+            for engine in self._named.values()
+            if engine.kept is None and engine.seen > since and not engine.tunnels
+        ]
 
     def decide(self, engine: EngineSession, session: Session | None) -> None:
         """The CONNECT was seen (or there is none to wait for): the transport stays at its backend.
@@ -178,7 +213,7 @@ class EngineSessions:
 
     def closed(self, engine: EngineSession, now: float) -> None:
         """The transport has ended."""
-        engine.backlog = None
+        engine.backlog = engine.kept = engine.speaks = None
         self.forget(engine)
         for table in (self._bare, self._named):
             if table.get(engine.sid) is engine:
@@ -192,34 +227,51 @@ class EngineSessions:
         named = self._named.values()
         return {e.session for e in named if e.session is not None and (e.polls or e.seen > since)}
 
-    def owed(self) -> set[Session]:
-        """The sessions whose next polls get what was said while they were lost."""
-        return {e.session for e in self._named.values() if e.session is not None and e.backlog is not None}
+    def owed(self, since: float) -> set[Session]:
+        """The sessions whose next polls get what was kept for them, of clients that polled after `since`."""
+        owed = (e for e in self._named.values() if e.backlog is not None and (e.polls or e.seen > since))
+        return {e.session for e in owed if e.session is not None}
 
     def asking(self, since: float) -> set[Session]:
         """The sessions whose clients have said something by a poll after `since`."""
         return {e.session for e in self._named.values() if e.session is not None and e.said_at > since}
 
-    def send_away(self, sessions: Collection[Session], now: float) -> set[EngineSession]:
+    def send_away(
+        self, sessions: Collection[Session], now: float, but: Collection[EngineSession] = ()
+    ) -> set[EngineSession]:
         """Sessions have to leave a backend: their transports there are void from now on. Return these."""
         sent = {
             engine
             for engine in self._named.values()
             if engine.session is not None
+            and engine.hand_over is None
+            and engine not in but
             and engine.session in sessions
             and engine.session.has_left(engine.backend)
         }
         for engine in sent:
-            self.closed(engine, now)
-            engine.session = None
-            engine.decision = Void.VOID
-            self._bare[engine.sid] = engine  # known until its client has heard of it
+            self.void(engine, now)
         return sent
+
+    def void(self, engine: EngineSession, now: float) -> None:
+        """The transport leads nowhere any more; it is known until its client has heard of that."""
+        self.closed(engine, now)
+        engine.session = None
+        engine.decision = Void.VOID
+        self._bare[engine.sid] = engine
+
+    def kept(self) -> list[EngineSession]:
+        """The transports that another backend could be told of."""
+        return [e for table in (self._bare, self._named) for e in table.values() if e.kept is not None]
+
+    def of(self, sessions: Collection[Session]) -> list[EngineSession]:
+        """The transports of sessions."""
+        return [engine for engine in self._named.values() if engine.session in sessions]
 
     def sweep(self, now: float) -> None:
         """Forget transports without a poll or a websocket for longer than Engine.IO keeps them."""
         for table in (self._bare, self._named):
-            idle = [e for e in table.values() if not e.tunnels and not e.polls and e.seen + _QUIET < now]
+            idle = [e for e in table.values() if not e.tunnels and not e.polls and e.is_idle(now - _QUIET)]
             for engine in idle:
                 self.closed(engine, now)
         while self._elsewhere and next(iter(self._elsewhere.values())).at + _QUIET < now:

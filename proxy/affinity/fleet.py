@@ -1,8 +1,9 @@
 """The fleet: the backends there are, by name and by pin, and the one door through which they change.
 
 Listeners (the data plane closes connections, the log speaks) are told of the first verdict on each backend,
-of every flip of one and of every change of the operator's wish, after the change is whole. Where no backend
-is healthy and ready, those that answer at all take new sessions: badly is better than not.
+of every flip of one, of one that becomes a last resort or is none any more, and of every change of the
+operator's wish, after the change is whole. Where no backend is healthy and ready, those that answer at all
+take new sessions: badly is better than not.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -108,10 +109,11 @@ class Fleet:
         alone = not any(other.is_fit for other in self if other is not backend)
         denied, refused = health.denied, health.refuses
         flipped = health.observe(observation, now, reason, alone=alone)
+        was_last_resort = backend.last_resort
         if flipped or health.denied is not denied:
             self._find_last_resorts()
         given_up = refused and not health.refuses and health.verdict is Verdict.DOWN
-        if flipped or first or given_up:
+        if flipped or first or given_up or backend.last_resort is not was_last_resort:
             why = f": {health.reason}" if health.reason else ""
             self._tell(backend, f"is {health.verdict.value}{why}")
         return flipped

@@ -142,6 +142,11 @@ class Health:
             self.returned += gap
 
     @property
+    def is_silent(self) -> bool:
+        """Whether it accepts connections, as far as is known, and gave no sound answer lately."""
+        return self.verdict is not Verdict.DOWN and self.failures > 0 and not self.denied
+
+    @property
     def in_doubt(self) -> bool:
         """Whether it is healthy, but did not answer lately."""
         return self.verdict is Verdict.HEALTHY and self.failures > 0

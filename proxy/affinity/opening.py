@@ -40,10 +40,12 @@ from proxy.wire.engineio import (
     CONNECT_ERROR,
     EVENT,
     MAIN,
+    OVERDUE,
     connect_session,
     is_quiet,
     open_sid,
     packet_head,
+    ping_overdue,
 )
 from proxy.wire.messages import Message, MessageReader
 from proxy.wire.websocket import BINARY, TEXT, FrameError, client_frame
@@ -78,29 +80,36 @@ class Opening:
         "_said",
         "_talk",
         "_until_upgrade",
-        "_upgraded",
+        "connect",
         "has_opened",
+        "ping_overdue",
         "state",
+        "told",
+        "upgraded",
     )
 
-    def __init__(self, said: Said, *, upgrade: bool, connected: bool = False) -> None:
+    def __init__(self, said: Said, *, upgrade: bool, connected: bool = False, told: bool = True) -> None:
         """`upgrade`: it takes over from polls; `connected`: a poll has named the session, and it is here.
 
-        `said` is what its client has said by polls, and bounds what it says here.
+        `said` is what its client has said by polls, and bounds what it says here. Unless `told`, another
+        proxy may still say what the session is: until `word_has_come` it is watched.
         """
         self.state = State.CONNECTED if connected else State.WATCHING
         self._said = said
         self._client = MessageReader(said.most_bytes)
         self._backend = MessageReader(_LONGEST_ANSWER)
         self._connect = b""  # the frames of the CONNECT to `/`
+        self.connect = b""  # what they say
         self._talk: list[bytes] = []  # of the upgrade, as it was said
         self._is_upgrade = upgrade
-        self._upgraded = False  # whether the client's last word on the upgrade has passed
+        self.upgraded = False  # whether the client's last word on the upgrade has passed
         self._until_upgrade = connected  # whether it is not settled before that
         self._elsewhere = False  # whether the client acts as one whose session has connected
+        self.told = told
         self._answered = False  # whether the answer to CONNECT came here
         self._held = False  # whether the client is not read
         self.has_opened = False  # whether the backend has told that it opened an Engine.IO session
+        self.ping_overdue = OVERDUE  # seconds after a ping; set when it has
 
     # Events
 
@@ -154,11 +163,18 @@ class Opening:
         """
         out: list[Action] = []
         if self.state in {State.WATCHING, State.MOVING}:
-            self._until_upgrade = resumes and not self._upgraded
+            self._until_upgrade = resumes and not self.upgraded
             if self.state is State.WATCHING:
                 self._is_connected(out)
             else:
                 self._elsewhere = True
+        return out
+
+    def word_has_come(self) -> list[Action]:
+        """Another proxy has told what the session is, or will not."""
+        self.told = True
+        out: list[Action] = []
+        self._finish(out)
         return out
 
     def opened(self, rest: bytes) -> list[Action]:
@@ -191,7 +207,7 @@ class Opening:
         if self.state is State.CONNECTED:
             self._settle(out)
         elif self.state is State.WATCHING and not self._waits_for_backend:
-            if self._said.asked or self._upgraded:
+            if self._said.asked or self.upgraded:
                 self._settle(out)
             else:
                 self._give_up(out, Limit.OPENING_TIME)
@@ -201,8 +217,13 @@ class Opening:
     def _waits_for_backend(self) -> bool:
         """Whether the client cannot go on: it waits for the OPEN packet, or for the answer to its probe."""
         if self._is_upgrade:
-            return bool(self._talk) and not self._upgraded and not self._said.has_heard(PROBED)
+            return bool(self._talk) and not self.upgraded and not self._said.has_heard(PROBED)
         return not self.has_opened
+
+    @property
+    def names_others(self) -> bool:
+        """Whether its client has to do with namespaces of the app's own."""
+        return self._said.names_others
 
     @property
     def unsaid(self) -> int:
@@ -259,7 +280,7 @@ class Opening:
         self._said.counts(len(message.raw), message.frames)
         out.append(ToBackend(message.raw))
         if message.opcode == TEXT and packet == _UPGRADE and self._is_upgrade:
-            self._upgraded = True
+            self.upgraded = True
             self._finish(out)
         if self._said.is_over and self.state is not State.DONE and self.state is not State.CONNECTING:
             over_count = self._said.count > self._said.most_packets
@@ -279,7 +300,7 @@ class Opening:
     def _name(self, connect: Message, named: str, out: list[Action]) -> None:
         """A CONNECT to `/`."""
         if self.state is State.WATCHING:
-            self._connect = connect.raw
+            self._connect, self.connect = connect.raw, connect.payload
             self._said.counts(len(connect.raw), connect.frames)
             if named:
                 self.state = State.ASKING
@@ -315,6 +336,7 @@ class Opening:
             out.append(ToClient(message.raw))
         if is_text and not self.has_opened:
             self.has_opened = open_sid(packet) is not None
+            self.ping_overdue = ping_overdue(packet)
         head = packet_head(packet) if is_text else None
         if head is not None and head.namespace == MAIN:
             self._hear_main(head.kind, out)
@@ -329,7 +351,7 @@ class Opening:
                 out.append(Connected())
             else:
                 self.state = State.WATCHING
-                self._connect = b""
+                self._connect = self.connect = b""
                 out.append(Refused())
         elif self.state is State.WATCHING and kind in _EVENTS:
             self._is_connected(out)
@@ -342,7 +364,7 @@ class Opening:
 
     def _finish(self, out: list[Action]) -> None:
         """Settle if nothing is left to do here."""
-        waits = self._said.owes or (self._until_upgrade and not self._upgraded)
+        waits = not self.told or self._said.owes or (self._until_upgrade and not self.upgraded)
         if self.state is State.CONNECTED and not waits:
             self._settle(out)
 

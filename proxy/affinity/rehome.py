@@ -206,6 +206,15 @@ def read_post(payload: bytes, said: Said | None) -> tuple[Names | str, list[byte
     return names, packets
 
 
+def connect_of(packets: Iterable[bytes]) -> bytes:
+    """The CONNECT to `/` among the packets of a POST, b"" if it has none. Raises OddId."""
+    for packet in packets:
+        head = packet_head(packet)
+        if connect_session(packet) is not None and (head is None or head.namespace == MAIN):
+            return packet
+    return b""
+
+
 def payloads(packets: Iterable[tuple[bytes, bool]]) -> list[bytes]:
     """The bodies of the POSTs that say packets; each with no more of them than a backend takes."""
     plain = [b"b" + b2a_base64(packet, newline=False) if binary else packet for packet, binary in packets]

@@ -185,7 +185,12 @@ class Router:
         return Decision(backend, Evidence.CLIENT, Outcome.PLACED)
 
     def connect(
-        self, session_id: str, at: Backend, now: float, located: Located = Asked.NOT_YET
+        self,
+        session_id: str,
+        at: Backend,
+        now: float,
+        located: Located = Asked.NOT_YET,
+        avoid: Collection[str] = (),
     ) -> Decision | Locate:
         """A CONNECT packet on a transport at backend `at` names its session; tell where that belongs.
 
@@ -213,10 +218,10 @@ class Router:
         if stays is not None:
             outcome = Outcome.PINNED if stays is at else Outcome.REHOMED
             return self._claim(Claim(session_id, stays), outcome, session)
-        if self._welcomes(at) and at.name not in self._left(session, home, ()):
+        if self._welcomes(at) and at.name not in self._left(session, home, avoid):
             backend = at
         else:
-            backend = self._elsewhere(session_id, session, home, now)
+            backend = self._elsewhere(session_id, session, home, now, avoid)
         if backend is not at:
             outcome = Outcome.REHOMED
         else:
@@ -247,6 +252,20 @@ class Router:
         )
         session.came(now)
         return session
+
+    def resumed(self, claim: Claim, now: float) -> Session:
+        """As `taken`, of a session whose connection is open already: another backend goes on with it."""
+        session = self.taken(claim, now)
+        self.directory.arrived(session)
+        return session
+
+    def elsewhere(self, session_id: str, at: Backend, now: float, avoid: Collection[str]) -> Decision | None:
+        """Where a session goes whose connection leads to `at`, None while nobody takes it; as `connect`."""
+        try:
+            decision = self.connect(session_id, at, now, Asked.IN_VAIN, avoid)
+        except NoBackend:
+            return None
+        return decision if isinstance(decision, Decision) else None
 
     def connected(self, engine: EngineSession, claim: Claim | None, now: float) -> None:
         """The backend has taken a CONNECT in a POST of a polling transport; None: it named no session.

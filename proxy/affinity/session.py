@@ -108,6 +108,10 @@ class Session:
         self._greets, self._unheard = True, None
         self.arrived = True
 
+    def set_out(self) -> None:
+        """It has left its backend, and is on its way to another."""
+        self.arrived = False
+
     def lose_sight(self, now: float) -> None:
         """Nobody hears what its app says from now on."""
         self._unheard = now

@@ -5,6 +5,7 @@ any version of it that the teller knew. So a move wins over what was known befor
 it; of two that nobody could know of each other the later one wins, on all proxies alike.
 """
 
+import json
 from dataclasses import dataclass
 
 from proxy.affinity.directory import Directory
@@ -12,6 +13,9 @@ from proxy.affinity.fleet import Fleet
 from proxy.affinity.session import Session
 
 _AWAY, _STAYS = "away", "stays"
+_NO_SECRETS = {"sessionId", "clientType", "threadId", "chatProfile"}  # of what the page says in its CONNECT
+_KEYS = "userEnv"  # holds the user's own, as JSON in a text
+_LONGEST = 2000  # bytes of a CONNECT that is told
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,17 @@ def entry_of(session: Session, unix: float) -> Entry | None:
         session.version = max(session.version + 1, int(unix * 1000))
         session.published = (backend, session.sent_away)
     return Entry(session.version, backend.name, session.left, session.sent_away)
+
+
+def may_be_told(connect: bytes) -> bool:
+    """Whether a CONNECT packet holds but ids and names: no keys of the user, nothing of an app's own."""
+    try:
+        told = json.loads(connect.removeprefix(b"40")) if len(connect) <= _LONGEST else None
+    except ValueError:
+        return False
+    if not isinstance(told, dict) or told.pop(_KEYS, None) not in (None, "", "{}"):
+        return False
+    return told.keys() <= _NO_SECRETS and all(isinstance(value, str | None) for value in told.values())
 
 
 def learn(directory: Directory, fleet: Fleet, session_id: str, entry: Entry, now: float) -> Session | None:

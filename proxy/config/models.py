@@ -106,10 +106,16 @@ class AffinitySettings(s.Settings):
     """Seconds that a session is remembered after its last connection closed. Chainlit's own session_timeout,
     which its generated config sets to 3600: set both to the same."""
     directory: s.DirectorySettings = s.DirectorySettings()
-    hold: v.SecondsOrZero = 5.0
-    """Seconds that an upload, a button or an element is held whose session has lost its instance, until it
-    has connected to another one, as pages do within a second or two; 0 sends it at once. At most 1000 are
-    held, and no more of their bodies is read."""
+    hand_over: v.HandOver = v.HandOver.AUTO
+    """Whether a client is handed over to another instance when its own dies, ends, is drained or replaced:
+    its connection stays, and it does not notice. auto does so where sessions are shared, always tries it
+    with any instances, never has clients connect anew."""
+    hold: v.Hold = 10.0
+    """Seconds that clients and requests are held while nobody can take them, in place of an error; 0 holds
+    nobody. A client that is handed over is, until an instance has taken it; so are uploads, buttons and
+    elements whose session is on its way to another instance, and all requests while no backend takes
+    sessions, as with a single replica that restarts: pages, files, handshakes and websockets. At most 1000
+    requests are held at once, and no more of their bodies is read. Engine.IO's clients give up after 20."""
     linger: v.SecondsOrZero = 15.0
     """Seconds that the backend's side of a websocket is kept when its client is lost, so that what the app
     says meanwhile reaches it when it connects again; 0 lets go at once. Longer than a change of networks,
@@ -162,8 +168,8 @@ class HealthSettings(s.Settings):
     """So many good probes in a row make a backend healthy again. Two, so that one lucky answer of a busy
     instance is not enough; one is, while no other backend takes sessions."""
     evict_after: v.Seconds = 45.0
-    """Seconds without any answer after which a degraded backend is down and its sessions move. The Engine.IO
-    client itself gives up after 45 (pings every 25, 20 of patience)."""
+    """Seconds without any answer after which a degraded backend is down and its sessions move. Until then its
+    clients are kept from giving up, which they do by themselves after 45 (pings every 25, 20 of patience)."""
 
 
 class ForwardedSettings(s.Settings):

@@ -52,6 +52,14 @@ class Locate(StrEnum):
     NEVER = "never"
 
 
+class HandOver(StrEnum):
+    """Whether clients are handed over to another instance when theirs goes away."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
 class StoreUrl(SecretStr):
     """Where sessions are kept: shown as it is where it is a file, else it may hold a password."""
 
@@ -164,6 +172,12 @@ _Strict = Field(strict=True, allow_inf_nan=False)
 
 Seconds = Annotated[float, _Strict, Field(gt=0), Allowed("a number greater than 0")]
 SecondsOrZero = Annotated[float, _Strict, Field(ge=0), Allowed("a number, 0 or greater")]
+Hold = Annotated[  # Engine.IO's clients give a ping 20 s, pingTimeout, and Socket.IO's a connection as many
+    float,
+    _Strict,
+    Field(ge=0, lt=20),
+    Allowed("a number from 0 to below 20, the seconds after which Engine.IO's clients give up"),
+]
 Weight = Annotated[float, _Strict, Field(gt=0, le=100), Allowed("a number greater than 0 and at most 100")]
 Share = Annotated[float, _Strict, Field(ge=0, le=1), Allowed("a number from 0 to 1")]
 Factor = Annotated[float, _Strict, Field(gt=1), Allowed("a number greater than 1")]

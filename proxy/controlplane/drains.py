@@ -198,16 +198,20 @@ class Drains:
         sessions = self._departures.sessions_on(backend)
         end = drain.deadline - _LAST_CALL
         if now >= drain.deadline:
-            self._departures.cut(backend, drain.deadline)
             idle = self._departures.at_rest(sessions)
             drain.forced += len(sessions) - len(idle)
             drain.sent_away += len(idle)
-            self._departures.send_away(sessions)
-        elif self.shared or now >= end - time_for(len(sessions)):
+            self._departures.send_away(sessions)  # before their polls are cut, so that these may follow
+            self._departures.cut(backend, drain.deadline)
+        elif (self.shared and self._others_take(backend)) or now >= end - time_for(len(sessions)):
             idle = self._departures.at_rest(sessions)
             going = idle[: drain.pace.allow(len(idle), now, end)]
             drain.sent_away += len(going)
             self._departures.send_away(going)
+
+    def _others_take(self, backend: Backend) -> bool:
+        """Whether sessions have somewhere to go; else those at rest would come back at once."""
+        return any(other.takes_sessions for other in self._fleet if other is not backend)
 
     def _found_empty(self, drain: Drain, now: float) -> None:
         drain.is_empty = True

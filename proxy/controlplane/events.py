@@ -20,6 +20,7 @@ class EventKind(StrEnum):
 
     BACKEND = "backend"  # its verdict, the operator's wish, that it left
     FAILOVER = "failover"  # a backend is lost and had sessions
+    HAND_OVER = "hand_over"  # sessions of a backend went on at others
     DRAIN = "drain"  # one that came to its end
     RELOAD = "reload"
     ROLLOUT = "rollout"

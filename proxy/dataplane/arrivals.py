@@ -1,14 +1,21 @@
-"""Requests of sessions that have lost their instance, and have not connected to another one yet.
+"""Requests that nobody can take for now: they are held, and decided anew when somebody can.
 
-A page connects anew within a second or two. An upload, a button or an element that it asks for meanwhile
-would meet an instance that cannot know the session. So such requests are held until it has connected, for at
-most `affinity.hold` seconds, and are sent then, whatever came of it. What is still to come of their bodies is
-not read meanwhile. So many at once are held; one more is sent at once.
+Either their session has lost its instance and has not connected to another one yet: an upload, a button or an
+element would meet an instance that cannot know the session. Or no backend takes sessions at all, such as
+while the only one restarts. A request is held for at most `affinity.hold` seconds in all; then it is sent, or
+refused, whatever came of it. What is still to come of its body is not read meanwhile. So many at once are
+held; one more goes on at once, and so do all when the process is to end.
 """
 
 import asyncio
+from collections.abc import Coroutine
 from enum import StrEnum
+from math import inf
+from time import monotonic
+from typing import Protocol
 
+from proxy.affinity.backend import Backend
+from proxy.affinity.fleet import Fleet
 from proxy.affinity.session import Session
 from proxy.dataplane.patience import Stood, within
 
@@ -19,43 +26,119 @@ class Held(StrEnum):
     """How the wait of a request has ended; a label of the metric."""
 
     CONNECTED = "connected"  # its session has
-    IN_VAIN = "in_vain"  # the time was up
+    BACK = "back"  # a backend takes sessions again
+    IN_VAIN = "in_vain"  # the time was up, or the process is to end
     TOO_MANY = "too_many"  # it was not held
 
 
+class Guest(Protocol):
+    """A request that may be held: an exchange."""
+
+    ended: bool
+    held_for: float  # seconds so far; infinite when it is not to be held again
+
+    def halt(self) -> None:
+        """It is held from now on: nobody is late with anything."""
+        ...
+
+    def go_on(self) -> None:
+        """It is held no more: decide anew."""
+        ...
+
+    def spawn(self, work: Coroutine[None, None, None]) -> None:
+        """Run work for it, until it has ended."""
+        ...
+
+
 class Arrivals:
-    """All that are held, by session; owned by the Site."""
+    """All that are held, by session, or for a backend; owned by the Site."""
 
-    def __init__(self, stood: Stood) -> None:
+    def __init__(self, fleet: Fleet, stood: Stood) -> None:
         self.counts = dict.fromkeys(Held, 0)
+        self._fleet = fleet
         self._stood = stood
-        self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._sessions: dict[str, set[asyncio.Event]] = {}
+        self._backends: set[asyncio.Event] = set()  # of those that wait for any backend
         self._held = 0
+        self._is_over = False  # set when the process is to end
 
-    async def wait(self, session_id: str, seconds: float) -> None:
-        """Return when the session has connected, or so many seconds later."""
+    def hold(self, guest: Guest, seconds: float, session_id: str | None = None) -> bool:
+        """Hold a request until its session has connected, or without one until a backend takes sessions.
+
+        For at most so many seconds in all, however often it is held. False: it may not be held any longer.
+        """
+        patience = seconds - guest.held_for
+        if patience <= 0 or self._is_over:
+            return False
+        guest.halt()
+        guest.spawn(self._keep(guest, patience, session_id))
+        return True
+
+    async def _keep(self, guest: Guest, patience: float, session_id: str | None) -> None:
+        if session_id is None:
+            result = await self._wait(self._backends, patience, Held.BACK)
+        else:
+            waiting = self._sessions.setdefault(session_id, set())
+            try:
+                result = await self._wait(waiting, patience, Held.CONNECTED)
+            finally:
+                if not waiting and self._sessions.get(session_id) is waiting:
+                    del self._sessions[session_id]
+        guest.held_for += result
+        if not guest.ended:
+            guest.go_on()
+
+    async def _wait(self, waiting: set[asyncio.Event], patience: float, hoped: Held) -> float:
+        """The seconds that it took; infinite if it was in vain."""
         if self._held >= _MOST:
             self.counts[Held.TOO_MANY] += 1
-            return
-        arrived, waiting = asyncio.Event(), self._waiting.setdefault(session_id, set())
-        waiting.add(arrived)
+            return inf
+        released, began = asyncio.Event(), self._now()
+        waiting.add(released)
         self._held += 1
         try:
-            async with within(seconds, self._stood):
-                await arrived.wait()
-            self.counts[Held.CONNECTED] += 1
+            self._release_if_there_is_one()  # it may have come since
+            async with within(patience, self._stood):
+                await released.wait()
         except TimeoutError:
-            self.counts[Held.IN_VAIN] += 1
+            result = Held.IN_VAIN
+        else:
+            result = Held.IN_VAIN if self._is_over else hoped
         finally:
             self._held -= 1
-            waiting.discard(arrived)
-            if not waiting and self._waiting.get(session_id) is waiting:
-                del self._waiting[session_id]
+            waiting.discard(released)
+        self.counts[result] += 1
+        return inf if result is Held.IN_VAIN else self._now() - began
+
+    def _now(self) -> float:
+        """A clock that stands still with this process."""
+        now = monotonic()
+        return now - self._stood(now)
 
     def arrived(self, session: Session) -> None:
         """A session has connected."""
-        for waiter in self._waiting.pop(session.id, ()):
+        self.release(session.id)
+
+    def release(self, key: str) -> None:
+        """What requests were held for under this key has happened."""
+        for waiter in self._sessions.pop(key, ()):
             waiter.set()
+
+    def backend_changed(self, _backend: Backend, _event: str) -> None:
+        """A backend may take sessions now."""
+        self._release_if_there_is_one()
+
+    def _release_if_there_is_one(self) -> None:
+        if self._backends and any(backend.takes_sessions for backend in self._fleet):
+            for waiter in self._backends:
+                waiter.set()
+
+    def let_all_go(self) -> None:
+        """The process is to end: nobody is held any more."""
+        self._is_over = True
+        for waiting in (self._backends, *self._sessions.values()):
+            for waiter in waiting:
+                waiter.set()
 
     def __len__(self) -> int:
         return self._held

@@ -1,35 +1,40 @@
 """The two sides of a tunnel: what each transport's protocol does with the bytes that come.
 
-Nearly all pass unread. Of a Chainlit session's backend the two events that bracket a turn are looked for; of
-its client CONNECT packets are read, for none that names an odd session may reach the backend. Each side keeps
-the end of what was said, which may be a close frame and tells why it ended.
+On the websocket of a Chainlit session whole packets only are passed on (`wire.packets`), so that another
+instance can take over whenever this one is lost. Of the backend the two events that bracket a turn are looked
+for; of the client its CONNECT packets, since none that names an odd session may reach the backend, and the
+messages that begin a turn. Any other tunnel passes unread; each side keeps the end of what was said, which
+may be a close frame and tells why it ended.
 """
 
 import asyncio
+from collections.abc import Callable
+from time import monotonic
 from typing import Protocol
 
 from proxy.affinity.session import Session
-from proxy.dataplane.clients import Ticket
+from proxy.affinity.untaken import Untaken
 from proxy.dataplane.leg import Leg
-from proxy.dataplane.patience import Stood, Timer
 from proxy.dataplane.stats import Stats
-from proxy.errors import OddId
-from proxy.wire.guard import Guard, is_plain
-from proxy.wire.turns import BRACKET, MARK_SIZE, TASK, turns_in
+from proxy.errors import Limit, OddId
+from proxy.wire.engineio import PING
+from proxy.wire.guard import ClientPackets, is_plain
+from proxy.wire.packets import EVENT_HEADS, LONGEST_EVENT, BackendPackets, are_events
+from proxy.wire.turns import STREAM, TASK, turns_in
 from proxy.wire.websocket import (
+    GOING_AWAY,
     LONGEST_CLOSE,
     POLICY_VIOLATION,
     SERVICE_RESTART,
+    TEXT,
     FrameError,
-    FrameReader,
     close_code,
+    server_frame,
 )
 
 _HEARTBEAT = 10  # bytes of a frame of Engine.IO's or of the websocket's own: no event is as short
-_MOMENT = 0.2  # seconds: the pieces of a frame follow each other faster
-_MOMENTS = 5  # in which the frame that is on its way ends
-_GOODBYE = 2.0  # seconds in which a client answers a close frame
-_TAIL = max(LONGEST_CLOSE, MARK_SIZE)  # bytes that are kept of a piece that ends with no event
+_PING_FRAME = server_frame(TEXT, PING)
+_ENDS = (GOING_AWAY, SERVICE_RESTART)  # what an instance says that ends (uvicorn: 1012)
 
 
 class Stream(Protocol):
@@ -37,6 +42,7 @@ class Stream(Protocol):
 
     active: bool  # whether bytes came since the ticker last looked
     talks: bool  # whether more than heartbeats came in a session since then
+    pinged_at: float  # when its client last got Engine.IO's ping
 
     @property
     def is_closed(self) -> bool:
@@ -49,6 +55,13 @@ class Stream(Protocol):
 
     def half_closed(self, end: "End") -> bool:
         """One side has said all; return whether its transport stays open."""
+        ...
+
+    def backend_gone(self, *, ends: bool = False) -> bool:
+        """The backend's side of a session is gone; return whether another backend goes on with it.
+
+        `ends`: it has said that it is about to end.
+        """
         ...
 
     def client_lost(self) -> bool:
@@ -96,7 +109,7 @@ class End(asyncio.Protocol):
     @property
     def words(self) -> bytes:
         """The end of what it said last, where that may be a close frame."""
-        return self.last
+        return self.last[-LONGEST_CLOSE:]
 
     def eof_received(self) -> bool:
         """As asyncio.Protocol: pass the half-close on, keep the other half."""
@@ -119,49 +132,134 @@ class End(asyncio.Protocol):
 class AppEnd(End):
     """The backend's side of a Chainlit session."""
 
-    __slots__ = ("_session", "_tail")
+    __slots__ = ("_packets", "_session", "_untaken", "streamed")
 
-    def __init__(self, stream: Stream, leg: Leg, peer: Leg, session: Session) -> None:
+    def __init__(self, stream: Stream, leg: Leg, peer: Leg, session: Session, untaken: Untaken) -> None:
+        """`untaken` are the client's messages, until it is heard that they were answered."""
         super().__init__(stream, leg, peer)
         self._session = session
-        self._tail = b""  # the end of a piece that may have stopped in an event's name, or be a close frame
+        self._untaken = untaken
+        self._packets: BackendPackets | None = None  # set while a packet is not whole
+        self.streamed = b""  # the last piece that was seen to have tokens of an answer in it
 
     def data_received(self, data: bytes) -> None:
         """As asyncio.Protocol. The hot path of everything that Chainlit streams."""
-        self.received += len(data)
+        size = len(data)
+        self.received += size
         self.reads += 1
-        self._stream.active = True
+        stream = self._stream
+        stream.active = True
+        if self._packets is not None:
+            self._pass_packets(data)
+        elif size < LONGEST_EVENT and data.startswith(EVENT_HEADS[size]):  # one event, of which kind ever
+            stream.talks = True
+            if STREAM in data:
+                self.streamed = data
+            elif TASK in data:
+                self._find_turns(data)
+            self._write(data)
+        elif are_events(data):
+            stream.talks = True
+            if STREAM in data:
+                self.streamed = data
+            if TASK in data:
+                self._find_turns(data)
+            self._write(data)
+        elif data == _PING_FRAME:
+            stream.pinged_at = monotonic()
+            self._write(data)
+        else:
+            self._pass_packets(data)
+
+    def _pass_packets(self, data: bytes) -> None:
         if len(data) > _HEARTBEAT:
             self._stream.talks = True
-        if TASK in data or self._tail:
-            self._find_turns(data)
-        elif data[-1] != BRACKET:
-            self._tail = data[-_TAIL:]
-        self._write(data)
+        packets = self._packets = self._packets or BackendPackets()
+        try:
+            passed = packets.feed(data)
+        except FrameError:
+            self._write(packets.rest)
+            self._stream.close()
+            return
+        if packets.has_pinged:
+            packets.has_pinged, self._stream.pinged_at = False, monotonic()
+        if passed:
+            self._find_turns(passed)
+            if STREAM in passed:
+                self.streamed = passed
+        goodbye = packets.goodbye
+        if passed and not (goodbye and close_code(goodbye) in _ENDS and self._moves(passed, goodbye)):
+            self._write(passed)
+        if packets.is_empty and not (goodbye or packets.is_over):
+            self._packets = None
+
+    def _moves(self, passed: bytes, goodbye: bytes) -> bool:
+        """The backend says that it ends: whether another goes on; then its client is not told."""
+        if not passed.endswith(goodbye) or not self._stream.backend_gone(ends=True):
+            return False
+        self._write(passed.removesuffix(goodbye))
+        return True
+
+    def _find_turns(self, data: bytes) -> None:
+        for begins in turns_in(data):
+            self._session.hear(begins=begins)
+            self._untaken.hear(begins=begins)
+
+    @property
+    def is_between(self) -> bool:
+        """Whether the client is between two packets, and the backend has not ended the session itself.
+
+        It ends that by a close frame too, unless this says that the backend ends: for what its client has
+        said, perhaps, who would be handed over again and again.
+        """
+        packets = self._packets
+        if packets is None:
+            return True
+        is_over = packets.is_over or (packets.goodbye and close_code(packets.goodbye) not in _ENDS)
+        return packets.is_between and not is_over
 
     @property
     def words(self) -> bytes:
-        """As End: no event is a close frame, and the end of anything else is kept."""
-        return self._tail
+        """As End: the close frame that it said."""
+        return self._packets.goodbye if self._packets is not None else b""
 
-    def _find_turns(self, data: bytes) -> None:
-        known = len(self._tail)
-        data = self._tail + data
-        for begins in turns_in(data, known):
-            self._session.hear(begins=begins)
-        self._tail = b"" if data[-1] == BRACKET else data[-_TAIL:]
+    @property
+    def rest(self) -> bytes:
+        """What has come of the next packet."""
+        return self._packets.rest if self._packets is not None else b""
+
+    def eof_received(self) -> bool:
+        """As asyncio.Protocol: it may be lost, and the session go on elsewhere."""
+        return self._stream.backend_gone() or super().eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As asyncio.Protocol."""
+        if not self._stream.backend_gone():
+            super().connection_lost(exc)
 
 
 class ClientEnd(End):
     """The client's side of a Socket.IO websocket; its last words tell whether it has left or was lost."""
 
-    __slots__ = ("_guard", "_stats")
+    __slots__ = ("_stats", "packets")
 
-    def __init__(self, stream: Stream, leg: Leg, peer: Leg, stats: Stats) -> None:
-        """`stats` count odd sessions."""
+    def __init__(self, stream: Stream, leg: Leg, peer: Leg, stats: Stats, untaken: Untaken) -> None:
+        """`stats` count odd sessions; `untaken` gets the messages of the user."""
         super().__init__(stream, leg, peer)
-        self._guard = Guard()
+        self.packets = ClientPackets(untaken.said, untaken.said_too_long)
         self._stats = stats
+
+    @property
+    def may_move(self) -> bool:
+        """Whether another backend may be told what it says from now on."""
+        packets = self.packets
+        stays = packets.is_between and packets.upgraded and not packets.has_parted
+        return stays and not (packets.is_elsewhere or self.ended)
+
+    def lead_to(self, peer: Leg) -> None:
+        """What it says goes to another backend from now on."""
+        self.peer = peer
+        self._write = peer.transport.write
 
     def data_received(self, data: bytes) -> None:
         """As asyncio.Protocol."""
@@ -171,14 +269,23 @@ class ClientEnd(End):
         self._stream.active = True
         if len(data) > _HEARTBEAT:
             self._stream.talks = True
-        if self._guard.between and is_plain(data):
+        packets = self.packets
+        if is_plain(data) and packets.is_empty and not packets.owed_pongs:
+            packets.has_parted = False
             self._write(data)
         else:
-            self._pass_guarded(data)
+            self._pass_packets(data)
 
-    def _pass_guarded(self, data: bytes) -> None:
+    def _pass_packets(self, data: bytes) -> None:
+        self._pass(lambda: self.packets.feed(data))
+
+    def let_pass(self) -> None:
+        """What has come of a packet waits no longer for the rest of it."""
+        self._pass(self.packets.let_pass)
+
+    def _pass(self, take: Callable[[], bytes]) -> None:
         try:
-            passed = self._guard.feed(data)
+            passed = take()
         except OddId as error:
             self._stats.refused(error)
             refuse(self._stream, error)
@@ -199,9 +306,8 @@ class ClientEnd(End):
             self._stream.close()
 
     def _is_waited_for(self) -> bool:
-        """Whether it was lost and has not left, and its backend is kept; the guard sees no plain frame."""
-        has_left = self._guard.has_parted and not is_plain(self.last)
-        return not has_left and self._stream.client_lost()
+        """Whether it was lost and has not left, and its backend is kept."""
+        return not self.packets.has_parted and self._stream.client_lost()
 
 
 class Watcher(Protocol):
@@ -244,109 +350,23 @@ class Side(End):
         self._opening.lost(self)
 
 
+_TOO_MUCH = {
+    Limit.OPENING_FRAMES: b"too many frames before CONNECT",
+    Limit.OPENING_BYTES: b"too many bytes before CONNECT",
+    Limit.OPENING_TIME: b"no CONNECT in time",
+}
+
+
+def refuse_opening(stream: Stream, stats: Stats, why: Limit | OddId) -> None:
+    """As `refuse`, before its client has connected."""
+    if isinstance(why, OddId):
+        stats.refused(why)
+        refuse(stream, why)
+    else:
+        stats.limits[why] += 1
+        stream.say_goodbye(POLICY_VIOLATION, _TOO_MUCH[why])
+
+
 def refuse(stream: Stream, error: OddId) -> None:
     """Tell the client why its websocket ends; the backend hears nothing of it."""
     stream.say_goodbye(POLICY_VIOLATION, error.reason.encode())
-
-
-class LastFrame(End):
-    """The backend's side while its present frame goes out; then the client is told to connect anew.
-
-    A backend that says nothing for a moment is taken to be between two frames, unless one was seen to begin.
-    """
-
-    __slots__ = ("_heard", "_moments", "_reader", "_stood")
-
-    def __init__(self, stream: Stream, leg: Leg, peer: Leg, stood: Stood) -> None:
-        super().__init__(stream, leg, peer)
-        self._reader = FrameReader()
-        self._heard = False  # whether anything came in the last moment
-        self._moments = _MOMENTS  # that are left for it
-        self._stood = stood
-        Timer(stood, _MOMENT, self._moment_is_over)
-
-    def data_received(self, data: bytes) -> None:
-        """As asyncio.Protocol: a piece that begins a frame is the rule, but nothing rests on it."""
-        self.received += len(data)
-        self.reads += 1
-        self._heard = True
-        self._write(data)
-        self._reader.push(data)
-        try:
-            while self._reader.next() is not None:
-                pass
-        except FrameError:
-            self._stream.close()
-            return
-        self._tell_between_frames()
-
-    def _moment_is_over(self) -> None:
-        self._moments -= 1
-        if not self._moments or not (self._heard or self._reader.rest):
-            self.time_is_up()
-            return
-        self._heard = False
-        Timer(self._stood, _MOMENT, self._moment_is_over)
-
-    def time_is_up(self) -> None:
-        """Nobody waits any longer: one that has said nothing more is taken to be between two frames."""
-        if not self._tell_between_frames():
-            self._stream.close()
-
-    def _tell_between_frames(self) -> bool:
-        if self._reader.rest:
-            return False
-        self._stream.say_goodbye()
-        return True
-
-
-class LastWords(asyncio.Protocol):
-    """A side that was closed while there was something for it to take; a client's counts until it has."""
-
-    __slots__ = ("_giving_up", "_ticket")
-
-    def __init__(self, leg: Leg, ticket: Ticket | None, seconds: float, stood: Stood) -> None:
-        """It is given up when it takes nothing for so long."""
-        self._giving_up = leg.give_up_after(seconds, stood)
-        self._ticket = ticket
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """As asyncio.Protocol."""
-        self._giving_up.cancel()
-        if self._ticket is not None:
-            self._ticket.give_back()
-
-
-class Parting(asyncio.Protocol):
-    """The client's side after the close frame: what it still says goes nowhere, until it answers the frame.
-
-    Then it waits for us to close (RFC 6455 section 7.1.1), and its page is not told before. Its time to
-    answer begins when all is sent; whoever says the close frame gives up one that takes nothing.
-    """
-
-    __slots__ = ("_last", "_leg", "_stood", "_timer")
-
-    def __init__(self, leg: Leg, stood: Stood) -> None:
-        self._last = b""  # the end of what it said
-        self._leg = leg
-        self._stood = stood
-        self._wait()
-
-    def data_received(self, data: bytes) -> None:
-        """As asyncio.Protocol."""
-        self._last = (self._last + data)[-LONGEST_CLOSE:]
-        if close_code(self._last):
-            self._leg.close()
-
-    def _wait(self) -> None:
-        self._timer = Timer(self._stood, _GOODBYE, self._late)
-
-    def _late(self) -> None:
-        if self._leg.has_unsent:
-            self._wait()
-        else:
-            self._leg.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """As asyncio.Protocol."""
-        self._timer.cancel()

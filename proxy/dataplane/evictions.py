@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Protocol
 
 from proxy.affinity.backend import Backend
+from proxy.affinity.decision import EngineSession
 from proxy.affinity.session import Session
 from proxy.borders import Border, Where
 from proxy.dataplane.exchange import Exchange
@@ -72,6 +73,8 @@ class Evictions:
         """Whether no session can be at a backend any more, and nothing is under way there."""
         if backend.tunnels or (backend.holds_pins and self.sessions_on(backend)):
             return False
+        if self._site.hand_overs.counts.leave(backend):
+            return False
         return not any(exchange.is_at(backend) for exchange in self._under_way())
 
     def at_rest(self, sessions: Collection[Session]) -> list[Session]:
@@ -97,7 +100,7 @@ class Evictions:
     def _busy(self, now: float) -> set[Session | None]:
         """The sessions that would lose something by connecting anew; None stands for those without one."""
         engines = self._site.router.engines
-        busy: set[Session | None] = {*engines.owed(), *engines.asking(now - ANSWERED)}
+        busy: set[Session | None] = {*engines.owed(now - _LATELY), *engines.asking(now - ANSWERED)}
         busy.update(tunnel.session for tunnel in self._tunnels if not tunnel.is_silent(now))
         for exchange in self._under_way():
             if exchange.decision is not None and not exchange.request.is_poll:
@@ -127,12 +130,43 @@ class Evictions:
         """Another proxy has sent the session away, or moved it: what leads to where it was ends here too."""
         self._part_with({session})
 
+    def redirect(self, engine: EngineSession) -> None:
+        """A transport has left its backend through another proxy: polls that wait there are asked anew."""
+        for exchange in self._polls_of(engine):
+            with Border(Where.MOVE):
+                exchange.redirect()
+
+    def end_polls(self, engine: EngineSession) -> None:
+        """A transport goes on nowhere: its client is told."""
+        for exchange in self._polls_of(engine):
+            with Border(Where.MOVE):
+                exchange.send_away()
+
+    def _polls_of(self, engine: EngineSession) -> list[Exchange]:
+        """Its polls that wait at a backend."""
+        return [
+            exchange
+            for exchange in self._under_way()
+            if exchange.request.is_poll
+            and exchange.decision is not None
+            and exchange.decision.engine is engine
+        ]
+
     def let_polls_go(self, backend: Backend) -> None:
-        """No further request reaches a backend: polls that wait there for news are better told at once."""
+        """No further request reaches a backend: polls that wait there for news are better told at once.
+
+        Or another backend goes on with their sessions.
+        """
         for exchange in list(self._under_way()):
             session = exchange.decision.session if exchange.decision is not None else None
-            if exchange.is_at(backend) and not (session is not None and session.in_turn):
-                with Border(Where.MOVE):
+            if not exchange.is_at(backend) or (session is not None and session.in_turn):
+                continue
+            with Border(Where.MOVE):
+                engine = exchange.decision.engine if exchange.decision is not None else None
+                polls = engine is not None and exchange.request.is_poll
+                if engine is not None and polls and self._site.hand_overs.has_polls(engine):
+                    exchange.follow(engine)
+                else:
                     exchange.send_away()
 
     def _connected(self, since: float) -> set[Session | None]:
@@ -149,17 +183,37 @@ class Evictions:
             if lingering is not None:
                 with Border(Where.MOVE):
                     lingering.end()
-        engines = self._site.router.engines.send_away(sessions, monotonic())
+        moving = self._hand_polls_over(sessions)
+        engines = self._site.router.engines.send_away(sessions, monotonic(), moving)
+        # Another proxy tells when polls are to ask anew, and whom; until then they may still hear something.
+        moving = {engine for engine in moving if not self._site.hand_overs.is_awaited(engine)}
         for connection in list(self._connections):
             exchange = connection.exchange
-            if exchange is not None and exchange.decision is not None and exchange.decision.engine in engines:
-                with Border(Where.MOVE):
+            if exchange is None or exchange.decision is None:
+                continue
+            with Border(Where.MOVE):
+                engine = exchange.decision.engine
+                if engine in engines:
                     exchange.send_away()
+                elif engine is not None and engine in moving and exchange.request.is_poll:
+                    exchange.follow(engine)
         for tunnel in list(self._tunnels):
             left = tunnel.session
             stale = left is not None and left in sessions and left.has_left(tunnel.pool.backend)
-            if stale or (tunnel.engine is not None and tunnel.engine in engines):
+            goes_on = stale and self._site.hand_overs.send_away(tunnel)
+            if not goes_on and (stale or (tunnel.engine is not None and tunnel.engine in engines)):
                 tunnel.send_away()
+
+    def _hand_polls_over(self, sessions: set[Session]) -> set[EngineSession]:
+        """Have other backends go on with the transports of those that poll; return these."""
+        engines = self._site.router.engines.of(sessions)
+        return {
+            engine
+            for engine in engines
+            if engine.session is not None
+            and engine.session.has_left(engine.backend)
+            and self._site.hand_overs.send_polls_away(engine)
+        }
 
     def cut(self, backend: Backend, began: float = inf) -> None:
         """End requests at a backend that `began` before, and tunnels that belong to no session there.
@@ -168,7 +222,9 @@ class Evictions:
         is waited for.
         """
         for exchange in list(self._under_way()):
-            if exchange.is_at(backend) and exchange.request.started < began:
+            engine = exchange.decision.engine if exchange.decision is not None else None
+            moves = engine is not None and engine.hand_over is not None  # its client must not connect anew
+            if exchange.is_at(backend) and exchange.request.started < began and not moves:
                 with Border(Where.MOVE):
                     exchange.expel()
         for lingering in list(self._site.lingers.by_session.values()):
@@ -176,8 +232,10 @@ class Evictions:
                 with Border(Where.MOVE):
                     lingering.end()
         for tunnel in list(self._tunnels):
-            if tunnel.pool.backend is backend and (
-                tunnel.session is None or tunnel.session.has_left(backend)
+            if (
+                tunnel.hand_over is None
+                and tunnel.pool.backend is backend
+                and (tunnel.session is None or tunnel.session.has_left(backend))
             ):
                 tunnel.send_away()
 

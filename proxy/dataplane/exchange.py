@@ -10,34 +10,40 @@ polls of a transport that has settled at its backend: for them `start` has a sho
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from math import inf
 from time import monotonic
 
 from proxy.affinity import retry
-from proxy.affinity.decision import Decision, Outcome, Void
+from proxy.affinity.decision import Decision, EngineSession, Outcome, Void
 from proxy.affinity.evidence import Evidence, Kind
 from proxy.affinity.retry import Next
 from proxy.affinity.router import Asked, Locate, Located
-from proxy.dataplane import inspection, rehome, upstream_heads
+from proxy.dataplane import inspection, rehome, settled, upstream_heads
 from proxy.dataplane.last_hop import last_hop
+from proxy.dataplane.poll_hand_over import transport_key
 from proxy.dataplane.pool import Pool
-from proxy.dataplane.relay import Relay
 from proxy.dataplane.request import Request
 from proxy.dataplane.request_body import MOST_HELD, NO_BODY
+from proxy.dataplane.upgrade import Upgrade
 from proxy.dataplane.upstream import Upstream
-from proxy.errors import Limit, NoBackend, OverLimit, ProxyError, UpstreamTimeout
+from proxy.errors import NoBackend, ProxyError, UpstreamClosed
+from proxy.wire import reply
 from proxy.wire.engineio import PONG, connect_in_payload, may_connect
 
+MOVES = 45.0  # seconds for which a request waits while its transport moves: no client waits longer
 _PAUSE = 0.2  # seconds until a backend is tried again that is waited for: it may fail at once each time
 
 
-class Exchange(Relay):
+class Exchange(Upgrade):
     """One request and its response; created by the client's connection, ends itself."""
 
     # As in Relay, set on the instance only where it differs.
     session_id: str | None = None  # set when the request names its session
     _failures = 0  # tries that failed
     _has_waited = False  # set when it has waited for its session to connect
+    held_for = 0.0  # seconds in which nobody could take it
+    _said_to: bytes | None = None  # what its backend calls the transport
+    has_said = False  # set when it has brought a message of the user, which a hand-over says again
+    _is_said = False  # set when it broke, and what it said is said again by others
     _is_last_try = False  # set when a kept connection broke: it is said once more, over a new one
     _avoid: frozenset[str] = frozenset()  # backends that did not accept in time
     _attempt = 0  # counts tries and redirects, so that a late connection is recognised
@@ -47,7 +53,7 @@ class Exchange(Relay):
     def start(self, rest: bytes) -> bytes:
         """Begin; `rest` came behind the head. Return what of it belongs to the next request."""
         request, body = self.request, self.body
-        decision = self._settled(len(rest)) if request.sid is not None else None
+        decision = settled.decision_of(request, self.site, len(rest)) if request.sid is not None else None
         try:
             if not body.done and (rest or body.is_announced_too_long):
                 part, rest = body.feed(rest)
@@ -60,37 +66,20 @@ class Exchange(Relay):
             self.refuse(error)
         return b"" if self.ended and not body.done else rest
 
-    def _settled(self, ahead: int) -> Decision | None:
-        """Where a poll goes whose sid leads straight to its backend, if all of it is here.
-
-        Nothing of what an exchange may have to do besides is in question then.
-        """
-        request, site = self.request, self.site
-        engine = site.router.engines.settled.get(request.sid) if request.sid else None
-        if engine is None:
-            return None
-        head, decision = request.head, engine.decision
-        method, fields = head.method, head.fields
-        length = fields.length or 0
-        whole = not length if method == b"GET" else method == b"POST" and length <= min(ahead, MOST_HELD)
-        if (
-            not (whole and fields.usual and head.minor)
-            or 0 < site.limits.body < length
-            or not isinstance(decision, Decision)
-            or not decision.backend.holds_pins
-        ):
-            return None
-        return decision
-
     def _start_settled(self, decision: Decision) -> None:
         body, engine = self.body, decision.engine
         assert engine is not None
         engine.seen = self.request.started
         if body is not NO_BODY:
-            if body.whole[:1] != PONG:
+            named = may_connect(body.whole) and connect_in_payload(body.whole, self.site.limits.packets)
+            if named not in (False, None):
+                engine.kept = None  # as in `rehome.read_post`; an odd session is refused
+            if body.whole != PONG:
                 engine.said_at = self.request.started
-            if may_connect(body.whole):
-                connect_in_payload(body.whole, self.site.limits.packets)  # refuses an odd session
+                self.has_said = rehome.note_said(self.site, self.request, engine, body.whole)
+            if engine.owed_pongs and rehome.only_answers_ours(engine, body.whole):
+                self._answer(reply.OK)
+                return
         self.site.stats.sid_pinned += 1
         self.choose(decision)
         self.send()
@@ -164,7 +153,7 @@ class Exchange(Relay):
         named = inspection.named_in_body(request, content, self.site.limits.packets)
         self._inspected = True
         if request.kind is Kind.SOCKETIO:
-            rehome.read_post(self, content)
+            rehome.read_post(self, content, is_connect=named is not None)
             return
         if request.kind is not Kind.ANNOUNCES:
             self.session_id = named
@@ -175,12 +164,13 @@ class Exchange(Relay):
     def go(self, located: Located = Asked.NOT_YET) -> None:
         """Decide where the request goes and send it there."""
         request, site = self.request, self.site
-        if self._waits_for_session():
+        if self._waits_for_session() or (request.sid is not None and self._waits_for_transport()):
             return
         try:
             decision = self._decide(located)
         except NoBackend as error:
-            self.refuse(error)
+            if not site.arrivals.hold(self, site.config.affinity.hold):
+                self.refuse(error)
             return
         if isinstance(decision, Void):
             site.stats.decided(Evidence.SID, Outcome.VOID)
@@ -190,8 +180,11 @@ class Exchange(Relay):
             self.locate(decision, self.go)
             return
         site.stats.decided(decision.evidence, decision.outcome)
-        self.choose(decision)
         engine = decision.engine
+        if self._is_said or (self.has_said and engine is not None and engine.upstream_sid != self._said_to):
+            self._answer(reply.OK)
+            return
+        self.choose(decision)
         self._watched = engine is not None and not engine.is_plain
         if request.is_post and not self._inspected:
             self._inspect()
@@ -213,15 +206,41 @@ class Exchange(Relay):
         if not site.router.is_coming(session_id, monotonic(), patience):
             return False
         self._has_waited = True
-        self.client.pause()
-        self.spawn(self._wait(site.arrivals.wait(session_id, patience)))
-        return True
+        return site.arrivals.hold(self, patience, session_id)
 
-    async def _wait(self, arrival: Coroutine[None, None, None]) -> None:
-        await arrival
-        if not self.ended:
-            self.client.resume()
-            self.go()
+    def _waits_for_transport(self) -> bool:
+        """Whether its transport is handed over to another backend: then it goes on when that is done."""
+        hand_overs, sid = self.site.hand_overs, self.request.sid or b""
+        engine = self.site.router.engines.pinned(sid) or hand_overs.far.meet(sid)
+        return engine is not None and hand_overs.has_polls(engine) and self.wait_for(engine)
+
+    def wait_for(self, engine: EngineSession) -> bool:
+        """Its transport is handed over: go on when that is done; whether it may wait."""
+        self._leave_upstream()
+        self._is_said = self._is_said or self.has_said
+        return self.site.arrivals.hold(self, MOVES, transport_key(engine))
+
+    def follow(self, engine: EngineSession) -> None:
+        """Its transport is handed over while it waits for news: it is to ask the next backend."""
+        if not self.status and not self.ended and not self.wait_for(engine):
+            self.tell_unknown()
+
+    def halt(self) -> None:
+        """As Guest: what was tried before counts no more, and who was chosen has it no more."""
+        self._attempt += 1
+        self._let_go()
+        self._failures, self._avoid = 0, frozenset()
+        self._is_held = True
+        if not self.body.done:
+            self.client.pause()
+        self.turn()
+
+    def go_on(self) -> None:
+        """As Guest."""
+        self._is_held = False
+        self.client.resume()
+        self.turn()
+        self.go()
 
     def _decide(self, located: Located) -> Decision | Locate | Void:
         request, router = self.request, self.site.router
@@ -239,11 +258,19 @@ class Exchange(Relay):
 
     def choose(self, decision: Decision) -> None:
         """Take a decision; its Engine.IO session counts this request as under way."""
-        if self.decision is not None and self.decision.engine is not None:
-            self.decision.engine.polls -= 1
-        if decision.engine is not None:
-            decision.engine.polls += 1
+        self._let_go()
+        engine = decision.engine
+        if engine is not None:
+            engine.polls += 1
+            self._said_to = self._said_to or engine.upstream_sid
         self.decision = decision
+
+    def _let_go(self) -> None:
+        """Nobody has it any more."""
+        decision, self.decision = self.decision, None
+        if decision is not None and decision.engine is not None:
+            decision.engine.polls -= 1
+            decision.engine.waiting.discard(self)
 
     def locate(self, question: Locate, then: Callable[[Located], None]) -> None:
         """Ask the backends, then go on with what they said."""
@@ -287,7 +314,7 @@ class Exchange(Relay):
     def _write(self, upstream: Upstream) -> None:
         self.upstream = upstream
         request, body, engine = self.request, self.body, self._engine
-        sid = engine.upstream_sid if engine is not None else None
+        sid = self._said_to = engine.upstream_sid if engine is not None else None
         head = upstream_heads.own_head(request, sid, inspected=self._inspected)
         if body is not NO_BODY:
             self.client.resume()  # before it is written to: a backend that is slow to read pauses it again
@@ -312,35 +339,6 @@ class Exchange(Relay):
     def decided(self) -> None:
         """As Waiting: this poll's transport stays."""
 
-    # Who is late
-
-    def turn(self) -> None:
-        """It may be another's turn now, the client's or the backend's: whose it is has all of its time.
-
-        A backend that has begun to answer may take any time; its client goes on with a body as before.
-        """
-        timeouts = self.site.timeouts
-        if self._wants_body:
-            self.client.deadline = monotonic() + timeouts.body
-        else:
-            self.client.deadline = inf if self.status else monotonic() + timeouts.response
-
-    @property
-    def _wants_body(self) -> bool:
-        """Whether it is the client's turn: it may send, and we or its backend take what it sends."""
-        ready = self.upstream is not None or self.body.is_inspected or self.decision is None
-        return ready and not (self.body.done or self._waits_for_leave or self.client.paused)
-
-    def late(self) -> None:
-        """The deadline has passed."""
-        if self._wants_body:
-            self.refuse(OverLimit(Limit.SLOW_BODY, "request body too slow", status=408))
-            return
-        error = UpstreamTimeout("no response in time")
-        if self.decision is not None:
-            self.site.report(self.backend, error)
-        self.refuse(error)
-
     # What goes wrong
 
     def _recover(self, error: ProxyError) -> None:
@@ -350,7 +348,10 @@ class Exchange(Relay):
         if self.decision is None or self.status:
             self.refuse(error)
             return
-        request = self.request
+        request, engine = self.request, self._engine
+        broke = isinstance(error, UpstreamClosed) and not (self.body.streamed or request.wants_upgrade)
+        if engine is not None and broke and self._goes_on(engine):
+            return
         then = retry.after(
             error,
             self.decision,
@@ -369,6 +370,17 @@ class Exchange(Relay):
             self._failures += 1
             self.site.stats.retries[self.backend.name] += 1
             self._try_again(then)
+
+    def _goes_on(self, engine: EngineSession) -> bool:
+        """Whether it may go on with its transport, which another backend goes on with, or will."""
+        has_moved = engine.upstream_sid != self._said_to
+        if not has_moved and not self.site.hand_overs.polls_lost(engine):
+            return False
+        self._is_said = self.request.is_post  # it may have been heard: see `poll_hand_over`
+        if has_moved and engine.hand_over is None:
+            self.go()
+            return True
+        return self.wait_for(engine)
 
     def _try_again(self, then: Next) -> None:
         if then is Next.SAME:

@@ -21,10 +21,29 @@ _LARGEST = 65536  # bytes of an answer: a handshake has 120
 class Fetch:
     """The user of an upstream connection whose answer is awaited."""
 
-    __slots__ = ("_body", "_cut", "_decoder", "_framer", "_future", "_head", "_protocol", "_size", "upstream")
+    __slots__ = (
+        "_body",
+        "_cut",
+        "_decoder",
+        "_framer",
+        "_future",
+        "_head",
+        "_largest",
+        "_protocol",
+        "_size",
+        "upstream",
+    )
 
-    def __init__(self, upstream: Upstream, protocol: bytes | None = None, *, cut: bool = False) -> None:
+    def __init__(
+        self,
+        upstream: Upstream,
+        protocol: bytes | None = None,
+        *,
+        cut: bool = False,
+        largest: int = _LARGEST,
+    ) -> None:
         self.upstream = upstream
+        self._largest = largest  # bytes of an answer
         self._cut = cut  # whether the rest of a long answer is left unread, and not an error
         self._protocol = protocol  # the one that is asked for with Upgrade
         self._future: asyncio.Future[tuple[ResponseHead, bytes]] = asyncio.get_running_loop().create_future()
@@ -69,7 +88,7 @@ class Fetch:
             self._body.append(data)
         else:
             self._decoder.feed(data, self._body)
-        if self._size > _LARGEST:
+        if self._size > self._largest:
             self.upstream.abandon(self)
             if self._cut and self._head is not None:
                 self._finish(self._head, b"".join(self._body))
@@ -87,14 +106,21 @@ class Fetch:
             self._future.set_result((head, body))
 
 
-async def fetch(pool: Pool, method: bytes, head: bytes, timeout: float) -> tuple[ResponseHead, bytes]:  # noqa: ASYNC109
+async def fetch(
+    pool: Pool,
+    method: bytes,
+    head: bytes,
+    timeout: float,  # noqa: ASYNC109
+    largest: int = _LARGEST,
+) -> tuple[ResponseHead, bytes]:
     """Send a request of one head to a pool's backend; raises ProxyError.
 
-    It is idempotent: if a kept connection was closed it is said once more, over a new one.
+    Its answer has at most `largest` bytes. It is idempotent: if a kept connection was closed it is said once
+    more, over a new one.
     """
     kept = pool.take()
     if kept is not None:
-        request = Fetch(kept)
+        request = Fetch(kept, largest=largest)
         kept.send(request, method, head)
         try:
             return await request.answer(timeout, pool.stood)
@@ -103,7 +129,7 @@ async def fetch(pool: Pool, method: bytes, head: bytes, timeout: float) -> tuple
                 raise
     try:
         upstream = await pool.connect()
-        request = Fetch(upstream)
+        request = Fetch(upstream, largest=largest)
         upstream.send(request, method, head)
         return await request.answer(timeout, pool.stood)
     except ProxyError as error:

@@ -55,6 +55,7 @@ class Leaving:
         once.
         """
         self._end = monotonic() + grace
+        self._site.arrivals.let_all_go()
         if await self._listeners.hand_over():
             self._end = monotonic() + stay + grace
             if stay:

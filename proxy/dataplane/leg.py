@@ -17,6 +17,7 @@ from proxy.dataplane.patience import Stood, Timer
 AHEAD = 1  # its protocol has enough to do for now
 BEHIND = 2  # who is written what is read here does not keep up
 OPENING = 4  # nobody is there yet to read it
+MOVING = 8  # its session is handed over to another backend
 
 
 class Source(Protocol):

@@ -27,28 +27,24 @@ from proxy.affinity.actions import (
 )
 from proxy.affinity.backend import Backend
 from proxy.affinity.claims import Claim
-from proxy.affinity.decision import Decision, EngineSession
+from proxy.affinity.decision import Decision
 from proxy.affinity.opening import Opening as Machine
 from proxy.affinity.opening import State
 from proxy.affinity.router import Asked, Locate, Located
 from proxy.affinity.session import Session
 from proxy.dataplane import upstream_heads
-from proxy.dataplane.ends import Side, refuse
+from proxy.dataplane.ends import Side, refuse_opening
 from proxy.dataplane.fetch import open_websocket
 from proxy.dataplane.leg import OPENING
 from proxy.dataplane.patience import Timer
 from proxy.dataplane.request import Request
+from proxy.dataplane.resuming import resumes
 from proxy.dataplane.site import Site
 from proxy.dataplane.tunnel import Tunnel
-from proxy.errors import Limit, NoBackend, OddId, ProxyError, Retry
-from proxy.wire.websocket import POLICY_VIOLATION
+from proxy.errors import NoBackend, ProxyError, Retry
 
 _MOST_MOVES = 8  # backends tried for one CONNECT: each try ends one backend's life, so this is never reached
-_TOO_MUCH = {
-    Limit.OPENING_FRAMES: b"too many frames before CONNECT",
-    Limit.OPENING_BYTES: b"too many bytes before CONNECT",
-    Limit.OPENING_TIME: b"no CONNECT in time",
-}
+_WORD = 1.0  # seconds in which another proxy tells of the CONNECT that it has seen
 
 
 class Owner(Protocol):
@@ -82,6 +78,7 @@ class Opening:
         "_todo",
         "_tunnel",
         "_up",
+        "_word",
         "_work",
     )
 
@@ -89,7 +86,9 @@ class Opening:
         engine, engines = tunnel.engine, site.router.engines
         connected = engine is not None and engine.decided
         said = engines.said(None if connected else engine)
-        self._machine = Machine(said, upgrade=engine is not None, connected=connected)
+        hopes = site.hand_overs.far.hopes_for(engine)  # that another proxy tells of the CONNECT it has seen
+        self._machine = Machine(said, upgrade=engine is not None, connected=connected, told=not hopes)
+        self._word = Timer(site.stood, _WORD, self._no_word) if hopes else None  # set while it does
         self._site = site
         self._owner = owner
         self._request = request
@@ -125,8 +124,6 @@ class Opening:
         if tunnel.down.is_closing() or tunnel.up.is_closing():
             tunnel.close()
 
-    # Events
-
     def received(self, side: Side, data: bytes) -> None:
         """Bytes came."""
         tunnel, machine = self._tunnel, self._machine
@@ -143,7 +140,7 @@ class Opening:
             side.reads += 1
         self._do(actions)
         if machine.has_opened and not self._has_opened:
-            self._has_opened = True
+            self._has_opened, tunnel.pool.ping_overdue = True, machine.ping_overdue
             if self._opens is not None:
                 self._opens.set()
             self._site.paths.opened(self._request.head.path)
@@ -190,7 +187,17 @@ class Opening:
         """As Waiting: a poll has named the session and it stays."""
         engine = self._tunnel.engine
         assert engine is not None
-        self._do(self._machine.settled(resumes=resumes(self._site, engine)))
+        if self._word is not None and engine.session is None:
+            engine.waiting.add(self)
+        else:
+            self._do(self._machine.word_has_come())
+            self._do(self._machine.settled(resumes=resumes(self._site.lingers, engine)))
+
+    def _no_word(self) -> None:
+        self._word = None
+        self._do(self._machine.word_has_come())
+        if self._tunnel.engine is not None and self._tunnel.engine.decided:
+            self.decided()
 
     def _late(self) -> None:
         """Time is up; not while a poll's CONNECT is on its way."""
@@ -205,10 +212,15 @@ class Opening:
         if self._tunnel.engine is not None:
             self._tunnel.engine.waiting.discard(self)  # its polls may go on, and try again
         self._down = self._up = None
-        self._timer.cancel()
+        self._stop_timers()
         if self._work is not None:
             self._work.cancel()
         self._refused()
+
+    def _stop_timers(self) -> None:
+        self._timer.cancel()
+        if self._word is not None:
+            self._word.cancel()
 
     # Actions
 
@@ -247,7 +259,7 @@ class Opening:
             case Settle():
                 self._settle(action)
             case Refuse(why):
-                self._refuse(why)
+                refuse_opening(tunnel, self._site.stats, why)
             case Close():
                 tunnel.close()
 
@@ -358,9 +370,8 @@ class Opening:
 
     def _settle(self, action: Settle) -> None:
         """The session is known, or will not be: pass what was held, and look no more."""
-        tunnel, router = self._tunnel, self._site.router
-        engine = tunnel.engine
-        self._timer.cancel()
+        tunnel, router, engine = self._tunnel, self._site.router, self._tunnel.engine
+        self._stop_timers()
         self._refused()
         tunnel.opening = None
         if engine is not None:
@@ -378,21 +389,11 @@ class Opening:
                 side.received -= len(rest)
                 side.reads -= 1
         self._down = self._up = None
+        if not self._machine.names_others:
+            self._site.hand_overs.keep(tunnel, self._request, self._machine.connect)
         self._owner.let_go()
-        tunnel.plain(action.to_backend, action.to_client, answered=action.answered)
-
-    def _refuse(self, why: Limit | OddId) -> None:
-        if isinstance(why, OddId):
-            self._site.stats.refused(why)
-            refuse(self._tunnel, why)
-        else:
-            self._site.stats.limits[why] += 1
-            self._tunnel.say_goodbye(POLICY_VIOLATION, _TOO_MUCH[why])
+        upgraded = engine is None or self._machine.upgraded
+        tunnel.plain(action.to_backend, action.to_client, answered=action.answered, upgraded=upgraded)
 
     def __repr__(self) -> str:
         return f"<Opening to {self._tunnel.pool.backend.name} {self._machine!r}>"
-
-
-def resumes(site: Site, engine: EngineSession) -> bool:
-    """Whether a websocket that takes over from polls has something to say before anything new."""
-    return engine.backlog is not None or site.lingers.at(engine.session, engine.backend) is not None

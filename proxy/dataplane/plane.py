@@ -53,6 +53,8 @@ class Plane:
         self.listeners = Listeners(site, self._connection)
         self.evictions = Evictions(site, self.connections, self.tunnels)
         site.shared.follow = self.evictions.follow
+        site.hand_overs.far.redirect = self.evictions.redirect
+        site.hand_overs.far.end = self.evictions.end_polls
         router.fleet.listen(guarded(Where.LISTENER, self._backend_changed))
         self.certificate: Certificate | None = None  # of the TCP listeners; set by the app before `run`
         self._leaving: Leaving | None = None  # set when the process is to end
@@ -166,7 +168,10 @@ class Plane:
                     self.certificate.reload_if_changed()
             if tick % _SWEEP == 0:
                 rates = [] if self.site.rates is None else [self.site.rates.sweep]
-                for sweep in (self.site.router.sweep, self._report_limits, *rates):
+                with border:
+                    self.site.hand_overs.weigh(self.tunnels)
+                far = self.site.hand_overs.far
+                for sweep in (far.sweep, self.site.router.sweep, self._report_limits, *rates):
                     with border:
                         sweep(now)
 

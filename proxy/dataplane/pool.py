@@ -19,6 +19,7 @@ from proxy.dataplane.patience import Stood, never
 from proxy.dataplane.stats import CONNECTS, Histogram
 from proxy.dataplane.upstream import Upstream, connect
 from proxy.errors import ConnectTimeout
+from proxy.wire.engineio import OVERDUE
 from proxy.wire.head import ResponseHead
 
 
@@ -47,6 +48,7 @@ class Pool:
         "heads",
         "idle_timeout",
         "passengers",
+        "ping_overdue",
         "stood",
     )
 
@@ -59,6 +61,7 @@ class Pool:
         self.idle_timeout = idle_timeout  # seconds
         self.connect_seconds = Histogram(CONNECTS)  # of connections that were opened, for the metrics
         self.frames_in = self.frames_out = 0  # of websockets, from clients and from the backend
+        self.ping_overdue = OVERDUE  # seconds after an Engine.IO ping; as the newest OPEN packet tells
         self.extra = b""  # as Keeper
         self.heads: dict[bytes, ResponseHead] = {}  # as Keeper
         self._idle: list[Upstream] = []  # the most recent last

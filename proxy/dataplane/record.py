@@ -9,6 +9,8 @@ from proxy.dataplane.request import Request
 class Stream(Protocol):
     """The tunnel that an exchange became, when it has ended."""
 
+    backends: list[str]  # that it led to, one after the other
+
     @property
     def frames(self) -> tuple[int, int]:
         """Frames from the client and from the backend."""

@@ -17,12 +17,13 @@ from proxy.affinity.claims import Claim
 from proxy.affinity.decision import Decision, EngineSession
 from proxy.affinity.rehome import Names
 from proxy.affinity.router import Asked, Locate, Located, Router
-from proxy.dataplane import upstream_heads
 from proxy.dataplane.fetch import fetch, tell
 from proxy.dataplane.request import Request
 from proxy.dataplane.site import Site
+from proxy.dataplane.upstream_heads import PollHeads
 from proxy.errors import BadResponse, NoBackend, ProxyError, Retry
-from proxy.wire.engineio import PONG, open_sid
+from proxy.wire.engineio import FORM, PONG, SEPARATOR, open_sid, packets_of
+from proxy.wire.guard import ASKING, asks
 
 
 class Connect:
@@ -59,6 +60,11 @@ class Post(Protocol):
     decision: Decision | None
     connect: Connect | None
     ended: bool
+    has_said: bool  # whether it has brought a message of the user
+
+    def wait_for(self, engine: EngineSession) -> bool:
+        """Its transport is handed over: go on when that is done; whether it may wait."""
+        ...
 
     def choose(self, decision: Decision) -> None:
         """Take a decision."""
@@ -81,17 +87,27 @@ class Post(Protocol):
         ...
 
 
-def read_post(post: Post, content: bytes) -> None:
-    """A POST has been read: go on with what it tells of its transport. Raises OddId."""
+def read_post(post: Post, content: bytes, *, is_connect: bool) -> None:
+    """A POST has been read: go on with what it tells of its transport. Raises OddId.
+
+    Who says one CONNECT more, with another session perhaps, is handed over no more.
+    """
     engine = post.decision.engine if post.decision else None
     if engine is not None and content[:1] != PONG:
         engine.said_at = post.request.started
     if engine is None or engine.decided:
+        if engine is not None:
+            if engine.hand_over is not None and post.wait_for(engine):
+                return
+            post.has_said = note_said(post.site, post.request, engine, content)
+            if is_connect:
+                engine.kept = None
         post.send()
         return
     engines = post.site.router.engines
     names, packets = rehome.read_post(content, engine.said)
     if isinstance(names, str):
+        post.site.hand_overs.keep_polls(engine, post.request, rehome.connect_of(packets))
         _connect(post, names)
         return
     if names is Names.NO_SESSION:
@@ -100,7 +116,36 @@ def read_post(post: Post, content: bytes) -> None:
         engines.decide(engine, None)
     elif names is Names.OTHERS:
         engines.says(engine, packets)
+    if engine.claim is None:  # another proxy may have seen its CONNECT
+        post.has_said = note_said(post.site, post.request, engine, content)
     post.send()
+
+
+def note_said(site: Site, request: Request, engine: EngineSession, content: bytes) -> bool:
+    """A client says this by a POST: if it is a message of the user, its instance may not take it.
+
+    Returns whether it is one.
+    """
+    far = site.hand_overs.far
+    may_ask = any(event in content for event in ASKING) or content.startswith(FORM)
+    if not may_ask or not (engine.kept or far.is_on):
+        return False
+    messages = [packet for packet in packets_of(content) if asks(packet)]
+    for packet in messages:
+        engine.hears().said(packet)
+    if messages:
+        far.said(engine, engine.kept or PollHeads.of(request), len(messages))
+    return bool(messages)
+
+
+def only_answers_ours(engine: EngineSession, content: bytes) -> bool:
+    """Whether a client that has been said pings by us answers one by this POST, and says nothing else.
+
+    Among other packets an instance gets a pong that it has not asked for, which it ignores.
+    """
+    pongs = content.split(SEPARATOR).count(PONG)
+    engine.owed_pongs = max(0, engine.owed_pongs - pongs)
+    return content == PONG
 
 
 def _connect(post: Post, session_id: str, located: Located = Asked.NOT_YET) -> None:
@@ -157,15 +202,14 @@ async def _move(post: Post, decision: Decision, session_id: str) -> None:
 async def _open(post: Post, decision: Decision, engine: EngineSession) -> bytes:
     """Open an Engine.IO session by polling at the decision's backend, and say what was said: its sid."""
     site, pool = post.site, post.site.pool(decision.backend)
-    head = upstream_heads.handshake_head(post.request)
-    response, body = await fetch(pool, b"GET", head, site.timeouts.response)
+    heads = PollHeads.of(post.request)
+    response, body = await fetch(pool, b"GET", heads.handshake, site.timeouts.response)
     sid = open_sid(body) if response.status == 200 else None
     if sid is None:
         raise BadResponse(f"the backend answered {response.status} to a handshake")
     if engine.said is not None:
         for content in rehome.payloads(engine.said.again()):
-            message = upstream_heads.payload(post.request, sid, content)
-            response = await tell(pool, b"POST", message, site.timeouts.response)
+            response = await tell(pool, b"POST", heads.post(sid, content), site.timeouts.response)
             if response.status != 200:
                 raise BadResponse(f"the backend answered {response.status} to what was said again")
     return sid

@@ -14,7 +14,6 @@ from proxy.affinity.decision import Decision, EngineSession
 from proxy.affinity.evidence import Kind
 from proxy.affinity.pins import join_pin
 from proxy.dataplane.client import Client
-from proxy.dataplane.opening import Opening, resumes
 from proxy.dataplane.rehome import Connect
 from proxy.dataplane.request import Request
 from proxy.dataplane.request_body import NO_BODY, RequestBody
@@ -23,11 +22,11 @@ from proxy.dataplane.resuming import poll_answer, say_backlog
 from proxy.dataplane.site import Site
 from proxy.dataplane.tunnel import Tunnel
 from proxy.dataplane.upstream import Upstream
-from proxy.errors import BadResponse, ProxyError, Side
+from proxy.errors import Limit, OverLimit, ProxyError, Side, UpstreamTimeout
 from proxy.wire import reply
 from proxy.wire.body import Framer
 from proxy.wire.head import ResponseHead
-from proxy.wire.turns import GZIP, TASK, Ear
+from proxy.wire.turns import GZIP, STREAM, TASK, Ear
 
 
 class Relay:
@@ -46,10 +45,12 @@ class Relay:
     _keep = True  # whether the client's connection serves another request after this one
     _inspected = False  # whether the body was read for its session
     connect: Connect | None = None  # set while it brings a CONNECT that is not answered
+    _is_held = False  # whether it waits for somebody who can take it
     _watched = False  # whether its transport is not plain yet
     _waits_for_leave = False  # whether the client sends its body only when the backend tells it to
     _rewriter: Rewriter | None = None  # set when the response's body is changed
     _ear: Ear | None = None  # set while an answer to a poll tells of turns, or may in its next piece
+    _early: tuple[ResponseHead, Framer] | None = None  # set while a poll's head is here, and no body
     _work: asyncio.Task[None] | None = None  # the latest that was awaited for it
 
     def __init__(self, site: Site, client: Client, request: Request) -> None:
@@ -82,8 +83,14 @@ class Relay:
                 self.client.draw_from(self.upstream.leg)
 
     def responded(self, head: ResponseHead, framer: Framer, data: bytes) -> None:
-        """As User: the head came."""
+        """As User: the head came.
+
+        An instance that is lost between a poll's head and its body has said nothing, so another may go on.
+        """
         request, site = self.request, self.site
+        if request.sid is not None and not data and not framer.done:
+            self._early = head, framer
+            return
         self._got_head(head)
         done, sid = framer.done, request.sid
         if not (request.head.keeps_alive and self.body.done and (done or _is_framed(head))):
@@ -92,7 +99,7 @@ class Relay:
             self._begin(head, data)
         else:
             self.pass_head(head, data)
-        if sid is not None and self._rewriter is None and (not done or TASK in data or GZIP in data):
+        if sid is not None and self._rewriter is None and _tells(data, done=done):
             self.note_turns(data)
         if done:
             self._whole()
@@ -113,7 +120,7 @@ class Relay:
             fleet = site.router.fleet
             extra = pin_fields(request, head, decision.backend, fleet, site.cookie_name) + extra
         if request.is_handshake and head.status == 200:
-            self._rewriter = HandshakeAnswer(self, head, extra)
+            self._rewriter = HandshakeAnswer(self, head, extra, site.config.health.evict_after)
         elif request.is_poll and head.status == 200 and (site.lingers.by_session or self._watched):
             backend, engine = decision.backend, decision.engine
             self._rewriter = poll_answer(self, head, data, engine, backend, site.router, site.lingers)
@@ -125,15 +132,20 @@ class Relay:
         else:
             self._rewriter.take(data)
 
-    def opened(self, sid: bytes) -> bytes:
+    def opened(self, sid: bytes, overdue: float) -> bytes:
         """As HandshakeSink."""
         site, backend = self.site, self.backend
+        site.pool(backend).ping_overdue = overdue
         site.paths.opened(self.request.head.path)
         site.router.engines.opened(sid, backend, monotonic())
         return join_pin(backend.token, sid)
 
     def received(self, data: bytes) -> None:
         """As User: more of the body came."""
+        if self._early is not None:
+            (head, framer), self._early = self._early, None
+            self.responded(head, framer, data)
+            return
         if self._rewriter is not None:
             self._rewriter.take(data)
         else:
@@ -174,13 +186,19 @@ class Relay:
 
     def note_turns(self, data: bytes) -> None:
         """As Sink: an answer to a poll may tell of turns; its next poll may come to another proxy."""
-        session = self._engine.session if self._engine is not None else None
-        if session is None:
+        engine = self._engine
+        session = engine.session if engine is not None else None
+        if engine is None or session is None:
             return
         ear = self._ear = self._ear or Ear()
         events = ear.hear(data)
         for begins in events:
             session.hear(begins=begins)
+            engine.untaken.hear(begins=begins)
+            self.site.hand_overs.far.turns(engine, begins=begins)
+        if ear.streamed and ear.streamed != engine.streamed:
+            engine.streamed = ear.streamed
+            self.site.hand_overs.far.streams(engine)
         if events:
             self.site.shared.turn(session)
 
@@ -209,64 +227,9 @@ class Relay:
         self._end()
         self.client.ended(keep=self._keep, linger=not self.body.done)
 
-    def switched(self, head: ResponseHead, rest: bytes) -> None:
-        """As User: 101, the exchange becomes a tunnel. Raises BadResponse if it asked for none.
-
-        RFC 9110 section 7.8: a client may offer several protocols; the answer is one of them.
-        """
-        request, site, engine = self.request, self.site, self._engine
-        asked = {member.strip(b" \t") for member in request.head.fields.upgrade.lower().split(b",")} - {b""}
-        chosen = head.fields.upgrade.lower()
-        if not request.wants_upgrade or chosen not in asked:
-            raise BadResponse("a switch to a protocol that was not asked for")
-        upstream, self.upstream = self.upstream, None
-        assert upstream is not None
-        self._got_head(head)
-        if engine is not None:
-            engine.waiting.discard(self)  # from here on the opening waits
-        self._begin(head, b"")
-        pool = site.pool(self.backend)
-        pool.release(upstream)
-        down, early = self.client.hand_over()
-        tunnel = Tunnel(down, upstream.leg, pool, self, site.timeouts, site.lingers)
-        tunnel.websocket, tunnel.engine = chosen == b"websocket", engine
-        if tunnel.websocket and request.kind is Kind.SOCKETIO:
-            tunnel.stats = site.stats
-        site.stats.tunnels += 1
-        if engine is not None:
-            engine.tunnels += 1
-        self.client.tunnel_opened(tunnel)
-        if request.kind is Kind.SOCKETIO and (engine is None or not engine.decided or resumes(site, engine)):
-            Opening(site, self, request, tunnel).start(rest, early)
-            return
-        if engine is not None and engine.session is not None:
-            tunnel.session = engine.session
-            site.router.directory.opened(engine.session)
-        if rest:
-            down.write(rest)
-        self.let_go()
-        tunnel.plain(early)
-
-    def let_go(self) -> None:
-        """The websocket is a plain tunnel, for hours: what was read of its fields is needed no more."""
-        self.request = self.request.without_fields()
-
-    def tunnel_closed(self, tunnel: Tunnel) -> None:
-        """As Owner: the tunnel that it became has ended."""
-        self.tunnel, (self.bytes_in, self.bytes_out) = tunnel, tunnel.received
-        site, now = self.site, monotonic()
-        site.stats.tunnel_lives[tunnel.pool.backend.name].add(now - self.request.started)
-        if tunnel.session is not None:
-            site.router.directory.closed(tunnel.session, now)
-        if tunnel.engine is not None:
-            tunnel.engine.tunnels -= 1
-            site.router.engines.upgrade_ended(tunnel.engine, now)
-        self.client.tunnel_closed(tunnel)
-        self._end()
-
     def failed(self, error: ProxyError) -> None:
         """As User: the backend's connection broke or broke the protocol."""
-        self.upstream = None
+        self.upstream = self._early = None
         self.client.draw_from(None)
         self.site.report(self.backend, error)
         self._recover(error)
@@ -338,6 +301,7 @@ class Relay:
     def _leave_upstream(self) -> None:
         """Whatever still comes of the response, nobody wants it."""
         upstream, self.upstream = self.upstream, None
+        self._early = None
         if upstream is not None:
             upstream.abandon(self)
             self.client.draw_from(None)
@@ -363,7 +327,36 @@ class Relay:
         if site.access is not None:
             site.access(self)
 
-    # What the way down does
+    # Who is late
+
+    def turn(self) -> None:
+        """It may be another's turn now, the client's or the backend's: whose it is has all of its time.
+
+        A backend that has begun to answer may take any time; its client goes on with a body as before.
+        """
+        timeouts = self.site.timeouts
+        if self._wants_body:
+            self.client.deadline = monotonic() + timeouts.body
+        else:
+            self.client.deadline = inf if self.status or self._is_held else monotonic() + timeouts.response
+
+    @property
+    def _wants_body(self) -> bool:
+        """Whether it is the client's turn: it may send, and we or its backend take what it sends."""
+        ready = self.upstream is not None or self.body.is_inspected or self.decision is None
+        return ready and not (self.body.done or self._waits_for_leave or self.client.paused)
+
+    def late(self) -> None:
+        """The deadline has passed."""
+        if self._wants_body:
+            self.refuse(OverLimit(Limit.SLOW_BODY, "request body too slow", status=408))
+            return
+        error = UpstreamTimeout("no response in time")
+        if self.decision is not None:
+            self.site.report(self.backend, error)
+        self.refuse(error)
+
+    # What others do
 
     def redirect(self) -> None:
         """As Waiting: this poll's transport has moved to another backend, ask there."""
@@ -372,12 +365,12 @@ class Relay:
     def decided(self) -> None:
         """As Waiting: this poll's transport stays."""
 
-    def choose(self, decision: Decision) -> None:
-        """Take a decision."""
+    def switched(self, head: ResponseHead, rest: bytes) -> None:
+        """As User."""
         raise NotImplementedError
 
-    def turn(self) -> None:
-        """It may be another's turn now."""
+    def choose(self, decision: Decision) -> None:
+        """Take a decision."""
         raise NotImplementedError
 
     def _recover(self, error: ProxyError) -> None:
@@ -385,6 +378,11 @@ class Relay:
 
     def __repr__(self) -> str:
         return f"<Exchange {self.request!r} {self.decision} status={self.status} ended={self.ended}>"
+
+
+def _tells(data: bytes, *, done: bool) -> bool:
+    """Whether the first piece of a poll's answer may tell of an app's turn, or is not all of it."""
+    return not done or TASK in data or STREAM in data or GZIP in data
 
 
 def _is_framed(head: ResponseHead) -> bool:

@@ -1,4 +1,4 @@
-"""What the proxy changes in responses: the sid of a handshake, the pin cookie, chunks for HTTP/1.0."""
+"""What the proxy changes in responses: sid and patience of a handshake, pin cookie, chunks for HTTP/1.0."""
 
 import re
 from typing import Protocol
@@ -11,7 +11,7 @@ from proxy.dataplane.request import Request
 from proxy.errors import BadResponse
 from proxy.wire.body import ChunkedBody
 from proxy.wire.cookies import pin_cookie
-from proxy.wire.engineio import open_sid, rewrite_open
+from proxy.wire.engineio import open_sid, ping_overdue, rewrite_open
 from proxy.wire.head import ResponseHead
 
 # RFC 9111 section 7.3: a shared cache must not hand one client's cookie to another.
@@ -55,18 +55,22 @@ class Sink(Protocol):
 class HandshakeSink(Sink, Protocol):
     """What the rewrite of a handshake needs."""
 
-    def opened(self, sid: bytes) -> bytes:
-        """The backend has opened an Engine.IO session; return the sid that the client gets."""
+    def opened(self, sid: bytes, overdue: float) -> bytes:
+        """The backend has opened an Engine.IO session; return the sid that the client gets.
+
+        `overdue` is as in `ping_overdue`.
+        """
         ...
 
 
 class HandshakeAnswer:
-    """Writes the pin into the sid that an Engine.IO handshake mints."""
+    """Writes the pin into the sid that an Engine.IO handshake mints, and how patient its client is to be."""
 
-    __slots__ = ("_content", "_decoder", "_extra", "_head", "_sink", "_size")
+    __slots__ = ("_content", "_decoder", "_extra", "_head", "_patience", "_sink", "_size")
 
-    def __init__(self, sink: HandshakeSink, head: ResponseHead, extra: bytes) -> None:
-        """`extra` are further lines of the head."""
+    def __init__(self, sink: HandshakeSink, head: ResponseHead, extra: bytes, patience: float) -> None:
+        """`extra` are further lines of the head; `patience` is as in `rewrite_open`, in seconds."""
+        self._patience = patience
         self._sink = sink
         self._head = head
         self._extra = extra
@@ -89,7 +93,8 @@ class HandshakeAnswer:
         content = b"".join(self._content)
         sid = open_sid(content)
         if sid is not None:
-            content = rewrite_open(content, self._sink.opened(sid))
+            pinned = self._sink.opened(sid, ping_overdue(content))
+            content = rewrite_open(content, pinned, self._patience)
         self._sink.pass_head(self._head, content, self._extra, len(content))
         return True
 

@@ -15,6 +15,7 @@ from proxy.affinity.decision import EngineSession
 from proxy.affinity.lingering import Backlog, behind_connect, is_connected
 from proxy.affinity.router import Router
 from proxy.affinity.session import Session
+from proxy.affinity.untaken import Untaken
 from proxy.dataplane import response_rewrites
 from proxy.dataplane.ends import AppEnd, Stream
 from proxy.dataplane.leg import Leg
@@ -35,9 +36,15 @@ class ResumedEnd(AppEnd):
     __slots__ = ("_answered", "_held", "_lingering", "_reader")
 
     def __init__(
-        self, stream: Stream, leg: Leg, peer: Leg, session: Session, lingering: LingeringEnd
+        self,
+        stream: Stream,
+        leg: Leg,
+        peer: Leg,
+        session: Session,
+        untaken: Untaken,
+        lingering: LingeringEnd,
     ) -> None:
-        super().__init__(stream, leg, peer, session)
+        super().__init__(stream, leg, peer, session, untaken)
         self._lingering = lingering
         self._reader = FrameReader()
         self._held = bytearray()  # what came behind the answer to CONNECT
@@ -95,7 +102,7 @@ class ResumedEnd(AppEnd):
 
     def _become_plain(self, data: bytes) -> None:
         """Nobody looks at frames any more, from `data` on."""
-        end = AppEnd(self._stream, self._leg, self.peer, self._session)
+        end = AppEnd(self._stream, self._leg, self.peer, self._session, self._untaken)
         self._stream.read_backend_with(end)
         if data:
             end.data_received(data)
@@ -209,9 +216,9 @@ class PollAnswer:
     def _say(self, packets: list[bytes]) -> None:
         """Give the client as many as it takes; all the others wait for its next polls."""
         if self._sink.ended:  # by the client, which may still ask again
-            _keep(self._router, self._engine, self._head, packets)
+            keep_for_polls(self._router, self._engine, self._head, packets)
             return
-        _keep(self._router, self._engine, self._head, packets[MOST_PACKETS:])
+        keep_for_polls(self._router, self._engine, self._head, packets[MOST_PACKETS:])
         content = SEPARATOR.join(packets[:MOST_PACKETS])
         self._sink.pass_head(self._head, content, length=len(content), unpacked=True)
 
@@ -249,7 +256,12 @@ def poll_answer(
     return None
 
 
-def _keep(router: Router, engine: EngineSession, head: ResponseHead, packets: list[bytes]) -> None:
+def resumes(lingers: Lingers, engine: EngineSession) -> bool:
+    """Whether a websocket that takes over from polls has something to say before anything new."""
+    return engine.backlog is not None or lingers.at(engine.session, engine.backend) is not None
+
+
+def keep_for_polls(router: Router, engine: EngineSession, head: ResponseHead, packets: list[bytes]) -> None:
     """Say these with the next polls of a transport, if it goes on."""
     if not packets or router.engines.get(engine.sid) is not engine:
         return

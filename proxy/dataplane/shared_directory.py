@@ -74,6 +74,7 @@ class SharedDirectory:
         self._stood = stood
         # Told of an open session that another proxy has moved or sent away; set by the plane.
         self.follow: Callable[[Session], None] | None = None
+        self.takers: dict[str, Callable[[str], None]] = {}  # who takes messages of other kinds
         self._url: str | None = None
         self._wanted: OrderedDict[str, asyncio.Future[bool | None]] = OrderedDict()  # lookups that wait
         self._changed: OrderedDict[Session, None] = OrderedDict()  # sessions to be written
@@ -139,15 +140,18 @@ class SharedDirectory:
         if session is None or entry is None or not self.up:
             return
         sids = b"%b %b" % (engine.sid, engine.upstream_sid)
-        self._messages.append(f"e {sids.decode('latin-1')} {entry} {session.id}")
+        self.say(f"e {sids.decode('latin-1')} {entry} {session.id}")
+
+    def say(self, text: str) -> None:
+        """Tell all proxies; the first word is the kind of the message."""
+        self._messages.append(text)
         self._work.set()
 
     def turn(self, session: Session) -> None:
         """A poll has told whether the app of a session answers; its next one may come to another proxy."""
         if self.up and session.backend is not None:
             state = _STARTS if session.in_turn else _ENDS
-            self._messages.append(f"t {state} {session.backend.name} {session.id}")
-            self._work.set()
+            self.say(f"t {state} {session.backend.name} {session.id}")
 
     # The work behind it
 
@@ -239,6 +243,9 @@ class SharedDirectory:
         if kind == "t":
             self._take_turn(rest)
             return
+        if kind in self.takers:
+            self.takers[kind](rest)
+            return
         sids = ["", ""]
         if kind == "e":
             *sids, rest = rest.split(" ", 2) if rest.count(" ") > 2 else ("", "", "")
@@ -254,11 +261,12 @@ class SharedDirectory:
             self.learned += 1
         backend = known.backend if known is not None and known.open else None
         session = learn(directory, self._router.fleet, session_id, entry, now)
+        there = self._router.fleet.get(entry.backend)
+        if kind == "e" and session is not None and there is not None:
+            elsewhere = Elsewhere(session, there, sids[1].encode("latin-1", "replace"), now)
+            self._router.engines.connected_elsewhere(sids[0].encode("latin-1", "replace"), elsewhere)
         if session is not None and backend is not None and session.has_left(backend) and self.follow:
             self.follow(session)
-        if kind == "e" and session is not None and session.backend is not None:
-            elsewhere = Elsewhere(session, session.backend, sids[1].encode("latin-1", "replace"), now)
-            self._router.engines.connected_elsewhere(sids[0].encode("latin-1", "replace"), elsewhere)
 
     def _take_turn(self, text: str) -> None:
         """How the turn of a session goes at a backend; whoever tells the same of it heard it earlier."""

@@ -22,6 +22,7 @@ from proxy.config import Config
 from proxy.dataplane import upstream_heads
 from proxy.dataplane.arrivals import Arrivals
 from proxy.dataplane.clients import Clients, Rates, client_key
+from proxy.dataplane.hand_overs import HandOvers
 from proxy.dataplane.head_cache import HeadCache, Known
 from proxy.dataplane.linger import Lingers
 from proxy.dataplane.locate import Locator
@@ -71,7 +72,7 @@ class Site:
         self.leaving = False  # set when the process is to end: connections close after their exchange
         self.lingers = Lingers(config.affinity, self.stats, stood)
         self.shared = SharedDirectory(router, stood)
-        self.arrivals = Arrivals(stood)
+        self.arrivals = Arrivals(router.fleet, stood)
         router.directory.arrival = self.arrivals.arrived
         self._pools: dict[Backend, Pool] = {}
         self._origins = lru_cache(_MOST_ORIGINS)(self._read_origin)
@@ -80,8 +81,10 @@ class Site:
         self._ids = itertools.count(int.from_bytes(os.urandom(6), "big") << 16)
         self.paths = Paths(config.socketio_path, config.affinity.roots)
         self.locator = Locator(config.affinity, self.stats, stood)
+        self.hand_overs = HandOvers(self, config)
         self._use(config)
-        router.fleet.listen(guarded(Where.LISTENER, self._backend_changed))
+        for listener in (self._backend_changed, self.arrivals.backend_changed):
+            router.fleet.listen(guarded(Where.LISTENER, listener))
 
     def _use(self, config: Config) -> None:
         self.config = config
@@ -104,6 +107,7 @@ class Site:
         self.heads.clear()
         self._origins.cache_clear()
         self.lingers.configure(config.affinity)
+        self.hand_overs.configure(config)
 
     # Tasks
 

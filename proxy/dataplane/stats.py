@@ -48,6 +48,7 @@ class Stats:
         "first_byte",
         "limits",
         "odd_ids",
+        "pings",
         "proxy_headers_refused",
         "rehomes",
         "requests",
@@ -68,6 +69,7 @@ class Stats:
         self.tunnel_lives: defaultdict[str, Histogram] = defaultdict(lambda: Histogram(LIVES))  # the same
         self.retries: defaultdict[str, int] = defaultdict(int)  # by the backend that failed
         self.rehomes = 0
+        self.pings = 0  # of Engine.IO, said to clients in place of a backend
         self.proxy_headers_refused = 0  # connections of trusted peers that did not begin with one
         self.limits = dict.fromkeys(Limit, 0)  # how often clients were over each
         self.odd_ids = dict.fromkeys(Odd, 0)  # how often clients named what nothing is called

@@ -2,8 +2,9 @@
 
 Either side may end its half first; when both have, or one is lost, both are closed. A side that reads slowly
 stops the reading of the other. A Socket.IO websocket is watched for its first packets before it becomes a
-plain tunnel: see `opening`. When its session has to leave, the client is told by a close frame, between two
-frames of the backend.
+plain tunnel: see `opening`. When its session has to leave, or its backend is lost, another backend goes on
+with it while the client keeps its websocket: see `hand_over`. Where that cannot be, the client is told by a
+close frame, between two frames of the backend.
 """
 
 import asyncio
@@ -14,19 +15,22 @@ from proxy.affinity.session import Session
 from proxy.borders import Border, Where, fault
 from proxy.config.sections import TimeoutSettings
 from proxy.dataplane.clients import Ticket
-from proxy.dataplane.ends import AppEnd, ClientEnd, End, LastFrame, LastWords, Parting
+from proxy.dataplane.ends import AppEnd, ClientEnd, End
+from proxy.dataplane.farewells import LastFrame, LastWords, Parting
 from proxy.dataplane.leg import Leg
 from proxy.dataplane.linger import Lingers
+from proxy.dataplane.movable import HandOver, Movable
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.resuming import ResumedEnd
-from proxy.dataplane.stats import Stats
 from proxy.errors import Limit
 from proxy.wire.websocket import NO_CLOSE, SERVICE_RESTART, close_code, close_frame
 
 _LAST_WORDS = 60.0  # seconds in which a side has to take some of what was written before it was closed
 _HALF_CLOSED = 10.0  # seconds that the other half may go on; a browser answers a close within one round trip
 _GONE = asyncio.Protocol()  # has the transports that are being closed
+_LAST = 15  # backends that a websocket's line in the log names behind its first
 ANSWERED = 1.0  # seconds in which an app that was asked says that it answers
+_TAKEN = 10.0  # seconds in which it says so at the latest: what was said may be nothing that is answered
 
 
 class Owner(Protocol):
@@ -45,30 +49,34 @@ class Preface(Protocol):
         ...
 
 
-class Tunnel:
+class Keeper(Protocol):
+    """Who can have another backend go on with a tunnel."""
+
+    def lost(self, tunnel: "Tunnel", *, ends: bool) -> HandOver | None:
+        """Its backend is lost, or says that it ends; None: nobody else can go on."""
+        ...
+
+
+class Tunnel(Movable):
     """A client's leg and a backend's; created at 101, lives until both are closed."""
 
     __slots__ = (
-        "_closed",
         "_counted",
-        "_down_end",
         "_lingers",
         "_owner",
         "_timeouts",
-        "_up_end",
         "active",
+        "backends",
         "close_code",
         "deadline",
-        "down",
         "engine",
+        "keeper",
         "opening",
         "pool",
         "session",
         "spoke_at",
-        "stats",
         "talks",
         "ticket",
-        "up",
         "websocket",
     )
 
@@ -76,8 +84,7 @@ class Tunnel:
         self, down: Leg, up: Leg, pool: Pool, owner: Owner, timeouts: TimeoutSettings, lingers: Lingers
     ) -> None:
         """`lingers` may keep the backend's side of a lost client."""
-        self.down = down
-        self.up = up
+        super().__init__(down, up)
         self.pool = pool
         self.session: Session | None = None  # set when its CONNECT was seen
         self.engine: EngineSession | None = None  # set when it is the upgrade of a polling transport
@@ -85,7 +92,8 @@ class Tunnel:
         self.ticket: Ticket | None = None  # counts its client's connection
         self.close_code = 0  # that of the close frame which the proxy sent, 0 if it sent none
         self.websocket = False  # whether it can be told in its own words to connect anew
-        self.stats: Stats | None = None  # set for a Socket.IO websocket, whose CONNECT packets are read
+        self.backends = [pool.backend.name]  # those that it led to, the last is where it leads now
+        self.keeper: Keeper | None = None  # set with that
         self.active = True  # whether bytes came since the ticker last looked
         self.talks = False  # whether more than heartbeats came since then
         self.spoke_at = 0.0  # set by the ticker when it did
@@ -93,10 +101,7 @@ class Tunnel:
         self._owner = owner
         self._timeouts = timeouts
         self._lingers = lingers
-        self._closed = False
         self._counted = (0, 0)  # how many of its frames the pool has heard of
-        self._down_end: End | None = None  # set when it is watched or plain
-        self._up_end: End | None = None
         down.draw_from(up)
         up.draw_from(down)
         pool.board(self)
@@ -132,23 +137,30 @@ class Tunnel:
         self.down.read_with(down)
         self.up.read_with(up)
 
-    def plain(self, said: bytes = b"", heard: bytes = b"", *, answered: bool = False) -> None:
+    def plain(
+        self, said: bytes = b"", heard: bytes = b"", *, answered: bool = False, upgraded: bool = True
+    ) -> None:
         """From now on bytes pass unread but for what `ends` tells, first those that were held.
 
         The client has `said` some, its backend lets it hear others; `answered` tells whether the answer to
-        CONNECT has passed.
+        CONNECT has passed, `upgraded` whether the client polls no more.
         """
         down, up, session = self.down, self.up, self.session
+        self.backends = [self.pool.backend.name]  # those before were guesses
         before = self._down_end, self._up_end
         lingering = self._lingers.at(session, self.pool.backend)
         resumed: ResumedEnd | None = None
         if session is None:
             self._up_end = End(self, up, down)
         elif lingering is None:
-            self._up_end = AppEnd(self, up, down, session)
+            self._up_end = AppEnd(self, up, down, session, self.untaken)
         else:
-            resumed = self._up_end = ResumedEnd(self, up, down, session, lingering)
-        self._down_end = End(self, down, up) if self.stats is None else ClientEnd(self, down, up, self.stats)
+            resumed = self._up_end = ResumedEnd(self, up, down, session, self.untaken, lingering)
+        if self.stats is None:
+            self._down_end = End(self, down, up)
+        else:
+            self._down_end = ClientEnd(self, down, up, self.stats, self.untaken)
+            self._down_end.packets.upgraded = upgraded
         self._down_end.follow(before[0])
         self._up_end.follow(before[1])
         down.read_with(self._down_end)
@@ -168,11 +180,16 @@ class Tunnel:
         if self._down_end is not None and not self._closed:
             self._down_end.data_received(said)
 
+    def _lost(self, *, ends: bool) -> HandOver | None:
+        return None if self.keeper is None else self.keeper.lost(self, ends=ends)
+
     def move(self, pool: Pool, up: Leg) -> None:
         """Another backend holds the session: `up` is a connection to it."""
         self.pool.leave(self)
         pool.board(self)
         self.pool = pool
+        self.backends.append(pool.backend.name)
+        del self.backends[1:-_LAST]
         self.up = up
         self.down.draw_from(up)
         up.draw_from(self.down)
@@ -186,6 +203,8 @@ class Tunnel:
         if self.active:
             self.active = False
             self._tell_frames()
+            if self.engine is not None and self.kept is not None and self.has_upgraded:
+                self.engine.kept = None  # it polls no more
             if self.talks:
                 self.talks, self.spoke_at = False, now
             half = any(end is not None and end.ended for end in (self._down_end, self._up_end))
@@ -193,7 +212,14 @@ class Tunnel:
         elif self.deadline <= now:
             self.close()
             return Limit.TUNNEL_IDLE
+        if now - self.pinged_at > self.pool.ping_overdue and self._is_unheard:
+            self.say_ping()
         return None
+
+    @property
+    def _is_unheard(self) -> bool:
+        """Whether its backend has a reason to say no ping: it is silent, or is being replaced."""
+        return self.hand_over is not None or self.pool.backend.health.is_silent
 
     def move_on(self, gap: float) -> None:
         """This process stood still for `gap` seconds: that makes nobody late."""
@@ -208,14 +234,16 @@ class Tunnel:
 
     def is_silent(self, now: float) -> bool:
         """Whether nothing is on its way: what the client said last has reached an app that would answer."""
-        return not self.talks and now >= self.spoke_at + ANSWERED
+        return not self.talks and now >= self.spoke_at + (_TAKEN if len(self.untaken) else ANSWERED)
 
     def client_lost(self, heard: bytes = b"") -> bool:
         """The client's connection is gone without a farewell; return whether the backend's side is kept.
 
         `heard` has come for it and is held.
         """
-        if self._closed or self.down.said_all or not self._lingers.take(self, heard):
+        up = self._up_end
+        heard = heard or (up.rest if isinstance(up, AppEnd) else b"")
+        if self._closed or self.hand_over or self.down.said_all or not self._lingers.take(self, heard):
             return False
         self._end((self.down,))
         return True
@@ -236,12 +264,6 @@ class Tunnel:
         self.active = True
         return True
 
-    def read_backend_with(self, end: End) -> None:
-        """From now on `end` takes what the backend says."""
-        end.follow(self._up_end)
-        self._up_end = end
-        self.up.read_with(end)
-
     def send_away(self) -> None:
         """Have the client connect anew: by a close frame as soon as no other is on its way."""
         try:
@@ -254,12 +276,22 @@ class Tunnel:
     def _send_away(self) -> None:
         if self._closed or isinstance(self._up_end, LastFrame):
             return
+        if self.hand_over is not None:
+            if self._is_between_packets:
+                self.say_goodbye()
+            else:
+                self.close()
+            return
         if not self.websocket or self._up_end is None or not self.down.may_write or self.up.is_closing():
             self.close()
         elif self.opening is not None:
             self.say_goodbye()  # it passes whole messages only
         elif self.active or self.down.has_unsent:
-            self.read_backend_with(LastFrame(self, self.up, self.down, self._lingers.stood))
+            rest = self._up_end.rest if isinstance(self._up_end, AppEnd) else b""
+            last = LastFrame(self, self.up, self.down, self._lingers.stood)
+            self.read_backend_with(last)
+            if rest:
+                last.data_received(rest)
         else:
             self.say_goodbye()
 
@@ -296,6 +328,10 @@ class Tunnel:
         self._closed = True
         if self.opening is not None:
             self.opening.stop()
+        hand_over, self.hand_over = self.hand_over, None
+        if hand_over is not None:
+            hand_over.stop()
+        self.kept = self.keeper = None
         self._tell_frames()
         self.pool.leave(self)
         self.down.draw_from(None)
@@ -315,7 +351,9 @@ class Tunnel:
 
     def backend_lost(self) -> None:
         """As Passenger; one whose client is just told to connect anew has its second for that."""
-        if not isinstance(self._up_end, LastFrame):
+        if self.hand_over is not None:
+            self.hand_over.backend_lost()
+        elif not isinstance(self._up_end, LastFrame) and not self.backend_gone():
             self.cut()
 
     def __repr__(self) -> str:

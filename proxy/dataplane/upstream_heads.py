@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Hashable
+from typing import NamedTuple
 from urllib.parse import quote
 
 from proxy.affinity.evidence import Kind, Paths
@@ -53,23 +54,60 @@ def upgrade_head(request: Request, sid: bytes | None) -> bytes:
     return request_head(b"GET", head.path + b"?" + query, block, request.id)
 
 
-def handshake_head(request: Request) -> bytes:
-    """The head of a polling handshake for the client whose POST this request is.
+class Kept:
+    """What a client's websocket began with, so that it can be said again to another instance."""
 
-    Chainlit authenticates a connection by the head of its handshake (chainlit/socket.py, connect).
-    """
-    head = request.head
-    target = head.path + b"?" + without_sid(head.query, b"polling")
-    return request_head(b"GET", target, request.known.block(head, Variant.REHOME), request.id)
+    __slots__ = ("connect", "head", "session_id")
+
+    def __init__(self, head: bytes, connect: bytes, session_id: str) -> None:
+        self.head = head  # that opens its websocket; with its cookies
+        self.connect = connect  # its CONNECT packet; may have keys of the user
+        self.session_id = session_id
+
+    @property
+    def size(self) -> int:
+        """Bytes of it."""
+        return len(self.head) + len(self.connect)
+
+    def __repr__(self) -> str:
+        return "<Kept>"  # these are secrets
 
 
-def payload(request: Request, sid: bytes, content: bytes) -> bytes:
-    """A POST that says packets for the client whose POST this request is, in its new Engine.IO session."""
-    head = request.head
-    target = head.path + b"?" + with_sid(head.query, sid)
-    block = request.known.block(head, Variant.REHOME)
-    framing = b"Content-Type: text/plain;charset=UTF-8\r\nContent-Length: %d\r\n" % len(content)
-    return request_head(b"POST", target, block + framing, request.id) + content
+class PollHeads(NamedTuple):
+    """What is needed of a client's request to speak Engine.IO by polls in its name; holds its cookies."""
+
+    target: bytes  # of its handshake
+    block: bytes
+    id: bytes
+
+    @classmethod
+    def of(cls, request: Request) -> "PollHeads":
+        """From a request of a polling transport."""
+        head = request.head
+        target = head.path + b"?" + without_sid(head.query, b"polling")
+        return cls(target, request.known.block(head, Variant.REHOME), request.id)
+
+    @property
+    def size(self) -> int:
+        """Bytes of it."""
+        return len(self.target) + len(self.block)
+
+    @property
+    def handshake(self) -> bytes:
+        """Chainlit authenticates a connection by the head of its handshake (chainlit/socket.py, connect)."""
+        return request_head(b"GET", self.target, self.block, self.id)
+
+    def poll(self, sid: bytes) -> bytes:
+        """The head that asks for news in an Engine.IO session."""
+        return request_head(b"GET", self.target + b"&sid=" + sid, self.block, self.id)
+
+    def post(self, sid: bytes, content: bytes) -> bytes:
+        """A POST that says packets in an Engine.IO session."""
+        framing = b"Content-Type: text/plain;charset=UTF-8\r\nContent-Length: %d\r\n" % len(content)
+        return request_head(b"POST", self.target + b"&sid=" + sid, self.block + framing, self.id) + content
+
+    def __repr__(self) -> str:
+        return "<PollHeads>"  # they hold secrets
 
 
 def locate_question(request: Request, session_id: str, paths: Paths) -> tuple[Hashable, bytes] | None:

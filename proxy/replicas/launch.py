@@ -3,9 +3,10 @@
 It is run by its path and with `python -P`, and nothing here imports the rest of the package by its name: the
 app must find its own modules, also one named `proxy`, as under plain `chainlit run`.
 Everything this project touches inside Chainlit is in `give_own_files` and `run_chainlit`, and for shared
-sessions in `proxy/sessions`, which is loaded by its path under a name of its own. Chainlit keeps
-uploads in `.files` of the app's root and removes that folder when it stops, so instances that share a root
-would delete each other's files: each replica gets a files directory of its own, and nothing else changes.
+sessions in `proxy/sessions`, which is loaded by its path under a name of its own; that also has clients wait
+for an app that blocks. Chainlit keeps uploads in `.files` of the app's root and removes that folder when it
+stops, so instances that share a root would delete each other's files: each replica gets a files directory of
+its own, and nothing else changes.
 """
 
 import argparse
@@ -91,7 +92,9 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def load_sessions() -> Any:
-    """The package `proxy.sessions`, under a name that no app has."""
+    """The package `proxy.sessions`, under a name that no app has; loaded once."""
+    if loaded := sys.modules.get(SESSIONS_NAME):
+        return loaded
     spec = importlib.util.spec_from_file_location(
         SESSIONS_NAME, SESSIONS, submodule_search_locations=[str(SESSIONS.parent)]
     )
@@ -123,6 +126,7 @@ def run_chainlit(given: argparse.Namespace) -> None:
         copy_root(state / "root")
         os.environ["CHAINLIT_APP_ROOT"] = str(state / "root")  # read when Chainlit is imported
     cli = import_cli()
+    load_sessions().keep_clients()
     # Chainlit removes its files directory in the end and leaves no time for more.
     give_own_files(state if given.temporary else state / "files")
     share_sessions(None if given.temporary else state / "sharing")

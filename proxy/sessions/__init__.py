@@ -24,12 +24,13 @@ from .chat import Unknown, find, made
 from .codecs import CODECS
 from .files import Files, FolderFiles
 from .hooks import Hooks
+from .patience import keep_clients
 from .redis_store import RedisFiles, RedisStore
 from .sharing import Sharing
 from .sqlite_store import SqliteStore
 from .store import Store, StoreDown
 
-__all__ = ["SharingSettings", "on_restore", "register_codec", "share", "share_from_start"]
+__all__ = ["SharingSettings", "keep_clients", "on_restore", "register_codec", "share", "share_from_start"]
 
 NOTICE = "The answer was cut off because its server went away. Please ask again."
 FILE_LIMIT = 10 * 1024 * 1024
@@ -101,8 +102,10 @@ def share(
     """Shares the sessions of this process through `store`, such as redis://localhost:6379.
 
     Does nothing where the launcher does it already. Returns whether they are shared; why not is logged.
-    Raises ValueError for a store that cannot be meant, ImportError without the package it needs.
+    Raises ValueError for a store that cannot be meant, ImportError without the package it needs. In any case
+    clients are kept while the app blocks its event loop.
     """
+    keep_clients()
     try:
         _hook_in(SharingSettings(store, notice, retry_turn, files, file_limit), str)
     except Unknown as reason:

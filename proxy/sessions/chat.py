@@ -26,7 +26,7 @@ from .state import BROUGHT, FILE, TAKEN, State, keep_each
 
 NAMES = {
     "chainlit.server": ("sio",),
-    "chainlit.session": ("WebsocketSession", "HTTPSession"),
+    "chainlit.session": ("WebsocketSession", "HTTPSession", "ws_sessions_sid", "ws_sessions_id"),
     "chainlit.user_session": ("user_sessions", "user_session"),
     "chainlit.chat_context": ("chat_contexts", "chat_context"),
     "chainlit.message": ("Message",),
@@ -163,6 +163,7 @@ class ChainlitChat:
             user_session={key: value for key, value in kept.items() if key not in COPIED},
             messages=keep_each(dropped, f"a message {TAKEN}", shown, messages),
             files=session.files,
+            said=list(said(session)),
             dropped=dropped,
         )
 
@@ -209,12 +210,20 @@ class ChainlitChat:
         session.has_first_interaction = state.first_interaction
         session.chat_profile, session.chat_settings = state.chat_profile, state.chat_settings
         session.files = files
+        said(session).clear()
+        said(session).update(dict.fromkeys(state.said, ""))
         names["user_sessions"][session.id] = state.user_session
         names["chat_contexts"][session.id] = messages
 
     def expected(self, state: State) -> list[Path]:
         """Where Chainlit looks for the files of a state."""
         return [self.session.files_dir / file["file"] for file in state.files.values()]
+
+
+def said(session: Any) -> dict[str, str]:
+    """Marks of what its client has said and was taken, oldest first: by whose socket, "" if elsewhere."""
+    kept: dict[str, str] = vars(session).setdefault("chainlit_proxy_said", {})
+    return kept
 
 
 def made(kind: type, data: dict[str, Any]) -> Any:

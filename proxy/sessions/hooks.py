@@ -8,26 +8,24 @@ A session that is taken over looks to Chainlit like one whose client came back: 
 """
 
 import logging
-from collections.abc import Callable, Coroutine
-from contextvars import ContextVar
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from .chat import ChainlitChat
+from .hand_over import HandOvers
+from .live import Connection
 from .machine import Found
-from .sharing import Connection, Running, Sharing
+from .sharing import Sharing
 from .state import State, Unreadable
 from .store import is_session_id
+from .turns import Handler, Turns, guarded
 
 log = logging.getLogger("chainlit_proxy.sessions")
 
 CHANGING = ("chat_settings_change", "chat_settings_edit", "window_message", "stop")  # the state, perhaps
-TURNS = ("edit_message", "audio_end")  # their handlers return when the turn has ended
-
-# What an app's callback is a part of; set in the task of the event, so it is in those that Chainlit makes.
-_turn: ContextVar[Running | None] = ContextVar("turn", default=None)
-
-Handler = Callable[..., Coroutine[Any, Any, Any]]
+SOCKET = ("socket_id", "restored", "emit", "emit_call", "environ")  # what a connection sets of a session
+PAGES = ("webapp", "copilot")  # clients that show what is streamed to them
 
 
 class _WatchedFiles(dict[str, Any]):
@@ -46,9 +44,11 @@ class Hooks:
     """Made once for a process; a turn that was cut off is told by `notice`, and perhaps tried again."""
 
     def __init__(self, names: dict[str, Any], sharing: Sharing, notice: str, *, retry_turn: bool) -> None:
-        self._names, self._sharing, self._notice, self._retry_turn = names, sharing, notice, retry_turn
+        self._names, self._sharing = names, sharing
+        self._turns = Turns(names, sharing, notice, retry_turn=retry_turn)
         self._chainlit: dict[str, Handler] = {}  # its own handlers
         self._connections: dict[str, Connection] = {}  # by socket id
+        self._hand_overs = HandOvers(names["sio"], self)
         self.on_restore: list[Handler] = []
 
     def __repr__(self) -> str:
@@ -61,14 +61,14 @@ class Hooks:
         ours: dict[str, Handler] = {
             "connect": self._connect,
             "connection_successful": self._connection_successful,
-            "client_message": self._client_message,
             "disconnect": self._disconnect,
         }
         ours |= {event: partial(self._changing, event) for event in CHANGING}
-        ours |= {event: partial(self._whole_turn, event) for event in TURNS}
+        ours |= self._turns.handlers(self._chainlit, self._before_message)
         for event, handler in ours.items():
             if event in self._chainlit:
                 sio.on(event, handler)
+        self._hand_overs.install()
 
     def _session(self, sid: str) -> Any:
         return self._names["WebsocketSession"].get(sid)
@@ -78,40 +78,66 @@ class Hooks:
         if names_one and not is_session_id(auth["sessionId"]):
             log.debug("a client was refused: what it names is no session id")
             raise ConnectionRefusedError("malformed session id")
+        transport = self._hand_overs.of(sid)  # now: later the mapping may be gone
         before = self._names["WebsocketSession"].get_by_id(auth["sessionId"]) if names_one else None
+        kept = {name: vars(before)[name] for name in SOCKET if name in vars(before)} if before else {}
         answer = await self._chainlit["connect"](sid, environ, auth)
         session = self._session(sid)
         if answer is not False and session is not None:
-            await _guarded(self._take(sid, session, new=session is not before))
+            goes_on = await guarded(self._take(sid, session, new=session is not before))
+            if transport is not None and not goes_on:
+                self._refuse(sid, session, kept)
+                raise ConnectionRefusedError("the session cannot go on here")
+            if transport is not None:
+                self._sharing.counts.hand_overs += 1
+                self._hand_overs.accept(transport, sid)
         return answer
 
-    async def _take(self, sid: str, session: Any, *, new: bool) -> None:
-        """Restores the session if it was elsewhere; before the client may say anything."""
+    def _refuse(self, sid: str, session: Any, kept: dict[str, Any]) -> None:
+        """Undoes a connection, so that the one that the client makes itself finds what there was."""
+        self._sharing.counts.refused_hand_overs += 1
+        log.info("a client was not handed over: its session is not stored, or cannot be restored")
+        if connection := self._connections.pop(sid, None):
+            connection.refuse()
+        if session.socket_id != sid:
+            return  # its client is here already
+        if kept:
+            session.restore(kept["socket_id"])
+            vars(session).update(kept)
+            return
+        # Not by its own `delete`, which removes the files, perhaps those of another instance.
+        self._names["ws_sessions_sid"].pop(sid, None)
+        for made in (self._names["ws_sessions_id"], *self._kept_by_id()):
+            made.pop(session.id, None)
+
+    async def _take(self, sid: str, session: Any, *, new: bool) -> bool:
+        """Restores the session if it was elsewhere; before the client may say anything.
+
+        Returns whether it goes on where it was left.
+        """
         chat = ChainlitChat(session, self._names)
         connection = self._connections[sid] = await self._sharing.connect(chat, new=new)
+        goes_on = connection.goes_on
         if found := connection.found:
             chat.abandon()  # what an old copy here still does
-            if found.state is None or not await self._restore(chat, found.state):
+            goes_on = found.state is not None and await self._restore(chat, found.state)
+            if not goes_on:
                 connection.discard()
                 if not new:
                     self._forget(session)
         if not isinstance(session.files, _WatchedFiles):
             session.files = _WatchedFiles(session.files, partial(self._sharing.changed, session.id))
-        self._wrap_callbacks(self._names["config"].code)
+        self._turns.wrap_callbacks(self._names["config"].code)
+        return goes_on
+
+    def _kept_by_id(self) -> tuple[Any, ...]:
+        return self._names["user_sessions"], self._names["chat_contexts"]
 
     def _forget(self, session: Any) -> None:
         """What is here is older than what cannot be restored: the chat begins anew."""
         session.restored = session.chat_started = session.has_first_interaction = False
-        for kept in (self._names["user_sessions"], self._names["chat_contexts"]):
+        for kept in self._kept_by_id():
             kept.pop(session.id, None)
-
-    def _wrap_callbacks(self, code: Any) -> None:
-        """Has the app's callbacks write what they did; again and again, since an app may be loaded anew."""
-        if code.on_message is not None and not hasattr(code.on_message, "is_stored"):
-            code.on_message = self._stored(code.on_message)
-        for name, callback in code.action_callbacks.items():
-            if not hasattr(callback, "is_stored"):
-                code.action_callbacks[name] = self._stored(callback)
 
     async def _restore(self, chat: ChainlitChat, text: str) -> bool:
         try:
@@ -126,7 +152,34 @@ class Hooks:
         return True
 
     async def _connection_successful(self, sid: str) -> None:
-        session = self._session(sid)
+        if not self._hand_overs.is_greeted(sid):
+            await self._hello(sid)
+
+    async def say_again(self, socket: str, event: str, payload: Any, *, begun: bool) -> bool:
+        """As `Sessions` in `hand_over`."""
+        return await self._turns.say_again(socket, event, payload, begun=begun)
+
+    async def greet(self, socket: str, streaming: str | None) -> bool:
+        """As `Sessions` in `hand_over`."""
+        session = self._session(socket)
+        if session is None:
+            return False
+        if streaming is not None and session.client_type in PAGES:
+            await guarded(self._end_streaming(socket, session, streaming))
+        await self._hello(socket)
+        return True
+
+    async def _end_streaming(self, sid: str, session: Any, name: str) -> None:
+        """What the page has of a message stays; its cursor goes, unless the answer goes on."""
+        emitter = self._names["init_ws_context"](session).emitter
+        messages = self._names["chat_contexts"].get(session.id, ())
+        if whole := next((message for message in messages if message.id == name), None):
+            await emitter.update_step(whole.to_dict())
+        elif sid not in self._connections or not self._connections[sid].in_turn:
+            await emitter.emit("update_message", {"id": name, "streaming": False})
+
+    async def _hello(self, sid: str) -> None:
+        session, connection = self._session(sid), self._connections.get(sid)
         found = await self._welcome(sid)
         if found is None or found.state is None:
             before = session and session.current_task
@@ -137,64 +190,41 @@ class Hooks:
                     await turn.begin()
                     session.current_task.add_done_callback(turn.end)
                 self._sharing.changed(session.id)
-        if found is not None and found.turns:
-            await _guarded(self._cut(sid, session, found.turns))
+            if connection is not None and found is not None:
+                await self._tell(session, connection, found)
+
+    async def _before_message(self, sid: str) -> None:
+        session, connection = self._session(sid), self._connections.get(sid)
+        found = await self._welcome(sid)
+        if connection is not None and found is not None and found.state is None:
+            await self._tell(session, connection, found)
 
     async def _welcome(self, sid: str) -> Found | None:
-        """What was found of a session, once: at its client's hello, or before what it says sooner."""
-        connection = self._connections.get(sid)
-        found = connection.told() if connection is not None else None
-        if found is not None and found.state is not None:
-            context = self._names["init_ws_context"](sid)
-            await context.emitter.task_end()
-            await context.emitter.clear("clear_ask")
-            await context.emitter.clear("clear_call_fn")
-            for callback in self.on_restore:
-                await _guarded(callback())
-        return found
+        """Greets a client whose session was restored, once: at its hello, or before what it says sooner.
 
-    async def _cut(self, sid: str, session: Any, turns: list[Any]) -> None:
-        """Tells the user that an answer was cut off, and asks again if that is wanted."""
-        self._sharing.counts.cut_turns += 1
-        self._names["init_ws_context"](session)
-        if self._notice:
-            notice = self._names["Message"](content=self._notice, type="system_message")
-            await notice.send()
-            contexts = self._names["chat_contexts"]
-            contexts[session.id] = [message for message in contexts[session.id] if message is not notice]
-        # Once only: a message that ends its instance would end one after the other.
-        if self._retry_turn and turns[-1].get("message") and not turns[-1].get("tries"):
-            await self._client_message(sid, turns[-1]["message"], tries=1)
-        else:
-            self._sharing.changed(session.id)  # it is no more under way
+        Returns what was found the first time.
+        """
+        session, connection = self._session(sid), self._connections.get(sid)
+        if session is None or connection is None:
+            return None
+        async with connection.welcoming:
+            found = connection.hello()
+            if found is not None and found.state is not None:
+                emitter = self._names["init_ws_context"](session).emitter
+                await emitter.task_end()
+                await emitter.clear("clear_ask")
+                await emitter.clear("clear_call_fn")
+                for callback in self.on_restore:
+                    await guarded(callback())
+                await self._tell(session, connection, found)
+                connection.survived()
+            return found
 
-    async def _client_message(self, sid: str, payload: Any, tries: int = 0) -> None:
-        session = self._session(sid)
-        if session is None:
-            await self._chainlit["client_message"](sid, payload)
-            return
-        if (found := await self._welcome(sid)) and found.turns:
-            await _guarded(self._cut(sid, session, found.turns))
-        turn = self._sharing.turn(session.id, {"message": payload, "tries": tries})
-        if not await turn.begin():
-            return  # its client is at another instance
-        _turn.set(turn)
-        try:
-            await self._chainlit["client_message"](sid, payload)
-        except BaseException:
-            turn.end()
-            raise
-        session.current_task.add_done_callback(turn.end)
-
-    async def _whole_turn(self, event: str, sid: str, *arguments: Any) -> Any:
-        session = self._session(sid)
-        if session is None:
-            return await self._chainlit[event](sid, *arguments)
-        async with self._sharing.turn(session.id, {"event": event}) as turn:
-            if turn is None:
-                return None
-            _turn.set(turn)
-            return await self._chainlit[event](sid, *arguments)
+    async def _tell(self, session: Any, connection: Connection, found: Found) -> None:
+        """Says what is to be said of the turns that were found, to whatever socket its client has by then."""
+        if found.turns:
+            await guarded(self._turns.cut(session, found.turns, connection.told))
+        connection.told()
 
     async def _changing(self, event: str, sid: str, *arguments: Any) -> Any:
         try:
@@ -203,23 +233,11 @@ class Hooks:
             if (session := self._session(sid)) is not None:
                 self._sharing.changed(session.id)
 
-    def _stored(self, callback: Handler) -> Handler:
-        """A callback after which the state is in the store before the client is told that it has ended."""
-
-        async def stored(*arguments: Any) -> Any:
-            turn = _turn.get()
-            if turn is None or turn.has_ended:  # a button
-                turn = self._sharing.turn(self._names["context"].session.id)
-            async with turn:
-                return await callback(*arguments)
-
-        stored.is_stored = True  # type: ignore[attr-defined]
-        return stored
-
     async def _disconnect(self, sid: str, *_reason: Any) -> None:
         session, connection = self._session(sid), self._connections.pop(sid, None)
+        self._hand_overs.left(sid)
         over = session is not None and session.to_clear
-        if session is not None and connection and await _guarded(connection.leaving()) is False:
+        if session is not None and connection and await guarded(connection.leaving()) is False:
             # Another instance has it: nothing of this copy goes to the data layer, or stays in memory.
             session.has_first_interaction = False
             session.to_clear = True
@@ -227,13 +245,4 @@ class Hooks:
             await self._chainlit["disconnect"](sid)
         finally:  # a data layer that fails keeps no session alive
             if connection:
-                await _guarded(connection.left(over=over))
-
-
-async def _guarded(work: Coroutine[Any, Any, Any]) -> Any:
-    """Does our part of an event; Chainlit's must not suffer from it."""
-    try:
-        return await work
-    except Exception:
-        log.exception("sharing a session failed")
-        return None
+                await guarded(connection.left(over=over))

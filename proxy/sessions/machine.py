@@ -14,6 +14,10 @@ from typing import Any
 
 from .store import Claim, Outcome, Write
 
+# Instances that may end over one state, one after the other; the next one does not restore it. One more than
+# a hand-over may cost, after which a client comes alone: others that came with it are not taken for it.
+MOST_TAKEN = 4
+
 
 class Standing(Enum):
     """Whose a session is, as far as this instance knows."""
@@ -59,7 +63,9 @@ class Copy:
     saved: int | None = None  # hash of the state that is in the store
     noted: str | None = None  # the turns that are in the store
     turns: list[Turn] = field(default_factory=list)  # under way
-    untold: Found | None = None  # what was found, until the client has said hello
+    untold: Found | None = None  # what was found, until the client has been told
+    greeted: bool = False  # whether its client has said hello since
+    taken: int = 0  # how often what was found has been taken over, and nothing written
 
     @property
     def must_claim(self) -> bool:
@@ -98,8 +104,10 @@ class Copy:
         if not newer:
             return None
         self.turns.clear()  # of an older copy here
-        self.state, self.begun = None, claim.state is not None
-        self.untold = Found(claim.state, json.loads(claim.turns or "[]"))
+        self.taken = claim.taken
+        state = claim.state if claim.taken <= MOST_TAKEN else None  # it may be why they ended
+        self.state, self.begun = None, state is not None
+        self.untold, self.greeted = Found(state, json.loads(claim.turns or "[]")), False
         return self.untold
 
     def unanswered(self) -> None:
@@ -122,10 +130,25 @@ class Copy:
         self.begun = self.begun or turn.greets or turn.text is not None
         return True
 
-    def told(self) -> Found | None:
-        """The client said hello; returns what it has to be told."""
-        found, self.untold = self.untold, None
+    def hello(self) -> Found | None:
+        """The client said hello; returns what it has to be told, once."""
+        found, self.greeted = None if self.greeted else self.untold, True
         return found
+
+    def survived(self) -> bool:
+        """What was found is restored, and did no harm here; whether the store has to hear of it."""
+        if self.taken <= 1:
+            return False
+        self.taken, self.noted = 0, ""  # so it is written, with or without turns
+        return True
+
+    def told(self, turn: Any = None) -> None:
+        """It was told of a turn, or that was begun here; None: of all that was found."""
+        if turn is None:
+            self.untold = None
+        elif self.untold is not None:
+            left = [other for other in self.untold.turns if other is not turn]
+            self.untold = Found(self.untold.state, left)
 
     def due(self, number: int, *, anyway: bool = False) -> Write | None:
         """What the store has to be told, or would be told `anyway`."""

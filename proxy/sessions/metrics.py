@@ -24,6 +24,13 @@ class Counts:
     restores: int = _counter("Sessions taken over with their state from another instance.")
     overtaken: int = _counter("Copies here that ended, because a newer connection is at another instance.")
     refused: int = _counter("Sessions that were not restored, because they belong to another user.")
+    hand_overs: int = _counter("Clients that were handed over to this instance and went on.")
+    refused_hand_overs: int = _counter("Clients that could not be handed over, and had to connect anew.")
+    said_again: int = _counter("Messages that were said again for a client, and run.")
+    known_again: int = _counter("Messages that were said again for a client, and had been taken before.")
+    late_turns: int = _counter(
+        "Turns that another instance had recorded but not begun, and that were run here."
+    )
     cut_turns: int = _counter("Turns that were under way when their instance died, and whose user was told.")
     dropped_values: int = _counter("Values and files that could not be stored, counted at each write.")
     unstorable: int = _counter("Sessions that could not be stored as a whole, counted at each write.")

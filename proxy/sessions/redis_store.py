@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .files import Files
-from .store import OPERATION, SLOWEST, Claim, Outcome, Store, StoreDown, Write, why
+from .store import OPERATION, SLOWEST, Claim, Outcome, Store, StoreDown, Write, why, writer_of
 
 PREFIX = "chainlit-proxy:session:"
 FILES = "chainlit-proxy:file:"
@@ -28,6 +28,10 @@ if token ~= ARGV[2] then
   fence = math.max(tonumber(ARGV[3]), owner and fence + 1 or 0)
   redis.call('hset', KEYS[1], 'owner', ARGV[1], 'fence', string.format('%.0f', fence), 'token', ARGV[2],
              'number', ARGV[5])
+  if writer and writer ~= '' then
+    writer = writer .. '+'
+    redis.call('hset', KEYS[1], 'writer', writer)
+  end
 end
 redis.call('pexpire', KEYS[1], ARGV[4])
 return {fence, token == ARGV[2] and 1 or 0, writer or '', redis.call('hstrlen', KEYS[1], 'state'), turns}
@@ -89,7 +93,8 @@ class RedisStore(Store):
         answer = await self.do(self._claim([key], [owner, token, now, _ms(ttl), after]))
         fence, again, writer, size, turns = answer
         state = await self.do(self.redis.hget(key, "state"), size) if size else None
-        return Claim(fence, bool(again), writer.decode(), _text(state), _text(turns))
+        name, taken = writer_of(writer.decode())
+        return Claim(fence, bool(again), name, _text(state), _text(turns), taken)
 
     async def write(self, session: str, owner: str, token: str, write: Write, ttl: float) -> Outcome:
         state, turns = write.state or "", write.turns or ""

@@ -9,139 +9,27 @@ written. Knows nothing of Chainlit: `hooks` hands it a `Chat` for each session.
 
 import asyncio
 import itertools
-import json
 import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from .files import Files
-from .machine import Copy, Found, Standing, Turn
+from .live import PATIENCE, Chat, Connection, Live, Running, now_ms
+from .machine import MOST_TAKEN, Found, Standing
 from .metrics import Counts
 from .store import OPERATION, Outcome, Store, StoreDown, Write, is_session_id, why
 
 DEBOUNCE = 0.05  # seconds in which changes outside of turns become one write
 FIRST_RETRY, LAST_RETRY = 0.5, 5.0  # seconds between two questions whether the store is back
 STEADY = 30.0  # seconds that a store has to be up before the next outage is asked about as often again
-PATIENCE = 4 * OPERATION  # seconds that a client waits for us, whatever there is to be written
 ROUND = 60.0  # seconds between two rounds of housekeeping, at most
 
 log = logging.getLogger("chainlit_proxy.sessions")
 T = TypeVar("T")
-
-
-class Chat(Protocol):
-    """One session in this process; made by `hooks`."""
-
-    @property
-    def id(self) -> str:
-        """The session's id."""
-
-    @property
-    def owner(self) -> str:
-        """Who may have it."""
-
-    def state(self) -> tuple[str, int]:
-        """Its state as text, and how many values that leaves out. Raises Unstorable."""
-
-    def files(self) -> list[Path]:
-        """Its files on this instance's disk."""
-
-    def abandon(self) -> None:
-        """Ends what runs in it: another instance has it."""
-
-    async def let_go(self) -> None:
-        """Has its client connect anew."""
-
-    def is_alive(self) -> bool:
-        """Whether Chainlit still has it."""
-
-
-@dataclass(eq=False, kw_only=True)
-class Live(Copy):
-    """A session of this instance; owned by `Sharing`. Its lock orders what goes to the store."""
-
-    chat: Chat
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    connection: "Connection | None" = None  # the newest
-    files: dict[str, bool] = field(default_factory=dict)  # by name: whether it is kept, or was warned of
-    filing: "asyncio.Task[None] | None" = None
-    timer: asyncio.TimerHandle | None = None
-    warned: bool = False  # that it cannot be stored
-
-
-@dataclass(eq=False)
-class Connection:
-    """One connection of a client; made by `Sharing.connect`. An older one changes nothing."""
-
-    _sharing: "Sharing"
-    _live: Live
-    found: Found | None = None  # what is to be restored
-
-    def discard(self) -> None:
-        """What was found cannot be restored: the chat begins anew, and its user hears of the turns only."""
-        if self.found is not None:
-            self._live.untold = Found(None, self.found.turns)
-
-    def told(self) -> Found | None:
-        """The client said hello; returns what was found, once."""
-        return self._live.told()
-
-    async def leaving(self) -> bool:
-        """It ends; returns whether the session is still ours."""
-        if self._live.connection is self:
-            await self._sharing.save(self._live, anyway=True)  # the answer tells whose it is
-        return self._live.standing is not Standing.LOST
-
-    async def left(self, *, over: bool) -> None:
-        """It has ended; `over` if the session has, too."""
-        if self._live.connection is self:
-            self._live.connection = None
-            self._live.left(over=over, now=_now())
-            await self._sharing.save(self._live)
-
-
-class Running(Turn):
-    """A turn; made by `Sharing.turn`. `async with` begins it, and ends it when its outcome is stored."""
-
-    has_ended = False
-    _saving: "asyncio.Task[None] | None" = None
-
-    def __init__(self, sharing: "Sharing", live: Live | None, text: str | None, *, greets: bool) -> None:
-        super().__init__(text, greets)
-        self._sharing, self._live = sharing, live
-
-    async def begin(self) -> bool:
-        """Begins it and records that; False if another instance has the session: it must not run here."""
-        if (live := self._live) is None or self in live.turns:
-            return True
-        if self.text is not None and live.saved is None and live.state is None:
-            self._sharing.take_down(live)  # nobody has written yet: there is what was before the turn
-        live.turns.append(self)
-        if self.text is not None:
-            await self._sharing.save(live)
-        if live.standing is Standing.LOST:
-            self.end()
-            return False
-        return True
-
-    def end(self, *_: Any) -> None:
-        """Ends it, once. Its outcome is taken down now: the next may begin before the store is asked."""
-        self.has_ended = True
-        if self._live is not None and self._live.end(self):
-            self._saving = self._sharing.begin_save(self._live)
-
-    async def __aenter__(self) -> "Running | None":
-        return self if await self.begin() else None
-
-    async def __aexit__(self, *_: object) -> None:
-        self.end()
-        if self._saving is not None:
-            await asyncio.wait({self._saving}, timeout=PATIENCE)
 
 
 class Sharing:
@@ -176,13 +64,23 @@ class Sharing:
                 live.lock = old.lock
             self._live[chat.id] = live
         live.chat, live.connected = chat, True
+        stays = not new and live.standing not in (Standing.LOST, Standing.OVER)
         connection = live.connection = Connection(self, live)
         try:
             async with asyncio.timeout(PATIENCE), live.lock:
                 connection.found = await self._claim(live)
         except TimeoutError:
             live.unanswered()
+        connection.goes_on = stays and connection.found is None
         return connection
+
+    def forget(self, live: Live) -> None:
+        """Knows nothing of it any more, and writes nothing of it."""
+        if self._live.get(live.chat.id) is live:
+            del self._live[live.chat.id]
+        if live.timer is not None:
+            live.timer.cancel()
+        live.connected, live.standing = False, Standing.LOST
 
     async def bring(self, session: str, paths: list[Path]) -> None:
         """Puts a session's files where this instance has them; what cannot be had in time is left out."""
@@ -194,8 +92,7 @@ class Sharing:
 
     def turn(self, session: str, record: Any = None, *, greets: bool = False) -> Running:
         """A turn that has not begun; whoever takes the session over in its middle finds `record`."""
-        text = None if record is None else json.dumps(record, default=repr)
-        return Running(self, self._live.get(session), text, greets=greets)
+        return Running(self, self._live.get(session), record, greets=greets)
 
     def changed(self, session: str) -> None:
         """Something happened outside of turns; during one it is written with that."""
@@ -221,6 +118,8 @@ class Sharing:
 
     def begin_save(self, live: Live, *, anyway: bool = False) -> asyncio.Task[None]:
         """Takes the state down, unless a turn runs, and has written what the store does not have."""
+        if live.timer is not None:
+            live.timer.cancel()  # this is what it would do
         live.timer = None
         self.take_down(live)
         return self._spawn(self._save(live, anyway=anyway))
@@ -294,7 +193,7 @@ class Sharing:
 
     async def _claim(self, live: Live) -> Found | None:
         """Asks whose the session is; returns what is to be restored. Under the lock."""
-        session, owner, now = live.chat.id, live.chat.owner, live.gone or _now()
+        session, owner, now = live.chat.id, live.chat.owner, live.gone or now_ms()
         claimer = (session, owner, self._token, now, self._ttl(), next(self._numbers))
         claim = await self._ask(partial(self._store.claim, *claimer))
         if claim is None:
@@ -304,6 +203,8 @@ class Sharing:
         if live.standing is Standing.REFUSED:
             self.counts.refused += 1
             log.warning("a session was not restored: it belongs to another user")
+        if found is not None and live.taken > MOST_TAKEN:
+            log.error("a session was not restored: %d instances ended when they did so", live.taken - 1)
         return found
 
     async def _ask(self, work: Callable[[], Awaitable[T]]) -> T | None:
@@ -389,7 +290,3 @@ class Sharing:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             log.error("a session could not be written", exc_info=error)
-
-
-def _now() -> int:
-    return int(time.time() * 1000)

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .store import OPERATION, SLOWEST, Claim, Outcome, Store, StoreDown, Write, why
+from .store import OPERATION, SLOWEST, Claim, Outcome, Store, StoreDown, Write, why, writer_of
 
 T = TypeVar("T")
 
@@ -28,6 +28,7 @@ create table if not exists records (
 _FOUND = "select owner, fence, number, token from records where id = ?"
 _CLAIM = """
 insert into records values (?, ?, ?, ?, '', ?, null, null, ?) on conflict (id) do update set
+  writer = iif(token = excluded.token or writer = '', writer, writer || '+'),
   fence = excluded.fence, token = excluded.token, number = excluded.number, expires = excluded.expires
 """
 _WRITE = """
@@ -97,8 +98,10 @@ class SqliteStore(Store):
             if claimer != token:
                 fence, last = max(fence + 1, now), after
             db.execute(_CLAIM, (session, owner, fence, token, last, clock + ttl))
-            left = db.execute("select writer, state, turns from records where id = ?", (session,)).fetchone()
-            return Claim(fence, claimer == token, *left)
+            left = "select writer, state, turns from records where id = ?"
+            text, state, turns = db.execute(left, (session,)).fetchone()
+            writer, taken = writer_of(text)
+            return Claim(fence, claimer == token, writer, state, turns, taken)
 
         return await self._do(work)
 

@@ -56,12 +56,17 @@ class State:
     user_session: dict[str, Any]
     messages: list[dict[str, Any]]  # the chat context, each as Chainlit's own dict, with `elements`
     files: dict[str, dict[str, Any]]  # by Chainlit's file id: name, type, size, and where it is
+    said: list[str] = field(default_factory=list)  # marks of what the client said last and was taken
     dropped: list[str] = field(default_factory=list)  # what was lost in this process; not stored
 
     def to_text(self) -> tuple[str, int]:
         """The text, and how many values were left out. Raises Unstorable if it is too long."""
         data = {name: getattr(self, name) for name in ("thread_id", "first_interaction", "chat_profile")}
-        data |= {"version": VERSION, "files": self._each(f"{FILE} {TAKEN}", _file, self.files)}
+        data |= {
+            "version": VERSION,
+            "said": self.said,
+            "files": self._each(f"{FILE} {TAKEN}", _file, self.files),
+        }
         data["chat_settings"] = self._each(f"{SETTING} {TAKEN}", _as_sent, self.chat_settings)
         data["user_session"] = self._each(f"{KEY} {TAKEN}", CODECS.encode, self.user_session)
         data["messages"] = self._messages(TAKEN, _as_sent, self.messages)
@@ -82,6 +87,7 @@ class State:
                 raise Unreadable(f"it has version {version}, and this instance reads version {VERSION}")
             thread_id, profile = data["thread_id"], data["chat_profile"]
             state = cls(thread_id, data["first_interaction"], profile, {}, {}, [], {})
+            state.said = [str(mark) for mark in data.get("said", ())]  # older ones have none
             state.files = state._each(f"{FILE} {BROUGHT}", _file, data["files"])
             state.chat_settings = state._each(f"{SETTING} {BROUGHT}", decode, data["chat_settings"])
             state.user_session = state._each(f"{KEY} {BROUGHT}", decode, data["user_session"])

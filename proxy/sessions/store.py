@@ -1,8 +1,9 @@
 """What a store of sessions does, whatever it is made of.
 
 One record a session: its owner, the fence and the token of who claimed it last, the state and the turns under
-way as text, the token of who wrote them and the number of that write. A record is read only by `claim`, which
-in the same step gives another claimer a higher fence; from then on whoever holds a lower one cannot write.
+way as text, the token of who wrote them, with a mark for each who took the record over since, and the number
+of that write. A record is read only by `claim`, which in the same step gives another claimer a higher fence;
+from then on whoever holds a lower one cannot write.
 What is asked twice because an answer was lost is done once: a claim by who has the record changes nothing, a
 write that comes behind one with a higher number is passed over. Fences are milliseconds of the clock, or the
 last fence plus one if that is higher, so that they rise also when a store has lost its memory. Times to live
@@ -16,6 +17,7 @@ from typing import Protocol
 
 OPERATION = 1.0  # seconds that one operation may take; a store that takes longer counts as down
 SLOWEST = 128 * 1024  # bytes a second of a link that is slow and not dead: a large value has more time
+TAKEN = "+"  # behind the token of who wrote last, for each who has taken the record over and not written
 _SESSION = re.compile("[A-Za-z0-9_-]{8,64}")
 
 
@@ -45,6 +47,13 @@ class Claim:
     writer: str = ""  # the token of who wrote last; "": nobody did
     state: str | None = None  # what was written last; None: nothing yet, or nothing that could be restored
     turns: str | None = None  # those that had begun and not ended
+    taken: int = 0  # how often it was taken over since somebody wrote, this time included
+
+
+def writer_of(text: str) -> tuple[str, int]:
+    """The token of who wrote last, and how often the record was taken over since."""
+    writer = text.rstrip(TAKEN)
+    return writer, len(text) - len(writer)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,10 @@
 
 A polling payload is packets joined by the record separator; a websocket message is one packet. The first
 byte is the Engine.IO type, in a message the second is the Socket.IO type. Only three things are read: the
-`sid` in the handshake's OPEN packet, which is rewritten to carry the pin; the session that a CONNECT
-packet names; and whether a packet says anything at all. Chainlit makes a folder's name of a session id and
-removes that folder, so a CONNECT is read exactly as python-engineio and python-socketio read it, and one that
-names anything but a session id raises OddId.
+`sid` in the handshake's OPEN packet, which is rewritten to carry the pin, with the client's patience; the
+session that a CONNECT packet names; and whether a packet says anything at all. Chainlit makes a folder's name
+of a session id and removes that folder, so a CONNECT is read exactly as python-engineio and python-socketio
+read it, and one that names anything but a session id raises OddId.
 """
 
 import json
@@ -19,11 +19,17 @@ from proxy.errors import Limit, Odd, OddId, OverLimit
 
 SEPARATOR = b"\x1e"  # Engine.IO protocol 4: joins the packets of a polling payload
 _SEPARATOR = SEPARATOR.decode()
+FORM = b"d="  # how a payload of JSONP begins (engineio/payload.py, decode)
 _MOST_FIELDS = 64  # of a JSONP payload, which is a form of one field
 _CONNECT_KEYS = ("sessionId", "session_id")  # the second is read so that it can be refused
 _LONGEST_NUMBER = 100  # digits of a packet's id: python-socketio takes no more (socketio/packet.py)
 _OPEN_SID = re.compile(rb'("sid"\s*:\s*")([A-Za-z0-9_\-]{1,200})(")')
+_OPEN_TIMEOUT = re.compile(rb'("pingTimeout"\s*:\s*)([0-9]{1,12})(?![0-9.eE])')
+_PING_INTERVAL = re.compile(rb'("pingInterval"\s*:\s*)([0-9]{1,12})(?![0-9.eE])')
 _SID_QUERY = re.compile(rb"(?:^|(?<=&))sid=([^&]+)")
+_MOST_PATIENCE = 86400.0  # seconds; browsers' timers overflow after 24 days, and are due at once
+OVERDUE = 27.0  # seconds: `ping_overdue` by the settings that Chainlit leaves as they are
+_LATE = 2000  # milliseconds
 LONGEST_SID = 200  # characters, with the pin; python-engineio's own have 20
 
 
@@ -61,10 +67,29 @@ def open_sid(payload: bytes) -> bytes | None:
     return match[2] if match else None
 
 
-def rewrite_open(payload: bytes, sid: bytes) -> bytes:
-    """The handshake's answer with another sid in its OPEN packet."""
+def rewrite_open(payload: bytes, sid: bytes, patience: float = 0.0) -> bytes:
+    """The handshake's answer with another sid in its OPEN packet.
+
+    The client is to be patient for so many seconds after a ping should have come (`pingTimeout`), or for what
+    the packet says if that is longer.
+    """
     packet, separator, rest = payload.partition(SEPARATOR)
-    return _OPEN_SID.sub(lambda match: match[1] + sid + match[3], packet, count=1) + separator + rest
+    packet = _OPEN_SID.sub(lambda match: match[1] + sid + match[3], packet, count=1)
+    least = int(min(patience, _MOST_PATIENCE) * 1000)
+    packet = _OPEN_TIMEOUT.sub(lambda match: match[1] + b"%d" % max(int(match[2]), least), packet, count=1)
+    return packet + separator + rest
+
+
+def ping_overdue(payload: bytes) -> float:
+    """Seconds after a ping in which another should have come, by the OPEN packet at the start of a payload.
+
+    Most clients wait for as long as `pingTimeout` beyond the interval. That of python-engineio gives up 5
+    seconds after it if there was nothing to write, such as a pong (engineio/async_client.py, _write_loop).
+    """
+    interval, timeout = _PING_INTERVAL.search(payload), _OPEN_TIMEOUT.search(payload)
+    if interval is None or timeout is None:
+        return OVERDUE
+    return (int(interval[2]) + min(int(timeout[2]) / 4, _LATE)) / 1000
 
 
 def is_quiet(packet: bytes) -> bool:
@@ -136,6 +161,8 @@ def _connect(packet: str) -> str | None:
     if text.startswith("/"):
         namespace, _, text = text.partition(",")
         namespace = namespace.partition("?")[0]
+        if namespace == _RESERVED:
+            raise OddId(Odd.NAMESPACE, "reserved Socket.IO namespace")
     at, end = 0, min(len(text), _LONGEST_NUMBER + 1)
     while at < end and text[at].isdigit():
         at += 1
@@ -199,7 +226,15 @@ UNKNOWN_SESSION = b'{"code":1,"message":"Session ID unknown"}'  # Engine.IO's ow
 CONNECT, DISCONNECT, EVENT, ACK, CONNECT_ERROR, BINARY_EVENT, BINARY_ACK = range(7)
 MAIN = b"/"  # the namespace that is meant where none is named: Chainlit's own
 MOST_PACKETS = 16  # of one payload: python-engineio refuses more (engineio/payload.py, max_decode_packets)
-PONG, NOOP = b"3", b"6"  # Engine.IO protocol 4: packets that say nothing
+HAND_OVER = b"/chainlit-proxy"  # where the proxy speaks with an instance: see `affinity.handing_over`
+OPEN, PING, PONG, UPGRADE, NOOP = (
+    b"0",
+    b"2",
+    b"3",
+    b"5",
+    b"6",
+)  # Engine.IO protocol 4: packets that say nothing
+_RESERVED = HAND_OVER.decode()
 _SOCKETIO = re.compile(rb"4([0-6])(?:([0-9]{1,9})-)?(?:(/[^,?]*)(?:\?[^,]*)?(?:,|\Z))?([0-9]{0,18})")
 
 
@@ -223,6 +258,6 @@ def packet_head(packet: bytes) -> PacketHead | None:
 
 def packets_of(payload: bytes) -> list[bytes]:
     """The packets of a poll POST's body, that of JSONP too (engineio/payload.py, decode)."""
-    if payload.startswith(b"d="):
+    if payload.startswith(FORM):
         payload = parse_qs(payload.decode("utf-8", "replace")).get("d", [""])[0].encode()
     return payload.split(SEPARATOR)

@@ -1,119 +1,105 @@
-"""What a client says on a Socket.IO websocket, looked at for CONNECT packets that name an odd session.
+"""What a client says on a Socket.IO websocket: whole packets, looked at as they pass.
 
-A client may say CONNECT again: behind a DISCONNECT, behind a refusal, behind any other packet. So its frames
-are followed for the websocket's whole life, at the cost of their heads: a message that does not begin as a
-CONNECT may passes as it comes, of whatever size; one that does is held until it is whole. Nothing is
-changed on the way, and what a session means is for others.
+A client may say CONNECT again: behind a DISCONNECT, behind a refusal, behind any other packet. So it is
+followed for the websocket's whole life, at the cost of its frames' heads: of a message only the start is
+read, unless it may be a CONNECT, which may name an odd session and then goes no further, or a message of the
+user, which may have to be said again to another instance.
 """
 
-from proxy.errors import Odd, OddId
-from proxy.wire.engineio import connect_session
-from proxy.wire.websocket import BINARY, CLOSE, LONGEST_READ, PONG, TEXT, FrameError, apply_mask
+from collections.abc import Callable
 
-_CONTINUATION = 0
-_TEXT_HEAD = 0x80 | TEXT
-_ENGINE_PONG, _MESSAGE, _EVENT = b"342"
+from proxy.errors import Odd, OddId
+from proxy.wire.engineio import PONG, UPGRADE, connect_session
+from proxy.wire.packets import GOODBYES, START, PacketReader
+from proxy.wire.websocket import CLOSE, TEXT
+
+_HEAD = 0x80 | TEXT
+_PONG, _MESSAGE, _EVENT, _OPENS = b"342["
+_ASKS = b"ce"  # how the names of ASKING begin
 _NO_CONNECT = b"123456789"  # Socket.IO types other than CONNECT
-_GOODBYES = (b"41", b"1")  # Socket.IO's and Engine.IO's (socket.io-parser, engine.io-parser)
+ASKING = (b'["client_message"', b'["edit_message"')  # events that begin a turn (chainlit/socket.py)
+_LONGEST_NUMBER = 12  # digits of an acknowledgement's number that is looked for
 
 
 def is_plain(data: bytes) -> bool:
-    """Whether `data` is one whole frame with a pong or an event: what nearly all reads are."""
-    if len(data) < 8 or data[0] != _TEXT_HEAD:
-        return len(data) == 7 and data[:2] == b"\x81\x81" and data[2] ^ data[6] == _ENGINE_PONG
+    """Whether `data` is one whole frame with a pong, or an event that begins no turn: what most reads are."""
+    size = len(data)
+    if size < 11 or data[0] != _HEAD:
+        return size == 7 and data[:2] == b"\x81\x81" and data[2] ^ data[6] == _PONG
+    if data[1] < 0xFE:
+        at = 2
+        if 0x80 + size - 6 != data[1]:
+            return False
+    else:
+        at = 4
+        if size < 13 or data[1] != 0xFE or (data[2] << 8 | data[3]) + 8 != size:
+            return False
     return (
-        0x80 + len(data) - 6 == data[1] < 0xFE  # masked, its length in one byte
-        and data[2] ^ data[6] == _MESSAGE
-        and data[3] ^ data[7] == _EVENT
+        data[at] ^ data[at + 4] == _MESSAGE
+        and data[at + 1] ^ data[at + 5] == _EVENT
+        and data[at + 2] ^ data[at + 6] == _OPENS
+        and data[at] ^ data[at + 8] not in _ASKS
     )
 
 
-class Guard:
+def asks(packet: bytes) -> bool:
+    """Whether a packet is a message of the user, which an app answers by a turn."""
+    if not packet.startswith(b"42"):
+        return False
+    return packet[2 : 2 + _LONGEST_NUMBER + len(ASKING[0])].lstrip(b"0123456789").startswith(ASKING)
+
+
+class ClientPackets(PacketReader):
     """Owned by the client's side of one websocket."""
 
-    __slots__ = ("_buffer", "_held", "_holds", "_left", "_passes", "_payload", "between", "has_parted")
+    __slots__ = ("_asked", "_asked_too_long", "has_parted", "is_elsewhere", "owed_pongs", "upgraded")
 
-    def __init__(self) -> None:
-        self.between = True  # whether the next byte begins a message, and nothing is held
+    _masked = True
+
+    def __init__(
+        self, asked: Callable[[bytes], None] = lambda _: None, too_long: Callable[[], None] = lambda: None
+    ) -> None:
+        """`asked(packet)` is told of each message of the user, `too_long()` of one that cannot be read."""
+        super().__init__()
+        self._asked = asked
+        self._asked_too_long = too_long
         self.has_parted = False  # whether the last message here was a farewell: a page is closed or left
-        self._buffer = bytearray()  # of a frame that cannot be judged yet
-        self._left = 0  # bytes still to come of a frame that passes
-        self._passes = False  # whether more fragments are to come of a message that passes
-        self._holds = False  # whether more fragments are to come of a message that is held
-        self._held = bytearray()  # its frames, as they came
-        self._payload = bytearray()  # what they say
+        self.is_elsewhere = False  # whether it has connected once more, or to namespaces of the app's own
+        self.upgraded = False  # whether it has said that it polls no more
+        self.owed_pongs = 0  # that answer pings which the backend has not said
 
-    def feed(self, data: bytes) -> bytes:
-        """What of it, and of what was held before, may go on. Raises OddId and FrameError."""
-        out = bytearray(data[: self._left])
-        self._buffer += data[self._left :]
-        self._left -= len(out)
-        while self._buffer and (frame := self._next()) is not None:
-            out += frame
-        self.between = not (self._left or self._buffer or self._passes or self._holds)
-        return bytes(out)
+    def _wants(self, start: bytes, *, final: bool) -> bool:
+        undecided = not final and len(start) < START
+        return undecided or may_connect(start, final=final) or asks(start)
 
-    def _next(self) -> bytes | None:
-        """What may go on of the frame at the start of the buffer; None until more bytes come."""
-        buffer = self._buffer
-        if len(buffer) < 2:
-            return None
-        opcode, final, length, at = buffer[0] & 0x0F, bool(buffer[0] & 0x80), buffer[1] & 0x7F, 2
-        self._check(buffer[0], opcode, masked=bool(buffer[1] & 0x80))
-        if length > 125:
-            at = 4 if length == 126 else 10
-            length = int.from_bytes(buffer[2:at], "big")
-        at += 4
-        begun = min(2, length)
-        if len(buffer) < at + begun:
-            return None
-        if opcode == TEXT:
-            start = apply_mask(bytes(buffer[at : at + begun]), bytes(buffer[at - 4 : at]))
-            holds = _may_connect(start, final=final)
-            self.has_parted = final and length == begun and start in _GOODBYES
-        else:
-            holds = opcode == _CONTINUATION and self._holds
-            self.has_parted = opcode == CLOSE or (opcode > CLOSE and self.has_parted)
-        if holds:
-            return self._hold(at, length, final=final)
-        if opcode < CLOSE:
-            self._passes = not final
-        self._left = max(0, at + length - len(buffer))
-        frame = bytes(buffer[: at + length])
-        del buffer[: at + length]
-        return frame
+    def _hear(self, payload: bytes) -> bool:
+        self.has_parted = payload in GOODBYES
+        if payload == PONG and self.owed_pongs:
+            self.owed_pongs -= 1
+            return False
+        if may_connect(payload, final=True):
+            self._connects(payload)
+        elif asks(payload) and not self._is_cut:
+            self._asked(payload)
+        self.upgraded = self.upgraded or payload == UPGRADE
+        return True
 
-    def _check(self, first: int, opcode: int, *, masked: bool) -> None:
-        """RFC 6455 sections 5.1, 5.2 and 5.4: what a backend ends the websocket for as well."""
-        within = self._passes or self._holds
-        known = opcode <= BINARY or CLOSE <= opcode <= PONG
-        if first & 0x70 or not masked or not known or (opcode < CLOSE and within is not (opcode == 0)):
-            raise FrameError("no frame of a client")
+    def _connects(self, packet: bytes) -> None:
+        """Raises OddId."""
+        if connect_session(packet) is not None:
+            self.is_elsewhere = True
 
-    def _hold(self, at: int, length: int, *, final: bool) -> bytes | None:
-        """Keep a frame of a message that may be a CONNECT; when it is the last, all of them."""
-        buffer, end = self._buffer, at + length
-        if len(self._held) + end > LONGEST_READ:
+    def _control(self, opcode: int, frame: bytes) -> None:
+        self.has_parted = opcode == CLOSE or self.has_parted
+
+    def _too_long(self, start: bytes) -> None:
+        if may_connect(start, final=False):
             raise OddId(Odd.SESSION, "CONNECT packet too long to find its session id")
-        if len(buffer) < end:
-            return None
-        self._payload += apply_mask(bytes(buffer[at:end]), bytes(buffer[at - 4 : at]))
-        self._held += buffer[:end]
-        del buffer[:end]
-        self._holds = not final
-        if not final:
-            return b""
-        connect_session(bytes(self._payload))
-        held = bytes(self._held)
-        self._held.clear()
-        self._payload.clear()
-        return held
-
-    def __repr__(self) -> str:
-        return f"<Guard left={self._left} held={len(self._held)}>"
+        if asks(start):
+            self._asked_too_long()
 
 
-def _may_connect(start: bytes, *, final: bool) -> bool:
+def may_connect(start: bytes, *, final: bool) -> bool:
     """Whether a text message that begins so may be a CONNECT; digits need not be those of ASCII."""
     if len(start) < 2 and final:
         return False

@@ -43,6 +43,9 @@ class Reply(NamedTuple):
         return head if head_only else head + self.body
 
 
+OK = Reply(200, b"OK", b"text/html")
+"""What Engine.IO answers to a POST (engineio/base_server.py, _ok)."""
+
 UNKNOWN = Reply(400, UNKNOWN_SESSION, b"application/json")
 """What Engine.IO answers for a sid that it does not know: the client connects anew at once."""
 

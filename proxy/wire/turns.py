@@ -12,10 +12,11 @@ import re
 import zlib
 
 TASK = b'42["task_'
+STREAM = b'42["stream_'  # how the tokens of an answer come (chainlit/emitter.py)
 _START = b'42["task_start"'
 _MARKS = re.compile(rb'42\["task_(?:start|end)"')
 MARK_SIZE = len(_START)  # bytes of which the last may be missing at the end of a piece
-BRACKET = ord("]")  # the last byte of every event: what ends with it ends with no half of a mark
+_TOKEN = re.compile(rb'42\["stream_(?:token|start)",\{[^{}]*?"id":"([0-9A-Za-z_\-]{1,64})"')
 GZIP = b"\x1f\x8b\x08"  # RFC 1952 section 2.3.1; in no UTF-8 text, so a body that holds it is compressed
 _PART = 1 << 16  # bytes that are unpacked at once
 _MOST_PLAIN = 1 << 26  # bytes of one answer that are looked at: no client takes as many
@@ -29,18 +30,25 @@ def turns_in(data: bytes, known: int = 0) -> list[bool]:
     return [found[0] == _START for found in _MARKS.finditer(data) if found.end() > known]
 
 
+def streamed_in(data: bytes) -> str:
+    """The id of the message of which `data` has the last token, "" if it has none."""
+    found = _TOKEN.findall(data)
+    return found[-1].decode() if found else ""
+
+
 class Ear:
     """Hears the events of one answer that comes in pieces, wherever they are cut; made for each answer.
 
     It is unpacked if a gzip stream begins in it, chunk sizes before that or not.
     """
 
-    __slots__ = ("_left", "_tail", "_unpacking")
+    __slots__ = ("_left", "_tail", "_unpacking", "streamed")
 
     def __init__(self) -> None:
         self._tail = b""  # of what was heard: it may have stopped in the middle of a mark
         self._unpacking: zlib._Decompress | None = None  # set when a gzip stream has begun
         self._left = _MOST_PLAIN
+        self.streamed = ""  # the id of the message of which it had the last token, as `streamed_in`
 
     def hear(self, data: bytes) -> list[bool]:
         """The events that this piece makes whole, as `turns_in`."""
@@ -66,4 +74,6 @@ class Ear:
     def _find(self, data: bytes) -> list[bool]:
         known, data = len(self._tail), self._tail + data
         self._tail = data[-MARK_SIZE:]
+        if STREAM in data:
+            self.streamed = streamed_in(data) or self.streamed
         return turns_in(data, known)

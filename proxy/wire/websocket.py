@@ -9,6 +9,7 @@ backend on this path, so a set RSV bit ends the reading.
 from typing import NamedTuple
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+GOING_AWAY = 1001  # RFC 6455 section 7.4.1: a server that goes down
 POLICY_VIOLATION = 1008  # RFC 6455 section 7.4.1
 SERVICE_RESTART = 1012  # the close code that asks to connect anew
 NO_CODE = 1005  # RFC 6455 section 7.4.1: a close frame without a code; never sent

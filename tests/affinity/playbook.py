@@ -52,14 +52,15 @@ def run(
     """Play a book; raises AssertionError at the first event that has other consequences."""
     machine = Opening(Said(frames, size, opened=upgrade), upgrade=upgrade, connected=connected)
     done = []
-    for given, expected in _steps(book):
+    for given, expected in steps(book):
         seen = list(_words(_play(machine, given, cut)))
         done.append(f">> {given}")
         assert seen == expected, "\n".join([*done, f"expected {expected}", f"but saw  {seen}"])
     return machine
 
 
-def _steps(book: str) -> Iterator[tuple[str, list[str]]]:
+def steps(book: str) -> Iterator[tuple[str, list[str]]]:
+    """The events of a book, each with the actions that it has to cause."""
     given, expected = "", list[str]()
     for line in filter(None, map(str.strip, book.splitlines())):
         mark, _, text = line.partition(" ")

@@ -6,6 +6,11 @@ from proxy.affinity.backend import Backend
 from proxy.affinity.decision import EngineSession, Void
 from proxy.affinity.directory import Directory
 from proxy.affinity.engine import Elsewhere, EngineSessions
+from proxy.affinity.lingering import Backlog
+from proxy.wire.fields import Fields
+from proxy.wire.head import ResponseHead
+
+HEAD = ResponseHead(200, b"OK", 1, Fields(b""), 0)
 
 
 class Waiter:
@@ -272,3 +277,15 @@ def test_transports_that_never_come_are_forgotten() -> None:
     assert scene.engines.opened(b"2", scene.b, 1.0).session is session
     scene.engines.sweep(61.0)
     assert scene.engines.opened(b"3", scene.b, 61.0).session is None
+
+
+def test_nothing_is_owed_to_a_client_that_has_gone() -> None:
+    """Whose next polls get something is waited for, as long as it polls."""
+    scene = Scene()
+    engine = scene.decided(b"s", "one", 10.0)
+    assert scene.engines.owed(5.0) == set()
+    engine.backlog = Backlog(HEAD, [b"42"])
+    assert scene.engines.owed(5.0) == {engine.session}
+    assert scene.engines.owed(10.0) == set()
+    engine.polls = 1
+    assert scene.engines.owed(10.0) == {engine.session}

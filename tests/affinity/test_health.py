@@ -73,7 +73,7 @@ def test_verdicts(observations: str, verdicts: str, rule: str) -> None:
 
 
 def test_eviction_counts_from_the_last_answer() -> None:
-    """A blocked loop of 44.9 s costs nobody a session; at 45 s its clients have given up."""
+    """A blocked loop of 44.9 s costs nobody a session; at 45 s it is taken for dead."""
     for now, verdict in ((44.9, Verdict.DEGRADED), (45.0, Verdict.DOWN)):
         health = Health(HealthRules(fall=1, rise=1, evict_after=45.0), 0.0)
         health.observe(Observation.ANSWERED, 0.0)
@@ -96,6 +96,20 @@ def test_only_a_return_from_down_is_slow_started() -> None:
         health.observe(OBSERVED[letter], float(next(times)))
         returned.append(health.returned)
     assert returned == [None] * 8 + [8.0]
+
+
+# observations, whether its clients have to be told in its place that it is there
+SILENCES = [("", False), ("a", False), ("as", True), ("asss", True), ("assa", False), ("s", True),
+            ("ad", False), ("asd", False), ("af", True), ("ar", False), ("a" + "s" * 24, False)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("observations", "silent"), SILENCES)
+def test_silence(observations: str, silent: bool) -> None:
+    """Silent is what gave no sound answer lately, until it is given up."""
+    health = Health(RULES, 0.0)
+    for at, letter in enumerate(observations):
+        health.observe(OBSERVED[letter], 2.0 * at)
+    assert health.is_silent is silent
 
 
 # observations, whether the next probe is due sooner

@@ -26,7 +26,8 @@ STOP = 30.0
 class ChatServer(Process):
     """The proxy and its replicas; owned by the fixture."""
 
-    def __init__(self, folder: Path, replicas: int = 3) -> None:
+    def __init__(self, folder: Path, replicas: int = 3, config: str = "", more: str = "") -> None:
+        """`config` is the text of a file for `-c`, if there is to be one; `more` is behind the app's own."""
         self.replicas = replicas
         self.seen: set[int] = set()  # process ids of all replicas so far
         listen, admin = (f"127.0.0.1:{free_port()}" for _ in range(2))
@@ -34,6 +35,10 @@ class ChatServer(Process):
         app = shutil.copytree(EXAMPLE, folder / "chat", ignore=shutil.ignore_patterns(".*")) / "app.py"
         command = [sys.executable, "-m", "proxy", "run", str(app), "--replicas", str(replicas)]
         command += ["--listen", listen, "--admin", admin]
+        app.write_text(app.read_text() + more)
+        if config:
+            (folder / "proxy.yaml").write_text(config)
+            command += ["-c", str(folder / "proxy.yaml")]
         super().__init__("chat", command, folder / "chat.log", cwd=app.parent, env={"PYTHONPATH": str(ROOT)})
 
     def backends(self) -> list[dict[str, Any]]:

@@ -20,18 +20,21 @@ OBSERVE = """
 (() => {
   const notes = window.socketNotes = [];
   const note = (what) => notes.push([what, Date.now()]);
-  const connected = /(^|\\x1e)40\\{"sid"/;
+  const packets = {opened: /^0\\{"sid"/, connected: /(^|\\x1e)40\\{"sid"/};
+  const read = (data) => {
+    for (const what in packets) if (packets[what].test(data)) note(what);
+  };
   window.WebSocket = class extends window.WebSocket {
     constructor(...args) {
       super(...args);
       this.addEventListener("close", () => note("closed"));
-      this.addEventListener("message", ({data}) => connected.test(data) && note("connected"));
+      this.addEventListener("message", ({data}) => read(data));
     }
   };
   const open = XMLHttpRequest.prototype.open;
   XMLHttpRequest.prototype.open = function (method, url, ...rest) {
     if (String(url).includes("transport=polling"))
-      this.addEventListener("load", () => connected.test(this.responseText) && note("connected"));
+      this.addEventListener("load", () => read(this.responseText));
     return open.call(this, method, url, ...rest);
   };
 })();
@@ -161,6 +164,11 @@ class Tab:
         """Whether the socket was closed after a time of the clock."""
         closed = "(since) => window.socketNotes.some(([what, at]) => what === 'closed' && at >= since)"
         return bool(self.page.evaluate(closed, since * 1000))
+
+    def noted(self, since: float) -> list[str]:
+        """What became of the socket after a time of the clock."""
+        newer = "(since) => window.socketNotes.filter(([, at]) => at >= since).map(([what]) => what)"
+        return list(self.page.evaluate(newer, since * 1000))
 
     def photograph(self, name: str) -> None:
         """Keeps a screenshot as an artefact of the test run."""

@@ -1,6 +1,9 @@
 """The Copilot widget on another site's page, in real Chromium: no cookie of ours comes with its requests."""
 
+import os
+import signal
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -63,3 +66,21 @@ def test_widgets_on_another_site(
         # The widget asks for a theme of its own, which the example has not.
         assert [failure for failure in widget.failures if "theme.json" not in failure] == []
     widgets[0].photograph("copilot")
+
+
+def test_a_widget_does_not_notice_that_its_instance_is_killed(
+    context: BrowserContext, server: ChatServer, elsewhere: str
+) -> None:
+    """It is handed over as a page is: nothing is closed, and the next answer remembers."""
+    widget = Tab(context, server.url, embedded_in=elsewhere)
+    widget.say("my name is Ada")
+    home, said, failures = widget.home, widget.messages.count(), widget.failures[:]
+    killed = time.time()
+    os.kill(home, signal.SIGKILL)
+    widget.wait_connected(killed)
+    assert "You are Ada." in widget.say("who am I?")
+    assert widget.home != home
+    assert widget.messages.count() == said + 1
+    assert widget.noted(killed) == ["connected"]
+    assert widget.failures == failures
+    assert not widget.reloaded

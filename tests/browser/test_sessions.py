@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Locator
 
 from tests.browser.chat_server import STOP, ChatServer
 from tests.browser.tab import ANSWER, Tab
@@ -19,11 +20,12 @@ BUTTON = "What do you remember?"
 
 
 def kill_home(tab: Tab, server: ChatServer) -> None:
-    """Kills the instance of a tab and waits until its page is connected again."""
+    """Kills the instance of a tab and waits until its page has heard of another, on the connection it has."""
     assert tab.home in {backend["pid"] for backend in server.backends()}
     killed = time.time()
     os.kill(tab.home, signal.SIGKILL)
     tab.wait_connected(killed)
+    assert tab.noted(killed) == ["connected"]
 
 
 def test_the_fourth_answer_remembers_the_first(open_tab: OpenTab, server: ChatServer, tmp_path: Path) -> None:
@@ -47,6 +49,20 @@ def test_the_fourth_answer_remembers_the_first(open_tab: OpenTab, server: ChatSe
     assert not tab.reloaded
     assert not [failure for failure in tab.failures if failure.startswith("5")]
     tab.photograph("session-restored")
+
+
+def frozen_in_an_answer(tab: Tab, home: int) -> Locator:
+    """Stops the instance of a tab while it streams an answer; the message on the page."""
+    for _ in range(5):  # on a busy machine an answer may be whole before this test has seen it begin
+        answers, before = tab.answers.count(), tab.messages.count()
+        tab.send("tell me something")
+        growing = tab.begun(before)
+        os.kill(home, signal.SIGSTOP)
+        tab.page.wait_for_timeout(300)  # for what is under way
+        if tab.answers.count() == answers:
+            return growing
+        os.kill(home, signal.SIGCONT)
+    raise AssertionError("no answer was seen to begin")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
@@ -79,9 +95,8 @@ def test_an_answer_that_was_cut_off_is_told_and_stays(open_tab: OpenTab, server:
     """What had been streamed stays on the page, the user reads why it ends, and the input is free."""
     tab = open_tab()
     tab.say("my name is Ada")
-    before, home = tab.messages.count(), tab.home
-    tab.send("tell me something")
-    growing = tab.begun(before)
+    home = tab.home
+    growing = frozen_in_an_answer(tab, home)
     killed = time.time()
     os.kill(home, signal.SIGKILL)
     tab.wait_connected(killed)
@@ -89,6 +104,7 @@ def test_an_answer_that_was_cut_off_is_told_and_stays(open_tab: OpenTab, server:
     notice.wait_for(timeout=ANSWER)
     streamed = growing.inner_text()
     assert streamed
+    assert not tab.was_closed(killed)
     tab.photograph("session-cut-off")
     assert "You are Ada." in tab.say("who am I?")
     assert growing.inner_text() == streamed

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from proxy.config import Address, BackendSettings, Config, ConfigError, Problem, load, loads
 from proxy.config.models import AdminSettings
-from proxy.config.values import Locate
+from proxy.config.values import HandOver, Locate
 
 ENVIRON = {"HOST": "10.1.2.3", "PORT": "8001", "NUMBER": "0.5", "FLAG": "false", "EMPTY": ""}
 
@@ -23,6 +23,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
     assert config.socketio_path == ("/ws/socket.io",)
     assert (config.affinity.cookie.name, config.affinity.cookie.enabled) == ("chainlit_pin", True)
     assert (config.affinity.locate, config.affinity.locate_timeout) == (Locate.AUTO, 2)
+    assert (config.affinity.hand_over, config.affinity.hold) == (HandOver.AUTO, 10)
     assert (config.affinity.session_timeout, config.affinity.directory.size) == (3600, 100_000)
     assert (config.balance.bound, config.balance.slow_start) == (1.25, 10)
     assert list(config.health.model_dump().values()) == [

@@ -39,6 +39,7 @@ class Transport:
         self.news = asyncio.Event()
         self.socket: Socket | None = None
         self.upgraded = False
+        self.proxied = False  # whether the proxy itself speaks on it
 
     def push(self, packet: bytes) -> None:
         """Say something to the client."""
@@ -106,7 +107,7 @@ class Chat:
         elif kind == "post":
             for packet in request.body.split(SEPARATOR):
                 if packet[:1] == b"4":
-                    self._hear(transport, packet)
+                    await self._take(transport, packet)
             peer.say(ok(b"ok"))
         else:
             await transport.news.wait()
@@ -149,14 +150,21 @@ class Chat:
                 if packet[:2] == b"40" and gate is not None and not gate.is_set():
                     transport.heard.append(packet)  # and is not answered, unless the test does it
                     continue
-                self._hear(transport, packet)
+                await self._take(transport, packet)
                 continue
             transport.quiet.append(packet)
             if packet == b"2probe":
                 socket.say(b"3probe")
                 transport.push(b"6")
-            elif packet == b"5":
+            elif packet == b"5" and not transport.upgraded:
                 transport.upgraded = True
+            elif packet == b"5":
+                await self._take(transport, packet)
+
+    async def _take(self, transport: Transport, packet: bytes) -> None:
+        """A packet on a websocket that is for more than its transport."""
+        if packet[:1] == b"4":
+            self._hear(transport, packet)
 
     def _hear(self, transport: Transport, packet: bytes) -> None:
         transport.heard.append(packet)

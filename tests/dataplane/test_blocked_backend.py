@@ -183,4 +183,4 @@ def test_all_backends_are_blocked() -> None:
         backend.say(ok())
         assert (await client.response()).status == 200
 
-    run(test)
+    run(test, affinity={"hold": 0.1})

@@ -52,7 +52,7 @@ def test_its_script_may_read_a_refusal(request_: bytes, status: int, settings: d
         assert answer.status == status
         assert told(answer) == [SITE, b"true", b"Origin"]
 
-    run(test, healthy=False, **settings)
+    run(test, healthy=False, affinity={"hold": 0}, **settings)
 
 
 def test_its_script_may_read_that_it_asks_too_often() -> None:
@@ -76,4 +76,4 @@ def test_others_are_told_nothing_of_it(request_: bytes) -> None:
     async def test(world: World) -> None:
         assert told(await world.ask(request_)) == [None, None, None]
 
-    run(test, healthy=False)
+    run(test, healthy=False, affinity={"hold": 0})

@@ -181,7 +181,7 @@ def test_what_was_not_sent_is_tried_once_at_each() -> None:
         assert (await client.response()).status == 503
         assert world.plane.site.stats.retries == {"a": 1, "b": 1, "c": 1}
 
-    run(test, "abc")
+    run(test, "abc", affinity={"hold": 0})
 
 
 def test_post_is_not_tried_again() -> None:

@@ -140,7 +140,7 @@ def test_own_answers_have_a_request_id() -> None:
             response = await world.ask(request)
             assert response.get(b"x-request-id") == world.ended[-1].request.id
 
-    run(test, healthy=False)
+    run(test, healthy=False, affinity={"hold": 0})
 
 
 def test_absolute_target_replaces_host() -> None:

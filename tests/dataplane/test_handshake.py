@@ -48,6 +48,21 @@ def test_answer_of_a_handshake_passes_otherwise_unchanged() -> None:
     run(test)
 
 
+@pytest.mark.parametrize(("evict_after", "patience"), [(5.0, 20_000), (45.0, 45_000), (180.0, 180_000)])
+def test_a_client_is_as_patient_as_the_proxy(evict_after: float, patience: int) -> None:
+    """It waits for a silent backend as long as its sessions stay there, and no shorter than it was told."""
+
+    async def test(world: World) -> None:
+        client = (await world.client()).say(get(PATH + b"polling"))
+        backend = await world.backend.accept()
+        await backend.request()
+        backend.say(ok(b'0{"sid":"abc","pingTimeout":20000,"pingInterval":25000}'))
+        told = json.loads((await client.response()).body[1:])
+        assert (told["pingTimeout"], told["pingInterval"]) == (patience, 25_000)
+
+    run(test, health={"evict_after": evict_after})
+
+
 @pytest.mark.parametrize("body", [b"", b"hello", b"0{}", b'{"sid":"abc"}', b"x" * 60_000])
 def test_what_is_no_handshake_passes_as_it_is(body: bytes) -> None:
     """An answer that is no OPEN packet is none of our business."""

@@ -53,7 +53,7 @@ def test_own_answers_have_a_date() -> None:
         for request in (get(), b"GET\r\n\r\n", get(b"/ws/socket.io/?sid=forged.x")):
             assert is_now((await world.ask(request)).get(b"date"))
 
-    run(test, healthy=False)
+    run(test, healthy=False, affinity={"hold": 0})
 
 
 def test_the_last_hop_of_options() -> None:

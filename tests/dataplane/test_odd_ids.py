@@ -82,6 +82,48 @@ def test_polling(packet: bytes, connected: bool) -> None:
     run(test)
 
 
+RESERVED = b'40/chainlit-proxy,{"sessionId":"session-S"}'
+
+
+@pytest.mark.parametrize("before", [(), (b"40/chat,",), (connect_packet("session-S"),)])
+def test_the_namespace_of_the_proxy_on_a_websocket(before: tuple[bytes, ...]) -> None:
+    """A client may not speak in the proxy's name, before its session has connected nor afterwards."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        socket = await Tab(world).socket()
+        await socket.hear()
+        for packet in before:
+            socket.say(packet)
+            await socket.hear()
+        socket.say(RESERVED)
+        assert (await socket.hear())[:2] == (1008).to_bytes(2, "big")
+        await world.until(lambda: not world.plane.tunnels)
+        assert RESERVED not in instances["a"].heard
+        assert refused(world, Odd.NAMESPACE) == 1
+
+    run(test)
+
+
+@pytest.mark.parametrize("connected", [False, True])
+def test_the_namespace_of_the_proxy_by_polls(connected: bool) -> None:
+    """The same in a POST, of a transport whose session is known too."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        tab = Tab(world)
+        await tab.handshake()
+        if connected:
+            await (await tab.post(connect_packet("session-S"))).response()
+            await tab.listen(b'40{"sid":"a"}')
+        answer = await (await tab.post(b"3", RESERVED)).response()
+        assert answer.status == 400
+        assert RESERVED not in instances["a"].heard
+        assert refused(world, Odd.NAMESPACE) == 1
+
+    run(test)
+
+
 def test_polling_without_a_pin() -> None:
     """A sid that names no backend of ours leads to one all the same, and its POST is read."""
 

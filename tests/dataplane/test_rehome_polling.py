@@ -346,4 +346,4 @@ def test_every_backend_is_gone_while_it_is_moved() -> None:
         assert (await sent.response()).status == 502
         assert (await world.ask(get(PATH + b"polling"))).status == 503
 
-    run(test, "ab")
+    run(test, "ab", affinity={"hold": 0.1})

@@ -193,7 +193,7 @@ def test_what_was_said_last_arrives() -> None:
 def test_side_that_takes_the_last_words_slowly(monkeypatch: pytest.MonkeyPatch, goodbye: bool) -> None:
     """Whatever it takes begins its time anew, also when a close frame is the last of it."""
     monkeypatch.setattr("proxy.dataplane.tunnel._LAST_WORDS", 0.5)
-    monkeypatch.setattr("proxy.dataplane.ends._GOODBYE", 0.2)
+    monkeypatch.setattr("proxy.dataplane.farewells._GOODBYE", 0.2)
     said = b"x" * 60_000
 
     async def test(world: World) -> None:

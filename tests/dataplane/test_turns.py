@@ -150,3 +150,25 @@ def test_a_turn_that_nobody_has_heard_for_long_is_over() -> None:
         assert not session.in_turn
         directory.closed(session, 200.0)
         session.came(200.0)
+
+
+@pytest.mark.parametrize("cut", [0, 20])
+def test_a_turn_that_ends_with_its_last_tokens(cut: int) -> None:
+    """Its end may come in one read with them, whole or not."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        socket = await open_socket(world)
+        for packet in (*GREETING, START):
+            newest(instances).push(packet)
+            assert await socket.hear() == packet
+        assert session(world).in_turn
+        token = b'42["stream_token",{"id":"m","token":"x"}]'
+        said = b"".join(map(frame, (token, token, END, token)))
+        link = newest(instances).socket
+        assert link is not None
+        link.peer.say(said[: len(said) - cut])
+        assert [await socket.hear() for _ in range(3)] == [token, token, END]
+        assert not session(world).in_turn
+
+    run(test)

@@ -54,7 +54,7 @@ def test_socket_without_a_backend_is_down(tmp_path: Path) -> None:
         assert (await world.ask(get())).status == 503
         assert world.known("a").health.verdict is Verdict.DOWN
 
-    run(test)
+    run(test, affinity={"hold": 0})
 
 
 @pytest.mark.parametrize("kind", ["http", "engineio", "tcp"])

@@ -24,7 +24,7 @@ FOREIGN_OPTIONS = {
     "benchmarks": {"--write"},
     "docker": {"--stop-timeout", "--scale"},
     "gunicorn": {"--keep-alive"},
-    "uvicorn": {"--workers"},
+    "uvicorn": {"--workers", "--ws-ping-timeout"},
 }
 
 

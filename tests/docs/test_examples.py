@@ -21,7 +21,9 @@ SAMPLES = [sample for piece in found("json") if isinstance(sample := json.loads(
 
 def access_line(form: str) -> str:
     """The line that one request leaves in the access log; there is no backend, so it is refused."""
-    config = loads(f"listen: 127.0.0.1:0\nadmin: {{listen: 127.0.0.1:0}}\nlog: {{format: {form}}}")
+    config = loads(
+        f"listen: 127.0.0.1:0\nadmin: {{listen: 127.0.0.1:0}}\nlog: {{format: {form}}}\naffinity: {{hold: 0}}"
+    )
     parts = Parts(config)
     written = io.StringIO()
     access = parts.plane.site.access = AccessLog(config.log, written)

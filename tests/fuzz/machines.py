@@ -1,4 +1,6 @@
-"""The machines of a websocket's opening and of what lingers: what has to hold for any events in any order.
+"""The machines of a websocket: its opening, its packets, what lingers of it, and how it is handed over.
+
+What has to hold for any events in any order.
 
 The bytes of an input are events: one that says which, one for a length, and so many bytes of what is said.
 Most are said as a whole message, since random bytes are hardly ever one.
@@ -19,18 +21,24 @@ from proxy.affinity.actions import (
     ToBackend,
     ToClient,
 )
+from proxy.affinity.handing_over import GiveUp, GoneOn, HandingOver, HandOverAction, Part
+from proxy.affinity.handing_over import State as Step
 from proxy.affinity.lingering import Backlog, Lingering, packet_frame
 from proxy.affinity.lingering import State as Kept
 from proxy.affinity.opening import Opening, State
 from proxy.affinity.rehome import Said
+from proxy.errors import OddId
 from proxy.wire.engineio import MOST_PACKETS, SEPARATOR
+from proxy.wire.guard import ClientPackets, is_plain
 from proxy.wire.head import parse_response
 from proxy.wire.messages import MessageReader
+from proxy.wire.packets import BackendPackets, PacketReader, are_events
 from proxy.wire.websocket import BINARY, PING, PONG, TEXT, FrameError, client_frame, server_frame
 
 MOST_FRAMES, MOST_BYTES = 8, 1 << 10  # few, so that inputs get beyond them
 OPCODES = (TEXT, TEXT, TEXT, BINARY, PING, PONG)
 CONNECT = b'40{"sessionId":"session-1"}'
+ASKED = b'421["client_message",{}]'
 HEAD = parse_response(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
 
@@ -169,6 +177,53 @@ def lingering(data: bytes) -> None:
     ]
 
 
+def packets(data: bytes) -> None:
+    """What goes on is what came, as much of it however it is cut; the short ways lead to the same."""
+    for make in (ClientPackets, BackendPackets):
+        whole, pieces = make(), make()
+        out = _fed(whole, [data])
+        by_bytes = _fed(pieces, [data[at : at + 1] for at in range(len(data))])
+        if out is None or by_bytes is None:
+            assert out is by_bytes is None
+            continue
+        assert out == by_bytes
+        assert out + whole.rest == data
+        assert whole.is_empty is (not whole.rest)
+        assert (repr(whole), whole.is_between) == (repr(pieces), True)
+        if (is_plain if make is ClientPackets else are_events)(data):
+            assert (out, whole.is_empty) == (data, True)
+
+
+def _fed(reader: PacketReader, pieces: list[bytes]) -> bytes | None:
+    """What passes of them, None if they are refused."""
+    try:
+        return b"".join(map(reader.feed, pieces))
+    except (FrameError, OddId):
+        return None
+
+
+def handing_over(data: bytes) -> None:
+    """It ends once; CONNECT is said once, and of a planned move behind the goodbye to the instance before."""
+    planned, again = bool(data[:1] > b"\x7f"), [ASKED] * (data[0] % 3 if data else 0)
+    machine = HandingOver(CONNECT, again, "", planned=planned)
+    seen: list[HandOverAction] = []
+    for event, payload in _events(data[1:]):
+        if seen and isinstance(seen[-1], (GoneOn, GiveUp)):
+            break
+        raw = server_frame(TEXT, payload)
+        seen += machine.parted() if event % 8 == 7 else machine.hear(payload, raw, binary=event % 8 == 6)
+        assert (machine.state is Step.DONE) is any(isinstance(action, (GoneOn, GiveUp)) for action in seen)
+    kinds = [type(action) for action in seen]
+    assert kinds.count(GoneOn) + kinds.count(GiveUp) <= 1
+    assert seen.count(ToBackend(CONNECT)) <= 1
+    assert kinds.count(Part) <= planned
+    if planned and ToBackend(CONNECT) in seen:
+        assert kinds.index(Part) < seen.index(ToBackend(CONNECT))
+    if GoneOn in kinds:
+        assert Connected in kinds
+    repr(machine)
+
+
 def _messages(data: bytes) -> list[tuple[int, bytes]]:
     """The messages in bytes that are nothing else."""
     reader = MessageReader(1 << 20)
@@ -216,6 +271,18 @@ OPENING_SEEDS = [
     + event(STAYS)
     + event(BACKEND, b'44{"message":"no"}')
     + event(CLIENT, CONNECT),
+]
+PACKETS_SEEDS = [
+    client_frame(TEXT, b"3") + client_frame(TEXT, ASKED) + client_frame(BINARY, b"x"),
+    client_frame(TEXT, b'451-["x"]') + client_frame(PING, b"") + client_frame(BINARY, b"x" * 130),
+    server_frame(TEXT, b'42["x"]') + server_frame(TEXT, b'42["' + b"x" * 130 + b'"]'),
+    b"\x01\x0242" + server_frame(PING, b"") + b"\x80\x02[]" + server_frame(TEXT, b"2"),
+]
+_STEPS = [b'0{"sid":"b"}', b"40/chainlit-proxy,{}", b'40{"sid":"b"}', b"43/chainlit-proxy,0[true]"]
+HANDING_OVER_SEEDS = [
+    b"\1" + b"".join(event(0, said) for said in (*_STEPS, b"43/chainlit-proxy,1[]")),
+    b"\x80" + event(0, _STEPS[0]) + event(0, _STEPS[1]) + event(7) + event(0, _STEPS[2]) + event(6, b"x"),
+    b"\0" + event(0, _STEPS[0]) + event(0, b"44/chainlit-proxy,{}"),
 ]
 LINGERING_SEEDS = [
     event(0, b'42["stream_token",{}]')

@@ -168,6 +168,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "proxy_protocol": proxy_protocol,
     "opening": machines.opening,
     "lingering": machines.lingering,
+    "packets": machines.packets,
+    "handing_over": machines.handing_over,
 }
 SEEDS: dict[str, list[bytes]] = {
     "head": [
@@ -201,4 +203,6 @@ SEEDS: dict[str, list[bytes]] = {
     ],
     "opening": machines.OPENING_SEEDS,
     "lingering": machines.LINGERING_SEEDS,
+    "packets": machines.PACKETS_SEEDS,
+    "handing_over": machines.HANDING_OVER_SEEDS,
 }

@@ -61,6 +61,11 @@ class Talk(Living):
         self.known: list[str] = []  # the messages that it knew when it last answered
         self.may_forget = False
         self.is_cut = False  # whether its own network failed in this round
+        self._before = (
+            0.0,
+            0,
+            0,
+        )  # when the last of them ended, and what `finished` and `told` were until then
         self._ends = 0  # turns whose ends were told on this connection
         self._answered: dict[str, int] = {}  # of each answer: how many ends had been told before it
         self._begun: Reply | None = None  # the first answer of this life
@@ -75,7 +80,9 @@ class Talk(Living):
 
     def _hear(self, event: Event) -> None:
         if event.name == "new_message":
-            self.notices += NOTICE in event.data["output"]
+            if NOTICE in event.data["output"]:
+                self.notices += 1
+                self._take_back()
             if reply := Reply.parse(event.data["output"]):
                 self._answered[reply.nonce] = self._ends
         if event.name == "connect":
@@ -110,11 +117,14 @@ class Talk(Living):
                     raise
 
     async def _turn(self, text: str, files: tuple[str, ...] = (), within: float = PATIENCE) -> Reply:
-        """A turn to its end, if that is seen: it is not waited for when it was lost with its connection."""
-        before, was_ready = self.chat.connects, self.chat.ready
+        """A turn to its end, if that is seen: it is not waited for when it was lost with its instance.
+
+        Its client has connected anew then, or was told while it was handed over.
+        """
+        before, was_ready, told = self.chat.connects, self.chat.ready, self.notices
         asking = asyncio.create_task(self.chat.ask(text, files, within))
         try:
-            while not asking.done() and self.chat.connects == before:
+            while not asking.done() and self.chat.connects == before and self.notices == told:
                 await asyncio.wait([asking], timeout=MOMENT)
             await asyncio.wait([asking], timeout=AFTER_A_LOSS)
         finally:
@@ -122,7 +132,7 @@ class Talk(Living):
                 asking.cancel()
                 await asyncio.wait([asking])
         if asking.cancelled():
-            raise AssertionError("an answer was lost with its connection")
+            raise AssertionError("an answer was lost with its instance")
         reply = asking.result()
         ends = self._answered.pop(reply.nonce)
         self._check(reply)
@@ -133,9 +143,17 @@ class Talk(Living):
                 lambda: f"{self} sees the end of its turn: {self.chat.story()}",
             )
             if self.chat.connects == before:
+                self._before = (time.monotonic(), len(self.finished), self.told)
                 self.finished.append(reply.nonce)
                 self.told = reply.n
         return reply
+
+    def _take_back(self) -> None:
+        """What looked like the end of the last turn was that of a hand-over."""
+        ended, finished, told = self._before
+        if time.monotonic() - ended < MOMENT and len(self.finished) == finished + 1:
+            self.finished.pop()
+            self.told = told
 
     def _check(self, reply: Reply) -> None:
         """It is an answer to this conversation, which knows all that was finished."""

@@ -226,9 +226,12 @@ async function run({ op, client: name, ...options }) {
   throw new Error(`unknown operation ${op}`);
 }
 
+// Bytes, which JSON does not know.
+const revived = (_, value) => (typeof value?.base64 === "string" ? Buffer.from(value.base64, "base64") : value);
+
 createInterface({ input: process.stdin })
   .on("line", (line) => {
-    const { id, ...command } = JSON.parse(line);
+    const { id, ...command } = JSON.parse(line, revived);
     run(command).then(
       (result) => report({ id, result }),
       (error) => report({ id, error: String(error.stack) }),

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from proxy.sessions import sharing as module
+from proxy.sessions.live import Running
 from proxy.sessions.machine import Standing
-from proxy.sessions.sharing import Running
 from proxy.sessions.sqlite_store import SqliteStore
 from tests.support.tabs import Flaky, Instance, Tab, end_tasks
 

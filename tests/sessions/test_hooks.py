@@ -33,9 +33,9 @@ class Chainlit:
             "config": SimpleNamespace(code=SimpleNamespace(on_message=None, action_callbacks={})),
         }
 
-    def on(self, event: str, handler: Callable[..., Awaitable[Any]]) -> None:
+    def on(self, event: str, handler: Callable[..., Awaitable[Any]], namespace: str = "/") -> None:
         """As python-socketio."""
-        self.handlers["/"][event] = handler
+        self.handlers.setdefault(namespace, {})[event] = handler
 
     async def hear(self, event: str, *arguments: Any) -> None:
         """Something comes."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.sessions.machine import Copy, Found, Standing, Turn
+from proxy.sessions.machine import MOST_TAKEN, Copy, Found, Standing, Turn
 from proxy.sessions.store import Claim, Outcome, Write
 
 TABLE = Path(__file__).parents[2] / "docs" / "architecture.md"
@@ -118,6 +118,27 @@ def test_a_fresh_copy_takes_what_there_is() -> None:
     assert Copy(OURS).answered(Claim(FENCE)) is None
 
 
+def test_a_state_over_which_instances_ended_is_left_alone() -> None:
+    """After four of them the chat begins anew, and whose turns were cut off is told."""
+    for taken in range(1, MOST_TAKEN + 1):
+        assert Copy(OURS).answered(Claim(FENCE, writer=THEIRS, state="s", taken=taken)) == Found("s", [])
+    made = Copy(OURS)
+    claim = Claim(FENCE, writer=THEIRS, state="s", turns="[1]", taken=MOST_TAKEN + 1)
+    assert made.answered(claim) == Found(None, [1])
+    assert not made.begun
+
+
+@pytest.mark.parametrize(("taken", "tells"), [(1, False), (2, True)])
+def test_whoever_survives_a_state_says_so(taken: int, *, tells: bool) -> None:
+    """By a write without the state, which is there; the first one need not."""
+    made = Copy(OURS)
+    made.answered(Claim(FENCE, writer=THEIRS, state="s", taken=taken))
+    made.told()
+    assert made.survived() is tells
+    assert made.due(1) == (Write(FENCE, 1, None, None) if tells else None)
+    assert not made.survived()
+
+
 def test_a_copy_that_went_on_without_the_store_is_not_replaced() -> None:
     """Its user has seen it go on: it is written over what is there."""
     made = Copy(OURS, connected=True)
@@ -158,14 +179,18 @@ def test_a_claim_without_an_answer_takes_nothing_away() -> None:
 
 
 def test_what_was_found_is_said_once() -> None:
-    """Until then the turns that were cut are written on; then they are over."""
+    """Until its client was told of them, the turns that were cut are written on."""
     made = Copy(OURS, connected=True)
     found = made.answered(Claim(FENCE, writer=THEIRS, state="s", turns='[{"n": 1}]'))
     assert made.due(1) is None
     made.turns.append(own := Turn('{"n": 2}'))
     assert made.due(1) == Write(FENCE, 1, None, '[{"n": 1}, {"n": 2}]')
-    assert made.told() == found
-    assert made.told() is None
+    assert made.hello() == found
+    assert made.hello() is None
+    assert made.due(1) == Write(FENCE, 1, None, '[{"n": 1}, {"n": 2}]')
+    made.told(made.untold.turns[0] if made.untold else None)
+    assert made.due(1) == Write(FENCE, 1, None, '[{"n": 2}]')
+    made.told()
     made.end(own)
     assert made.due(2) == Write(FENCE, 2, None, None)
 

@@ -146,6 +146,44 @@ def test_a_turn_that_the_store_refuses_does_not_run(run: RunScenario) -> None:
     run(scenario)
 
 
+def test_an_app_is_called_by_one_instance(run: RunScenario) -> None:
+    """Who takes a session over knows whether the app was called; who has lost it does not call it."""
+
+    async def scenario(site: Site) -> None:
+        a, b, old = site.instance(), site.instance(), Tab()
+        new, record = Tab(old.id), {"message": "one", "begun": False}
+        await a.connect(old, new=True)
+        turn = await a.begin(old, record)
+        assert await b.connect(new, new=True) == ("fresh", [record])
+        assert not await turn.calls()
+        turn = await b.begin(new, record)
+        assert await turn.calls()
+        assert await a.connect(old, new=False) == ("fresh", [record | {"begun": True}])
+
+    run(scenario)
+
+
+def test_a_connection_that_was_refused_has_changed_nothing(run: RunScenario) -> None:
+    """Nothing of it is written, and the next one finds what it found."""
+
+    async def scenario(site: Site) -> None:
+        a, b, tab = site.instance(), site.instance(), Tab()
+        await a.connect(tab, new=True)
+        await a.turn(tab, "one")
+        await a.begin(tab)
+        for _ in range(2):
+            refused = await b.sharing.connect(Tab(tab.id, text="nothing"), new=True)
+            b.sharing.changed(tab.id)
+            refused.refuse()
+            assert await refused.leaving() is False
+            await refused.left(over=False)
+        await asyncio.sleep(2 * module.DEBOUNCE)
+        assert b.counts.writes == 0
+        assert await b.connect(Tab(tab.id), new=True) == ("one", [RECORD])
+
+    run(scenario)
+
+
 def test_a_reconnect_at_the_same_instance_changes_nothing(run: RunScenario) -> None:
     """What is in memory is what counts as long as nobody else wrote, also in a turn."""
 

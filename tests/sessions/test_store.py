@@ -63,7 +63,7 @@ def test_what_was_written_is_found_by_the_next(make_store: MakeStore, session: s
             full = write(NOW, 1, '{"é": "\\u0000"}', '["turn"]')
             assert await first.write(session, "=ada", A, full, TTL) is Outcome.WRITTEN
             claim = await second.claim(session, "=ada", B, NOW, TTL)
-            assert claim == Claim(NOW + 1, again=False, writer=A, state=full.state, turns=full.turns)
+            assert claim == Claim(NOW + 1, again=False, writer=A, state=full.state, turns=full.turns, taken=1)
 
     asyncio.run(scenario())
 
@@ -77,9 +77,28 @@ def test_a_claim_that_is_repeated_is_yours_already(run: Run, session: str) -> No
         taken = await store.claim(session, "", B, NOW + 5, TTL)
         for later in (0, 1000):
             again = await store.claim(session, "", B, NOW + 5 + later, TTL)
-            assert again == Claim(taken.fence, again=True, writer=A, state="by a")
+            assert again == Claim(taken.fence, again=True, writer=A, state="by a", taken=1)
         await store.write(session, "", B, write(taken.fence, 9, "by b"), TTL)
         assert (await store.claim(session, "", B, NOW, TTL)).writer == B
+
+    run(scenario)
+
+
+def test_who_takes_it_over_and_writes_nothing_is_counted(run: Run, session: str) -> None:
+    """Until somebody writes, be it without a state; a claim that is repeated counts once."""
+
+    async def scenario(store: Store) -> None:
+        await store.claim(session, "", A, NOW, TTL)
+        await store.claim(session, "", B, NOW, TTL)
+        first = await store.claim(session, "", A, NOW, TTL)
+        assert (first.writer, first.taken) == ("", 0), "there is nothing to take over"
+        await store.write(session, "", A, write(first.fence, 1, "by a"), TTL)
+        claims = [await store.claim(session, "", token, NOW, TTL) for token in (B, "c", "c", A)]
+        assert [claim.taken for claim in claims] == [1, 2, 2, 3]
+        assert {(claim.writer, claim.state) for claim in claims} == {(A, "by a")}
+        await store.write(session, "", A, write(claims[-1].fence, 9), TTL)
+        last = await store.claim(session, "", B, NOW, TTL)
+        assert (last.writer, last.state, last.taken) == (A, "by a", 1)
 
     run(scenario)
 
@@ -107,7 +126,7 @@ def test_an_empty_state_removes_the_old(run: Run, session: str) -> None:
         await store.claim(session, "", A, NOW, TTL)
         await store.write(session, "", A, write(NOW, 1, "before"), TTL)
         await store.write(session, "", A, write(NOW, 2, ""), TTL)
-        assert await store.claim(session, "", B, NOW, TTL) == Claim(NOW + 1, writer=A)
+        assert await store.claim(session, "", B, NOW, TTL) == Claim(NOW + 1, writer=A, taken=1)
         assert await store.write(session, "", A, write(NOW, 3, "late"), TTL) is Outcome.REFUSED
 
     run(scenario)
@@ -185,7 +204,7 @@ def test_nobody_else_gets_a_session(run: Run, session: str, owner: str, stranger
             forged = write(NOW + 99, 9, "forged")
             assert await store.write(session, stranger, token, forged, TTL) is Outcome.REFUSED
         claim = await store.claim(session, owner, B, NOW, TTL)
-        assert claim == Claim(NOW + 1, writer=A, state="secret")
+        assert claim == Claim(NOW + 1, writer=A, state="secret", taken=1)
 
     run(scenario)
 

@@ -1,11 +1,18 @@
-"""A TCP load balancer of a test's own: each connection goes to another proxy, whoever makes it."""
+"""A TCP load balancer of a test's own: each connection goes to another proxy, whoever makes it.
+
+Where asked to it has clients make a connection for each request, so that requests alternate too.
+"""
 
 import asyncio
 import itertools
+import re
 from collections.abc import Collection
 from typing import Self, cast
 
 from tests.support.processes import free_port
+
+_CONNECTION = re.compile(rb"(?i)\r\nConnection: *keep-alive")
+_CLOSE = b"\r\nConnection: close"
 
 
 class Side(asyncio.Protocol):
@@ -16,6 +23,7 @@ class Side(asyncio.Protocol):
         self._balancer = balancer
         self._other = other
         self._early = b""  # what came before there was another side
+        self._closes = other is None and balancer.each_request  # whether the head of its request is to come
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """As asyncio.Protocol."""
@@ -34,6 +42,9 @@ class Side(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """As asyncio.Protocol."""
+        if self._closes:
+            self._closes = False
+            data = _closing(data)
         if self._other is None:
             self._early += data
         else:
@@ -60,13 +71,22 @@ class Side(asyncio.Protocol):
             self.transport.abort()
 
 
+def _closing(head: bytes) -> bytes:
+    """The head of a request that is the only one on its connection; an upgrade's stays."""
+    if b"\r\nupgrade:" in head.lower():
+        return head
+    closing, found = _CONNECTION.subn(_CLOSE, head, count=1)
+    return closing if found else head.replace(b"\r\n", _CLOSE + b"\r\n", 1)
+
+
 class Balancer:
     """Knows nothing but TCP; `async with Balancer([8001, 8002])`.
 
     A port that refuses a connection is passed over, as by a balancer's health check.
     """
 
-    def __init__(self, ports: Collection[int]) -> None:
+    def __init__(self, ports: Collection[int], *, each_request: bool = False) -> None:
+        self.each_request = each_request
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.carried = dict.fromkeys(ports, 0)  # connections

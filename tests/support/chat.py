@@ -60,12 +60,13 @@ class Chat:
         self.heard = 0  # tokens that came so far
         self.events: list[Event] = []  # connect, disconnect and connect_error
         self.connects = 0
+        self.updates: list[dict[str, Any]] = []  # of messages that it has
         self.asked = 0  # what the app's count must be, as long as the session lives
         self.ready = False  # true while the server has answered the newest connect
         self.ready_at = 0.0  # when it last did, in seconds since the epoch
         self._replies: dict[str, asyncio.Future[Reply]] = {}
         self._elements: dict[str, str] = {}  # name -> key of the newest
-        self._tokens: dict[str, list[str]] = {}
+        self.unfinished: dict[str, list[str]] = {}  # what was streamed of messages that are not whole, by id
         self._tasks: set[asyncio.Task[None]] = set()
         link.listener = self._take
 
@@ -91,12 +92,14 @@ class Chat:
                 self.ready_at = event.t
                 self.ready = True
             case "stream_start":
-                self._tokens[event.data["id"]] = [event.data["output"]]
+                self.unfinished[event.data["id"]] = [event.data["output"]]
             case "stream_token":
-                self._tokens.setdefault(event.data["id"], []).append(event.data["token"])
+                self.unfinished.setdefault(event.data["id"], []).append(event.data["token"])
                 self.heard += 1
             case "new_message":
                 self._take_message(event.data)
+            case "update_message":
+                self.updates.append(event.data)
             case "element":
                 self._elements[event.data["name"]] = event.data["chainlitKey"]
 
@@ -109,7 +112,7 @@ class Chat:
         reply = Reply.parse(step["output"])
         if reply is None:
             return
-        reply.tokens = self._tokens.pop(step["id"], [])
+        reply.tokens = self.unfinished.pop(step["id"], [])
         if reply.nonce == "greeting":
             self.greetings.append(reply)
             self._elements.clear()  # those of another instance; its own come behind the message
@@ -133,8 +136,8 @@ class Chat:
             lambda: self.ready and self.greetings, within, lambda: f"{self} ready: {self.story()}"
         )
 
-    async def ask(self, text: str = "say", files: tuple[str, ...] = (), within: float = PATIENCE) -> Reply:
-        """Sends a message and waits for its answer."""
+    async def say(self, text: str = "say", files: tuple[str, ...] = ()) -> tuple[str, asyncio.Future[Reply]]:
+        """Sends a message; by what it is known, and its answer, which may never come."""
         nonce = f"q{next(_nonces)}"
         waiting: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._replies[nonce] = waiting
@@ -148,6 +151,11 @@ class Chat:
         }
         references = [{"id": key} for key in files]
         await self.link.emit("client_message", {"message": message, "fileReferences": references})
+        return nonce, waiting
+
+    async def ask(self, text: str = "say", files: tuple[str, ...] = (), within: float = PATIENCE) -> Reply:
+        """Sends a message and waits for its answer."""
+        nonce, waiting = await self.say(text, files)
         try:
             reply = await asyncio.wait_for(waiting, within)
         except TimeoutError:
@@ -191,15 +199,17 @@ class Chat:
 
     async def drop(self, within: float = PATIENCE) -> None:
         """Loses the connection and waits until the library has brought it back."""
-        before, lost = self.connects, self._losses()
+        before, lost = self.connects, self.losses
         for _ in range(CUTS):
             await self.link.cut()
             with contextlib.suppress(AssertionError):  # it was between two requests: nothing was lost
-                await eventually(lambda: self._losses() > lost, NOTICED, "the loss")
+                await eventually(lambda: self.losses > lost, NOTICED, "the loss")
                 break
         await self.back(before, within)
 
-    def _losses(self) -> int:
+    @property
+    def losses(self) -> int:
+        """How often the library has lost its connection."""
         return sum(event.name == "disconnect" for event in self.events)
 
     async def back(self, before: int, within: float = PATIENCE) -> None:

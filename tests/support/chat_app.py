@@ -17,10 +17,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import chainlit as cl
-from chainlit.server import app
+from chainlit.server import app, sio
 
 INSTANCE = os.environ.get("INSTANCE") or f"pid{os.getpid()}"
 JOURNAL = os.open(os.environ["JOURNAL"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+if pings := os.environ.get("PINGS"):  # seconds between two, and seconds that a client has to answer
+    sio.eio.ping_interval, sio.eio.ping_timeout = map(float, pings.split())
 
 
 def note(kind: str, session: str, **details: Any) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import ssl
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
@@ -19,8 +20,11 @@ AT_ONCE = 12
 class Clients:
     """The tabs of one test and what carries them; owned by the test, as `async with Clients(url)`."""
 
-    def __init__(self, url: str, delay: float = RECONNECT_DELAY) -> None:
-        self.url, self.delay = url, delay
+    def __init__(
+        self, url: str, delay: float = RECONNECT_DELAY, trusts: ssl.SSLContext | None = None
+    ) -> None:
+        """`trusts` is what clients in Python know of the certificate of a URL of https."""
+        self.url, self.delay, self.trusts = url, delay, trusts
         self.chats: list[Chat] = []
         self._node: Node | None = None
         self._stack = AsyncExitStack()
@@ -42,7 +46,7 @@ class Clients:
         link: Link
         browser = browser or self.browser(kind)
         if kind.driver is Driver.PYTHON:
-            link = PythonLink(self.url, kind, browser, self.delay)
+            link = PythonLink(self.url, kind, browser, self.delay, self.trusts)
         else:
             if self._node is None:
                 self._node = await self._stack.enter_async_context(Node())

@@ -56,12 +56,14 @@ class ChainlitInstance(Process):
 class Fleet:
     """Several instances with one journal, named a, b, c...; owned by a fixture."""
 
-    def __init__(self, folder: Path, size: int) -> None:
+    def __init__(self, folder: Path, size: int, app: Path = APP, env: dict[str, str] | None = None) -> None:
         self.folder = folder
         self.journal = Journal(folder / "journal.jsonl")
         self.instances = {
-            name: ChainlitInstance(name, folder, self.journal.path) for name in "abcdefgh"[:size]
+            name: ChainlitInstance(name, folder, self.journal.path, app) for name in "abcdefgh"[:size]
         }
+        for instance in self.instances.values():
+            instance.env |= env or {}
 
     def __enter__(self) -> Self:
         self.heal()

@@ -5,6 +5,7 @@ The library, its back-off and its order of packets are those of Chainlit's own p
 """
 
 import asyncio
+import base64
 import itertools
 import json
 from asyncio.subprocess import PIPE, Process
@@ -64,7 +65,7 @@ class Node:
         assert self._process.stdin
         number = next(self._numbers)
         answer = self._waiting[number] = asyncio.get_running_loop().create_future()
-        line = json.dumps({"id": number, "op": operation, "client": client, **arguments})
+        line = json.dumps({"id": number, "op": operation, "client": client, **arguments}, default=_bytes)
         self._process.stdin.write(line.encode() + b"\n")
         return await asyncio.wait_for(answer, COMMAND_TIMEOUT)
 
@@ -87,6 +88,11 @@ class Node:
         for answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(RuntimeError("the Node.js process ended"))
+
+
+def _bytes(value: bytes) -> dict[str, str]:
+    """As the program reads what JSON does not know."""
+    return {"base64": base64.b64encode(value).decode()}
 
 
 class JsLink(Link):

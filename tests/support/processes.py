@@ -56,6 +56,14 @@ def alive(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] != "Z"
 
 
+def threads_of(pid: int) -> list[int]:
+    """The threads of a process, by the ids that they have."""
+    try:
+        return [int(thread.name) for thread in Path(f"/proc/{pid}/task").iterdir()]
+    except OSError:
+        return []
+
+
 class Process:
     """A command, its log file and its signals; created and owned by the fixture that needs it."""
 

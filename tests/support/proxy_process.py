@@ -141,7 +141,7 @@ MakeProxy = Callable[..., ProxyProcess]
 """What the fixture `make_proxy` hands out: `make_proxy("ab", health={...})` starts a proxy."""
 
 
-async def command(proxy: ProxyProcess, *words: str) -> dict[str, Any]:
+async def command(proxy: AdminListener, *words: str) -> dict[str, Any]:
     """What a command of ours says, asked for JSON; it has to end well."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "proxy", *words, "--json", "--admin", proxy.admin),

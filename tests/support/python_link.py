@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 import time
 import uuid
 from types import SimpleNamespace
@@ -79,8 +80,8 @@ class OpenConnector(aiohttp.TCPConnector):
     connection is made either until the library has seen the loss.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, trusts: ssl.SSLContext | None) -> None:
+        super().__init__(ssl=trusts or True)
         self.broken = False
         self._transports: list[asyncio.Transport] = []
         # Kept, because the library forgets a broken websocket without closing it, which is a warning.
@@ -117,10 +118,13 @@ def _close(connections: list[aiohttp.connector.Connection]) -> None:
 class PythonLink(Link):
     """One python-socketio client."""
 
-    def __init__(self, url: str, kind: Kind, browser: Browser, delay: float) -> None:
+    def __init__(
+        self, url: str, kind: Kind, browser: Browser, delay: float, trusts: ssl.SSLContext | None = None
+    ) -> None:
+        """`trusts` is for a URL of https."""
         super().__init__(url, kind, browser, delay)
         self._opening: asyncio.Task[None] | None = None
-        self._connector = OpenConnector()
+        self._connector = OpenConnector(trusts)
         self._http = aiohttp.ClientSession(
             connector=self._connector, cookie_jar=self._jar(), trace_configs=[self._trace()]
         )
@@ -219,6 +223,10 @@ class PythonLink(Link):
                 return Answer(response.status, await response.text())
         except (TimeoutError, aiohttp.ClientError) as error:
             return Answer(0, repr(error))
+
+    def log_in(self, name: str) -> None:
+        """From now on it names this user, as a front does that has asked for a login."""
+        self._http.headers["x-user"] = name
 
     async def cut(self) -> None:
         """Breaks all connections under the library."""

@@ -43,6 +43,17 @@ if os.environ.get("SHARE"):
     share(os.environ["SHARE"])
 
 
+if seconds := os.environ.get("PING"):
+    from chainlit.server import sio
+
+    sio.eio.ping_interval = sio.eio.ping_timeout = float(seconds)
+
+if seconds := os.environ.get("LOGIN_LASTS"):
+    from chainlit.config import config
+
+    config.project.user_session_timeout = int(seconds)
+
+
 class Shade(enum.StrEnum):
     """Text to JSON."""
 
@@ -156,6 +167,18 @@ if os.environ.get("DATA"):
     async def resume(_: Any) -> None:
         """Noted: a session that was taken over is not resumed."""
         note("resume", session_id())
+
+
+if os.environ.get("AUDIO"):
+    from chainlit.config import config
+
+    config.features.audio.enabled = True
+
+    @cl.on_audio_chunk
+    async def heard(chunk: cl.InputAudioChunk) -> None:
+        """Says it back."""
+        back = cl.OutputAudioChunk(track="echo", mimeType=chunk.mimeType, data=chunk.data)
+        await cl.context.emitter.send_audio_chunk(back)
 
 
 @cl.on_chat_start

@@ -1,6 +1,7 @@
 """Instances that share their sessions, and conversations that know what they should remember."""
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ from tests.support.chat import PATIENCE, Chat, Reply
 from tests.support.instances import http_status
 from tests.support.journal import Journal
 from tests.support.link import Event
-from tests.support.processes import Process, alive, free_port
+from tests.support.processes import Process, alive, free_port, threads_of
 from tests.support.proxy_process import COMMAND, ROOT, AdminListener
 from tests.support.waiting import eventually, wait_until
 
@@ -45,11 +46,9 @@ class RunSharing(Process, AdminListener):
         self.journal = Journal(folder / "journal.jsonl")
         self.seen: set[int] = set()
         shutil.copy(APP, folder / "app.py")
-        (folder / "run.yaml").write_text(
-            yaml.safe_dump(
-                {"listen": listen, "admin": {"listen": admin}, "log": {"access": False}} | sections
-            )
-        )
+        self.folder = folder
+        self.config = {"listen": listen, "admin": {"listen": admin}, "log": {"access": False}} | sections
+        (folder / "run.yaml").write_text(yaml.safe_dump(self.config))
         super().__init__(
             "run",
             [*COMMAND, "run", "app.py", "--replicas", str(replicas), "-c", "run.yaml"],
@@ -75,6 +74,31 @@ class RunSharing(Process, AdminListener):
         health = self.health()
         self.pids()
         return len(health) == self.replicas and set(health.values()) == {"healthy"}
+
+    def name_of(self, instance: str | None) -> str:
+        """The replica whose app gives itself this name."""
+        return next(name for name, backend in self.backends().items() if f"pid{backend['pid']}" == instance)
+
+    async def kill(self, instance: str) -> None:
+        """Kills the replica whose app gives itself this name, and waits until nothing of it is left.
+
+        Its first thread is gone before its sockets are.
+        """
+        pid = self.pids()[instance]
+        os.kill(pid, signal.SIGKILL)
+        await eventually(
+            lambda: not any(map(alive, threads_of(pid))), PATIENCE, f"{instance} is dead", pause=0.001
+        )
+
+    def rollout(self) -> dict[str, Any]:
+        """How far the newest rollout is."""
+        state: dict[str, Any] = json.loads(self.get("/api/rollout"))
+        return state
+
+    def configure(self, **sections: Any) -> None:
+        """Has it go by other sections, beside what it began with."""
+        (self.folder / "run.yaml").write_text(yaml.safe_dump(self.config | sections))
+        self.post("/api/reload")
 
     def end(self) -> None:
         """Ends the command, and whatever it would leave behind."""
@@ -137,6 +161,7 @@ class Conversation:
         self.outputs: list[str] = []  # every message that the server sent whole
         self.tokens = 0
         self.running = 0  # turns that the server has announced and not ended, `on_chat_start` is one
+        self.told = asyncio.Event()  # set when the user is told that an answer was cut off
         self._listener = chat.link.listener
         chat.link.listener = self._hear
 
@@ -146,6 +171,8 @@ class Conversation:
     def _hear(self, event: Event) -> None:
         if event.name == "new_message":
             self.outputs.append(event.data["output"])
+            if NOTICE in event.data["output"]:
+                self.told.set()
         if event.name == "stream_token":
             self.tokens += 1
         if event.name == "connect":
@@ -195,12 +222,18 @@ class Conversation:
         await self.chat.back(before)
 
     async def cut(self, kill: asyncio.Event) -> None:
-        """A turn in whose middle the instance is killed, when the test says so; it never ends."""
-        before, heard = self.chat.connects, self.tokens
+        """A turn in whose middle the instance is killed, when the test says so; it never ends.
+
+        Returns when the user has been told so.
+        """
+        heard, told = self.tokens, self.notices
         asking = asyncio.create_task(self.chat.ask("stream 2000 0.02", within=60))
         await eventually(lambda: self.tokens > heard + 2, PATIENCE, f"{self} streams")
         kill.set()
-        await self.back(before)
+        await eventually(
+            lambda: self.notices > told, PATIENCE, lambda: f"{self} is told: {self.chat.story()}"
+        )
+        await eventually(lambda: self.running == 0, PATIENCE, f"{self} ends its turn")
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
 

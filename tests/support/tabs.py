@@ -2,12 +2,14 @@
 
 import asyncio
 import uuid
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from proxy.sessions.files import FolderFiles
+from proxy.sessions.live import Connection, Live, Running
 from proxy.sessions.machine import Standing
-from proxy.sessions.sharing import Connection, Live, Running, Sharing
+from proxy.sessions.sharing import Sharing
 from proxy.sessions.store import Store, StoreDown
 from tests.support.waiting import eventually
 
@@ -102,6 +104,7 @@ class Instance:
         if connection.found is None:
             return None
         tab.text = connection.found.state or "fresh"
+        connection.hello()
         connection.told()
         return connection.found.state, connection.found.turns
 
@@ -139,9 +142,9 @@ class Instance:
         await self.settled()
 
 
-async def end_tasks() -> None:
+async def end_tasks(kept: Collection["asyncio.Task[Any]"] = ()) -> None:
     """Ends whatever a scenario has left running."""
-    others = asyncio.all_tasks() - {asyncio.current_task()}
+    others = asyncio.all_tasks() - {asyncio.current_task(), *kept}
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)

@@ -22,12 +22,12 @@ def wait_until(question: Callable[[], T], within: float, what: What) -> T:
     return answer
 
 
-async def eventually(question: Callable[[], T], within: float, what: What) -> T:
+async def eventually(question: Callable[[], T], within: float, what: What, pause: float = PAUSE) -> T:
     """The same without holding up the event loop."""
     deadline = time.monotonic() + within
     while not (answer := question()):
         assert time.monotonic() < deadline, _in_vain(within, what)
-        await asyncio.sleep(PAUSE)
+        await asyncio.sleep(pause)
     return answer
 
 

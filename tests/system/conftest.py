@@ -16,6 +16,8 @@ from tests.support.instances import Fleet
 from tests.support.processes import alive
 from tests.support.proxy_process import MakeProxy, ProxyProcess, config_for
 from tests.support.run_command import RunCommand
+from tests.support.sharing import START, RunSharing
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="session")
@@ -75,3 +77,24 @@ def command(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[RunComma
         print(run.tail(200))
         for pid in filter(alive, pids):
             os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def whole_sharing_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunSharing]:
+    """Three replicas for all tests here."""
+    run = RunSharing(tmp_path_factory.mktemp("run"), 3, env={"AUDIO": "1"})
+    try:
+        run.start()
+        yield run
+    finally:
+        run.end()
+        print(run.tail(200))
+
+
+@pytest.fixture
+def run(whole_sharing_run: RunSharing) -> RunSharing:
+    """The three replicas, all back from what the last test did."""
+    wait_until(
+        whole_sharing_run.all_healthy, START, lambda: f"all replicas healthy\n{whole_sharing_run.tail()}"
+    )
+    return whole_sharing_run

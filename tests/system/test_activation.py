@@ -63,6 +63,7 @@ def proxy_on(folder: Path, *listen: str) -> ProxyProcess:
         "admin": {"listen": f"127.0.0.1:{free_port()}"},
         "backends": [{"name": "a", "url": f"http://127.0.0.1:{free_port()}"}],
         "health": {"interval": 0.2, "timeout": 0.5},
+        "affinity": {"hold": 0},
     }
     proxy = ProxyProcess(config, folder)
     config["listen"] = list(listen)

@@ -1,15 +1,20 @@
 """An app that blocks its event loop is slow, not dead."""
 
 import asyncio
+import os
+import signal
 import time
 from itertools import islice
 
 import pytest
 
+from tests.support.chat import Chat
 from tests.support.clients import Clients, assert_nothing_refused, each
 from tests.support.instances import Fleet
-from tests.support.link import KINDS
+from tests.support.link import COOKIE_KINDS, KINDS, Driver, Kind, Transports
 from tests.support.proxy_process import MakeProxy
+from tests.support.run_command import RunCommand
+from tests.support.size import IN_FULL, sized
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.system
@@ -17,6 +22,13 @@ pytestmark = pytest.mark.system
 BLOCK = 15.0
 HEALTH = {"interval": 0.5, "timeout": 0.5, "fall": 2, "rise": 2}
 NEWCOMERS = 9
+
+# Where clients give up after 4 s without a ping, 12 s stand for the 120 that it takes with Chainlit's 45.
+PINGS = "" if IN_FULL else "2 2"
+LONG = sized(12, in_full=120)  # seconds
+EVICT = sized(20, in_full=180)
+PATIENT = "health: {interval: 0.5, timeout: 0.5, fall: 2, rise: 2, evict_after: %d}\n"
+CALLERS = [Kind(Driver.PYTHON, Transports.WEBSOCKET), Kind(Driver.JS, Transports.POLLING)]
 
 
 @pytest.mark.timeout(180)
@@ -54,5 +66,74 @@ def test_users_of_a_blocked_instance_keep_their_sessions(fleet: Fleet, make_prox
             for chat in chats + newcomers:
                 chat.check_unmoved(fleet.journal)
             assert_nothing_refused(chats + newcomers)
+
+    asyncio.run(scenario())
+
+
+@pytest.fixture
+def pings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The instances have these."""
+    monkeypatch.setenv("PINGS", PINGS)
+
+
+async def open_at_one(command: RunCommand, clients: Clients, kinds: list[Kind]) -> tuple[list[Chat], str]:
+    """A chat of each kind, all at one instance; its name."""
+    (name, here), (other, _) = ((b["name"], b["pid"]) for b in command.backends().values())
+    command.post(f"/api/backends/{other}/maintenance")
+    chats = await clients.open_many(kinds)
+    command.post(f"/api/backends/{other}/ready")
+    assert {chat.home for chat in chats} == {f"pid{here}"}
+    return chats, name
+
+
+@pytest.mark.timeout(LONG + 180)
+@pytest.mark.usefixtures("pings")
+@pytest.mark.parametrize("command", [PATIENT % EVICT], indirect=True, ids=["patient"])
+@pytest.mark.parametrize("kind", CALLERS, ids=str)
+def test_a_call_that_blocks_its_app_loses_nobody(kind: Kind, command: RunCommand) -> None:
+    """For longer than clients wait for a ping and shorter than `evict_after`: the answer comes, all stay."""
+
+    async def scenario() -> None:
+        async with Clients(command.url) as clients:
+            (caller, *bystanders), blocked = await open_at_one(command, clients, [kind, *COOKIE_KINDS])
+            chats = [caller, *bystanders]
+            await each(chats, lambda chat: chat.ask())
+            end = time.monotonic() + LONG
+            calling = asyncio.create_task(caller.ask(f"block {LONG}", within=LONG + 20))
+            await eventually(lambda: command.health().get(blocked) == "degraded", 10, "degraded")
+            newcomers = await clients.open_many(COOKIE_KINDS)
+            assert time.monotonic() < end
+            assert caller.home not in {chat.home for chat in newcomers}
+            assert (await calling).instance == caller.home
+            assert time.monotonic() >= end
+            await each(chats, lambda chat: chat.ask())
+            await asyncio.sleep(sum(map(float, PINGS.split())))  # the next ping, and its answer, are in time
+            await each(chats, lambda chat: chat.check(command.journal))
+            for chat in chats + newcomers:
+                assert [event.name for event in chat.events] == ["connect"], chat.story()
+                chat.check_unmoved(command.journal)
+            assert_nothing_refused(chats + newcomers)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.usefixtures("pings")
+@pytest.mark.parametrize("command", [PATIENT % 8], indirect=True, ids=["patient"])
+def test_one_that_hangs_for_good_is_given_up(command: RunCommand) -> None:
+    """Its clients wait for it for `evict_after` seconds, and no longer."""
+
+    async def scenario() -> None:
+        async with Clients(command.url) as clients:
+            chats, hanging = await open_at_one(command, clients, COOKIE_KINDS)
+            here = int(command.backends()[hanging]["pid"])
+            os.kill(here, signal.SIGSTOP)
+            stopped = time.monotonic()
+            await eventually(lambda: command.health()[hanging] == "down", 20, "down")
+            assert 7.5 < time.monotonic() - stopped < 10
+            early = [event for chat in chats for event in chat.events if event.name != "connect"]
+            assert not [event for event in early if event.t < time.time() - 1], "it was waited for"
+            for chat in chats:
+                assert (await chat.go_on()).instance != f"pid{here}"
 
     asyncio.run(scenario())

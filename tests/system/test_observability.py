@@ -82,7 +82,7 @@ def test_backends_are_listed_with_the_promised_fields(fleet: Fleet, proxy: Proxy
 
 def test_ready_only_while_a_backend_takes_sessions(fleet: Fleet, make_proxy: MakeProxy) -> None:
     """`/readyz` turns 503 when the last backend is down, and 200 again; `/healthz` is 200 throughout."""
-    proxy = make_proxy("ab")
+    proxy = make_proxy("ab", affinity={"hold": 0})
     for name in "ab":
         assert http_status(f"{proxy.admin}/readyz") == 200
         fleet[name].kill9()

@@ -70,6 +70,7 @@ def test_a_replica_that_ends_is_started_again(command: RunCommand, number: signa
             await each(victims, lambda chat: chat.go_on(within=60), at_once=len(victims))
             await each(others, lambda chat: chat.check(command.journal))
             assert all(chat.connects == 1 for chat in others), "a session elsewhere was disturbed"
+            assert all(chat.losses == 0 for chat in victims), "a client has noticed something"
             await eventually(
                 lambda: command.all_healthy() and ended not in command.pids(), START, "a new replica"
             )

@@ -6,6 +6,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -31,7 +32,8 @@ CONVERSATIONS = 50
 class Site:
     """Instances and the proxy before them; owned by the fixture."""
 
-    def __init__(self, folder: Path, instances: list[Instance]) -> None:
+    def __init__(self, folder: Path, instances: list[Instance], **sections: Any) -> None:
+        """`sections` replace those of the proxy's configuration."""
         self.instances = {instance.name: instance for instance in instances}
         self.journal = Journal(folder / "journal.jsonl")
         for instance in instances:
@@ -39,7 +41,8 @@ class Site:
         for instance in instances:
             instance.wait_ready()
         health = {"interval": 0.5, "timeout": 1, "fall": 2, "rise": 1, "evict_after": 2}
-        self.proxy = ProxyProcess(config_for(instances, health=health, log={"access": False}), folder)  # type: ignore[arg-type]
+        sections = {"health": health, "log": {"access": False}} | sections
+        self.proxy = ProxyProcess(config_for(instances, **sections), folder)  # type: ignore[arg-type]
         self.proxy.start()
         self.url = self.proxy.url
 
@@ -73,7 +76,7 @@ MakeSite = Callable[..., Site]
 
 @pytest.fixture
 def make_site(tmp_path: Path) -> Iterator[MakeSite]:
-    """Makes a site of instances; `make_site(store, command=..., env=..., names=...)`."""
+    """Makes a site of instances; `make_site(store, command=..., env=..., names=..., sessions={...})`."""
     made: list[Site] = []
 
     def make(
@@ -81,9 +84,10 @@ def make_site(tmp_path: Path) -> Iterator[MakeSite]:
         names: str = "ab",
         command: list[str] | None = None,
         env: Callable[[str], dict[str, str]] = lambda _: {},
+        **sections: Any,
     ) -> Site:
         instances = [Instance(name, tmp_path, store, command=command, env=env(name)) for name in names]
-        made.append(Site(tmp_path, instances))
+        made.append(Site(tmp_path, instances, **sections))
         return made[-1]
 
     yield make

@@ -21,6 +21,7 @@ from proxy.wire.engineio import (
     may_connect,
     open_sid,
     packet_head,
+    ping_overdue,
     query_sid,
     rewrite_open,
     session_id,
@@ -75,6 +76,41 @@ def opening(sid: str, after: list[engineio.packet.Packet] | None = None) -> byte
     packets = [engineio.packet.Packet(engineio.packet.OPEN, fields), *(after or ())]
     encoded: str = engineio.payload.Payload(packets=packets).encode()
     return encoded.encode()
+
+
+PATIENCE = [  # as the backend says it, what the proxy asks for in seconds, what the client gets
+    ("20000", 0.0, "20000"),
+    ("20000", 20.0, "20000"),
+    ("20000", 45.0, "45000"),
+    ("20000", 180.5, "180500"),
+    ("300000", 45.0, "300000"),
+    ("20000", 1e9, "86400000"),
+    (" 20000", 45.0, " 45000"),
+    ("2e4", 45.0, "2e4"),
+    ('"20000"', 45.0, '"20000"'),
+]
+
+
+@pytest.mark.parametrize(("said", "patience", "changed"), PATIENCE)
+def test_the_clients_patience_is_rewritten(said: str, patience: float, changed: str) -> None:
+    """A client waits at least as long as the proxy asks, and as the backend does; never longer than a day."""
+    answer = '0{"sid":"s","pingTimeout":%s,"pingInterval":25000}\x1e4"pingTimeout":1'
+    assert rewrite_open((answer % said).encode(), b"s", patience) == (answer % changed).encode()
+
+
+RHYTHMS = [  # of pings, and when one is overdue in seconds
+    ("", 27.0),
+    ("20000", 27.0),
+    ("2000", 25.5),
+    ("2e4", 27.0),
+]
+
+
+@pytest.mark.parametrize(("timeout", "overdue"), RHYTHMS)
+def test_when_a_ping_is_overdue(timeout: str, overdue: float) -> None:
+    """Some seconds after the interval, as far as clients wait; by default if the packet does not tell."""
+    told = f',"pingTimeout":{timeout},"pingInterval":25000' if timeout else ""
+    assert ping_overdue(b'0{"sid":"s"%b}' % told.encode()) == overdue
 
 
 @given(SID, PINNED, st.booleans())
