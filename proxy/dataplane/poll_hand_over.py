@@ -77,7 +77,7 @@ class PollHandOver(HandOver):
         self._heads = cast("PollHeads", engine.kept)
         self._others = others
         self.quiet = others.is_on  # whether its client's polls bring all of it
-        self._streamed = engine.streamed if self.session.in_turn and not self.planned else ""
+        self._streamed = engine.streamed if self.session.in_turn else ""
 
     def begin(self) -> None:
         """As HandOver."""

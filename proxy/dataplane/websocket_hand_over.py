@@ -50,7 +50,7 @@ class WebsocketHandOver(HandOver):
         super().__init__(site, waits, counts, tunnel.session, tunnel.pool.backend, reason)
         self._tunnel = tunnel
         end = tunnel.backend_end
-        was_cut = self.session.in_turn and not self.planned
+        was_cut = self.session.in_turn
         self._streamed = streamed_in(end.streamed) if end is not None and was_cut else ""
         self._parting: _PartingEnd | None = None  # set while the instance before is told
         self._told: asyncio.Task[None] | None = None  # set with that

@@ -7,6 +7,7 @@ A session that is taken over looks to Chainlit like one whose client came back: 
 `on_chat_resume` do not run, because what they would set up is restored.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -26,6 +27,7 @@ log = logging.getLogger("chainlit_proxy.sessions")
 CHANGING = ("chat_settings_change", "chat_settings_edit", "window_message", "stop")  # the state, perhaps
 SOCKET = ("socket_id", "restored", "emit", "emit_call", "environ")  # what a connection sets of a session
 PAGES = ("webapp", "copilot")  # clients that show what is streamed to them
+RESTORES = 60.0  # seconds for a callback of `on_restore`: its session's next message waits for that
 
 
 class _WatchedFiles(dict[str, Any]):
@@ -215,7 +217,7 @@ class Hooks:
                 await emitter.clear("clear_ask")
                 await emitter.clear("clear_call_fn")
                 for callback in self.on_restore:
-                    await guarded(callback())
+                    await guarded(_in_time(callback))
                 await self._tell(session, connection, found)
                 connection.survived()
             return found
@@ -246,3 +248,9 @@ class Hooks:
         finally:  # a data layer that fails keeps no session alive
             if connection:
                 await guarded(connection.left(over=over))
+
+
+async def _in_time(callback: Handler) -> None:
+    """Runs a callback of `on_restore`, which may never return."""
+    async with asyncio.timeout(RESTORES):
+        await callback()

@@ -4,7 +4,7 @@ import pytest
 
 from proxy.dataplane.hand_over_counts import Reason, Result
 from proxy.wire.engineio import UPGRADE
-from tests.dataplane.shared_chat import CONNECT, HELLO, TALK, Case, half, lose, play
+from tests.dataplane.shared_chat import BEGINS, CONNECT, HELLO, TALK, Case, half, lose, play
 
 
 def test_a_planned_move() -> None:
@@ -125,3 +125,17 @@ def test_nobody_else_takes_it() -> None:
         case.nothing_is_left()
 
     play(test, "a")
+
+
+def test_an_answer_that_the_move_cuts_off() -> None:
+    """Its cursor goes as in a death: at the deadline of a drain, or for maintenance."""
+
+    async def test(case: Case) -> None:
+        for packet in (BEGINS, b'42["stream_token",{"id":"answer-1","token":"x"}]'):
+            case.old().say(packet)
+            await case.hears(packet)
+        case.send_away()
+        await case.greeted()
+        assert ("b", b'42/chainlit-proxy,0["resume", {"streaming": "answer-1"}]') in case.story
+
+    play(test)

@@ -203,3 +203,8 @@ def test_namespaces_of_an_app_are_its_own(answers: Any) -> None:
 def test_what_is_made_anew_is_there_for_the_next_message(answers: Any) -> None:
     """`on_restore` has ended before a message is run that the client says at once."""
     assert answers["on_restore_first"] == ["restoring", "restored", "two"]
+
+
+def test_an_app_that_never_ends_to_restore(answers: Any) -> None:
+    """Its callback is given up in the end, and costs nobody the session."""
+    assert answers["on_restore_that_never_returns"] == ["two"]

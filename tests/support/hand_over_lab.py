@@ -14,7 +14,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from proxy.sessions import SharingSettings
+from proxy.sessions import SharingSettings, hooks
 from proxy.sessions import sharing as module
 from proxy.sessions.store import Write
 from tests.support.hand_over_stage import KEPT, MEMORY, OURS, Instance, Wire, message, sio
@@ -462,6 +462,25 @@ async def on_restore_first() -> Any:
     await again.event("client_message", message("two"))
     await again.answered("two")
     return b.begun
+
+
+async def on_restore_that_never_returns() -> Any:
+    """Its time is over at some point, and the user is heard again."""
+    a, page = instance(), await (await Wire.open()).begin()
+    await page.turn("one")
+    await a.die()
+    b = instance()
+    b.hooks.on_restore.append(asyncio.Event().wait)
+    before, hooks.RESTORES = hooks.RESTORES, 0.1
+    try:
+        again = await Wire.open(page.session)
+        await again.connect()
+        await again.event("connection_successful")
+        await again.event("client_message", message("two"))
+        await again.answered("two")
+    finally:
+        hooks.RESTORES = before
+    return b.called
 
 
 async def main() -> None:

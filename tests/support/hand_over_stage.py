@@ -86,7 +86,7 @@ class Instance:
         self._handlers: dict[str, Any] = {}
         self._code: dict[str, Any] = {}
         self.enter()
-        hooks = Hooks(NAMES, self.sharing, NOTICE, retry_turn=retry_turn)
+        hooks = self.hooks = Hooks(NAMES, self.sharing, NOTICE, retry_turn=retry_turn)
         hooks.install()
         hooks.on_restore.append(self._restored)
         self._handlers = {name: dict(handlers) for name, handlers in sio.handlers.items()}
