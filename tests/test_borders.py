@@ -12,6 +12,7 @@ from proxy import borders
 from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.fleet import Fleet
 from proxy.affinity.health import HealthRules, Observation
+from proxy.affinity.untaken import NOTHING
 from proxy.borders import Border, Where, guarded, kept, on_loop_error
 from proxy.controlplane.drains import Drains
 from proxy.dataplane.downstream import Downstream
@@ -22,7 +23,10 @@ from tests.dataplane.world import World, run
 
 
 class Broken:
-    """Whatever is asked of it fails; keeps what was asked."""
+    """Whatever is asked of it fails; keeps what was asked. Nothing is kept for it."""
+
+    kept = waiting_client = None
+    untaken = NOTHING
 
     def __init__(self) -> None:
         self.asked: list[str] = []
