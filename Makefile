@@ -68,8 +68,10 @@ check: $(STAMP)
 unit: $(STAMP) $(JS) dns redis
 	$(BIN)/pytest -n 2 tests -m "not system and not browser"
 
+# Those of the supervisor need little of a core, so two run at a time.
 system: $(STAMP) $(JS) dns prometheus redis
-	$(BIN)/pytest tests -m "system and not browser"
+	$(BIN)/pytest -n 2 tests/replicas -m "system and not browser"
+	$(BIN)/pytest tests --ignore=tests/replicas -m "system and not browser"
 
 browser: $(STAMP) $(JS) chromium
 	$(BIN)/pytest tests/browser

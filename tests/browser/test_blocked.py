@@ -18,6 +18,7 @@ CONFIG = f"health: {{interval: 0.5, timeout: 0.5, fall: 2, rise: 2, evict_after:
 PINGS = (
     "" if IN_FULL else "from chainlit.server import sio\nsio.eio.ping_interval = sio.eio.ping_timeout = 2\n"
 )
+TRANSPORTS = [["polling", "websocket"], ["websocket"], ["polling"]]
 BLOCKS = """
 import time
 from chainlit.config import config
@@ -35,7 +36,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(LONG + 180)]
 NewTab = Callable[[], Tab]
 
 
-@pytest.fixture(params=[["polling", "websocket"], ["websocket"], ["polling"]], ids="-".join)
+@pytest.fixture(params=TRANSPORTS if IN_FULL else TRANSPORTS[:1], ids="-".join)
 def blocking(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ChatServer]:
     """The example, which makes a synchronous call where it is told to; its page has these transports."""
     more = BLOCKS.format(transports=request.param, seconds=LONG) + PINGS

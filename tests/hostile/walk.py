@@ -12,7 +12,7 @@ from random import Random
 from tests.hostile.day import day
 from tests.hostile.plan import at_random
 
-SECONDS = float(os.environ.get("HOSTILE_SECONDS", "35"))
+SECONDS = float(os.environ.get("HOSTILE_SECONDS", "25"))
 SEED = int(os.environ.get("HOSTILE_SEED", "0")) or time.time_ns() % 1_000_000
 
 

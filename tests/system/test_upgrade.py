@@ -21,7 +21,7 @@ from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(sized(240, in_full=1200))]
 
-UPGRADES = sized(6, in_full=20)
+UPGRADES = sized(4, in_full=20)
 LOAD = sized(len(KINDS), in_full=300)  # sessions that each upgrade moves
 SHUTDOWN = sized(5, in_full=15)  # seconds: 20 sessions in a second
 CROWD = sized(100, in_full=300)
