@@ -11,13 +11,12 @@ import asyncio
 from collections.abc import Coroutine
 from enum import StrEnum
 from math import inf
-from time import monotonic
 from typing import Protocol
 
 from proxy.affinity.backend import Backend
 from proxy.affinity.fleet import Fleet
 from proxy.affinity.session import Session
-from proxy.dataplane.patience import Stood, within
+from proxy.dataplane.patience import Stood, running_time, within
 
 _MOST = 1000  # requests; each holds at most the 64 KiB of its body that were read
 
@@ -93,7 +92,7 @@ class Arrivals:
         if self._held >= _MOST:
             self.counts[Held.TOO_MANY] += 1
             return inf
-        released, began = asyncio.Event(), self._now()
+        released, began = asyncio.Event(), running_time(self._stood)
         waiting.add(released)
         self._held += 1
         try:
@@ -108,12 +107,7 @@ class Arrivals:
             self._held -= 1
             waiting.discard(released)
         self.counts[result] += 1
-        return inf if result is Held.IN_VAIN else self._now() - began
-
-    def _now(self) -> float:
-        """A clock that stands still with this process."""
-        now = monotonic()
-        return now - self._stood(now)
+        return inf if result is Held.IN_VAIN else running_time(self._stood) - began
 
     def arrived(self, session: Session) -> None:
         """A session has connected."""

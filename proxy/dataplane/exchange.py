@@ -27,7 +27,7 @@ from proxy.dataplane.upgrade import Upgrade
 from proxy.dataplane.upstream import Upstream
 from proxy.errors import NoBackend, ProxyError, UpstreamClosed
 from proxy.wire import reply
-from proxy.wire.engineio import PONG, connect_in_payload, may_connect
+from proxy.wire.engineio import PONG
 
 MOVES = 45.0  # seconds for which a request waits while its transport moves: no client waits longer
 _PAUSE = 0.2  # seconds until a backend is tried again that is waited for: it may fail at once each time
@@ -71,8 +71,7 @@ class Exchange(Upgrade):
         assert engine is not None
         engine.seen = self.request.started
         if body is not NO_BODY:
-            named = may_connect(body.whole) and connect_in_payload(body.whole, self.site.limits.packets)
-            if named not in (False, None):
+            if inspection.brings_connect(body.whole, self.site.limits.packets):
                 engine.kept = None  # as in `rehome.read_post`; an odd session is refused
             if body.whole != PONG:
                 engine.said_at = self.request.started

@@ -19,7 +19,7 @@ from proxy.affinity.router import Router
 from proxy.affinity.session import Session
 from proxy.dataplane.arrivals import Arrivals
 from proxy.dataplane.hand_over_counts import Counts, Reason, Result
-from proxy.dataplane.patience import Stood, within
+from proxy.dataplane.patience import Stood, running_time, within
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.shared_directory import SharedDirectory
 from proxy.dataplane.stats import Stats
@@ -188,15 +188,11 @@ class HandOver:
     @asynccontextmanager
     async def _held(self) -> AsyncIterator[None]:
         """Its client is held meanwhile; in which time this process stood still, does not count."""
-        began = self._now()
+        began = running_time(self._site.stood)
         try:
             yield
         finally:
-            self._left -= self._now() - began
-
-    def _now(self) -> float:
-        now = monotonic()
-        return now - self._site.stood(now)
+            self._left -= running_time(self._site.stood) - began
 
     def _broke(self) -> None:
         """A fault of ours."""

@@ -8,7 +8,7 @@ CONNECT packet. One that names an odd session is refused.
 from proxy.affinity.evidence import Kind, query_session
 from proxy.dataplane.request import Request
 from proxy.errors import Limit, Odd, OddId, OverLimit
-from proxy.wire.engineio import LONGEST_SID, connect_in_payload, session_in_json
+from proxy.wire.engineio import LONGEST_SID, connect_in_payload, may_connect, session_in_json
 
 _LONGEST_PAYLOAD = 1_048_576  # bytes: python-engineio takes no more than 1000000, here with their framing
 
@@ -30,6 +30,11 @@ def named_in_body(request: Request, content: bytes, most: int) -> str | None:
         return connect_in_payload(content, most)
     named = session_in_json(content, kind.key)
     return request.known.hints.mcp_session if named is None and kind is Kind.NAMES_MCP_SESSION else named
+
+
+def brings_connect(content: bytes, most: int) -> bool:
+    """Whether a payload brings a CONNECT packet; as `named_in_body`, where nearly none does."""
+    return may_connect(content) and connect_in_payload(content, most) is not None
 
 
 def is_too_long(request: Request, size: int, limit: int) -> bool:

@@ -19,6 +19,12 @@ def never(_now: float) -> float:
     return 0.0
 
 
+def running_time(stood: Stood) -> float:
+    """A clock, in seconds, that stands still while this process does."""
+    now = monotonic()
+    return now - stood(now)
+
+
 class Timer:
     """Calls once when the time is up; whoever made it may cancel it."""
 

@@ -227,13 +227,8 @@ CONNECT, DISCONNECT, EVENT, ACK, CONNECT_ERROR, BINARY_EVENT, BINARY_ACK = range
 MAIN = b"/"  # the namespace that is meant where none is named: Chainlit's own
 MOST_PACKETS = 16  # of one payload: python-engineio refuses more (engineio/payload.py, max_decode_packets)
 HAND_OVER = b"/chainlit-proxy"  # where the proxy speaks with an instance: see `affinity.handing_over`
-OPEN, PING, PONG, UPGRADE, NOOP = (
-    b"0",
-    b"2",
-    b"3",
-    b"5",
-    b"6",
-)  # Engine.IO protocol 4: packets that say nothing
+# Engine.IO protocol 4: types of packets, and whole ones that say nothing
+OPEN, PING, PONG, UPGRADE, NOOP = b"0", b"2", b"3", b"5", b"6"
 _RESERVED = HAND_OVER.decode()
 _SOCKETIO = re.compile(rb"4([0-6])(?:([0-9]{1,9})-)?(?:(/[^,?]*)(?:\?[^,]*)?(?:,|\Z))?([0-9]{0,18})")
 
