@@ -27,7 +27,6 @@ from proxy.dataplane.upgrade import Upgrade
 from proxy.dataplane.upstream import Upstream
 from proxy.errors import NoBackend, ProxyError, UpstreamClosed
 from proxy.wire import reply
-from proxy.wire.engineio import PONG
 
 MOVES = 45.0  # seconds for which a request waits while its transport moves: no client waits longer
 _PAUSE = 0.2  # seconds until a backend is tried again that is waited for: it may fail at once each time
@@ -71,11 +70,7 @@ class Exchange(Upgrade):
         assert engine is not None
         engine.seen = self.request.started
         if body is not NO_BODY:
-            if inspection.brings_connect(body.whole, self.site.limits.packets):
-                engine.kept = None  # as in `rehome.read_post`; an odd session is refused
-            if body.whole != PONG:
-                engine.said_at = self.request.started
-                self.has_said = rehome.note_said(self.site, self.request, engine, body.whole)
+            self.has_said = settled.hear(body.whole, self.request, engine, self.site)
             if engine.owed_pongs and rehome.only_answers_ours(engine, body.whole):
                 self._answer(reply.OK)
                 return
