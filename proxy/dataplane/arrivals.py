@@ -4,10 +4,11 @@ Either their session has lost its instance and has not connected to another one 
 element would meet an instance that cannot know the session. Or no backend takes sessions at all, such as
 while the only one restarts. A request is held for at most `affinity.hold` seconds in all; then it is sent, or
 refused, whatever came of it. What is still to come of its body is not read meanwhile. So many at once are
-held; one more goes on at once, and so do all when the process is to end.
+held, a quarter of them of one client; one more goes on at once, and so do all when the process is to end.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Coroutine
 from enum import StrEnum
 from math import inf
@@ -19,6 +20,7 @@ from proxy.affinity.session import Session
 from proxy.dataplane.patience import Stood, running_time, within
 
 _MOST = 1000  # requests; each holds at most the 64 KiB of its body that were read
+_PER_CLIENT = 250
 
 
 class Held(StrEnum):
@@ -35,6 +37,11 @@ class Guest(Protocol):
 
     ended: bool
     held_for: float  # seconds so far; infinite when it is not to be held again
+
+    @property
+    def whose(self) -> str:
+        """The client that it counts for, "" for nobody."""
+        ...
 
     def halt(self) -> None:
         """It is held from now on: nobody is late with anything."""
@@ -59,6 +66,7 @@ class Arrivals:
         self._sessions: dict[str, set[asyncio.Event]] = {}
         self._backends: set[asyncio.Event] = set()  # of those that wait for any backend
         self._held = 0
+        self._held_of: Counter[str] = Counter()  # by client
         self._is_over = False  # set when the process is to end
 
     def hold(self, guest: Guest, seconds: float, session_id: str | None = None) -> bool:
@@ -75,11 +83,11 @@ class Arrivals:
 
     async def _keep(self, guest: Guest, patience: float, session_id: str | None) -> None:
         if session_id is None:
-            result = await self._wait(self._backends, patience, Held.BACK)
+            result = await self._wait(guest, self._backends, patience, Held.BACK)
         else:
             waiting = self._sessions.setdefault(session_id, set())
             try:
-                result = await self._wait(waiting, patience, Held.CONNECTED)
+                result = await self._wait(guest, waiting, patience, Held.CONNECTED)
             finally:
                 if not waiting and self._sessions.get(session_id) is waiting:
                     del self._sessions[session_id]
@@ -87,14 +95,16 @@ class Arrivals:
         if not guest.ended:
             guest.go_on()
 
-    async def _wait(self, waiting: set[asyncio.Event], patience: float, hoped: Held) -> float:
+    async def _wait(self, guest: Guest, waiting: set[asyncio.Event], patience: float, hoped: Held) -> float:
         """The seconds that it took; infinite if it was in vain."""
-        if self._held >= _MOST:
+        if self._held >= _MOST or self._held_of[guest.whose] >= _PER_CLIENT:
             self.counts[Held.TOO_MANY] += 1
             return inf
         released, began = asyncio.Event(), running_time(self._stood)
         waiting.add(released)
         self._held += 1
+        if guest.whose:
+            self._held_of[guest.whose] += 1
         try:
             self._release_if_there_is_one()  # it may have come since
             async with within(patience, self._stood):
@@ -105,6 +115,7 @@ class Arrivals:
             result = Held.IN_VAIN if self._is_over else hoped
         finally:
             self._held -= 1
+            self._held_of -= Counter([guest.whose])  # who has none left is not in it
             waiting.discard(released)
         self.counts[result] += 1
         return inf if result is Held.IN_VAIN else running_time(self._stood) - began

@@ -219,6 +219,11 @@ class Exchange(Upgrade):
         if not self.status and not self.ended and not self.wait_for(engine):
             self.tell_unknown()
 
+    @property
+    def whose(self) -> str:
+        """As Guest."""
+        return self.request.known.client
+
     def halt(self) -> None:
         """As Guest: what was tried before counts no more, and who was chosen has it no more."""
         self._attempt += 1

@@ -162,11 +162,11 @@ class WebsocketHandOver(HandOver):
         """As of the site."""
         return self._site.stood
 
-    def gone_on(self, new: "_NewEnd", rest: bytes) -> None:
-        """The session goes on: its client and the new instance speak with each other."""
+    def gone_on(self, new: "_NewEnd", being_answered: list[bytes], rest: bytes) -> None:
+        """The session goes on: its client and the new instance, which is answering these, speak directly."""
         tunnel = self._tunnel
         end = AppEnd(tunnel, new.leg, tunnel.down, self.session, tunnel.untaken)
-        tunnel.untaken.clear()
+        tunnel.untaken.went_on(being_answered)
         tunnel.go_on_at(end)
         tunnel.down.resume(MOVING)  # before the rest, which may say that this instance ends too
         if rest:
@@ -317,7 +317,8 @@ class _NewEnd(asyncio.Protocol):
                     self._over.connected(self)
                 case GoneOn():
                     self.done.set_result(None)
-                    self._over.gone_on(self, self.greeting.rest + self._reader.rest)
+                    rest = self.greeting.rest + self._reader.rest
+                    self._over.gone_on(self, self._machine.being_answered, rest)
                 case GiveUp(why):
                     self.fail(why)
 
