@@ -260,7 +260,12 @@ class Router:
         return session
 
     def elsewhere(self, session_id: str, at: Backend, now: float, avoid: Collection[str]) -> Decision | None:
-        """Where a session goes whose connection leads to `at`, None while nobody takes it; as `connect`."""
+        """Where a session goes whose connection leads to `at`, None while nobody takes it; as `connect`.
+
+        It takes its state along: what a backend may still have of it that it left before counts no more.
+        """
+        if (session := self.directory.get(session_id, now)) is not None:
+            session.left = ()
         try:
             decision = self.connect(session_id, at, now, Asked.IN_VAIN, avoid)
         except NoBackend:
