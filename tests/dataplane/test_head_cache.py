@@ -1,6 +1,5 @@
 """What was read of one connection's fields serves the next one, within bounds, and for its origin only."""
 
-from proxy.affinity.evidence import read_hints
 from proxy.dataplane.head_cache import HeadCache, Known
 from proxy.wire.fields import Fields
 from proxy.wire.forwarding import Origin
@@ -11,8 +10,7 @@ HERE = Origin("127.0.0.1", b"http", trusted=False)
 def remember(cache: HeadCache, origin: Origin, block: bytes) -> Known:
     """Add a field block as a connection does."""
     fields = Fields(block)
-    hints = read_hints(fields, origin.address, b"pin")
-    known = Known(fields, origin, hints, origin.address, "", b"pin", secure=False, request_id=None, trace="")
+    known = Known(fields, origin, origin.address, "", b"pin")
     cache.add(block, known)
     return known
 

@@ -94,7 +94,7 @@ ACCEPTED = [
 @pytest.mark.parametrize(("block", "expected"), ACCEPTED)
 def test_valid_blocks(block: bytes, expected: list[tuple[bytes, bytes]]) -> None:
     """RFC 9110 section 5: names are compared in lower case, order is kept, outer blanks are no value."""
-    assert [(name, value) for name, _, value in Fields(block).lines] == expected
+    assert [(line.name, line.value) for line in Fields(block).lines] == expected
 
 
 def test_values_by_name() -> None:
