@@ -13,8 +13,8 @@ from proxy.wire.head import RequestHead
 
 _MOST_BYTES = 16 << 20  # of memory, for all of them
 _LONGEST = 4096  # bytes of one block: a browser's has some 1,000
-# Memory of one: what it was parsed to is some five times as long as it, and two blocks go upstream for it.
-_FOLD, _OVERHEAD = 8, 2000
+# Memory of one: the block, what it was parsed to, and a block or two that go upstream for it.
+_FOLD, _OVERHEAD = 4, 1800
 _NO_HINTS = Hints(session=None, cookie_session=None, pin=None, client=b"")
 NO_FIELDS = Fields(b"")
 

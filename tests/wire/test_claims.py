@@ -30,7 +30,7 @@ def test_what_a_stranger_claims_goes_no_further(name: str, variant: Variant) -> 
 @pytest.mark.parametrize("name", CLAIMS)
 def test_what_a_trusted_proxy_says_is_passed_on(name: str) -> None:
     """Its word is believed, as that of X-Forwarded-For is."""
-    values = [value for _, _, value in sent(f"{name}: said", FRIEND).lines]
+    values = [line.value for line in sent(f"{name}: said", FRIEND).lines]
     assert any(value.startswith(b"said") for value in values)
 
 
