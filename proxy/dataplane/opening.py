@@ -7,8 +7,8 @@ is open, and then ends. A side that reads slowly stops the reading of the other,
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import Protocol
 
@@ -32,6 +32,7 @@ from proxy.affinity.opening import Opening as Machine
 from proxy.affinity.opening import State
 from proxy.affinity.router import Asked, Locate, Located
 from proxy.affinity.session import Session
+from proxy.borders import Work
 from proxy.dataplane import upstream_heads
 from proxy.dataplane.ends import Side, refuse_opening
 from proxy.dataplane.fetch import open_websocket
@@ -246,7 +247,7 @@ class Opening:
                 self._session_id = session_id
                 self._decide()
             case Open(fresh):
-                self._spawn(self._open(fresh=fresh))
+                self._spawn(partial(self._open, fresh=fresh))
             case Hold(on):
                 if on:
                     tunnel.down.pause(OPENING)
@@ -271,7 +272,7 @@ class Opening:
             self._tunnel.close()
             return
         if isinstance(decision, Locate):
-            self._spawn(self._locate(decision))
+            self._spawn(partial(self._locate, decision))
             return
         self._site.stats.decided(decision.evidence, decision.outcome)
         self._owner.choose(decision)
@@ -282,7 +283,7 @@ class Opening:
             self._target = decision.backend
             self._do(self._machine.moves())
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def _spawn(self, work: Work) -> None:
         self._work = self._site.spawn(work, self._tunnel.close)
 
     async def _locate(self, question: Locate) -> None:

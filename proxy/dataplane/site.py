@@ -8,7 +8,7 @@ import asyncio
 import itertools
 import math
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from time import monotonic
@@ -17,7 +17,7 @@ from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.evidence import Paths, read_hints
 from proxy.affinity.health import Observation
 from proxy.affinity.router import Locate, Located, Router
-from proxy.borders import Where, guarded, held
+from proxy.borders import Where, Work, guarded, held
 from proxy.config import Config
 from proxy.dataplane import upstream_heads
 from proxy.dataplane.arrivals import Arrivals
@@ -115,12 +115,10 @@ class Site:
         """Work is spawned in this group."""
         self._tasks = tasks
 
-    def spawn(self, work: Coroutine[None, None, None], give_up: Callable[[], None]) -> asyncio.Task[None]:
+    def spawn(self, work: Work, give_up: Callable[[], None]) -> asyncio.Task[None]:
         """Run work that outlives the call; if it fails by a fault of ours, log it and `give_up`."""
         assert self._tasks is not None
-        task = self._tasks.create_task(held(work, give_up))
-        task.add_done_callback(lambda _: work.close())  # it may have been cancelled before it began
-        return task
+        return self._tasks.create_task(held(work, give_up))
 
     # Clients
 
