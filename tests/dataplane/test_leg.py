@@ -82,9 +82,9 @@ def test_what_is_read_for_a_slow_peer_waits() -> None:
     slow.draw_from(source)
     assert read.reading
     slow.fell_behind()
-    assert not read.reading
+    assert (slow.writable, read.reading) == (False, False)
     slow.caught_up()
-    assert read.reading
+    assert (slow.writable, read.reading) == (True, True)
 
 
 def test_a_leg_that_is_let_go_reads() -> None:
