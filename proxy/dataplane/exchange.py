@@ -300,6 +300,8 @@ class Exchange(Upgrade):
 
     def _connected(self, pool: Pool, attempt: int, got: Upstream | ProxyError) -> None:
         is_wanted = not self.ended and attempt == self._attempt
+        if is_wanted:
+            self._work = None
         if isinstance(got, ProxyError):
             self.site.report(pool.backend, got)
             if is_wanted:
