@@ -217,7 +217,8 @@ class Relay:
         is_spare = self.request.wants_upgrade and self.site.pool(self.backend).has_idle
         if upstream is not None and (is_spare or not self.body.done):
             upstream.spoil()
-        all_said = self._rewriter is None or self._rewriter.finish()
+        rewriter, self._rewriter = self._rewriter, None  # which keeps this as its sink
+        all_said = rewriter is None or rewriter.finish()
         self.client.draw_from(None)  # the connection is for others now, however slow this client is
         if all_said:
             self.close_up()
