@@ -120,7 +120,7 @@ def test_a_task_that_fails_is_given_up() -> None:
             raise ValueError("odd")
 
         ended = asyncio.Event()
-        await world.plane.site.spawn(odd(), ended.set)
+        await world.plane.site.spawn(odd, ended.set)
         assert ended.is_set()
         world.faults = 1
         client = (await world.client()).say(get())

@@ -9,7 +9,6 @@ held, a quarter of them of one client; one more goes on at once, and so do all w
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine
 from enum import StrEnum
 from math import inf
 from typing import Protocol
@@ -17,6 +16,7 @@ from typing import Protocol
 from proxy.affinity.backend import Backend
 from proxy.affinity.fleet import Fleet
 from proxy.affinity.session import Session
+from proxy.borders import Work
 from proxy.dataplane.patience import Stood, running_time, within
 
 _MOST = 1000  # requests; each holds at most the 64 KiB of its body that were read
@@ -51,7 +51,7 @@ class Guest(Protocol):
         """It is held no more: decide anew."""
         ...
 
-    def spawn(self, work: Coroutine[None, None, None]) -> None:
+    def spawn(self, work: Work) -> None:
         """Run work for it, until it has ended."""
         ...
 
@@ -78,7 +78,7 @@ class Arrivals:
         if patience <= 0 or self._is_over:
             return False
         guest.halt()
-        guest.spawn(self._keep(guest, patience, session_id))
+        guest.spawn(lambda: self._keep(guest, patience, session_id))
         return True
 
     async def _keep(self, guest: Guest, patience: float, session_id: str | None) -> None:

@@ -9,7 +9,7 @@ polls of a transport that has settled at its backend: for them `start` has a sho
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from time import monotonic
 
 from proxy.affinity import retry
@@ -18,6 +18,7 @@ from proxy.affinity.evidence import Evidence, Kind
 from proxy.affinity.retry import Next
 from proxy.affinity.router import Asked, Locate, Located
 from proxy.dataplane import inspection, rehome, settled, upstream_heads
+from proxy.dataplane.dialing import dial
 from proxy.dataplane.last_hop import last_hop
 from proxy.dataplane.poll_hand_over import transport_key
 from proxy.dataplane.pool import Pool
@@ -273,42 +274,42 @@ class Exchange(Upgrade):
 
     def locate(self, question: Locate, then: Callable[[Located], None]) -> None:
         """Ask the backends, then go on with what they said."""
-        self.spawn(self._ask(question, then))
+        self.spawn(lambda: self._ask(question, then))
 
     async def _ask(self, question: Locate, then: Callable[[Located], None]) -> None:
         found = await self.site.locate(question, self.request)
         if not self.ended:
             then(found)
 
-    def spawn(self, work: Coroutine[None, None, None]) -> None:
+    def spawn(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run work for this exchange; it is refused if that fails by a fault of ours."""
-        self._work = self.site.spawn(work, lambda: self.refuse(ProxyError("internal error")))
+        self._work = self.site.spawn(work, self._broke)
 
     def send(self) -> None:
         """Send the request to the chosen backend, over an idle connection or a new one."""
-        self._attempt += 1
+        self._attempt = attempt = self._attempt + 1
         pool = self.site.pool(self.backend)
         # An upgrade is never said twice, so it gets a connection that cannot have been closed meanwhile.
         upstream = None if self.request.wants_upgrade or self._is_last_try else pool.take()
         if upstream is None:
-            if self._attempt == 1:
+            if attempt == 1:
                 self.turn()  # however many tries it takes
-            self.spawn(self._connect(pool, self._attempt))
+            self._work = dial(self.site, pool, lambda got: self._connected(pool, attempt, got), self._broke)
         else:
             self._write(upstream)
 
-    async def _connect(self, pool: Pool, attempt: int) -> None:
-        try:
-            upstream = await pool.connect()
-        except ProxyError as error:
-            self.site.report(pool.backend, error)
-            if not self.ended and attempt == self._attempt:
-                self._recover(error)
-            return
-        if self.ended or attempt != self._attempt:
-            pool.freed(upstream)
+    def _connected(self, pool: Pool, attempt: int, got: Upstream | ProxyError) -> None:
+        is_wanted = not self.ended and attempt == self._attempt
+        if is_wanted:
+            self._work = None
+        if isinstance(got, ProxyError):
+            self.site.report(pool.backend, got)
+            if is_wanted:
+                self._recover(got)
+        elif is_wanted:
+            self._write(got)
         else:
-            self._write(upstream)
+            pool.freed(got)
 
     def _write(self, upstream: Upstream) -> None:
         self.upstream = upstream
@@ -386,7 +387,8 @@ class Exchange(Upgrade):
             self._is_last_try = True
             self.send()
         elif then is Next.LATER:
-            self.spawn(self._go_later(self.decision))
+            decision = self.decision
+            self.spawn(lambda: self._go_later(decision))
         else:
             if then is Next.ELSEWHERE:
                 self._avoid |= {self.backend.name}

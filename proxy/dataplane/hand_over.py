@@ -7,7 +7,7 @@ time at the gate. What is said to the instance is for `affinity.handing_over`.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from typing import Protocol
@@ -17,6 +17,7 @@ from proxy.affinity.decision import Decision
 from proxy.affinity.handing_over import Failure, HandingOver
 from proxy.affinity.router import Router
 from proxy.affinity.session import Session
+from proxy.borders import Work
 from proxy.dataplane.arrivals import Arrivals
 from proxy.dataplane.hand_over_counts import Counts, Reason, Result
 from proxy.dataplane.patience import Stood, running_time, within
@@ -54,7 +55,7 @@ class Place(Protocol):
         """Take note of what a connection to a backend met."""
         ...
 
-    def spawn(self, work: Coroutine[None, None, None], give_up: Callable[[], None]) -> asyncio.Task[None]:
+    def spawn(self, work: Work, give_up: Callable[[], None]) -> asyncio.Task[None]:
         """Run work; if it fails by a fault of ours, `give_up`."""
         ...
 
@@ -127,7 +128,7 @@ class HandOver:
         self._counts.begun(self.old)
         if self.reason is Reason.ENDED:
             self._site.router.directory.send_away(self.session)  # it may still accept for a moment
-        self._task = self._site.spawn(self._run(), self._broke)
+        self._task = self._site.spawn(self._run, self._broke)
         self._task.add_done_callback(self._count)  # it may be cancelled before it runs
 
     def stop(self) -> None:

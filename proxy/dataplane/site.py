@@ -8,7 +8,7 @@ import asyncio
 import itertools
 import math
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import lru_cache
 from time import monotonic
 
@@ -16,7 +16,7 @@ from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.evidence import Paths
 from proxy.affinity.health import Observation
 from proxy.affinity.router import Locate, Located, Router
-from proxy.borders import Where, guarded, held
+from proxy.borders import Where, Work, guarded, held
 from proxy.config import Config
 from proxy.dataplane import upstream_heads
 from proxy.dataplane.arrivals import Arrivals
@@ -73,6 +73,7 @@ class Site:
         router.directory.arrival = self.arrivals.arrived
         self._pools: dict[Backend, Pool] = {}
         self._origins = lru_cache(_MOST_ORIGINS)(self._read_origin)
+        self.loop: asyncio.AbstractEventLoop  # set when it runs
         self._tasks: asyncio.TaskGroup | None = None
         # Ids are unique among proxies by their random start and short to read.
         self._ids = itertools.count(int.from_bytes(os.urandom(6), "big") << 16)
@@ -110,14 +111,12 @@ class Site:
 
     def run_in(self, tasks: asyncio.TaskGroup) -> None:
         """Work is spawned in this group."""
-        self._tasks = tasks
+        self._tasks, self.loop = tasks, asyncio.get_running_loop()
 
-    def spawn(self, work: Coroutine[None, None, None], give_up: Callable[[], None]) -> asyncio.Task[None]:
+    def spawn(self, work: Work, give_up: Callable[[], None]) -> asyncio.Task[None]:
         """Run work that outlives the call; if it fails by a fault of ours, log it and `give_up`."""
         assert self._tasks is not None
-        task = self._tasks.create_task(held(work, give_up))
-        task.add_done_callback(lambda _: work.close())  # it may have been cancelled before it began
-        return task
+        return self._tasks.create_task(held(work, give_up))
 
     # Clients
 

@@ -9,6 +9,7 @@ down.
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 
 from proxy.affinity.actions import Connected, ToBackend, ToClient
@@ -134,7 +135,7 @@ class WebsocketHandOver(HandOver):
             tunnel.read_backend_with(self._parting)
             if not tunnel.up.is_closing():
                 tunnel.up.write(_GOODBYE)
-            self._told = self._site.spawn(self._part(self._parting), self.give_up)
+            self._told = self._site.spawn(partial(self._part, self._parting), self.give_up)
 
     async def _part(self, parting: "_PartingEnd") -> None:
         tunnel, up = self._tunnel, self._tunnel.up
