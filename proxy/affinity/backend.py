@@ -26,6 +26,7 @@ class Backend:
         "gone",
         "health",
         "host",
+        "joined",
         "last_resort",
         "leaving",
         "name",
@@ -62,6 +63,7 @@ class Backend:
         self.tls = tls  # None for plain HTTP
         self.token = token
         self.health = Health(rules or HealthRules(), now)
+        self.joined = now  # since when it is in the fleet, where it is
         self.admin_state = AdminState.READY
         self.gone = False  # set when it left the fleet
         self.last_resort = False  # set by the fleet while it answers badly and nobody answers well
