@@ -131,6 +131,7 @@ class Fleet:
         """This process stood still for `gap` seconds: nobody was silent in them."""
         for backend in self:
             backend.health.stood(gap)
+            backend.quiet_since += gap
 
     def _find_last_resorts(self) -> None:
         someone = any(backend.is_fit for backend in self)

@@ -280,7 +280,7 @@ def made_up(at: int, *lines: bytes) -> bytes:
     return get(b"/project/file/y?session_id=made-up-%d" % at, *lines)
 
 
-NOBODY = {"trusted": []}
+NOBODY: dict[str, list[str]] = {"trusted": []}
 
 
 def test_a_client_has_so_many_questions() -> None:
