@@ -5,6 +5,7 @@ was through this one, and the session had an entry; or it was before the backend
 them when this proxy started. What connected before has been away since, and Chainlit ends a session that is
 away for `session_timeout`. So a backend that we have had for longer holds none that we do not know, but for
 those whose entry was given up: their ids are kept a while longer, and who comes back under one is asked for.
+Where there may be other proxies nothing here counts.
 """
 
 from collections.abc import Iterable
@@ -12,7 +13,7 @@ from collections.abc import Iterable
 from proxy.affinity.backend import Backend
 
 _NOTICED = 60.0  # seconds: Engine.IO misses a client after 45, and may have to wait for a blocked app
-_OVERLAP = 0.25  # of a session's time: the proxy before us may still have served when we had started
+_MARGIN = 1.25  # no two clocks agree, and the proxy before us may have served a while when we had started
 
 
 class Past:
@@ -22,11 +23,12 @@ class Past:
     known of those without an entry.
     """
 
-    __slots__ = ("_before", "_lately", "_lost", "_until", "most", "session_timeout")
+    __slots__ = ("_before", "_lately", "_lost", "_until", "most", "overlap", "session_timeout")
 
     def __init__(self, most: int, session_timeout: float) -> None:
         self.most = most  # ids
         self.session_timeout = session_timeout  # seconds
+        self.overlap = 0.0  # seconds that a proxy keeps its clients while another has taken its place
         self._lately: set[int] = set()  # hashes: of two ids that have the same one, one is asked for in vain
         self._before: set[int] = set()
         self._until = 0.0  # until when those of both may live
@@ -50,7 +52,7 @@ class Past:
             return tuple(backends)
         if sole:
             return ()
-        longest = self.session_timeout * (1 + _OVERLAP) + _NOTICED
+        longest = self.session_timeout * _MARGIN + self.overlap + _NOTICED
         return tuple(backend for backend in backends if now < backend.joined + longest)
 
     def __repr__(self) -> str:

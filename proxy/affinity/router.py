@@ -63,6 +63,7 @@ class Router:
         self.engines = EngineSessions(directory)
         self.claims = Claims()
         self.locate = locate
+        self.alone = False  # no other proxy leads to the backends
         self.sole = False  # every session there is came through this proxy: it started the backends itself
         fleet.listen(self._backend_changed)
         self.shared = False  # whether other proxies' directory is asked before a session is placed or moved
@@ -70,14 +71,15 @@ class Router:
     def configure(self, config: Config) -> None:
         """Place, locate and remember as it is configured."""
         affinity, balance = config.affinity, config.balance
-        self.locate = affinity.locate
+        self.locate, self.alone = affinity.locate, affinity.alone
+        self.directory.past.overlap = config.timeouts.hand_over + config.timeouts.shutdown
         self.placement.bound, self.placement.slow_start = balance.bound, balance.slow_start
         self.directory.resize(affinity.directory.size, affinity.session_timeout)
 
     @property
     def is_alone(self) -> bool:
-        """Whether all clients come through this proxy: several without a directory have to ask always."""
-        return self.locate is LocateMode.AUTO and (self.sole or not self.shared)
+        """Whether all clients come through this proxy, so that it knows who has never been here."""
+        return self.locate is LocateMode.AUTO and (self.sole or (self.alone and not self.shared))
 
     def _backend_changed(self, backend: Backend, _event: str) -> None:
         if not backend.holds_pins:
@@ -325,11 +327,9 @@ class Router:
         first connection, which then another proxy has seen. So has one that reconnects a while later. The
         session stays at `spared` if it is new as if it lives there, so that one need not be asked.
         """
-        if located is not Asked.NOT_YET:
-            return None
         auto = self.locate is LocateMode.AUTO
         able = tuple(backend for backend in self.fleet if backend.holds_pins)
-        if not able or (auto and len(able) == 1):
+        if located is not Asked.NOT_YET or not able or (auto and len(able) == 1):
             return None
         is_new = auto and session is not None and session.announced and opens and now - session.since < _JUST
         has_home = session is not None and session.backend is not None and not session.is_unsure

@@ -7,8 +7,8 @@ All backends are asked at once, the first that holds the session wins.
 
 Asking is an amplifier: one request of a client becomes one to each backend. So equal questions that are
 under way are joined, their number is bounded, and each backend answers over a bounded number of connections.
-A client has a bucket of questions that lead nowhere, and where all sessions come through this proxy it is
-remembered for a moment what nobody holds. What is over a bound is not asked.
+A client has a bucket of questions that lead nowhere, and what nobody holds is remembered for a moment. What
+is over a bound is not asked.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from proxy.dataplane.pool import Pool
 from proxy.dataplane.stats import Stats
 from proxy.errors import Limit, ProxyError
 
-_REMEMBERED = 10.0  # seconds that nobody holds a session: a client that is refused has tried again by then
+_REMEMBERED = 2.0  # seconds that nobody holds a session: short, for it may connect through another proxy
 _MOST_REMEMBERED = 4096  # such answers: as many as come in those seconds
 
 
@@ -117,8 +117,8 @@ class Locator:
         """The backend that holds a session, None if all say that they do not.
 
         `asked` is what the question is about and the head of its request, None if it cannot be put. Those
-        about the same are equal. `client` is whose it is, "" for nobody's; `remember` that a session comes to
-        a backend through this proxy only. Cancel-safe: one that nobody waits for any more is given up.
+        about the same are equal. `client` is whose it is, "" for nobody's. With `remember` an equal one of a
+        moment ago answers for this one. Cancel-safe: one that nobody waits for any more is given up.
         """
         if asked is None:
             self.results[Result.NO_ROOT] += 1

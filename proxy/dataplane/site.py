@@ -19,6 +19,7 @@ from proxy.affinity.health import Observation
 from proxy.affinity.router import Locate, Located, Router
 from proxy.borders import Where, guarded, held
 from proxy.config import Config
+from proxy.config.values import Locate as LocateMode
 from proxy.dataplane import upstream_heads
 from proxy.dataplane.arrivals import Arrivals
 from proxy.dataplane.clients import Clients, Rates, client_key
@@ -219,8 +220,8 @@ class Site:
             return None
         pools = [self.pool(backend) for backend in question.backends]
         asked = upstream_heads.locate_question(request, question.session_id, self.paths)
-        client, alone = request.known.client, self.router.is_alone
-        return await self.locator.ask(asked, pools, client, remember=alone)
+        remember = self.router.locate is not LocateMode.ALWAYS
+        return await self.locator.ask(asked, pools, request.known.client, remember=remember)
 
     def __repr__(self) -> str:
         return f"<Site pools={len(self._pools)} {self.router!r}>"

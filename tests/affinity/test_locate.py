@@ -110,11 +110,11 @@ LONG = HOUR * 1.25 + 60  # seconds after which none of those is left that a back
 
 @pytest.mark.parametrize("ask", [ask_by_session, ask_by_connect])
 def test_who_has_been_up_for_longer_than_sessions_live_asks_nobody(ask: object) -> None:
-    """All sessions that there are came through here, and have their entry, but for backends that are new."""
+    """If it is alone: all sessions came through here, and have their entry, but at backends that are new."""
 
     def asked(now: float, **settings: bool) -> str | None:
         router = router_of("a", "b", "c", locate=Locate.AUTO)
-        router.shared = settings.get("shared", False)
+        router.alone, router.shared = settings.get("alone", True), settings.get("shared", False)
         if settings.get("joined"):
             late = router.fleet.add("d", "127.0.0.1", 9000, now=HOUR)
             router.fleet.observe(late, Observation.ANSWERED, HOUR)
@@ -130,11 +130,13 @@ def test_who_has_been_up_for_longer_than_sessions_live_asks_nobody(ask: object) 
     assert asked(LONG, joined=True) == "d"
     assert asked(LONG + HOUR, joined=True) is None
     assert asked(LONG, shared=True) == everybody
+    assert asked(LONG, alone=False) == everybody
 
 
 def test_one_that_is_somewhere_else_is_asked_again() -> None:
     """What listens there may have been there before."""
     router = router_of("a", "b", "c", locate=Locate.AUTO)
+    router.alone = True
     moved = backend_of(router.fleet, "b")
     router.fleet.change(moved, "127.0.0.2", 8001, path="", weight=1.0, tls=None, now=HOUR)
     router.fleet.change(
@@ -150,7 +152,7 @@ def test_one_that_is_somewhere_else_is_asked_again() -> None:
 def test_who_comes_back_after_its_entry_was_given_up_is_asked_for(how: str, sole: bool) -> None:
     """A backend may keep a session for longer than it is configured here; who never was here asks nobody."""
     router = router_of("a", "b", locate=Locate.AUTO, size=2)
-    router.sole = sole
+    router.sole, router.alone = sole, not sole
     directory, home = router.directory, backend_of(router.fleet, "b")
     for name in ("s", "t", "u")[: 1 if how == "expired" else 3]:
         session = directory.assign(name, home, LONG)
