@@ -167,7 +167,9 @@ def test_what_is_written_is_read(pairs: list[tuple[bytes, bytes]]) -> None:
     pairs = [(b"x" + name, value) for name, value in pairs]
     block = b"".join(b"%b: %b\r\n" % pair for pair in pairs)
     fields = Fields(block)
-    assert [(line.name, line.value) for line in fields.lines] == [(n.lower(), v.strip(b" \t")) for n, v in pairs]
+    assert [(line.name, line.value) for line in fields.lines] == [
+        (n.lower(), v.strip(b" \t")) for n, v in pairs
+    ]
     assert fields.end_to_end(HOP_BY_HOP) == block
 
 
