@@ -131,8 +131,11 @@ class Tunnel(Movable):
         """The close code of a websocket that has ended, whoever said it; None for another protocol."""
         if not self.websocket:
             return None
-        said = (close_code(end.words) for end in (self._down_end, self._up_end) if end is not None)
-        return self.close_code or next(filter(None, said), NO_CLOSE)
+        code = self.close_code
+        for end in (self._down_end, self._up_end):
+            if not code and end is not None:
+                code = close_code(end.words)
+        return code or NO_CLOSE
 
     @property
     def is_closed(self) -> bool:
