@@ -46,8 +46,12 @@ class Known:
         *,
         pins: bool = True,
         request_id: bytes | None = None,
+        read: tuple[Hints | None, bool | None, str | None] = (None, None, None),
     ) -> None:
-        """`cookie` is the name of the pin cookie, which never goes upstream; it counts if it `pins`."""
+        """`cookie` is the name of the pin cookie, which never goes upstream; it counts if it `pins`.
+
+        `read` is what was read already: hints, whether it is secure, and its trace.
+        """
         self.fields = fields
         self.origin = origin
         self.address = address  # the client's own, as far as those between are trusted
@@ -55,9 +59,7 @@ class Known:
         self.request_id = request_id  # given by a trusted proxy before us
         self._cookie = cookie
         self._pins = pins
-        self._hints: Hints | None = None
-        self._secure: bool | None = None
-        self._trace: str | None = None
+        self._hints, self._secure, self._trace = read
         self._blocks: dict[Variant, bytes] = {}
 
     @property
@@ -92,11 +94,15 @@ class Known:
 
     def without_fields(self) -> "Known":
         """Who asked, and no more."""
-        known = Known(
-            NO_FIELDS, self.origin, self.address, self.client, self._cookie, request_id=self.request_id
+        return Known(
+            NO_FIELDS,
+            self.origin,
+            self.address,
+            self.client,
+            self._cookie,
+            request_id=self.request_id,
+            read=(_NO_HINTS, self.secure, self.trace),
         )
-        known._hints, known._secure, known._trace = _NO_HINTS, self.secure, self.trace
-        return known
 
 
 class HeadCache:
