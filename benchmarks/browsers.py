@@ -1,6 +1,6 @@
 """Browsers that differ as real ones do: the fields of several families and versions, cookies, addresses.
 
-A browser is made from its number alone, so every proxy is asked by the same ones. Families have their own
+A browser is made from its number, so every proxy is asked by the same ones. Families have their own
 order of fields, and their own for a GET, a POST and a websocket, as they send them over HTTP/1.1. Cookies are
 those of Chainlit's login, whose length depends on what the identity provider tells, and whatever the site
 sets besides. Each browser has an address of its own in 127.0.0.0/8.
@@ -118,7 +118,6 @@ class Traits(NamedTuple):
     values: dict[str, str]  # of the fields
     cookies: dict[str, str]  # that it has before it comes
     address: str
-    session: str  # of its tab
     key: str  # of its websocket
 
 
@@ -134,7 +133,6 @@ def traits(number: int) -> Traits:
         values,
         _cookies(rng),
         f"127.{1 + number // 50_000 % 250}.{number // 250 % 200}.{1 + number % 250}",
-        str(uuid.UUID(int=rng.getrandbits(128), version=4)),
         b64encode(rng.randbytes(16)).decode(),
     )
 
@@ -193,7 +191,7 @@ class Browser:
     def __init__(self, number: int, host: str) -> None:
         self._traits = own = traits(number)
         self.address = own.address
-        self.session = own.session
+        self.session = str(uuid.uuid4())  # of its tab: a new one each time
         self.cookies = dict(own.cookies)
         self._values = own.values | {"host": host}
         self._cookie()

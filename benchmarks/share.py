@@ -25,7 +25,6 @@ from benchmarks.stage import (
     ANSWER,
     CONNECTED,
     DONE,
-    GOODBYE,
     HOST,
     OPENED,
     SWITCHED,
@@ -37,7 +36,7 @@ from benchmarks.stage import (
     learn,
     open_session,
 )
-from benchmarks.wire import SOCKETIO, TOKEN, frame
+from benchmarks.wire import GOODBYE, SOCKETIO, TOKEN, frame
 from proxy.affinity.health import Observation
 from proxy.config import Config
 from proxy.parts import Parts

@@ -22,7 +22,6 @@ from benchmarks.wire import SOCKETIO, TOKEN
 HOST = "chat.example.com"
 SID = re.compile(rb'"sid":"([^"]+)"')
 COOKIE = re.compile(rb"\r\nset-cookie: *([^=]+)=([^;\r]*)", re.IGNORECASE)
-GOODBYE = b"\x88\x82\x37\xfa\x21\x3d\x34\x13"  # a close frame of 1001: the page is left
 HEAD = (
     b"HTTP/1.1 200 OK\r\ndate: Thu, 01 Jan 2026 00:00:00 GMT\r\nserver: uvicorn\r\n"
     b"content-type: text/plain; charset=UTF-8\r\ncontent-length: %d\r\n\r\n%b"
