@@ -71,6 +71,7 @@ class Connection(asyncio.Protocol):
         self.paused = False
         self.owed = 0  # frames of the stream that are still to be sent
         self.upload = 0  # bytes of a file that are still to come
+        self._is_at_home = False  # whether its session lives here
         self.download = 0  # bytes of a file that are still to be sent
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -100,6 +101,7 @@ class Connection(asyncio.Protocol):
             head, _, data = self.data.partition(HEAD_END)
             match = CONTENT_LENGTH.search(head)
             self.data, self.upload = b"", int(match[1]) if match else 0
+            self._is_at_home = self._has_session(head.split(b"\r\n", 1)[0])
             self._take_file(data)
         while not self.websocket and (message := cut_message(self.data)):
             self.data = message.rest
@@ -114,8 +116,10 @@ class Connection(asyncio.Protocol):
     def _take_file(self, data: bytes) -> None:
         """Forgets the bytes of an upload and answers the last."""
         self.upload -= len(data)
-        if self.upload <= 0:
+        if self.upload <= 0 and self._is_at_home:
             self._answer(b"200 OK", b'{"id":"0"}')
+        elif self.upload <= 0:
+            self._answer(b"404 Not Found", b'{"detail":"Session not found"}')
 
     def _send_file(self) -> None:
         """Sends of a download what the connection takes."""
@@ -155,11 +159,14 @@ class Connection(asyncio.Protocol):
             instance.unacknowledged[sid] = instance.connect(body)
         return b"OK"
 
+    def _has_session(self, target: bytes) -> bool:
+        """Whether the session that a target names lives here."""
+        match = SESSION.search(target)
+        return match is not None and self.instance.homes.get(match[1]) is self.instance
+
     def _locate(self, target: bytes) -> None:
         """Chainlit's answers for a file that is not there: 404 where the session is, 401 elsewhere."""
-        match = SESSION.search(target)
-        here = match is not None and self.instance.homes.get(match[1]) is self.instance
-        if here:
+        if self._has_session(target):
             self._answer(b"404 Not Found", b'{"detail":"File not found"}')
         else:
             self._answer(b"401 Unauthorized", b'{"detail":"Unauthorized"}')

@@ -25,10 +25,11 @@ limits: {{"""
     + "}}\n"
 )
 
-HAPROXY = """\
+_HAPROXY = """\
 global
     nbthread 1
     log stdout format raw local0
+    stats socket {folder}/socket mode 600 level admin
 defaults
     mode http
     log global
@@ -45,11 +46,23 @@ frontend page
 backend chainlit
     balance leastconn
     http-reuse always
-    cookie SRV insert indirect nocache
+@
     option httpchk GET /health
     default-server check inter 2s fall 20 rise 2 observe layer4 error-limit 1 on-error mark-down
 {backends}
 """
+HAPROXY = _HAPROXY.replace("@", "    cookie SRV insert indirect nocache")
+# The sid stands in the answer to a handshake, 0{"sid":"..., and in the query of all that follows.
+HAPROXY_LEARNING = _HAPROXY.replace(
+    "@",
+    """\
+    stick-table type string len 64 size 1m expire 1h
+    acl opens path_end /ws/socket.io/ /ws/socket.io
+    http-request set-var(txn.opens) bool(true) if opens !{{ url_param(sid) -m found }}
+    http-response wait-for-body time 2s if {{ var(txn.opens) -m bool }}
+    stick match url_param(sid)
+    stick store-response res.body,field(4,'"') if {{ var(txn.opens) -m bool }}""",
+)
 
 # What every nginx here has in common: its folders, the session in the cookie, and how requests are passed on.
 NGINX_SESSION = """\

@@ -9,12 +9,14 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import aiohttp
@@ -29,6 +31,7 @@ OTHERS = ["Envoy", "Caddy", "Traefik"]  # that ours is to be ahead of
 STICKY = "nginx, newer"  # its wheel is built for size: there to be tried, not for its figures
 START = 15.0  # seconds; our own proxy imports its libraries first
 STOP = 10.0
+RELOADED = 1.0  # seconds until a new worker of nginx has taken over
 
 
 class UnavailableError(Exception):
@@ -47,6 +50,8 @@ class Peer:
     title: str = ""  # in tables; "" for its name
     more: tuple[tuple[str, str], ...] = ()  # further files: name and template
     environment: Callable[[Path], dict[str, str]] = lambda _: {}  # by its folder
+    holds: str = ""  # by what it holds sessions
+    drain: "Callable[[Running, int], None] | None" = None  # has one backend, by its number, take nobody new
 
     @property
     def is_ours(self) -> bool:
@@ -60,9 +65,10 @@ class Running:
     def __init__(self, peer: Peer, version: str, folder: Path) -> None:
         self.peer = peer
         self.version = version
-        self.port, self._admin = free_ports(2)
+        self.port, self.admin = free_ports(2)
         self.seconds = 0.0  # from its start until a backend's answer came through
-        self._folder = folder
+        self.backends: list[int] = []  # their ports
+        self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -78,17 +84,18 @@ class Running:
 
     def configure(self, backends: list[int]) -> None:
         """Writes its files."""
-        self._folder.mkdir()
+        self.backends = backends
+        self.folder.mkdir()
         lines = [self.peer.backend.format(name=f"b{number}", port=at) for number, at in enumerate(backends)]
         for name, template in (("config", self.peer.template), *self.peer.more):
             text = template.format(
-                port=self.port, admin=self._admin, folder=self._folder, backends="\n".join(lines)
+                port=self.port, admin=self.admin, folder=self.folder, backends="\n".join(lines)
             )
-            (self._folder / name).write_text(text)
+            (self.folder / name).write_text(text)
 
     def launch(self) -> None:
         """Starts it, and waits until it answers; raises UnavailableError."""
-        peer, folder = self.peer, self._folder
+        peer, folder = self.peer, self.folder
         errors = folder / "errors"
         environment = os.environ | peer.environment(folder)
         began = time.monotonic()
@@ -103,7 +110,7 @@ class Running:
         _wait(process, self.port, "/health", errors)
         self.seconds = time.monotonic() - began
         if peer.is_ours:  # whose admin listener is loaded behind its first answers
-            _wait(process, self._admin, "/healthz", errors)
+            _wait(process, self.admin, "/healthz", errors)
 
     def restart(self) -> None:
         """Ends it and starts it anew, at the same port."""
@@ -170,6 +177,26 @@ def _one_thread(folder: Path) -> dict[str, str]:
     }
 
 
+def _drain_ours(running: Running, number: int) -> None:
+    url = f"http://127.0.0.1:{running.admin}/api/backends/b{number}/drain"
+    with urllib.request.urlopen(urllib.request.Request(url, b"{}", {"Content-Type": "application/json"})):
+        pass
+
+
+def _drain_haproxy(running: Running, number: int) -> None:
+    with socket.socket(socket.AF_UNIX) as told:
+        told.connect(str(running.folder / "socket"))
+        told.sendall(f"set server chainlit/b{number} state drain\n".encode())
+        told.recv(1000)
+
+
+def _drain_nginx(running: Running, number: int) -> None:
+    file, port = running.folder / "config", running.backends[number]
+    file.write_text(file.read_text().replace(f":{port};", f":{port} drain;"))
+    os.kill(running.pid, signal.SIGHUP)
+    time.sleep(RELOADED)
+
+
 def compiled(python: str) -> Peer:
     """Our own, as the package that is installed for an interpreter; its version raises UnavailableError.
 
@@ -218,6 +245,8 @@ PEERS = {
             OURS_BACKEND,
             lambda file: [sys.executable, "-m", "proxy", "serve", "-c", str(file)],
             lambda: __version__,
+            holds="sessions",
+            drain=_drain_ours,
         ),
         Peer(
             "HAProxy",
@@ -225,6 +254,8 @@ PEERS = {
             HAPROXY_BACKEND,
             lambda file: [program("haproxy"), "-db", "-f", str(file)],
             lambda: ask_version("haproxy", "-v"),
+            holds="own cookie",
+            drain=_drain_haproxy,
         ),
         Peer(
             "HAProxy, newer",
@@ -234,6 +265,8 @@ PEERS = {
             lambda: _ask_version([wheel("haproxy"), "-v"], _libraries(Path())),
             title="HAProxy",
             environment=_libraries,
+            holds="own cookie",
+            drain=_drain_haproxy,
         ),
         Peer(
             "nginx",
@@ -241,6 +274,7 @@ PEERS = {
             "        server 127.0.0.1:{port};",
             lambda file: [program("nginx"), "-p", str(file.parent), "-c", str(file)],
             lambda: ask_version("nginx", "-v"),
+            holds="hash of Chainlit's cookie",
         ),
         Peer(
             STICKY,
@@ -249,6 +283,8 @@ PEERS = {
             lambda file: [wheel("nginx"), "-p", str(file.parent), "-c", str(file)],
             lambda: _ask_version([wheel("nginx"), "-v"]),
             title="nginx",
+            holds="sticky cookie",
+            drain=_drain_nginx,
         ),
         Peer(
             "Envoy",
@@ -256,6 +292,7 @@ PEERS = {
             ENVOY_BACKEND,
             lambda file: [wheel("envoy"), "--concurrency", "1", "-l", "error", "-c", str(file)],
             lambda: _ask_version([wheel("envoy"), "--version"]),
+            holds="own cookie",
         ),
         Peer(
             "Caddy",
@@ -264,6 +301,7 @@ PEERS = {
             lambda file: [wheel("caddy"), "run", "--adapter", "caddyfile", "--config", str(file)],
             lambda: _ask_version([wheel("caddy"), "version"]),
             environment=_one_thread,
+            holds="own cookie",
         ),
         Peer(
             "Traefik",
@@ -273,6 +311,7 @@ PEERS = {
             lambda: _ask_version([wheel("traefik"), "version"]),
             more=(("routes.yaml", forms.TRAEFIK_ROUTES),),
             environment=_one_thread,
+            holds="own cookie",
         ),
         Peer(
             "aiohttp",
@@ -283,6 +322,15 @@ PEERS = {
         ),
     )
 }
+
+# It holds clients without cookies by the sid that it reads in an answer; tried by `benchmarks.features`.
+LEARNING = replace(
+    PEERS["HAProxy, newer"],
+    name="HAProxy, learning",
+    template=forms.HAPROXY_LEARNING,
+    backend="    server {name} 127.0.0.1:{port}",
+    holds="the sid of the answer's body",
+)
 
 
 @contextlib.contextmanager
