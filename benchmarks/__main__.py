@@ -79,6 +79,7 @@ def run(options: argparse.Namespace) -> int:
             failed = not cost.run(options.rounds) and OURS in options.peers
             show("cost", cost.lines(), options.rounds, write=options.write)
             if options.write and (ratios := cost.relative()):
+                page.put("costs", [cost.sentence(), "", page.taken(options.rounds)], page.README)
                 page.put_picture(draw(ratios, [running.peer.name for running in peers], OURS))
     print(f"{time.monotonic() - began:.0f} s")
     return int(failed)

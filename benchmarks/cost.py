@@ -92,6 +92,15 @@ WORKS = {
     "idle": Work("idle", 5000, "KiB of memory per idle websocket, at 5,000", budget.MEMORY, is_memory=True),
 }
 
+SHORT = {  # what the README says of some works
+    "poll": "a poll",
+    "frames": "a streamed frame",
+    "connections": "a new connection with its request",
+    "websockets": "a new websocket",
+    "unannounced": "one whose session nobody has announced",
+    "upload": "an uploaded megabyte",
+}
+
 Figures = dict[tuple[str, str], list[float]]  # (work, peer) -> microseconds per unit, one a round
 
 
@@ -168,6 +177,17 @@ class Cost:
                 worse = budget.behind(lambda name, work=work: self._median(work, name), min(ratios))  # type: ignore[misc]
                 rows.append(budget.Row(WORKS[work].words, title, WORKS[work].budget, ratios, worse))
         return rows
+
+    def sentence(self) -> str:
+        """What ours costs as a multiple of the better of HAProxy and nginx, in words."""
+        told: dict[str, list[str]] = defaultdict(list)
+        for work in (work for work in SHORT if work in self.works):
+            best = self._best(work, RIVALS)
+            for name in budget.BUILDS:
+                if best and (ratios := self._ratios(work, name, best)):
+                    told[name].append(f"{SHORT[work]} {statistics.median(ratios):.2f}")
+        said = [f"{budget.BUILDS[name]}, {', '.join(each)}" for name, each in told.items()]
+        return f"As a multiple of the better of HAProxy and nginx: {'; '.join(said)}."
 
     def _median(self, work: str, name: str) -> float | None:
         """None where it came through no round."""

@@ -29,7 +29,7 @@ from benchmarks.browser import (
 )
 from benchmarks.browsers import Browser
 from benchmarks.measuring import backends
-from benchmarks.peers import LEARNING, PEERS, Peer, Running, UnavailableError, start
+from benchmarks.peers import LEARNING, OURS, PEERS, STICKY, Peer, Running, UnavailableError, start
 from benchmarks.wire import SOCKETIO, TOKEN
 
 BROWSERS = 12
@@ -37,6 +37,9 @@ INSTANCES = 3
 TIMEOUT = 10.0  # seconds for one case of one browser
 PAGE = page.ROOT / "docs" / "moving.md"
 PART = "what each does"
+SHOWN = (PEERS[OURS].holds, PEERS[STICKY].holds, LEARNING.holds)  # in the README
+
+Table = tuple[list[str], list[list[str]]]  # heads and rows
 
 
 class Tab:
@@ -245,8 +248,8 @@ async def measure(running: Running) -> list[str]:
     return [*cells, await reloads_in_drain(running)]
 
 
-def run(peers: list[Peer]) -> list[str]:
-    """The lines of the table."""
+def run(peers: list[Peer]) -> Table:
+    """The table: its heads and rows."""
     words = [name for name, _ in CASES]
     words += [
         "polls and uploads go on after a restart of the proxy",
@@ -262,7 +265,13 @@ def run(peers: list[Peer]) -> list[str]:
                     heads.append(f"{running.title}, {peer.holds}")
             except UnavailableError as error:
                 print(f"{peer.name}: left out, {error}", flush=True)
-    return page.table(heads, [[name, *cells] for name, *cells in zip(words, *columns, strict=True)])
+    return heads, [[name, *cells] for name, *cells in zip(words, *columns, strict=True)]
+
+
+def only(heads: list[str], rows: list[list[str]]) -> Table:
+    """The columns of this proxy and of the newest forms of HAProxy and nginx."""
+    kept = [0, *(at for at, head in enumerate(heads) if head.endswith(SHOWN))]
+    return [heads[at] for at in kept], [[row[at] for at in kept] for row in rows]
 
 
 def main() -> int:
@@ -273,10 +282,11 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="put the table into docs/moving.md")
     options = parser.parse_args()
     known = {**PEERS, LEARNING.name: LEARNING}
-    lines = run([known[name] for name in options.peers])
-    print(*lines, sep="\n")
+    tables = run([known[name] for name in options.peers])
+    print(*page.table(*tables), sep="\n")
     if options.write:
-        page.put(PART, [*lines, "", page.taken(1)], PAGE)
+        page.put(PART, [*page.table(*tables), "", page.taken()], PAGE)
+        page.put(PART, [*page.table(*only(*tables)), "", page.taken()], page.README)
     return 0
 
 
