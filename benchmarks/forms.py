@@ -61,7 +61,7 @@ HAPROXY_LEARNING = _HAPROXY.replace(
     http-request set-var(txn.opens) bool(true) if opens !{{ url_param(sid) -m found }}
     http-response wait-for-body time 2s if {{ var(txn.opens) -m bool }}
     stick match url_param(sid)
-    stick store-response res.body,field(4,'"') if {{ var(txn.opens) -m bool }}""",
+    stick store-response res.body,bytes(1),json_query('$.sid') if {{ var(txn.opens) -m bool }}""",
 )
 
 # What every nginx here has in common: its folders, the session in the cookie, and how requests are passed on.
