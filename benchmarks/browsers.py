@@ -201,10 +201,9 @@ class Browser:
         self._values["cookie"] = f"Cookie: {line}\r\n" if line else ""
 
     def keep(self, cookies: list[tuple[str, str]]) -> None:
-        """Keeps what an answer sets."""
-        if cookies:
-            self.cookies.update(cookies)
-            self._cookie()
+        """Keeps what an answer sets, and says from now on whatever `cookies` has."""
+        self.cookies.update(cookies)
+        self._cookie()
 
     def get(self, target: bytes) -> bytes:
         """A GET request."""

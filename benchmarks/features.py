@@ -1,14 +1,15 @@
 """What each proxy does for Chainlit's sessions, tried out: `python -m benchmarks.features [--write]`.
 
 The stand-ins for Chainlit refuse what belongs to another instance, as Chainlit does, so each case counts
-how many of twelve browsers got through. Every request comes over a connection of its own, as a browser's
-may. A client `without cookies` keeps none, like a widget on another site and most clients that are no
-browsers.
+how many of twelve browsers got through; where a proxy knows nothing of a client, that is by chance. Every
+request comes over a connection of its own, as a browser's may. A client `without cookies` keeps none, like
+a widget on another site and most clients that are no browsers.
 """
 
 import argparse
 import asyncio
 import contextlib
+import random
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -34,6 +35,7 @@ from benchmarks.wire import SOCKETIO, TOKEN
 
 BROWSERS = 12
 INSTANCES = 3
+CROWD = 30  # strangers at most
 TIMEOUT = 10.0  # seconds for one case of one browser
 PAGE = page.ROOT / "docs" / "moving.md"
 PART = "what each does"
@@ -42,14 +44,43 @@ SHOWN = (PEERS[OURS].holds, PEERS[STICKY].holds, LEARNING.holds)  # in the READM
 Table = tuple[list[str], list[list[str]]]  # heads and rows
 
 
+class Crowd:
+    """Others, who come and go between any two steps of a case, so that nobody is served in turn."""
+
+    def __init__(self, running: Running) -> None:
+        self.running = running
+        self._there: list[Client] = []
+        self._random = random.Random(1)
+        self._came = BROWSERS  # how many browsers there were
+
+    async def stir(self) -> None:
+        """Some come, and stay with a websocket; some leave."""
+        for _ in range(self._random.randrange(1, 4)):
+            if self._there and self._random.random() < len(self._there) / CROWD:
+                self._there.pop(self._random.randrange(len(self._there))).transport.close()
+                continue
+            self._came += 1
+            browser = Browser(self._came, f"127.0.0.1:{self.running.port}")
+            client = await connect(self.running.port, browser.address)
+            self._there.append(client)
+            await open_alone(browser, client, browser.upgrade(SOCKETIO + b"websocket"))
+
+    def leave(self) -> None:
+        """All leave."""
+        for client in self._there:
+            client.transport.close()
+        self._there.clear()
+
+
 class Tab:
     """One tab of a browser; tabs of one browser have its cookies in common."""
 
     def __init__(
-        self, running: Running, number: int, first: "Tab | None" = None, *, cookies: bool = True
+        self, crowd: Crowd, number: int, first: "Tab | None" = None, *, cookies: bool = True
     ) -> None:
-        self.running = running
-        self.browser = Browser(number, f"127.0.0.1:{running.port}")
+        self.crowd = crowd
+        self.running = crowd.running
+        self.browser = Browser(number, f"127.0.0.1:{crowd.running.port}")
         self.cookies = cookies
         self.polls = b""
         if first is not None:
@@ -59,6 +90,7 @@ class Tab:
         self.browser.keep([])
 
     async def _connect(self) -> Client:
+        await self.crowd.stir()
         return await connect(self.running.port, self.browser.address)
 
     def _hear(self, client: Client) -> None:
@@ -111,7 +143,11 @@ class Tab:
     async def alone(self) -> Client:
         """Opens the session by a websocket without polls."""
         client = await self._connect()
-        await open_alone(self.browser, client, self.browser.upgrade(SOCKETIO + b"websocket"))
+        try:
+            await open_alone(self.browser, client, self.browser.upgrade(SOCKETIO + b"websocket"))
+        except LoadError:
+            client.transport.close()
+            raise
         self._hear(client)
         return client
 
@@ -127,33 +163,35 @@ class Tab:
         return 0
 
 
-async def polling(running: Running, number: int) -> bool:
+async def polling(crowd: Crowd, number: int) -> bool:
     """A client without cookies connects by polling, and goes on polling."""
-    tab = Tab(running, number, cookies=False)
+    tab = Tab(crowd, number, cookies=False)
     await tab.poll()
     return await tab.ask(lambda: tab.browser.get(tab.polls)) == TOKEN
 
 
-async def polling_upload(running: Running, number: int) -> bool:
+async def polling_upload(crowd: Crowd, number: int) -> bool:
     """The same, and uploads a file."""
-    tab = Tab(running, number, cookies=False)
+    tab = Tab(crowd, number, cookies=False)
     await tab.poll()
     await tab.upload()
     return True
 
 
-async def websocket_upload(running: Running, number: int) -> bool:
+async def websocket_upload(crowd: Crowd, number: int) -> bool:
     """A client without cookies connects by a websocket alone, and uploads a file."""
-    tab = Tab(running, number, cookies=False)
+    tab = Tab(crowd, number, cookies=False)
     client = await tab.alone()
-    await tab.upload()
-    await client.leave()
+    try:
+        await tab.upload()
+    finally:
+        await client.leave()
     return True
 
 
-async def reconnect(running: Running, number: int) -> bool:
+async def reconnect(crowd: Crowd, number: int) -> bool:
     """A client without cookies loses its websocket and comes back to its session."""
-    tab = Tab(running, number, cookies=False)
+    tab = Tab(crowd, number, cookies=False)
     client = await tab.alone()
     client.transport.close()
     client = await tab.alone()  # an instance that has not got the session refuses it
@@ -161,27 +199,27 @@ async def reconnect(running: Running, number: int) -> bool:
     return True
 
 
-async def two_tabs(running: Running, number: int) -> bool:
+async def two_tabs(crowd: Crowd, number: int) -> bool:
     """Two tabs of one browser both go on."""
-    first = Tab(running, number)
+    first = Tab(crowd, number)
     await first.poll()
-    second = Tab(running, number, first)
+    second = Tab(crowd, number, first)
     await second.poll()
     for tab in (first, second, first):
         await tab.go_on()
     return True
 
 
-async def two_instances(running: Running, number: int) -> bool:
+async def two_instances(crowd: Crowd, number: int) -> bool:
     """Two tabs of one browser are on two instances, so that who opens many is no burden to one."""
-    first = Tab(running, number)
+    first = Tab(crowd, number)
     await first.poll()
-    second = Tab(running, number, first)
+    second = Tab(crowd, number, first)
     await second.poll()
     return await first.home() != await second.home()
 
 
-Case = Callable[[Running, int], Awaitable[bool]]
+Case = Callable[[Crowd, int], Awaitable[bool]]
 CASES: list[tuple[str, Case]] = [
     ("without cookies: connects by polling", polling),
     ("without cookies: connects by polling, and uploads", polling_upload),
@@ -192,25 +230,26 @@ CASES: list[tuple[str, Case]] = [
 ]
 
 
-async def tried(case: Case, running: Running) -> int:
+async def tried(case: Case, crowd: Crowd) -> int:
     """How many browsers got through."""
     good = 0
     for number in range(BROWSERS):
         with contextlib.suppress(LoadError, OSError, TimeoutError):
             async with asyncio.timeout(TIMEOUT):
-                good += await case(running, number)
+                good += await case(crowd, number)
     return good
 
 
-async def after_restart(running: Running, *, cookies: bool) -> int:
+async def after_restart(crowd: Crowd, *, cookies: bool) -> int:
     """How many sessions that poll go on after the proxy was started anew."""
-    tabs = [Tab(running, number, cookies=cookies) for number in range(BROWSERS)]
+    tabs = [Tab(crowd, number, cookies=cookies) for number in range(BROWSERS)]
     opened = []
     for tab in tabs:
         with contextlib.suppress(LoadError, OSError):
             await tab.poll()
             opened.append(tab)
-    running.restart()
+    crowd.leave()
+    await asyncio.to_thread(crowd.running.restart)
     good = 0
     for tab in opened:
         with contextlib.suppress(LoadError, OSError, TimeoutError):
@@ -220,12 +259,13 @@ async def after_restart(running: Running, *, cookies: bool) -> int:
     return good
 
 
-async def reloads_in_drain(running: Running) -> str:
+async def reloads_in_drain(crowd: Crowd) -> str:
     """How many page loads of browsers whose instance drains go to another one."""
+    running = crowd.running
     drain = running.peer.drain
     if drain is None:
         return "-"
-    tabs = [Tab(running, number) for number in range(3 * BROWSERS)]
+    tabs = [Tab(crowd, number) for number in range(3 * BROWSERS)]
     for tab in tabs:
         await tab.poll()
     port = running.backends[0]
@@ -233,7 +273,7 @@ async def reloads_in_drain(running: Running) -> str:
     await asyncio.to_thread(drain, running, 0)
     away = 0
     for number, tab in enumerate(there):
-        reloaded = Tab(running, number, tab)
+        reloaded = Tab(crowd, number, tab)
         with contextlib.suppress(LoadError, OSError):
             await reloaded.poll()
             away += await reloaded.home() != port
@@ -242,10 +282,11 @@ async def reloads_in_drain(running: Running) -> str:
 
 async def measure(running: Running) -> list[str]:
     """All cases of one proxy, in the order of the table."""
-    cells = [f"{await tried(case, running)} of {BROWSERS}" for _, case in CASES]
-    restarted = [await after_restart(running, cookies=cookies) for cookies in (True, False)]
+    crowd = Crowd(running)
+    cells = [f"{await tried(case, crowd)} of {BROWSERS}" for _, case in CASES]
+    restarted = [await after_restart(crowd, cookies=cookies) for cookies in (True, False)]
     cells += [f"{good} of {BROWSERS}" for good in restarted]
-    return [*cells, await reloads_in_drain(running)]
+    return [*cells, await reloads_in_drain(crowd)]
 
 
 def run(peers: list[Peer]) -> Table:

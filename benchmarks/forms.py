@@ -51,11 +51,13 @@ backend chainlit
     default-server check inter 2s fall 20 rise 2 observe layer4 error-limit 1 on-error mark-down
 {backends}
 """
-HAPROXY = _HAPROXY.replace("@", "    cookie SRV insert indirect nocache")
+_COOKIE = "    cookie SRV insert indirect nocache"
+HAPROXY = _HAPROXY.replace("@", _COOKIE)
 # The sid stands in the answer to a handshake, 0{"sid":"..., and in the query of all that follows.
 HAPROXY_LEARNING = _HAPROXY.replace(
     "@",
-    """\
+    _COOKIE
+    + """
     stick-table type string len 64 size 1m expire 1h
     acl opens path_end /ws/socket.io/ /ws/socket.io
     http-request set-var(txn.opens) bool(true) if opens !{{ url_param(sid) -m found }}

@@ -48,6 +48,7 @@ class Peer:
     command: Callable[[Path], list[str]]  # by the file of its configuration
     version: Callable[[], str]  # raises UnavailableError
     title: str = ""  # in tables; "" for its name
+    file: str = "config"  # the name of its configuration
     more: tuple[tuple[str, str], ...] = ()  # further files: name and template
     environment: Callable[[Path], dict[str, str]] = lambda _: {}  # by its folder
     holds: str = ""  # by what it holds sessions
@@ -87,7 +88,7 @@ class Running:
         self.backends = backends
         self.folder.mkdir()
         lines = [self.peer.backend.format(name=f"b{number}", port=at) for number, at in enumerate(backends)]
-        for name, template in (("config", self.peer.template), *self.peer.more):
+        for name, template in ((self.peer.file, self.peer.template), *self.peer.more):
             text = template.format(
                 port=self.port, admin=self.admin, folder=self.folder, backends="\n".join(lines)
             )
@@ -101,7 +102,7 @@ class Running:
         began = time.monotonic()
         with errors.open("wb") as log, (folder / "access.log").open("ab") as access:
             self._process = process = subprocess.Popen(
-                peer.command(folder / "config"),
+                peer.command(folder / peer.file),
                 stdin=subprocess.DEVNULL,
                 stdout=access,
                 stderr=log,
@@ -132,16 +133,7 @@ class Running:
 
 def ask_version(name: str, flag: str) -> str:
     """The number in the answer to a version flag; Debian keeps both programs in sbin."""
-    return _ask_version([program(name), flag])
-
-
-def _ask_version(command: list[str], environment: dict[str, str] | None = None) -> str:
-    try:
-        answer = subprocess.run(
-            command, capture_output=True, text=True, check=True, env=os.environ | (environment or {})
-        )
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise UnavailableError(f"it does not run: {error}") from None
+    answer = subprocess.run([program(name), flag], capture_output=True, text=True, check=True)
     found = re.search(r"\d+\.\d+(\.\d+)?", answer.stdout + answer.stderr)
     return found[0] if found else "?"
 
@@ -160,6 +152,12 @@ def wheel(name: str) -> str:
     if path is None:
         raise UnavailableError(f"{packaged.WHEELS[name]} is not installed: make bench-peers")
     return str(path)
+
+
+def wheel_version(name: str) -> str:
+    """Of a program that a wheel brings, which has the same; raises UnavailableError as `wheel`."""
+    wheel(name)
+    return packaged.WHEELS[name].partition("==")[2]
 
 
 def _libraries(_: Path) -> dict[str, str]:
@@ -191,7 +189,7 @@ def _drain_haproxy(running: Running, number: int) -> None:
 
 
 def _drain_nginx(running: Running, number: int) -> None:
-    file, port = running.folder / "config", running.backends[number]
+    file, port = running.folder / running.peer.file, running.backends[number]
     file.write_text(file.read_text().replace(f":{port};", f":{port} drain;"))
     os.kill(running.pid, signal.SIGHUP)
     time.sleep(RELOADED)
@@ -233,7 +231,7 @@ def compiled(python: str) -> Peer:
 
 OURS_BACKEND = "  - {{name: {name}, url: http://127.0.0.1:{port}}}"
 ENVOY_BACKEND = (
-    "      - endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}}}"
+    "        - endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}}}"
 )
 HAPROXY_BACKEND = "    server {name} 127.0.0.1:{port} cookie {name}"
 PEERS = {
@@ -262,7 +260,7 @@ PEERS = {
             forms.HAPROXY,
             HAPROXY_BACKEND,
             lambda file: [wheel("haproxy"), "-db", "-f", str(file)],
-            lambda: _ask_version([wheel("haproxy"), "-v"], _libraries(Path())),
+            lambda: wheel_version("haproxy"),
             title="HAProxy",
             environment=_libraries,
             holds="own cookie",
@@ -274,14 +272,14 @@ PEERS = {
             "        server 127.0.0.1:{port};",
             lambda file: [program("nginx"), "-p", str(file.parent), "-c", str(file)],
             lambda: ask_version("nginx", "-v"),
-            holds="hash of Chainlit's cookie",
+            holds="hash of Chainlit's cookie or of the address",
         ),
         Peer(
             STICKY,
             forms.NGINX_STICKY,
             "        server 127.0.0.1:{port};",
             lambda file: [wheel("nginx"), "-p", str(file.parent), "-c", str(file)],
-            lambda: _ask_version([wheel("nginx"), "-v"]),
+            lambda: wheel_version("nginx"),
             title="nginx",
             holds="sticky cookie",
             drain=_drain_nginx,
@@ -291,7 +289,8 @@ PEERS = {
             forms.ENVOY,
             ENVOY_BACKEND,
             lambda file: [wheel("envoy"), "--concurrency", "1", "-l", "error", "-c", str(file)],
-            lambda: _ask_version([wheel("envoy"), "--version"]),
+            lambda: wheel_version("envoy"),
+            file="config.yaml",
             holds="own cookie",
         ),
         Peer(
@@ -299,7 +298,7 @@ PEERS = {
             forms.CADDY,
             "        to 127.0.0.1:{port}",
             lambda file: [wheel("caddy"), "run", "--adapter", "caddyfile", "--config", str(file)],
-            lambda: _ask_version([wheel("caddy"), "version"]),
+            lambda: wheel_version("caddy"),
             environment=_one_thread,
             holds="own cookie",
         ),
@@ -308,7 +307,8 @@ PEERS = {
             forms.TRAEFIK,
             "        - url: http://127.0.0.1:{port}",
             lambda file: [wheel("traefik"), f"--configfile={file}"],
-            lambda: _ask_version([wheel("traefik"), "version"]),
+            lambda: wheel_version("traefik"),
+            file="config.yaml",
             more=(("routes.yaml", forms.TRAEFIK_ROUTES),),
             environment=_one_thread,
             holds="own cookie",
@@ -323,13 +323,12 @@ PEERS = {
     )
 }
 
-# It holds clients without cookies by the sid that it reads in an answer; tried by `benchmarks.features`.
+# It holds clients without cookies by the sid that it reads in an answer; for `benchmarks.features`.
 LEARNING = replace(
     PEERS["HAProxy, newer"],
     name="HAProxy, learning",
     template=forms.HAPROXY_LEARNING,
-    backend="    server {name} 127.0.0.1:{port}",
-    holds="the sid of the answer's body",
+    holds="own cookie and the sid of the answer's body",
 )
 
 

@@ -251,4 +251,5 @@ def connect_packet(browser: Browser) -> bytes:
 
 def learn(browser: Browser, said: bytes) -> None:
     """Keeps the cookies that an answer sets."""
-    browser.keep([(name.decode(), value.decode()) for name, value in COOKIE.findall(said)])
+    if found := COOKIE.findall(said):
+        browser.keep([(name.decode(), value.decode()) for name, value in found])
