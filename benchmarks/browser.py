@@ -35,7 +35,6 @@ class Client(asyncio.Protocol):
         self.file: int | None = None  # bytes that come after the head that is awaited
         self.writable = asyncio.Event()
         self.writable.set()
-        self.closed = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keeps the transport."""
@@ -43,7 +42,6 @@ class Client(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tells whoever waits."""
-        self.closed.set()
         if self.answer is not None and not self.answer.done():
             self.answer.set_exception(LoadError(f"connection closed instead of an answer: {exc}"))
 
@@ -137,9 +135,11 @@ class Client(asyncio.Protocol):
             raise LoadError(f"{-self.flood} bytes more than the stream had")
 
     async def leave(self) -> None:
-        """Leaves the page: says goodbye, and waits until the other side has closed."""
+        """Leaves the page: says goodbye, and closes when that is answered."""
+        self.answer = asyncio.get_running_loop().create_future()
         self.transport.write(GOODBYE)
-        await self.closed.wait()
+        await self.answer
+        self.transport.close()
 
 
 async def connect(port: int, address: str = "127.0.0.1") -> Client:
