@@ -9,7 +9,7 @@ import pytest
 from benchmarks import budget
 from benchmarks.browsers import Browser
 from benchmarks.budget import Budget, Row
-from benchmarks.peers import COMPILED, LEARNING, OURS, PEERS, Peer, Running
+from benchmarks.peers import COMPILED, LEARNING, OURS, PEERS, Peer, Running, UnavailableError, compiled
 from benchmarks.picture import draw
 from proxy.config import load
 
@@ -96,6 +96,18 @@ def test_our_own_configuration_is_valid(tmp_path: Path) -> None:
     running = Running(PEERS[OURS], "1.0", tmp_path / "peer")
     running.configure([8001, 8002])
     assert len(load(tmp_path / "peer" / "config").backends) == 2
+
+
+def test_the_compiled_build_has_to_be_compiled(tmp_path: Path) -> None:
+    """An interpreter whose installed package is the plain one is left out: its figures would be the same."""
+    python, package = tmp_path / "python", tmp_path / "proxy"
+    package.mkdir()
+    python.write_text(f"#!/bin/sh\necho 1.0 {package}\n")
+    python.chmod(0o700)
+    with pytest.raises(UnavailableError, match="not compiled"):
+        compiled(str(python)).version()
+    (package / "head.cpython-311.so").touch()
+    assert compiled(str(python)).version() == "1.0"
 
 
 def places(svg: ET.Element, kind: str) -> list[tuple[float, float]]:
