@@ -35,14 +35,11 @@ class Work(NamedTuple):
 
 
 WORKS = {
-    "poll": Work(
-        "poll",
-        12_000,
-        f"poll request over keep-alive (GET and POST in turn), {MANY:,} browsers",
-        budget.POLL,
-        MANY,
+    "poll": Work("poll", 12_000, f"poll request over keep-alive, {MANY:,} browsers", budget.POLL, MANY),
+    "in_turn": Work(
+        "in_turn", 12_000, f"poll and POST in turn over keep-alive, {MANY:,} browsers", budget.POLL, MANY
     ),
-    "poll_few": Work("poll", 9600, f"the same, {FEW} browsers", budget.POLL, browsers=FEW),
+    "in_turn_few": Work("in_turn", 9600, f"the same, {FEW} browsers", budget.POLL, browsers=FEW),
     "frames": Work(
         "frames", 100_000, "websocket frame of 110 B, 20 streams, saturated", budget.SATURATED, 20
     ),

@@ -83,10 +83,16 @@ class Tab(NamedTuple):
     get: bytes
     post: bytes
 
+    async def hear(self) -> None:
+        """A poll."""
+        if await self.client.ask(self.get) != TOKEN:
+            raise LoadError("a poll brought something else")
+
     async def poll(self) -> None:
         """Both requests."""
-        if await self.client.ask(self.get) != TOKEN or await self.client.ask(self.post) != b"OK":
-            raise LoadError("a poll brought something else")
+        await self.hear()
+        if await self.client.ask(self.post) != b"OK":
+            raise LoadError("a POST brought something else")
 
 
 async def _each(count: int, do: Callable[[int], Awaitable[T]]) -> list[T]:
@@ -120,27 +126,37 @@ async def _tabs(order: Order) -> list[Tab]:
         for browser, client, polls in await _sessions(order, order.connections)
     ]
     await _each(len(tabs), lambda number: tabs[number].poll())
+    await _each(len(tabs), lambda number: tabs[number].hear())
     return tabs
 
 
 async def poll(order: Order) -> Work:
-    """Polls and posts in turn over kept connections, each of a session of its own.
+    """Polls over kept connections, each of a session of its own: what a client does that hears an answer.
 
     As many are under way however many connections there are; they come round in turn.
     """
+    return await _polling(order, Tab.hear, 1)
+
+
+async def in_turn(order: Order) -> Work:
+    """The same, each followed by a POST: what a client does that talks as much as it hears."""
+    return await _polling(order, Tab.poll, 2)
+
+
+async def _polling(order: Order, do: Callable[[Tab], Awaitable[None]], requests: int) -> Work:
     tabs = deque(await _tabs(order))
     at_once = min(AT_ONCE, order.connections)
-    rounds = order.units // (2 * at_once)
+    rounds = order.units // (requests * at_once)
 
     async def worker() -> None:
         for _ in range(rounds):
             tab = tabs.popleft()
-            await tab.poll()
+            await do(tab)
             tabs.append(tab)
 
     async def work() -> list[float]:
         await asyncio.gather(*(worker() for _ in range(at_once)))
-        return [rounds * 2 * at_once]
+        return [rounds * requests * at_once]
 
     return work
 
@@ -157,8 +173,7 @@ async def latency(order: Order) -> Work:
             tab = tabs[number % len(tabs)]
             await asyncio.sleep(began + number / order.rate - time.perf_counter())
             sent = time.perf_counter()
-            if await tab.client.ask(tab.get) != TOKEN:
-                raise LoadError("a poll brought something else")
+            await tab.hear()
             times.append((time.perf_counter() - sent) * 1e6)
         times.sort()
         return [times[len(times) // 2], times[len(times) * 99 // 100]]
@@ -346,6 +361,7 @@ WORKS: dict[str, Preparation] = {
     work.__name__: work
     for work in (
         poll,
+        in_turn,
         latency,
         frames,
         upload,

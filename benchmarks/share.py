@@ -49,13 +49,27 @@ Work = Callable[[Stage, list[Browser]], Awaitable[list[Unit]]]
 
 
 async def poll(stage: Stage, browsers: list[Browser]) -> list[Unit]:
-    """A poll over a kept connection, and the same as a POST: a unit is one of both."""
+    """A poll over a kept connection, of a client that hears an answer."""
+    units = []
+    for browser in browsers:
+        wire, polls = await open_session(stage, browser)
+        units.append(_polling(stage, wire, browser.get(polls + b"&t=abc1"), ANSWER))
+    return await _read_once(units)
+
+
+async def in_turn(stage: Stage, browsers: list[Browser]) -> list[Unit]:
+    """The same, and a POST: a unit is one of both, in turn."""
     units: list[Unit] = []
     for browser in browsers:
         wire, polls = await open_session(stage, browser)
         units.append(_polling(stage, wire, browser.get(polls + b"&t=abc1"), ANSWER))
         units.append(_polling(stage, wire, browser.post(polls + b"&t=abc2", TOKEN), DONE))
-    for unit in units:  # what is read once of a connection has been read
+    return await _read_once(units)
+
+
+async def _read_once(units: list[Unit]) -> list[Unit]:
+    """What is read once of a connection has been read."""
+    for unit in units:
         await unit()
     return units
 
@@ -178,7 +192,8 @@ def _alone(kind: str) -> Work:
 
 WORKS: dict[str, tuple[Work, str, int]] = {  # the work, its words, and how many browsers there are
     "poll": (poll, "poll over keep-alive", 3000),
-    "poll_few": (poll, "the same, few browsers", FEW),
+    "in_turn": (in_turn, "poll and POST in turn over keep-alive", 3000),
+    "in_turn_few": (in_turn, "the same, few browsers", FEW),
     "connection": (connection, "new connection and request", 3000),
     "connection_few": (connection, "the same, few browsers", FEW),
     "websocket": (websocket, "new websocket of a session that polls", 3000),
