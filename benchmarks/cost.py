@@ -18,6 +18,7 @@ from benchmarks.peers import OURS, RIVALS, Running, UnavailableError, start
 
 FEW = 8  # browsers, where few do what otherwise thousands do
 MANY = 3000
+FAILED = "failed"
 
 
 class Work(NamedTuple):
@@ -109,7 +110,7 @@ class Cost:
         self.ports, self.folder = ports, folder  # for the proxies that are started afresh
         self.works = [name for name in WORKS if name in names and _carried(name, ports[0])]
         self.figures: Figures = defaultdict(list)
-        self.too_slow: set[tuple[str, str]] = set()
+        self.missing: dict[tuple[str, str], str] = {}  # (work, peer) -> why it has no figure
         self._fresh = 0  # proxies that were started for one measurement
 
     def run(self, rounds: int) -> bool:
@@ -119,22 +120,22 @@ class Cost:
             for name in self.works:
                 if number and WORKS[name].is_memory:
                     continue  # it is the same every time
-                for peer in list(self.peers):
+                for peer in self.peers:
                     self._take(name, peer)
-        return any(running.peer.name == OURS for running in self.peers)
+        return not any(peer == OURS and why == FAILED for (_, peer), why in self.missing.items())
 
     def _take(self, name: str, running: Running) -> None:
         peer, work = running.peer.name, WORKS[name]
-        if (name, peer) in self.too_slow:
+        if (name, peer) in self.missing:
             return
         try:
             got = self._measure(work, running)
         except TooSlowError as error:
             print(f"{peer}: {name} was not carried, {error}", flush=True)
-            self.too_slow.add((name, peer))
+            self.missing[name, peer] = "not carried"
         except (MeasureError, UnavailableError) as error:
-            print(f"{peer}: left out, {name}: {error}", flush=True)
-            self.peers.remove(running)
+            print(f"{peer}: {name} failed, {error}", flush=True)
+            self.missing[name, peer] = FAILED
         else:
             whole = got.held_bytes / 1024 if work.is_memory else got.cpu_us
             self.figures[name, peer].append(whole / got.said[0])
@@ -153,7 +154,7 @@ class Cost:
             return measure(fresh, work.load, fresh.port, *numbers, between=between)
 
     def lines(self) -> list[str]:
-        """The tables, of the peers that came through all rounds."""
+        """The tables; a work that a peer did not come through has no figure of it."""
         names = [running.peer.name for running in self.peers]
         heads = ["CPU us per"] + [running.title for running in self.peers]
         rows = [[WORKS[work].words] + [self._cell(work, name) for name in names] for work in self.works]
@@ -188,8 +189,7 @@ class Cost:
 
     def _median(self, work: str, name: str) -> float | None:
         """None where it came through no round."""
-        came_through = name in [running.peer.name for running in self.peers]
-        if not came_through or (work, name) in self.too_slow or not self.figures[work, name]:
+        if (work, name) in self.missing or not self.figures[work, name]:
             return None
         return statistics.median(self.figures[work, name])
 
@@ -201,7 +201,7 @@ class Cost:
 
     def _ratios(self, work: str, one: str, other: str) -> list[float]:
         """The ratio within each round; none where one of the two has no figure."""
-        if {(work, one), (work, other)} & self.too_slow:
+        if {(work, one), (work, other)} & self.missing.keys():
             return []
         pairs = zip(self.figures[work, one], self.figures[work, other], strict=True)
         return [left / right for left, right in pairs]
@@ -219,8 +219,8 @@ class Cost:
         return found
 
     def _cell(self, work: str, name: str) -> str:
-        if (work, name) in self.too_slow:
-            return "not carried"
+        if (work, name) in self.missing:
+            return self.missing[work, name]
         got = self.figures[work, name]
         if len(got) == 1:
             return f"{got[0]:.1f}"
