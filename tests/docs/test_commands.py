@@ -21,7 +21,7 @@ from tests.docs.pages import ROOT, Piece, found
 # Options of other programs that the text of the pages speaks of.
 FOREIGN_OPTIONS = {
     "chainlit run": {"--host", "--port", "--ssl-cert", "--root-path", "--watch", "--headless", "--debug"},
-    "benchmarks": {"--write"},
+    "benchmarks": {"--compiled", "--write"},
     "docker": {"--stop-timeout", "--scale"},
     "gunicorn": {"--keep-alive"},
     "uvicorn": {"--workers", "--ws-ping-timeout"},
