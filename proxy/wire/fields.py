@@ -10,7 +10,7 @@ fields that frame a message are never passed through, `forwarding` writes them a
 import re
 from collections import Counter
 
-from proxy.errors import ProxyError
+from proxy.errors import FieldError
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 _BLOCK = re.compile(rb"(?:" + _TOKEN + rb"++:[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+")
@@ -68,12 +68,6 @@ def is_forwarding(name: bytes) -> bool:
 def hyphened(name: bytes) -> bytes:
     """The name whose variable this one has in WSGI, and in the environ that Socket.IO makes of ASGI."""
     return name.replace(b"_", b"-") if b"_" in name else name
-
-
-class FieldError(ProxyError):
-    """A field block breaks the rules; the caller translates it to its side's error."""
-
-    status = 400
 
 
 class Fields:
