@@ -117,8 +117,7 @@ class Fields:
             lines.append((name, line, value))
             if name in _SPECIAL:
                 self._special(name, value, nominated)
-        if self.chunked and self.length is not None:
-            raise FieldError("both Content-Length and Transfer-Encoding")
+        self._check_framing()
         self.lines = tuple(lines)
         self.nominated = frozenset(nominated) - _NEVER_NOMINATED  # by Connection, lower-case
         # Whether nothing in it asks for more than to be passed on.
@@ -150,6 +149,10 @@ class Fields:
             self.max_forwards = _listed(self.max_forwards, value)
         else:
             self.upgrade = _listed(self.upgrade, value)
+
+    def _check_framing(self) -> None:
+        if self.chunked and self.length is not None:
+            raise FieldError("both Content-Length and Transfer-Encoding")
 
     def get(self, name: bytes) -> bytes | None:
         """The value of the first field of this lower-case name."""
