@@ -1,6 +1,7 @@
 """Which modules are compiled, and that they are such as can be."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ ALL = {
 }
 
 
+@cache
 def tree(module: str) -> ast.Module:
     """The syntax tree of a module."""
     return ast.parse(ALL[module].read_text(encoding="utf-8"))
@@ -84,3 +86,34 @@ def test_nothing_is_derived_from_what_is_compiled(module: str) -> None:
         for base in each.bases:
             name = ast.unparse(base)
             assert name not in compiled or name in interpreted_kinds, f"{each.name}({name})"
+
+
+@cache
+def protocols() -> set[str]:
+    """The names of all classes that are a `Protocol`."""
+    return {
+        each.name
+        for module in ALL
+        for each in classes(module)
+        if any(ast.unparse(base).partition("[")[0] == "Protocol" for base in each.bases)
+    }
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_defaults_are_such_as_are_set(module: str) -> None:
+    """Compiled, a default of a class is a constant, and None is left out where a Protocol may be."""
+    kinds = {"Protocol", "NamedTuple", "Enum", "StrEnum"}
+    for each in classes(module):
+        if kinds & {ast.unparse(base) for base in each.bases} or each.decorator_list:
+            continue
+        for node in each.body:
+            if isinstance(node, ast.AnnAssign) and node.value is not None:
+                told = f"{each.name}: {ast.unparse(node)}"
+                assert not isinstance(node.value, (ast.Call, ast.Attribute)), told
+                is_none = isinstance(node.value, ast.Constant) and node.value.value is None
+                assert not (is_none and set(ast.unparse(node.annotation).split(" | ")) & protocols()), told
+
+
+def test_protocols_are_found() -> None:
+    """The test above is not empty."""
+    assert {"Rewriter", "Framer", "Client"} <= protocols()
