@@ -4,8 +4,8 @@ mypyc makes one library of the modules below, and for each of them a small one t
 `.py` beside it. A copy of the sources is compiled, in a folder of its own: in place, later edits of the
 sources would have no effect. The wheel has the sources too, for tracebacks and for those who read.
 
-Coroutines are left out: compiled, one of a certain shape goes on after it was cancelled (the shape is in
-`tests/compiled/cancelled.py`), and neither a type checker nor a warning tells.
+Coroutines are left out: compiled, one that awaits in a `finally` or `except` may lose the exception that is
+under way, and go on after it was cancelled (`tests/compiled`). Neither a type checker nor a warning tells.
 """
 
 import ast
@@ -25,8 +25,8 @@ SWITCH = "CHAINLIT_PROXY_COMPILED"
 NEEDS = ["mypy[mypyc]>=2.4,<3", "setuptools>=70.1,<90"]
 # What each request and frame passes through: packages, and a module.
 HOT = ("proxy/wire", "proxy/affinity", "proxy/dataplane", "proxy/logs.py")
-# Modules with coroutines that are compiled, and why. Their coroutines await in no `with`, `finally` and
-# `except`: those end when they are cancelled, which `tests/compiled` shows.
+# Modules with coroutines that are compiled, and why. Their coroutines await in no `finally` and no `except`:
+# those end when they are cancelled, which `tests/compiled` shows.
 DESPITE_COROUTINES = {
     "proxy.dataplane.exchange": "every request is one, and it is derived from what is compiled",
     "proxy.dataplane.opening": "every new websocket is one",

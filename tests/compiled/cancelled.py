@@ -54,6 +54,22 @@ async def again(over: asyncio.Event) -> None:
             over.set()
 
 
+async def suppressed(over: asyncio.Event) -> None:
+    """What fails is left alone, as in the clean-up of several."""
+    with suppress(OSError):
+        await over.wait()
+    over.set()
+
+
+async def counted(over: asyncio.Event) -> None:
+    """With a `finally` that awaits nothing."""
+    try:
+        await caught(over)
+    finally:
+        asyncio.get_running_loop().time()
+    over.set()
+
+
 async def cleaned_up(over: asyncio.Event) -> None:
     """As `SharedDirectory._serve`: what is left is cancelled, awaited and closed in a `finally`."""
     tasks: list[asyncio.Task[bool]] = []
@@ -79,6 +95,8 @@ PLAIN: dict[str, Shape] = {
     "nested": nested,
     "returned": returned,
     "again": again,
+    "suppressed": suppressed,
+    "counted": counted,
 }
 SHAPES: dict[str, Shape] = {**PLAIN, "cleaned_up": cleaned_up}
 
