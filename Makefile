@@ -7,11 +7,11 @@ JS := tests/js/node_modules/.package-lock.json
 # What runs the tests: on the sources, or, with COMPILED=1, on a compiled build of them.
 PYTEST := $(BIN)/$(if $(COMPILED),python -m tests.compiled,pytest)
 # Those that are run on a compiled build by each `make test`.
-FAST := tests/wire tests/affinity tests/dataplane tests/fuzz tests/test_borders.py tests/test_logs.py \
-	tests/test_metrics.py tests/test_tracing.py
+FAST := tests/wire tests/affinity tests/dataplane tests/test_borders.py tests/test_logs.py tests/test_metrics.py \
+	tests/test_tracing.py
 
-.PHONY: help setup run docs test check unit compiled unit-compiled system browser chromium dns prometheus redis full compat images fuzz soak \
-	hostile bench bench-lifecycle bench-sessions lock clean
+.PHONY: help setup run docs test check unit compiled unit-compiled system browser chromium dns prometheus redis \
+	full compat images fuzz soak hostile bench bench-lifecycle bench-sessions lock clean
 
 help:
 	@echo "make run     two Chainlit instances of examples/chat/app.py behind the proxy on port 8000"
@@ -79,11 +79,14 @@ unit: $(STAMP) $(JS) dns redis
 unit-compiled: $(STAMP)
 	$(BIN)/python -m tests.compiled --or-skip -n 2 $(FAST) -m "not system and not browser"
 
-# Of the sources as they are here; nothing is compiled in their folder. The Pythons: PYTHONS="python3.12 python3.13"
-PYTHONS ?= $(PYTHON) $(wildcard $(HOME)/.pyenv/versions/3.1[1-9]*/bin/python3)
+# Of the sources as they are here; nothing is compiled in their folder. For others: PYTHONS="python3.12 python3.13"
+PYTHONS ?= $(BIN)/python $(wildcard $(HOME)/.pyenv/versions/3.1[1-9].*/bin/python3)
 compiled: $(STAMP)
+	rm -f dist/chainlit_sticky_proxy-*.whl
 	$(BIN)/python -m hatchling build -t wheel -d dist
 	for python in $(PYTHONS); do \
+		tag=$$($$python -c 'import sys; print("cp%d%d" % sys.version_info[:2])'); \
+		if ls dist/*-$$tag-*.whl > /dev/null 2>&1; then continue; fi; \
 		CHAINLIT_PROXY_COMPILED=1 PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 			$$python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist . || exit 1; \
 	done
