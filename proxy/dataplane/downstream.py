@@ -179,7 +179,8 @@ class Downstream(asyncio.Protocol):
             rest = exchange.start(rest)
         if rest and not self.closing:
             self._buffer = rest
-            self._next_soon()
+            if exchange.ended:
+                self._next_soon()
 
     def _is_too_fast(self, exchange: Exchange) -> bool:
         """Refuse a request if its client asks too often, and say so."""

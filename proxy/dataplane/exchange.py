@@ -18,6 +18,7 @@ from proxy.affinity.evidence import Evidence, Kind
 from proxy.affinity.retry import Next
 from proxy.affinity.router import Asked, Locate, Located
 from proxy.dataplane import inspection, rehome, settled, upstream_heads
+from proxy.dataplane.dialing import dial
 from proxy.dataplane.last_hop import last_hop
 from proxy.dataplane.poll_hand_over import transport_key
 from proxy.dataplane.pool import Pool
@@ -282,7 +283,7 @@ class Exchange(Upgrade):
 
     def spawn(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run work for this exchange; it is refused if that fails by a fault of ours."""
-        self._work = self.site.spawn(work, lambda: self.refuse(ProxyError("internal error")))
+        self._work = self.site.spawn(work, self._broke)
 
     def send(self) -> None:
         """Send the request to the chosen backend, over an idle connection or a new one."""
@@ -293,22 +294,22 @@ class Exchange(Upgrade):
         if upstream is None:
             if attempt == 1:
                 self.turn()  # however many tries it takes
-            self.spawn(lambda: self._connect(pool, attempt))
+            self._work = dial(self.site, pool, lambda got: self._connected(pool, attempt, got), self._broke)
         else:
             self._write(upstream)
 
-    async def _connect(self, pool: Pool, attempt: int) -> None:
-        try:
-            upstream = await pool.connect()
-        except ProxyError as error:
-            self.site.report(pool.backend, error)
-            if not self.ended and attempt == self._attempt:
-                self._recover(error)
-            return
-        if self.ended or attempt != self._attempt:
-            pool.freed(upstream)
+    def _connected(self, pool: Pool, attempt: int, got: Upstream | ProxyError) -> None:
+        is_wanted = not self.ended and attempt == self._attempt
+        if is_wanted:
+            self._work = None
+        if isinstance(got, ProxyError):
+            self.site.report(pool.backend, got)
+            if is_wanted:
+                self._recover(got)
+        elif is_wanted:
+            self._write(got)
         else:
-            self._write(upstream)
+            pool.freed(got)
 
     def _write(self, upstream: Upstream) -> None:
         self.upstream = upstream

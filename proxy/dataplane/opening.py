@@ -31,9 +31,9 @@ from proxy.affinity.opening import Opening as Machine
 from proxy.affinity.opening import State
 from proxy.affinity.router import Asked, Locate, Located
 from proxy.affinity.session import Session
-from proxy.borders import Work
 from proxy.dataplane import upstream_heads
-from proxy.dataplane.ends import Side, refuse_opening
+from proxy.dataplane.ends import Side
+from proxy.dataplane.farewells import refuse_opening
 from proxy.dataplane.fetch import open_websocket
 from proxy.dataplane.leg import OPENING
 from proxy.dataplane.patience import Timer
@@ -246,7 +246,7 @@ class Opening:
                 self._session_id = session_id
                 self._decide()
             case Open(fresh):
-                self._spawn(partial(self._open, fresh=fresh))
+                self._work = self._site.spawn(partial(self._open, fresh=fresh), tunnel.close)
             case Hold(on):
                 if on:
                     tunnel.down.pause(OPENING)
@@ -271,7 +271,7 @@ class Opening:
             self._tunnel.close()
             return
         if isinstance(decision, Locate):
-            self._spawn(partial(self._locate, decision))
+            self._work = self._site.spawn(partial(self._locate, decision), self._tunnel.close)
             return
         self._site.stats.decided(decision.evidence, decision.outcome)
         self._owner.choose(decision)
@@ -281,9 +281,6 @@ class Opening:
         else:
             self._target = decision.backend
             self._do(self._machine.moves())
-
-    def _spawn(self, work: Work) -> None:
-        self._work = self._site.spawn(work, self._tunnel.close)
 
     async def _locate(self, question: Locate) -> None:
         """Ask where the session is; behind OPEN, which tells below which root Chainlit is.

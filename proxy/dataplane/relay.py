@@ -5,7 +5,6 @@ whole response, an error, the proxy's own answer or the client's leaving, `_end`
 of it, once.
 """
 
-import asyncio
 from math import inf
 from time import monotonic
 
@@ -14,6 +13,7 @@ from proxy.affinity.decision import Decision, EngineSession
 from proxy.affinity.evidence import Kind
 from proxy.affinity.pins import join_pin
 from proxy.dataplane.client import Client
+from proxy.dataplane.dialing import Dial
 from proxy.dataplane.rehome import Connect
 from proxy.dataplane.request import Request
 from proxy.dataplane.request_body import NO_BODY, RequestBody
@@ -50,7 +50,7 @@ class Relay:
     _waits_for_leave = False  # whether the client sends its body only when the backend tells it to
     _ear: Ear | None = None  # set while an answer to a poll tells of turns, or may in its next piece
     _early: tuple[ResponseHead, Framer] | None = None  # set while a poll's head is here, and no body
-    _work: asyncio.Task[None] | None = None  # the latest that was awaited for it
+    _work: Dial | None = None  # the latest that was awaited for it
 
     def __init__(self, site: Site, client: Client, request: Request) -> None:
         self.site = site
@@ -217,7 +217,8 @@ class Relay:
         is_spare = self.request.wants_upgrade and self.site.pool(self.backend).has_idle
         if upstream is not None and (is_spare or not self.body.done):
             upstream.spoil()
-        all_said = self._rewriter is None or self._rewriter.finish()
+        rewriter, self._rewriter = self._rewriter, None  # which keeps this as its sink
+        all_said = rewriter is None or rewriter.finish()
         self.client.draw_from(None)  # the connection is for others now, however slow this client is
         if all_said:
             self.close_up()
@@ -255,6 +256,10 @@ class Relay:
         )
         broken = error.side is Side.DOWNSTREAM and not error.retry_after
         self._answer(answer, close=broken)
+
+    def _broke(self) -> None:
+        """What was to be done for it failed by a fault of ours."""
+        self.refuse(ProxyError("internal error"))
 
     def tell_unknown(self) -> None:
         """Answer that the sid is unknown: Engine.IO's client closes its transport and opens another."""

@@ -76,6 +76,7 @@ class Site:
         router.directory.arrival = self.arrivals.arrived
         self._pools: dict[Backend, Pool] = {}
         self._origins = lru_cache(_MOST_ORIGINS)(self._read_origin)
+        self.loop: asyncio.AbstractEventLoop  # set when it runs
         self._tasks: asyncio.TaskGroup | None = None
         # Ids are unique among proxies by their random start and short to read.
         self._ids = itertools.count(int.from_bytes(os.urandom(6), "big") << 16)
@@ -113,7 +114,7 @@ class Site:
 
     def run_in(self, tasks: asyncio.TaskGroup) -> None:
         """Work is spawned in this group."""
-        self._tasks = tasks
+        self._tasks, self.loop = tasks, asyncio.get_running_loop()
 
     def spawn(self, work: Work, give_up: Callable[[], None]) -> asyncio.Task[None]:
         """Run work that outlives the call; if it fails by a fault of ours, log it and `give_up`."""

@@ -98,7 +98,7 @@ class Tunnel(Movable):
         self.talks = False  # whether more than heartbeats came since then
         self.spoke_at = 0.0  # set by the ticker when it did
         self.deadline = 0.0  # set by the ticker
-        self._owner = owner
+        self._owner: Owner | None = owner  # until it has ended
         self._timeouts = timeouts
         self._lingers = lingers
         self._counted = (0, 0)  # how many of its frames the pool has heard of
@@ -342,7 +342,13 @@ class Tunnel(Movable):
             if leg.has_unsent:
                 ticket, self.ticket = (self.ticket, None) if leg is self.down else (None, self.ticket)
                 leg.read_with(LastWords(leg, ticket, _LAST_WORDS, self._lingers.stood))
-        self._owner.tunnel_closed(self)
+        owner, self._owner = self._owner, None
+        assert owner is not None
+        owner.tunnel_closed(self)
+        # Whoever keeps whom in a circle is freed by the garbage collector only, which has to look for it.
+        for end in (self._down_end, self._up_end):
+            if end is not None:
+                end.leave()
 
     def cut(self) -> None:
         """End at once."""

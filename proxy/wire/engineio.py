@@ -153,9 +153,10 @@ def _connect(packet: str) -> str | None:
     text = packet[1:]
     if text[:1] in _STRING:
         with suppress(ValueError, RecursionError):  # then it is the text that counts
-            text = json.loads(text)
-        if not isinstance(text, str):
-            return None
+            said = json.loads(text)
+            if not isinstance(said, str):
+                return None
+            text = said
     if _digit(text) != 0:
         return None
     text = text[1:]
