@@ -43,6 +43,7 @@ class Limit(StrEnum):
     REQUESTS_PER_SECOND = "requests_per_second"
     SESSIONS_PER_MINUTE = "sessions_per_minute"
     LOCATE_QUESTIONS = "locate_questions"  # asked for no session, and not refused
+    QUESTIONS_PER_MINUTE = "questions_per_minute"  # the same
     OPENING_FRAMES = "opening_frames"  # of a websocket that has not connected
     OPENING_BYTES = "opening_bytes"
     OPENING_TIME = "opening"  # as `timeouts.opening`

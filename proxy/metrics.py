@@ -236,6 +236,8 @@ class ProxyCollector:
         states = _gauge("backend_admin_state", "1 for the operator's wish.", "backend", "state")
         sessions = _gauge("backend_sessions", "Sessions open or just placed.", "backend")
         tunnels = _gauge("backend_tunnels", "Open tunnels.", "backend")
+        text = "Requests and probes under way that any app answers at once, unless it blocks its event loop."
+        unanswered = _gauge("backend_unanswered", text, "backend")
         for backend in fleet:
             for verdict, word in _VERDICTS:
                 verdicts.add(backend.health.verdict is verdict, backend.name, word)
@@ -243,7 +245,8 @@ class ProxyCollector:
                 states.add(backend.admin_state is state, backend.name, word)
             sessions.add(backend.sessions, backend.name)
             tunnels.add(backend.tunnels, backend.name)
-        yield from (verdicts, states, sessions, tunnels)
+            unanswered.add(backend.unanswered, backend.name)
+        yield from (verdicts, states, sessions, tunnels, unanswered)
 
     def _turns(self) -> dict[str, int]:
         """Sessions whose app is answering, by backend."""

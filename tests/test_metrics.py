@@ -109,6 +109,9 @@ def test_traffic_is_counted() -> None:
         assert value(samples, "backend_sessions", backend="a") == 1
         assert value(samples, "directory_sessions") == 1
         assert value(samples, "locate_questions_total", result="over_limit") == 0
+        assert value(samples, "locate_questions_total", result="over_client_limit") == 0
+        assert value(samples, "limits_hit_total", limit="questions_per_minute") == 0
+        assert value(samples, "backend_unanswered", backend="a") == 0
         assert value(samples, "first_byte_seconds_count", backend="a") >= 4
         assert value(samples, "build_info", build=BUILD) == 1
         assert value(samples, "open_sessions", backend="a", transport="websocket") == 1

@@ -41,7 +41,6 @@ class Exchange(Upgrade):
     _failures = 0  # tries that failed
     _has_waited = False  # set when it has waited for its session to connect
     held_for = 0.0  # seconds in which nobody could take it
-    _said_to: bytes | None = None  # what its backend calls the transport
     has_said = False  # set when it has brought a message of the user, which a hand-over says again
     _is_said = False  # set when it broke, and what it said is said again by others
     _is_last_try = False  # set when a kept connection broke: it is said once more, over a new one
@@ -255,22 +254,6 @@ class Exchange(Upgrade):
             return router.by_session(self.session_id, Evidence.SESSION, now, located, self._avoid, hints)
         anywhere = request.head.method in (b"GET", b"HEAD") and not request.wants_upgrade
         return router.plain(hints, now, self._avoid, anywhere=anywhere)
-
-    def choose(self, decision: Decision) -> None:
-        """Take a decision; its Engine.IO session counts this request as under way."""
-        self._let_go()
-        engine = decision.engine
-        if engine is not None:
-            engine.polls += 1
-            self._said_to = self._said_to or engine.upstream_sid
-        self.decision = decision
-
-    def _let_go(self) -> None:
-        """Nobody has it any more."""
-        decision, self.decision = self.decision, None
-        if decision is not None and decision.engine is not None:
-            decision.engine.polls -= 1
-            decision.engine.waiting.discard(self)
 
     def locate(self, question: Locate, then: Callable[[Located], None]) -> None:
         """Ask the backends, then go on with what they said."""

@@ -7,22 +7,30 @@ All backends are asked at once, the first that holds the session wins.
 
 Asking is an amplifier: one request of a client becomes one to each backend. So equal questions that are
 under way are joined, their number is bounded, and each backend answers over a bounded number of connections.
-What is over the bound is not asked.
+A client has a bucket of questions that lead nowhere, and what nobody holds is remembered for a moment. What
+is over a bound is not asked.
 """
 
 import asyncio
 import json
+from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from enum import StrEnum
+from time import monotonic
 
 from proxy.affinity.backend import Backend
 from proxy.affinity.router import Asked, Located
 from proxy.config.models import AffinitySettings
+from proxy.config.sections import LimitSettings
+from proxy.dataplane.buckets import Buckets
 from proxy.dataplane.fetch import fetch
 from proxy.dataplane.patience import Stood, never, within
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.stats import Stats
 from proxy.errors import Limit, ProxyError
+
+_REMEMBERED = 2.0  # seconds that nobody holds a session: short, for it may connect through another proxy
+_MOST_REMEMBERED = 4096  # such answers: as many as come in those seconds
 
 
 class Result(StrEnum):
@@ -32,7 +40,9 @@ class Result(StrEnum):
     NOBODY = "nobody"  # every backend said that it does not hold the session
     UNCLEAR = "unclear"  # nobody said that it holds it, and not all that they do not
     JOINED = "joined"  # an equal one was under way
+    REMEMBERED = "remembered"  # not asked: a moment ago nobody did
     OVER_LIMIT = "over_limit"  # not asked: too many were under way
+    OVER_CLIENT_LIMIT = "over_client_limit"  # not asked: its client has had too many
     NO_ROOT = "no_root"  # not asked: no Chainlit is known below the path of the request
 
 
@@ -79,33 +89,53 @@ class _Line:
 class Locator:
     """All questions of one data plane; owned by the plane."""
 
-    def __init__(self, settings: AffinitySettings, stats: Stats, stood: Stood = never) -> None:
-        self.settings = settings  # replaced when the configuration is
+    def __init__(
+        self, settings: AffinitySettings, limits: LimitSettings, stats: Stats, stood: Stood = never
+    ) -> None:
         self.results = dict.fromkeys(Result, 0)  # for the metrics
         self._stats = stats
         self._stood = stood
         self._questions: dict[Hashable, _Question] = {}
         self._lines: dict[Backend, _Line] = {}
+        self._nobody: OrderedDict[Hashable, float] = OrderedDict()  # what nobody holds, and until when
+        self.configure(settings, limits)
 
-    async def ask(self, asked: tuple[Hashable, bytes] | None, pools: Sequence[Pool]) -> Located:
+    def configure(self, settings: AffinitySettings, limits: LimitSettings) -> None:
+        """Ask by these settings from now on."""
+        self.settings = settings
+        per_minute = limits.questions_per_minute
+        self._buckets = Buckets(per_minute / 60, per_minute) if per_minute else None
+
+    async def ask(
+        self,
+        asked: tuple[Hashable, bytes] | None,
+        pools: Sequence[Pool],
+        client: str = "",
+        *,
+        remember: bool = False,
+    ) -> Located:
         """The backend that holds a session, None if all say that they do not.
 
         `asked` is what the question is about and the head of its request, None if it cannot be put. Those
-        about the same are equal. Cancel-safe: one that nobody waits for any more is given up.
+        about the same are equal. `client` is whose it is, "" for nobody's. With `remember` an equal one of a
+        moment ago answers for this one. Cancel-safe: one that nobody waits for any more is given up.
         """
         if asked is None:
             self.results[Result.NO_ROOT] += 1
             return Asked.IN_VAIN
-        about = (asked[0], *(pool.backend for pool in pools))
+        about, now = (asked[0], *(pool.backend for pool in pools)), monotonic()
         question = self._questions.get(about)
         if question is not None:
             self.results[Result.JOINED] += 1
+        elif remember and self._nobody.get(about, 0.0) > now:
+            self.results[Result.REMEMBERED] += 1
+            return None
         elif len(self._questions) >= self.settings.locate_questions:
-            self.results[Result.OVER_LIMIT] += 1
-            self._stats.limits[Limit.LOCATE_QUESTIONS] += 1
-            return Asked.IN_VAIN
+            return self._over(Result.OVER_LIMIT, Limit.LOCATE_QUESTIONS)
+        elif client and self._buckets is not None and self._buckets.take(client, now):
+            return self._over(Result.OVER_CLIENT_LIMIT, Limit.QUESTIONS_PER_MINUTE)
         else:
-            task = asyncio.get_running_loop().create_task(self._find(pools, asked[1]))
+            task = asyncio.get_running_loop().create_task(self._find(pools, asked[1], client))
             question = self._questions[about] = _Question(task)
         question.waiting += 1
         try:
@@ -115,9 +145,30 @@ class Locator:
             if not question.waiting:
                 question.task.cancel()
                 self._questions.pop(about, None)
-        return question.task.result()
+        found = question.task.result()
+        if found is None and remember:
+            self._remember(about)
+        return found
 
-    async def _find(self, pools: Sequence[Pool], head: bytes) -> Located:
+    def _over(self, result: Result, limit: Limit) -> Asked:
+        self.results[result] += 1
+        self._stats.limits[limit] += 1
+        return Asked.IN_VAIN
+
+    def _remember(self, about: Hashable) -> None:
+        self._nobody[about] = monotonic() + _REMEMBERED
+        self._nobody.move_to_end(about)
+        if len(self._nobody) > _MOST_REMEMBERED:
+            self._nobody.popitem(last=False)
+
+    def sweep(self, now: float) -> None:
+        """Forget what is not so for certain any more; called every few seconds."""
+        if self._buckets is not None:
+            self._buckets.sweep(now)
+        while self._nobody and next(iter(self._nobody.values())) <= now:
+            self._nobody.popitem(last=False)
+
+    async def _find(self, pools: Sequence[Pool], head: bytes, client: str) -> Located:
         asked = {asyncio.ensure_future(self._ask(pool, head)): pool.backend for pool in pools}
         waiting, denials = set(asked), 0
         try:
@@ -126,6 +177,8 @@ class Locator:
                 for answer in done:
                     if answer.result():
                         self.results[Result.FOUND] += 1
+                        if client and self._buckets is not None:
+                            self._buckets.give_back(client)
                         return asked[answer]
                     denials += answer.result() is False
         finally:

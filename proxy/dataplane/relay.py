@@ -49,6 +49,7 @@ class Relay:
     _watched = False  # whether its transport is not plain yet
     _waits_for_leave = False  # whether the client sends its body only when the backend tells it to
     _ear: Ear | None = None  # set while an answer to a poll tells of turns, or may in its next piece
+    _asked: Backend | None = None  # set while a backend has to answer it at once
     _early: tuple[ResponseHead, Framer] | None = None  # set while a poll's head is here, and no body
     _work: Dial | None = None  # the latest that was awaited for it
 
@@ -205,6 +206,9 @@ class Relay:
     def _got_head(self, head: ResponseHead) -> None:
         self.status = head.status
         self.first_byte = first_byte = monotonic() - self.request.started
+        if self._asked is not None:
+            self._asked.answered(self.request.started + first_byte)
+            self._asked = None
         self.site.stats.first_byte[self.backend.name].add(first_byte)
         if self.body.done:
             self.client.deadline = inf
@@ -316,6 +320,8 @@ class Relay:
         if self.ended:
             return
         self.ended = True
+        if self._asked is not None:
+            self._asked.given_up()
         self.bytes_in = self.bytes_in or self.body.size
         backend, engine = "", self._engine
         if self.decision is not None:

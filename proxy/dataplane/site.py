@@ -19,6 +19,7 @@ from proxy.affinity.health import Observation
 from proxy.affinity.router import Locate, Located, Router
 from proxy.borders import Where, Work, guarded, held
 from proxy.config import Config
+from proxy.config.values import Locate as LocateMode
 from proxy.dataplane import upstream_heads
 from proxy.dataplane.arrivals import Arrivals
 from proxy.dataplane.clients import Clients, Rates, client_key
@@ -81,7 +82,7 @@ class Site:
         # Ids are unique among proxies by their random start and short to read.
         self._ids = itertools.count(int.from_bytes(os.urandom(6), "big") << 16)
         self.paths = Paths(config.socketio_path, config.affinity.roots)
-        self.locator = Locator(config.affinity, self.stats, stood)
+        self.locator = Locator(config.affinity, config.limits, self.stats, stood)
         self.hand_overs = HandOvers(self, config)
         self._use(config)
         for listener in (self._backend_changed, self.arrivals.backend_changed):
@@ -100,7 +101,7 @@ class Site:
         """Go by another configuration."""
         self._use(config)
         self.paths.use(config.socketio_path, config.affinity.roots)
-        self.locator.settings = config.affinity
+        self.locator.configure(config.affinity, config.limits)
         self.clients.configure(config.limits)
         for pool in self._pools.values():
             pool.connect_timeout, pool.idle_timeout = config.timeouts.connect, config.timeouts.pool_idle
@@ -218,7 +219,8 @@ class Site:
             return None
         pools = [self.pool(backend) for backend in question.backends]
         asked = upstream_heads.locate_question(request, question.session_id, self.paths)
-        return await self.locator.ask(asked, pools)
+        remember = self.router.locate is not LocateMode.ALWAYS
+        return await self.locator.ask(asked, pools, request.known.client, remember=remember)
 
     def __repr__(self) -> str:
         return f"<Site pools={len(self._pools)} {self.router!r}>"

@@ -150,7 +150,8 @@ def test_a_page_for_every_path_teaches_no_root() -> None:
     run(test, "ab")
 
 
-def test_a_guess_below_an_unknown_root_is_no_decision() -> None:
+@pytest.mark.parametrize("locate", ["auto", "always"])
+def test_a_guess_below_an_unknown_root_is_no_decision(locate: str) -> None:
     """The first handshake of a root path asks nobody, and settles nothing for the session of its cookie."""
 
     async def test(world: World) -> None:
@@ -161,9 +162,9 @@ def test_a_guess_below_an_unknown_root_is_no_decision() -> None:
         await tab.handshake()
         assert tab.sid.startswith(world.pin("b"))
         assert (asked(world), len(world.router.directory)) == ([], 0)
-        assert results(world) == {"no_root": 1}
+        assert results(world) == ({"no_root": 1} if locate == "always" else {})
 
-    run(test, "ab")
+    run(test, "ab", affinity={"locate": locate})
 
 
 class Gate:
@@ -246,6 +247,125 @@ def test_made_up_ids_cost_so_many_questions() -> None:
         assert [backend.sessions for backend in world.router.fleet] == [0, 0]
 
     run(test, "ab", affinity={"locate_questions": 4, "locate_connections": 2})
+
+
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+def test_a_handshake_asks_nobody(transport: str) -> None:
+    """The session of its cookie is a guess: its CONNECT asks one backend, since the other is where it is."""
+
+    async def test(world: World) -> None:
+        instances = {name: Chat(backend) for name, backend in zip("ab", world.backends, strict=True)}
+        instances["b"].sessions.add("session-S")
+        tab = Tab(world, world.cookie("a"), b"Cookie: X-Chainlit-Session-id=session-S")
+        if transport == "polling":
+            await tab.handshake()
+            assert asked(world) == []
+            await (await tab.post(connect_packet("session-S"))).response()
+        else:
+            socket = await tab.socket()
+            await socket.hear()
+            assert asked(world) == []
+            socket.say(connect_packet("session-S"))
+            await socket.hear()
+        assert len(asked(world)) == len(instances["b"].asked("locate")) == 1
+        session = world.router.directory.get("session-S", world.now())
+        assert session is not None
+        assert session.backend is world.known("b")
+
+    run(test, "ab")
+
+
+def made_up(at: int, *lines: bytes) -> bytes:
+    """A request that names a session which nobody holds."""
+    return get(b"/project/file/y?session_id=made-up-%d" % at, *lines)
+
+
+NOBODY: dict[str, list[str]] = {"trusted": []}
+
+
+def test_a_client_has_so_many_questions() -> None:
+    """What is over them is not asked and goes by the rest of its evidence; each client has its own."""
+
+    async def test(world: World) -> None:
+        gate = Gate(world)
+        gate.opened.set()
+        clients = [b"X-Forwarded-For: 192.0.2.%d" % n for n in (1, 2)]
+        for at in range(10):
+            response = await world.ask(made_up(at, clients[0], world.cookie("b")))
+            assert response.status == 401  # of the request itself
+        assert len(asked(world)) == 3 * 2
+        assert results(world) == {"nobody": 3, "over_client_limit": 7}
+        assert world.plane.site.stats.limits[Limit.QUESTIONS_PER_MINUTE] == 7
+        assert len(world.router.directory) == 3
+        await world.ask(made_up(20, clients[1]))
+        assert results(world)["nobody"] == 4
+        for at in range(30, 40):
+            await world.ask(made_up(at))  # a trusted proxy is nobody's client
+        assert results(world)["nobody"] == 14
+
+    run(test, "ab", limits={"questions_per_minute": 3})
+
+
+def test_those_that_find_their_session_are_not_counted() -> None:
+    """The tabs of an office that come back after a restart are asked for, however many they are."""
+
+    async def test(world: World) -> None:
+        Gate(world, HOLDS).opened.set()
+        for at in range(10):
+            await world.ask(made_up(at))
+        assert results(world) == {"found": 10}
+
+    run(test, "ab", limits={"questions_per_minute": 1}, forwarded=NOBODY)
+
+
+def test_zero_sets_no_limit() -> None:
+    """A client may ask as much as it likes."""
+
+    async def test(world: World) -> None:
+        Gate(world).opened.set()
+        for at in range(10):
+            await world.ask(made_up(at))
+        assert results(world) == {"nobody": 10}
+        world.plane.site.locator.sweep(world.now())
+
+    run(test, "ab", limits={"questions_per_minute": 0}, forwarded=NOBODY)
+
+
+@pytest.mark.parametrize("locate", ["auto", "always"])
+def test_what_nobody_holds_is_remembered_for_a_moment(locate: str) -> None:
+    """Not where proxies that share nothing always ask: it may have connected through another meanwhile."""
+
+    async def test(world: World) -> None:
+        Gate(world).opened.set()
+        locator = world.plane.site.locator
+        for _ in range(3):
+            await world.ask(made_up(1))
+            session = world.router.directory.get("made-up-1", world.now())
+            assert session is not None
+            world.router.directory.sweep(world.now() + 1000)  # it is forgotten
+        expected = {"auto": {"nobody": 1, "remembered": 2}, "always": {"nobody": 3}}
+        assert results(world) == expected[locate]
+        locator.sweep(world.now() + 3)
+        assert not locator._nobody
+        for at in range(5000):
+            locator._remember(at)
+        assert len(locator._nobody) == 4096
+
+    run(test, "ab", affinity={"locate": locate})
+
+
+def test_who_has_been_up_for_long_asks_for_nothing_made_up() -> None:
+    """By then every session that there is has its entry, or had it."""
+
+    async def test(world: World) -> None:
+        Gate(world).opened.set()
+        for backend in world.router.fleet:
+            backend.joined -= 5000
+        for at in range(10):
+            await world.ask(made_up(at))
+        assert (asked(world), results(world)) == ([], {})
+
+    run(test, "ab", affinity={"alone": True})
 
 
 def test_a_backend_that_hangs_holds_up_no_other() -> None:
