@@ -9,12 +9,11 @@ import itertools
 import math
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from functools import lru_cache
 from time import monotonic
 
 from proxy.affinity.backend import AdminState, Backend
-from proxy.affinity.evidence import Paths, read_hints
+from proxy.affinity.evidence import Paths
 from proxy.affinity.health import Observation
 from proxy.affinity.router import Locate, Located, Router
 from proxy.borders import Where, Work, guarded, held
@@ -39,13 +38,11 @@ from proxy.wire.forwarding import (
     IPAddress,
     Origin,
     client_address,
-    client_scheme,
     read_address,
-    trace_id,
 )
 from proxy.wire.head import RequestHead
 
-_MOST_ORIGINS = 1024  # addresses that are remembered
+_MOST_ORIGINS = 8192  # addresses that are remembered
 
 
 class Site:
@@ -145,23 +142,13 @@ class Site:
         fields = head.fields
         if len(fields.lines) > self.limits.headers:
             raise OverLimit(Limit.HEADERS, "too many header fields", status=431)
-        address = client_address(fields, origin, self.trusts)
-        hints = read_hints(fields, address, self.cookie_name)
-        if not self.config.affinity.cookie.enabled:
-            hints = replace(hints, pin=None)
-        return Known(
-            fields,
-            origin,
-            hints,
-            address,
-            ""
-            if self.origin(address).trusted
-            else client_key(address),  # trusted proxies are nobody's client
-            self.cookie_name,
-            secure=client_scheme(fields, origin) == b"https",
-            request_id=upstream_heads.given_id(fields) if origin.trusted else None,
-            trace=trace_id(fields),
-        )
+        address, request_id, known = origin.address, None, origin
+        if origin.trusted:
+            address = client_address(fields, origin, self.trusts)
+            known, request_id = self.origin(address), upstream_heads.given_id(fields)
+        client = "" if known.trusted else client_key(address)  # trusted proxies are nobody's client
+        pins = self.config.affinity.cookie.enabled
+        return Known(fields, origin, address, client, self.cookie_name, pins=pins, request_id=request_id)
 
     def request_id(self) -> bytes:
         """A new request id."""

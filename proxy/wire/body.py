@@ -149,7 +149,7 @@ class ChunkedBody:
             fields = Fields(line)
         except FieldError as error:
             raise BodyError(f"trailer: {error.reason}") from None
-        name = hyphened(fields.lines[0][0])
+        name = hyphened(fields.lines[0].name)
         if name in _NOT_IN_TRAILERS or is_forwarding(name):
             raise BodyError("a field that has no place in trailers")
 

@@ -192,7 +192,7 @@ def _other_form(method: bytes, target: bytes, fields: Fields) -> tuple[bytes, Fi
     authority, rest = match.groups()
     if _HOST.fullmatch(authority) is None:
         raise BadRequest("malformed authority")
-    others = b"".join(line + b"\r\n" for name, line, _ in fields.lines if name != b"host")
+    others = b"".join(line.raw + b"\r\n" for line in fields.lines if line.name != b"host")
     if not rest or rest.startswith(b"?"):
         rest = b"/" + (rest or b"")
     return rest, Fields(b"Host: " + authority + b"\r\n" + others)

@@ -23,9 +23,9 @@ _EVENT_NUMBER = int.from_bytes(_EVENT, "big")
 
 
 def _event_head(size: int) -> bytes:
-    """How a frame of so many bytes begins that is an event; no frame begins as what is returned else."""
+    """How a frame of so many bytes begins that is an event; if none has so many, nothing of them does."""
     if size < _SHORTEST or 128 <= size < 130:
-        return b"\xff"
+        return bytes(size + 1)
     return server_frame(TEXT, _EVENT + bytes(size - (4 if size < 128 else 6)))[: 4 if size < 128 else 6]
 
 
