@@ -28,6 +28,7 @@ HOT = ("proxy/wire", "proxy/affinity", "proxy/dataplane", "proxy/logs.py")
 # Modules with coroutines that are compiled, and why. Their coroutines await in no `finally` and no `except`:
 # those end when they are cancelled, which `tests/compiled` shows.
 DESPITE_COROUTINES = {
+    "proxy.dataplane.dialing": "every new connection to a backend is made there",
     "proxy.dataplane.exchange": "every request is one, and it is derived from what is compiled",
     "proxy.dataplane.opening": "every new websocket is one",
     "proxy.dataplane.pool": "every request takes its connection there",
