@@ -12,6 +12,8 @@ from proxy.wire.engineio import NOOP, PING
 from proxy.wire.packets import GOODBYES, BackendPackets
 from proxy.wire.websocket import FrameError
 
+_OF_ITS_END = (NOOP, PING, *GOODBYES)  # what it says that is not for the client
+
 
 class _Packets(BackendPackets):
     """What the instance before says at last; its goodbye is not for the client."""
@@ -24,7 +26,7 @@ class _Packets(BackendPackets):
 
     def _hear(self, payload: bytes) -> bool:
         self.has_parted = self.has_parted or payload == NOOP or payload in GOODBYES
-        return payload not in (NOOP, PING, *GOODBYES)
+        return payload not in _OF_ITS_END
 
 
 class PartingEnd(AppEnd):

@@ -77,7 +77,7 @@ def test_exceptions_have_no_attributes_of_their_class(module: str) -> None:
 @pytest.mark.parametrize("module", sorted(ALL.keys() - MODULES.keys()))
 def test_nothing_is_derived_from_what_is_compiled(module: str) -> None:
     """A class that is not compiled cannot have one for its base that is."""
-    compiled = {}
+    compiled: dict[str, str] = {}
     for node in ast.walk(tree(module)):
         if isinstance(node, ast.ImportFrom) and node.module in MODULES:
             compiled |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
