@@ -4,8 +4,9 @@ mypyc makes one library of the modules below, and for each of them a small one t
 `.py` beside it. A copy of the sources is compiled, in a folder of its own: in place, later edits of the
 sources would have no effect. The wheel has the sources too, for tracebacks and for those who read.
 
-Coroutines are left out: compiled, one that awaits in a `finally` or `except` may lose the exception that is
-under way, and go on after it was cancelled (`tests/compiled`). Neither a type checker nor a warning tells.
+Coroutines are left out. Compiled, all of them share one place for the exception that is under way: one that
+awaits in a `finally` or `except` may find another's there afterwards, or none, and go on although it was
+cancelled (`tests/compiled`). Neither a type checker nor a warning tells.
 """
 
 import ast

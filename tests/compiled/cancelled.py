@@ -1,12 +1,13 @@
 """Coroutines of several shapes, which are cancelled while they wait. Run as it is, and compiled.
 
-The names of those that did not end as cancelled are printed.
+The names of those that did not end as cancelled are printed. Beside each there is another one, as in a proxy.
 """
 
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 
+_LATER = 0.04  # seconds; half of it is behind the cancellation and before the end of what is cleaned up
 Shape = Callable[[asyncio.Event], Coroutine[None, None, None]]
 
 
@@ -71,21 +72,20 @@ async def counted(over: asyncio.Event) -> None:
 
 
 async def cleaned_up(over: asyncio.Event) -> None:
-    """As `SharedDirectory._serve`: what is left is cancelled, awaited and closed in a `finally`."""
-    tasks: list[asyncio.Task[bool]] = []
+    """As `SharedDirectory._serve`: something is awaited in a `finally`."""
     try:
-        tasks = [asyncio.ensure_future(over.wait()) for _ in range(2)]
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await over.wait()
     finally:
-        while unfinished := [task for task in tasks if not task.done()]:
-            for task in unfinished:
-                task.cancel()
-            await asyncio.wait(unfinished, timeout=1)
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for end in (asyncio.sleep, asyncio.sleep):
-            with suppress(Exception):
-                await asyncio.wait_for(end(0), 1)
+        await asyncio.sleep(_LATER)
     over.set()
+
+
+async def neighbour() -> None:
+    """Awaits in an `except`, before and while others are cancelled."""
+    try:
+        raise OSError
+    except OSError:
+        await asyncio.sleep(_LATER / 2)
 
 
 PLAIN: dict[str, Shape] = {
@@ -104,11 +104,12 @@ SHAPES: dict[str, Shape] = {**PLAIN, "cleaned_up": cleaned_up}
 async def survives(shape: Shape) -> bool:
     """Whether a task goes on, or ends otherwise, when it is cancelled while it waits."""
     over = asyncio.Event()
+    other = asyncio.ensure_future(neighbour())
     task = asyncio.ensure_future(shape(over))
     for _ in range(5):
         await asyncio.sleep(0)
     task.cancel()
-    await asyncio.wait([task])
+    await asyncio.wait([task, other])
     return over.is_set() or not task.cancelled()
 
 
