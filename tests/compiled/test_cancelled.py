@@ -54,7 +54,7 @@ def test_plain_ones_end_when_compiled(compiled: set[str], shape: str) -> None:
 def test_one_with_a_finally_that_waits_ends_when_compiled(compiled: set[str]) -> None:
     """Compiled, it goes on behind its `finally` as if nobody had cancelled it.
 
-    mypyc keeps the exception that is under way in `sys.exc_info()`, which all coroutines share: after an await
+    mypyc keeps the exception that is under way in `sys.exc_info()`, which they all share: after an await
     in a `finally` or an `except` it may be that of another one, or none.
     """
     assert "cleaned_up" not in compiled
