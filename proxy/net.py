@@ -24,6 +24,7 @@ from proxy.tls import Trust
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 _BACKLOG = 1024
+_STREAM = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)  # of a socket that does not block
 _FIRST_INHERITED = 3  # sd_listen_fds(3): SD_LISTEN_FDS_START
 # Ours to blame, not the backend's: descriptors, memory or local ports have run out.
 _OWN_FAULT = frozenset((errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM))
@@ -47,10 +48,11 @@ def is_address(host: str) -> bool:
 def begin(host: str) -> socket.socket:
     """A socket for `reach`, not blocking. Raises ProxyError if this machine is out of something."""
     try:
-        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, _STREAM)
     except OSError as error:
         raise _failure(error, host) from error
-    sock.setblocking(False)
+    if sock.gettimeout() is None:
+        sock.setblocking(False)  # a system that cannot make one so
     return sock
 
 

@@ -120,7 +120,8 @@ class AffinitySettings(s.Settings):
     nobody. A client that is handed over is, until an instance has taken it; so are uploads, buttons and
     elements whose session is on its way to another instance, and all requests while no backend takes
     sessions, as with a single replica that restarts: pages, files, handshakes and websockets. At most 1000
-    requests are held at once, and no more of their bodies is read. Engine.IO's clients give up after 20."""
+    requests are held at once, 250 of one client, and no more of their bodies is read. Engine.IO's clients
+    give up after 20."""
     linger: v.SecondsOrZero = 15.0
     """Seconds that the backend's side of a websocket is kept when its client is lost, so that what the app
     says meanwhile reaches it when it connects again; 0 lets go at once. Longer than a change of networks,

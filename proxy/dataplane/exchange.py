@@ -282,17 +282,15 @@ class Exchange(Upgrade):
             self._write(upstream)
 
     def _connected(self, pool: Pool, attempt: int, got: Upstream | ProxyError) -> None:
+        if isinstance(got, ProxyError):
+            self.site.report(pool.backend, got)  # who hears of it may send this exchange elsewhere
         is_wanted = not self.ended and attempt == self._attempt
         if is_wanted:
             self._work = None
-        if isinstance(got, ProxyError):
-            self.site.report(pool.backend, got)
-            if is_wanted:
-                self._recover(got)
+        if isinstance(got, Upstream):
+            (self._write if is_wanted else pool.freed)(got)
         elif is_wanted:
-            self._write(got)
-        else:
-            pool.freed(got)
+            self._recover(got)
 
     def _write(self, upstream: Upstream) -> None:
         self.upstream = upstream

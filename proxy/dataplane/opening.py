@@ -64,6 +64,7 @@ class Opening:
 
     __slots__ = (
         "_claim",
+        "_deadline",
         "_down",
         "_has_opened",
         "_machine",
@@ -74,7 +75,6 @@ class Opening:
         "_session_id",
         "_site",
         "_target",
-        "_timer",
         "_todo",
         "_tunnel",
         "_up",
@@ -103,7 +103,7 @@ class Opening:
         self._moves = 0
         self._todo: deque[Action] = deque()
         self._work: asyncio.Task[None] | None = None  # without an end there is no need of it
-        self._timer = Timer(site.stood, site.timeouts.opening, self._late)
+        self._wait()
 
     def start(self, rest: bytes, early: bytes) -> None:
         """Begin; `rest` came behind the backend's head, `early` behind the client's."""
@@ -149,8 +149,7 @@ class Opening:
                 self._opens.set_result(None)
             self._site.paths.opened(self._request.head.path)
             if machine.state is State.WATCHING:  # its client has all of its time from here on
-                self._timer.cancel()
-                self._timer = Timer(self._site.stood, self._site.timeouts.opening, self._late)
+                self._wait()
 
     def side_ended(self, side: Side) -> bool:
         """A side has said all; return whether the other may go on: not if it ended in a message."""
@@ -203,28 +202,31 @@ class Opening:
         if self._tunnel.engine is not None and self._tunnel.engine.decided:
             self.decided()
 
-    def _late(self) -> None:
-        """Time is up; not while a poll's CONNECT is on its way."""
-        site, engine = self._site, self._tunnel.engine
-        if engine is None or engine.claim is None:
-            self._do(self._machine.late())
-        if not self._tunnel.is_closed and self._machine.state is not State.DONE:
-            self._timer = Timer(site.stood, site.timeouts.opening, self._late)
+    def _wait(self) -> None:
+        self._deadline = monotonic() + self._site.timeouts.opening
+
+    def tick(self, now: float) -> None:
+        """As Preface: act when time is up; not while a poll's CONNECT is on its way."""
+        if self._deadline <= now:
+            self._wait()
+            engine = self._tunnel.engine
+            if engine is None or engine.claim is None:
+                self._do(self._machine.late())
+
+    def move_on(self, gap: float) -> None:
+        """As Preface."""
+        self._deadline += gap
 
     def stop(self) -> None:
         """As Preface: the tunnel has ended."""
         if self._tunnel.engine is not None:
             self._tunnel.engine.waiting.discard(self)  # its polls may go on, and try again
         self._down = self._up = None
-        self._stop_timers()
+        if self._word is not None:
+            self._word.cancel()
         if self._work is not None:
             self._work.cancel()
         self._refused()
-
-    def _stop_timers(self) -> None:
-        self._timer.cancel()
-        if self._word is not None:
-            self._word.cancel()
 
     # Actions
 
@@ -371,7 +373,8 @@ class Opening:
     def _settle(self, action: Settle) -> None:
         """The session is known, or will not be: pass what was held, and look no more."""
         tunnel, router, engine = self._tunnel, self._site.router, self._tunnel.engine
-        self._stop_timers()
+        if self._word is not None:
+            self._word.cancel()
         self._refused()
         tunnel.opening = None
         if engine is not None:

@@ -366,8 +366,6 @@ class Relay:
             self.site.report(self.backend, error)
         self.refuse(error)
 
-    # What others do
-
     def redirect(self) -> None:
         """As Waiting: this poll's transport has moved to another backend, ask there."""
         raise NotImplementedError

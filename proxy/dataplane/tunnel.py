@@ -44,6 +44,14 @@ class Owner(Protocol):
 class Preface(Protocol):
     """Who has the tunnel before it is plain."""
 
+    def tick(self, now: float) -> None:
+        """Act when a time is over."""
+        ...
+
+    def move_on(self, gap: float) -> None:
+        """This process stood still for `gap` seconds: that makes nobody late."""
+        ...
+
     def stop(self) -> None:
         """It has ended."""
         ...
@@ -123,8 +131,11 @@ class Tunnel(Movable):
         """The close code of a websocket that has ended, whoever said it; None for another protocol."""
         if not self.websocket:
             return None
-        said = (close_code(end.words) for end in (self._down_end, self._up_end) if end is not None)
-        return self.close_code or next(filter(None, said), NO_CLOSE)
+        code = self.close_code
+        for end in (self._down_end, self._up_end):
+            if not code and end is not None:
+                code = close_code(end.words)
+        return code or NO_CLOSE
 
     @property
     def is_closed(self) -> bool:
@@ -200,6 +211,10 @@ class Tunnel(Movable):
             self.down.abort()  # it would take nothing, a close frame neither
             self.close()
             return Limit.SLOW_READ
+        if self.opening is not None:
+            self.opening.tick(now)
+            if self._closed:
+                return None
         if self.active:
             self.active = False
             self._tell_frames()
@@ -225,6 +240,8 @@ class Tunnel(Movable):
         """This process stood still for `gap` seconds: that makes nobody late."""
         self.deadline += gap
         self.down.move_on(gap)
+        if self.opening is not None:
+            self.opening.move_on(gap)
 
     def _tell_frames(self) -> None:
         """Count at the backend what came since this was called before."""

@@ -17,6 +17,7 @@ from proxy.wire.body import CountedBody, Framer, UntilClose, response_body
 from proxy.wire.head import ResponseHead, parse_response
 
 _DONE = CountedBody(0)
+_SWITCHES = b"HTTP/1.1 101 "
 _MOST_KNOWN = 64  # heads of a second
 CLOSED_AT_ONCE = "the backend closed the connection at once"
 LONGEST_HEAD = 65536  # bytes of a response head: Chainlit's largest are chunked login cookies of some 10 KB
@@ -185,8 +186,11 @@ class Upstream(asyncio.Protocol):
     def _parse(self, raw: bytes) -> ResponseHead:
         """Parse a head; equal ones, of which a backend sends many in a second, only once.
 
-        RFC 9110 section 6.6.1: a response without a Date gets that of its arrival.
+        RFC 9110 section 6.6.1: a response without a Date gets that of its arrival. The head of a websocket
+        has a key in it that never comes again.
         """
+        if raw.startswith(_SWITCHES):
+            return parse_response(raw[:-2] + self._keeper.extra + b"\r\n")
         known = self._keeper.heads
         head = known.get(raw)
         if head is None:
@@ -197,7 +201,7 @@ class Upstream(asyncio.Protocol):
                     known.clear()  # the date in them changes every second
                 head = parse_response(raw)
                 passed = raw if head.fields.dated or head.status < 200 else dated
-                extra = self._keeper.extra if head.status >= 200 or head.status == 101 else b""
+                extra = self._keeper.extra if head.status >= 200 else b""
                 if extra or passed is dated:
                     head = parse_response(passed[:-2] + extra + b"\r\n")
                 known[passed] = head

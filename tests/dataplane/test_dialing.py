@@ -17,7 +17,7 @@ from proxy.errors import ConnectFailed, ConnectRefused, ConnectTimeout, ProxyErr
 from tests.dataplane.peers import WAIT, get
 from tests.dataplane.world import World, run
 
-GAP = 1.6  # seconds: longer than the times below, and long enough to be noticed
+GAP = 2.5  # seconds: longer than the time below; the kernel asks once more after three at the latest
 
 
 class Told:
@@ -116,7 +116,7 @@ def test_a_process_that_stood_still() -> None:
         await world.backend.listen()
         told.pool.freed(await told.upstream())
 
-    run(test, timeouts={"connect": 1.0})
+    run(test, timeouts={"connect": 2.0})
 
 
 def test_a_backend_that_refuses_later(monkeypatch: pytest.MonkeyPatch) -> None:

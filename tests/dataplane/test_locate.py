@@ -6,7 +6,8 @@ import json
 import pytest
 
 from proxy.affinity.router import Asked
-from proxy.dataplane.locate import Result, holds
+from proxy.dataplane.locate import Result
+from proxy.dataplane.question import holds
 from proxy.errors import Limit
 from tests.dataplane.chat import DENIES, HOLDS, PATH, Chat, Tab, connect_packet
 from tests.dataplane.peers import Message, Peer, get, ok, post

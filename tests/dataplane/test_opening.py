@@ -1,6 +1,7 @@
 """Before its CONNECT a client is watched, moved with all it said, and bounded in number, size and time."""
 
 import asyncio
+from math import inf
 
 import pytest
 
@@ -207,7 +208,7 @@ def test_a_flood_beside_a_backend_that_does_not_read() -> None:
         opening = tunnel.opening
         assert isinstance(opening, Opening)
         assert tunnel.down.paused
-        opening._late()
+        opening.tick(inf)
         assert tunnel.opening is None
         await asyncio.sleep(0.1)
         assert tunnel.down.paused
