@@ -74,6 +74,22 @@ class ProxyError(Exception):
             self.status = status
 
 
+class FieldError(ProxyError):
+    """A field block breaks the rules; the caller translates it to its side's error."""
+
+    status = 400
+
+
+class BodyError(ProxyError):
+    """A body breaks its framing; the caller translates it to its side's error."""
+
+    status = 400
+
+
+class FramingError(BodyError):
+    """A chunked body consists of its framing."""
+
+
 class BadRequest(ProxyError):  # noqa: N818 - named as RFC 9110 names it
     """The client's message breaks the protocol or a limit; its connection is closed after the answer."""
 

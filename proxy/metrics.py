@@ -17,6 +17,7 @@ from proxy.affinity.decision import Outcome
 from proxy.affinity.evidence import Evidence
 from proxy.affinity.health import Verdict
 from proxy.affinity.standstill import Standstill
+from proxy.build import BUILD
 from proxy.controlplane.discovery.source import Source
 from proxy.controlplane.drains import Drains
 from proxy.controlplane.events import Traffic
@@ -75,7 +76,10 @@ class ProxyCollector:
     def collect(self) -> Iterator[Family]:
         """All of them, as they are now."""
         self.forget_gone(monotonic())
-        yield Family(Kind.INFO, f"{PREFIX}build", "The version.", ("version",)).add(1, proxy.__version__)
+        build = Family(
+            Kind.INFO, f"{PREFIX}build", "The version, and which build of it.", ("version", "build")
+        )
+        yield build.add(1, proxy.__version__, BUILD)
         errors = _counter("internal_errors", "Mistakes of the proxy that cost one item each.", "where")
         for where, count in borders.counts.items():
             errors.add(count, where.value)

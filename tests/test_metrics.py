@@ -16,6 +16,7 @@ from prometheus_client.samples import Sample
 from benchmarks.scrape import ACCEPT as FORMATS
 from benchmarks.scrape import busy
 from proxy.affinity.health import Observation
+from proxy.build import BUILD
 from proxy.config import Config
 from proxy.dataplane.stats import BUCKETS, CONNECTS, LIVES
 from proxy.metrics import PREFIX, ProbeTimes, ProxyCollector
@@ -45,6 +46,7 @@ LABELS = {
     "reason",
     "result",
     "version",
+    "build",
 }
 
 
@@ -111,7 +113,7 @@ def test_traffic_is_counted() -> None:
         assert value(samples, "limits_hit_total", limit="questions_per_minute") == 0
         assert value(samples, "backend_unanswered", backend="a") == 0
         assert value(samples, "first_byte_seconds_count", backend="a") >= 4
-        assert value(samples, "build_info") == 1
+        assert value(samples, "build_info", build=BUILD) == 1
         assert value(samples, "open_sessions", backend="a", transport="websocket") == 1
         assert value(samples, "open_sessions") == 1
 

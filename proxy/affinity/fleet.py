@@ -36,9 +36,9 @@ class Fleet:
         host: str,
         port: int,
         *,
+        now: float,
         path: str = "",
         weight: float = 1.0,
-        now: float,
         tls: Trust | None = None,
     ) -> Backend:
         """Take a backend in; it is down until it answers. Raises ValueError for a known name."""

@@ -80,7 +80,9 @@ class Stream(Protocol):
 class _Over:
     """The stream of a side whose tunnel has ended: it is told in vain."""
 
-    active = talks = is_closed = True
+    active = True
+    talks = True
+    is_closed = True
     pinged_at = 0.0
 
     def close(self) -> None:

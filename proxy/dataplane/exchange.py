@@ -44,7 +44,7 @@ class Exchange(Upgrade):
     has_said = False  # set when it has brought a message of the user, which a hand-over says again
     _is_said = False  # set when it broke, and what it said is said again by others
     _is_last_try = False  # set when a kept connection broke: it is said once more, over a new one
-    _avoid: frozenset[str] = frozenset()  # backends that did not accept in time
+    _avoid: tuple[str, ...] = ()  # backends that did not accept in time
     _attempt = 0  # counts tries and redirects, so that a late connection is recognised
 
     # The way down
@@ -228,7 +228,7 @@ class Exchange(Upgrade):
         """As Guest: what was tried before counts no more, and who was chosen has it no more."""
         self._attempt += 1
         self._let_go()
-        self._failures, self._avoid = 0, frozenset()
+        self._failures, self._avoid = 0, ()
         self._is_held = True
         if not self.body.done:
             self.client.pause()
@@ -372,7 +372,7 @@ class Exchange(Upgrade):
             self.spawn(lambda: self._go_later(decision))
         else:
             if then is Next.ELSEWHERE:
-                self._avoid |= {self.backend.name}
+                self._avoid += (self.backend.name,)
             self.go()
 
     async def _go_later(self, decision: Decision | None) -> None:

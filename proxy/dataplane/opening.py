@@ -7,7 +7,6 @@ is open, and then ends. A side that reads slowly stops the reading of the other,
 
 import asyncio
 from collections import deque
-from contextlib import suppress
 from functools import partial
 from time import monotonic
 from typing import Protocol
@@ -98,7 +97,7 @@ class Opening:
         self._up: Side | None = Side(self, tunnel, tunnel.up, tunnel.down)
         self._session_id = ""  # that the CONNECT names
         self._has_opened = tunnel.engine is not None  # whether the backend has opened an Engine.IO session
-        self._opens: asyncio.Event | None = None  # set while that is awaited
+        self._opens: asyncio.Future[None] | None = None  # set while that is awaited
         self._claim: Claim | None = None  # set while the CONNECT is on its way
         self._target: Backend | None = None  # where it moves
         self._moves = 0
@@ -118,12 +117,16 @@ class Opening:
             tunnel.engine.waiting.add(self)
         if rest:
             up.data_received(rest)
-        if early and tunnel.opening is self:
+        if early and self._goes_on:
             down.data_received(early)
         elif early:  # it is plain already
             tunnel.pass_on(early)
         if tunnel.down.is_closing() or tunnel.up.is_closing():
             tunnel.close()
+
+    @property
+    def _goes_on(self) -> bool:  # asked apart: where it was set just before, a compiler holds it to be so
+        return self._tunnel.opening is self
 
     def received(self, side: Side, data: bytes) -> None:
         """Bytes came."""
@@ -143,7 +146,7 @@ class Opening:
         if machine.has_opened and not self._has_opened:
             self._has_opened, tunnel.pool.ping_overdue = True, machine.ping_overdue
             if self._opens is not None:
-                self._opens.set()
+                self._opens.set_result(None)
             self._site.paths.opened(self._request.head.path)
             if machine.state is State.WATCHING:  # its client has all of its time from here on
                 self._wait()
@@ -291,9 +294,8 @@ class Opening:
         A client need not wait for that before it says CONNECT, and a backend may never say it.
         """
         if not self._has_opened:
-            self._opens = asyncio.Event()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._opens.wait(), self._site.config.affinity.locate_timeout)
+            self._opens = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._opens], timeout=self._site.config.affinity.locate_timeout)
         found = await self._site.locate(question, self._request)
         if not self._tunnel.is_closed:
             self._decide(found)

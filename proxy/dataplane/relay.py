@@ -48,16 +48,15 @@ class Relay:
     _is_held = False  # whether it waits for somebody who can take it
     _watched = False  # whether its transport is not plain yet
     _waits_for_leave = False  # whether the client sends its body only when the backend tells it to
-    _rewriter: Rewriter | None = None  # set when the response's body is changed
     _ear: Ear | None = None  # set while an answer to a poll tells of turns, or may in its next piece
     _asked: Backend | None = None  # set while a backend has to answer it at once
     _early: tuple[ResponseHead, Framer] | None = None  # set while a poll's head is here, and no body
-    _work: Dial | None = None  # the latest that was awaited for it
 
     def __init__(self, site: Site, client: Client, request: Request) -> None:
-        self.site = site
-        self.client = client
+        self.site, self.client = site, client
         self.request = request
+        self._work: Dial | None = None  # the latest that was awaited for it
+        self._rewriter: Rewriter | None = None  # set when the response's body is changed
         fields = request.head.fields
         self.body = RequestBody(fields, site.limits.body) if fields.chunked or fields.length else NO_BODY
 

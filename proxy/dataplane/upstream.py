@@ -12,8 +12,8 @@ from proxy import net
 from proxy.affinity.backend import Backend
 from proxy.dataplane.dates import date_line
 from proxy.dataplane.leg import Leg
-from proxy.errors import BadResponse, ProxyError, UpstreamClosed
-from proxy.wire.body import BodyError, CountedBody, Framer, UntilClose, response_body
+from proxy.errors import BadResponse, BodyError, ProxyError, UpstreamClosed
+from proxy.wire.body import CountedBody, Framer, UntilClose, response_body
 from proxy.wire.head import ResponseHead, parse_response
 
 _DONE = CountedBody(0)

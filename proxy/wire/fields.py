@@ -14,7 +14,7 @@ from collections import Counter
 from functools import lru_cache
 from typing import NamedTuple
 
-from proxy.errors import ProxyError
+from proxy.errors import FieldError
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 _LINE = re.compile(_TOKEN + rb"++:[^\x00-\x08\x0a-\x1f\x7f]*+")
@@ -78,12 +78,6 @@ def hyphened(name: bytes) -> bytes:
 
 
 _NO_NAMES: frozenset[bytes] = frozenset()
-
-
-class FieldError(ProxyError):
-    """A field block breaks the rules; the caller translates it to its side's error."""
-
-    status = 400
 
 
 class Line(NamedTuple):
@@ -166,8 +160,7 @@ class Fields:
             for name, _, value, own in lines:
                 if own & _FRAMES:
                     self._special(name, value)
-            if self.chunked and self.length is not None:
-                raise FieldError("both Content-Length and Transfer-Encoding")
+            self._check_framing()
         # Whether nothing in it asks for more than to be passed on.
         self.usual = not (self.upgrade or self.chunked or self.expect or self.max_forwards or self.close)
 
@@ -197,6 +190,10 @@ class Fields:
             self.max_forwards = _listed(self.max_forwards, value)
         else:
             self.upgrade = _listed(self.upgrade, value)
+
+    def _check_framing(self) -> None:
+        if self.chunked and self.length is not None:
+            raise FieldError("both Content-Length and Transfer-Encoding")
 
     def get(self, name: bytes) -> bytes | None:
         """The value of the first field of this lower-case name."""

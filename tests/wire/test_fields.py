@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.wire.fields import HOP_BY_HOP, FieldError, Fields
+from proxy.errors import FieldError
+from proxy.wire.fields import HOP_BY_HOP, Fields
 
 # the block, why it is refused
 REFUSED = [
