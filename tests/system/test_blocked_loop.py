@@ -174,7 +174,7 @@ def test_one_that_hangs_for_good_is_given_up(command: RunCommand) -> None:
             os.kill(here, signal.SIGSTOP)
             stopped = time.monotonic()
             await eventually(lambda: command.health()[hanging] == "down", 20, "down")
-            assert 7.5 < time.monotonic() - stopped < 10
+            assert 7 < time.monotonic() - stopped < 10  # from the last probe that it answered
             early = [event for chat in chats for event in chat.events if event.name != "connect"]
             assert not [event for event in early if event.t < time.time() - 1], "it was waited for"
             for chat in chats:
