@@ -201,7 +201,7 @@ class Cost:
 
     def _ratios(self, work: str, one: str, other: str) -> list[float]:
         """The ratio within each round; none where one of the two has no figure."""
-        if {(work, one), (work, other)} & self.missing.keys():
+        if self._median(work, one) is None or self._median(work, other) is None:
             return []
         pairs = zip(self.figures[work, one], self.figures[work, other], strict=True)
         return [left / right for left, right in pairs]

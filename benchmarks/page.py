@@ -45,4 +45,5 @@ def taken(rounds: int = 0) -> str:
     if not rounds:
         return told
     told = f"{rounds} round{'s' * (rounds > 1)}, {told}"
-    return told if rounds >= ENOUGH else f"{told} A short run: its figures are to be taken again."
+    busy = f"under a load of {os.getloadavg()[1]:.1f}"
+    return told if rounds >= ENOUGH else f"{told} A short run {busy}: its figures are to be taken again."

@@ -9,6 +9,7 @@ import pytest
 from benchmarks import budget
 from benchmarks.browsers import Browser
 from benchmarks.budget import Budget, Row
+from benchmarks.cost import WORKS, Cost
 from benchmarks.peers import COMPILED, LEARNING, OURS, PEERS, Peer, Running, UnavailableError, compiled
 from benchmarks.picture import draw
 from proxy.config import load
@@ -80,6 +81,23 @@ def test_what_is_dearer_than_others_is_told() -> None:
     """Ours is behind those that cost as much or less; those without a figure are not named."""
     costs = {OURS: 100.0, "Envoy": 90.0, "Caddy": 240.0}
     assert budget.behind(costs.get, OURS) == ["Envoy"]
+
+
+def test_the_tables_of_the_costs(tmp_path: Path) -> None:
+    """A work that a peer did not carry has no figure of it, and nothing is said of a build that is not there."""
+    running = [Running(PEERS[name], "1.0", tmp_path) for name in (OURS, "HAProxy", "nginx", "Envoy")]
+    cost = Cost([], running, [], tmp_path)
+    cost.works = ["poll", "websockets"]
+    for peer, figure in ((OURS, 30.0), ("HAProxy", 20.0), ("nginx", 25.0), ("Envoy", 40.0)):
+        cost.figures["poll", peer] = [figure, 2 * figure]
+        cost.figures["websockets", peer] = [4 * figure]
+    cost.missing["websockets", "HAProxy"] = "not carried"
+    text = "\n".join(cost.lines())
+    assert "| 45.0 (30.0-60.0) | 30.0 (20.0-40.0) |" in text
+    assert "| nginx 1.0 | 2.5 | 1.20 | 1.5 | - |" in text  # the only rival that carried the websockets
+    assert "| HAProxy 1.0 | 1.4 | **1.50 (1.50-1.50)** | 1 | - |" in text
+    assert cost.sentence().endswith("interpreted, a poll 1.50, a new websocket 1.20.")
+    assert cost.relative()[WORKS["websockets"].words] == {OURS: 1.2, "nginx": 1.0, "Envoy": 1.6}
 
 
 @pytest.mark.parametrize("peer", [*PEERS.values(), LEARNING], ids=lambda peer: peer.name)
