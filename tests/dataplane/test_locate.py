@@ -188,3 +188,52 @@ def test_a_handshake_asks_nobody(transport: str) -> None:
         assert session.backend is world.known("b")
 
     run(test, "ab")
+
+
+# Fields of a client, of which some are not those of a question: it has no body and wants a plain answer.
+FIELDS = (
+    b"accept-encoding: gzip",
+    b"X-Range: kept",
+    b"Range: bytes=0-1",
+    b"If-None-Match: a",
+    b"Content-Length: 0",
+    b"CONTENT-TYPE: text/plain",
+    b"User-Agent: a browser",
+    b"Authorization: Bearer 1",
+    b"TE: trailers",
+    b"X-Last: upgrade: connection:",
+)
+
+
+@pytest.mark.parametrize("first", [b"Accept-Encoding: br", b"X-First: 1"])
+def test_the_head_of_a_question(first: bytes) -> None:
+    """It has the fields of its client, but those of its own request, however it connects."""
+
+    async def test(world: World) -> None:
+        instance = Chat(world.backends[1])
+        Chat(world.backends[0])
+        for transport in ("polling", "websocket"):
+            fields = (first, world.cookie("a") + b"; access_token=jwt", *FIELDS)
+            tab = Tab(world, *fields)
+            session = f"session-{transport}"
+            if transport == "websocket":
+                socket = await tab.socket()
+                await socket.hear()
+                socket.say(connect_packet(session))
+                await socket.hear()
+            else:
+                tab.fields = tuple(line for line in fields if not line.lower().startswith(b"content-"))
+                await tab.handshake()
+                await (await tab.post(connect_packet(session))).response()
+        polling, websocket = instance.asked("locate")
+        lines = [line for line in websocket.lines if not line.startswith((b"Sec-WebSocket", b"X-Request-ID"))]
+        assert lines == [line for line in polling.lines if not line.startswith(b"X-Request-ID")]
+        names = {line.partition(b":")[0].lower() for line in lines}
+        assert names <= {
+            *(b"host", b"cookie", b"authorization", b"user-agent", b"x-range", b"x-first", b"x-last"),
+            *(b"via", b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"),
+        }
+        assert websocket.get(b"cookie") == b"access_token=jwt"
+        assert websocket.get(b"x-last") == b"upgrade: connection:"
+
+    run(test, "ab")
