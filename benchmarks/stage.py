@@ -18,6 +18,7 @@ import uvloop
 
 from benchmarks.browsers import Browser
 from benchmarks.wire import SOCKETIO, TOKEN
+from proxy import net
 
 HOST = "chat.example.com"
 SID = re.compile(rb'"sid":"([^"]+)"')
@@ -108,7 +109,8 @@ class Wire:
     abort = close
 
     def _lost(self) -> None:
-        self.protocol.connection_lost(None)
+        protocol, self.protocol = self.protocol, None  # as uvloop lets go of it
+        protocol.connection_lost(None)
 
     def get_write_buffer_size(self) -> int:
         """As Transport."""
@@ -147,6 +149,23 @@ class Server:
         """As Server."""
 
 
+class Sock:
+    """A socket that reaches every backend at once; the loop makes a wire of it."""
+
+    port = 0
+
+    def close(self) -> None:
+        """As socket."""
+
+
+def _reach(sock: Sock, _host: str, port: int) -> bool:
+    sock.port = port
+    return True
+
+
+vars(net).update(begin=lambda _host: Sock(), reach=_reach)
+
+
 class Loop(uvloop.Loop):
     """A loop on which every connection succeeds at once, to nobody."""
 
@@ -156,11 +175,17 @@ class Loop(uvloop.Loop):
         self.client: Callable[[], asyncio.Protocol] | None = None  # set when the proxy listens
         self.listening = asyncio.Event()
 
-    async def create_connection(self, *args: Any, **_: Any) -> Any:
-        """As AbstractEventLoop: a factory, a host and a port."""
+    async def create_connection(self, *args: Any, sock: Any = None, **_: Any) -> Any:
+        """As AbstractEventLoop: a factory, and a host and a port or a socket that is there."""
         protocol = args[0]()
-        wire = Wire(self, protocol, "127.0.0.1", self.sent, args[2])
-        protocol.connection_made(wire)
+        wire = Wire(self, protocol, "127.0.0.1", self.sent, args[2] if sock is None else sock.port)
+        if sock is None:
+            protocol.connection_made(wire)
+        else:
+            made = self.create_future()
+            self.call_soon(protocol.connection_made, wire)
+            self.call_soon(made.set_result, None)
+            await made
         return wire, protocol
 
     async def create_server(self, *args: Any, **settings: Any) -> Any:

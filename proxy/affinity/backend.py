@@ -115,7 +115,9 @@ class Backend:
 
     def is_quiet(self, now: float) -> bool:
         """Whether it seems to stand still, though no probe may have failed yet: nobody new goes there."""
-        return self.health.in_doubt or (self.unanswered > 0 and now - self.quiet_since > _PROMPT)
+        if self.unanswered and now - self.quiet_since > _PROMPT:
+            return True
+        return self.health.failures > 0 and self.health.in_doubt
 
     @property
     def is_fit(self) -> bool:
