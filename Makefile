@@ -7,8 +7,8 @@ JS := tests/js/node_modules/.package-lock.json
 # What runs the tests: on the sources, or, with COMPILED=1, on a compiled build of them.
 PYTEST := $(BIN)/$(if $(COMPILED),python -m tests.compiled,pytest)
 # Those that are run on a compiled build by each `make test`.
-FAST := tests/wire tests/affinity tests/dataplane tests/test_borders.py tests/test_logs.py tests/test_metrics.py \
-	tests/test_tracing.py
+FAST := tests/wire tests/affinity tests/dataplane tests/test_borders.py tests/test_log_lines.py tests/test_logs.py \
+	tests/test_metrics.py tests/test_tracing.py
 
 .PHONY: help setup run docs test check unit compiled unit-compiled system browser chromium dns prometheus redis \
 	full compat images fuzz soak hostile bench bench-peers bench-features bench-share bench-lifecycle \
@@ -80,8 +80,9 @@ check: $(STAMP)
 unit: $(STAMP) $(JS) dns redis
 	$(PYTEST) -n 2 tests -m "not system and not browser"
 
+# Most of them wait for something: six at a time keep two cores busy.
 unit-compiled: $(STAMP)
-	$(BIN)/python -m tests.compiled --or-skip -n 2 $(FAST) -m "not system and not browser"
+	$(BIN)/python -m tests.compiled --or-skip -n 6 $(FAST) -m "not system and not browser"
 
 # Of the sources as they are here; nothing is compiled in their folder. For others: PYTHONS="python3.12 python3.13"
 PYTHONS ?= $(BIN)/python $(wildcard $(HOME)/.pyenv/versions/3.1[1-9].*/bin/python3)

@@ -24,6 +24,14 @@ def pytest_sessionstart() -> None:
         pytest.exit("\n".join(found), returncode=3)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What a compiled build cannot be given is not tested there."""
+    if os.environ.get("EXPECTED_BUILD") == "compiled":
+        for item in items:
+            if item.get_closest_marker("interpreted"):
+                item.add_marker(pytest.mark.skip(reason="takes the place of what is compiled"))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _no_state_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Where a command keeps state for its user, that of the tests is apart."""

@@ -79,6 +79,7 @@ def test_one_listener_of_the_fleet_does_not_stop_the_others() -> None:
     assert counted(Where.LISTENER) == before + 1
 
 
+@pytest.mark.interpreted
 def test_the_ticker_goes_on() -> None:
     """A connection and a tunnel whose deadlines cannot be kept are ended; others' deadlines are kept."""
 

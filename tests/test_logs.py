@@ -373,6 +373,7 @@ def test_chatty_libraries_are_quiet() -> None:
     assert stream.getvalue() == ""
 
 
+@pytest.mark.interpreted
 def test_who_is_told_of_requests_keeps_its_errors(caplog: pytest.LogCaptureFixture) -> None:
     """A line that cannot be made is told in the log; the request has ended, and who is told next is told."""
     exchanges: list[Any] = []

@@ -117,16 +117,12 @@ class Opening:
             tunnel.engine.waiting.add(self)
         if rest:
             up.data_received(rest)
-        if early and self._goes_on:
+        if early and self._tunnel.opening is self:  # what a checker holds of `tunnel.opening` is out of date
             down.data_received(early)
         elif early:  # it is plain already
             tunnel.pass_on(early)
         if tunnel.down.is_closing() or tunnel.up.is_closing():
             tunnel.close()
-
-    @property
-    def _goes_on(self) -> bool:  # asked apart: where it was set just before, a compiler holds it to be so
-        return self._tunnel.opening is self
 
     def received(self, side: Side, data: bytes) -> None:
         """Bytes came."""

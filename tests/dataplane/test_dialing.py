@@ -212,6 +212,7 @@ def test_a_mistake_of_ours_when_it_is_told() -> None:
     run(test)
 
 
+@pytest.mark.interpreted
 def test_a_connection_that_is_over_when_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would take no request, nor tell that it is lost: its backend closed it as it accepted."""
 
