@@ -84,7 +84,7 @@ def test_what_is_dearer_than_others_is_told() -> None:
 
 
 def test_the_tables_of_the_costs(tmp_path: Path) -> None:
-    """A work that a peer did not carry has no figure of it, and nothing is said of a build that is not there."""
+    """A work that a peer did not carry has no figure of it; of a build that is not there nothing is said."""
     running = [Running(PEERS[name], "1.0", tmp_path) for name in (OURS, "HAProxy", "nginx", "Envoy")]
     cost = Cost([], running, [], tmp_path)
     cost.works = ["poll", "websockets"]
