@@ -40,7 +40,13 @@ WORKS = {
     "in_turn": Work(
         "in_turn", 12_000, f"poll and POST in turn over keep-alive, {MANY:,} browsers", budget.POLL, MANY
     ),
-    "in_turn_few": Work("in_turn", 9600, f"the same, {FEW} browsers", budget.POLL, browsers=FEW),
+    "in_turn_few": Work(
+        "in_turn",
+        9600,
+        f"poll and POST in turn over keep-alive, {FEW} browsers",
+        budget.POLL,
+        browsers=FEW,
+    ),
     "frames": Work(
         "frames", 100_000, "websocket frame of 110 B, 20 streams, saturated", budget.SATURATED, 20
     ),
@@ -55,33 +61,29 @@ WORKS = {
         "connections", MANY, f"new connection and request, {MANY:,} browsers", budget.CONNECTION
     ),
     "connections_few": Work(
-        "connections", 2400, f"the same, {FEW} browsers", budget.CONNECTION, browsers=FEW
+        "connections", 2400, f"new connection and request, {FEW} browsers", budget.CONNECTION, browsers=FEW
     ),
     "connections_restarted": Work(
         "connections",
         MANY,
-        f"the same, {MANY:,} browsers, after a restart of the proxy",
+        f"new connection and request, {MANY:,} browsers, the proxy started anew",
         budget.CONNECTION,
         restarts=True,
     ),
-    "websockets": Work(
+    "websockets": Work("websockets", 1500, "new websocket of a session that polls", budget.WEBSOCKET),
+    "websockets_few": Work(
         "websockets",
-        1500,
-        "new websocket of a session that polls (upgrade, probe, a frame each way, close)",
+        720,
+        f"new websocket of a session that polls, {FEW} browsers",
         budget.WEBSOCKET,
+        browsers=FEW,
     ),
-    "websockets_few": Work("websockets", 720, f"the same, {FEW} browsers", budget.WEBSOCKET, browsers=FEW),
-    "announced": Work(
-        "announced",
-        1500,
-        "new websocket without polls (upgrade, CONNECT, a frame each way, close), announced",
-        budget.WEBSOCKET,
-    ),
-    "unannounced": Work("unannounced", 1500, "the same, not announced", budget.WEBSOCKET),
+    "announced": Work("announced", 1500, "new websocket without polls, announced", budget.WEBSOCKET),
+    "unannounced": Work("unannounced", 1500, "new websocket without polls, not announced", budget.WEBSOCKET),
     "returning": Work(
         "returning",
         1500,
-        "the same, of a session that comes back after a restart of the proxy",
+        "websocket without polls of a known session, the proxy started anew",
         budget.WEBSOCKET,
         restarts=True,
     ),

@@ -86,5 +86,5 @@ def _kept(figures: Figures) -> str:
 
 
 def _cell(got: list[float], places: int) -> str:
-    low, high = f"{min(got):.{places}f}", f"{max(got):.{places}f}"
-    return f"{statistics.median(got):.{places}f} ({low}-{high})"
+    spread = f" ({min(got):.{places}f}-{max(got):.{places}f})" if len(got) > 1 else ""
+    return f"{statistics.median(got):.{places}f}{spread}"

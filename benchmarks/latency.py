@@ -89,5 +89,6 @@ def _cells(times: Times, connections: int, name: str = "") -> list[str]:
     cells = []
     for at in range(len(PARTS)):
         got = _added(times, connections, name, at)
-        cells.append(f"{statistics.median(got):.0f} ({min(got):.0f}-{max(got):.0f})")
+        spread = f" ({min(got):.0f}-{max(got):.0f})" if len(got) > 1 else ""
+        cells.append(f"{statistics.median(got):.0f}{spread}")
     return cells

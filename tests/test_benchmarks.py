@@ -83,8 +83,13 @@ def test_what_is_dearer_than_others_is_told() -> None:
     assert budget.behind(costs.get, OURS) == ["Envoy"]
 
 
+def test_works_have_words_of_their_own() -> None:
+    """The picture knows a work by its words, and a row is read alone."""
+    assert len({work.words for work in WORKS.values()}) == len(WORKS)
+
+
 def test_the_tables_of_the_costs(tmp_path: Path) -> None:
-    """A work that a peer did not carry has no figure of it; of a build that is not there nothing is said."""
+    """A work that a peer did not carry has no figure of it, and a build that is not there no column."""
     running = [Running(PEERS[name], "1.0", tmp_path) for name in (OURS, "HAProxy", "nginx", "Envoy")]
     cost = Cost([], running, [], tmp_path)
     cost.works = ["poll", "websockets"]
