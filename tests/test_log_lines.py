@@ -103,6 +103,7 @@ def console_line(record: Record, now: float) -> str:
     )
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("fraction", [0.0, 0.0004, 0.0009999, 0.5, 0.99999])
 def test_lines_are_what_they_were(fraction: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Names, errors and paths may hold whatever formats give a meaning to; numbers any size."""
