@@ -5,6 +5,7 @@ import pytest
 from proxy.affinity.decision import Decision, Outcome
 from proxy.affinity.evidence import Evidence
 from proxy.affinity.health import Observation
+from proxy.affinity.past import Past
 from proxy.affinity.router import Asked, Located, Router
 from proxy.affinity.router import Locate as Question
 from proxy.affinity.session import MoveReason
@@ -164,6 +165,24 @@ def test_who_comes_back_after_its_entry_was_given_up_is_asked_for(how: str, sole
         directory.sweep(now)
     assert isinstance(router.connect("s", backend_of(router.fleet, "a"), now), Question)
     assert isinstance(router.connect("never-here", backend_of(router.fleet, "a"), now), Decision)
+
+
+def test_ids_that_are_not_kept_any_more_are_asked_for_while_they_may_live() -> None:
+    """With more ids than it remembers a proxy does not know who was here: then it asks for everybody."""
+    past = Past(4, HOUR)
+    backends = list(router_of("a", "b").fleet)
+
+    def asks(session_id: str, now: float) -> bool:
+        return bool(past.may_be_at(backends, session_id, now, sole=True))
+
+    for number in range(6):
+        past.forgot(f"s{number}", 100.0)
+    assert all(asks(f"s{number}", 159.0) for number in range(6))
+    assert asks("never-here", 159.0)
+    assert not asks("never-here", 160.0)  # a minute later an instance has noticed that the client had gone
+    assert not asks("s0", 160.0)
+    assert asks("s5", 160.0)
+    assert len(past._lately) + len(past._before) <= 4
 
 
 @pytest.mark.parametrize("ask", ASKING)
