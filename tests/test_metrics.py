@@ -188,7 +188,7 @@ def test_moves_are_counted() -> None:
         assert value(scrape(world), "session_moves_total", reason="down") == 1
         assert value(scrape(world), "session_moves_total") == 1
 
-    run(test, "ab")
+    run(test, "ab", affinity={"hold": 0.1})
 
 
 def test_pings_are_counted() -> None:

@@ -106,6 +106,7 @@ def test_an_instance_that_closes_the_websocket_of_one(code: int, answers: bool) 
             await case.world.breathe()
         case.old().peer.close()
         await case.socket.peer.gone()
+        case.socket.peer.close()
         await case.world.until(lambda: not case.world.plane.tunnels)
         assert not case.story
         assert not case.world.plane.site.hand_overs.counts.results
