@@ -3,8 +3,10 @@
 Either their session has lost its instance and has not connected to another one yet: an upload, a button or an
 element would meet an instance that cannot know the session. Or no backend takes sessions at all, such as
 while the only one restarts. A request is held for at most `affinity.hold` seconds in all; then it is sent, or
-refused, whatever came of it. What is still to come of its body is not read meanwhile. So many at once are
-held, a quarter of them of one client; one more goes on at once, and so do all when the process is to end.
+refused, whatever came of it. When a backend is back they go to it one after the other: all at once would be
+too much for one that has just started, and if one of them ends it, the others are held again and have had no
+part in that. What is still to come of its body is not read meanwhile. So many at once are held, a quarter of
+them of one client; one more goes on at once, and so do all when the process is to end.
 """
 
 import asyncio
@@ -21,6 +23,8 @@ from proxy.dataplane.patience import Stood, running_time, within
 
 _MOST = 1000  # requests; each holds at most the 64 KiB of its body that were read
 _PER_CLIENT = 250
+_BETWEEN = 0.02  # seconds between two that go to a backend which is back: a session takes it some 8 ms
+_ALL = 2.0  # seconds in which all of them go
 
 
 class Held(StrEnum):
@@ -135,8 +139,10 @@ class Arrivals:
 
     def _release_if_there_is_one(self) -> None:
         if self._backends and any(backend.takes_sessions for backend in self._fleet):
-            for waiter in self._backends:
-                waiter.set()
+            loop = asyncio.get_running_loop()
+            pause = min(_BETWEEN, _ALL / len(self._backends))
+            for number, waiter in enumerate(self._backends):
+                loop.call_later(number * pause, waiter.set)
 
     def let_all_go(self) -> None:
         """The process is to end: nobody is held any more."""

@@ -2,13 +2,14 @@
 
 What websockets and polls have in common: where it goes, how long its client is held, how often it is tried,
 and how it is told of. An instance has some 8 ms of work for each, so few at once go through its gate, and
-those who are there already hardly notice. A client is held for at most `affinity.hold` seconds, beside the
-time at the gate. What is said to the instance is for `affinity.handing_over`.
+those who are there already hardly notice. One whose next instance went away, too, goes alone: it may be why,
+and then takes nobody along. A client is held for at most `affinity.hold` seconds, beside the time at the
+gate. What is said to the instance is for `affinity.handing_over`.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from time import monotonic
 from typing import Protocol
 
@@ -70,6 +71,7 @@ class Waits:
     def __init__(self) -> None:
         self.hold = 0.0  # seconds, at most
         self._gates: dict[Backend, asyncio.Semaphore] = {}
+        self._suspects: dict[Backend, asyncio.Semaphore] = {}  # for whoever goes alone
         self._changed = asyncio.Event()
 
     def changed(self, backend: Backend, _event: str) -> None:
@@ -78,6 +80,7 @@ class Waits:
         self._changed = asyncio.Event()
         if backend.gone:
             self._gates.pop(backend, None)
+            self._suspects.pop(backend, None)
 
     async def change(self, seconds: float, stood: Stood) -> None:
         """Return when the fleet has changed, or so many seconds later."""
@@ -86,18 +89,19 @@ class Waits:
                 await self._changed.wait()
 
     @asynccontextmanager
-    async def gate(self, backend: Backend, stood: Stood) -> AsyncIterator[None]:
-        """One's turn at an instance. Raises GateTimeoutError."""
-        gate = self._gates.setdefault(backend, asyncio.Semaphore(AT_ONCE))
-        try:
-            async with within(_TURN, stood):
-                await gate.acquire()
-        except TimeoutError:
-            raise GateTimeoutError from None
-        try:
+    async def gate(self, backend: Backend, stood: Stood, *, alone: bool) -> AsyncIterator[None]:
+        """One's turn at an instance, of those that go alone the only one. Raises GateTimeoutError."""
+        gates = [self._gates.setdefault(backend, asyncio.Semaphore(AT_ONCE))]
+        if alone:
+            gates.insert(0, self._suspects.setdefault(backend, asyncio.Semaphore(1)))
+        async with AsyncExitStack() as held:
+            try:
+                async with within(_TURN, stood):
+                    for gate in gates:
+                        await held.enter_async_context(gate)
+            except TimeoutError:
+                raise GateTimeoutError from None
             yield
-        finally:
-            gate.release()
 
     def __repr__(self) -> str:
         return f"<Waits at {len(self._gates)} gates>"
@@ -176,7 +180,8 @@ class HandOver:
         claim = decision.claim
         assert claim is not None
         try:
-            async with self._waits.gate(decision.backend, self._site.stood), self._held():
+            alone = self._broken > 0
+            async with self._waits.gate(decision.backend, self._site.stood, alone=alone), self._held():
                 if not decision.backend.holds_pins:
                     return Failure.BROKEN
                 return await self._try(decision)
