@@ -78,7 +78,7 @@ check: $(STAMP)
 	$(BIN)/mypy
 
 unit: $(STAMP) $(JS) dns redis
-	$(PYTEST) -n 2 tests -m "not system and not browser"
+	$(PYTEST) -n 4 tests -m "not system and not browser"
 
 # Most of them wait for something: six at a time keep two cores busy.
 unit-compiled: $(STAMP)
