@@ -6,9 +6,9 @@ STAMP := $(VENV)/.installed
 JS := tests/js/node_modules/.package-lock.json
 # What runs the tests: on the sources, or, with COMPILED=1, on a compiled build of them.
 PYTEST := $(BIN)/$(if $(COMPILED),python -m tests.compiled,pytest)
-# Those that are run on a compiled build by each `make test`.
-FAST := tests/wire tests/affinity tests/dataplane tests/test_borders.py tests/test_log_lines.py tests/test_logs.py \
-	tests/test_metrics.py tests/test_tracing.py
+# Those that are run on a compiled build by each `make test`; with ALSO=tests/dataplane all that concern it.
+FAST := tests/wire tests/affinity tests/test_borders.py tests/test_log_lines.py tests/test_logs.py \
+	tests/test_metrics.py tests/test_tracing.py $(ALSO)
 
 .PHONY: help setup run docs test check unit compiled unit-compiled system browser chromium dns prometheus redis \
 	full compat images fuzz soak hostile bench bench-peers bench-features bench-share bench-lifecycle \

@@ -78,6 +78,10 @@ class Placement:
             self._pending[backend] = self._pending.get(backend, 0) + 1
         return backend
 
+    def forget(self, key: bytes) -> None:
+        """It is placed anew next time, wherever it went a moment ago."""
+        self._recent.pop(key, None)
+
     def preference(self, key: bytes, backends: Iterable[Backend], now: float) -> Iterator[Backend]:
         """The backends in the order in which `key` prefers them."""
         scored = [(self._weight(backend, now) / _cost(key, backend), backend) for backend in backends]

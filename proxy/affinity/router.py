@@ -271,15 +271,15 @@ class Router:
 
     def resumed(self, claim: Claim, now: float) -> Session:
         """As `taken`, of a session whose connection is open already: another backend goes on with it."""
-        session = self.taken(claim, now)
-        self.directory.arrived(session)
+        self.directory.arrived(session := self.taken(claim, now))
         return session
 
     def elsewhere(self, session_id: str, at: Backend, now: float, avoid: Collection[str]) -> Decision | None:
-        """Where a session goes whose connection leads to `at`, None while nobody takes it; as `connect`.
+        """Where a session goes with its state whose connection leads to `at`, as `connect`; None: nowhere.
 
-        It takes its state along: what a backend may still have of it that it left before counts no more.
+        What a backend may still have of it, and where its first requests went, counts no more.
         """
+        self.placement.forget(session_id.encode())
         if (session := self.directory.get(session_id, now)) is not None:
             session.left = ()
         try:

@@ -160,7 +160,9 @@ class Tunnel(Movable):
         self.backends = [self.pool.backend.name]  # those before were guesses
         before = self._down_end, self._up_end
         if session is not None:
-            self.active = self.talks = True  # its client has just connected: it says hello now, and is greeted
+            self.active = self.talks = (
+                True  # its client has just connected: it says hello now, and is greeted
+            )
         lingering = self._lingers.at(session, self.pool.backend)
         resumed: ResumedEnd | None = None
         if session is None:

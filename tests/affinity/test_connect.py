@@ -97,3 +97,20 @@ def test_a_session_that_is_handed_over_may_come_back() -> None:
         found[decision.backend.name] += 1
     assert found.keys() == {"b", "c"}
     assert min(found.values()) >= 10
+
+
+def test_a_session_that_is_handed_over_goes_where_it_belongs() -> None:
+    """Not where its first request was sent a moment ago: a rebalance moves it because of that."""
+    router = router_of("a", "b", "c")
+    a, b, c = (backend_of(router.fleet, name) for name in "abc")
+    session = next(
+        f"s{number}"
+        for number in range(100)
+        if next(router.placement.preference(b"s%d" % number, (a, b, c), 1.0)) is b
+    )
+    assert router.placement.place(session.encode(), (a, c), 1.0, avoid=("c",)) is a
+    router.directory.assign(session, c, 1.0)
+    router.directory.send_away(router.directory.assign(session, c, 1.0))
+    decision = router.elsewhere(session, c, 1.1, ())
+    assert decision is not None
+    assert decision.backend is b

@@ -57,18 +57,6 @@ def still(world: World) -> bool:
     return bool(world.plane.evictions.at_rest(on(world, "a")))
 
 
-def test_who_has_just_connected_is_not_at_rest() -> None:
-    """Its page says hello next, and the app greets it: in between it would be greeted by nobody."""
-
-    async def test(world: World) -> None:
-        chats(world)
-        await open_socket(world)
-        assert not world.plane.evictions.at_rest(on(world, "a"))
-        assert still(world)
-
-    run(test, "ab")
-
-
 def drain(world: World, name: str = "a") -> None:
     """The operator wants a backend to be empty."""
     world.parts.fleet.set_admin_state(world.known(name), AdminState.DRAIN)
