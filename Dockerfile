@@ -3,18 +3,33 @@
 #   docker build -t chainlit-proxy .
 #   docker run -p 8000:8000 -v ./proxy.yaml:/etc/chainlit-proxy/proxy.yaml:ro --stop-timeout 35 chainlit-proxy
 #
+# `--build-arg BUILD=compiled` has its hot modules compiled, from the same sources: docs/installing.md.
 # `--target chat` builds the example app with Chainlit instead, which shares its sessions: see compose.yaml.
+
+ARG BUILD=interpreted
 
 FROM python:3.11-slim AS sources
 WORKDIR /src
 # Environments without pip of their own: the images that run get what is needed and no more.
 RUN python -m venv --without-pip /opt/chainlit-proxy
-COPY pyproject.toml README.md LICENSE constraints.txt ./
+COPY pyproject.toml hatch_build.py README.md LICENSE constraints.txt ./
 COPY proxy ./proxy
 COPY deploy/man ./deploy/man
 COPY deploy/completion ./deploy/completion
 
-FROM sources AS build
+FROM sources AS sources-interpreted
+
+# What compiles stays in this stage.
+FROM sources AS sources-compiled
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
+# The second for pip from 25.3 on, which does not hold the packages of a build to the first.
+ENV CHAINLIT_PROXY_COMPILED=1 \
+    PIP_CONSTRAINT=/src/constraints.txt \
+    PIP_BUILD_CONSTRAINT=/src/constraints.txt
+
+FROM sources-${BUILD} AS build
 RUN pip --python /opt/chainlit-proxy/bin/python install --no-cache-dir --no-compile --disable-pip-version-check \
     --constraint constraints.txt '.[dns,docker,kubernetes,otel,redis]'
 

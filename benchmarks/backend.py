@@ -2,8 +2,9 @@
 
 One process, one listening port for each instance; it prints the ports as JSON and ends when its standard
 input does. An instance answers like Chainlit's Engine.IO as far as the load generator goes: the handshake,
-polls, the websocket with its probe, and streams of frames. It knows the `sid`s and sessions it has handed
-out and refuses those of another instance, so a proxy that sends a request to the wrong one is found out.
+polls, the websocket with or without polls before it, and streams of frames. It knows the `sid`s it has
+handed out and the sessions that live in it, and refuses those of another instance, so a proxy that sends a
+request to the wrong one is found out.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ import sys
 
 import uvloop
 
-from benchmarks.wire import CONTENT_LENGTH, HEAD_END, SOCKETIO, TOKEN, cut_frame, cut_message, frame
+from benchmarks.wire import CLOSE, CONTENT_LENGTH, HEAD_END, SOCKETIO, TOKEN, cut_frame, cut_message, frame
 
 SID = re.compile(rb"[?&]sid=([^& ]+)")
 SESSION = re.compile(rb"[?&]session_id=([^& ]+)")
@@ -27,15 +28,17 @@ TOKEN_FRAME = frame(TOKEN)
 UPLOAD = b"POST /project/file?"
 BLOCK = bytes(65_536)  # what is written of a download at once
 CONNECTED = b'40{"sid":"' + b"s" * 20 + b'"}'
+ELSEWHERE = b'44{"message":"the session lives in another instance"}'
 
 
 class Instance:
     """What one stand-in remembers; made for each port, shared by its connections."""
 
-    def __init__(self) -> None:
+    def __init__(self, homes: "dict[bytes, Instance]") -> None:
+        """`homes` has the sessions of all instances."""
         self.sids: set[bytes] = set()
-        self.unacknowledged: set[bytes] = set()  # sids whose CONNECT is not answered yet
-        self.sessions: set[bytes] = set()
+        self.unacknowledged: dict[bytes, bytes] = {}  # sid -> the answer to its CONNECT, until it is fetched
+        self.homes = homes
 
     def handshake(self) -> bytes:
         """Mints a sid, as engineio/base_server.py does, and tells it in the OPEN packet."""
@@ -50,9 +53,10 @@ class Instance:
         }
         return b"0" + json.dumps(opened, separators=(",", ":")).encode()
 
-    def connect(self, packet: bytes) -> None:
-        """A Socket.IO CONNECT: from now on the session lives here."""
-        self.sessions.add(json.loads(packet[2:])["sessionId"].encode())
+    def connect(self, packet: bytes) -> bytes:
+        """The answer to a Socket.IO CONNECT: from now on the session lives here, if it lives nowhere else."""
+        home = self.homes.setdefault(json.loads(packet[2:])["sessionId"].encode(), self)
+        return CONNECTED if home is self else ELSEWHERE
 
 
 class Connection(asyncio.Protocol):
@@ -67,6 +71,7 @@ class Connection(asyncio.Protocol):
         self.paused = False
         self.owed = 0  # frames of the stream that are still to be sent
         self.upload = 0  # bytes of a file that are still to come
+        self._is_at_home = False  # whether its session lives here
         self.download = 0  # bytes of a file that are still to be sent
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -96,19 +101,25 @@ class Connection(asyncio.Protocol):
             head, _, data = self.data.partition(HEAD_END)
             match = CONTENT_LENGTH.search(head)
             self.data, self.upload = b"", int(match[1]) if match else 0
+            self._is_at_home = self._has_session(head.split(b"\r\n", 1)[0])
             self._take_file(data)
         while not self.websocket and (message := cut_message(self.data)):
             self.data = message.rest
             self._request(message.head, message.body)
         while self.websocket and (cut := cut_frame(self.data)):
+            if self.data.startswith(CLOSE):
+                self.transport.write(CLOSE + b"\x02" + cut[0])
+                self.transport.close()
             payload, self.data = cut
             self._frame(payload)
 
     def _take_file(self, data: bytes) -> None:
         """Forgets the bytes of an upload and answers the last."""
         self.upload -= len(data)
-        if self.upload <= 0:
+        if self.upload <= 0 and self._is_at_home:
             self._answer(b"200 OK", b'{"id":"0"}')
+        elif self.upload <= 0:
+            self._answer(b"404 Not Found", b'{"detail":"Session not found"}')
 
     def _send_file(self) -> None:
         """Sends of a download what the connection takes."""
@@ -143,20 +154,19 @@ class Connection(asyncio.Protocol):
         if sid is None:
             return instance.handshake()
         if method == b"GET":
-            if sid not in instance.unacknowledged:
-                return TOKEN
-            instance.unacknowledged.discard(sid)
-            return CONNECTED
+            return instance.unacknowledged.pop(sid, TOKEN)
         if body.startswith(b"40"):
-            instance.connect(body)
-            instance.unacknowledged.add(sid)
+            instance.unacknowledged[sid] = instance.connect(body)
         return b"OK"
+
+    def _has_session(self, target: bytes) -> bool:
+        """Whether the session that a target names lives here."""
+        match = SESSION.search(target)
+        return match is not None and self.instance.homes.get(match[1]) is self.instance
 
     def _locate(self, target: bytes) -> None:
         """Chainlit's answers for a file that is not there: 404 where the session is, 401 elsewhere."""
-        match = SESSION.search(target)
-        here = match is not None and match[1] in self.instance.sessions
-        if here:
+        if self._has_session(target):
             self._answer(b"404 Not Found", b'{"detail":"File not found"}')
         else:
             self._answer(b"401 Unauthorized", b'{"detail":"Unauthorized"}')
@@ -192,8 +202,7 @@ class Connection(asyncio.Protocol):
         if payload == b"2probe":
             self.transport.write(frame(b"3probe"))
         elif payload.startswith(b"40"):
-            self.instance.connect(payload)
-            self.transport.write(frame(CONNECTED))
+            self.transport.write(frame(self.instance.connect(payload)))
         elif payload.startswith(b'42["stream"'):
             self._stream(json.loads(payload[2:])[1])
         elif payload.startswith(b"42"):
@@ -231,8 +240,9 @@ async def serve(count: int) -> None:
     """Listens on `count` free ports until standard input is closed."""
     loop = asyncio.get_running_loop()
     ports = []
+    homes: dict[bytes, Instance] = {}
     for _ in range(count):
-        instance = Instance()
+        instance = Instance(homes)
         server = await loop.create_server(lambda instance=instance: Connection(instance), "127.0.0.1", 0)  # type: ignore[misc]
         ports.append(server.sockets[0].getsockname()[1])
     print(json.dumps(ports), flush=True)

@@ -48,7 +48,7 @@ async def relay(request: web.Request) -> web.StreamResponse:
 
 
 async def _websocket(request: web.Request, url: str, headers: dict[str, str]) -> web.StreamResponse:
-    ours = web.WebSocketResponse()
+    ours = web.WebSocketResponse(compress=False)
     await ours.prepare(request)
     async with request.app[_CLIENT].ws_connect(url, headers=headers) as theirs:
         up = asyncio.create_task(_pump(ours, theirs))

@@ -1,87 +1,24 @@
-"""One browser tab as the load generator plays it: its heads and cookies, its connection, its first steps.
+"""The connection of one browser tab as the load generator plays it, and its first steps.
 
-Heads and cookies have a browser's size, every cookie that is set comes back, and the `sid` is kept exactly
-as it was given. Whatever is not the expected answer is an error: a proxy that loses a session or answers
-502 gets no figure.
+Every cookie that is set comes back, and the `sid` is kept exactly as it was given. Whatever is not the
+expected answer is an error: a proxy that loses a session or answers 502 gets no figure.
 """
 
 import asyncio
 import json
 import re
-import uuid
+import socket
 
-from benchmarks.wire import HEAD_END, SOCKETIO, TOKEN, cut_frame, cut_message, frame
+from benchmarks.browsers import Browser
+from benchmarks.wire import GOODBYE, HEAD_END, SOCKETIO, TOKEN, cut_frame, cut_message, frame
 
 COOKIE = re.compile(rb"\r\nset-cookie: *([^=]+)=([^;\r]*)", re.IGNORECASE)
 SID = re.compile(rb'"sid":"([^"]+)"')
-LOGIN = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9." + "x" * 420 + "." + "y" * 43  # as long as Chainlit's
-CHROME = (
-    b'sec-ch-ua: "Chromium";v="140", "Not=A?Brand";v="24", "Google Chrome";v="140"',
-    b"sec-ch-ua-mobile: ?0",
-    b'sec-ch-ua-platform: "Linux"',
-    b"User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/140.0.0.0 Safari/537.36",
-    b"Accept: */*",
-    b"Accept-Language: en-GB,en;q=0.9,de;q=0.8",
-    b"Accept-Encoding: gzip, deflate, br, zstd",
-    b"Sec-Fetch-Site: same-origin",
-    b"Sec-Fetch-Mode: cors",
-    b"Sec-Fetch-Dest: empty",
-    b"Pragma: no-cache",
-    b"Cache-Control: no-cache",
-)
-UPGRADE = (
-    b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-)
 TOKEN_FRAME = len(frame(TOKEN))
 
 
 class LoadError(Exception):
     """An answer that is not what was asked for."""
-
-
-class Browser:
-    """One tab's cookies and headers; each work makes some."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self.session = str(uuid.uuid4())
-        self.cookies = {b"_ga": b"GA1.1.1234567890.1765432100", b"access_token": LOGIN.encode()}
-        self._render()
-
-    def _render(self) -> None:
-        host = b"127.0.0.1:%d" % self.port
-        cookies = b"; ".join(name + b"=" + value for name, value in self.cookies.items())
-        self.headers = b"\r\n".join(
-            (
-                b" HTTP/1.1",
-                b"Host: " + host,
-                *CHROME,
-                b"Origin: http://" + host,
-                b"Referer: http://" + host + b"/",
-                b"Cookie: " + cookies,
-                b"",
-            )
-        )
-
-    def get(self, target: bytes, extra: bytes = b"") -> bytes:
-        """A GET request."""
-        return b"GET " + target + self.headers + extra + b"\r\n"
-
-    def post(self, target: bytes, body: bytes, kind: bytes = b"text/plain;charset=UTF-8") -> bytes:
-        """A POST request."""
-        return self.post_head(target, len(body), kind) + body
-
-    def post_head(self, target: bytes, size: int, kind: bytes = b"application/octet-stream") -> bytes:
-        """A POST request up to its body."""
-        extra = b"Content-Type: " + kind + b"\r\nContent-Length: %d\r\n\r\n" % size
-        return b"POST " + target + self.headers + extra
-
-    def learn(self, head: bytes) -> None:
-        """Keeps the cookies that an answer sets."""
-        if found := COOKIE.findall(head):
-            self.cookies.update(found)
-            self._render()
 
 
 class Client(asyncio.Protocol):
@@ -179,6 +116,14 @@ class Client(asyncio.Protocol):
         self.transport.write(frame(payload, masked=True))
         return await self.answer
 
+    async def receive(self) -> bytes:
+        """The next frame, which may have come with the answer to the upgrade."""
+        if cut := cut_frame(self.data):
+            payload, self.data = cut
+            return payload
+        self.answer = asyncio.get_running_loop().create_future()
+        return await self.answer
+
     async def stream(self, count: int, every: float, delay: float) -> None:
         """Asks for a stream and waits for its last byte."""
         self.flood = count * TOKEN_FRAME
@@ -189,34 +134,75 @@ class Client(asyncio.Protocol):
         if self.flood != 0:
             raise LoadError(f"{-self.flood} bytes more than the stream had")
 
+    async def leave(self) -> None:
+        """Leaves the page: says goodbye, and closes when that is answered."""
+        self.answer = asyncio.get_running_loop().create_future()
+        self.transport.write(GOODBYE)
+        await self.answer
+        self.transport.close()
 
-async def connect(port: int) -> Client:
-    """A new connection to the proxy."""
-    _, client = await asyncio.get_running_loop().create_connection(Client, "127.0.0.1", port)
+
+async def connect(port: int, address: str = "127.0.0.1") -> Client:
+    """A new connection to the proxy, from an address of this machine."""
+    loop = asyncio.get_running_loop()
+    sock = socket.socket()
+    try:
+        sock.bind((address, 0))
+        sock.setblocking(False)
+        await loop.sock_connect(sock, ("127.0.0.1", port))
+        _, client = await loop.create_connection(Client, sock=sock)
+    except BaseException:
+        sock.close()
+        raise
     return client
+
+
+def learn(browser: Browser, head: bytes) -> None:
+    """Keeps the cookies that an answer sets."""
+    if found := COOKIE.findall(head):
+        browser.keep([(name.decode(), value.decode()) for name, value in found])
+
+
+async def announce(browser: Browser, client: Client) -> None:
+    """What Chainlit's page does before it connects."""
+    announced = json.dumps({"session_id": browser.session}).encode()
+    await client.ask(browser.post(b"/set-session-cookie", announced, "application/json"))
+    learn(browser, client.head)
+
+
+def connect_packet(browser: Browser) -> bytes:
+    """The Socket.IO CONNECT of Chainlit's page."""
+    auth = {"clientType": "webapp", "sessionId": browser.session, "threadId": "", "userEnv": "{}"}
+    return b"40" + json.dumps(auth, separators=(",", ":")).encode()
 
 
 async def open_session(browser: Browser, client: Client) -> bytes:
     """What the page does first; the address of the session's polls, with the `sid` as it was given."""
-    announced = json.dumps({"session_id": browser.session}).encode()
-    await client.ask(browser.post(b"/set-session-cookie", announced, b"application/json"))
-    browser.learn(client.head)
+    await announce(browser, client)
     opened = await client.ask(browser.get(SOCKETIO + b"polling&t=abc123"))
-    browser.learn(client.head)
+    learn(browser, client.head)
     match = SID.search(opened)
     if match is None:
         raise LoadError(f"no sid in {opened!r}")
     polls = SOCKETIO + b"polling&sid=" + match[1]
-    auth = {"clientType": "webapp", "sessionId": browser.session, "threadId": "", "userEnv": "{}"}
-    await client.ask(browser.post(polls, b"40" + json.dumps(auth).encode()))
-    if not (await client.ask(browser.get(polls))).startswith(b"40"):
+    await client.ask(browser.post(polls, connect_packet(browser)))
+    if not (await client.ask(browser.get(polls))).startswith(b"40{"):
         raise LoadError("CONNECT was not answered")
     return polls
 
 
-async def open_websocket(browser: Browser, client: Client, polls: bytes) -> None:
+async def open_websocket(client: Client, upgrade: bytes) -> None:
     """The upgrade of a session that polls, as engine.io-client does it."""
-    await client.ask(browser.get(polls.replace(b"polling", b"websocket"), UPGRADE), b"101")
+    await client.ask(upgrade, b"101")
     if await client.exchange(b"2probe") != b"3probe":
         raise LoadError("the probe was not answered")
     client.transport.write(frame(b"5", masked=True))
+
+
+async def open_alone(browser: Browser, client: Client, upgrade: bytes) -> None:
+    """A websocket without polls before it: Engine.IO's OPEN, then CONNECT and its answer."""
+    await client.ask(upgrade, b"101")
+    if not (await client.receive()).startswith(b"0{"):
+        raise LoadError("no OPEN packet")
+    if not (answer := await client.exchange(connect_packet(browser))).startswith(b"40{"):
+        raise LoadError(f"CONNECT was answered by {answer!r}")

@@ -10,7 +10,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from benchmarks import page
+from benchmarks import budget, page
 from benchmarks.cpu import resident_bytes
 from benchmarks.measuring import backends, measure
 from benchmarks.peers import OURS, PEERS, start
@@ -23,7 +23,7 @@ EACH = 10  # of both at least on each connection
 RATE = 5000  # frames a second, all together
 
 Figures = dict[tuple[int, int, str], list[float]]  # (backends, connections, what) -> one a round
-REQUEST, FRAME, SECONDS, MEMORY = "request", "frame", "seconds", "memory"
+REQUEST, IN_TURN, FRAME, SECONDS, MEMORY = "request", "in turn", "frame", "seconds", "memory"
 
 
 def run(folder: Path, rounds: int) -> list[str]:
@@ -43,9 +43,11 @@ def _take(figures: Figures, folder: Path, count: int, sizes: list[int]) -> None:
         figures[count, 0, SECONDS].append(running.seconds)
         figures[count, 0, MEMORY].append(resident_bytes(running.pid) / 2**20)
         for size in sizes:
-            polls = measure(running.pid, "poll", running.port, max(REQUESTS, EACH * size), size)
+            polls = measure(running, "poll", running.port, max(REQUESTS, EACH * size), size)
             figures[count, size, REQUEST].append(polls.cpu_us / polls.said[0])
-            frames = measure(running.pid, "frames", running.port, max(FRAMES, EACH * size), size, RATE)
+            turns = measure(running, "in_turn", running.port, max(REQUESTS, EACH * size), size)
+            figures[count, size, IN_TURN].append(turns.cpu_us / turns.said[0])
+            frames = measure(running, "frames", running.port, max(FRAMES, EACH * size), size, RATE)
             figures[count, size, FRAME].append(frames.cpu_us / frames.said[0])
 
 
@@ -54,9 +56,11 @@ def _grown(figures: Figures) -> list[str]:
     places += [(count, FEW_CONNECTIONS) for count in BACKENDS if count != FEW_BACKENDS]
     rows = []
     for count, size in places:
-        cells = [_cell(figures[count, size, what], 1) for what in (REQUEST, FRAME)]
+        cells = [_cell(figures[count, size, what], 1) for what in (REQUEST, IN_TURN, FRAME)]
         rows.append([f"{size:,} connections, {count} backends", *cells])
-    return page.table(["CPU us of this proxy", "a poll request", "a websocket frame"], rows)
+    return page.table(
+        ["CPU us of this proxy", "a poll request", "a poll or POST in turn", "a websocket frame"], rows
+    )
 
 
 def _started(figures: Figures) -> list[str]:
@@ -64,9 +68,23 @@ def _started(figures: Figures) -> list[str]:
     for count in BACKENDS:
         seconds, memory = figures[count, 0, SECONDS], figures[count, 0, MEMORY]
         rows.append([f"{count} backends", _cell(seconds, 2), _cell(memory, 1)])
-    return page.table(["start", "seconds until the first answer", "MiB of memory of the idle proxy"], rows)
+    heads = ["start", "seconds until the first answer", "MiB of memory of the idle proxy"]
+    return [*page.table(heads, rows), "", _kept(figures)]
+
+
+def _kept(figures: Figures) -> str:
+    """Whether the start and the idle proxy are within their budgets, before few backends."""
+    words = []
+    limits = (
+        (SECONDS, budget.START_SECONDS, "s", "A start"),
+        (MEMORY, budget.IDLE_MIB, "MiB", "An idle proxy"),
+    )
+    for what, most, unit, name in limits:
+        is_over = statistics.median(figures[FEW_BACKENDS, 0, what]) > most
+        words.append(f"{name} may take {most:g} {unit}: {'**missed**' if is_over else 'kept'}.")
+    return " ".join(words)
 
 
 def _cell(got: list[float], places: int) -> str:
-    low, high = f"{min(got):.{places}f}", f"{max(got):.{places}f}"
-    return f"{statistics.median(got):.{places}f} ({low}-{high})"
+    spread = f" ({min(got):.{places}f}-{max(got):.{places}f})" if len(got) > 1 else ""
+    return f"{statistics.median(got):.{places}f}{spread}"

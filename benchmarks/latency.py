@@ -5,16 +5,17 @@ through every proxy, one after the other; what is added is the difference to the
 round, and a figure is the median of the rounds, with the lowest and the highest.
 """
 
-import os
 import statistics
 import sys
 from collections import defaultdict
 
-from benchmarks import page
-from benchmarks.measuring import MeasureError, measure
-from benchmarks.peers import Running
+from benchmarks import budget, page
+from benchmarks.measuring import MeasureError, Nobody, Process, measure
+from benchmarks.peers import RIVALS, Running
 
 CONNECTIONS = [10, 100, 1000]
+BUDGETED = 100  # connections
+PARTS = ["p50", "p99"]
 RATE = 500  # requests a second
 REQUESTS = 1500
 DIRECT = "no proxy"
@@ -31,39 +32,63 @@ def run(peers: list[Running], backend: int, rounds: int) -> list[str]:
     for number in range(rounds):
         print(f"latency, round {number + 1} of {rounds}", file=sys.stderr, flush=True)
         for connections in CONNECTIONS:
-            times[DIRECT, connections].append(_take(os.getpid(), backend, connections))
+            times[DIRECT, connections].append(_take(Nobody(), backend, connections))
             for running in list(peers):
                 name = running.peer.name
                 try:
-                    times[name, connections].append(_take(running.pid, running.port, connections))
+                    times[name, connections].append(_take(running, running.port, connections))
                 except MeasureError as error:
                     print(f"{name}: no latency, {error}", flush=True)
                     peers.remove(running)
     return _table(times, peers)
 
 
-def _take(pid: int, port: int, connections: int) -> tuple[float, float]:
-    median, tail = measure(pid, "latency", port, REQUESTS, connections, RATE).said
+def _take(process: Process, port: int, connections: int) -> tuple[float, float]:
+    median, tail = measure(process, "latency", port, REQUESTS, connections, RATE).said
     return median, tail
 
 
 def _table(times: Times, peers: list[Running]) -> list[str]:
-    heads = [f"{word}, {count:,} connections" for count in CONNECTIONS for word in ("p50", "p99")]
+    heads = [f"{word}, {count:,} connections" for count in CONNECTIONS for word in PARTS]
     rows = [[f"{DIRECT}, the whole time", *(cell for count in CONNECTIONS for cell in _cells(times, count))]]
     for running in peers:
         name = running.peer.name
         cells = [cell for count in CONNECTIONS for cell in _cells(times, count, name)]
-        rows.append([f"{name} {running.version}", *cells])
-    return page.table(["us that are added by", *heads], rows)
+        rows.append([running.title, *cells])
+    table = page.table(["us that are added by", *heads], rows)
+    return [*table, "", *budget.table(_budgets(times, peers))]
+
+
+def _budgets(times: Times, peers: list[Running]) -> list[budget.Row]:
+    """What ours may add, as a ratio to the better of HAProxy and nginx."""
+    titles = {running.peer.name: running.title for running in peers}
+    rows = []
+    for at, part in enumerate(PARTS):
+        added = {name: _added(times, BUDGETED, name, at) for name in titles}
+        medians = {name: statistics.median(each) for name, each in added.items()}
+        best = min((name for name in RIVALS if name in medians), key=lambda name: medians[name], default="")
+        ours = [name for name in budget.BUILDS if name in medians]
+        if not best or not ours or min(added[best]) <= 0:  # the machine was busier without a proxy
+            continue
+        ratios = {name: [a / b for a, b in zip(added[name], added[best], strict=True)] for name in ours}
+        worse = budget.behind(medians.get, ours[0])
+        words = f"{part} that is added, {BUDGETED} connections"
+        rows.append(budget.Row(words, titles[best], budget.LATENCY[part], ratios, worse))
+    return rows
+
+
+def _added(times: Times, connections: int, name: str, at: int) -> list[float]:
+    """What a proxy adds in each round; without a name the direct connection's own time."""
+    base = [pair[at] for pair in times[DIRECT, connections]]
+    took = [pair[at] for pair in times[name, connections]] if name else base
+    return [one - other for one, other in zip(took, base, strict=True)] if name else base
 
 
 def _cells(times: Times, connections: int, name: str = "") -> list[str]:
     """p50 and p99: of a proxy what it adds, without a name the direct connection's own."""
-    direct = times[DIRECT, connections]
     cells = []
-    for at in range(2):
-        base = [pair[at] for pair in direct]
-        took = [pair[at] for pair in times[name, connections]] if name else base
-        got = [one - other for one, other in zip(took, base, strict=True)] if name else base
-        cells.append(f"{statistics.median(got):.0f} ({min(got):.0f}-{max(got):.0f})")
+    for at in range(len(PARTS)):
+        got = _added(times, connections, name, at)
+        spread = f" ({min(got):.0f}-{max(got):.0f})" if len(got) > 1 else ""
+        cells.append(f"{statistics.median(got):.0f}{spread}")
     return cells

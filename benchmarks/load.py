@@ -1,9 +1,11 @@
-"""The load generator: `python -m benchmarks.load WORK PORT UNITS [CONNECTIONS [RATE]]`.
+"""The load generator: `python -m benchmarks.load WORK PORT UNITS [CONNECTIONS [RATE [BROWSERS]]]`.
 
 Prepares everything that is not measured, prints `ready`, waits for a line on standard input, does about
 so many units of the work, and prints how many it did, as a list of JSON. An answer that is not the expected
 one ends it with an error. The work is counted, not timed: whoever starts it reads the CPU time of the proxy
 before and after. Only `latency` is timed here, and prints its median and its 99th percentile in microseconds.
+
+Every session is that of another browser (`benchmarks.browsers`), or of BROWSERS of them in turn.
 """
 
 import asyncio
@@ -13,13 +15,24 @@ import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import uvloop
 
-from benchmarks.browser import Browser, Client, LoadError, connect, open_session, open_websocket
+from benchmarks.browser import (
+    Client,
+    LoadError,
+    announce,
+    connect,
+    learn,
+    open_alone,
+    open_session,
+    open_websocket,
+)
+from benchmarks.browsers import Browser
 from benchmarks.measuring import TIMEOUT, TOO_SLOW
-from benchmarks.wire import TOKEN
+from benchmarks.wire import SOCKETIO, TOKEN
 
 AT_ONCE = 24  # requests of the closed loops that are under way: enough to keep every proxy at work
 LATE = 1.2  # a stream that takes so many times as long as it should was not carried
@@ -34,14 +47,33 @@ class Order(NamedTuple):
     units: int
     connections: int = AT_ONCE
     rate: int = 0  # units a second of all connections together; 0 for as fast as they go
+    browsers: int = 0  # 0 for as many as there are sessions
+
+    def browser(self, number: int) -> Browser:
+        """Whose session it is."""
+        return Browser(number % self.browsers if self.browsers else number, f"127.0.0.1:{self.port}")
 
 
 class TooSlowError(Exception):
     """A rate that was not kept."""
 
 
+T = TypeVar("T")
 Work = Callable[[], Awaitable[list[float]]]
 Preparation = Callable[[Order], Awaitable[Work]]
+
+
+class Session(NamedTuple):
+    """A session that was opened by polling."""
+
+    browser: Browser
+    client: Client  # the connection that opened it
+    polls: bytes  # where it polls
+
+    @property
+    def upgrade(self) -> bytes:
+        """The request for its websocket."""
+        return self.browser.upgrade(self.polls.replace(b"polling", b"websocket"))
 
 
 class Tab(NamedTuple):
@@ -51,50 +83,80 @@ class Tab(NamedTuple):
     get: bytes
     post: bytes
 
-    async def poll(self) -> None:
-        """Both requests."""
-        if await self.client.ask(self.get) != TOKEN or await self.client.ask(self.post) != b"OK":
+    async def hear(self) -> None:
+        """A poll."""
+        if await self.client.ask(self.get) != TOKEN:
             raise LoadError("a poll brought something else")
 
+    async def poll(self) -> None:
+        """Both requests."""
+        await self.hear()
+        if await self.client.ask(self.post) != b"OK":
+            raise LoadError("a POST brought something else")
 
-async def _sessions(order: Order) -> list[tuple[Browser, Client, bytes]]:
-    """A connection for each session, and where the session polls."""
-    sessions = []
-    for _ in range(order.connections):
-        browser, client = Browser(order.port), await connect(order.port)
-        sessions.append((browser, client, await open_session(browser, client)))
-    return sessions
+
+async def _each(count: int, do: Callable[[int], Awaitable[T]]) -> list[T]:
+    """Does something for each number, some of them at a time; the results in order."""
+    results: dict[int, T] = {}
+    numbers = iter(range(count))
+
+    async def worker() -> None:
+        for number in numbers:
+            results[number] = await do(number)
+
+    await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
+    return [results[number] for number in range(count)]
+
+
+async def _sessions(order: Order, count: int) -> list[Session]:
+    """As many sessions, each with its connection."""
+
+    async def begin(number: int) -> Session:
+        browser = order.browser(number)
+        client = await connect(order.port, browser.address)
+        return Session(browser, client, await open_session(browser, client))
+
+    return await _each(count, begin)
 
 
 async def _tabs(order: Order) -> list[Tab]:
     """A tab for each session, which has polled before: what a proxy reads once of a client it has read."""
     tabs = [
         Tab(client, browser.get(polls + b"&t=abc124"), browser.post(polls + b"&t=abc125", TOKEN))
-        for browser, client, polls in await _sessions(order)
+        for browser, client, polls in await _sessions(order, order.connections)
     ]
-    for tab in tabs:
-        await tab.poll()
+    await _each(len(tabs), lambda number: tabs[number].poll())
+    await _each(len(tabs), lambda number: tabs[number].hear())
     return tabs
 
 
 async def poll(order: Order) -> Work:
-    """Polls and posts in turn over kept connections, each of a session of its own.
+    """Polls over kept connections, each of a session of its own: what a client does that hears an answer.
 
     As many are under way however many connections there are; they come round in turn.
     """
+    return await _polling(order, Tab.hear, 1)
+
+
+async def in_turn(order: Order) -> Work:
+    """The same, each followed by a POST: what a client does that talks as much as it hears."""
+    return await _polling(order, Tab.poll, 2)
+
+
+async def _polling(order: Order, do: Callable[[Tab], Awaitable[None]], requests: int) -> Work:
     tabs = deque(await _tabs(order))
     at_once = min(AT_ONCE, order.connections)
-    rounds = order.units // (2 * at_once)
+    rounds = order.units // (requests * at_once)
 
     async def worker() -> None:
         for _ in range(rounds):
             tab = tabs.popleft()
-            await tab.poll()
+            await do(tab)
             tabs.append(tab)
 
     async def work() -> list[float]:
         await asyncio.gather(*(worker() for _ in range(at_once)))
-        return [rounds * 2 * at_once]
+        return [rounds * requests * at_once]
 
     return work
 
@@ -111,8 +173,7 @@ async def latency(order: Order) -> Work:
             tab = tabs[number % len(tabs)]
             await asyncio.sleep(began + number / order.rate - time.perf_counter())
             sent = time.perf_counter()
-            if await tab.client.ask(tab.get) != TOKEN:
-                raise LoadError("a poll brought something else")
+            await tab.hear()
             times.append((time.perf_counter() - sent) * 1e6)
         times.sort()
         return [times[len(times) // 2], times[len(times) * 99 // 100]]
@@ -120,16 +181,24 @@ async def latency(order: Order) -> Work:
     return work
 
 
+async def _websockets(order: Order, count: int) -> list[Client]:
+    """As many open websockets, of sessions that have polled."""
+
+    async def begin(number: int) -> Client:
+        browser = order.browser(number)
+        first = await connect(order.port, browser.address)
+        session = Session(browser, first, await open_session(browser, first))
+        first.transport.close()
+        client = await connect(order.port, browser.address)
+        await open_websocket(client, session.upgrade)
+        return client
+
+    return await _each(count, begin)
+
+
 async def frames(order: Order) -> Work:
     """Websockets that each stream an equal share of the frames, at their share of the rate."""
-    clients = []
-    for _ in range(order.connections):
-        browser, client = Browser(order.port), await connect(order.port)
-        polls = await open_session(browser, client)
-        client.transport.close()
-        client = await connect(order.port)
-        await open_websocket(browser, client, polls)
-        clients.append(client)
+    clients = await _websockets(order, order.connections)
     share = order.units // order.connections
     every = order.connections / order.rate if order.rate else 0
 
@@ -151,7 +220,7 @@ async def upload(order: Order) -> Work:
     target = b"/project/file?session_id="
     ready = [
         (client, browser.post_head(target + browser.session.encode(), size))
-        for browser, client, _ in await _sessions(order)
+        for browser, client, _ in await _sessions(order, order.connections)
     ]
 
     async def work() -> list[float]:
@@ -164,7 +233,8 @@ async def upload(order: Order) -> Work:
 async def download(order: Order) -> Work:
     """Files of equal shares of so many megabytes."""
     size = order.units * MEGABYTE // order.connections
-    ready = [(client, browser.get(b"/public/%d" % size)) for browser, client, _ in await _sessions(order)]
+    sessions = await _sessions(order, order.connections)
+    ready = [(client, browser.get(b"/public/%d" % size)) for browser, client, _ in sessions]
 
     async def work() -> list[float]:
         await asyncio.gather(*(client.download(request, size) for client, request in ready))
@@ -173,60 +243,113 @@ async def download(order: Order) -> Work:
     return work
 
 
-async def connections(order: Order) -> Work:
-    """A new connection for each request."""
-    browser = Browser(order.port)
-    first = await connect(order.port)
-    polls = await open_session(browser, first)
-    request = browser.get(polls + b"&t=abc126")
-    share = order.units // AT_ONCE
-
-    async def tab() -> None:
-        for _ in range(share):
-            client = await connect(order.port)
-            if await client.ask(request) != TOKEN:
-                raise LoadError("a poll brought something else")
-            client.transport.close()
+async def _in_turn(units: list[Callable[[], Awaitable[None]]]) -> Work:
+    """Does the units, some of them at a time."""
 
     async def work() -> list[float]:
-        await asyncio.gather(*(tab() for _ in range(AT_ONCE)))
-        return [share * AT_ONCE]
+        await _each(len(units), lambda number: units[number]())
+        return [len(units)]
 
     return work
+
+
+async def connections(order: Order) -> Work:
+    """A new connection for each request, a poll of a session that was opened over another one.
+
+    There are as many sessions as browsers.
+    """
+    sessions = await _sessions(order, order.browsers or order.units)
+    for session in sessions:
+        session.client.transport.close()
+    ready = [(browser.address, browser.get(polls + b"&t=abc126")) for browser, _, polls in sessions]
+
+    async def unit(number: int) -> None:
+        address, request = ready[number % len(ready)]
+        client = await connect(order.port, address)
+        if await client.ask(request) != TOKEN:
+            raise LoadError("a poll brought something else")
+        client.transport.close()
+
+    return await _in_turn([partial(unit, number) for number in range(order.units)])
+
+
+async def _say_and_leave(client: Client) -> None:
+    """A frame each way, and the end of the page."""
+    if await client.exchange(b"42[1]") != b"42[1]":
+        raise LoadError("the frame did not come back")
+    await client.leave()
 
 
 async def websockets(order: Order) -> Work:
     """A new websocket for each session that polls: connection, upgrade, probe, one frame each way, close."""
-    waiting = []
-    client = await connect(order.port)
-    for _ in range(order.units):
-        browser = Browser(order.port)
-        waiting.append((browser, await open_session(browser, client)))
+    sessions = await _sessions(order, order.units)
+    for session in sessions:
+        session.client.transport.close()
+    ready = [(session.browser.address, session.upgrade) for session in sessions]
 
-    async def tab() -> None:
-        while waiting:
-            browser, polls = waiting.pop()
-            client = await connect(order.port)
-            await open_websocket(browser, client, polls)
-            if await client.exchange(b"42[1]") != b"42[1]":
-                raise LoadError("the frame did not come back")
-            client.transport.close()
+    async def unit(number: int) -> None:
+        address, upgrade = ready[number]
+        client = await connect(order.port, address)
+        await open_websocket(client, upgrade)
+        await _say_and_leave(client)
 
-    async def work() -> list[float]:
-        await asyncio.gather(*(tab() for _ in range(AT_ONCE)))
-        return [order.units]
+    return await _in_turn([partial(unit, number) for number in range(order.units)])
 
-    return work
+
+async def _alone(order: Order, browsers: list[Browser]) -> Work:
+    """A websocket for each without polls before it: upgrade, CONNECT, one frame each way, close."""
+    ready = [(browser, browser.upgrade(SOCKETIO + b"websocket")) for browser in browsers]
+
+    async def unit(number: int) -> None:
+        browser, upgrade = ready[number]
+        client = await connect(order.port, browser.address)
+        await open_alone(browser, client, upgrade)
+        await _say_and_leave(client)
+
+    return await _in_turn([partial(unit, number) for number in range(len(ready))])
+
+
+async def announced(order: Order) -> Work:
+    """A websocket alone for each session that the page has announced."""
+
+    async def begin(number: int) -> Browser:
+        browser = order.browser(number)
+        client = await connect(order.port, browser.address)
+        await announce(browser, client)
+        client.transport.close()
+        return browser
+
+    return await _alone(order, await _each(order.units, begin))
+
+
+async def unannounced(order: Order) -> Work:
+    """A websocket alone for each new session that nobody has announced, without cookies of any proxy.
+
+    So do pages before Chainlit 2.5.5, and clients that are no pages.
+    """
+    return await _alone(order, [order.browser(number) for number in range(order.units)])
+
+
+async def returning(order: Order) -> Work:
+    """A websocket alone for each session that an instance has: it was opened and left before."""
+
+    async def begin(number: int) -> Browser:
+        browser = order.browser(number)
+        client = await connect(order.port, browser.address)
+        await announce(browser, client)
+        client.transport.close()
+        client = await connect(order.port, browser.address)
+        await open_alone(browser, client, browser.upgrade(SOCKETIO + b"websocket"))
+        learn(browser, client.head)
+        await client.leave()
+        return browser
+
+    return await _alone(order, await _each(order.units, begin))
 
 
 async def idle(order: Order) -> Work:
     """Websockets that say nothing; they are there when the preparation is over."""
-    clients = []
-    for _ in range(order.units):
-        browser, client = Browser(order.port), await connect(order.port)
-        polls = await open_session(browser, client)
-        await open_websocket(browser, client, polls)
-        clients.append(client)
+    clients = await _websockets(order, order.units)
 
     async def work() -> list[float]:
         return [len(clients)]
@@ -235,7 +358,21 @@ async def idle(order: Order) -> Work:
 
 
 WORKS: dict[str, Preparation] = {
-    work.__name__: work for work in (poll, latency, frames, upload, download, connections, websockets, idle)
+    work.__name__: work
+    for work in (
+        poll,
+        in_turn,
+        latency,
+        frames,
+        upload,
+        download,
+        connections,
+        websockets,
+        announced,
+        unannounced,
+        returning,
+        idle,
+    )
 }
 
 

@@ -5,10 +5,11 @@ And the stand-ins for Chainlit that every measurement needs.
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
 
 from benchmarks.cpu import cpu_ns, resident_bytes
 from benchmarks.page import ROOT
@@ -33,9 +34,29 @@ class Measured(NamedTuple):
     held_bytes: int  # more memory than before the preparation
 
 
-def measure(pid: int, work: str, port: int, *numbers: int) -> Measured:
-    """Does a work through the port, with what `benchmarks.load` takes, and reads the books of a process."""
-    before = resident_bytes(pid)
+class Process(Protocol):
+    """Whose books are read."""
+
+    @property
+    def pid(self) -> int:
+        """Its process; another one after a restart."""
+        ...
+
+
+class Nobody:
+    """Where there is no proxy: this process stands for it."""
+
+    pid = os.getpid()
+
+
+def measure(
+    process: Process, work: str, port: int, *numbers: int, between: Callable[[], None] | None = None
+) -> Measured:
+    """Does a work through the port, with what `benchmarks.load` takes, and reads the books of a process.
+
+    `between` is called when all is prepared and nothing has begun.
+    """
+    before = resident_bytes(process.pid)
     command = [sys.executable, "-m", "benchmarks.load", work, str(port), *map(str, numbers)]
     with subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -45,10 +66,12 @@ def measure(pid: int, work: str, port: int, *numbers: int) -> Measured:
         try:
             if load.stdout.readline() != "ready\n":
                 raise MeasureError(load.communicate(timeout=TIMEOUT)[1].strip())
-            held = resident_bytes(pid) - before
-            began = cpu_ns(pid)
+            held = resident_bytes(process.pid) - before
+            if between is not None:
+                between()
+            began = cpu_ns(process.pid)
             out, err = load.communicate("go\n", timeout=TIMEOUT)
-            cpu = cpu_ns(pid) - began
+            cpu = cpu_ns(process.pid) - began
         except subprocess.TimeoutExpired:
             raise MeasureError(f"{work}: no end after {TIMEOUT:.0f} s") from None
         finally:

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "benchmarks" / "cpu.md"
 PICTURE = PAGE.with_suffix(".svg")
 README = ROOT / "README.md"
+ENOUGH = 3  # rounds of which a median says something
 ALT = "Cost of this proxy, nginx, HAProxy and others, as ratios to the better of HAProxy and nginx"
 
 
@@ -36,8 +37,13 @@ def table(heads: list[str], rows: list[list[str]]) -> list[str]:
     return lines + [f"| {' | '.join(row)} |" for row in rows]
 
 
-def taken(rounds: int) -> str:
-    """When and on what the figures were taken."""
+def taken(rounds: int = 0) -> str:
+    """When and on what something was measured, in how many rounds; few are said to be few."""
     system = f"{platform.system()} {platform.release()}"
     machine = f"Python {platform.python_version()}, {system}, {os.cpu_count()} cores"
-    return f"{rounds} round{'s' * (rounds > 1)}, {time.strftime('%Y-%m-%d')}; {machine}."
+    told = f"{time.strftime('%Y-%m-%d')}; {machine}."
+    if not rounds:
+        return told
+    told = f"{rounds} round{'s' * (rounds > 1)}, {told}"
+    busy = f"under a load of {os.getloadavg()[1]:.1f}"
+    return told if rounds >= ENOUGH else f"{told} A short run {busy}: its figures are to be taken again."

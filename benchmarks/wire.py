@@ -1,7 +1,7 @@
 """The few bytes of HTTP, WebSocket and Engine.IO that the backend and the load generator share.
 
 Built to cost little, not to be right about every peer: both ends are ours, and what stands between them is
-the thing that is measured. Only masked and unmasked text frames below 64 KiB occur.
+the thing that is measured. Only masked and unmasked text frames below 64 KiB occur, and one close frame.
 """
 
 import re
@@ -16,6 +16,8 @@ TOKEN = (
     b'42["stream_token",{"id":"0b9f6f0e-6d5c-4f6e-9d39-2f6d0f5b8a11","token":" together","isSequence":false}]'
 )
 MASK = b"\x37\xfa\x21\x3d"
+CLOSE = b"\x88"  # how a close frame begins
+GOODBYE = CLOSE + b"\x82" + MASK + b"\x34\x13"  # of a browser that leaves the page: 1001
 
 
 class Message(NamedTuple):

@@ -22,6 +22,9 @@ log = logging.getLogger("proxy")
 _QUIET = 10.0  # seconds between two tracebacks of one place
 _AGAIN = 1.0  # seconds until a task that broke by a mistake of ours is run again
 
+Work = Callable[[], Awaitable[None]]
+"""Makes what a task awaits, once the task runs: one that is cancelled before that has made nothing."""
+
 
 class Where(StrEnum):
     """The places that have borders; a label of the metric."""
@@ -94,7 +97,7 @@ def guarded(where: Where, call: Callable[P, None]) -> Callable[P, None]:
     return held
 
 
-async def kept(work: Callable[[], Awaitable[None]]) -> None:
+async def kept(work: Work) -> None:
     """Run a task of the control plane until cancelled; if a mistake of ours ends it, again after a moment."""
     while True:
         with Border(Where.CONTROL):
@@ -102,10 +105,10 @@ async def kept(work: Callable[[], Awaitable[None]]) -> None:
         await asyncio.sleep(_AGAIN)
 
 
-async def held(work: Awaitable[None], give_up: Callable[[], None]) -> None:
-    """Await work that belongs to one request; if a mistake of ours ends it, `give_up`."""
+async def held(work: Work, give_up: Callable[[], None]) -> None:
+    """Do work that belongs to one request; if a mistake of ours ends it, `give_up`."""
     try:
-        await work
+        await work()
     except Exception as error:
         fault(Where.TASK, error)
         with Border(Where.TASK):

@@ -43,6 +43,7 @@ class Limit(StrEnum):
     REQUESTS_PER_SECOND = "requests_per_second"
     SESSIONS_PER_MINUTE = "sessions_per_minute"
     LOCATE_QUESTIONS = "locate_questions"  # asked for no session, and not refused
+    QUESTIONS_PER_MINUTE = "questions_per_minute"  # the same
     OPENING_FRAMES = "opening_frames"  # of a websocket that has not connected
     OPENING_BYTES = "opening_bytes"
     OPENING_TIME = "opening"  # as `timeouts.opening`
@@ -71,6 +72,22 @@ class ProxyError(Exception):
         self.reason = reason
         if status is not None:
             self.status = status
+
+
+class FieldError(ProxyError):
+    """A field block breaks the rules; the caller translates it to its side's error."""
+
+    status = 400
+
+
+class BodyError(ProxyError):
+    """A body breaks its framing; the caller translates it to its side's error."""
+
+    status = 400
+
+
+class FramingError(BodyError):
+    """A chunked body consists of its framing."""
 
 
 class BadRequest(ProxyError):  # noqa: N818 - named as RFC 9110 names it

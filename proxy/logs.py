@@ -89,43 +89,67 @@ class AccessLog:
             self._stream.flush()
 
 
+_CONSOLE = "%s access  %s %s %d %s %s %.3fs %d/%dB%s\n"
+# One JSON object, written by hand: only what a client or the configuration chose needs escaping. By one `%`,
+# which costs a compiled line a third of what an f-string with formats does, and an interpreted one no more.
+_JSON = (
+    '{"time":"%s.%03dZ","level":"info","logger":"access","event":"%s","id":"%s","client":"%s","peer":"%s",%s'
+    ',"status":%d,%s,"seconds":%.6f,"first_byte":%.6f,"bytes_in":%d,"bytes_out":%d,"trace":%s,"error":%s%s}\n'
+)
+_NOWHERE = '"backend":null,"evidence":null,"outcome":null'
+
+
 def _console_line(record: Record, now: float) -> str:
-    head, decision = record.request.head, record.decision
+    request, decision, tunnel = record.request, record.decision, record.tunnel
+    head, known = request.head, request.known
     where, why = "-", "-"
     if decision is not None:
         where, why = decision.backend.name, _WHY[decision.evidence, decision.outcome]
     more = f" {record.error}" if record.error else ""
-    if record.request.known.trace:
-        more += f" trace={record.request.known.trace}"
-    if record.tunnel is not None:
-        frames_in, frames_out = record.tunnel.frames
-        more = f" {frames_in}/{frames_out} frames, closed with {record.tunnel.ended_with or '-'}{more}"
-        where = ">".join(record.tunnel.backends)
-    return (
-        f"{_local_second(int(now))} access  {head.method.decode()} {head.path.decode()}"
-        f" {record.status} {where} {why} {monotonic() - record.request.started:.3f}s"
-        f" {record.bytes_in}/{record.bytes_out}B{more}\n"
+    if known.trace:
+        more += f" trace={known.trace}"
+    if tunnel is not None:
+        frames_in, frames_out = tunnel.frames
+        more = f" {frames_in}/{frames_out} frames, closed with {tunnel.ended_with or '-'}{more}"
+        where = ">".join(tunnel.backends)
+    return _CONSOLE % (
+        _local_second(int(now)),
+        head.method.decode(),
+        head.path.decode(),
+        record.status,
+        where,
+        why,
+        monotonic() - request.started,
+        record.bytes_in,
+        record.bytes_out,
+        more,
     )
 
 
 def _json_line(record: Record, now: float) -> str:
-    """One JSON object, written by hand: only what a client or the configuration chose needs escaping."""
-    request, decision, status = record.request, record.decision, record.status
-    head, known = request.head, request.known
-    why = '"backend":null,"evidence":null,"outcome":null'
+    request, decision, tunnel, status = record.request, record.decision, record.tunnel, record.status
+    head, known, error, second = request.head, request.known, record.error, int(now)
+    origin, trace = known.origin, known.trace
+    why = _NOWHERE
     if decision is not None:
         why = _why(decision.backend.name, decision.evidence, decision.outcome)
-    second, tunnel = int(now), record.tunnel
-    return (
-        f'{{"time":"{_second(second)}.{int((now - second) * 1000):03d}Z","level":"info","logger":"access"'
-        f',"event":"{"tunnel" if status == 101 else "exchange"}","id":"{request.id.decode()}"'
-        f',"client":"{known.address}","peer":"{known.origin.peer or known.origin.address}"'
-        f',{_request(head.method, head.path)},"status":{status}'
-        f',{why},"seconds":{monotonic() - request.started:.6f},"first_byte":{record.first_byte:.6f}'
-        f',"bytes_in":{record.bytes_in},"bytes_out":{record.bytes_out}'
-        f',"trace":{json.dumps(known.trace) if known.trace else "null"}'
-        f',"error":{json.dumps(record.error) if record.error else "null"}'
-        f"{'' if tunnel is None else _tunnel(tunnel)}}}\n"
+    return _JSON % (
+        _second(second),
+        int((now - second) * 1000),
+        "tunnel" if status == 101 else "exchange",
+        request.id.decode(),
+        known.address,
+        origin.peer or origin.address,
+        _request(head.method, head.path),
+        status,
+        why,
+        monotonic() - request.started,
+        record.first_byte,
+        record.bytes_in,
+        record.bytes_out,
+        json.dumps(trace) if trace else "null",
+        json.dumps(error) if error else "null",
+        "" if tunnel is None else _tunnel(tunnel),
     )
 
 

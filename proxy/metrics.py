@@ -17,6 +17,7 @@ from proxy.affinity.decision import Outcome
 from proxy.affinity.evidence import Evidence
 from proxy.affinity.health import Verdict
 from proxy.affinity.standstill import Standstill
+from proxy.build import BUILD
 from proxy.controlplane.discovery.source import Source
 from proxy.controlplane.drains import Drains
 from proxy.controlplane.events import Traffic
@@ -75,7 +76,10 @@ class ProxyCollector:
     def collect(self) -> Iterator[Family]:
         """All of them, as they are now."""
         self.forget_gone(monotonic())
-        yield Family(Kind.INFO, f"{PREFIX}build", "The version.", ("version",)).add(1, proxy.__version__)
+        build = Family(
+            Kind.INFO, f"{PREFIX}build", "The version, and which build of it.", ("version", "build")
+        )
+        yield build.add(1, proxy.__version__, BUILD)
         errors = _counter("internal_errors", "Mistakes of the proxy that cost one item each.", "where")
         for where, count in borders.counts.items():
             errors.add(count, where.value)
@@ -232,6 +236,8 @@ class ProxyCollector:
         states = _gauge("backend_admin_state", "1 for the operator's wish.", "backend", "state")
         sessions = _gauge("backend_sessions", "Sessions open or just placed.", "backend")
         tunnels = _gauge("backend_tunnels", "Open tunnels.", "backend")
+        text = "Requests and probes under way that any app answers at once, unless it blocks its event loop."
+        unanswered = _gauge("backend_unanswered", text, "backend")
         for backend in fleet:
             for verdict, word in _VERDICTS:
                 verdicts.add(backend.health.verdict is verdict, backend.name, word)
@@ -239,7 +245,8 @@ class ProxyCollector:
                 states.add(backend.admin_state is state, backend.name, word)
             sessions.add(backend.sessions, backend.name)
             tunnels.add(backend.tunnels, backend.name)
-        yield from (verdicts, states, sessions, tunnels)
+            unanswered.add(backend.unanswered, backend.name)
+        yield from (verdicts, states, sessions, tunnels, unanswered)
 
     def _turns(self) -> dict[str, int]:
         """Sessions whose app is answering, by backend."""

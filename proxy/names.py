@@ -12,6 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import NamedTuple
 
@@ -49,7 +50,7 @@ class Names:
 
         Raises ConnectFailed, or OSError if this machine is out of something.
         """
-        if _is_address(host):
+        if is_address(host):
             return (host,)
         loop, last = asyncio.get_running_loop(), self._worked.get(host)
         question = self._asking.get((loop, host)) or self._begin(loop, host)
@@ -111,7 +112,9 @@ class Names:
         return f"<Names known={len(self._worked)} asking={len(self._asking)}>"
 
 
-def _is_address(host: str) -> bool:
+@lru_cache(_MOST)
+def is_address(host: str) -> bool:
+    """Whether it is an address, and no name."""
     try:
         ip_address(host)
     except ValueError:

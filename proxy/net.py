@@ -3,20 +3,17 @@
 import asyncio
 import contextlib
 import errno
-import fcntl
 import grp
 import os
 import socket
 import ssl
 import stat
-import struct
-import sys
-import termios
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
+from proxy import names
 from proxy.config import Address
 from proxy.config.sections import SocketSettings
 from proxy.errors import ConnectFailed, ConnectRefused, ConnectTimeout, HandshakeFailed, ProxyError
@@ -27,14 +24,13 @@ from proxy.tls import Trust
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 _BACKLOG = 1024
+_STREAM = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)  # of a socket that does not block
 _FIRST_INHERITED = 3  # sd_listen_fds(3): SD_LISTEN_FDS_START
-# Seconds, seconds and tries (tcp(7)): a connection whose other end is gone breaks within four seconds.
-_LIFE = {"TCP_KEEPIDLE": 1, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 3}
-_NO_LINGER = struct.pack("ii", 1, 0)  # socket(7): close resets
 # Ours to blame, not the backend's: descriptors, memory or local ports have run out.
 _OWN_FAULT = frozenset((errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM))
 # All that says for sure that a backend is not there; the second is that of a socket file.
 _NOBODY_LISTENS = frozenset((errno.ECONNREFUSED, errno.ENOENT))
+_ON_ITS_WAY = frozenset((errno.EINPROGRESS, errno.EALREADY, errno.EINTR))
 _NO_IPV6 = frozenset((errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT))
 _ANYBODY = SocketSettings()
 _NAMES = Names()  # one for the process, as the system's resolver is
@@ -42,6 +38,36 @@ _NAMES = Names()  # one for the process, as the system's resolver is
 
 class ListenError(Exception):
     """An address cannot be listened on; the text says which and why."""
+
+
+def is_address(host: str) -> bool:
+    """Whether it is the address of a host itself, which `reach` takes, and no name."""
+    return "%" not in host and names.is_address(host)  # one with a zone has to be looked up
+
+
+def begin(host: str) -> socket.socket:
+    """A socket for `reach`, not blocking. Raises ProxyError if this machine is out of something."""
+    try:
+        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, _STREAM)
+    except OSError as error:
+        raise _failure(error, host) from error
+    if sock.gettimeout() is None:
+        sock.setblocking(False)  # a system that cannot make one so
+    return sock
+
+
+def reach(sock: socket.socket, host: str, port: int) -> bool:
+    """Have a socket connect to an address, or look whether it has, at a second call: then it is True.
+
+    A backend on this machine is there, or has refused, by the second call at once: nobody need wait until the
+    socket can be written. Raises as `connect`.
+    """
+    met = sock.connect_ex((host, port))
+    if met in _ON_ITS_WAY:
+        return False
+    if met not in (0, errno.EISCONN):
+        raise _failure(OSError(met, ""), _where(host, port))
+    return True
 
 
 async def connect(
@@ -62,7 +88,7 @@ async def connect(
     loop = asyncio.get_running_loop()
     if path:
         return await _open(loop.create_unix_connection(factory, path), timeout, timeout, path)
-    end, where = loop.time() + timeout, f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    end, where = loop.time() + timeout, _where(host, port)
     addresses = await _addresses(host, timeout)
     failures: list[ProxyError] = []
     not_spoken: list[ProxyError] = []
@@ -83,6 +109,10 @@ async def connect(
             _NAMES.worked(host, address)
             return protocol
     raise min(failures or not_spoken, key=_certainty) from None
+
+
+def _where(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def _addresses(host: str, timeout: float) -> Sequence[str]:  # noqa: ASYNC109
@@ -316,42 +346,6 @@ async def serve(factory: Callable[[], asyncio.Protocol], sock: socket.socket) ->
     if sock.family == socket.AF_UNIX:
         return await loop.create_unix_server(factory, sock=sock, backlog=_BACKLOG)
     return await loop.create_server(factory, sock=sock, backlog=_BACKLOG)
-
-
-def unsent(transport: asyncio.Transport) -> int:
-    """Bytes that were written and that the peer has not taken yet, those that the kernel holds among them.
-
-    The kernel holds megabytes and tells that there is room only when a third of it is free, so the
-    transport's own buffer may stand still for long in front of a peer that is merely slow.
-    """
-    held = 0
-    sock = transport.get_extra_info("socket")
-    if sock is not None and sock.fileno() >= 0:
-        with contextlib.suppress(OSError):  # a system that cannot tell
-            held = int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-    return transport.get_write_buffer_size() + held
-
-
-def ask_for_life(transport: asyncio.Transport) -> None:
-    """Have the kernel find out soon whether the other end of a connection is still there; else it breaks.
-
-    A host that knows nothing of the connection answers with a reset. Where the process stands still its
-    kernel answers for it.
-    """
-    sock = transport.get_extra_info("socket")
-    if sock is None or sock.fileno() < 0 or sock.family == socket.AF_UNIX or sys.platform != "linux":
-        return
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in _LIFE.items():
-        sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-
-
-def reset(transport: asyncio.Transport) -> None:
-    """Close a connection at once and with a reset, so that the other side takes nothing for a clean end."""
-    sock = transport.get_extra_info("socket")
-    if sock is not None and sock.fileno() >= 0:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-    transport.abort()
 
 
 def _remove_stale_socket(path: str) -> None:

@@ -1,15 +1,136 @@
-"""The picture that the benchmark draws."""
+"""What the benchmark says: its browsers, its budgets, its configurations and its picture."""
 
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
-from benchmarks.peers import OURS, PEERS
+import h11
+import pytest
+
+from benchmarks import budget
+from benchmarks.browsers import Browser
+from benchmarks.budget import Budget, Row
+from benchmarks.cost import WORKS, Cost
+from benchmarks.peers import COMPILED, LEARNING, OURS, PEERS, Peer, Running, UnavailableError, compiled
 from benchmarks.picture import draw
+from proxy.config import load
 
 SVG = "{http://www.w3.org/2000/svg}"
 COSTS = {
     "poll & post": {OURS: 1.5, "HAProxy": 1.0, "nginx": 1.25, "aiohttp": 12.0},
     "frame": {OURS: 0.5, "HAProxy": 1.0, "nginx": 1.0},
 }
+MANY = 500  # browsers
+
+
+def browsers() -> list[Browser]:
+    """As many as a work may have."""
+    return [Browser(number, "chat.example.com") for number in range(MANY)]
+
+
+def fields(request: bytes) -> list[tuple[str, str]]:
+    """The fields of a request, in their order, as h11 reads it, which is strict."""
+    server = h11.Connection(h11.SERVER)
+    server.receive_data(request)
+    head = server.next_event()
+    assert isinstance(head, h11.Request)
+    assert head.target == b"/"
+    return [(name.decode(), value.decode()) for name, value in head.headers]
+
+
+def test_browsers_differ() -> None:
+    """No two say the same or come from one address; their user agents are many, and so are their orders."""
+    said = [fields(browser.get(b"/")) for browser in browsers()]
+    assert len({tuple(each) for each in said}) > 0.99 * MANY
+    assert len({browser.address for browser in browsers()}) == MANY
+    assert len({dict(each)["user-agent"] for each in said}) > 20
+    assert len({tuple(name for name, _ in each) for each in said}) > 5
+
+
+def test_a_browser_is_the_same_each_time() -> None:
+    """Every proxy is asked by the same ones; only the session of a tab is its own."""
+    for one, other in zip(browsers(), browsers(), strict=True):
+        assert one.get(b"/") == other.get(b"/")
+        assert one.session != other.session
+
+
+@pytest.mark.parametrize("number", range(50))
+def test_requests_are_well_formed(number: int) -> None:
+    """A GET, a POST and an upgrade have what each has to have, and the cookies that were set."""
+    browser = Browser(number, "chat.example.com")
+    browser.keep([("SRV", "b1")])
+    get, post, upgrade = browser.get(b"/"), browser.post_head(b"/", 12), browser.upgrade(b"/")
+    assert post.startswith(b"POST ")
+    assert dict(fields(post))["content-length"] == "12"
+    assert dict(fields(upgrade))["upgrade"] == "websocket"
+    assert dict(fields(upgrade))["sec-websocket-key"]
+    for request in (get, post, upgrade):
+        assert "SRV=b1" in dict(fields(request))["cookie"]
+        assert dict(fields(request))["host"] == "chat.example.com"
+
+
+def test_a_missed_budget_is_said_to_be_missed() -> None:
+    """What is over its budget is bold and counted, each build by its own; others that are ahead are named."""
+    ratios = {OURS: [2.0, 2.2, 1.9], COMPILED: [1.5, 1.5, 1.5]}
+    row = Row("new websocket", "HAProxy 2.8", Budget(2.5, 1.4, 1.0), ratios, ["Envoy"])
+    *_, line, _, word = budget.table([row])
+    assert "| 2.5 | 2.00 (1.90-2.20) | 1.4 | **1.50 (1.50-1.50)** | 1 | Envoy |" in line
+    assert word.startswith("1 of 2 budgets")
+
+
+def test_what_is_dearer_than_others_is_told() -> None:
+    """Ours is behind those that cost as much or less; those without a figure are not named."""
+    costs = {OURS: 100.0, "Envoy": 90.0, "Caddy": 240.0}
+    assert budget.behind(costs.get, OURS) == ["Envoy"]
+
+
+def test_works_have_words_of_their_own() -> None:
+    """The picture knows a work by its words, and a row is read alone."""
+    assert len({work.words for work in WORKS.values()}) == len(WORKS)
+
+
+def test_the_tables_of_the_costs(tmp_path: Path) -> None:
+    """A work that a peer did not carry has no figure of it, and a build that is not there no column."""
+    running = [Running(PEERS[name], "1.0", tmp_path) for name in (OURS, "HAProxy", "nginx", "Envoy")]
+    cost = Cost([], running, [], tmp_path)
+    cost.works = ["poll", "websockets"]
+    for peer, figure in ((OURS, 30.0), ("HAProxy", 20.0), ("nginx", 25.0), ("Envoy", 40.0)):
+        cost.figures["poll", peer] = [figure, 2 * figure]
+        cost.figures["websockets", peer] = [4 * figure]
+    cost.missing["websockets", "HAProxy"] = "not carried"
+    text = "\n".join(cost.lines())
+    assert "| 45.0 (30.0-60.0) | 30.0 (20.0-40.0) |" in text
+    assert "| nginx 1.0 | 2.5 | 1.20 | 1.5 | - |" in text  # the only rival that carried the websockets
+    assert "| HAProxy 1.0 | 1.4 | **1.50 (1.50-1.50)** | 1 | - |" in text
+    assert cost.sentence().endswith("interpreted, a poll 1.50, a new websocket 1.20.")
+    assert cost.relative()[WORKS["websockets"].words] == {OURS: 1.2, "nginx": 1.0, "Envoy": 1.6}
+
+
+@pytest.mark.parametrize("peer", [*PEERS.values(), LEARNING], ids=lambda peer: peer.name)
+def test_every_configuration_can_be_written(peer: Peer, tmp_path: Path) -> None:
+    """Each names its port, its folder and all backends."""
+    running = Running(peer, "1.0", tmp_path / "peer")
+    running.configure([8001, 8002])
+    text = "".join(file.read_text() for file in (tmp_path / "peer").iterdir())
+    assert all(str(port) in text for port in (running.port, 8001, 8002))
+
+
+def test_our_own_configuration_is_valid(tmp_path: Path) -> None:
+    """It is one that the proxy takes."""
+    running = Running(PEERS[OURS], "1.0", tmp_path / "peer")
+    running.configure([8001, 8002])
+    assert len(load(tmp_path / "peer" / "config").backends) == 2
+
+
+def test_the_compiled_build_has_to_be_compiled(tmp_path: Path) -> None:
+    """An interpreter whose installed package is the plain one is left out: its figures would be the same."""
+    python, package = tmp_path / "python", tmp_path / "proxy"
+    package.mkdir()
+    python.write_text(f"#!/bin/sh\necho 1.0 {package}\n")
+    python.chmod(0o700)
+    with pytest.raises(UnavailableError, match="not compiled"):
+        compiled(str(python)).version()
+    (package / "head.cpython-311.so").touch()
+    assert compiled(str(python)).version() == "1.0"
 
 
 def places(svg: ET.Element, kind: str) -> list[tuple[float, float]]:
@@ -29,10 +150,12 @@ def test_the_picture_can_be_read_by_all() -> None:
 
 
 def test_the_picture_names_every_work_and_proxy() -> None:
-    """Each work is a row, each proxy is in the legend, and our ratios are told as numbers."""
+    """Each work is a row, each proxy in the legend has its own mark, and our ratios are told as numbers."""
     svg = ET.fromstring(draw(COSTS, list(PEERS), OURS))
     words = [text.text for text in svg.findall(f"{SVG}text")]
     assert {*COSTS, *PEERS, "1.50", "0.50"} <= set(words)
+    kinds = {mark.attrib["class"] for mark in svg.findall(f"{SVG}path") if "transform" in mark.attrib}
+    assert len(kinds) == len(PEERS)
 
 
 def test_a_mark_stands_at_its_ratio() -> None:

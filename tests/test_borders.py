@@ -79,6 +79,7 @@ def test_one_listener_of_the_fleet_does_not_stop_the_others() -> None:
     assert counted(Where.LISTENER) == before + 1
 
 
+@pytest.mark.interpreted
 def test_the_ticker_goes_on() -> None:
     """A connection and a tunnel whose deadlines cannot be kept are ended; others' deadlines are kept."""
 
@@ -120,7 +121,7 @@ def test_a_task_that_fails_is_given_up() -> None:
             raise ValueError("odd")
 
         ended = asyncio.Event()
-        await world.plane.site.spawn(odd(), ended.set)
+        await world.plane.site.spawn(odd, ended.set)
         assert ended.is_set()
         world.faults = 1
         client = (await world.client()).say(get())

@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 
 import proxy
 from proxy import net
+from proxy.build import BUILD
 from proxy.cli import main
 from proxy.cli.serving import RUN_DEFAULTS
 from proxy.config import Address, dump, loads
@@ -95,10 +96,10 @@ def admin() -> Iterator[tuple[type[Admin], str]]:
 
 
 def test_help_and_version() -> None:
-    """Every command is told by --help, and --version tells the version."""
+    """Every command is told by --help, and --version tells the version and which build of it runs."""
     text = call("--help").output
     assert all(command in text for command in COMMANDS)
-    assert proxy.__version__ in call("--version").output
+    assert call("--version").output.strip().endswith(f"{proxy.__version__} ({BUILD})")
     for command in COMMANDS:
         assert call(command, "-h").exit_code == 0
 

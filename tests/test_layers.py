@@ -16,6 +16,7 @@ LAYERS = [
         "proxy",
         "proxy.backoff",
         "proxy.borders",
+        "proxy.build",
         "proxy.errors",
         "proxy.config",
         "proxy.names",

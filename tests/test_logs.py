@@ -281,7 +281,7 @@ def test_secrets_are_not_logged(settings: LogSettings) -> None:
         await tab.socket()
         await world.ask(get(b"/project/file/x?session_id=" + session.encode() + b"&token=hunter2", *fields))
         await world.ask(post(b"/login?password=pass%20word", b"username=x&password=pass word", *fields))
-        await world.ask(get(PATH + b"polling&sid=forged.a-sid-0", *fields))
+        await world.ask(get(PATH + b"polling&sid=forged.a-sid-01", *fields))
         world.backends[1].refuse()
         world.plane.site.pool(world.known("b")).close_all()
         await world.ask(get(b"/project/file/x?session_id=" + session.encode(), *fields))
@@ -373,6 +373,7 @@ def test_chatty_libraries_are_quiet() -> None:
     assert stream.getvalue() == ""
 
 
+@pytest.mark.interpreted
 def test_who_is_told_of_requests_keeps_its_errors(caplog: pytest.LogCaptureFixture) -> None:
     """A line that cannot be made is told in the log; the request has ended, and who is told next is told."""
     exchanges: list[Any] = []

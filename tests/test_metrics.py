@@ -16,6 +16,7 @@ from prometheus_client.samples import Sample
 from benchmarks.scrape import ACCEPT as FORMATS
 from benchmarks.scrape import busy
 from proxy.affinity.health import Observation
+from proxy.build import BUILD
 from proxy.config import Config
 from proxy.dataplane.stats import BUCKETS, CONNECTS, LIVES
 from proxy.metrics import PREFIX, ProbeTimes, ProxyCollector
@@ -45,6 +46,7 @@ LABELS = {
     "reason",
     "result",
     "version",
+    "build",
 }
 
 
@@ -107,8 +109,11 @@ def test_traffic_is_counted() -> None:
         assert value(samples, "backend_sessions", backend="a") == 1
         assert value(samples, "directory_sessions") == 1
         assert value(samples, "locate_questions_total", result="over_limit") == 0
+        assert value(samples, "locate_questions_total", result="over_client_limit") == 0
+        assert value(samples, "limits_hit_total", limit="questions_per_minute") == 0
+        assert value(samples, "backend_unanswered", backend="a") == 0
         assert value(samples, "first_byte_seconds_count", backend="a") >= 4
-        assert value(samples, "build_info") == 1
+        assert value(samples, "build_info", build=BUILD) == 1
         assert value(samples, "open_sessions", backend="a", transport="websocket") == 1
         assert value(samples, "open_sessions") == 1
 
@@ -183,7 +188,7 @@ def test_moves_are_counted() -> None:
         assert value(scrape(world), "session_moves_total", reason="down") == 1
         assert value(scrape(world), "session_moves_total") == 1
 
-    run(test, "ab")
+    run(test, "ab", affinity={"hold": 0.1})
 
 
 def test_pings_are_counted() -> None:

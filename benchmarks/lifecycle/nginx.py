@@ -8,8 +8,9 @@ import subprocess
 from pathlib import Path
 
 from benchmarks.cpu import family
+from benchmarks.forms import NGINX_PASS, NGINX_SESSION
 from benchmarks.lifecycle.peer import SETTLE, START, Instances, Peer
-from benchmarks.peers import NGINX_PASS, NGINX_SESSION, ask_version, program
+from benchmarks.peers import ask_version, program
 from tests.support.instances import ChainlitInstance
 from tests.support.processes import alive
 from tests.support.waiting import eventually, wait_until

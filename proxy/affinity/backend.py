@@ -9,6 +9,8 @@ from enum import Enum
 from proxy.affinity.health import Health, HealthRules, Verdict
 from proxy.tls import Trust
 
+_PROMPT = 0.5  # seconds in which an instance answers something, unless its app blocks the event loop
+
 
 class AdminState(Enum):
     """The operator's wish for a backend."""
@@ -26,6 +28,7 @@ class Backend:
         "gone",
         "health",
         "host",
+        "joined",
         "last_resort",
         "leaving",
         "name",
@@ -33,11 +36,13 @@ class Backend:
         "path",
         "pid",
         "port",
+        "quiet_since",
         "sessions",
         "starting",
         "tls",
         "token",
         "tunnels",
+        "unanswered",
         "weight",
     )
 
@@ -62,6 +67,7 @@ class Backend:
         self.tls = tls  # None for plain HTTP
         self.token = token
         self.health = Health(rules or HealthRules(), now)
+        self.joined = now  # since when it is in the fleet, where it is
         self.admin_state = AdminState.READY
         self.gone = False  # set when it left the fleet
         self.last_resort = False  # set by the fleet while it answers badly and nobody answers well
@@ -71,6 +77,8 @@ class Backend:
         self.pid: int | None = None  # of a local replica
         self.sessions = 0  # open or placed; written by the Directory
         self.tunnels = 0  # open; written by the data plane
+        self.unanswered = 0  # requests under way that any app answers at once; by the doors below
+        self.quiet_since = now  # of use while there are any: since when it has answered none of them
 
     @property
     def url(self) -> str:
@@ -89,6 +97,27 @@ class Backend:
     def takes_sessions(self) -> bool:
         """Whether a new session may be placed here."""
         return self.is_fit or (self.last_resort and self.holds_pins)
+
+    def asked(self, now: float) -> None:
+        """It gets a request that any app answers at once: no poll that waits, no upload, no action."""
+        if not self.unanswered:
+            self.quiet_since = now
+        self.unanswered += 1
+
+    def answered(self, now: float) -> None:
+        """It has answered one of them: it does not stand still."""
+        self.unanswered -= 1
+        self.quiet_since = now
+
+    def given_up(self) -> None:
+        """Nobody waits any more for an answer to one of them."""
+        self.unanswered -= 1
+
+    def is_quiet(self, now: float) -> bool:
+        """Whether it seems to stand still, though no probe may have failed yet: nobody new goes there."""
+        if self.unanswered and now - self.quiet_since > _PROMPT:
+            return True
+        return self.health.failures > 0 and self.health.in_doubt
 
     @property
     def is_fit(self) -> bool:

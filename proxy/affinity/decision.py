@@ -135,6 +135,11 @@ class EngineSession:
         """What another instance has to be told if this one is lost."""
         self.connect, self.kept, self.untaken = connect, heads, Untaken()
 
+    def forget(self) -> None:
+        """No other instance can be told of it from now on, unless that is under way."""
+        if self.hand_over is None:
+            self.kept = None
+
     def is_idle(self, since: float) -> bool:
         """Whether no request of it was heard of after `since`."""
         return self.seen < since and self.heard_of < since

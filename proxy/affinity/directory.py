@@ -13,6 +13,7 @@ from collections.abc import Callable
 from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.evidence import Evidence
 from proxy.affinity.health import Verdict
+from proxy.affinity.past import Past
 from proxy.affinity.session import UNCONNECTED, Move, MoveReason, Session
 
 _MOVES = 5  # moves that a session remembers: more than any operator asks for, little beside its id
@@ -31,6 +32,7 @@ class Directory:
         "heard",
         "moved",
         "moves",
+        "past",
         "session_timeout",
         "size",
     )
@@ -40,6 +42,7 @@ class Directory:
         self.session_timeout = session_timeout  # seconds an entry outlives its last connection
         self.evicted = 0  # connected ones given up for room
         self.expired = 0  # connected ones whose time was up
+        self.past = Past(size, session_timeout)  # of the two
         self.moves: Counter[str] = Counter()  # connected ones that moved, by the backend they left
         self.moved = dict.fromkeys(MoveReason, 0)  # the same, by reason
         self.heard: Callable[[Session], None] | None = None  # tells other proxies of connected sessions
@@ -55,11 +58,6 @@ class Directory:
             self._expire(session)
             return None
         return session
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether every session that had a connection here still has its entry."""
-        return not self.evicted and not self.expired
 
     def announce(self, session_id: str, now: float) -> None:
         """The page says that it will connect as this session for the first time."""
@@ -173,6 +171,7 @@ class Directory:
     def resize(self, size: int, session_timeout: float) -> None:
         """Remember so many from now on; what is there already keeps its time."""
         self.size, self.session_timeout = size, session_timeout
+        self.past.most, self.past.session_timeout = size, session_timeout
         self._make_room()
 
     def send_away(self, session: Session) -> None:
@@ -250,11 +249,16 @@ class Directory:
 
     def _make_room(self) -> None:
         while len(self._open) + len(self._closed) > self.size and self._closed:
-            self._drop(next(iter(self._closed.values())))
+            self._give_up(next(iter(self._closed.values())))
             self.evicted += 1
 
     def _expire(self, session: Session) -> None:
         self.expired += session.connected
+        self._give_up(session)
+
+    def _give_up(self, session: Session) -> None:
+        if session.connected:
+            self.past.forgot(session.id, session.expires)
         self._drop(session)
 
     def _drop(self, session: Session) -> None:

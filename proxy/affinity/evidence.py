@@ -5,7 +5,6 @@ a query, a body or a field counts on the endpoints that take one there (chainlit
 whole path. The Socket.IO path is matched at its end, and tells the root path of the others.
 """
 
-import hashlib
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -68,6 +67,7 @@ _FILE = b"/project/file/"  # and one segment: GET names its session in the query
 _ENDS = tuple({path for path, _ in _ENDPOINTS})  # how the path of an endpoint may end
 _SOCKETIO = b"/ws/socket.io"  # below the root path (chainlit/server.py, SOCKET_IO_PATH)
 _MOST_FIELDS = 100  # of a query that is looked through for a session id: Chainlit's have three
+_LONGEST_AGENT = 256  # bytes of a user agent that tell it from others
 _MOST_ROOTS = 64  # that are learnt: a fleet has one or two
 
 
@@ -78,7 +78,7 @@ class Hints:
     session: str | None  # the field in which pages before Chainlit 2 named it, on handshakes
     cookie_session: str | None  # Chainlit's cookie: the newest tab's
     pin: bytes | None  # our cookie: a backend's token
-    client: bytes  # hash of address and user agent
+    client: bytes  # address and user agent
     mcp_session: str | None = None  # the field in which pages before Chainlit 2.12 name it, on MCP requests
 
 
@@ -161,21 +161,22 @@ def _decoded(path: bytes) -> bytes:
     return unquote_to_bytes(path) if b"%" in path else path
 
 
-def read_hints(fields: Fields, client: str, cookie_name: bytes) -> Hints:
-    """Read the header fields once; `client` is the client's address as text."""
+def read_hints(fields: Fields, client: str, cookie_name: bytes | None) -> Hints:
+    """Read the header fields; `client` is the client's address as text, None stands for no pin cookie."""
     cookies = b";".join(fields.get_all(b"cookie"))  # a proxy before us may have split them as in HTTP/2
-    cookie = get_cookie(cookies, CHAINLIT_SESSION)
-    key = client.encode() + b"\n" + (fields.get(b"user-agent") or b"")
+    agent = fields.get(b"user-agent") or b""
     return Hints(
         session=_named(fields, b"x-chainlit-session-id"),
-        cookie_session=_session(cookie),
-        pin=get_cookie(cookies, cookie_name),
-        client=hashlib.blake2b(key, digest_size=8).digest(),
+        cookie_session=_session(get_cookie(cookies, CHAINLIT_SESSION)),
+        pin=get_cookie(cookies, cookie_name) if cookie_name is not None else None,
+        client=b"%b\n%b" % (client.encode(), agent[:_LONGEST_AGENT]),
         mcp_session=_named(fields, b"x-session-id"),
     )
 
 
 def _named(fields: Fields, name: bytes) -> str | None:
+    if fields.get(name) is None:
+        return None
     named = set(fields.get_all(name))
     return _session(named.pop()) if len(named) == 1 else None  # two that differ name none
 

@@ -36,9 +36,9 @@ class Fleet:
         host: str,
         port: int,
         *,
+        now: float,
         path: str = "",
         weight: float = 1.0,
-        now: float,
         tls: Trust | None = None,
     ) -> Backend:
         """Take a backend in; it is down until it answers. Raises ValueError for a known name."""
@@ -64,13 +64,22 @@ class Fleet:
         self._tell(backend, "left the fleet")
 
     def change(
-        self, backend: Backend, host: str, port: int, *, path: str, weight: float, tls: Trust | None
+        self,
+        backend: Backend,
+        host: str,
+        port: int,
+        *,
+        path: str,
+        weight: float,
+        tls: Trust | None,
+        now: float,
     ) -> bool:
         """What is configured of a backend may have changed; return whether it is somewhere else now."""
         moved = (backend.host, backend.port, backend.path) != (host, port, path)
         backend.host, backend.port, backend.path = host, port, path
         backend.weight, backend.tls = weight, tls
         if moved:
+            backend.joined = now
             self._tell(backend, f"is at {backend.url} now")
         return moved
 
@@ -122,6 +131,7 @@ class Fleet:
         """This process stood still for `gap` seconds: nobody was silent in them."""
         for backend in self:
             backend.health.stood(gap)
+            backend.quiet_since += gap
 
     def _find_last_resorts(self) -> None:
         someone = any(backend.is_fit for backend in self)
@@ -144,6 +154,17 @@ class Fleet:
         """A local replica came back on another port."""
         backend.host = host
         backend.port = port
+
+    def welcomes(self, backend: Backend) -> bool:
+        """Whether a new session whose transport is at `backend` may stay there.
+
+        Not at an outdated one while there is another: it would have to move again soon.
+        """
+        if not backend.outdated:
+            return backend.takes_sessions
+        return backend.takes_sessions and not any(
+            other.takes_sessions and not other.outdated for other in self
+        )
 
     def by_token(self, token: bytes) -> Backend | None:
         """The backend that a pin names."""

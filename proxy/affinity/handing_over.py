@@ -28,6 +28,7 @@ from proxy.wire.engineio import (
     CONNECT,
     CONNECT_ERROR,
     DISCONNECT,
+    EVENT,
     HAND_OVER,
     MAIN,
     NOOP,
@@ -37,6 +38,7 @@ from proxy.wire.engineio import (
     open_sid,
     packet_head,
 )
+from proxy.wire.turns import turns_in
 
 _HELLO = b"40%b," % HAND_OVER
 _QUIETLY = b'{"quiet":true}'
@@ -98,7 +100,17 @@ class State(Enum):
 class HandingOver:
     """One try; made by who drives it."""
 
-    __slots__ = ("_again", "_connect", "_owed", "_planned", "_quiet", "_streamed", "has_named", "state")
+    __slots__ = (
+        "_again",
+        "_connect",
+        "_owed",
+        "_planned",
+        "_quiet",
+        "_streamed",
+        "being_answered",
+        "has_named",
+        "state",
+    )
 
     def __init__(
         self, connect: bytes, again: Sequence[bytes], streamed: str, *, planned: bool, quiet: bool = False
@@ -112,6 +124,7 @@ class HandingOver:
         self._planned = planned
         self._quiet = quiet
         self._owed: set[int] = set()  # numbers of messages that are not acknowledged
+        self.being_answered: list[bytes] = []  # those of them whose answer is still to come, oldest first
 
     @property
     def is_connected(self) -> bool:
@@ -177,6 +190,8 @@ class HandingOver:
         if self.state is State.CONNECTING and head.kind == CONNECT:
             self.state = State.RESUMING
             return [Connected(), ToClient(raw), self._resume()]
+        if self.state is State.SAYING_AGAIN and head.kind == EVENT and turns_in(raw) == [False]:
+            del self.being_answered[:1]
         return [ToClient(raw)] if self.is_connected else []
 
     def _acknowledged(self, number: int, packet: bytes) -> list[HandOverAction]:
@@ -189,6 +204,8 @@ class HandingOver:
         if packet.endswith(b"[false]"):  # it cannot be taken here, so its user has to hear of it
             return self._give_up(Failure.REFUSED)
         self._owed.discard(number)
+        if packet.endswith(b"[true]"):
+            self.being_answered.append(self._again[number - 1])
         asked = _asked_number(self._again[number - 1])
         told: list[HandOverAction] = [Acknowledge(_ACKNOWLEDGED % asked)] if asked >= 0 else []
         return told + ([] if self._owed else self._go_on())

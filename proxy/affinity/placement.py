@@ -3,7 +3,9 @@
 Every backend scores every key (Thaler and Ravishankar 1998; the logarithm makes weights exact), the best
 score wins, so a backend that leaves moves only its own keys. A backend that already has `bound` times its
 share of all sessions is passed over (Mirrokni, Thorup and Zadimoghaddam 2018). What was just placed but
-has not connected yet counts as load for some seconds, and one key that comes again meanwhile goes where
+has not connected yet counts as load for some seconds, what it has not answered yet until it does, and one
+that answers nothing for a moment comes behind all others: its app blocks it, and no probe need have told yet.
+One key that comes again meanwhile goes where
 it went, so that the parallel first requests of a browser agree; unless it comes more often than one
 browser does, for behind one address there may be a whole office.
 """
@@ -52,12 +54,14 @@ class Placement:
     ) -> Backend | None:
         """The backend for `key` among those that take sessions, or None.
 
-        Those named in `avoid` come last, before them those that are outdated: what is placed during a rollout
-        goes where it can stay. With `reserve` the place counts as load for some seconds.
+        Those named in `avoid` come last, before them those that are quiet, then those that are outdated: what
+        is placed during a rollout goes where it can stay. With `reserve` the place counts as load for some
+        seconds.
         """
         self._release(now)
         able = [backend for backend in backends if backend.takes_sessions]
         able = [backend for backend in able if backend.name not in avoid] or able
+        able = [backend for backend in able if not backend.is_quiet(now)] or able
         able = [backend for backend in able if not backend.outdated] or able
         if not able:
             return None
@@ -73,6 +77,10 @@ class Placement:
             self._reserved.append((now + _RESERVED, backend))
             self._pending[backend] = self._pending.get(backend, 0) + 1
         return backend
+
+    def forget(self, key: bytes) -> None:
+        """It is placed anew next time, wherever it went a moment ago."""
+        self._recent.pop(key, None)
 
     def preference(self, key: bytes, backends: Iterable[Backend], now: float) -> Iterator[Backend]:
         """The backends in the order in which `key` prefers them."""
@@ -99,7 +107,7 @@ class Placement:
         return self._load(backend) < math.ceil(self.bound * total * share)
 
     def _load(self, backend: Backend) -> int:
-        return backend.sessions + self._pending.get(backend, 0)
+        return backend.sessions + backend.unanswered + self._pending.get(backend, 0)
 
     def _weight(self, backend: Backend, now: float) -> float:
         returned = backend.health.returned

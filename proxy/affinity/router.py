@@ -8,7 +8,7 @@ choice exists.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from proxy.affinity.backend import AdminState, Backend
@@ -63,6 +63,7 @@ class Router:
         self.engines = EngineSessions(directory)
         self.claims = Claims()
         self.locate = locate
+        self.alone = False  # no other proxy leads to the backends
         self.sole = False  # every session there is came through this proxy: it started the backends itself
         fleet.listen(self._backend_changed)
         self.shared = False  # whether other proxies' directory is asked before a session is placed or moved
@@ -70,9 +71,15 @@ class Router:
     def configure(self, config: Config) -> None:
         """Place, locate and remember as it is configured."""
         affinity, balance = config.affinity, config.balance
-        self.locate = affinity.locate
+        self.locate, self.alone = affinity.locate, affinity.alone
+        self.directory.past.overlap = config.timeouts.hand_over + config.timeouts.shutdown
         self.placement.bound, self.placement.slow_start = balance.bound, balance.slow_start
         self.directory.resize(affinity.directory.size, affinity.session_timeout)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether all clients come through this proxy, so that it knows who has never been here."""
+        return self.locate is LocateMode.AUTO and (self.sole or (self.alone and not self.shared))
 
     def _backend_changed(self, backend: Backend, _event: str) -> None:
         if not backend.holds_pins:
@@ -149,11 +156,18 @@ class Router:
     def handshake(
         self, hints: Hints, now: float, located: Located = Asked.NOT_YET, avoid: Collection[str] = ()
     ) -> Decision | Locate:
-        """An Engine.IO handshake: a guess, unless a header names the session. Raises NoBackend."""
+        """An Engine.IO handshake: a guess, unless a header names the session. Raises NoBackend.
+
+        The backends are not asked for a guess: CONNECT will name the session. Only where they always are,
+        since there no other proxy hears that a guess was wrong.
+        """
         if hints.session is not None:
             named, evidence = hints.session, Evidence.SESSION
         elif hints.cookie_session is not None:
             named, evidence = hints.cookie_session, Evidence.CHAINLIT_COOKIE
+            if self.locate is LocateMode.AUTO and not self._is_told(named, now, located):
+                asked = self._ask(named, None, located, now, opens=True) if self.shared else None
+                return replace(asked, is_new=True) if asked else self._by_pin(hints, now, avoid)
         else:
             return self._by_pin(hints, now, avoid)
         if self._is_in_vain(named, now, located):
@@ -209,7 +223,9 @@ class Router:
             outcome = Outcome.PINNED if claimed is at else Outcome.REHOMED
             return self._claim(Claim(session_id, claimed, Evidence.SESSION), outcome)
         if home is None or is_unsure or self.shared:
-            asked = self._ask(session_id, session, located, now, opens=True)
+            stays_if_new = home is None and at.name not in avoid and self.fleet.welcomes(at)
+            spared = at if stays_if_new else None
+            asked = self._ask(session_id, session, located, now, opens=True, spared=spared)
             if asked is not None:
                 return asked
         if (home is None or is_unsure) and isinstance(located, Backend) and located.holds_pins:
@@ -218,7 +234,7 @@ class Router:
         if stays is not None:
             outcome = Outcome.PINNED if stays is at else Outcome.REHOMED
             return self._claim(Claim(session_id, stays), outcome, session)
-        if self._welcomes(at) and at.name not in self._left(session, home, avoid):
+        if self.fleet.welcomes(at) and at.name not in self._left(session, home, avoid):
             backend = at
         else:
             backend = self._elsewhere(session_id, session, home, now, avoid)
@@ -255,12 +271,17 @@ class Router:
 
     def resumed(self, claim: Claim, now: float) -> Session:
         """As `taken`, of a session whose connection is open already: another backend goes on with it."""
-        session = self.taken(claim, now)
-        self.directory.arrived(session)
+        self.directory.arrived(session := self.taken(claim, now))
         return session
 
     def elsewhere(self, session_id: str, at: Backend, now: float, avoid: Collection[str]) -> Decision | None:
-        """Where a session goes whose connection leads to `at`, None while nobody takes it; as `connect`."""
+        """Where a session goes with its state whose connection leads to `at`, as `connect`; None: nowhere.
+
+        What a backend may still have of it, and where its first requests went, counts no more.
+        """
+        self.placement.forget(session_id.encode())
+        if (session := self.directory.get(session_id, now)) is not None:
+            session.left = ()
         try:
             decision = self.connect(session_id, at, now, Asked.IN_VAIN, avoid)
         except NoBackend:
@@ -291,28 +312,41 @@ class Router:
         self.directory.sweep(now)
 
     def _ask(
-        self, session_id: str, session: Session | None, located: Located, now: float, *, opens: bool
+        self,
+        session_id: str,
+        session: Session | None,
+        located: Located,
+        now: float,
+        *,
+        opens: bool,
+        spared: Backend | None = None,
     ) -> Locate | None:
         """Whether anybody has to be asked before a session is placed or moved.
 
         `opens`: the request opens a connection. Any other that names an announced session comes behind its
-        first connection, which then another proxy has seen. So has one that reconnects a while later.
+        first connection, which then another proxy has seen. So has one that reconnects a while later. The
+        session stays at `spared` if it is new as if it lives there, so that one need not be asked.
         """
-        if located is not Asked.NOT_YET:
-            return None
         auto = self.locate is LocateMode.AUTO
-        if auto and self.sole and self.directory.is_complete:
-            return None
         able = tuple(backend for backend in self.fleet if backend.holds_pins)
-        if not able or (auto and len(able) == 1):
+        if located is not Asked.NOT_YET or not able or (auto and len(able) == 1):
             return None
         is_new = auto and session is not None and session.announced and opens and now - session.since < _JUST
         has_home = session is not None and session.backend is not None and not session.is_unsure
         if self.locate is LocateMode.NEVER or has_home:
             able = ()
-        if not self.shared and (is_new or not able):
+        if self.is_alone:
+            able = self.directory.past.may_be_at(able, session_id, now, sole=self.sole)
+        able = tuple(backend for backend in able if backend is not spared)
+        if (not self.shared or (auto and self.sole)) and (is_new or not able):
             return None
         return Locate(session_id, able, is_new)
+
+    def _is_told(self, session_id: str, now: float, located: Located) -> bool:
+        """Whether it is known where the session of a guess is, or that its page has just announced it."""
+        session = self.directory.get(session_id, now)
+        tells = session is not None and (session.backend is not None or now - session.since < _JUST)
+        return tells or isinstance(located, Backend) or self.claims.at(session_id) is not None
 
     def _is_in_vain(self, session_id: str, now: float, located: Located) -> bool:
         """Whether it could not be found out who holds a session, and nobody has told meanwhile."""
@@ -353,24 +387,8 @@ class Router:
                 return home
             raise
 
-    def _welcomes(self, backend: Backend) -> bool:
-        """Whether a new session whose transport is at `backend` may stay there.
-
-        Not at an outdated one while there is another: it would have to move again soon.
-        """
-        if not backend.outdated:
-            return backend.takes_sessions
-        return backend.takes_sessions and not any(
-            other.takes_sessions and not other.outdated for other in self.fleet
-        )
-
     def _left(self, session: Session | None, home: Backend | None, avoid: Collection[str]) -> set[str]:
-        left = set(avoid)
-        if session is not None:
-            left.update(session.left)
-        if home is not None:
-            left.add(home.name)
-        return left
+        return {*avoid, *(session.left if session else ()), *((home.name,) if home else ())}
 
     def _place(self, key: bytes, now: float, avoid: Collection[str], *, reserve: bool = False) -> Backend:
         backend = self.placement.place(key, self.fleet, now, avoid=avoid, reserve=reserve)

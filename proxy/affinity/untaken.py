@@ -96,10 +96,11 @@ class Untaken:
         self._begun = self.missed = 0
         return [packet for packet in self.packets if _is_event(packet)]
 
-    def clear(self) -> None:
-        """All of them were taken, and what was missed of their answers has come."""
-        self.packets.clear()
-        self.size = self.missed = self._begun = self._again = 0
+    def went_on(self, being_answered: list[bytes]) -> None:
+        """All were said again, and taken; of all but these the answers have come."""
+        self.packets = being_answered
+        self.size, self._begun = sum(map(len, being_answered)), len(being_answered)
+        self.missed = self._again = 0
 
     def __len__(self) -> int:
         """How many may not have been taken."""

@@ -5,6 +5,7 @@ from importlib import import_module
 import click
 
 import proxy
+from proxy.build import BUILD
 
 # The module of each command, loaded with it: who asks a running proxy needs nothing of what one consists of.
 _MODULES = {
@@ -42,6 +43,6 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(proxy.__version__, prog_name="chainlit-proxy")
+@click.version_option(f"{proxy.__version__} ({BUILD})", prog_name="chainlit-proxy")
 def main() -> None:
     """Make several Chainlit instances behave as one."""

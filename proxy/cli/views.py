@@ -82,9 +82,10 @@ def picture(before: dict[str, Any], now: dict[str, Any]) -> str:
     earlier = {backend["name"]: backend for backend in before["backends"]}
     most = max((backend["sessions"] for backend in now["backends"]), default=0)
     wide = max((len(backend["name"]) for backend in now["backends"]), default=7)
+    build = f" ({now['build']})" if "build" in now else ""  # a proxy of an older version tells none
     title = f"{'BACKEND':<{max(wide, 7)}}  {'HEALTH':<8}  {'ADMIN STATE':<11}  {'SESSIONS':<{_WIDTH}}"
     lines = [
-        f"chainlit-proxy {now['version']}   {sum(b['sessions'] for b in now['backends'])} sessions",
+        f"chainlit-proxy {now['version']}{build}   {sum(b['sessions'] for b in now['backends'])} sessions",
         f"{title}        TURNS  REQUESTS/S  FRAMES/S  PROBE MS   CPU",
     ]
     for backend in now["backends"]:

@@ -86,8 +86,13 @@ class AffinitySettings(s.Settings):
     """The key of the pins, the same on every proxy of a site. Without it pins still agree between proxies,
     but can be guessed. In a list the newest comes first: pins are made with it and read with any."""
     locate: v.Locate = v.Locate.AUTO
-    """Whether the backends are asked for a session that the directory does not know: auto asks unless the
-    page has just announced a new session, always asks in that case too, never takes the session for new."""
+    """Whether the backends are asked for a session that the directory does not know: auto asks those where it
+    may live, always asks all of them and at handshakes too, which several proxies without Redis need, never
+    takes the session for new."""
+    alone: v.Flag = False
+    """Whether this proxy is the only way to its backends, as it always is for `run`. Once it has been up for
+    longer than sessions live, it has seen all that are there, and asks for none that it has never seen. With
+    a second proxy beside it conversations begin anew by that: only you know whether there is one."""
     locate_timeout: v.Seconds = 2.0
     """Seconds that the backends have to answer that question. They answer in a few milliseconds, unless an
     app blocks its event loop."""
@@ -115,7 +120,8 @@ class AffinitySettings(s.Settings):
     nobody. A client that is handed over is, until an instance has taken it; so are uploads, buttons and
     elements whose session is on its way to another instance, and all requests while no backend takes
     sessions, as with a single replica that restarts: pages, files, handshakes and websockets. At most 1000
-    requests are held at once, and no more of their bodies is read. Engine.IO's clients give up after 20."""
+    requests are held at once, 250 of one client, and no more of their bodies is read. Engine.IO's clients
+    give up after 20."""
     linger: v.SecondsOrZero = 15.0
     """Seconds that the backend's side of a websocket is kept when its client is lost, so that what the app
     says meanwhile reaches it when it connects again; 0 lets go at once. Longer than a change of networks,

@@ -140,16 +140,19 @@ class LimitSettings(Settings):
     """Connections that one address, or one /64 network in IPv6, has open at once; one more is answered 429
     and closed. 0 sets no limit. An address may be an office of hundreds; those in forwarded.trusted have no
     limit, so name the load balancer there."""
-    requests_per_second: v.SecondsOrZero = 0.0
-    """Requests that one client may make per second, on average; more are answered 429. 0, the default, sets
-    no limit: one tab that polls makes some 50 while a text is streamed, and how many tabs share an address
-    only you know."""
-    burst: v.Count = 400
+    requests_per_second: v.SecondsOrZero = 2000.0
+    """Requests that one client may make per second, on average; more are answered 429. 0 sets no limit. One
+    tab that polls makes some 50 while a text is streamed, so an office may have 40 of those at a time."""
+    burst: v.Count = 10_000
     """Requests that a client may make at once before requests_per_second slows it down. A page of Chainlit
-    loads some 50 files."""
-    sessions_per_minute: v.CountOrZero = 0
-    """Socket.IO sessions that one client may open per minute, at once or over time; more are answered 429. 0,
-    the default, sets no limit: after a failure all tabs of an office connect anew."""
+    loads some 50 files, so an office may load 200 of them at a time."""
+    sessions_per_minute: v.CountOrZero = 3000
+    """Socket.IO sessions that one client may open per minute, at once or over time; more are answered 429. 0
+    sets no limit. After a failure all tabs of an office connect anew, each of them every five seconds."""
+    questions_per_minute: v.CountOrZero = 600
+    """Sessions that the backends are asked for on behalf of one client per minute, at once or over time;
+    those that a backend holds do not count. What is over it goes by the rest of its evidence. 0 sets no
+    limit. After a restart of the proxy each tab of an office names a session that has to be found."""
 
     opening_frames: v.Count = 64
     """Frames that a client may send on a Socket.IO websocket before it has connected to Chainlit; with more

@@ -57,6 +57,9 @@ class BackendStatus(BaseModel):
     admin_state: AdminState = Field(description="The operator's wish.", examples=["ready"])
     sessions: int = Field(description="Sessions that are open here, or were just placed.", examples=[41])
     tunnels: int = Field(description="Open websockets and other upgraded connections.", examples=[40])
+    unanswered: int = Field(
+        description="Requests and probes that it should have answered at once, and has not.", examples=[0]
+    )
     pid: int | None = Field(default=None, description="The process, for a local replica.", examples=[4711])
     leaving: bool = Field(description="Whether it leaves the fleet when it is empty.", examples=[False])
     drain: DrainStatus | None = Field(default=None, description="While it drains.", examples=[None])
@@ -132,6 +135,7 @@ def backend_status(backend: Backend, drains: Drains) -> BackendStatus:
         admin_state=backend.admin_state,
         sessions=backend.sessions,
         tunnels=backend.tunnels,
+        unanswered=backend.unanswered,
         pid=backend.pid,
         leaving=backend.leaving,
         drain=_drain_status(drains.get(backend)),

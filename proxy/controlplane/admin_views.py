@@ -23,6 +23,7 @@ from proxy.affinity.evidence import Evidence
 from proxy.affinity.pins import split_pin
 from proxy.affinity.router import Router
 from proxy.affinity.session import MoveReason, Session
+from proxy.build import BUILD, Build
 from proxy.config import Config
 from proxy.config.dump import plain
 from proxy.controlplane.admin_actions import (
@@ -146,6 +147,7 @@ class Overview(BaseModel):
     """Everything at a glance; rates are the differences of two of these."""
 
     version: str = Field(description="That of the proxy.", examples=["0.1.0"])
+    build: Build = Field(description="Whether its hot modules are compiled.", examples=["interpreted"])
     at: float = Field(description="When, in unix time.", examples=[1700000000.5])
     backends: list[BackendTraffic] = Field(description="In the order of the configuration.", examples=[[]])
     decisions: list[DecisionCount] = Field(description="By evidence and outcome.", examples=[[]])
@@ -215,6 +217,7 @@ def overview(actions: AdminActions, views: AdminViews) -> Overview:
         )
     return Overview(
         version=proxy.__version__,
+        build=BUILD,
         at=time.time(),
         backends=backends,
         decisions=[DecisionCount(evidence=e, outcome=o, count=n) for e, o, n in traffic.decisions],

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.fleet import Fleet
-from proxy.affinity.pace import Pace, time_for
+from proxy.affinity.pace import HANDED_OVER_PER_SECOND, PER_SECOND, Pace, time_for
 from proxy.affinity.session import Session
 from proxy.borders import Border, Where
 from proxy.config import Config
@@ -35,6 +35,11 @@ class DrainEndedError(Exception):
 
 class Departures(Protocol):
     """What the data plane can tell of the sessions on a backend, and how it has them leave."""
+
+    @property
+    def hands_over(self) -> bool:
+        """Whether another backend goes on with who is sent away, and the client stays connected."""
+        ...
 
     def sessions_on(self, backend: Backend) -> list[Session]:
         """Those that are open there."""
@@ -128,7 +133,8 @@ class Drains:
                 running.began, running.emptied_at, running.is_empty = now, None, False
                 running.settled.clear()
             return running
-        drain = self._drains[backend] = Drain(backend, now, deadline, Pace(now))
+        pace = Pace(now, HANDED_OVER_PER_SECOND if self._departures.hands_over else PER_SECOND)
+        drain = self._drains[backend] = Drain(backend, now, deadline, pace)
         self._fleet.set_admin_state(backend, AdminState.DRAIN)
         self._departures.forget_placed(backend)
         self._wake.set()

@@ -240,6 +240,7 @@ class Membership:
             path=address.path,
             weight=settings.weight,
             tls=trust,
+            now=monotonic(),
         ):
             self._moved(backend)
         self._prober.suspect(backend)

@@ -157,8 +157,15 @@ class Prober:
             allowed = backend.health.probe_timeout(
                 monotonic(), settings.timeout, settings.interval, self._shortest_pause
             )
-            async with asyncio.timeout(allowed):
-                return await self._ask(backend)
+            backend.asked(monotonic())
+            try:
+                async with asyncio.timeout(allowed):
+                    met = await self._ask(backend)
+            except BaseException:
+                backend.given_up()
+                raise
+            backend.answered(monotonic())
+            return met
         except (TimeoutError, ConnectTimeout, UpstreamTimeout):
             return _SILENCE
         except ConnectRefused as error:

@@ -15,6 +15,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import Protocol
 
@@ -122,7 +123,7 @@ class Acceptor:
 
     def admit(self, sock: socket.socket, client: str, ticket: Ticket) -> None:
         """Let HTTP begin, with TLS before it where the listener has it."""
-        self.site.spawn(self._admit(sock, client, ticket), sock.close)
+        self.site.spawn(partial(self._admit, sock, client, ticket), sock.close)
 
     async def _admit(self, sock: socket.socket, client: str, ticket: Ticket) -> None:
         try:

@@ -41,6 +41,11 @@ class Buckets:
         table[client] = full + self._interval
         return 0.0
 
+    def give_back(self, client: str) -> None:
+        """A token that was taken was not needed."""
+        if client in self._full:
+            self._full[client] -= self._interval
+
     def sweep(self, now: float, most: int = 1000) -> None:
         """Forget clients whose bucket is full, looking at the `most` that were not seen for longest."""
         for client in list(islice(self._full, most)):

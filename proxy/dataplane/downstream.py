@@ -179,7 +179,7 @@ class Downstream(asyncio.Protocol):
             rest = exchange.start(rest)
         if rest and not self.closing:
             self._buffer = rest
-            if self.exchange is None:
+            if exchange.ended:
                 self._next_soon()
 
     def _is_too_fast(self, exchange: Exchange) -> bool:

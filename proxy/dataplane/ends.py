@@ -16,7 +16,7 @@ from proxy.affinity.session import Session
 from proxy.affinity.untaken import Untaken
 from proxy.dataplane.leg import Leg
 from proxy.dataplane.stats import Stats
-from proxy.errors import Limit, OddId
+from proxy.errors import OddId
 from proxy.wire.engineio import PING
 from proxy.wire.guard import ClientPackets, is_plain
 from proxy.wire.packets import EVENT_HEADS, LONGEST_EVENT, BackendPackets, are_events
@@ -77,6 +77,36 @@ class Stream(Protocol):
         ...
 
 
+class _Over:
+    """The stream of a side whose tunnel has ended: it is told in vain."""
+
+    active = True
+    talks = True
+    is_closed = True
+    pinged_at = 0.0
+
+    def close(self) -> None:
+        pass
+
+    def half_closed(self, end: "End") -> bool:
+        return False
+
+    def backend_gone(self, *, ends: bool = False) -> bool:
+        return False
+
+    def client_lost(self) -> bool:
+        return False
+
+    def say_goodbye(self, code: int = SERVICE_RESTART, reason: bytes = b"") -> None:
+        pass
+
+    def read_backend_with(self, end: "End") -> None:
+        pass
+
+
+_OVER = _Over()
+
+
 class End(asyncio.Protocol):
     """One transport of a tunnel, once it is plain."""
 
@@ -105,6 +135,10 @@ class End(asyncio.Protocol):
         """Go on with what the one before it has counted."""
         if before is not None:
             self.received, self.reads, self.ended = before.received, before.reads, before.ended
+
+    def leave(self) -> None:
+        """The tunnel has ended, and keeps it for what it has counted: it keeps the tunnel no longer."""
+        self._stream = _OVER
 
     @property
     def words(self) -> bytes:
@@ -348,23 +382,6 @@ class Side(End):
     def connection_lost(self, exc: Exception | None) -> None:
         """As asyncio.Protocol."""
         self._opening.lost(self)
-
-
-_TOO_MUCH = {
-    Limit.OPENING_FRAMES: b"too many frames before CONNECT",
-    Limit.OPENING_BYTES: b"too many bytes before CONNECT",
-    Limit.OPENING_TIME: b"no CONNECT in time",
-}
-
-
-def refuse_opening(stream: Stream, stats: Stats, why: Limit | OddId) -> None:
-    """As `refuse`, before its client has connected."""
-    if isinstance(why, OddId):
-        stats.refused(why)
-        refuse(stream, why)
-    else:
-        stats.limits[why] += 1
-        stream.say_goodbye(POLICY_VIOLATION, _TOO_MUCH[why])
 
 
 def refuse(stream: Stream, error: OddId) -> None:

@@ -51,6 +51,11 @@ class Evictions:
         self._tunnels = tunnels
         self.sent_away: dict[str, int] = {}  # sessions, by the backend they had to leave
 
+    @property
+    def hands_over(self) -> bool:
+        """Whether another backend goes on with who is sent away, and the client stays connected."""
+        return self._site.hand_overs.are_on
+
     def sessions_on(self, backend: Backend) -> list[Session]:
         """The sessions that are open on a backend and were not sent away yet.
 

@@ -9,7 +9,7 @@ polls of a transport that has settled at its backend: for them `start` has a sho
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from time import monotonic
 
 from proxy.affinity import retry
@@ -18,6 +18,7 @@ from proxy.affinity.evidence import Evidence, Kind
 from proxy.affinity.retry import Next
 from proxy.affinity.router import Asked, Locate, Located
 from proxy.dataplane import inspection, rehome, settled, upstream_heads
+from proxy.dataplane.dialing import dial
 from proxy.dataplane.last_hop import last_hop
 from proxy.dataplane.poll_hand_over import transport_key
 from proxy.dataplane.pool import Pool
@@ -27,7 +28,6 @@ from proxy.dataplane.upgrade import Upgrade
 from proxy.dataplane.upstream import Upstream
 from proxy.errors import NoBackend, ProxyError, UpstreamClosed
 from proxy.wire import reply
-from proxy.wire.engineio import PONG
 
 MOVES = 45.0  # seconds for which a request waits while its transport moves: no client waits longer
 _PAUSE = 0.2  # seconds until a backend is tried again that is waited for: it may fail at once each time
@@ -41,11 +41,10 @@ class Exchange(Upgrade):
     _failures = 0  # tries that failed
     _has_waited = False  # set when it has waited for its session to connect
     held_for = 0.0  # seconds in which nobody could take it
-    _said_to: bytes | None = None  # what its backend calls the transport
     has_said = False  # set when it has brought a message of the user, which a hand-over says again
     _is_said = False  # set when it broke, and what it said is said again by others
     _is_last_try = False  # set when a kept connection broke: it is said once more, over a new one
-    _avoid: frozenset[str] = frozenset()  # backends that did not accept in time
+    _avoid: tuple[str, ...] = ()  # backends that did not accept in time
     _attempt = 0  # counts tries and redirects, so that a late connection is recognised
 
     # The way down
@@ -71,11 +70,7 @@ class Exchange(Upgrade):
         assert engine is not None
         engine.seen = self.request.started
         if body is not NO_BODY:
-            if inspection.brings_connect(body.whole, self.site.limits.packets):
-                engine.kept = None  # as in `rehome.read_post`; an odd session is refused
-            if body.whole != PONG:
-                engine.said_at = self.request.started
-                self.has_said = rehome.note_said(self.site, self.request, engine, body.whole)
+            self.has_said = settled.hear(body.whole, self.request, engine, self.site)
             if engine.owed_pongs and rehome.only_answers_ours(engine, body.whole):
                 self._answer(reply.OK)
                 return
@@ -224,11 +219,16 @@ class Exchange(Upgrade):
         if not self.status and not self.ended and not self.wait_for(engine):
             self.tell_unknown()
 
+    @property
+    def whose(self) -> str:
+        """As Guest."""
+        return self.request.known.client
+
     def halt(self) -> None:
         """As Guest: what was tried before counts no more, and who was chosen has it no more."""
         self._attempt += 1
         self._let_go()
-        self._failures, self._avoid = 0, frozenset()
+        self._failures, self._avoid = 0, ()
         self._is_held = True
         if not self.body.done:
             self.client.pause()
@@ -255,60 +255,42 @@ class Exchange(Upgrade):
         anywhere = request.head.method in (b"GET", b"HEAD") and not request.wants_upgrade
         return router.plain(hints, now, self._avoid, anywhere=anywhere)
 
-    def choose(self, decision: Decision) -> None:
-        """Take a decision; its Engine.IO session counts this request as under way."""
-        self._let_go()
-        engine = decision.engine
-        if engine is not None:
-            engine.polls += 1
-            self._said_to = self._said_to or engine.upstream_sid
-        self.decision = decision
-
-    def _let_go(self) -> None:
-        """Nobody has it any more."""
-        decision, self.decision = self.decision, None
-        if decision is not None and decision.engine is not None:
-            decision.engine.polls -= 1
-            decision.engine.waiting.discard(self)
-
     def locate(self, question: Locate, then: Callable[[Located], None]) -> None:
         """Ask the backends, then go on with what they said."""
-        self.spawn(self._ask(question, then))
+        self.spawn(lambda: self._ask(question, then))
 
     async def _ask(self, question: Locate, then: Callable[[Located], None]) -> None:
         found = await self.site.locate(question, self.request)
         if not self.ended:
             then(found)
 
-    def spawn(self, work: Coroutine[None, None, None]) -> None:
+    def spawn(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run work for this exchange; it is refused if that fails by a fault of ours."""
-        self._work = self.site.spawn(work, lambda: self.refuse(ProxyError("internal error")))
+        self._work = self.site.spawn(work, self._broke)
 
     def send(self) -> None:
         """Send the request to the chosen backend, over an idle connection or a new one."""
-        self._attempt += 1
+        self._attempt = attempt = self._attempt + 1
         pool = self.site.pool(self.backend)
         # An upgrade is never said twice, so it gets a connection that cannot have been closed meanwhile.
         upstream = None if self.request.wants_upgrade or self._is_last_try else pool.take()
         if upstream is None:
-            if self._attempt == 1:
+            if attempt == 1:
                 self.turn()  # however many tries it takes
-            self.spawn(self._connect(pool, self._attempt))
+            self._work = dial(self.site, pool, lambda got: self._connected(pool, attempt, got), self._broke)
         else:
             self._write(upstream)
 
-    async def _connect(self, pool: Pool, attempt: int) -> None:
-        try:
-            upstream = await pool.connect()
-        except ProxyError as error:
-            self.site.report(pool.backend, error)
-            if not self.ended and attempt == self._attempt:
-                self._recover(error)
-            return
-        if self.ended or attempt != self._attempt:
-            pool.freed(upstream)
-        else:
-            self._write(upstream)
+    def _connected(self, pool: Pool, attempt: int, got: Upstream | ProxyError) -> None:
+        if isinstance(got, ProxyError):
+            self.site.report(pool.backend, got)  # who hears of it may send this exchange elsewhere
+        is_wanted = not self.ended and attempt == self._attempt
+        if is_wanted:
+            self._work = None
+        if isinstance(got, Upstream):
+            (self._write if is_wanted else pool.freed)(got)
+        elif is_wanted:
+            self._recover(got)
 
     def _write(self, upstream: Upstream) -> None:
         self.upstream = upstream
@@ -386,10 +368,11 @@ class Exchange(Upgrade):
             self._is_last_try = True
             self.send()
         elif then is Next.LATER:
-            self.spawn(self._go_later(self.decision))
+            decision = self.decision
+            self.spawn(lambda: self._go_later(decision))
         else:
             if then is Next.ELSEWHERE:
-                self._avoid |= {self.backend.name}
+                self._avoid += (self.backend.name,)
             self.go()
 
     async def _go_later(self, decision: Decision | None) -> None:

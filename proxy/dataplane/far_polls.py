@@ -286,7 +286,7 @@ class FarPolls:
         again = engine.untaken.again_later(monotonic())
         if again and engine.speaks is not None:
             self._await(engine, away=False).cancel()
-            work = self._say_again(engine, cast("PollHeads", engine.speaks), again)
+            work = partial(self._say_again, engine, cast("PollHeads", engine.speaks), again)
             self._site.spawn(work, lambda: self._give_up(engine))
         else:
             self._end(engine)

@@ -3,10 +3,12 @@
 import asyncio
 
 from proxy.dataplane.clients import Ticket
-from proxy.dataplane.ends import End, Stream
+from proxy.dataplane.ends import End, Stream, refuse
 from proxy.dataplane.leg import Leg
 from proxy.dataplane.patience import Stood, Timer
-from proxy.wire.websocket import LONGEST_CLOSE, FrameError, FrameReader, close_code
+from proxy.dataplane.stats import Stats
+from proxy.errors import Limit, OddId
+from proxy.wire.websocket import LONGEST_CLOSE, POLICY_VIOLATION, FrameError, FrameReader, close_code
 
 _MOMENT = 0.2  # seconds: the pieces of a frame follow each other faster
 _MOMENTS = 5  # in which the frame that is on its way ends
@@ -114,3 +116,20 @@ class Parting(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """As asyncio.Protocol."""
         self._timer.cancel()
+
+
+_TOO_MUCH = {
+    Limit.OPENING_FRAMES: b"too many frames before CONNECT",
+    Limit.OPENING_BYTES: b"too many bytes before CONNECT",
+    Limit.OPENING_TIME: b"no CONNECT in time",
+}
+
+
+def refuse_opening(stream: Stream, stats: Stats, why: Limit | OddId) -> None:
+    """As `refuse`, before its client has connected."""
+    if isinstance(why, OddId):
+        stats.refused(why)
+        refuse(stream, why)
+    else:
+        stats.limits[why] += 1
+        stream.say_goodbye(POLICY_VIOLATION, _TOO_MUCH[why])

@@ -26,11 +26,11 @@ class Fetch:
         "_cut",
         "_decoder",
         "_framer",
-        "_future",
         "_head",
         "_largest",
         "_protocol",
         "_size",
+        "future",
         "upstream",
     )
 
@@ -46,7 +46,8 @@ class Fetch:
         self._largest = largest  # bytes of an answer
         self._cut = cut  # whether the rest of a long answer is left unread, and not an error
         self._protocol = protocol  # the one that is asked for with Upgrade
-        self._future: asyncio.Future[tuple[ResponseHead, bytes]] = asyncio.get_running_loop().create_future()
+        # What comes of it; who does not await `answer` gives it up by abandoning the connection.
+        self.future: asyncio.Future[tuple[ResponseHead, bytes]] = asyncio.get_running_loop().create_future()
         self._head: ResponseHead | None = None
         self._framer: Framer | None = None
         self._decoder: ChunkedBody | None = None  # set when the answer is chunked
@@ -57,7 +58,7 @@ class Fetch:
         """The head and the body, or after 101 the bytes behind the head. Raises ProxyError."""
         try:
             async with within(timeout, stood):
-                return await self._future
+                return await self.future
         except TimeoutError:
             self.upstream.abandon(self)
             raise UpstreamTimeout(f"no answer within {timeout:g} s") from None
@@ -98,12 +99,12 @@ class Fetch:
 
     def failed(self, error: ProxyError) -> None:
         """As User."""
-        if not self._future.done():
-            self._future.set_exception(error)
+        if not self.future.done():
+            self.future.set_exception(error)
 
     def _finish(self, head: ResponseHead, body: bytes) -> None:
-        if not self._future.done():
-            self._future.set_result((head, body))
+        if not self.future.done():
+            self.future.set_result((head, body))
 
 
 async def fetch(

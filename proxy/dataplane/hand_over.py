@@ -2,13 +2,14 @@
 
 What websockets and polls have in common: where it goes, how long its client is held, how often it is tried,
 and how it is told of. An instance has some 8 ms of work for each, so few at once go through its gate, and
-those who are there already hardly notice. A client is held for at most `affinity.hold` seconds, beside the
-time at the gate. What is said to the instance is for `affinity.handing_over`.
+those who are there already hardly notice. One whose next instance went away, too, goes alone: it may be why,
+and then takes nobody along. A client is held for at most `affinity.hold` seconds, beside the time at the
+gate. What is said to the instance is for `affinity.handing_over`.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from time import monotonic
 from typing import Protocol
 
@@ -17,6 +18,7 @@ from proxy.affinity.decision import Decision
 from proxy.affinity.handing_over import Failure, HandingOver
 from proxy.affinity.router import Router
 from proxy.affinity.session import Session
+from proxy.borders import Work
 from proxy.dataplane.arrivals import Arrivals
 from proxy.dataplane.hand_over_counts import Counts, Reason, Result
 from proxy.dataplane.patience import Stood, running_time, within
@@ -54,7 +56,7 @@ class Place(Protocol):
         """Take note of what a connection to a backend met."""
         ...
 
-    def spawn(self, work: Coroutine[None, None, None], give_up: Callable[[], None]) -> asyncio.Task[None]:
+    def spawn(self, work: Work, give_up: Callable[[], None]) -> asyncio.Task[None]:
         """Run work; if it fails by a fault of ours, `give_up`."""
         ...
 
@@ -69,6 +71,7 @@ class Waits:
     def __init__(self) -> None:
         self.hold = 0.0  # seconds, at most
         self._gates: dict[Backend, asyncio.Semaphore] = {}
+        self._suspects: dict[Backend, asyncio.Semaphore] = {}  # for whoever goes alone
         self._changed = asyncio.Event()
 
     def changed(self, backend: Backend, _event: str) -> None:
@@ -77,6 +80,7 @@ class Waits:
         self._changed = asyncio.Event()
         if backend.gone:
             self._gates.pop(backend, None)
+            self._suspects.pop(backend, None)
 
     async def change(self, seconds: float, stood: Stood) -> None:
         """Return when the fleet has changed, or so many seconds later."""
@@ -85,18 +89,19 @@ class Waits:
                 await self._changed.wait()
 
     @asynccontextmanager
-    async def gate(self, backend: Backend, stood: Stood) -> AsyncIterator[None]:
-        """One's turn at an instance. Raises GateTimeoutError."""
-        gate = self._gates.setdefault(backend, asyncio.Semaphore(AT_ONCE))
-        try:
-            async with within(_TURN, stood):
-                await gate.acquire()
-        except TimeoutError:
-            raise GateTimeoutError from None
-        try:
+    async def gate(self, backend: Backend, stood: Stood, *, alone: bool) -> AsyncIterator[None]:
+        """One's turn at an instance, of those that go alone the only one. Raises GateTimeoutError."""
+        gates = [self._gates.setdefault(backend, asyncio.Semaphore(AT_ONCE))]
+        if alone:
+            gates.insert(0, self._suspects.setdefault(backend, asyncio.Semaphore(1)))
+        async with AsyncExitStack() as held:
+            try:
+                async with within(_TURN, stood):
+                    for gate in gates:
+                        await held.enter_async_context(gate)
+            except TimeoutError:
+                raise GateTimeoutError from None
             yield
-        finally:
-            gate.release()
 
     def __repr__(self) -> str:
         return f"<Waits at {len(self._gates)} gates>"
@@ -127,7 +132,7 @@ class HandOver:
         self._counts.begun(self.old)
         if self.reason is Reason.ENDED:
             self._site.router.directory.send_away(self.session)  # it may still accept for a moment
-        self._task = self._site.spawn(self._run(), self._broke)
+        self._task = self._site.spawn(self._run, self._broke)
         self._task.add_done_callback(self._count)  # it may be cancelled before it runs
 
     def stop(self) -> None:
@@ -175,7 +180,8 @@ class HandOver:
         claim = decision.claim
         assert claim is not None
         try:
-            async with self._waits.gate(decision.backend, self._site.stood), self._held():
+            alone = self._broken > 0
+            async with self._waits.gate(decision.backend, self._site.stood, alone=alone), self._held():
                 if not decision.backend.holds_pins:
                     return Failure.BROKEN
                 return await self._try(decision)

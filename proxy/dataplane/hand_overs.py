@@ -6,11 +6,10 @@ with its cookies, and its CONNECT packet, which may have keys of the user. It is
 with the connection.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 
 from proxy.affinity.backend import Backend
 from proxy.affinity.decision import EngineSession
-from proxy.affinity.untaken import Untaken
 from proxy.borders import Where, guarded
 from proxy.config import Config
 from proxy.config.values import HandOver as Mode
@@ -26,7 +25,7 @@ from proxy.dataplane.websocket_hand_over import WebsocketHandOver
 from proxy.errors import Limit
 
 _LONGEST = 65536  # bytes of what is kept of one connection: `limits.head` and a CONNECT with a few keys
-_MOST = 64 << 20  # bytes of all: 40,000 browsers that are logged in; who comes then is not handed over
+_MOST = 64 << 20  # bytes of all, of each kind: of heads those of 40,000 browsers that are logged in
 
 
 class HandOvers:
@@ -82,7 +81,7 @@ class HandOvers:
 
     def _has_room(self, size: int) -> bool:
         """Whether so many bytes more may be kept."""
-        if size > _LONGEST or self._kept + size > _MOST:
+        if size > _LONGEST or self._kept + size > 2 * _MOST:  # `weigh` comes before that many can
             self._site.stats.limits[Limit.HAND_OVER_BYTES] += 1
             return False
         self._kept += size
@@ -90,38 +89,26 @@ class HandOvers:
 
     def weigh(self, tunnels: Collection[Tunnel]) -> None:
         """Find anew how much is kept, of these tunnels and of polls; called every few seconds."""
-        kept = [tunnel.kept for tunnel in tunnels if tunnel.kept is not None]
         polls = self._site.router.engines.kept()
-        self._kept = sum(each.size for each in kept) + sum(map(_size, polls))
-        self._let_halves_pass(tunnels)
-        self._weigh_messages({*(tunnel.untaken for tunnel in tunnels), *(engine.untaken for engine in polls)})
+        heads = [(each.kept.size, each.forget) for each in tunnels if each.kept is not None]
+        heads += [(_size(engine), engine.forget) for engine in polls]
+        self._kept = self._weigh(heads)
+        self._weigh([(end.packets.waiting, end.let_pass) for each in tunnels if (end := each.waiting_client)])
+        untaken = {*(each.untaken for each in tunnels), *(engine.untaken for engine in polls)}
+        self._weigh([(each.size, each.let_go) for each in untaken])
 
-    def _let_halves_pass(self, tunnels: Iterable[Tunnel]) -> None:
-        """Have packets that are not whole wait no longer, if too much of them does: the longest first."""
-        halves = [
-            (end.packets.waiting, end) for tunnel in tunnels if (end := tunnel.waiting_client) is not None
-        ]
-        size = sum(each for each, _ in halves)
+    def _weigh(self, held: list[tuple[int, Callable[[], None]]]) -> int:
+        """Let go of some, if too much is held: what is heaviest first. Return the bytes that are left."""
+        size = sum(each for each, _ in held)
         if size <= _MOST:
-            return
-        for each, end in sorted(halves, key=lambda half: -half[0]):
-            if size <= _MOST // 2:
+            return size
+        for each, let_go in sorted(held, key=lambda one: -one[0]):
+            if size <= _MOST - _MOST // 8:
                 break
             size -= each
-            end.let_pass()
+            let_go()
             self._site.stats.limits[Limit.HAND_OVER_BYTES] += 1
-
-    def _weigh_messages(self, untaken: Collection[Untaken]) -> None:
-        """Let go of messages that nobody takes, if there are too many: those of whom most is kept first."""
-        size = sum(each.size for each in untaken)
-        if size <= _MOST:
-            return
-        for each in sorted(untaken, key=lambda each: -each.size):
-            if size <= _MOST // 2:
-                break
-            size -= each.size
-            each.let_go()
-            self._site.stats.limits[Limit.HAND_OVER_BYTES] += 1
+        return size
 
     def lost(self, tunnel: Tunnel, *, ends: bool) -> WebsocketHandOver | None:
         """As Keeper."""

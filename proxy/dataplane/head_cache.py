@@ -6,58 +6,84 @@ a block, and what is sent upstream for it, is kept once for all connections from
 
 from collections import OrderedDict
 
-from proxy.affinity.evidence import Hints
+from proxy.affinity.evidence import Hints, read_hints
 from proxy.wire.fields import Fields
-from proxy.wire.forwarding import Origin, Variant, request_fields
+from proxy.wire.forwarding import Origin, Variant, client_scheme, request_fields, trace_id
 from proxy.wire.head import RequestHead
 
 _MOST_BYTES = 16 << 20  # of memory, for all of them
 _LONGEST = 4096  # bytes of one block: a browser's has some 1,000
-# Memory of one: what it was parsed to is some five times as long as it, and two blocks go upstream for it.
-_FOLD, _OVERHEAD = 8, 2000
+# Memory of one: the block, what it was parsed to, and a block or two that go upstream for it.
+_FOLD, _OVERHEAD = 4, 1800
 _NO_HINTS = Hints(session=None, cookie_session=None, pin=None, client=b"")
 NO_FIELDS = Fields(b"")
 
 
 class Known:
-    """What is known of one field block; never changed but for the blocks that are made for it."""
+    """What is known of one field block; what few requests need of it is read when it is asked for."""
 
     __slots__ = (
         "_blocks",
         "_cookie",
+        "_hints",
+        "_pins",
+        "_secure",
+        "_trace",
         "address",
         "client",
         "fields",
-        "hints",
         "origin",
         "request_id",
-        "secure",
-        "trace",
     )
 
     def __init__(
         self,
         fields: Fields,
         origin: Origin,
-        hints: Hints,
         address: str,
         client: str,
         cookie: bytes,
         *,
-        secure: bool,
-        request_id: bytes | None,
-        trace: str,
+        pins: bool = True,
+        request_id: bytes | None = None,
+        read: tuple[Hints | None, bool | None, str | None] = (None, None, None),
     ) -> None:
+        """`cookie` is the name of the pin cookie, which never goes upstream; it counts if it `pins`.
+
+        `read` is what was read already: hints, whether it is secure, and its trace.
+        """
         self.fields = fields
         self.origin = origin
-        self.hints = hints
         self.address = address  # the client's own, as far as those between are trusted
         self.client = client  # who its requests are counted for, "" for nobody
-        self.secure = secure  # whether the client's own connection is TLS
-        self.trace = trace  # the id of the trace that the request is part of, "" if it is of none
         self.request_id = request_id  # given by a trusted proxy before us
-        self._cookie = cookie  # the name of the pin cookie
+        self._cookie = cookie
+        self._pins = pins
+        self._hints, self._secure, self._trace = read
         self._blocks: dict[Variant, bytes] = {}
+
+    @property
+    def hints(self) -> Hints:
+        """What its fields tell of where it belongs."""
+        hints = self._hints
+        if hints is None:
+            pin = self._cookie if self._pins else None
+            hints = self._hints = read_hints(self.fields, self.address, pin)
+        return hints
+
+    @property
+    def secure(self) -> bool:
+        """Whether the client's own connection is TLS."""
+        if self._secure is None:
+            self._secure = client_scheme(self.fields, self.origin) == b"https"
+        return self._secure
+
+    @property
+    def trace(self) -> str:
+        """The id of the trace that its requests are part of, "" if they are of none."""
+        if self._trace is None:
+            self._trace = trace_id(self.fields)
+        return self._trace
 
     def block(self, head: RequestHead, variant: Variant) -> bytes:
         """The field block that goes upstream; the same for all requests with these fields."""
@@ -71,13 +97,11 @@ class Known:
         return Known(
             NO_FIELDS,
             self.origin,
-            _NO_HINTS,
             self.address,
             self.client,
             self._cookie,
-            secure=self.secure,
             request_id=self.request_id,
-            trace=self.trace,
+            read=(_NO_HINTS, self.secure, self.trace),
         )
 
 

@@ -39,5 +39,5 @@ def _expectations(head: RequestHead) -> set[bytes]:
 
 
 def _shown(head: RequestHead) -> bytes:
-    lines = [line for name, line, _ in head.fields.lines if name not in _NOT_SHOWN]
+    lines = [line for name, line, _, _ in head.fields.lines if name not in _NOT_SHOWN]
     return b"\r\n".join((b"%b %b HTTP/1.%d" % (head.method, head.target, head.minor), *lines, b"", b""))

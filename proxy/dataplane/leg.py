@@ -8,9 +8,14 @@ with what is written, whether we have said all. So that is kept here, and nobody
 """
 
 import asyncio
+import fcntl
+import socket
+import struct
+import sys
+import termios
+from contextlib import suppress
 from typing import Protocol
 
-from proxy import net
 from proxy.dataplane.patience import Stood, Timer
 
 # Who wants no more to be read; each only takes back its own wish.
@@ -18,6 +23,10 @@ AHEAD = 1  # its protocol has enough to do for now
 BEHIND = 2  # who is written what is read here does not keep up
 OPENING = 4  # nobody is there yet to read it
 MOVING = 8  # its session is handed over to another backend
+
+# Seconds, seconds and tries (tcp(7)): a connection whose other end is gone breaks within four seconds.
+_LIFE = {"TCP_KEEPIDLE": 1, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 3}
+_NO_LINGER = struct.pack("ii", 1, 0)  # socket(7): close resets
 
 
 class Source(Protocol):
@@ -107,11 +116,11 @@ class Leg:
 
         The ticker asks it: what has become less since it last did was taken.
         """
-        return not self.writable and self._is_stuck(net.unsent(self.transport), now, patience)
+        return not self.writable and self._is_stuck(self.unsent, now, patience)
 
     def is_taking(self, now: float, patience: float) -> bool:
         """Whether the peer still has some of what was written to take, and takes it; asked as `is_stuck`."""
-        unsent = net.unsent(self.transport)
+        unsent = self.unsent
         return unsent > 0 and not self._is_stuck(unsent, now, patience)
 
     def _is_stuck(self, unsent: int, now: float, patience: float) -> bool:
@@ -163,8 +172,43 @@ class Leg:
         self.transport.abort()
 
     def reset(self) -> None:
-        """Close at once, so that the peer sees a message that was cut off."""
-        net.reset(self.transport)
+        """Close at once and with a reset, so that the peer takes nothing for a clean end."""
+        sock = self._socket
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        self.transport.abort()
+
+    def ask_for_life(self) -> None:
+        """Have the kernel find out soon whether the peer is still there; else the connection breaks.
+
+        A host that knows nothing of the connection answers with a reset. Where the process stands still its
+        kernel answers for it.
+        """
+        sock = self._socket
+        if sock is None or sock.family == socket.AF_UNIX or sys.platform != "linux":
+            return
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _LIFE.items():
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that were written and that the peer has not taken yet, those that the kernel holds too.
+
+        The kernel holds megabytes and tells that there is room only when a third of it is free, so the
+        transport's own buffer may stand still for long in front of a peer that is merely slow.
+        """
+        held, sock = 0, self._socket
+        if sock is not None:
+            with suppress(OSError):  # a system that cannot tell
+                held = int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        return self.transport.get_write_buffer_size() + held
+
+    @property
+    def _socket(self) -> socket.socket | None:
+        """None once it is closed."""
+        sock: socket.socket | None = self.transport.get_extra_info("socket")
+        return sock if sock is not None and sock.fileno() >= 0 else None
 
     def __repr__(self) -> str:
         return f"<Leg holds={self._holds} writable={self.writable} said_all={self.said_all}>"
@@ -182,11 +226,11 @@ class GivingUp:
         self._wait()
 
     def _wait(self) -> None:
-        self._unsent = net.unsent(self._leg.transport)
+        self._unsent = self._leg.unsent
         self._timer = Timer(self._stood, self._seconds, self._give_up_or_wait)
 
     def _give_up_or_wait(self) -> None:
-        if 0 < net.unsent(self._leg.transport) < self._unsent:
+        if 0 < self._leg.unsent < self._unsent:
             self._wait()
         else:
             self._leg.abort()

@@ -101,6 +101,11 @@ class Movable:
             return None
         return client if client.packets.waiting else None
 
+    def forget(self) -> None:
+        """No other backend can be told of it from now on, unless that is under way."""
+        if self.hand_over is None:
+            self.kept = None
+
     @property
     def backend_end(self) -> AppEnd | None:
         """Its backend's side, once it is the plain one of a session."""

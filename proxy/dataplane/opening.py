@@ -7,8 +7,7 @@ is open, and then ends. A side that reads slowly stops the reading of the other,
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine
-from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import Protocol
 
@@ -33,7 +32,8 @@ from proxy.affinity.opening import State
 from proxy.affinity.router import Asked, Locate, Located
 from proxy.affinity.session import Session
 from proxy.dataplane import upstream_heads
-from proxy.dataplane.ends import Side, refuse_opening
+from proxy.dataplane.ends import Side
+from proxy.dataplane.farewells import refuse_opening
 from proxy.dataplane.fetch import open_websocket
 from proxy.dataplane.leg import OPENING
 from proxy.dataplane.patience import Timer
@@ -64,6 +64,7 @@ class Opening:
 
     __slots__ = (
         "_claim",
+        "_deadline",
         "_down",
         "_has_opened",
         "_machine",
@@ -74,7 +75,6 @@ class Opening:
         "_session_id",
         "_site",
         "_target",
-        "_timer",
         "_todo",
         "_tunnel",
         "_up",
@@ -97,13 +97,13 @@ class Opening:
         self._up: Side | None = Side(self, tunnel, tunnel.up, tunnel.down)
         self._session_id = ""  # that the CONNECT names
         self._has_opened = tunnel.engine is not None  # whether the backend has opened an Engine.IO session
-        self._opens: asyncio.Event | None = None  # set while that is awaited
+        self._opens: asyncio.Future[None] | None = None  # set while that is awaited
         self._claim: Claim | None = None  # set while the CONNECT is on its way
         self._target: Backend | None = None  # where it moves
         self._moves = 0
         self._todo: deque[Action] = deque()
         self._work: asyncio.Task[None] | None = None  # without an end there is no need of it
-        self._timer = Timer(site.stood, site.timeouts.opening, self._late)
+        self._wait()
 
     def start(self, rest: bytes, early: bytes) -> None:
         """Begin; `rest` came behind the backend's head, `early` behind the client's."""
@@ -117,7 +117,7 @@ class Opening:
             tunnel.engine.waiting.add(self)
         if rest:
             up.data_received(rest)
-        if early and tunnel.opening is self:
+        if early and self._tunnel.opening is self:  # what a checker holds of `tunnel.opening` is out of date
             down.data_received(early)
         elif early:  # it is plain already
             tunnel.pass_on(early)
@@ -142,11 +142,10 @@ class Opening:
         if machine.has_opened and not self._has_opened:
             self._has_opened, tunnel.pool.ping_overdue = True, machine.ping_overdue
             if self._opens is not None:
-                self._opens.set()
+                self._opens.set_result(None)
             self._site.paths.opened(self._request.head.path)
             if machine.state is State.WATCHING:  # its client has all of its time from here on
-                self._timer.cancel()
-                self._timer = Timer(self._site.stood, self._site.timeouts.opening, self._late)
+                self._wait()
 
     def side_ended(self, side: Side) -> bool:
         """A side has said all; return whether the other may go on: not if it ended in a message."""
@@ -199,28 +198,31 @@ class Opening:
         if self._tunnel.engine is not None and self._tunnel.engine.decided:
             self.decided()
 
-    def _late(self) -> None:
-        """Time is up; not while a poll's CONNECT is on its way."""
-        site, engine = self._site, self._tunnel.engine
-        if engine is None or engine.claim is None:
-            self._do(self._machine.late())
-        if not self._tunnel.is_closed and self._machine.state is not State.DONE:
-            self._timer = Timer(site.stood, site.timeouts.opening, self._late)
+    def _wait(self) -> None:
+        self._deadline = monotonic() + self._site.timeouts.opening
+
+    def tick(self, now: float) -> None:
+        """As Preface: act when time is up; not while a poll's CONNECT is on its way."""
+        if self._deadline <= now:
+            self._wait()
+            engine = self._tunnel.engine
+            if engine is None or engine.claim is None:
+                self._do(self._machine.late())
+
+    def move_on(self, gap: float) -> None:
+        """As Preface."""
+        self._deadline += gap
 
     def stop(self) -> None:
         """As Preface: the tunnel has ended."""
         if self._tunnel.engine is not None:
             self._tunnel.engine.waiting.discard(self)  # its polls may go on, and try again
         self._down = self._up = None
-        self._stop_timers()
+        if self._word is not None:
+            self._word.cancel()
         if self._work is not None:
             self._work.cancel()
         self._refused()
-
-    def _stop_timers(self) -> None:
-        self._timer.cancel()
-        if self._word is not None:
-            self._word.cancel()
 
     # Actions
 
@@ -246,7 +248,7 @@ class Opening:
                 self._session_id = session_id
                 self._decide()
             case Open(fresh):
-                self._spawn(self._open(fresh=fresh))
+                self._work = self._site.spawn(partial(self._open, fresh=fresh), tunnel.close)
             case Hold(on):
                 if on:
                     tunnel.down.pause(OPENING)
@@ -271,7 +273,7 @@ class Opening:
             self._tunnel.close()
             return
         if isinstance(decision, Locate):
-            self._spawn(self._locate(decision))
+            self._work = self._site.spawn(partial(self._locate, decision), self._tunnel.close)
             return
         self._site.stats.decided(decision.evidence, decision.outcome)
         self._owner.choose(decision)
@@ -282,18 +284,14 @@ class Opening:
             self._target = decision.backend
             self._do(self._machine.moves())
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        self._work = self._site.spawn(work, self._tunnel.close)
-
     async def _locate(self, question: Locate) -> None:
         """Ask where the session is; behind OPEN, which tells below which root Chainlit is.
 
         A client need not wait for that before it says CONNECT, and a backend may never say it.
         """
         if not self._has_opened:
-            self._opens = asyncio.Event()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._opens.wait(), self._site.config.affinity.locate_timeout)
+            self._opens = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._opens], timeout=self._site.config.affinity.locate_timeout)
         found = await self._site.locate(question, self._request)
         if not self._tunnel.is_closed:
             self._decide(found)
@@ -371,7 +369,8 @@ class Opening:
     def _settle(self, action: Settle) -> None:
         """The session is known, or will not be: pass what was held, and look no more."""
         tunnel, router, engine = self._tunnel, self._site.router, self._tunnel.engine
-        self._stop_timers()
+        if self._word is not None:
+            self._word.cancel()
         self._refused()
         tunnel.opening = None
         if engine is not None:

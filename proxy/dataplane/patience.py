@@ -25,6 +25,10 @@ def running_time(stood: Stood) -> float:
     return now - stood(now)
 
 
+def _nothing() -> None:
+    """What is called no more."""
+
+
 class Timer:
     """Calls once when the time is up; whoever made it may cancel it."""
 
@@ -44,8 +48,9 @@ class Timer:
             self._call()
 
     def cancel(self) -> None:
-        """It is not to call any more; also when it has."""
+        """It is not to call any more; also when it has. Nor does it keep whoever keeps it."""
         self._handle.cancel()
+        self._call = _nothing
 
     def __repr__(self) -> str:
         return f"<Timer {self._call!r}>"

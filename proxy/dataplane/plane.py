@@ -167,11 +167,12 @@ class Plane:
                 with border:
                     self.certificate.reload_if_changed()
             if tick % _SWEEP == 0:
-                rates = [] if self.site.rates is None else [self.site.rates.sweep]
+                site, rates = self.site, self.site.rates
                 with border:
-                    self.site.hand_overs.weigh(self.tunnels)
-                far = self.site.hand_overs.far
-                for sweep in (far.sweep, self.site.router.sweep, self._report_limits, *rates):
+                    site.hand_overs.weigh(self.tunnels)
+                sweeps = [site.hand_overs.far.sweep, site.router.sweep, site.locator.sweep]
+                limits = [self._report_limits] if rates is None else [self._report_limits, rates.sweep]
+                for sweep in (*sweeps, *limits):
                     with border:
                         sweep(now)
 

@@ -127,15 +127,25 @@ class PollHandOver(HandOver):
         with suppress(ProxyError):
             await tell(pool, b"POST", self._heads.post(engine.upstream_sid, _DISCONNECT), PARTS)
 
-    def gone_on(self, backend: Backend, sid: bytes, head: ResponseHead, said: list[bytes]) -> None:
-        """The session goes on under another sid; its client is to hear what was `said`."""
+    def gone_on(
+        self,
+        backend: Backend,
+        sid: bytes,
+        head: ResponseHead,
+        said: list[bytes],
+        being_answered: list[bytes],
+    ) -> None:
+        """The session goes on under another sid; its client is to hear what was `said`.
+
+        Messages that the instance is answering may have to be said again, if that is lost, too.
+        """
         engine, router = self._engine, self._site.router
         engine.streamed = ""
         if self.quiet:
             router.engines.rehome(engine, backend, sid)
             router.engines.tell(engine)
             return
-        engine.untaken.clear()
+        engine.untaken.went_on(being_answered)
         engine.owed_pongs += said.count(PING)
         router.engines.rehome(engine, backend, sid)
         keep_for_polls(router, engine, head, said)
@@ -221,7 +231,8 @@ class _Talk:
             for at in range(0, len(said), MOST_PACKETS):
                 await self._post(SEPARATOR.join(said[at : at + MOST_PACKETS]))
         if ended and self._head is not None:
-            self._over.gone_on(self._decision.backend, self._sid, self._head, self._said)
+            answered = self._machine.being_answered
+            self._over.gone_on(self._decision.backend, self._sid, self._head, self._said, answered)
         return ended, failure
 
     async def _post(self, content: bytes) -> None:

@@ -11,7 +11,6 @@ from math import inf
 from time import monotonic
 from typing import Protocol
 
-from proxy import net
 from proxy.affinity.backend import Backend
 from proxy.borders import Border, Where
 from proxy.dataplane.leg import Leg
@@ -91,9 +90,13 @@ class Pool:
         """A new connection; raises as `upstream.connect`."""
         begun = monotonic()
         upstream = await self._connect()
+        self.opened(upstream, begun)
+        return upstream
+
+    def opened(self, upstream: Upstream, begun: float) -> None:
+        """There is a new connection, which took the time since `begun`."""
         self._all.add(upstream)
         self.connect_seconds.add(monotonic() - begun)
-        return upstream
 
     async def _connect(self) -> Upstream:
         while True:
@@ -144,9 +147,9 @@ class Pool:
     def let_end(self) -> None:
         """Nobody listens at the backend any more: what is open may go on, as long as its process is there."""
         self.close_idle(inf)
-        for transport in [*(u.transport for u in self._all), *(p.up.transport for p in self.passengers)]:
+        for leg in [*(upstream.leg for upstream in self._all), *(rider.up for rider in self.passengers)]:
             with Border(Where.POOL):
-                net.ask_for_life(transport)
+                leg.ask_for_life()
 
     def close_all(self) -> None:
         """The backend is down: end everything that goes through it."""

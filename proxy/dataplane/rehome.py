@@ -8,7 +8,8 @@ upgrade) is asked again at the right one. Then the POST goes there too. The sess
 answered with 2xx.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import Protocol
 
@@ -17,6 +18,7 @@ from proxy.affinity.claims import Claim
 from proxy.affinity.decision import Decision, EngineSession
 from proxy.affinity.rehome import Names
 from proxy.affinity.router import Asked, Locate, Located, Router
+from proxy.borders import Work
 from proxy.dataplane.fetch import fetch, tell
 from proxy.dataplane.request import Request
 from proxy.dataplane.site import Site
@@ -82,7 +84,7 @@ class Post(Protocol):
         """Ask the backends, then go on with what they said."""
         ...
 
-    def spawn(self, work: Coroutine[None, None, None]) -> None:
+    def spawn(self, work: Work) -> None:
         """Run work for it."""
         ...
 
@@ -172,7 +174,7 @@ def _connect(post: Post, session_id: str, located: Located = Asked.NOT_YET) -> N
         post.choose(_with_engine(decision, engine))
         post.send()
     else:
-        post.spawn(_move(post, decision, session_id))
+        post.spawn(partial(_move, post, decision, session_id))
 
 
 async def _move(post: Post, decision: Decision, session_id: str) -> None:

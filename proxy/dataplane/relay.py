@@ -5,7 +5,6 @@ whole response, an error, the proxy's own answer or the client's leaving, `_end`
 of it, once.
 """
 
-import asyncio
 from math import inf
 from time import monotonic
 
@@ -14,6 +13,7 @@ from proxy.affinity.decision import Decision, EngineSession
 from proxy.affinity.evidence import Kind
 from proxy.affinity.pins import join_pin
 from proxy.dataplane.client import Client
+from proxy.dataplane.dialing import Dial
 from proxy.dataplane.rehome import Connect
 from proxy.dataplane.request import Request
 from proxy.dataplane.request_body import NO_BODY, RequestBody
@@ -48,15 +48,15 @@ class Relay:
     _is_held = False  # whether it waits for somebody who can take it
     _watched = False  # whether its transport is not plain yet
     _waits_for_leave = False  # whether the client sends its body only when the backend tells it to
-    _rewriter: Rewriter | None = None  # set when the response's body is changed
     _ear: Ear | None = None  # set while an answer to a poll tells of turns, or may in its next piece
+    _asked: Backend | None = None  # set while a backend has to answer it at once
     _early: tuple[ResponseHead, Framer] | None = None  # set while a poll's head is here, and no body
-    _work: asyncio.Task[None] | None = None  # the latest that was awaited for it
 
     def __init__(self, site: Site, client: Client, request: Request) -> None:
-        self.site = site
-        self.client = client
+        self.site, self.client = site, client
         self.request = request
+        self._work: Dial | None = None  # the latest that was awaited for it
+        self._rewriter: Rewriter | None = None  # set when the response's body is changed
         fields = request.head.fields
         self.body = RequestBody(fields, site.limits.body) if fields.chunked or fields.length else NO_BODY
 
@@ -205,6 +205,9 @@ class Relay:
     def _got_head(self, head: ResponseHead) -> None:
         self.status = head.status
         self.first_byte = first_byte = monotonic() - self.request.started
+        if self._asked is not None:
+            self._asked.answered(self.request.started + first_byte)
+            self._asked = None
         self.site.stats.first_byte[self.backend.name].add(first_byte)
         if self.body.done:
             self.client.deadline = inf
@@ -217,7 +220,8 @@ class Relay:
         is_spare = self.request.wants_upgrade and self.site.pool(self.backend).has_idle
         if upstream is not None and (is_spare or not self.body.done):
             upstream.spoil()
-        all_said = self._rewriter is None or self._rewriter.finish()
+        rewriter, self._rewriter = self._rewriter, None  # which keeps this as its sink
+        all_said = rewriter is None or rewriter.finish()
         self.client.draw_from(None)  # the connection is for others now, however slow this client is
         if all_said:
             self.close_up()
@@ -255,6 +259,10 @@ class Relay:
         )
         broken = error.side is Side.DOWNSTREAM and not error.retry_after
         self._answer(answer, close=broken)
+
+    def _broke(self) -> None:
+        """What was to be done for it failed by a fault of ours."""
+        self.refuse(ProxyError("internal error"))
 
     def tell_unknown(self) -> None:
         """Answer that the sid is unknown: Engine.IO's client closes its transport and opens another."""
@@ -311,6 +319,8 @@ class Relay:
         if self.ended:
             return
         self.ended = True
+        if self._asked is not None:
+            self._asked.given_up()
         self.bytes_in = self.bytes_in or self.body.size
         backend, engine = "", self._engine
         if self.decision is not None:
@@ -355,8 +365,6 @@ class Relay:
         if self.decision is not None:
             self.site.report(self.backend, error)
         self.refuse(error)
-
-    # What others do
 
     def redirect(self) -> None:
         """As Waiting: this poll's transport has moved to another backend, ask there."""

@@ -5,8 +5,8 @@ Where affinity must read it for its session, its content is gathered too, up to 
 
 import sys
 
-from proxy.errors import BadRequest, Limit, OverLimit
-from proxy.wire.body import BodyError, Framer, FramingError, request_body
+from proxy.errors import BadRequest, BodyError, FramingError, Limit, OverLimit
+from proxy.wire.body import Framer, request_body
 from proxy.wire.fields import Fields
 
 _SMALL = 1024  # bytes of a part

@@ -1,7 +1,7 @@
 """Finds the requests of one HTTP/1.1 client in its bytes, and reads their heads.
 
-A connection mostly says the same fields again, and so do other connections from the same origin: those are
-not read a second time.
+A connection mostly says the same fields again, those of its polls and those of its POSTs in turn, and so do
+other connections from the same origin: those are not read a second time.
 """
 
 from time import monotonic
@@ -21,13 +21,14 @@ _NOWHERE = Origin("unknown", b"http", trusted=False)
 class RequestReader:
     """Owned by its connection."""
 
-    __slots__ = ("_block", "_known", "_search", "_site", "origin")
+    __slots__ = ("_before", "_block", "_known", "_search", "_site", "origin")
 
     def __init__(self, site: Site) -> None:
         self.origin = _NOWHERE  # where the connection comes from
         self._site = site
         self._block = b""  # the last field block, with its empty line
         self._known: Known | None = None  # what is known of it, if anything
+        self._before: tuple[bytes, Known | None] = (b"", None)  # the other one that was said lately
         self._search: HeadSearch | None = None  # set while a head comes in pieces
 
     def come_from(self, origin: Origin) -> None:
@@ -42,6 +43,7 @@ class RequestReader:
     def forget(self) -> None:
         """Let go of what was read."""
         self._block, self._known = b"", None
+        self._before = b"", None
 
     def read(self, buffer: bytes | bytearray) -> tuple[Request | None, int]:
         """The request whose head begins `buffer` and where that ends, if it is whole.
@@ -53,6 +55,8 @@ class RequestReader:
         head, line_end = None, 0
         if self._search is None:
             line_end = buffer.find(b"\r\n")
+            if known is not None and not buffer.startswith(self._block, line_end + 2):
+                known = self._turn_back()
             if known is not None and buffer.startswith(self._block, line_end + 2):
                 end = line_end + 2 + len(self._block)
                 if end <= limit + 4:
@@ -67,6 +71,11 @@ class RequestReader:
             end += 4
         kind = site.paths.kind(head.method, head.path)
         return Request(head, known, kind, known.request_id or site.request_id(), monotonic()), end
+
+    def _turn_back(self) -> Known | None:
+        """The other block may be said this time."""
+        self._before, (self._block, self._known) = (self._block, self._known), self._before
+        return self._known
 
     def _find_end(self, buffer: bytes | bytearray) -> int:
         search = self._search
@@ -95,6 +104,8 @@ class RequestReader:
                     return head, known
                 site.heads.add(block, known)
         if len(block) <= _LONGEST_LAST:
+            if self._before[1] is None:
+                self._turn_back()  # there is room beside the one that was said last
             self._block, self._known = block + b"\r\n", known
         return head, known
 

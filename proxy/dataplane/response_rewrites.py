@@ -137,8 +137,7 @@ def pin_fields(request: Request, head: ResponseHead, backend: Backend, fleet: Fl
     secret. What a cache may keep for everybody, as files or because the backend says so, and polls with a sid
     are left alone.
     """
-    pin = request.known.hints.pin
-    if pin == backend.token or request.sid is not None:
+    if request.sid is not None or (pin := request.known.hints.pin) == backend.token:
         return b""
     if not request.is_handshake and not _is_of_this_moment(head):
         return b""

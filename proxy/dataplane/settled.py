@@ -1,9 +1,11 @@
 """The short way of nearly all requests: polls of a transport that has settled at its backend."""
 
-from proxy.affinity.decision import Decision
+from proxy.affinity.decision import Decision, EngineSession
+from proxy.dataplane import inspection, rehome
 from proxy.dataplane.request import Request
 from proxy.dataplane.request_body import MOST_HELD
 from proxy.dataplane.site import Site
+from proxy.wire.engineio import PONG, ends_transport
 
 
 def decision_of(request: Request, site: Site, ahead: int) -> Decision | None:
@@ -27,3 +29,15 @@ def decision_of(request: Request, site: Site, ahead: int) -> Decision | None:
     ):
         return None
     return decision
+
+
+def hear(content: bytes, request: Request, engine: EngineSession, site: Site) -> bool:
+    """Note what a client says by a POST; whether it is a message of the user. Raises OddId and OverLimit."""
+    if content == PONG:
+        return False
+    if inspection.brings_connect(content, site.limits.packets):
+        engine.kept = None  # as in `rehome.read_post`
+    engine.said_at = request.started
+    if ends_transport(content):
+        site.router.engines.closed(engine, request.started)
+    return rehome.note_said(site, request, engine, content)

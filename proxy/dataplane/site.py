@@ -8,17 +8,17 @@ import asyncio
 import itertools
 import math
 import os
-from collections.abc import Callable, Coroutine
-from dataclasses import replace
+from collections.abc import Callable
 from functools import lru_cache
 from time import monotonic
 
 from proxy.affinity.backend import AdminState, Backend
-from proxy.affinity.evidence import Paths, read_hints
+from proxy.affinity.evidence import Paths
 from proxy.affinity.health import Observation
 from proxy.affinity.router import Locate, Located, Router
-from proxy.borders import Where, guarded, held
+from proxy.borders import Where, Work, guarded, held
 from proxy.config import Config
+from proxy.config.values import Locate as LocateMode
 from proxy.dataplane import upstream_heads
 from proxy.dataplane.arrivals import Arrivals
 from proxy.dataplane.clients import Clients, Rates, client_key
@@ -38,13 +38,11 @@ from proxy.wire.forwarding import (
     IPAddress,
     Origin,
     client_address,
-    client_scheme,
     read_address,
-    trace_id,
 )
 from proxy.wire.head import RequestHead
 
-_MOST_ORIGINS = 1024  # addresses that are remembered
+_MOST_ORIGINS = 8192  # addresses that are remembered
 
 
 class Site:
@@ -76,11 +74,12 @@ class Site:
         router.directory.arrival = self.arrivals.arrived
         self._pools: dict[Backend, Pool] = {}
         self._origins = lru_cache(_MOST_ORIGINS)(self._read_origin)
+        self.loop: asyncio.AbstractEventLoop  # set when it runs
         self._tasks: asyncio.TaskGroup | None = None
         # Ids are unique among proxies by their random start and short to read.
         self._ids = itertools.count(int.from_bytes(os.urandom(6), "big") << 16)
         self.paths = Paths(config.socketio_path, config.affinity.roots)
-        self.locator = Locator(config.affinity, self.stats, stood)
+        self.locator = Locator(config.affinity, config.limits, self.stats, stood)
         self.hand_overs = HandOvers(self, config)
         self._use(config)
         for listener in (self._backend_changed, self.arrivals.backend_changed):
@@ -99,7 +98,7 @@ class Site:
         """Go by another configuration."""
         self._use(config)
         self.paths.use(config.socketio_path, config.affinity.roots)
-        self.locator.settings = config.affinity
+        self.locator.configure(config.affinity, config.limits)
         self.clients.configure(config.limits)
         for pool in self._pools.values():
             pool.connect_timeout, pool.idle_timeout = config.timeouts.connect, config.timeouts.pool_idle
@@ -113,14 +112,12 @@ class Site:
 
     def run_in(self, tasks: asyncio.TaskGroup) -> None:
         """Work is spawned in this group."""
-        self._tasks = tasks
+        self._tasks, self.loop = tasks, asyncio.get_running_loop()
 
-    def spawn(self, work: Coroutine[None, None, None], give_up: Callable[[], None]) -> asyncio.Task[None]:
+    def spawn(self, work: Work, give_up: Callable[[], None]) -> asyncio.Task[None]:
         """Run work that outlives the call; if it fails by a fault of ours, log it and `give_up`."""
         assert self._tasks is not None
-        task = self._tasks.create_task(held(work, give_up))
-        task.add_done_callback(lambda _: work.close())  # it may have been cancelled before it began
-        return task
+        return self._tasks.create_task(held(work, give_up))
 
     # Clients
 
@@ -145,23 +142,13 @@ class Site:
         fields = head.fields
         if len(fields.lines) > self.limits.headers:
             raise OverLimit(Limit.HEADERS, "too many header fields", status=431)
-        address = client_address(fields, origin, self.trusts)
-        hints = read_hints(fields, address, self.cookie_name)
-        if not self.config.affinity.cookie.enabled:
-            hints = replace(hints, pin=None)
-        return Known(
-            fields,
-            origin,
-            hints,
-            address,
-            ""
-            if self.origin(address).trusted
-            else client_key(address),  # trusted proxies are nobody's client
-            self.cookie_name,
-            secure=client_scheme(fields, origin) == b"https",
-            request_id=upstream_heads.given_id(fields) if origin.trusted else None,
-            trace=trace_id(fields),
-        )
+        address, request_id, known = origin.address, None, origin
+        if origin.trusted:
+            address = client_address(fields, origin, self.trusts)
+            known, request_id = self.origin(address), upstream_heads.given_id(fields)
+        client = "" if known.trusted else client_key(address)  # trusted proxies are nobody's client
+        pins = self.config.affinity.cookie.enabled
+        return Known(fields, origin, address, client, self.cookie_name, pins=pins, request_id=request_id)
 
     def request_id(self) -> bytes:
         """A new request id."""
@@ -219,7 +206,8 @@ class Site:
             return None
         pools = [self.pool(backend) for backend in question.backends]
         asked = upstream_heads.locate_question(request, question.session_id, self.paths)
-        return await self.locator.ask(asked, pools)
+        remember = self.router.locate is not LocateMode.ALWAYS
+        return await self.locator.ask(asked, pools, request.known.client, remember=remember)
 
     def __repr__(self) -> str:
         return f"<Site pools={len(self._pools)} {self.router!r}>"

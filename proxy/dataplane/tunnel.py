@@ -44,6 +44,14 @@ class Owner(Protocol):
 class Preface(Protocol):
     """Who has the tunnel before it is plain."""
 
+    def tick(self, now: float) -> None:
+        """Act when a time is over."""
+        ...
+
+    def move_on(self, gap: float) -> None:
+        """This process stood still for `gap` seconds: that makes nobody late."""
+        ...
+
     def stop(self) -> None:
         """It has ended."""
         ...
@@ -98,7 +106,7 @@ class Tunnel(Movable):
         self.talks = False  # whether more than heartbeats came since then
         self.spoke_at = 0.0  # set by the ticker when it did
         self.deadline = 0.0  # set by the ticker
-        self._owner = owner
+        self._owner: Owner | None = owner  # until it has ended
         self._timeouts = timeouts
         self._lingers = lingers
         self._counted = (0, 0)  # how many of its frames the pool has heard of
@@ -123,8 +131,11 @@ class Tunnel(Movable):
         """The close code of a websocket that has ended, whoever said it; None for another protocol."""
         if not self.websocket:
             return None
-        said = (close_code(end.words) for end in (self._down_end, self._up_end) if end is not None)
-        return self.close_code or next(filter(None, said), NO_CLOSE)
+        code = self.close_code
+        for end in (self._down_end, self._up_end):
+            if not code and end is not None:
+                code = close_code(end.words)
+        return code or NO_CLOSE
 
     @property
     def is_closed(self) -> bool:
@@ -148,6 +159,10 @@ class Tunnel(Movable):
         down, up, session = self.down, self.up, self.session
         self.backends = [self.pool.backend.name]  # those before were guesses
         before = self._down_end, self._up_end
+        if session is not None:
+            self.active = self.talks = (
+                True  # its client has just connected: it says hello now, and is greeted
+            )
         lingering = self._lingers.at(session, self.pool.backend)
         resumed: ResumedEnd | None = None
         if session is None:
@@ -200,6 +215,10 @@ class Tunnel(Movable):
             self.down.abort()  # it would take nothing, a close frame neither
             self.close()
             return Limit.SLOW_READ
+        if self.opening is not None:
+            self.opening.tick(now)
+            if self._closed:
+                return None
         if self.active:
             self.active = False
             self._tell_frames()
@@ -225,6 +244,8 @@ class Tunnel(Movable):
         """This process stood still for `gap` seconds: that makes nobody late."""
         self.deadline += gap
         self.down.move_on(gap)
+        if self.opening is not None:
+            self.opening.move_on(gap)
 
     def _tell_frames(self) -> None:
         """Count at the backend what came since this was called before."""
@@ -342,7 +363,13 @@ class Tunnel(Movable):
             if leg.has_unsent:
                 ticket, self.ticket = (self.ticket, None) if leg is self.down else (None, self.ticket)
                 leg.read_with(LastWords(leg, ticket, _LAST_WORDS, self._lingers.stood))
-        self._owner.tunnel_closed(self)
+        owner, self._owner = self._owner, None
+        assert owner is not None
+        owner.tunnel_closed(self)
+        # Whoever keeps whom in a circle is freed by the garbage collector only, which has to look for it.
+        for end in (self._down_end, self._up_end):
+            if end is not None:
+                end.leave()
 
     def cut(self) -> None:
         """End at once."""

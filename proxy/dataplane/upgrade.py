@@ -4,15 +4,15 @@ from time import monotonic
 
 from proxy.affinity.decision import EngineSession
 from proxy.affinity.evidence import Kind
+from proxy.dataplane.chosen import Chosen
 from proxy.dataplane.opening import Opening
-from proxy.dataplane.relay import Relay
 from proxy.dataplane.resuming import resumes
 from proxy.dataplane.tunnel import Tunnel
 from proxy.errors import BadResponse
 from proxy.wire.head import ResponseHead
 
 
-class Upgrade(Relay):
+class Upgrade(Chosen):
     """What an exchange does that switches protocols; as Owner of its tunnel."""
 
     def switched(self, head: ResponseHead, rest: bytes) -> None:

@@ -12,12 +12,14 @@ from proxy import net
 from proxy.affinity.backend import Backend
 from proxy.dataplane.dates import date_line
 from proxy.dataplane.leg import Leg
-from proxy.errors import BadResponse, ProxyError, UpstreamClosed
-from proxy.wire.body import BodyError, CountedBody, Framer, UntilClose, response_body
+from proxy.errors import BadResponse, BodyError, ProxyError, UpstreamClosed
+from proxy.wire.body import CountedBody, Framer, UntilClose, response_body
 from proxy.wire.head import ResponseHead, parse_response
 
 _DONE = CountedBody(0)
+_SWITCHES = b"HTTP/1.1 101 "
 _MOST_KNOWN = 64  # heads of a second
+CLOSED_AT_ONCE = "the backend closed the connection at once"
 LONGEST_HEAD = 65536  # bytes of a response head: Chainlit's largest are chunked login cookies of some 10 KB
 
 
@@ -88,7 +90,7 @@ class Upstream(asyncio.Protocol):
         self._framer: Framer | None = None  # set while a body is read
         self._keep = False  # whether it serves another request after this one
         self._method = b""
-        self._readable = select.poll()  # tells what has come and is not read yet
+        self._readable: select.poll | None = None  # set once it is kept: tells what has come and is not read
         self.user: User | None = None
         self.reused = False  # whether it was kept, so that the backend may have closed it before the request
         self.deadline = 0.0  # while idle: when it is closed
@@ -97,7 +99,6 @@ class Upstream(asyncio.Protocol):
         """As asyncio.Protocol."""
         self.transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass
         self.leg = Leg(self.transport)
-        self._readable.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     def send(self, user: User, method: bytes, data: bytes) -> None:
         """Send a request's head, and what is there of its body, for `user`."""
@@ -113,7 +114,12 @@ class Upstream(asyncio.Protocol):
         The end of a connection is seen here before the event loop delivers it: what is then sent would be
         lost. One poll(2) costs half a microsecond.
         """
-        return not self.transport.is_closing() and not self._readable.poll(0)
+        if self.transport.is_closing():
+            return False
+        if self._readable is None:
+            self._readable = select.poll()
+            self._readable.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not self._readable.poll(0)
 
     def data_received(self, data: bytes) -> None:
         """As asyncio.Protocol."""
@@ -180,8 +186,11 @@ class Upstream(asyncio.Protocol):
     def _parse(self, raw: bytes) -> ResponseHead:
         """Parse a head; equal ones, of which a backend sends many in a second, only once.
 
-        RFC 9110 section 6.6.1: a response without a Date gets that of its arrival.
+        RFC 9110 section 6.6.1: a response without a Date gets that of its arrival. The head of a websocket
+        has a key in it that never comes again.
         """
+        if raw.startswith(_SWITCHES):
+            return parse_response(raw[:-2] + self._keeper.extra + b"\r\n")
         known = self._keeper.heads
         head = known.get(raw)
         if head is None:
@@ -192,7 +201,7 @@ class Upstream(asyncio.Protocol):
                     known.clear()  # the date in them changes every second
                 head = parse_response(raw)
                 passed = raw if head.fields.dated or head.status < 200 else dated
-                extra = self._keeper.extra if head.status >= 200 or head.status == 101 else b""
+                extra = self._keeper.extra if head.status >= 200 else b""
                 if extra or passed is dated:
                     head = parse_response(passed[:-2] + extra + b"\r\n")
                 known[passed] = head
@@ -281,5 +290,5 @@ async def connect(keeper: Keeper, backend: Backend, timeout: float) -> Upstream:
         lambda: Upstream(keeper), backend.host, backend.port, timeout, backend.tls, backend.path
     )
     if upstream.transport.is_closing():  # it would neither take a request nor tell that it is lost
-        raise UpstreamClosed("the backend closed the connection at once")
+        raise UpstreamClosed(CLOSED_AT_ONCE)
     return upstream

@@ -9,6 +9,7 @@ down.
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 
 from proxy.affinity.actions import Connected, ToBackend, ToClient
@@ -28,13 +29,14 @@ from proxy.dataplane.fetch import open_websocket
 from proxy.dataplane.hand_over import GREETS, OPENS, PARTS, HandOver, Place, Waits
 from proxy.dataplane.hand_over_counts import Counts, Reason
 from proxy.dataplane.leg import MOVING, OPENING, Leg
+from proxy.dataplane.parting import PartingEnd
 from proxy.dataplane.patience import Stood, Timer, within
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.tunnel import Tunnel
 from proxy.errors import ProxyError
-from proxy.wire.engineio import NOOP, PING, UPGRADE
+from proxy.wire.engineio import UPGRADE
 from proxy.wire.messages import MessageReader
-from proxy.wire.packets import GOODBYES, BackendPackets
+from proxy.wire.packets import BackendPackets
 from proxy.wire.turns import TASK, streamed_in, turns_in
 from proxy.wire.websocket import BINARY, CLOSE, TEXT, FrameError, client_frame, server_frame
 
@@ -52,7 +54,7 @@ class WebsocketHandOver(HandOver):
         end = tunnel.backend_end
         was_cut = self.session.in_turn
         self._streamed = streamed_in(end.streamed) if end is not None and was_cut else ""
-        self._parting: _PartingEnd | None = None  # set while the instance before is told
+        self._parting: PartingEnd | None = None  # set while the instance before is told
         self._told: asyncio.Task[None] | None = None  # set with that
         self._new: _NewEnd | None = None  # set while an instance is tried
 
@@ -130,13 +132,13 @@ class WebsocketHandOver(HandOver):
             tunnel = self._tunnel
             before = tunnel.backend_end
             assert before is not None
-            self._parting = _PartingEnd(tunnel, before)
+            self._parting = PartingEnd(tunnel, before)
             tunnel.read_backend_with(self._parting)
             if not tunnel.up.is_closing():
                 tunnel.up.write(_GOODBYE)
-            self._told = self._site.spawn(self._part(self._parting), self.give_up)
+            self._told = self._site.spawn(partial(self._part, self._parting), self.give_up)
 
-    async def _part(self, parting: "_PartingEnd") -> None:
+    async def _part(self, parting: PartingEnd) -> None:
         tunnel, up = self._tunnel, self._tunnel.up
         with suppress(TimeoutError):
             if not up.is_closing():
@@ -162,78 +164,15 @@ class WebsocketHandOver(HandOver):
         """As of the site."""
         return self._site.stood
 
-    def gone_on(self, new: "_NewEnd", rest: bytes) -> None:
-        """The session goes on: its client and the new instance speak with each other."""
+    def gone_on(self, new: "_NewEnd", being_answered: list[bytes], rest: bytes) -> None:
+        """The session goes on: its client and the new instance, which is answering these, speak directly."""
         tunnel = self._tunnel
         end = AppEnd(tunnel, new.leg, tunnel.down, self.session, tunnel.untaken)
-        tunnel.untaken.clear()
+        tunnel.untaken.went_on(being_answered)
         tunnel.go_on_at(end)
         tunnel.down.resume(MOVING)  # before the rest, which may say that this instance ends too
         if rest:
             end.data_received(rest)
-
-
-class _PartingPackets(BackendPackets):
-    """What the instance before says at last; its goodbye is not for the client."""
-
-    __slots__ = ("has_parted",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.has_parted = False
-
-    def _hear(self, payload: bytes) -> bool:
-        self.has_parted = self.has_parted or payload == NOOP or payload in GOODBYES
-        return payload not in (NOOP, PING, *GOODBYES)
-
-
-class _PartingEnd(AppEnd):
-    """The side of the instance before while it puts down what it has; its client gets what it still says."""
-
-    __slots__ = ("_last", "over")
-
-    def __init__(self, tunnel: Tunnel, before: AppEnd) -> None:
-        assert tunnel.session is not None
-        super().__init__(tunnel, tunnel.up, tunnel.down, tunnel.session, tunnel.untaken)
-        self._packets = self._last = _PartingPackets()
-        self.over = asyncio.Event()  # set when it says no more
-        if before.rest:
-            self._pass(before.rest)
-        if before.words:
-            self.end()
-
-    def data_received(self, data: bytes) -> None:
-        """As asyncio.Protocol."""
-        self.received += len(data)
-        self.reads += 1
-        if not self.over.is_set():
-            self._pass(data)
-
-    def _pass(self, data: bytes) -> None:
-        packets = self._last
-        try:
-            passed = packets.feed(data).removesuffix(packets.goodbye)
-        except FrameError:
-            self.end()
-            return
-        if passed:
-            self._find_turns(passed)
-            self._write(passed)
-        if packets.has_parted or packets.goodbye:
-            self.end()
-
-    def eof_received(self) -> bool:
-        """As asyncio.Protocol."""
-        self.end()
-        return False
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """As asyncio.Protocol."""
-        self.end()
-
-    def end(self) -> None:
-        """It says no more."""
-        self.over.set()
 
 
 class _NewEnd(asyncio.Protocol):
@@ -317,7 +256,8 @@ class _NewEnd(asyncio.Protocol):
                     self._over.connected(self)
                 case GoneOn():
                     self.done.set_result(None)
-                    self._over.gone_on(self, self.greeting.rest + self._reader.rest)
+                    rest = self.greeting.rest + self._reader.rest
+                    self._over.gone_on(self, self._machine.being_answered, rest)
                 case GiveUp(why):
                     self.fail(why)
 

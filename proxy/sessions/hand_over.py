@@ -35,9 +35,10 @@ class Sessions(Protocol):
     async def greet(self, socket: str, streaming: str | None) -> bool:
         """Says what a client is told that has come here, while a message of this id was streamed to it."""
 
-    async def say_again(self, socket: str, event: str, payload: Any, *, begun: bool) -> bool:
-        """Takes what the client has said, once; False if it cannot be taken here.
+    async def say_again(self, socket: str, event: str, payload: Any, *, begun: bool) -> bool | None:
+        """Takes what the client has said, once.
 
+        True: the answer is still to come from here; None: it has come; False: it cannot be taken here.
         `begun`: the instance before has taken it, whether or not that was recorded.
         """
 
@@ -177,7 +178,7 @@ class HandOvers:
             return transport.resumed
 
     async def _said_again(self, event: str, socket: str, payload: Any = None, *more: Any) -> bool | None:
-        """Answers with nothing once it is taken, else with false; `more` ends with true if it had begun."""
+        """Answers as `say_again`, once that is done; `more` ends with true if it had begun."""
         transport = self._joined.get(socket)
         if transport is None or not _is_message(payload):
             return False
@@ -186,11 +187,10 @@ class HandOvers:
                 return False
             try:
                 begun = more[-1:] == (True,)
-                taken = await self._sessions.say_again(transport.socket, event, payload, begun=begun)
+                return await self._sessions.say_again(transport.socket, event, payload, begun=begun)
             except Exception:
                 log.exception("what a client had said could not be said again")
                 return False
-            return None if taken else False
 
     async def _again(self, socket: str, event: Any = None, payload: Any = None, *_: Any) -> None:
         """Takes it as that event, once; its client is acknowledged as by Chainlit."""

@@ -157,7 +157,7 @@ class Hooks:
         if not self._hand_overs.is_greeted(sid):
             await self._hello(sid)
 
-    async def say_again(self, socket: str, event: str, payload: Any, *, begun: bool) -> bool:
+    async def say_again(self, socket: str, event: str, payload: Any, *, begun: bool) -> bool | None:
         """As `Sessions` in `hand_over`."""
         return await self._turns.say_again(socket, event, payload, begun=begun)
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
+from weakref import WeakValueDictionary
 
 from .chat import said
 from .live import Running
@@ -37,6 +38,7 @@ class Turns:
         self._chainlit: dict[str, Handler] = {}  # its own handlers
         self._welcome: Callable[[str], Coroutine[Any, Any, None]]
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._begun: WeakValueDictionary[tuple[str, str], Running] = WeakValueDictionary()  # by session, mark
 
     def handlers(
         self, chainlit: dict[str, Handler], welcome: Callable[[str], Coroutine[Any, Any, None]]
@@ -87,8 +89,8 @@ class Turns:
         contexts = self._names["chat_contexts"]
         contexts[session.id] = [message for message in contexts[session.id] if message is not notice]
 
-    async def say_again(self, sid: str, event: str, payload: Any, *, begun: bool) -> bool:
-        """Takes what a client has said, once; False if it cannot be taken here.
+    async def say_again(self, sid: str, event: str, payload: Any, *, begun: bool) -> bool | None:
+        """Takes what a client has said, once; as `Sessions` in `hand_over`.
 
         What had begun and is not known was begun while the store was down: that must not run, and is told.
         """
@@ -104,10 +106,13 @@ class Turns:
         if not known and begun:
             self._names["init_ws_context"](session)
             await self._tell_cut(session)
-            return True
+            self._mark(sid, session, event, payload)
+            return None
         if not known:
             counts.said_again += 1
-            return await self._run(sid, event, payload)
+            if not await self._run(sid, event, payload):
+                return False
+            return self._is_under_way(session, mark)
         counts.known_again += 1
         if at is not None and marks.get(mark) != sid:  # the client may have missed what followed
             emitter = self._names["init_ws_context"](session).emitter
@@ -115,7 +120,7 @@ class Turns:
                 await emitter.send_step(message.to_dict())
                 for element in getattr(message, "elements", None) or ():
                     await emitter.send_element(element.to_dict())
-        return True
+        return self._is_under_way(session, mark)
 
     async def _run(
         self, sid: str, event: str, payload: Any, tries: int = 0, told: Callable[[], None] | None = None
@@ -145,16 +150,22 @@ class Turns:
             told()
         if not await turn.begin():
             return None  # its client is at another instance
-        self._mark(sid, session, event, payload)
+        self._begun[session.id, self._mark(sid, session, event, payload)] = turn
         return turn
 
-    def _mark(self, sid: str, session: Any, event: str, payload: Any) -> None:
-        """Remembers that this was taken, so that it is known if it is said again."""
+    def _is_under_way(self, session: Any, mark: str) -> bool | None:
+        """True, or None: whether the answer to something that was taken is still to come, from here."""
+        turn = self._begun.get((session.id, mark))
+        return None if turn is None or turn.has_ended else True
+
+    def _mark(self, sid: str, session: Any, event: str, payload: Any) -> str:
+        """Remembers that this was taken, so that it is known if it is said again; returns its mark."""
         marks, mark = said(session), _mark_of(event, payload)
         marks.pop(mark, None)  # the newest is the last one
         marks[mark] = sid
         while len(marks) > MOST_MARKS:
             del marks[next(iter(marks))]
+        return mark
 
     async def _client_message(self, sid: str, payload: Any) -> None:
         if self._session(sid) is None:

@@ -10,8 +10,8 @@ others refuse, trailers that are valid fields and none that routes, frames or au
 import re
 from typing import Protocol
 
-from proxy.errors import ProxyError
-from proxy.wire.fields import HOP_BY_HOP, FieldError, Fields, hyphened, is_forwarding
+from proxy.errors import BodyError, FieldError, FramingError
+from proxy.wire.fields import HOP_BY_HOP, Fields, hyphened, is_forwarding
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*+"'
@@ -24,16 +24,6 @@ _NOT_IN_TRAILERS = HOP_BY_HOP | {
     *(b"content-length", b"content-encoding", b"content-type", b"content-range", b"host", b"trailer"),
     *(b"authorization", b"cookie", b"set-cookie", b"expect", b"max-forwards", b"via", b"x-request-id"),
 }
-
-
-class BodyError(ProxyError):
-    """A body breaks its framing; the caller translates it to its side's error."""
-
-    status = 400
-
-
-class FramingError(BodyError):
-    """A chunked body consists of its framing."""
 
 
 class Framer(Protocol):
@@ -159,7 +149,7 @@ class ChunkedBody:
             fields = Fields(line)
         except FieldError as error:
             raise BodyError(f"trailer: {error.reason}") from None
-        name = hyphened(fields.lines[0][0])
+        name = hyphened(fields.lines[0].name)
         if name in _NOT_IN_TRAILERS or is_forwarding(name):
             raise BodyError("a field that has no place in trailers")
 

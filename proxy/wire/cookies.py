@@ -8,6 +8,8 @@ CHAINLIT_SESSION = b"X-Chainlit-Session-id"  # chainlit/server.py, set_session_c
 
 def get_cookie(header: bytes, name: bytes) -> bytes | None:
     """The value of the first cookie `name` in a Cookie header's value; quotes are taken off."""
+    if name not in header:
+        return None
     for pair in header.split(b";"):
         key, equals, value = pair.partition(b"=")
         if equals and key.strip(b" \t") == name:

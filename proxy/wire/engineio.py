@@ -136,6 +136,11 @@ def connect_in_payload(payload: bytes, most: int) -> str | None:
     return named
 
 
+def ends_transport(payload: bytes) -> bool:
+    """Whether a client that polls says by a payload that it leaves (engineio/async_client.py, disconnect)."""
+    return payload == CLOSE or payload.endswith(SEPARATOR + CLOSE)
+
+
 def may_connect(payload: bytes) -> bool:
     """Whether a payload has to be read for a CONNECT; not one pong or one event, as nearly all are."""
     return not (payload[:2] in (b"42", b"3") and SEPARATOR not in payload)
@@ -148,9 +153,10 @@ def _connect(packet: str) -> str | None:
     text = packet[1:]
     if text[:1] in _STRING:
         with suppress(ValueError, RecursionError):  # then it is the text that counts
-            text = json.loads(text)
-        if not isinstance(text, str):
-            return None
+            said = json.loads(text)
+            if not isinstance(said, str):
+                return None
+            text = said
     if _digit(text) != 0:
         return None
     text = text[1:]
@@ -228,7 +234,7 @@ MAIN = b"/"  # the namespace that is meant where none is named: Chainlit's own
 MOST_PACKETS = 16  # of one payload: python-engineio refuses more (engineio/payload.py, max_decode_packets)
 HAND_OVER = b"/chainlit-proxy"  # where the proxy speaks with an instance: see `affinity.handing_over`
 # Engine.IO protocol 4: types of packets, and whole ones that say nothing
-OPEN, PING, PONG, UPGRADE, NOOP = b"0", b"2", b"3", b"5", b"6"
+OPEN, CLOSE, PING, PONG, UPGRADE, NOOP = b"0", b"1", b"2", b"3", b"5", b"6"
 _RESERVED = HAND_OVER.decode()
 _SOCKETIO = re.compile(rb"4([0-6])(?:([0-9]{1,9})-)?(?:(/[^,?]*)(?:\?[^,]*)?(?:,|\Z))?([0-9]{0,18})")
 

@@ -5,15 +5,22 @@ repaired (RFC 9112 section 11.2): obs-fold, bare CR or LF, NUL, a space before t
 malformed Content-Length, any Transfer-Encoding but exactly `chunked`. The same rules hold for clients
 and backends; the caller says which error that is. Framing goes on only as it was understood here: the
 fields that frame a message are never passed through, `forwarding` writes them anew.
+
+Browsers differ in few lines: most are the same in thousands of blocks, and are read once.
 """
 
 import re
 from collections import Counter
+from functools import lru_cache
+from typing import NamedTuple
 
-from proxy.errors import ProxyError
+from proxy.errors import FieldError
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
-_BLOCK = re.compile(rb"(?:" + _TOKEN + rb"++:[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+")
+_LINE = re.compile(_TOKEN + rb"++:[^\x00-\x08\x0a-\x1f\x7f]*+")
+_LONGEST_KNOWN = 256  # bytes of a line that is remembered: a longer one is somebody's own
+_MOST_KNOWN = 4096  # lines; some 2 MB with what was read of them
+_MOST_NOMINATIONS = 64  # values of Connection that are remembered: clients have a handful
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 
 # RFC 9110 section 7.6.1: fields that speak of one connection. Upgrade is re-added where both sides speak it.
@@ -70,19 +77,42 @@ def hyphened(name: bytes) -> bytes:
     return name.replace(b"_", b"-") if b"_" in name else name
 
 
-class FieldError(ProxyError):
-    """A field block breaks the rules; the caller translates it to its side's error."""
+_NO_NAMES: frozenset[bytes] = frozenset()
 
-    status = 400
+
+class Line(NamedTuple):
+    """One field."""
+
+    name: bytes  # in lower case
+    raw: bytes  # the line as it came, without CRLF
+    value: bytes  # without the blanks around it
+    marks: int  # what has to be known of it, of those below
+
+
+_FRAMES = 1  # it frames the message, or asks for something of whoever passes it on
+_FORWARDS = 2  # a proxy says in it whose request it is
+_UNDERSCORED = 4  # its name has a `_`
+
+
+def _read_line(raw: bytes) -> Line:
+    """Raises FieldError."""
+    if _LINE.fullmatch(raw) is None:
+        raise FieldError("malformed header field")
+    name, _, value = raw.partition(b":")
+    name = name.lower()
+    marks = _FRAMES * (name in _SPECIAL) | _FORWARDS * is_forwarding(name) | _UNDERSCORED * (b"_" in name)
+    return Line(name, raw, value.strip(b" \t"), marks)
+
+
+_known_line = lru_cache(_MOST_KNOWN)(_read_line)
 
 
 class Fields:
-    """One parsed field block; immutable, so that a connection may keep it for its next equal request.
-
-    `lines` are (lower-case name, line as it came without CRLF, value) in order.
-    """
+    """One parsed field block; immutable, so that a connection may keep it for its next equal request."""
 
     __slots__ = (
+        "_marks",
+        "_values",
         "answer",
         "chunked",
         "close",
@@ -101,9 +131,19 @@ class Fields:
 
     def __init__(self, block: bytes) -> None:
         """Parse `block`, every line with its CRLF; raises FieldError."""
-        if _BLOCK.fullmatch(block) is None:
+        if block and block[-2:] != b"\r\n":
             raise FieldError("malformed header field")
-        lines: list[tuple[bytes, bytes, bytes]] = []
+        self.lines = lines = tuple(
+            [
+                _known_line(raw) if len(raw) <= _LONGEST_KNOWN else _read_line(raw)
+                for raw in (block[:-2].split(b"\r\n") if block else ())
+            ]
+        )
+        self._values: dict[bytes, bytes] | None = None  # the first of each name, once any was asked for
+        marks = 0
+        for line in lines:
+            marks |= line[3]
+        self._marks = marks
         self.length: int | None = None
         self.answer: tuple[bytes, bytes] | tuple[()] | None = None  # kept by `forwarding`
         self.chunked = False
@@ -115,22 +155,16 @@ class Fields:
         self.passed: bytes | None = None  # what goes on of it as a response; kept by `forwarding`
         self.upgrade = b""  # all Upgrade fields as one list
         self.via = b""  # all Via fields as one list
-        nominated: set[bytes] = set()
-        for line in block[:-2].split(b"\r\n") if block else ():
-            raw_name, _, value = line.partition(b":")
-            name = raw_name.lower()
-            value = value.strip(b" \t")
-            lines.append((name, line, value))
-            if name in _SPECIAL:
-                self._special(name, value, nominated)
-        if self.chunked and self.length is not None:
-            raise FieldError("both Content-Length and Transfer-Encoding")
-        self.lines = tuple(lines)
-        self.nominated = frozenset(nominated) - _NEVER_NOMINATED  # by Connection, lower-case
+        self.nominated = _NO_NAMES  # by Connection, lower-case
+        if marks & _FRAMES:
+            for name, _, value, own in lines:
+                if own & _FRAMES:
+                    self._special(name, value)
+            self._check_framing()
         # Whether nothing in it asks for more than to be passed on.
         self.usual = not (self.upgrade or self.chunked or self.expect or self.max_forwards or self.close)
 
-    def _special(self, name: bytes, value: bytes, nominated: set[bytes]) -> None:
+    def _special(self, name: bytes, value: bytes) -> None:
         if name == b"content-length":
             if self.length is not None or _DIGITS.fullmatch(value) is None:
                 raise FieldError("repeated or malformed Content-Length")
@@ -142,10 +176,10 @@ class Fields:
                 raise FieldError("Transfer-Encoding other than chunked")
             self.chunked = True
         elif name == b"connection":
-            tokens = {token.strip(b" \t") for token in value.lower().split(b",")}
-            nominated |= tokens
-            self.close = self.close or b"close" in tokens
-            self.keep_alive = self.keep_alive or b"keep-alive" in tokens
+            nominated = _nominated(value)
+            self.nominated = nominated | self.nominated if self.nominated else nominated
+            self.close = self.close or b"close" in nominated
+            self.keep_alive = self.keep_alive or b"keep-alive" in nominated
         elif name == b"via":
             self.via = _listed(self.via, value)
         elif name == b"date":
@@ -157,16 +191,25 @@ class Fields:
         else:
             self.upgrade = _listed(self.upgrade, value)
 
+    def _check_framing(self) -> None:
+        if self.chunked and self.length is not None:
+            raise FieldError("both Content-Length and Transfer-Encoding")
+
     def get(self, name: bytes) -> bytes | None:
         """The value of the first field of this lower-case name."""
-        for known, _, value in self.lines:
-            if known == name:
-                return value
-        return None
+        values = self._values
+        if values is None:
+            values = self._values = {line[0]: line[2] for line in reversed(self.lines)}
+        return values.get(name)
 
     def get_all(self, name: bytes) -> list[bytes]:
         """Every value of this lower-case name, in order."""
-        return [value for known, _, value in self.lines if known == name]
+        first = self.get(name)
+        if first is None:
+            return []
+        if self._values is not None and len(self._values) == len(self.lines):
+            return [first]
+        return [line.value for line in self.lines if line.name == name]
 
     def claims(self, *, trusted: bool) -> frozenset[bytes]:
         """The names of the fields that an app would take for a proxy's word, and that nobody may send it.
@@ -175,7 +218,10 @@ class Fields:
         `_` that have the variable of another field: of one of these, of one that is known, or of one that is
         there as well. Any other name with `_` is the app's own, since nothing else is called so.
         """
-        names = {name for name, _, _ in self.lines}
+        suspect = _UNDERSCORED if trusted else _UNDERSCORED | _FORWARDS
+        if not self._marks & suspect:
+            return _NO_NAMES
+        names = {line.name for line in self.lines}
         variables = Counter(map(hyphened, names))
         return frozenset(
             name
@@ -189,19 +235,25 @@ class Fields:
         `dropped` holds what never passes too (HOP_BY_HOP, Content-Length): a caller's constant, so that no
         set is made for a message.
         """
-        if self.nominated:
+        if not self.nominated <= dropped:
             dropped |= self.nominated
-        kept = [line for name, line, _ in self.lines if name not in dropped]
+        kept = [raw for name, raw, _, _ in self.lines if name not in dropped]
         return b"\r\n".join(kept) + b"\r\n" if kept else b""
 
     def __repr__(self) -> str:
-        names = b" ".join(name for name, _, _ in self.lines).decode("ascii")
+        names = b" ".join(line.name for line in self.lines).decode("ascii")
         return f"<Fields {names}>"
 
 
 def _is_twin(name: bytes, variables: Counter[bytes]) -> bool:
     twin = hyphened(name)
     return twin in _KNOWN or is_forwarding(twin) or twin.startswith(_OF_LOGIN) or variables[twin] > 1
+
+
+@lru_cache(_MOST_NOMINATIONS)
+def _nominated(value: bytes) -> frozenset[bytes]:
+    """What a Connection field names."""
+    return frozenset(token.strip(b" \t") for token in value.lower().split(b",")) - _NEVER_NOMINATED
 
 
 def _listed(known: bytes, value: bytes) -> bytes:

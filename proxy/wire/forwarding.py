@@ -33,6 +33,7 @@ _TRACEPARENT = re.compile(
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 UNIX = "unix"  # the address of whoever comes by a socket file: none that could be told
 _MOST_HOPS = 100  # proxies in a row that may be trusted: a client can write their addresses before its own
+_MOST_ORIGINS = 8192  # of which is remembered what their requests get
 _REWRITTEN = HOP_BY_HOP | {b"content-length", b"via", b"x-request-id"}
 _FORWARDED = {b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"}
 
@@ -80,6 +81,10 @@ class Origin:
     trusted: bool  # whether the peer's own forwarding fields are believed
     peer: str = ""  # who sent that header, "" where the peer speaks for itself
 
+    def __hash__(self) -> int:
+        """Of the address alone, which tells nearly all apart: it is asked for with every new head."""
+        return hash(self.address)
+
 
 def request_fields(head: RequestHead, origin: Origin, variant: Variant, cookie: bytes) -> bytes:
     """The field block that goes to the backend, all but the request id and the empty line.
@@ -87,7 +92,9 @@ def request_fields(head: RequestHead, origin: Origin, variant: Variant, cookie: 
     `cookie` is the name of the pin cookie, which never goes on.
     """
     fields = head.fields
-    dropped = _DROPPED[variant] | fields.claims(trusted=origin.trusted)
+    dropped = _DROPPED[variant]
+    if claims := fields.claims(trusted=origin.trusted):
+        dropped |= claims
     if head.minor == 0:
         dropped |= {b"expect"}  # RFC 9110 section 10.1.1: it says nothing in HTTP/1.0
     out = [fields.end_to_end(dropped)]
@@ -139,7 +146,7 @@ def _via(fields: Fields, minor: int) -> bytes:
     return b"Via: %b\r\n" % _VIA[minor]
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=8192)
 def read_address(text: str) -> IPAddress | None:
     """An IP address; an IPv4 one in the dress of IPv6 as itself: a listener for both families sees these.
 
@@ -195,27 +202,34 @@ def client_scheme(fields: Fields, origin: Origin) -> bytes:
 
 def _forwarded(fields: Fields, origin: Origin) -> bytes:
     host = fields.get(b"host") or b""
-    believed = fields if origin.trusted else _NOTHING
-    proto = client_scheme(fields, origin)
-    shown_host = believed.get(b"x-forwarded-host") or host
-    chain = believed.get_all(b"x-forwarded-for")
-    if origin.address == UNIX:
-        node = b"unknown"  # RFC 7239 section 6.2
-    else:
-        peer = origin.address.encode()
-        node = b'"[%b]"' % peer if b":" in peer else peer
-        chain.append(peer)
-    # RFC 7239 section 4: a value with characters beyond a token is quoted.
-    element = b"for=%b;proto=%b" % (node, origin.scheme)
+    before, element = _seen(origin)
     if host:
-        element += b';host="%b"' % host
+        # RFC 7239 section 4: a value with characters beyond a token is quoted.
+        element = b'%b;host="%b"' % (element, host)
+    if not origin.trusted:
+        return b"%bX-Forwarded-Host: %b\r\nForwarded: %b\r\n" % (before, host, element)
+    chain = fields.get_all(b"x-forwarded-for")
+    if origin.address != UNIX:
+        chain.append(origin.address.encode())
     lines = [b"X-Forwarded-For: %b\r\n" % b", ".join(chain)] if chain else []
+    shown_host = fields.get(b"x-forwarded-host") or host
+    proto = client_scheme(fields, origin)
     lines.append(b"X-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\n" % (proto, shown_host))
-    lines.append(b"Forwarded: %b\r\n" % b", ".join([*believed.get_all(b"forwarded"), element]))
+    lines.append(b"Forwarded: %b\r\n" % b", ".join([*fields.get_all(b"forwarded"), element]))
     return b"".join(lines)
 
 
-_NOTHING = Fields(b"")
+@lru_cache(maxsize=_MOST_ORIGINS)
+def _seen(origin: Origin) -> tuple[bytes, bytes]:
+    """What a stranger's requests get of its address: two lines, and the start of an element of Forwarded."""
+    peer = origin.address.encode()
+    node = b'"[%b]"' % peer if b":" in peer else peer
+    chain = b"X-Forwarded-For: %b\r\n" % peer
+    if origin.address == UNIX:
+        node, chain = b"unknown", b""  # RFC 7239 section 6.2
+    return chain + b"X-Forwarded-Proto: %b\r\n" % origin.scheme, b"for=%b;proto=%b" % (node, origin.scheme)
+
+
 _SCHEMES = {b"http": b"http", b"https": b"https", b"ws": b"http", b"wss": b"https"}
 
 

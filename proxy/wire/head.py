@@ -9,8 +9,8 @@ ASCII without a `#`: no form has a fragment (section 3.2), and peers differ in w
 import re
 from typing import NamedTuple
 
-from proxy.errors import BadRequest, BadResponse
-from proxy.wire.fields import FieldError, Fields
+from proxy.errors import BadRequest, BadResponse, FieldError
+from proxy.wire.fields import Fields
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([!\x22$-~]+) HTTP/1\.([01])")
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH"))  # that clients use
@@ -192,7 +192,7 @@ def _other_form(method: bytes, target: bytes, fields: Fields) -> tuple[bytes, Fi
     authority, rest = match.groups()
     if _HOST.fullmatch(authority) is None:
         raise BadRequest("malformed authority")
-    others = b"".join(line + b"\r\n" for name, line, _ in fields.lines if name != b"host")
+    others = b"".join(line.raw + b"\r\n" for line in fields.lines if line.name != b"host")
     if not rest or rest.startswith(b"?"):
         rest = b"/" + (rest or b"")
     return rest, Fields(b"Host: " + authority + b"\r\n" + others)

@@ -17,15 +17,17 @@ _WITH_ATTACHMENTS = (b"45", b"46")  # Socket.IO's BINARY_EVENT and BINARY_ACK
 GOODBYES = (b"41", b"1")  # Socket.IO's and Engine.IO's (socket.io-parser, engine.io-parser)
 _EVENT = b"42"
 _SHORTEST = 6  # bytes of a frame with an event
+_TEXT_FRAME = 0x80 | TEXT  # the first byte of one that is a whole message
+_ALONE = bytes((_TEXT_FRAME, *range(0x80 | CLOSE, (0x80 | PONG) + 1)))  # of one that may be a whole packet
 _heads = Struct(">HHH").unpack_from  # of two kinds of frames: first and length, length or event, event
 _TEXT, _LONG_TEXT = (0x80 | TEXT) << 8, (0x80 | TEXT) << 8 | 126
 _EVENT_NUMBER = int.from_bytes(_EVENT, "big")
 
 
 def _event_head(size: int) -> bytes:
-    """How a frame of so many bytes begins that is an event; no frame begins as what is returned else."""
+    """How a frame of so many bytes begins that is an event; if none has so many, nothing of them does."""
     if size < _SHORTEST or 128 <= size < 130:
-        return b"\xff"
+        return bytes(size + 1)
     return server_frame(TEXT, _EVENT + bytes(size - (4 if size < 128 else 6)))[: 4 if size < 128 else 6]
 
 
@@ -95,6 +97,8 @@ class PacketReader:
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes; return what goes on. Raises FrameError (see `rest`), and what the subclass raises."""
+        if self.is_empty and (passed := self._pass_alone(data)) is not None:
+            return passed
         self.is_empty = False
         out = data[: self._left]
         if out:
@@ -114,6 +118,23 @@ class PacketReader:
             out += self._let_pass()
         self.is_empty = not (self._torn or self._buffer)
         return out
+
+    def _pass_alone(self, data: bytes) -> bytes | None:
+        """As `feed`, of one short frame that is a whole packet, as most are; None if it may not be one."""
+        body = 6 if self._masked else 2
+        size = len(data) - body
+        if not 0 <= size < 126 or data[0] not in _ALONE or data[1] != (size | 0x80 if self._masked else size):
+            return None
+        if data[0] != _TEXT_FRAME:
+            self._control(data[0] & 0x0F, data)
+            return data
+        payload = apply_mask(data[6:], data[2:6]) if self._masked else data[2:]
+        if payload.startswith(_WITH_ATTACHMENTS):
+            return None
+        if size > START and not self._wants(payload[:START], final=True):
+            payload = payload[:START]
+        self._is_cut = False
+        return data if self._hear(payload) else b""
 
     def _cut(self, size: int) -> bytes:
         passed = bytes(self._buffer[:size])

@@ -98,11 +98,14 @@ def close_code(last: bytes) -> int:
     """
     at = max(0, len(last) - LONGEST_CLOSE) - 1
     while (at := last.find(_FINAL_CLOSE, at + 1, len(last) - 1)) >= 0:
-        start = at + (6 if last[at + 1] & 0x80 else 2)
-        if start + (last[at + 1] & 0x7F) != len(last):
+        second = last[at + 1]
+        start = at + (6 if second & 0x80 else 2)
+        if start + (second & 0x7F) != len(last):
             continue
-        payload = apply_mask(last[start:], last[at + 2 : start]) if start == at + 6 else last[start:]
-        code = int.from_bytes(payload[:2], "big") if payload else NO_CODE
+        payload = last[start : start + 2]
+        code = int.from_bytes(payload, "big") if payload else NO_CODE
+        if payload and second & 0x80:
+            code ^= int.from_bytes(last[at + 2 : at + 2 + len(payload)], "big")
         if 1000 <= code < 5000:  # section 7.4.2
             return code
     return 0

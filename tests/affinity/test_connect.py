@@ -1,5 +1,7 @@
 """A CONNECT on a transport names its session: where the two meet (DESIGN section 2, re-home)."""
 
+from collections import Counter
+
 import pytest
 
 from proxy.affinity.decision import Decision, Outcome
@@ -76,3 +78,39 @@ def test_a_session_is_not_taken_back_by_a_backend_that_it_left() -> None:
     assert told(router.connect("s", a, 1.0)) == ("c", Evidence.SESSION, Outcome.REHOMED)
     kill(router.fleet, "c")
     assert told(router.connect("s", a, 2.0)) == ("a", Evidence.SESSION, Outcome.MOVED)
+
+
+def test_a_session_that_is_handed_over_may_come_back() -> None:
+    """It takes its state along, so one backend after the other may die and return: all share the load."""
+    router = router_of("a", "b", "c")
+    a, b, c = (backend_of(router.fleet, name) for name in "abc")
+    for number in range(30):
+        for home in (c, b, a):
+            router.directory.assign(f"s{number}", home, 0.0)
+    kill(router.fleet, "a")
+    found = Counter[str]()
+    for number in range(30):
+        decision = router.elsewhere(f"s{number}", a, 1.0, ())
+        assert decision is not None
+        assert decision.claim is not None
+        router.directory.opened(router.taken(decision.claim, 1.0))
+        found[decision.backend.name] += 1
+    assert found.keys() == {"b", "c"}
+    assert min(found.values()) >= 10
+
+
+def test_a_session_that_is_handed_over_goes_where_it_belongs() -> None:
+    """Not where its first request was sent a moment ago: a rebalance moves it because of that."""
+    router = router_of("a", "b", "c")
+    a, b, c = (backend_of(router.fleet, name) for name in "abc")
+    session = next(
+        f"s{number}"
+        for number in range(100)
+        if next(router.placement.preference(b"s%d" % number, (a, b, c), 1.0)) is b
+    )
+    assert router.placement.place(session.encode(), (a, c), 1.0, avoid=("c",)) is a
+    router.directory.assign(session, c, 1.0)
+    router.directory.send_away(router.directory.assign(session, c, 1.0))
+    decision = router.elsewhere(session, c, 1.1, ())
+    assert decision is not None
+    assert decision.backend is b

@@ -121,12 +121,12 @@ def test_bad_answers_are_better_than_none() -> None:
     kill(fleet, "b")
     assert (a.takes_sessions, b.takes_sessions) == (True, False)
     fleet.set_admin_state(a, AdminState.DRAIN)
-    assert not a.takes_sessions
+    assert (a.takes_sessions, b.takes_sessions) == (False, False)
     fleet.set_admin_state(a, AdminState.READY)
     fleet.observe(a, Observation.SILENT, 4.0)
-    assert not a.takes_sessions, "it does not answer any more"
+    assert (a.takes_sessions, b.takes_sessions) == (False, False), "it does not answer any more"
     fleet.observe(a, Observation.DENIED, 5.0)
-    assert a.takes_sessions
+    assert (a.takes_sessions, b.takes_sessions) == (True, False)
     fleet.observe(b, Observation.ANSWERED, 6.0)
     assert (a.takes_sessions, b.takes_sessions) == (False, True)
 

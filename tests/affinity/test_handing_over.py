@@ -127,6 +127,40 @@ def test_messages_are_said_again_in_order() -> None:
     )
 
 
+def test_messages_that_are_being_answered() -> None:
+    """`true` says that the answer is still to come; when it has come the message is answered."""
+    machine = run(
+        f"""{RESUMED}
+        >> new 43/chainlit-proxy,0[true]
+        {SAID}
+        >> new 43/chainlit-proxy,1[true]
+        >> new 43/chainlit-proxy,2[true]
+        << acknowledge 437[]
+        << new 41/chainlit-proxy,
+        << gone on
+        """,
+        ONE,
+        TWO,
+    )
+    assert machine.being_answered == [ONE.encode(), TWO.encode()]
+    machine = run(
+        f"""{RESUMED}
+        >> new 43/chainlit-proxy,0[true]
+        {SAID}
+        >> new 43/chainlit-proxy,1[true]
+        >> new 42["task_end",{{}}]
+        << client 42["task_end",{{}}]
+        >> new 43/chainlit-proxy,2[true]
+        << acknowledge 437[]
+        << new 41/chainlit-proxy,
+        << gone on
+        """,
+        ONE,
+        TWO,
+    )
+    assert machine.being_answered == [TWO.encode()]
+
+
 def test_acknowledgements_of_nothing() -> None:
     """Of a number that was not said, or a second time, or too early: nothing follows from them."""
     run(

@@ -4,6 +4,8 @@ import pytest
 
 from proxy.affinity.decision import Decision, Outcome
 from proxy.affinity.evidence import Evidence
+from proxy.affinity.health import Observation
+from proxy.affinity.past import Past
 from proxy.affinity.router import Asked, Located, Router
 from proxy.affinity.router import Locate as Question
 from proxy.affinity.session import MoveReason
@@ -33,37 +35,154 @@ def ask_by_connect(router: Router, located: Located) -> object:
 
 ASKING = [ask_by_session, ask_by_cookie, ask_by_connect]
 
-# mode, backends, announced, this proxy has seen every session, one was forgotten, whether backends are asked;
-# None: unless the request opens a connection, since any other comes behind one, which another proxy has seen
+# mode, backends, announced, this proxy has seen every session, this one was forgotten; who is asked by a
+# request that names it, by a handshake, whose cookie is a guess until the CONNECT comes, and by a CONNECT at
+# `a`, which goes on there whether the session is there or is new
 QUESTIONS = [
-    (Locate.AUTO, "abc", False, False, False, True),
-    (Locate.AUTO, "abc", True, False, False, None),
-    (Locate.AUTO, "abc", False, True, False, False),
-    (Locate.AUTO, "abc", False, True, True, True),
-    (Locate.AUTO, "abc", True, True, True, None),
-    (Locate.AUTO, "a", False, False, False, False),
-    (Locate.ALWAYS, "abc", True, True, False, True),
-    (Locate.ALWAYS, "a", False, False, False, True),
-    (Locate.NEVER, "abc", False, False, True, False),
+    (Locate.AUTO, "abc", False, False, False, ("abc", "", "bc")),
+    # a connection is announced; any other request comes behind one, which another proxy has seen
+    (Locate.AUTO, "abc", True, False, False, ("abc", "", "")),
+    (Locate.AUTO, "abc", False, True, False, ("", "", "")),
+    (Locate.AUTO, "abc", False, True, True, ("abc", "", "bc")),
+    (Locate.AUTO, "abc", True, True, True, ("abc", "", "")),
+    (Locate.AUTO, "a", False, False, False, ("", "", "")),
+    (Locate.ALWAYS, "abc", True, True, False, ("abc", "abc", "bc")),
+    (Locate.ALWAYS, "a", False, False, False, ("a", "a", "")),
+    (Locate.NEVER, "abc", False, False, True, ("", "", "")),
 ]
 
 
-@pytest.mark.parametrize("ask", ASKING)
-@pytest.mark.parametrize(("mode", "names", "announced", "sole", "evicted", "asked"), QUESTIONS)
+@pytest.mark.parametrize("ask", range(3), ids=["session", "cookie", "connect"])
+@pytest.mark.parametrize(("mode", "names", "announced", "sole", "forgotten", "asked"), QUESTIONS)
 def test_when_backends_are_asked(
-    ask: object, mode: Locate, names: str, announced: bool, sole: bool, evicted: bool, asked: bool | None
+    ask: int, mode: Locate, names: str, announced: bool, sole: bool, forgotten: bool, asked: tuple[str, ...]
 ) -> None:
     """Only for a session that may be in one of them and that this proxy does not know."""
     router = router_of(*names, locate=mode)
     router.sole = sole
-    router.directory.evicted = int(evicted)
+    if forgotten:
+        router.directory.past.forgot("s", 0.0)
     if announced:
         router.directory.announce("s", 0.0)
-    assert callable(ask)
-    answer = ask(router, Asked.NOT_YET)
-    assert isinstance(answer, Question) == (ask is ask_by_session if asked is None else asked)
+    answer = ASKING[ask](router, Asked.NOT_YET)
+    assert isinstance(answer, Question) == bool(asked[ask])
     if isinstance(answer, Question):
-        assert (answer.session_id, answer.backends) == ("s", tuple(router.fleet))
+        backends = "".join(backend.name for backend in answer.backends)
+        assert (answer.session_id, backends) == ("s", asked[ask])
+
+
+def test_a_guess_of_a_handshake_asks_nobody_and_settles_nothing() -> None:
+    """The pin leads, and then the CONNECT asks, wherever the session is."""
+    router = router_of("a", "b", locate=Locate.AUTO)
+    for name in "ab":
+        answer = router.handshake(hints(cookie="s", pin=backend_of(router.fleet, name).token), 1.0)
+        assert told(answer) == (name, Evidence.PIN_COOKIE, Outcome.PINNED)
+    assert told(router.handshake(hints(cookie="s"), 1.0))[1:] == (Evidence.CLIENT, Outcome.PLACED)
+    assert len(router.directory) == 0
+    assert isinstance(ask_by_connect(router, Asked.NOT_YET), Question)
+    assert told(ask_by_connect(router, backend_of(router.fleet, "b"))) == (
+        "b",
+        Evidence.SESSION,
+        Outcome.REHOMED,
+    )
+    assert told(router.handshake(hints(cookie="s"), 1.0))[0] == "b"
+
+
+def test_an_old_announcement_settles_nothing_by_a_handshake() -> None:
+    """Its session may be at a backend; one that was announced just now is placed before its CONNECT."""
+    for since, evidence in ((0.0, Evidence.CHAINLIT_COOKIE), (-11.0, Evidence.CLIENT)):
+        router = router_of("a", "b", locate=Locate.AUTO)
+        router.directory.announce("s", since)
+        assert told(router.handshake(hints(cookie="s"), 1.0))[1] is evidence
+
+
+def test_a_backend_that_cannot_keep_a_new_session_is_asked_too() -> None:
+    """If the session is not there, it does not stay there."""
+    router = router_of("a", "b", "c", locate=Locate.AUTO)
+    drain(router, "a")
+    answer = ask_by_connect(router, Asked.NOT_YET)
+    assert isinstance(answer, Question)
+    assert [backend.name for backend in answer.backends] == ["a", "b", "c"]
+
+
+HOUR = 3600.0  # seconds that a session is kept after its last connection
+LONG = HOUR * 1.25 + 60  # seconds after which none of those is left that a backend had when it came
+
+
+@pytest.mark.parametrize("ask", [ask_by_session, ask_by_connect])
+def test_who_has_been_up_for_longer_than_sessions_live_asks_nobody(ask: object) -> None:
+    """If it is alone: all sessions came through here, and have their entry, but at backends that are new."""
+
+    def asked(now: float, **settings: bool) -> str | None:
+        router = router_of("a", "b", "c", locate=Locate.AUTO)
+        router.alone, router.shared = settings.get("alone", True), settings.get("shared", False)
+        if settings.get("joined"):
+            late = router.fleet.add("d", "127.0.0.1", 9000, now=HOUR)
+            router.fleet.observe(late, Observation.ANSWERED, HOUR)
+        if ask is ask_by_session:
+            answer: object = router.by_session("s", Evidence.SESSION, now)
+        else:
+            answer = router.connect("s", backend_of(router.fleet, "a"), now)
+        return "".join(b.name for b in answer.backends) if isinstance(answer, Question) else None
+
+    everybody = "abc" if ask is ask_by_session else "bc"
+    assert asked(LONG - 1) == everybody
+    assert asked(LONG) is None
+    assert asked(LONG, joined=True) == "d"
+    assert asked(LONG + HOUR, joined=True) is None
+    assert asked(LONG, shared=True) == everybody
+    assert asked(LONG, alone=False) == everybody
+
+
+def test_one_that_is_somewhere_else_is_asked_again() -> None:
+    """What listens there may have been there before."""
+    router = router_of("a", "b", "c", locate=Locate.AUTO)
+    router.alone = True
+    moved = backend_of(router.fleet, "b")
+    router.fleet.change(moved, "127.0.0.2", 8001, path="", weight=1.0, tls=None, now=HOUR)
+    router.fleet.change(
+        backend_of(router.fleet, "c"), "127.0.0.1", 8003, path="", weight=2.0, tls=None, now=HOUR
+    )
+    answer = router.by_session("s", Evidence.SESSION, LONG)
+    assert isinstance(answer, Question)
+    assert answer.backends == (moved,)
+
+
+@pytest.mark.parametrize("sole", [True, False])
+@pytest.mark.parametrize("how", ["expired", "evicted"])
+def test_who_comes_back_after_its_entry_was_given_up_is_asked_for(how: str, sole: bool) -> None:
+    """A backend may keep a session for longer than it is configured here; who never was here asks nobody."""
+    router = router_of("a", "b", locate=Locate.AUTO, size=2)
+    router.sole, router.alone = sole, not sole
+    directory, home = router.directory, backend_of(router.fleet, "b")
+    for name in ("s", "t", "u")[: 1 if how == "expired" else 3]:
+        session = directory.assign(name, home, LONG)
+        directory.opened(session)
+        directory.closed(session, LONG)
+    now = LONG + 1
+    if how == "expired":
+        now += HOUR
+        directory.sweep(now)
+    assert isinstance(router.connect("s", backend_of(router.fleet, "a"), now), Question)
+    assert isinstance(router.connect("never-here", backend_of(router.fleet, "a"), now), Decision)
+
+
+def test_ids_that_are_not_kept_any_more_are_asked_for_while_they_may_live() -> None:
+    """With more ids than it remembers a proxy does not know who was here: then it asks for everybody."""
+    past = Past(4, HOUR)
+    backends = list(router_of("a", "b").fleet)
+
+    def asks(session_id: str, now: float) -> bool:
+        return bool(past.may_be_at(backends, session_id, now, sole=True))
+
+    for number in range(6):
+        past.forgot(f"s{number}", 100.0)
+    assert all(asks(f"s{number}", 159.0) for number in range(6))
+    assert asks("never-here", 159.0)
+    assert not asks("never-here", 160.0)  # a minute later an instance has noticed that the client had gone
+    assert not asks("s0", 160.0)
+    assert asks("s5", 160.0)
+    assert len(past._lately) + len(past._before) <= 4
 
 
 @pytest.mark.parametrize("ask", ASKING)
@@ -154,7 +273,7 @@ def test_a_session_that_requests_claim_is_asked_for_again_when_it_connects() -> 
 
 def test_a_cookie_is_no_load_for_long() -> None:
     """A handshake reserves a place for some seconds; an id that is made up in its cookie counts no longer."""
-    router = router_of("a", "b", locate=Locate.AUTO)
+    router = router_of("a", "b", locate=Locate.ALWAYS)
     for at in range(10):
         told(router.handshake(hints(cookie=f"s{at}"), 1.0, None))
     assert [backend.sessions for backend in router.fleet] == [0, 0]
@@ -188,34 +307,45 @@ def test_nobody_is_asked_where_there_is_nobody() -> None:
         router.by_session("s", Evidence.SESSION, 1.0)
 
 
-# mode, announced when, what is asked of a session without a home: the backends, and whether only if need be
+# mode, announced when; what is asked by a handshake and by a CONNECT at `a`: the backends, and whether these
+# only if the directory cannot be had
 SHARED = [
-    (Locate.AUTO, None, "abc", False),
-    (Locate.AUTO, 0.0, "abc", True),
-    (Locate.AUTO, -20.0, "abc", False),
-    (Locate.ALWAYS, 0.0, "abc", False),
-    (Locate.NEVER, None, "", False),
+    (Locate.AUTO, None, ("abc", True), ("bc", False)),
+    (Locate.AUTO, 0.0, ("abc", True), ("bc", True)),
+    (Locate.AUTO, -20.0, ("abc", True), ("bc", False)),
+    (Locate.ALWAYS, 0.0, ("abc", False), ("bc", False)),
+    (Locate.NEVER, None, ("", False), ("", False)),
 ]
 
 
-@pytest.mark.parametrize("ask", [ask_by_cookie, ask_by_connect])
-@pytest.mark.parametrize(("mode", "announced", "asked", "is_new"), SHARED)
+@pytest.mark.parametrize(("mode", "announced", "by_handshake", "by_connect"), SHARED)
 def test_other_proxies_are_asked_first(
-    ask: object, mode: Locate, announced: float | None, asked: str, is_new: bool
+    mode: Locate, announced: float | None, by_handshake: tuple[str, bool], by_connect: tuple[str, bool]
 ) -> None:
     """Where proxies share a directory, it is asked for whatever has no home here, before the backends.
 
     An announcement tells that a session is new, but not for long: it may have connected elsewhere since.
     """
-    router = router_of("a", "b", "c", locate=mode)
+    for ask, asked in ((ask_by_cookie, by_handshake), (ask_by_connect, by_connect)):
+        router = router_of("a", "b", "c", locate=mode)
+        router.shared = True
+        if announced is not None:
+            router.directory.announce("s", announced)
+        answer = ask(router, Asked.NOT_YET)
+        assert isinstance(answer, Question)
+        assert ("".join(backend.name for backend in answer.backends), answer.is_new) == asked
+        assert told(ask(router, None))[2] is Outcome.PLACED
+
+
+def test_a_guess_that_the_directory_does_not_know_settles_nothing() -> None:
+    """Where the directory is up the backends were not asked; what one says that was is believed."""
+    router = router_of("a", "b", locate=Locate.AUTO)
     router.shared = True
-    if announced is not None:
-        router.directory.announce("s", announced)
-    assert callable(ask)
-    answer = ask(router, Asked.NOT_YET)
-    assert isinstance(answer, Question)
-    assert ("".join(backend.name for backend in answer.backends), answer.is_new) == (asked, is_new)
-    assert told(ask(router, None))[2] is Outcome.PLACED
+    pin = hints(cookie="s", pin=backend_of(router.fleet, "a").token)
+    assert isinstance(router.handshake(pin, 1.0), Question)
+    assert told(router.handshake(pin, 1.0, None)) == ("a", Evidence.PIN_COOKIE, Outcome.PINNED)
+    assert len(router.directory) == 0
+    assert told(router.handshake(pin, 1.0, backend_of(router.fleet, "b")))[0] == "b"
 
 
 @pytest.mark.parametrize("ask", ASKING)

@@ -1,13 +1,13 @@
 import pytest
 
-from proxy.affinity.pace import PER_SECOND, Pace, time_for
+from proxy.affinity.pace import HANDED_OVER_PER_SECOND, PER_SECOND, Pace, time_for
 
 TICK = 0.25
 
 
-def gone(waiting: int, seconds: float, deadline: float) -> int:
+def gone(waiting: int, seconds: float, deadline: float, per_second: float = PER_SECOND) -> int:
     """How many of those that wait have gone after so many seconds."""
-    pace, now, left = Pace(0.0), 0.0, waiting
+    pace, now, left = Pace(0.0, per_second), 0.0, waiting
     while now < seconds:
         now += TICK
         left -= pace.allow(left, now, deadline)
@@ -18,6 +18,11 @@ def test_nobody_waits_for_a_far_deadline() -> None:
     """With time enough they go at the common pace."""
     assert gone(1000, 2.0, 300.0) == pytest.approx(2.0 * PER_SECOND, abs=2)
     assert gone(1000, time_for(1000) + TICK, 300.0) == 1000
+
+
+def test_those_that_are_handed_over_go_faster() -> None:
+    """A second and a half between two questions is enough for most of a hundred."""
+    assert gone(100, 1.5, 300.0, HANDED_OVER_PER_SECOND) >= 80
 
 
 @pytest.mark.parametrize("deadline", [1.0, 2.0, 5.0])

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.affinity.backend import AdminState, Backend
-from proxy.affinity.health import Observation
+from proxy.affinity.health import HealthRules, Observation
 from proxy.affinity.placement import Placement
 from tests.affinity.making import backend_of, fleet_of, kill, revive, silence
 
@@ -236,3 +236,65 @@ def test_memory_is_bounded() -> None:
     placement.place(b"late", fleet, 10.0)
     assert not placement._reserved
     assert not placement._pending
+
+
+def test_one_that_answers_nothing_for_a_moment_gets_nobody_new() -> None:
+    """Half a second after it was asked, without a probe that failed; also a key that went there just now."""
+    fleet = fleet_of("a", "b", "c")
+    keys = [b"%d" % n for n in range(50)]
+    quiet = backend_of(fleet, "b")
+
+    def gets_some(now: float) -> bool:
+        return quiet in {Placement(UNBOUND).place(key, fleet, now) for key in keys}
+
+    placement = Placement(UNBOUND)
+    went = next(key for key in keys if placement.place(key, fleet, 1.0, reserve=True) is quiet)
+    for _ in range(3):
+        quiet.asked(1.0)
+    assert gets_some(1.4)
+    assert placement.place(went, fleet, 1.4, reserve=True) is quiet
+    assert not gets_some(1.6)
+    assert placement.place(went, fleet, 1.6, reserve=True) is not quiet
+    quiet.answered(1.7)  # one of them, so it was only slow: the others begin anew to be late
+    assert gets_some(2.1)
+    assert not gets_some(2.3)
+    quiet.given_up()
+    quiet.given_up()
+    assert gets_some(2.3)
+
+
+def test_a_standstill_of_the_proxy_makes_nobody_quiet() -> None:
+    """It was we who did not read the answers."""
+    fleet = fleet_of("a")
+    backend = backend_of(fleet, "a")
+    backend.asked(1.0)
+    fleet.stood(5.0)
+    assert not backend.is_quiet(6.4)
+    assert backend.is_quiet(6.6)
+
+
+def test_one_whose_last_probe_failed_gets_nobody_new() -> None:
+    """It is healthy until `fall` of them have failed in a row."""
+    fleet = fleet_of("a", "b")
+    fleet.set_rules(HealthRules(fall=3, rise=1))
+    silence(fleet, "a")
+    assert backend_of(fleet, "a").takes_sessions
+    assert {placed.name for n in range(20) if (placed := Placement().place(b"%d" % n, fleet, 1.0))} == {"b"}
+
+
+def test_where_all_are_quiet_they_are_used() -> None:
+    """Better late than never."""
+    fleet = fleet_of("a", "b")
+    for backend in fleet:
+        backend.asked(0.0)
+    assert Placement().place(b"k", fleet, 5.0) is not None
+
+
+def test_what_is_not_answered_is_load() -> None:
+    """A burst goes past one that is behind, before it is late."""
+    fleet = fleet_of("a", "b")
+    placement = Placement(1.01)
+    behind = backend_of(fleet, "a")
+    for _ in range(20):
+        behind.asked(0.0)
+    assert {placement.place(b"%d" % n, fleet, 0.1) for n in range(10)} == {backend_of(fleet, "b")}

@@ -42,7 +42,7 @@ def test_all_were_taken() -> None:
     for _ in range(3):
         untaken.said(b"x" * (MOST_BYTES - 1))
         assert len(untaken) == 1
-        untaken.clear()
+        untaken.went_on([])
         assert not untaken.packets
 
 
@@ -67,15 +67,30 @@ def test_one_that_could_not_be_read() -> None:
     untaken.hear(begins=True)
     assert not untaken.are_known
     untaken.hear(begins=True)
-    assert untaken.are_known
-    assert untaken.again() == []
+    assert (untaken.are_known, untaken.again()) == (True, [])
     untaken.hear(begins=False)
     untaken.hear(begins=False)
     assert (list(untaken.packets), untaken.missed) == ([b"two"], 0)
     untaken.let_go()
     assert (untaken.packets, untaken.missed, untaken.size) == ([], 1, 0)
-    untaken.clear()
+    untaken.went_on([])
     assert untaken.missed == 0
+
+
+def test_what_is_being_answered_is_kept() -> None:
+    """Where the instance that goes on is lost, too, its answer may be: it was taken, and is said so."""
+    untaken = Untaken()
+    untaken.said_too_long()
+    for packet in (b"42[1]", b"42[2,true]"):
+        untaken.said(packet)
+    untaken.went_on([b"42[2,true]"])
+    assert (len(untaken), untaken.missed, untaken.size) == (0, 0, 10)
+    assert untaken.again() == [b"42[2,true,true]"]
+    untaken.said(b"42[3]")
+    untaken.hear(begins=False)
+    assert untaken.again() == [b"42[3]"]
+    untaken.let_go()
+    assert untaken.size == 0
 
 
 def test_what_nobody_can_read_is_not_said_again() -> None:

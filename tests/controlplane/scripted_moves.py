@@ -33,6 +33,8 @@ class ScriptedMoves:
         """As Moves."""
         return [session for session in self.sessions if session.backend is backend]
 
+    hands_over = False
+
     def forget_placed(self, backend: Backend) -> None:
         """As Moves."""
         self.forgotten.append(backend.name)

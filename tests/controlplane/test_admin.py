@@ -130,6 +130,7 @@ def test_backends() -> None:
             "admin_state": "ready",
             "sessions": 3,
             "tunnels": 2,
+            "unanswered": 0,
             "pid": 42,
             "leaving": False,
             "drain": None,

@@ -13,6 +13,7 @@ from proxy.affinity.backend import Backend
 from proxy.affinity.evidence import Evidence
 from proxy.affinity.health import Observation
 from proxy.affinity.pins import join_pin
+from proxy.build import BUILD
 from proxy.controlplane.admin_views import cpu_seconds
 from proxy.controlplane.events import EventKind
 from tests.controlplane.test_admin import TOKEN, Admin, bearer, run
@@ -164,7 +165,9 @@ def test_the_state_comes_every_second() -> None:
     async def test(admin: Admin) -> None:
         a, _ = two(admin)
         peer = await follow(admin, "?state=true")
-        assert b'"sessions":0' in await peer.until(b'"rollout":')
+        told = await peer.until(b'"rollout":')
+        assert b'"sessions":0' in told
+        assert b'"build":"%b"' % BUILD.encode() in told
         admin.app.parts.router.directory.opened(admin.app.parts.router.directory.assign(ID, a, monotonic()))
         async with asyncio.timeout(WAIT):
             await peer.until(b'"name":"a"')

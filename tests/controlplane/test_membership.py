@@ -31,8 +31,7 @@ def test_a_backend_that_leaves_is_drained_and_kept_if_it_comes_back(tmp_path: Pa
         replace(file, entries("b"))
         await found.until("b")
         assert found.backend("a") is a
-        assert a.holds_pins
-        assert not a.takes_sessions
+        assert (a.holds_pins, a.takes_sessions) == (True, False)
         replace(file, entries("a", "b"))
         await found.until("a", "b")
         assert found.backend("a") is a

@@ -81,6 +81,34 @@ def test_the_final_dot_is_not_told(kind: str) -> None:
         assert b"\r\nHost: chat-0.chat.site.svc.cluster.local:8000\r\n" in message
 
 
+def test_a_probe_that_is_under_way_is_load() -> None:
+    """Until it is answered, or is given up: placement need not wait for the verdict."""
+
+    async def test(probing: Probing) -> None:
+        seen: set[int] = set()
+
+        async def watch() -> None:
+            while True:
+                seen.add(probing.known.unanswered)
+                await asyncio.sleep(0)
+
+        watching = asyncio.create_task(watch())
+        await probing.becomes(HEALTHY)
+        await probing.becomes(DEGRADED)
+        watching.cancel()
+        assert seen == {0, 1}
+
+    said = 0
+
+    async def answer_once(peer: Peer, _: Message) -> None:
+        nonlocal said
+        said += 1
+        if said < 3:
+            peer.say(ok())
+
+    run(test, answer_once)
+
+
 def test_tcp_probe_only_connects() -> None:
     """A backend that accepts connections is healthy, whatever it would say."""
 

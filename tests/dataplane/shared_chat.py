@@ -50,6 +50,7 @@ class SharedChat(Chat):
     holds = True  # whether it can restore sessions
     resumes = True  # whether it takes them over
     takes = True  # whether it takes what is said again
+    answers = False  # whether it is still answering what it took
     breaks = ""  # the step at which it is lost
     echo = True
 
@@ -96,7 +97,8 @@ class SharedChat(Chat):
                 transport.push(b"43%b0[%b]" % (OWN, b"true" if self.resumes else b"false"))
             case "again":
                 number = packet[2 + len(OWN) :].partition(b"[")[0]
-                transport.push(b"43%b%b[%b]" % (OWN, number, b"" if self.takes else b"false"))
+                told = b"false" if not self.takes else b"true" if self.answers else b""
+                transport.push(b"43%b%b[%b]" % (OWN, number, told))
             case _:
                 transport.proxied = False
 

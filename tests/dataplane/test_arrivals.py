@@ -34,10 +34,10 @@ async def connect(world: World) -> Socket:
     return again
 
 
-async def held(world: World, *requests: bytes) -> list[Peer]:
-    """These requests are held."""
+async def held(world: World, *requests: bytes, before: int = 0) -> list[Peer]:
+    """These requests are held, beside some before them."""
     clients = [(await world.client()).say(request) for request in requests]
-    await world.until(lambda: len(world.plane.site.arrivals) == len(requests))
+    await world.until(lambda: len(world.plane.site.arrivals) == before + len(requests))
     return clients
 
 
@@ -130,6 +130,25 @@ def test_so_many_are_held_at_once(hold: float, monkeypatch: pytest.MonkeyPatch) 
             assert (await world.ask(post(UPLOAD, b"y"))).status == 200
 
     run(test, "ab", affinity={"hold": hold})
+
+
+def test_one_client_takes_a_quarter_of_the_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one asks for beyond that goes on at once; others are held."""
+    monkeypatch.setattr(arrivals, "_PER_CLIENT", 2)
+
+    async def test(world: World) -> None:
+        chats(world)
+        await lost(world)
+        one, other = b"X-Forwarded-For: 192.0.2.1", b"X-Forwarded-For: 192.0.2.2"
+        clients = await held(world, *[post(UPLOAD, b"x", one)] * 2)
+        assert (await world.ask(post(UPLOAD, b"y", one))).status == 200
+        assert world.plane.site.arrivals.counts[Held.TOO_MANY] == 1
+        more = await held(world, post(UPLOAD, b"x", other), before=2)
+        await connect(world)
+        assert [(await client.response()).status for client in (*clients, *more)] == [200] * 3
+        assert not world.plane.site.arrivals._held_of
+
+    run(test, "ab", affinity={"hold": PATIENCE}, forwarded={"trusted": ["127.0.0.1"]})
 
 
 def test_an_instance_that_is_back_has_forgotten_its_sessions() -> None:

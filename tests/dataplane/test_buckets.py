@@ -44,6 +44,17 @@ def test_refusals_take_nothing() -> None:
     assert buckets.take("a", 2.0) == 0
 
 
+def test_a_token_that_is_given_back_was_never_taken() -> None:
+    """Also of a client that is not remembered any more: then its bucket is full."""
+    buckets = Buckets(1, 2)
+    for _ in range(10):
+        assert buckets.take("a", 1.0) == 0
+        buckets.give_back("a")
+    assert taken(buckets, "a", 1.0, 5) == 2
+    buckets.give_back("b")
+    assert taken(buckets, "b", 1.0, 5) == 2
+
+
 def test_the_table_is_bounded() -> None:
     """Of more clients than it holds, those that were not seen for longest are forgotten."""
     buckets = Buckets(1, 1, most=3)

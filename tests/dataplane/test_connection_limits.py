@@ -58,7 +58,7 @@ def test_a_websocket_is_a_connection(limits: dict[str, int]) -> None:
         backend.say(SWITCH)
         assert (await client.response()).status == 101
         assert (await (await world.client()).response()).status in (429, 503)
-        client.close()
+        client.reset()
         await world.until(lambda: not world.plane.tunnels)
         assert len(world.plane.site.clients) == 0
         world.backend.serve(echo)

@@ -12,6 +12,7 @@ from proxy.affinity.backend import Backend
 from proxy.affinity.decision import EngineSession, Void
 from proxy.affinity.pins import join_pin
 from proxy.affinity.telling import may_be_told
+from proxy.borders import Work, held
 from proxy.dataplane import far_polls
 from proxy.dataplane.arrivals import Arrivals
 from proxy.dataplane.far_polls import Awaited, FarPolls
@@ -73,9 +74,9 @@ class Proxy(Side):
     def report(self, backend: Backend, error: ProxyError) -> None:
         """As Place."""
 
-    def spawn(self, work: Coroutine[None, None, None], give_up: Callable[[], None]) -> asyncio.Task[None]:
+    def spawn(self, work: Work, give_up: Callable[[], None]) -> asyncio.Task[None]:
         """As Place."""
-        task = asyncio.get_running_loop().create_task(work)
+        task = asyncio.get_running_loop().create_task(held(work, give_up))
         self.tasks.add(task)
         return task
 

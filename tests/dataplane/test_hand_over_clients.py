@@ -4,7 +4,7 @@ import pytest
 
 from proxy.dataplane.ends import ClientEnd
 from proxy.errors import Limit
-from tests.dataplane.chat import connect_packet
+from tests.dataplane.chat import Tab, connect_packet
 from tests.dataplane.frames import frame
 from tests.dataplane.shared_chat import Case, SharedChat, play
 from tests.dataplane.test_settled_polls import settled
@@ -49,6 +49,28 @@ def test_who_connects_once_more_by_a_poll(settles: bool) -> None:
     run(test, "ab", affinity={"hand_over": "always"})
 
 
+def test_heads_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond what all clients may have the proxy keep, the longest are let go of: one of many takes all."""
+    monkeypatch.setattr("proxy.dataplane.hand_overs._MOST", 20_000)
+
+    async def test(world: World) -> None:
+        chat = SharedChat(world.backends[0])
+        chat.story = []
+        tabs = [Tab(world, b"X-Long: " + b"x" * size) for size in (0, 12_000, 13_000)]
+        for number, tab in enumerate(tabs):
+            socket = await tab.socket()
+            await socket.hear()
+            socket.say(connect_packet(f"session-{number}"))
+            await socket.hear()
+        tunnels = sorted(world.plane.tunnels, key=lambda tunnel: tunnel.session.id if tunnel.session else "")
+        assert all(tunnel.kept for tunnel in tunnels)
+        world.plane.site.hand_overs.weigh(tunnels)
+        assert [tunnel.kept is not None for tunnel in tunnels] == [True, True, False]
+        assert world.plane.site.stats.limits[Limit.HAND_OVER_BYTES] == 1
+
+    run(test, "a", affinity={"hand_over": "always"})
+
+
 def test_halves_of_packets_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond what all clients may have the proxy hold, the longest pass before they are whole."""
     monkeypatch.setattr("proxy.dataplane.hand_overs._MOST", 50_000)
@@ -84,6 +106,7 @@ def test_an_instance_that_closes_the_websocket_of_one(code: int, answers: bool) 
             await case.world.breathe()
         case.old().peer.close()
         await case.socket.peer.gone()
+        case.socket.peer.close()
         await case.world.until(lambda: not case.world.plane.tunnels)
         assert not case.story
         assert not case.world.plane.site.hand_overs.counts.results

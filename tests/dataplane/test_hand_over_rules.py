@@ -10,7 +10,9 @@ import pytest
 
 from proxy.config.values import HandOver
 from proxy.dataplane.ends import ClientEnd
+from proxy.dataplane.hand_over import Waits
 from proxy.dataplane.hand_over_counts import Reason, Result
+from proxy.dataplane.patience import never
 from proxy.dataplane.websocket_hand_over import WebsocketHandOver
 from proxy.wire.engineio import UPGRADE
 from tests.dataplane.chat import Tab, connect_packet
@@ -305,6 +307,32 @@ def test_no_more_than_a_few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         case.nothing_is_left()
 
     play(test, hold=SECONDS)
+
+
+def test_one_that_may_have_ended_an_instance_goes_alone() -> None:
+    """Of those only one is at a gate, and all others pass: it takes nobody along that may have, too."""
+
+    async def test(case: Case) -> None:
+        waits, backend = Waits(), case.world.known("a")
+        inside: list[str] = []
+        left = asyncio.Event()
+
+        async def pass_through(name: str, *, alone: bool) -> None:
+            async with waits.gate(backend, never, alone=alone):
+                inside.append(name)
+                await left.wait()
+
+        async with asyncio.TaskGroup() as tasks:
+            for name in ("one", "two"):
+                tasks.create_task(pass_through(name, alone=True))
+            tasks.create_task(pass_through("other", alone=False))
+            await case.world.until(lambda: len(inside) == 2)
+            await case.world.breathe()
+            assert inside == ["one", "other"]
+            left.set()
+        assert inside == ["one", "other", "two"]
+
+    play(test)
 
 
 def test_requests_wait_for_it() -> None:

@@ -41,10 +41,10 @@ def test_one_that_is_too_long_to_be_said_again(data: bytes) -> None:
         case.old()._frames._longest = 1 << 20
         case.socket.peer.say(data)
         await case.world.until(lambda: case.tunnel.untaken.missed == 1 and has_passed(case.tunnel))
-        assert not case.tunnel.can_move
+        assert (case.tunnel.can_move, case.tunnel.untaken.are_known) == (False, False)
         case.old().say(BEGINS)
         await case.hears(BEGINS)
-        assert case.tunnel.can_move
+        assert (case.tunnel.can_move, case.tunnel.untaken.are_known) == (True, True)
         case.kill()
         await case.greeted()
         await case.arrived()
@@ -98,6 +98,29 @@ def test_one_that_the_next_instance_cannot_take() -> None:
         await case.gone(Reason.LOST, Result.REFUSED)
 
     play(test)
+
+
+def test_an_answer_that_is_lost_with_the_second_instance() -> None:
+    """What was said again there, and not answered yet, is said to the third as taken: it must not run."""
+
+    async def test(case: Case) -> None:
+        case.chats["a"].echo = False
+        case.chats["b"].answers = case.chats["c"].answers = True
+        case.socket.say(ASK)
+        await case.world.until(lambda: len(case.tunnel.untaken) == 1)
+        case.kill()
+        await case.world.until(lambda: case.tunnel.hand_over is not None)
+        await case.world.until(lambda: case.tunnel.hand_over is None)
+        second = case.tunnel.pool.backend.name
+        await case.greeted(second)
+        assert case.tunnel.can_move
+        (third,) = {"b", "c"} - {second}
+        case.kill(second)
+        await case.greeted(third)
+        await case.world.until(lambda: case.tunnel.hand_over is None)
+        assert (third, AGAIN[:-1] + b",true]") in case.story
+
+    play(test, "abc")
 
 
 def test_one_that_was_said_by_a_poll_before_the_upgrade() -> None:

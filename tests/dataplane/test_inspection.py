@@ -222,7 +222,7 @@ def test_a_payload_that_came_while_its_backend_was_looked_for() -> None:
         peer.say(ok(b"told"))
         assert (await client.response()).body == b"told"
 
-    run(test, "ab")
+    run(test, "ab", affinity={"locate": "always"})
 
 
 def test_one_backend_is_not_asked() -> None:

@@ -362,7 +362,7 @@ def test_fault_of_ours_is_an_answer() -> None:
         (connection,) = world.plane.connections
         exchange = connection.exchange
         assert exchange is not None
-        exchange.spawn(fail())
+        exchange.spawn(fail)
         assert (await client.response()).status == ProxyError.status
         await backend.gone()
         assert "ZeroDivisionError" in world.errors.texts.pop()
@@ -378,7 +378,7 @@ def test_work_that_is_over_before_it_began() -> None:
         async def never() -> None:
             raise AssertionError
 
-        task = world.plane.site.spawn(never(), lambda: None)
+        task = world.plane.site.spawn(never, lambda: None)
         task.cancel()
         await asyncio.wait([task])
 

@@ -3,10 +3,15 @@
 import asyncio
 import random
 import socket
+from typing import cast
 
 import pytest
 
+from proxy import net
 from proxy.dataplane.leg import AHEAD, BEHIND, OPENING, Leg
+from tests.dataplane.loop import run_loop
+from tests.dataplane.peers import WAIT
+from tests.dataplane.scripted import Backend
 
 
 class Transport(asyncio.Transport):
@@ -77,9 +82,9 @@ def test_what_is_read_for_a_slow_peer_waits() -> None:
     slow.draw_from(source)
     assert read.reading
     slow.fell_behind()
-    assert not read.reading
+    assert (slow.writable, read.reading) == (False, False)
     slow.caught_up()
-    assert read.reading
+    assert (slow.writable, read.reading) == (True, True)
 
 
 def test_a_leg_that_is_let_go_reads() -> None:
@@ -193,3 +198,31 @@ def test_any_order_of_wishes(seed: int) -> None:
                 slow.draw_from(None)
                 feeds = False
         assert transport.reading == (not wishes and not (feeds and not slow.writable))
+
+
+def test_reset_is_seen_as_one() -> None:
+    """A reset is no clean end for the other side, and a second one does nothing."""
+
+    async def test() -> None:
+        backend = Backend("a")
+        await backend.listen()
+        lost = asyncio.Event()
+        legs: list[Leg] = []
+
+        class Client(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                legs.append(Leg(cast("asyncio.Transport", transport)))
+
+            def connection_lost(self, exc: Exception | None) -> None:
+                lost.set()
+
+        await net.connect(Client, "127.0.0.1", backend.port, WAIT)
+        peer = await backend.accept()
+        legs[0].reset()
+        with pytest.raises(ConnectionResetError):
+            await peer.reader.read()
+        await lost.wait()
+        legs[0].reset()
+        await backend.end()
+
+    run_loop(test())

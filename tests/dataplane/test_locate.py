@@ -1,14 +1,11 @@
 """Questions to backends: where they are asked, which answers count, and how many there may be."""
 
-import asyncio
 import json
 
 import pytest
 
-from proxy.affinity.router import Asked
-from proxy.dataplane.locate import Result, holds
-from proxy.errors import Limit
-from tests.dataplane.chat import DENIES, HOLDS, PATH, Chat, Tab, connect_packet
+from proxy.dataplane.question import holds
+from tests.dataplane.chat import DENIES, PATH, Chat, Tab, connect_packet
 from tests.dataplane.peers import Message, Peer, get, ok, post
 from tests.dataplane.world import World, run
 
@@ -150,7 +147,8 @@ def test_a_page_for_every_path_teaches_no_root() -> None:
     run(test, "ab")
 
 
-def test_a_guess_below_an_unknown_root_is_no_decision() -> None:
+@pytest.mark.parametrize("locate", ["auto", "always"])
+def test_a_guess_below_an_unknown_root_is_no_decision(locate: str) -> None:
     """The first handshake of a root path asks nobody, and settles nothing for the session of its cookie."""
 
     async def test(world: World) -> None:
@@ -161,128 +159,81 @@ def test_a_guess_below_an_unknown_root_is_no_decision() -> None:
         await tab.handshake()
         assert tab.sid.startswith(world.pin("b"))
         assert (asked(world), len(world.router.directory)) == ([], 0)
-        assert results(world) == {"no_root": 1}
+        assert results(world) == ({"no_root": 1} if locate == "always" else {})
+
+    run(test, "ab", affinity={"locate": locate})
+
+
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+def test_a_handshake_asks_nobody(transport: str) -> None:
+    """The session of its cookie is a guess: its CONNECT asks one backend, since the other is where it is."""
+
+    async def test(world: World) -> None:
+        instances = {name: Chat(backend) for name, backend in zip("ab", world.backends, strict=True)}
+        instances["b"].sessions.add("session-S")
+        tab = Tab(world, world.cookie("a"), b"Cookie: X-Chainlit-Session-id=session-S")
+        if transport == "polling":
+            await tab.handshake()
+            assert asked(world) == []
+            await (await tab.post(connect_packet("session-S"))).response()
+        else:
+            socket = await tab.socket()
+            await socket.hear()
+            assert asked(world) == []
+            socket.say(connect_packet("session-S"))
+            await socket.hear()
+        assert len(asked(world)) == len(instances["b"].asked("locate")) == 1
+        session = world.router.directory.get("session-S", world.now())
+        assert session is not None
+        assert session.backend is world.known("b")
 
     run(test, "ab")
 
 
-class Gate:
-    """Answers everything at all backends, from when it is opened on."""
-
-    def __init__(self, world: World, answer: bytes = DENIES) -> None:
-        self.world = world
-        self.answer = answer
-        self.opened = asyncio.Event()
-        for backend in world.backends:
-            backend.serve(self._answer)
-
-    async def _answer(self, peer: Peer, _: Message) -> None:
-        await self.opened.wait()
-        peer.say(self.answer)
-
-    async def heard(self, count: int) -> None:
-        """Wait until so many questions have come to each backend."""
-        backends = self.world.backends
-        await self.world.until(lambda: all(len(backend.requests) == count for backend in backends))
+# Fields of a client, of which some are not those of a question: it has no body and wants a plain answer.
+FIELDS = (
+    b"accept-encoding: gzip",
+    b"X-Range: kept",
+    b"Range: bytes=0-1",
+    b"If-None-Match: a",
+    b"Content-Length: 0",
+    b"CONTENT-TYPE: text/plain",
+    b"User-Agent: a browser",
+    b"Authorization: Bearer 1",
+    b"TE: trailers",
+    b"X-Last: upgrade: connection:",
+)
 
 
-def test_equal_questions_are_asked_once() -> None:
-    """Requests of one tab that come together wait for one answer; those with another login ask for theirs."""
+@pytest.mark.parametrize("first", [b"Accept-Encoding: br", b"X-First: 1"])
+def test_the_head_of_a_question(first: bytes) -> None:
+    """It has the fields of its client, but those of its own request, however it connects."""
 
     async def test(world: World) -> None:
-        gate = Gate(world)
-        request = get(FILE + b"session-S", b"Cookie: access_token=1")
-        clients = [(await world.client()).say(request) for _ in range(5)]
-        await world.until(lambda: results(world) == {"joined": 4})
-        clients.append((await world.client()).say(request.replace(b"=1", b"=2")))
-        await gate.heard(2)
-        clients.pop(0).reset()  # the one that asked
-        gate.opened.set()
-        for client in clients:
-            assert (await client.response()).status == 401
-        assert results(world) == {"joined": 4, "nobody": 2}
+        instance = Chat(world.backends[1])
+        Chat(world.backends[0])
+        for transport in ("polling", "websocket"):
+            fields = (first, world.cookie("a") + b"; access_token=jwt", *FIELDS)
+            tab = Tab(world, *fields)
+            session = f"session-{transport}"
+            if transport == "websocket":
+                socket = await tab.socket()
+                await socket.hear()
+                socket.say(connect_packet(session))
+                await socket.hear()
+            else:
+                tab.fields = tuple(line for line in fields if not line.lower().startswith(b"content-"))
+                await tab.handshake()
+                await (await tab.post(connect_packet(session))).response()
+        polling, websocket = instance.asked("locate")
+        lines = [line for line in websocket.lines if not line.startswith((b"Sec-WebSocket", b"X-Request-ID"))]
+        assert lines == [line for line in polling.lines if not line.startswith(b"X-Request-ID")]
+        names = {line.partition(b":")[0].lower() for line in lines}
+        assert names <= {
+            *(b"host", b"cookie", b"authorization", b"user-agent", b"x-range", b"x-first", b"x-last"),
+            *(b"via", b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"),
+        }
+        assert websocket.get(b"cookie") == b"access_token=jwt"
+        assert websocket.get(b"x-last") == b"upgrade: connection:"
 
     run(test, "ab")
-
-
-def test_a_question_that_nobody_waits_for_is_given_up() -> None:
-    """The last that leaves takes it along."""
-
-    async def test(world: World) -> None:
-        clients = [(await world.client()).say(get(FILE + b"session-S")) for _ in range(2)]
-        questions = [await backend.accept() for backend in world.backends]
-        await world.until(lambda: results(world) == {"joined": 1})
-        clients[0].reset()
-        for peer in questions:
-            await peer.request()
-        clients[1].reset()
-        for peer in questions:
-            await peer.gone()
-        assert not world.plane.site.locator._questions
-        assert not world.plane.site.locator._lines
-
-    run(test, "ab")
-
-
-def test_made_up_ids_cost_so_many_questions() -> None:
-    """What is over the bound is asked for nobody and goes by the rest of its evidence, at once."""
-
-    async def test(world: World) -> None:
-        gate = Gate(world)
-        clients = []
-        for at in range(20):
-            target = b"/project/file/y?session_id=made-up-%d" % at
-            clients.append((await world.client()).say(get(target, world.cookie("b"))))
-        await world.until(lambda: results(world) == {"over_limit": 16})
-        await world.until(lambda: len(world.backends[1].requests) == 2 + 16)
-        assert len(asked(world)) == 2 + 2  # over two connections to each of the two
-        assert len(world.router.directory) == 0
-        assert world.plane.site.stats.limits[Limit.LOCATE_QUESTIONS] == 16
-        gate.opened.set()
-        for client in clients:
-            assert (await client.response()).status == 401
-        assert len(asked(world)) == 4 * 2
-        assert results(world) == {"over_limit": 16, "nobody": 4}
-        assert [backend.sessions for backend in world.router.fleet] == [0, 0]
-
-    run(test, "ab", affinity={"locate_questions": 4, "locate_connections": 2})
-
-
-def test_a_backend_that_hangs_holds_up_no_other() -> None:
-    """Who waits for one of its connections is answered by the others, or goes on in time."""
-
-    async def test(world: World) -> None:
-        answer = HOLDS
-
-        async def say(peer: Peer, request: Message) -> None:
-            peer.say(answer if b"/file/x?" in request.target else ok(b"here"))
-
-        async def hang(peer: Peer, request: Message) -> None:
-            if b"/file/x?" not in request.target:
-                peer.say(ok(b"here"))
-
-        world.backends[0].serve(hang)
-        world.backends[1].serve(say)
-        for at in range(6):
-            assert (await world.ask(get(b"/project/file/y?session_id=session-%d" % at))).body == b"here"
-        assert results(world) == {"found": 6}
-        answer = DENIES
-        clients = [await world.client() for _ in range(5)]
-        for at, client in enumerate(clients):
-            client.say(get(b"/project/file/y?session_id=made-up-%d" % at))
-        for client in clients:
-            assert (await client.response()).body == b"here"
-        assert results(world) == {"found": 6, "unclear": 5}
-        assert len(world.router.directory) == 6
-
-    run(test, "ab", affinity={"locate_timeout": 0.3, "locate_connections": 1})
-
-
-def test_the_results_are_counted_from_the_start() -> None:
-    """Each of them is a series."""
-
-    async def test(world: World) -> None:
-        assert set(world.plane.site.locator.results) == set(Result)
-        assert await world.plane.site.locator.ask(None, []) is Asked.IN_VAIN
-
-    run(test)

@@ -133,6 +133,26 @@ def test_a_wait_is_nobodys_delay() -> None:
     run(test, healthy=False, affinity=LONG, timeouts={"response": 0.5, "body": 0.5})
 
 
+@pytest.mark.interpreted
+def test_they_go_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first may end an instance that has just started: the others are held again, and went not there."""
+    monkeypatch.setattr(arrivals, "_BETWEEN", 1.0)
+    monkeypatch.setattr(arrivals, "_ALL", 60.0)
+
+    async def test(world: World) -> None:
+        (instance,) = chats(world).values()
+        clients = await held(world, get(), get(), get())
+        world.observe("a", Observation.ANSWERED)
+        await world.until(lambda: len(world.plane.site.arrivals) == 2)
+        world.observe("a", Observation.ENDED)
+        await world.until(lambda: len(world.plane.site.arrivals) == 2 and counts(world) == {Held.BACK: 2})
+        assert len(instance.backend.requests) == 1
+        world.observe("a", Observation.ANSWERED)
+        assert [(await client.response()).status for client in clients] == [200] * 3
+
+    run(test, healthy=False, affinity=LONG)
+
+
 def test_who_leaves_is_forgotten() -> None:
     """A client that does not wait has cost nothing, and makes room; one more than may be held is refused."""
 

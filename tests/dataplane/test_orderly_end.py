@@ -35,6 +35,7 @@ def test_who_listens_no_more_goes_on_with_what_is_open() -> None:
         assert not is_empty(world), "the websocket goes on"
         app.peer.close()
         await client.peer.rest()
+        client.peer.close()
         await world.until(lambda: is_empty(world))
 
     run(test)

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from proxy.config.sections import LimitSettings
+from proxy.dataplane.clients import Rates
 from proxy.errors import Limit
 from tests.dataplane.chat import PATH, Tab, chats
 from tests.dataplane.peers import get, post
@@ -115,10 +117,35 @@ def test_too_many_new_sessions() -> None:
     run(test, limits={"sessions_per_minute": 1}, **NOBODY)
 
 
-def test_rates_are_off_by_default() -> None:
-    """Without a setting no request is looked at."""
+def test_rates_can_be_switched_off() -> None:
+    """With 0 no request is looked at."""
 
     async def test(world: World) -> None:
         assert world.plane.site.rates is None
 
-    run(test, **NOBODY)
+    run(test, limits={"requests_per_second": 0, "sessions_per_minute": 0}, **NOBODY)
+
+
+OFFICE = 300  # people behind one address
+
+
+def test_an_office_keeps_the_defaults() -> None:
+    """All load their pages within half a minute, forty tabs poll streams, and all connect anew at once."""
+    rates = Rates(LimitSettings())
+    for at in range(OFFICE * 50):  # the files of their pages
+        assert rates.over("office", 30.0 * at / (OFFICE * 50), opens=at % 50 == 49) is None
+    for at in range(40 * 50 * 10):  # of ten seconds
+        assert rates.over("office", 60 + at / 2000, opens=False) is None
+    for at in range(OFFICE * 3):  # the tabs, within the first second, after a failure
+        assert rates.over("office", 80 + at / 1000, opens=True) is None
+        assert rates.over("office", 80 + at / 1000, opens=False) is None
+
+
+def test_a_flood_meets_the_defaults() -> None:
+    """One address gets so much and no more, in requests and in sessions."""
+    rates = Rates(LimitSettings())
+    served = sum(rates.over("flood", at / 20_000, opens=False) is None for at in range(200_000))
+    assert served == pytest.approx(10_000 + 10 * 2000, rel=0.01)
+    rates = Rates(LimitSettings())
+    opened = sum(rates.over("flood", at / 500, opens=True) is None for at in range(30_000))
+    assert opened == pytest.approx(3000 + 60 * 50, rel=0.01)

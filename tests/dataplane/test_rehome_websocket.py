@@ -288,12 +288,12 @@ def test_a_session_is_asked_for_behind_the_open_packet(late: bool) -> None:
         if late:
             await world.until(lambda: [tunnel for tunnel in world.plane.tunnels if tunnel.active])
             await world.breathe()
+        assert not right.asked("locate")
         wrong.say(frame(b'0{"sid":"x"}'))
-        question = await world.backends[0].accept()
-        assert (await question.request()).target.startswith(b"/chat/project/file/")
-        question.say(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
         assert await socket.hear() == b'0{"sid":"x"}'
         assert await socket.hear() == b'40{"sid":"b"}'
+        (question,) = right.asked("locate")
+        assert question.target.startswith(b"/chat/project/file/")
 
     run(test, "ab")
 

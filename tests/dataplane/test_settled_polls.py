@@ -104,6 +104,22 @@ def test_a_backend_that_holds_no_pins_is_not_asked() -> None:
     run(test, "ab")
 
 
+@pytest.mark.parametrize("farewell", [b"1", b"41\x1e1"])
+def test_who_says_that_it_leaves_is_no_load(farewell: bytes) -> None:
+    """Engine.IO's CLOSE ends the session's use of its backend at once, and the backend hears it."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        tab = await settled(world)
+        assert world.known("a").sessions == 1
+        assert (await (await tab.post(farewell)).response()).body == b"ok"
+        assert world.known("a").sessions == 0
+        assert instances["a"].asked("post")[-1].body == farewell
+        assert world.router.engines.settled == {}
+
+    run(test, "a")
+
+
 def test_a_closed_transport_is_forgotten() -> None:
     """What ended is no longer settled: the next request is decided anew."""
 

@@ -147,7 +147,7 @@ def test_a_turn_that_nobody_has_heard_for_long_is_over() -> None:
         session.hear(begins=False)
         assert session.in_turn is goes_on, "that is Chainlit's greeting"
         session.hear(begins=False)
-        assert not session.in_turn
+        assert (session.in_turn, session.is_awaited) == (False, False)
         directory.closed(session, 200.0)
         session.came(200.0)
 

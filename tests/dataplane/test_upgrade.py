@@ -193,3 +193,22 @@ def test_an_upgrade_that_comes_to_nothing_is_let_go_of() -> None:
         assert (engine.waiting, engine.tunnels) == (set(), 0)
 
     run(test)
+
+
+def test_the_head_of_a_websocket_is_not_remembered() -> None:
+    """Its key never comes again: thousands of them would push out the heads that polls are answered with."""
+
+    async def test(world: World) -> None:
+        client = await world.client()
+        client.say(get())
+        backend = await world.backend.accept()
+        await backend.request()
+        backend.say(ok())
+        await client.response()
+        known = world.plane.site.pool(world.known("a")).heads
+        before = dict(known)
+        assert before
+        await world.websocket()
+        assert known == before
+
+    run(test)

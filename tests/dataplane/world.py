@@ -176,7 +176,7 @@ class World:
                 assert (engine.polls, engine.tunnels) == (0, 0), engine
         router.sweep(monotonic() + LATER)  # transports end, and so begin the last hours of their sessions
         for known in router.fleet:
-            assert (known.sessions, known.tunnels) == (0, 0), known
+            assert (known.sessions, known.tunnels, known.unanswered) == (0, 0, 0), known
         router.sweep(monotonic() + 2 * LATER)
         assert (len(router.engines), len(router.directory)) == (0, 0), router
         self._check_counters()

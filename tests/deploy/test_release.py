@@ -14,7 +14,15 @@ import pytest
 from tests.docs.pages import ROOT
 
 SOURCES = ["proxy", "deploy", "docs", "tests", "examples", "benchmarks"]
-FILES = ["pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "Makefile", "constraints.txt"]
+FILES = [
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "CHANGELOG.md",
+    "Makefile",
+    "constraints.txt",
+    "hatch_build.py",
+]
 FILES += ["config.example.yaml", "mkdocs.yml", "compose.yaml", "Dockerfile", ".dockerignore", ".gitignore"]
 SKIPPED = shutil.ignore_patterns("__pycache__", "node_modules", ".files", ".chainlit", "chainlit.md")
 IN_WHEEL = [
@@ -27,6 +35,7 @@ IN_WHEEL = [
     "share/fish/vendor_completions.d/chainlit-proxy.fish",
 ]
 IN_SOURCES = [
+    "hatch_build.py",
     "deploy/man/chainlit-proxy.1",
     "deploy/completion/chainlit-proxy.bash",
     "deploy/systemd/chainlit-proxy.service",

@@ -14,6 +14,7 @@ import click
 import pytest
 import uvicorn
 
+import hatch_build
 from proxy.cli import main
 from tests.docs.not_run import NOT_RUN
 from tests.docs.pages import ROOT, Piece, found
@@ -21,9 +22,10 @@ from tests.docs.pages import ROOT, Piece, found
 # Options of other programs that the text of the pages speaks of.
 FOREIGN_OPTIONS = {
     "chainlit run": {"--host", "--port", "--ssl-cert", "--root-path", "--watch", "--headless", "--debug"},
-    "benchmarks": {"--write"},
-    "docker": {"--stop-timeout", "--scale"},
+    "benchmarks": {"--compiled", "--write"},
+    "docker": {"--stop-timeout", "--scale", "--build-arg"},
     "gunicorn": {"--keep-alive"},
+    "py-spy": {"--native"},
     "uvicorn": {"--workers", "--ws-ping-timeout"},
 }
 
@@ -72,7 +74,10 @@ def test_a_command_is_right(piece: Piece, line: str) -> None:
             parse(rest)
         case ["make", *targets]:
             makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-            assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+            # What is a target there, or a variable that is given.
+            lines_of = {word: rf"^{word}:" for word in targets if "=" not in word}
+            lines_of |= {word: rf"\b{word.partition('=')[0]}\b" for word in targets if "=" in word}
+            assert all(re.search(pattern, makefile, re.MULTILINE) for pattern in lines_of.values())
         case ["python", "-m", module, *_]:
             assert importlib.util.find_spec(module)
         case ["pip", "install", place]:
@@ -118,7 +123,7 @@ def test_what_is_not_run_is_on_a_page(line: str) -> None:
 @pytest.mark.parametrize("piece", [p for p in found("span") if p.text.startswith("chainlit-proxy ")], ids=str)
 def test_a_command_that_is_named_exists(piece: Piece) -> None:
     """The word behind the program's name is one of our commands."""
-    assert piece.text.split()[1] in main.all()
+    assert piece.text.split()[1] in {*main.all(), "--version"}
 
 
 def our_options() -> set[str]:
@@ -151,7 +156,7 @@ def test_every_command_and_option_of_ours_is_shown() -> None:
 
 
 def test_every_variable_that_is_named_exists() -> None:
-    """The environment variables of the command line are told, and no others."""
+    """The environment variables of the command line and of the build are told, and no others."""
     ours = {
         str(parameter.envvar)
         for command in main.all().values()
@@ -159,4 +164,4 @@ def test_every_variable_that_is_named_exists() -> None:
         if parameter.envvar
     }
     named = {name for piece in found("span") for name in re.findall(r"\bCHAINLIT_PROXY_[A-Z_]+", piece.text)}
-    assert named == ours
+    assert named == ours | {hatch_build.SWITCH}

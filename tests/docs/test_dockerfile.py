@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from hatch_build import SWITCH
+from proxy.build import Build
 from tests.docs.pages import ROOT, admin_of
 from tests.docs.test_commands import parse
 
@@ -125,6 +127,24 @@ def test_what_is_copied_is_enough_to_build(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert list((tmp_path / "dist").glob("*.whl"))
+
+
+def test_the_builds_have_a_stage_each() -> None:
+    """The argument names one, by default that without a compiler, and no image has what compiles."""
+    stages = [rest.split() for word, rest in STEPS if word == "FROM"]
+    named = {words[2]: words[0] for words in stages}
+    assert ("ARG", "BUILD=interpreted") in STEPS
+    assert named["build"] == "sources-${BUILD}"
+    assert {name for name in named if name.startswith("sources-")} == {
+        f"sources-{build.value}" for build in Build
+    }
+    stage, compiling = "", []
+    for word, rest in STEPS:
+        stage = rest if word == "FROM" else stage
+        if SWITCH in rest and word in {"ENV", "ARG", "RUN"}:
+            compiling.append(stage)
+    assert compiling == ["sources AS sources-compiled"]
+    assert {named["proxy"], named["chat"]} == {"base"}
 
 
 def test_it_runs_the_proxy_and_not_as_root() -> None:

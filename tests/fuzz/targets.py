@@ -10,9 +10,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from proxy.errors import BadRequest, BadResponse, OddId, OverLimit
+from proxy.errors import BadRequest, BadResponse, BodyError, OddId, OverLimit
 from proxy.wire import cookies, engineio
-from proxy.wire.body import BodyError, ChunkedBody, request_body, response_body
+from proxy.wire.body import ChunkedBody, request_body, response_body
 from proxy.wire.forwarding import Origin, Variant, request_fields, request_head, response_head
 from proxy.wire.head import HeadSearch, parse_request, parse_response
 from proxy.wire.proxy_protocol import SIGNATURE, ProxyHeader, ProxyHeaderError, read_proxy_header

@@ -81,17 +81,17 @@ def scripted_chainlit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _is_alive(pid: int) -> bool:
-    stat = Path(f"/proc/{pid}/stat")
-    if sys.platform == "linux":
+    if sys.platform != "linux":
         try:
-            return stat.read_text().rpartition(")")[2].split()[0] != "Z"  # nobody may reap an orphan here
-        except FileNotFoundError:
+            os.kill(pid, 0)
+        except ProcessLookupError:
             return False
+        return True
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
         return False
-    return True
+    return stat.rpartition(")")[2].split()[0] != "Z"  # nobody may reap an orphan here
 
 
 @pytest.fixture

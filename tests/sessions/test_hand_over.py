@@ -66,7 +66,8 @@ def test_a_message_that_was_not_begun_is_run(answers: Any) -> None:
     """Without a notice, once, and not again when the proxy says it."""
     before, resumed, acks, called, shown, late, cut, known = answers["recorded_and_not_begun"]
     assert before == ["one"], "it died before it called the app"
-    assert (resumed, acks) == (True, [[], []])
+    assert resumed
+    assert all(ack in ([], [True]) for ack in acks), "it may be answered by then"
     assert (called, shown) == (["two"], ["2 two"])
     assert (late, cut, known) == (1, 0, 2)
 
@@ -74,7 +75,7 @@ def test_a_message_that_was_not_begun_is_run(answers: Any) -> None:
 def test_a_message_that_was_begun_while_the_store_was_down_is_told(answers: Any) -> None:
     """The proxy has heard that it began: it is not run. What else a client may say with it is nothing."""
     resumed, acks, called, shown, cut, said = answers["begun_and_not_recorded"]
-    assert (resumed, acks) == (True, [[], []])
+    assert (resumed, acks) == (True, [[], [True]])
     assert (called, shown) == (["three"], ["cut off", "2 three"])
     assert (cut, said) == (1, 1)
 
@@ -115,9 +116,9 @@ def test_a_client_that_is_lost_while_it_is_greeted_hears_all(answers: Any) -> No
 
 
 def test_a_message_that_nobody_took_is_run_once(answers: Any) -> None:
-    """However often it is said again; another message by the same id is another one."""
+    """However often it is said again; another message by the same id is another one. `True`: it runs."""
     resumed, acks, called, run, known = answers["not_recorded"]
-    assert (resumed, acks) == (True, [[], [], []])
+    assert (resumed, acks) == (True, [[True], [], [True]])
     assert called == ["two", "three, by the same id"]
     assert (run, known) == (2, 1)
 
@@ -130,7 +131,7 @@ def test_an_answer_that_did_not_arrive_is_sent_again(answers: Any) -> None:
 def test_an_edited_message_is_said_again(answers: Any) -> None:
     """It is run once, and is taken before its turn has ended."""
     resumed, acks, called, ended = answers["edited"]
-    assert (resumed, acks) == (True, [[], []])
+    assert (resumed, acks) == (True, [[True], [True]])
     assert called == ["wait"]
     assert not ended
     assert answers["edit_not_begun"] == [True, [], ["one"], ["other"]]
@@ -157,7 +158,7 @@ def test_an_older_copy_is_no_session_that_goes_on(answers: Any) -> None:
 def test_a_session_that_never_left_goes_on(answers: Any) -> None:
     """Only the connection broke: what runs goes on there, and is not run again."""
     resumed, ack, called, shown, begun, cursor = answers["same_instance"]
-    assert (resumed, ack) == (True, [])
+    assert (resumed, ack) == (True, [True])
     assert called == ["one", "wait"]
     assert shown == ["2 wait"]
     assert begun == ["start", "one", "wait"]

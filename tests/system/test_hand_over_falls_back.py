@@ -134,7 +134,7 @@ def test_a_session_that_ends_whoever_restores_it(make_run: MakeRun) -> None:
         async with Clients(run.url) as clients:
             talks = await talks_of(clients, COOKIE_KINDS)
             deadly = talks[0]
-            await deadly.say("arm")
+            await deadly.turn("arm")
             os.kill(run.pids()[deadly.at], signal.SIGKILL)
             await begun_anew(deadly)
             ended = run.log.read_text().count("was killed by SIGKILL\n")

@@ -104,9 +104,15 @@ def test_a_rebalance_is_not_noticed(run: RunSharing) -> None:
     run.configure(balance={"rebalance": True})
     name = min(run.backends())
 
+    def sessions() -> int:
+        return sum(backend["sessions"] for backend in run.backends().values())
+
     async def scenario() -> None:
+        await eventually(lambda: not sessions(), START, "nothing is left of the clients before")
         await command(run, "maintenance", name)
-        async with unnoticed(run.url, run.journal, CROWD) as talks:
+        async with unnoticed(
+            run.url, run.journal, 2 * CROWD
+        ) as talks:  # of 12 it may be that none prefers it
             assert name not in {run.name_of(talk.at) for talk in talks}
             before = moved(run)
             await command(run, "ready", name)

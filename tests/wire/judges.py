@@ -26,7 +26,7 @@ class Seen:
 def _ours(fields: Fields, framer: Framer, body: bytes) -> Seen:
     content: list[bytes] = []
     framer.feed(body, content)
-    named = [(n, v.lower() if n == b"transfer-encoding" else v) for n, _, v in fields.lines]
+    named = [(n, v.lower() if n == b"transfer-encoding" else v) for n, _, v, _ in fields.lines]
     return Seen(fields=named, body=b"".join(content), whole=framer.done)
 
 

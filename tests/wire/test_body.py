@@ -6,12 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.errors import BodyError, FramingError
 from proxy.wire.body import (
-    BodyError,
     ChunkedBody,
     CountedBody,
     Framer,
-    FramingError,
     UntilClose,
     request_body,
     response_body,

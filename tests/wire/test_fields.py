@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.wire.fields import HOP_BY_HOP, FieldError, Fields
+from proxy.errors import FieldError
+from proxy.wire.fields import HOP_BY_HOP, Fields
 
 # the block, why it is refused
 REFUSED = [
@@ -94,7 +95,7 @@ ACCEPTED = [
 @pytest.mark.parametrize(("block", "expected"), ACCEPTED)
 def test_valid_blocks(block: bytes, expected: list[tuple[bytes, bytes]]) -> None:
     """RFC 9110 section 5: names are compared in lower case, order is kept, outer blanks are no value."""
-    assert [(name, value) for name, _, value in Fields(block).lines] == expected
+    assert [(line.name, line.value) for line in Fields(block).lines] == expected
 
 
 def test_values_by_name() -> None:
@@ -167,7 +168,9 @@ def test_what_is_written_is_read(pairs: list[tuple[bytes, bytes]]) -> None:
     pairs = [(b"x" + name, value) for name, value in pairs]
     block = b"".join(b"%b: %b\r\n" % pair for pair in pairs)
     fields = Fields(block)
-    assert [(n, v) for n, _, v in fields.lines] == [(n.lower(), v.strip(b" \t")) for n, v in pairs]
+    assert [(line.name, line.value) for line in fields.lines] == [
+        (n.lower(), v.strip(b" \t")) for n, v in pairs
+    ]
     assert fields.end_to_end(HOP_BY_HOP) == block
 
 

@@ -104,7 +104,7 @@ def test_framing_goes_up_as_it_was_understood(lines: str, framing: list[bytes], 
     """RFC 9112 section 11.2: one framing field, of our spelling, in every kind of request: no smuggling."""
     fields = sent(lines, variant=variant)
     framed = {b"content-length", b"transfer-encoding"}
-    assert [line for name, line, _ in fields.lines if name in framed] == framing
+    assert [line.raw for line in fields.lines if line.name in framed] == framing
 
 
 @pytest.mark.parametrize("variant", [Variant.REHOME, Variant.LOCATE])
@@ -344,7 +344,7 @@ def test_framing_goes_down_as_it_was_understood(
     """RFC 9112 section 6: one framing field or none, and none where the status has no body."""
     _, fields = answered(text, asked=asked or "GET / HTTP/1.1\nHost: h", length=length)
     framed = {b"content-length", b"transfer-encoding"}
-    assert [line for name, line, _ in fields.lines if name in framed] == framing
+    assert [line.raw for line in fields.lines if line.name in framed] == framing
 
 
 # the backend's head, the client's request, whether the connection ends, Connection to the client
@@ -392,4 +392,4 @@ def test_what_does_not_go_down() -> None:
     """RFC 9110 section 7.6.1: fields of the backend's connection, and those that it nominates."""
     text = "HTTP/1.1 200 OK\nConnection: x-a\nX-A: 1\nX-B: 2\nProxy-Authenticate: x\nUpgrade: h2c\nTE: y"
     fields = answered(text)[1]
-    assert [name for name, _, _ in fields.lines] == [b"x-b", b"via", b"x-request-id"]
+    assert [line.name for line in fields.lines] == [b"x-b", b"via", b"x-request-id"]

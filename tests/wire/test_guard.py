@@ -302,3 +302,30 @@ def test_a_message_of_the_user_that_is_too_long_to_read(fragments: int, size: in
         packets.feed(data[at : at + size])
     packets.feed(text(b'42["client_message",1]'))
     assert heard == [b"too long", b'42["client_message",1]']
+
+
+ALONE = [
+    *(
+        text(payload)
+        for payload in (b"", b"3", b"2probe", b"5", b"41", b"1", b"40", GOOD, b"x" * 32, b"x" * 33)
+    ),
+    *(text(b'42["client_message",' + b"x" * more) for more in (0, 20, 40, 102, 105, 106, 107)),
+    *(text(packet) for packet in (b'451-["x"]', b'460-["x"]', b"45", "\uff14\uff10".encode())),
+    *(text(b"\x03\xe9", opcode=opcode) for opcode in (2, 8, 9, 10)),
+    text(b"42", final=False) + text(b"x", opcode=0),
+]
+
+
+@pytest.mark.parametrize("data", ALONE)
+def test_a_frame_that_comes_alone(data: bytes) -> None:
+    """It is heard and passes as one that comes in pieces does, and so does what follows it."""
+
+    def ends(pieces: list[bytes]) -> tuple[object, ...]:
+        heard: list[bytes] = []
+        packets = ClientPackets(heard.append)
+        packets.owed_pongs = 1
+        passed = b"".join(map(packets.feed, [*pieces, text(b"\x00", opcode=2), text(b"3"), text(b"42[]")]))
+        flags = (packets.has_parted, packets.is_elsewhere, packets.upgraded, packets.owed_pongs)
+        return passed, heard, flags, packets.is_empty, packets.is_between, packets.rest
+
+    assert ends([data]) == ends([data[:1], data[1:]]) == ends([data[:-1], data[-1:]])

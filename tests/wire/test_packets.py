@@ -327,6 +327,8 @@ FRAMES = st.one_of(
 @given(st.lists(FRAMES, max_size=4).map(b"".join), st.integers(0, 3), st.binary(max_size=2))
 @example(b"\x81\x00\x81\x32" + b"42" + b"x" * 48, 0, b"")
 @example(b"\x81\x0412[]", 0, b"")
+@example(b"", 0, b"\xff")
+@example(b"", 0, b"\x00")
 def test_the_short_way_is_for_whole_events_only(data: bytes, short: int, more: bytes) -> None:
     """Nothing but events, and all of each: whatever else comes, or is missing, takes the long way."""
     data = data[: len(data) - short] + more
