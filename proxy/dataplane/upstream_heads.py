@@ -12,13 +12,6 @@ from proxy.wire.fields import Fields
 from proxy.wire.forwarding import Variant, request_head
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._\-]{1,64}")
-# The lines of an upgrade that are not those of a question: to look for them takes a tenth of the time in
-# which the block of a question is made.
-_OF_UPGRADE = re.compile(
-    rb"\n(?:connection|upgrade|accept-encoding|range|if-none-match|if-modified-since|expect|trailer|te"
-    rb"|content-type|content-encoding|content-length|transfer-encoding):[^\n]*",
-    re.IGNORECASE,
-)
 
 
 def given_id(fields: Fields) -> bytes | None:
@@ -128,9 +121,6 @@ def locate_question(request: Request, session_id: str, paths: Paths) -> tuple[Ha
     if root is None:
         return None
     target = quote(root).encode() + b"/project/file/x?session_id=" + quote(session_id, safe="").encode()
-    if request.wants_upgrade and request.kind is Kind.SOCKETIO:  # whose block is made already
-        block = _OF_UPGRADE.sub(b"", b"\n" + request.known.block(head, Variant.SOCKETIO_UPGRADE))[1:]
-    else:
-        block = request.known.block(head, Variant.LOCATE)
+    block = request.known.block(head, Variant.LOCATE)
     said = [*head.fields.get_all(b"cookie"), b"", *head.fields.get_all(b"authorization")]
     return (target, *said), request_head(b"GET", target, block, request.id)
