@@ -309,17 +309,18 @@ async def _alone(order: Order, browsers: list[Browser]) -> Work:
     return await _in_turn([partial(unit, number) for number in range(len(ready))])
 
 
+async def _announce(order: Order, number: int) -> Browser:
+    """A browser whose page has announced its session, over a connection that is closed again."""
+    browser = order.browser(number)
+    client = await connect(order.port, browser.address)
+    await announce(browser, client)
+    client.transport.close()
+    return browser
+
+
 async def announced(order: Order) -> Work:
     """A websocket alone for each session that the page has announced."""
-
-    async def begin(number: int) -> Browser:
-        browser = order.browser(number)
-        client = await connect(order.port, browser.address)
-        await announce(browser, client)
-        client.transport.close()
-        return browser
-
-    return await _alone(order, await _each(order.units, begin))
+    return await _alone(order, await _each(order.units, partial(_announce, order)))
 
 
 async def unannounced(order: Order) -> Work:
@@ -334,10 +335,7 @@ async def returning(order: Order) -> Work:
     """A websocket alone for each session that an instance has: it was opened and left before."""
 
     async def begin(number: int) -> Browser:
-        browser = order.browser(number)
-        client = await connect(order.port, browser.address)
-        await announce(browser, client)
-        client.transport.close()
+        browser = await _announce(order, number)
         client = await connect(order.port, browser.address)
         await open_alone(browser, client, browser.upgrade(SOCKETIO + b"websocket"))
         learn(browser, client.head)
