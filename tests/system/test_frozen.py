@@ -75,7 +75,7 @@ def test_one_that_flaps_does_not_bounce_its_users(fleet: Fleet, make_proxy: Make
 
 def test_one_that_came_back_gets_its_share_slowly(fleet: Fleet, make_proxy: MakeProxy) -> None:
     """For `slow_start` seconds a returned backend gets few of the new sessions."""
-    proxy = make_proxy(balance={"slow_start": 600, "bound": 10})
+    proxy = make_proxy(balance={"slow_start": 600})
 
     async def scenario() -> None:
         fleet["a"].kill9()
