@@ -68,6 +68,8 @@ _ENDS = tuple({path for path, _ in _ENDPOINTS})  # how the path of an endpoint m
 _SOCKETIO = b"/ws/socket.io"  # below the root path (chainlit/server.py, SOCKET_IO_PATH)
 _MOST_FIELDS = 100  # of a query that is looked through for a session id: Chainlit's have three
 _LONGEST_AGENT = 256  # bytes of a user agent that tell it from others
+_LONGEST_PATH = 64  # bytes of a path whose kind is remembered
+_MOST_PATHS = 256  # whose kinds are: an app has some dozens
 _MOST_ROOTS = 64  # that are learnt: a fleet has one or two
 
 
@@ -89,7 +91,7 @@ class Paths:
     backend has opened a Socket.IO session. Until there is any, it is the empty one.
     """
 
-    __slots__ = ("_below", "_configured", "_learnt", "_roots", "_socketio")
+    __slots__ = ("_below", "_configured", "_kinds", "_learnt", "_roots", "_socketio")
 
     def __init__(self, socketio_paths: Sequence[str], roots: Sequence[str] = ()) -> None:
         self._learnt: set[bytes] = set()
@@ -101,6 +103,7 @@ class Paths:
         self._below = tuple(path + b"/" for path in self._socketio)
         self._configured = frozenset(_decoded(root.rstrip("/").encode()) for root in roots)
         self._roots: AbstractSet[bytes] = self._configured | self._learnt or {b""}
+        self._kinds: dict[tuple[bytes, bytes], Kind] = {}  # of methods and short paths that came lately
 
     def opened(self, path: bytes) -> None:
         """A backend has answered a request for `path` with an OPEN packet: Chainlit is below its root."""
@@ -108,6 +111,7 @@ class Paths:
         if root is not None and root not in self._learnt and len(self._learnt) < _MOST_ROOTS:
             self._learnt.add(root)
             self._roots = self._configured | self._learnt
+            self._kinds.clear()
 
     def is_socketio(self, path: bytes) -> bool:
         """Whether a backend takes it for a path of Socket.IO: it decodes it, and mounts all that is below."""
@@ -119,6 +123,17 @@ class Paths:
 
     def kind(self, method: bytes, path: bytes) -> Kind:
         """The kind of a request."""
+        known = self._kinds
+        kind = known.get((method, path))
+        if kind is None:
+            kind = self._read_kind(method, path)
+            if len(path) <= _LONGEST_PATH:
+                if len(known) >= _MOST_PATHS:
+                    known.clear()
+                known[method, path] = kind
+        return kind
+
+    def _read_kind(self, method: bytes, path: bytes) -> Kind:
         path = _decoded(path)
         if self._is_socketio(path):
             return Kind.SOCKETIO

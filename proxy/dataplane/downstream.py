@@ -173,7 +173,7 @@ class Downstream(asyncio.Protocol):
         self._buffer = b""
         rest = bytes(buffer[end:])
         exchange = self.exchange = Exchange(self.site, self, request)
-        if self.site.rates is not None and self._is_too_fast(exchange):
+        if self.site.rates is not None and request.known.client and self._is_too_fast(exchange):
             rest = rest if exchange.body.done else b""
         else:
             rest = exchange.start(rest)
@@ -185,9 +185,9 @@ class Downstream(asyncio.Protocol):
     def _is_too_fast(self, exchange: Exchange) -> bool:
         """Refuse a request if its client asks too often, and say so."""
         rates, request = self.site.rates, exchange.request
-        if rates is None or not request.known.client:
-            return False
-        error = rates.over(request.known.client, request.started, opens=request.is_handshake)
+        assert rates is not None
+        opens = request.sid is None and request.is_handshake
+        error = rates.over(request.known.client, request.started, opens=opens)
         if error is not None:
             exchange.refuse(error)
         return error is not None

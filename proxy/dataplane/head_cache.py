@@ -32,6 +32,7 @@ class Known:
         "address",
         "client",
         "fields",
+        "normal",
         "origin",
         "request_id",
     )
@@ -60,7 +61,8 @@ class Known:
         self._cookie = cookie
         self._pins = pins
         self._hints, self._secure, self._trace = read
-        self._blocks: dict[Variant, bytes] = {}
+        self.normal = b""  # what `block` gives for nearly all requests, once it was asked for
+        self._blocks: dict[Variant, bytes] | None = None  # the others
 
     @property
     def hints(self) -> Hints:
@@ -87,9 +89,15 @@ class Known:
 
     def block(self, head: RequestHead, variant: Variant) -> bytes:
         """The field block that goes upstream; the same for all requests with these fields."""
-        block = self._blocks.get(variant)
+        if variant is Variant.NORMAL:
+            self.normal = self.normal or request_fields(head, self.origin, variant, self._cookie)
+            return self.normal
+        blocks = self._blocks
+        if blocks is None:
+            blocks = self._blocks = {}
+        block = blocks.get(variant)
         if block is None:
-            block = self._blocks[variant] = request_fields(head, self.origin, variant, self._cookie)
+            block = blocks[variant] = request_fields(head, self.origin, variant, self._cookie)
         return block
 
     def without_fields(self) -> "Known":

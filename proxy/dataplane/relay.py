@@ -26,7 +26,7 @@ from proxy.errors import Limit, OverLimit, ProxyError, Side, UpstreamTimeout
 from proxy.wire import reply
 from proxy.wire.body import Framer
 from proxy.wire.head import ResponseHead
-from proxy.wire.turns import GZIP, STREAM, TASK, Ear
+from proxy.wire.turns import Ear, tells
 
 
 class Relay:
@@ -42,6 +42,7 @@ class Relay:
     tunnel: Tunnel | None = None  # set when the one that it became has ended
     ended = False
     error = ""  # why it was refused or cut off, for the log
+    _draws = False  # whether more of a response has been waited for, at its client's pace
     _keep = True  # whether the client's connection serves another request after this one
     _inspected = False  # whether the body was read for its session
     connect: Connect | None = None  # set while it brings a CONNECT that is not answered
@@ -80,7 +81,7 @@ class Relay:
         if self.request.head.minor == 1:
             self.client.inform(self.request, head)
             if self.upstream is not None:  # there may be many of them
-                self.client.draw_from(self.upstream.leg)
+                self._draw_from(self.upstream)
 
     def responded(self, head: ResponseHead, framer: Framer, data: bytes) -> None:
         """As User: the head came.
@@ -99,12 +100,22 @@ class Relay:
             self._begin(head, data)
         else:
             self.pass_head(head, data)
-        if sid is not None and self._rewriter is None and _tells(data, done=done):
+        if sid is not None and self._rewriter is None and self._tells(data, done=done):
             self.note_turns(data)
         if done:
             self._whole()
         elif self.upstream is not None:
-            self.client.draw_from(self.upstream.leg)
+            self._draw_from(self.upstream)
+
+    def _draw_from(self, upstream: Upstream) -> None:
+        """No more is read of the response than its client takes."""
+        self._draws = True
+        self.client.draw_from(upstream.leg)
+
+    def _tells(self, data: bytes, *, done: bool) -> bool:
+        """Whether the first piece of a poll's answer may tell of an app's turn, or is not all of it."""
+        engine = self._engine
+        return not done or engine is None or tells(data, engine.streamed_mark)
 
     def _begin(self, head: ResponseHead, data: bytes) -> None:
         """Pass on a response that may have to be changed."""
@@ -197,7 +208,7 @@ class Relay:
             engine.untaken.hear(begins=begins)
             self.site.hand_overs.far.turns(engine, begins=begins)
         if ear.streamed and ear.streamed != engine.streamed:
-            engine.streamed = ear.streamed
+            engine.streams(ear.streamed)
             self.site.hand_overs.far.streams(engine)
         if events:
             self.site.shared.turn(session)
@@ -222,7 +233,8 @@ class Relay:
             upstream.spoil()
         rewriter, self._rewriter = self._rewriter, None  # which keeps this as its sink
         all_said = rewriter is None or rewriter.finish()
-        self.client.draw_from(None)  # the connection is for others now, however slow this client is
+        if self._draws:
+            self.client.draw_from(None)  # the connection is for others now, however slow this client is
         if all_said:
             self.close_up()
 
@@ -386,11 +398,6 @@ class Relay:
 
     def __repr__(self) -> str:
         return f"<Exchange {self.request!r} {self.decision} status={self.status} ended={self.ended}>"
-
-
-def _tells(data: bytes, *, done: bool) -> bool:
-    """Whether the first piece of a poll's answer may tell of an app's turn, or is not all of it."""
-    return not done or TASK in data or STREAM in data or GZIP in data
 
 
 def _is_framed(head: ResponseHead) -> bool:

@@ -35,16 +35,12 @@ LONGEST_SID = 200  # characters, with the pin; python-engineio's own have 20
 
 def query_sid(query: bytes) -> bytes | None:
     """The `sid` of a poll's or upgrade's query, as it came; an empty one is none, as for python-engineio."""
-    at = 4 if query[:4] == b"sid=" else query.find(b"&sid=") + 5
-    is_there = at != 4 or query[:4] == b"sid="
-    while is_there:
-        end = query.find(b"&", at)
-        if end < 0:
-            return query[at:] or None
-        if end > at:
-            return query[at:end]
-        at = query.find(b"&sid=", end) + 5
-        is_there = at != 4
+    _, said, rest = (b"", b"sid=", query[4:]) if query.startswith(b"sid=") else query.partition(b"&sid=")
+    while said:
+        sid, end, after = rest.partition(b"&")
+        if sid:
+            return sid
+        _, said, rest = (end + after).partition(b"&sid=")
     return None
 
 

@@ -7,6 +7,8 @@ ASCII without a `#`: no form has a fragment (section 3.2), and peers differ in w
 """
 
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from proxy.errors import BadRequest, BadResponse, FieldError
@@ -60,6 +62,12 @@ class RequestHead(NamedTuple):
     def keeps_alive(self) -> bool:
         """Whether the client keeps its connection after this exchange (RFC 9112 section 9.3)."""
         return not self.fields.close and (self.minor == 1 or self.fields.keep_alive)
+
+
+# As RequestHead, at a third of the cost: what a NamedTuple is called with goes through a function of Python.
+_made: Callable[[tuple[bytes, bytes, bytes, bytes, int, Fields]], RequestHead] = partial(
+    tuple.__new__, RequestHead
+)
 
 
 class ResponseHead(NamedTuple):
@@ -130,7 +138,7 @@ def repeated_request(line: bytes, fields: Fields) -> RequestHead | None:
     ):
         return None
     path, _, query = target.partition(b"?")
-    return RequestHead(method, target, path, query, 1, fields)
+    return _made((method, target, path, query, 1, fields))
 
 
 def _check(fields: Fields, *, is_newer: bool) -> None:

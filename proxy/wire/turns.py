@@ -30,6 +30,22 @@ def turns_in(data: bytes, known: int = 0) -> list[bool]:
     return [found[0] == _START for found in _MARKS.finditer(data) if found.end() > known]
 
 
+def tells(data: bytes, mark: bytes) -> bool:
+    """Whether a whole answer to a poll may tell of a turn, or of tokens of another message than one that is known.
+
+    `mark` is how that is named, by `mark_of`.
+    """
+    if TASK in data or GZIP in data:
+        return True
+    last = data.rfind(STREAM)
+    return last >= 0 and data.find(mark, last) < 0
+
+
+def mark_of(message_id: str) -> bytes:
+    """How Chainlit names a message where it streams a token of it; "" is named nowhere."""
+    return b'"id":"%b"' % message_id.encode(errors="replace")
+
+
 def streamed_in(data: bytes) -> str:
     """The id of the message of which `data` has the last token, "" if it has none."""
     found = _TOKEN.findall(data)
