@@ -132,9 +132,7 @@ class Backend:
     @property
     def holds_pins(self) -> bool:
         """Whether what is pinned here may go on here."""
-        return (
-            self.health.verdict is not _DOWN and self.admin_state is not _MAINTENANCE and not self.gone
-        )
+        return self.health.verdict is not _DOWN and self.admin_state is not _MAINTENANCE and not self.gone
 
     def __repr__(self) -> str:
         return (

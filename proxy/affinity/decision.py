@@ -76,6 +76,7 @@ class EngineSession:
     """One Engine.IO session; owned by EngineSessions."""
 
     __slots__ = (
+        "_streamed",
         "backend",
         "backlog",
         "claim",
@@ -94,7 +95,6 @@ class EngineSession:
         "session",
         "sid",
         "speaks",
-        "_streamed",
         "streamed_mark",
         "tunnels",
         "untaken",

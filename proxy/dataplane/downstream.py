@@ -173,24 +173,19 @@ class Downstream(asyncio.Protocol):
         self._buffer = b""
         rest = bytes(buffer[end:])
         exchange = self.exchange = Exchange(self.site, self, request)
-        if self.site.rates is not None and request.known.client and self._is_too_fast(exchange):
-            rest = rest if exchange.body.done else b""
-        else:
+        rates, client = self.site.rates, request.known.client
+        over = None
+        if rates is not None and client:
+            over = rates.over(client, request.started, opens=request.sid is None and request.is_handshake)
+        if over is None:
             rest = exchange.start(rest)
+        else:
+            exchange.refuse(over)
+            rest = rest if exchange.body.done else b""
         if rest and not self.closing:
             self._buffer = rest
             if exchange.ended:
                 self._next_soon()
-
-    def _is_too_fast(self, exchange: Exchange) -> bool:
-        """Refuse a request if its client asks too often, and say so."""
-        rates, request = self.site.rates, exchange.request
-        assert rates is not None
-        opens = request.sid is None and request.is_handshake
-        error = rates.over(request.known.client, request.started, opens=opens)
-        if error is not None:
-            exchange.refuse(error)
-        return error is not None
 
     def forget(self) -> None:
         """What was read of fields is read anew: whom to trust, or the cookie's name, has changed."""
@@ -266,7 +261,8 @@ class Downstream(asyncio.Protocol):
         if not keep or self.closing or self.site.leaving or (self._said_all and not self._buffer):
             self.close(linger=linger)
             return
-        self.leg.resume(BEHIND | AHEAD)
+        if self.leg.holds:
+            self.leg.resume(BEHIND | AHEAD)
         self.deadline = monotonic() + self.site.timeouts.idle
         if self._buffer:
             self._next_soon()

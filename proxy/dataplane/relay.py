@@ -88,19 +88,20 @@ class Relay:
 
         An instance that is lost between a poll's head and its body has said nothing, so another may go on.
         """
-        request, site = self.request, self.site
-        if request.sid is not None and not data and not framer.done:
+        request, site, engine = self.request, self.site, self._engine
+        done, sid = framer.done, request.sid
+        if sid is not None and not data and not done:
             self._early = head, framer
             return
         self._got_head(head)
-        done, sid = framer.done, request.sid
         if not (request.head.keeps_alive and self.body.done and (done or _is_framed(head))):
             self._keep = False
         if sid is None or self._watched or request.head.minor == 0 or site.lingers.by_session or site.timing:
             self._begin(head, data)
         else:
             self.pass_head(head, data)
-        if sid is not None and self._rewriter is None and self._tells(data, done=done):
+        # What is not all of the answer may tell of an app's turn in the next piece.
+        if engine is not None and self._rewriter is None and (not done or tells(data, engine.streamed_mark)):
             self.note_turns(data)
         if done:
             self._whole()
@@ -111,11 +112,6 @@ class Relay:
         """No more is read of the response than its client takes."""
         self._draws = True
         self.client.draw_from(upstream.leg)
-
-    def _tells(self, data: bytes, *, done: bool) -> bool:
-        """Whether the first piece of a poll's answer may tell of an app's turn, or is not all of it."""
-        engine = self._engine
-        return not done or engine is None or tells(data, engine.streamed_mark)
 
     def _begin(self, head: ResponseHead, data: bytes) -> None:
         """Pass on a response that may have to be changed."""
@@ -219,7 +215,8 @@ class Relay:
         if self._asked is not None:
             self._asked.answered(self.request.started + first_byte)
             self._asked = None
-        self.site.stats.first_byte[self.backend.name].add(first_byte)
+        assert self.decision is not None
+        self.site.stats.first_byte[self.decision.backend.name].add(first_byte)
         if self.body.done:
             self.client.deadline = inf
         else:
@@ -236,7 +233,8 @@ class Relay:
         if self._draws:
             self.client.draw_from(None)  # the connection is for others now, however slow this client is
         if all_said:
-            self.close_up()
+            self._end()
+            self.client.ended(keep=self._keep, linger=not self.body.done)
 
     def close_up(self) -> None:
         """The response is said: the client's connection is free."""
@@ -334,14 +332,15 @@ class Relay:
         if self._asked is not None:
             self._asked.given_up()
         self.bytes_in = self.bytes_in or self.body.size
-        backend, engine = "", self._engine
-        if self.decision is not None:
-            backend = self.decision.backend.name
+        backend, decision = "", self.decision
+        if decision is not None:
+            backend, engine = decision.backend.name, decision.engine
             if engine is not None:
                 engine.polls -= 1
                 if self.tunnel is None:
                     engine.seen = monotonic()
-                engine.waiting.discard(self)
+                if engine.waiting:
+                    engine.waiting.discard(self)
         site = self.site
         if self.connect is not None:
             self.connect.ended(site.router)

@@ -134,7 +134,7 @@ def connect_in_payload(payload: bytes, most: int) -> str | None:
 
 def ends_transport(payload: bytes) -> bool:
     """Whether a client that polls says by a payload that it leaves (engineio/async_client.py, disconnect)."""
-    return payload == CLOSE or payload.endswith(SEPARATOR + CLOSE)
+    return payload == CLOSE or payload.endswith(_LAST_CLOSE)
 
 
 def may_connect(payload: bytes) -> bool:
@@ -231,6 +231,7 @@ MOST_PACKETS = 16  # of one payload: python-engineio refuses more (engineio/payl
 HAND_OVER = b"/chainlit-proxy"  # where the proxy speaks with an instance: see `affinity.handing_over`
 # Engine.IO protocol 4: types of packets, and whole ones that say nothing
 OPEN, CLOSE, PING, PONG, UPGRADE, NOOP = b"0", b"1", b"2", b"3", b"5", b"6"
+_LAST_CLOSE = SEPARATOR + CLOSE
 _RESERVED = HAND_OVER.decode()
 _SOCKETIO = re.compile(rb"4([0-6])(?:([0-9]{1,9})-)?(?:(/[^,?]*)(?:\?[^,]*)?(?:,|\Z))?([0-9]{0,18})")
 

@@ -31,9 +31,9 @@ def turns_in(data: bytes, known: int = 0) -> list[bool]:
 
 
 def tells(data: bytes, mark: bytes) -> bool:
-    """Whether a whole answer to a poll may tell of a turn, or of tokens of another message than one that is known.
+    """Whether a whole answer to a poll may tell of a turn, or of tokens of a message that is not known.
 
-    `mark` is how that is named, by `mark_of`.
+    `mark` is how the one that is known is named, by `mark_of`.
     """
     if TASK in data or GZIP in data:
         return True
