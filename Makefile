@@ -139,9 +139,12 @@ hostile: $(STAMP) $(JS) redis
 bench-sessions: $(STAMP)
 	$(BIN)/python -m benchmarks.sessions
 
-# With the compiled build as well where COMPILED is the interpreter that has it installed.
+# With the compiled build as well where COMPILED is the interpreter that has it installed. The start is that of a
+# proxy that is installed alone, as users have it.
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks
+	$(PYTHON) -m venv --clear $(VENV)-installed
+	$(VENV)-installed/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt .
+	$(BIN)/python -m benchmarks --installed $(VENV)-installed/bin/python $(BENCH)
 
 bench-peers: $(STAMP)
 	$(BIN)/python -m benchmarks.packaged
@@ -163,4 +166,4 @@ lock:
 	rm -rf $(VENV)-lock
 
 clean:
-	rm -rf $(VENV) $(VENV)-lock $(VENV)-chainlit $(VENV)-compiled tests/js/node_modules benchmarks/.venv-peers artefacts .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-installed $(VENV)-lock $(VENV)-chainlit $(VENV)-compiled tests/js/node_modules benchmarks/.venv-peers artefacts .mypy_cache .ruff_cache .pytest_cache .hypothesis
