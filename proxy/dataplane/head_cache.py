@@ -128,10 +128,8 @@ class HeadCache:
 
     def add(self, block: bytes, known: Known) -> None:
         """Remember it; those that were used longest ago make room."""
-        key = (known.origin, block)
-        if len(block) > _LONGEST or key in self._known:
+        if len(block) > _LONGEST or self._known.setdefault((known.origin, block), known) is not known:
             return
-        self._known[key] = known
         self.size += _OVERHEAD + _FOLD * len(block)
         while self.size > self._most:
             (_, oldest), _ = self._known.popitem(last=False)

@@ -11,9 +11,10 @@ def get_cookie(header: bytes, name: bytes) -> bytes | None:
     if name not in header:
         return None
     for pair in header.split(b";"):
-        key, equals, value = pair.partition(b"=")
-        if equals and key.strip(b" \t") == name:
-            return value.strip(b' \t"')
+        if name in pair:
+            key, equals, value = pair.partition(b"=")
+            if equals and key.strip(b" \t") == name:
+                return value.strip(b' \t"')
     return None
 
 
@@ -21,7 +22,8 @@ def without_cookie(header: bytes, name: bytes) -> bytes:
     """The Cookie header's value without the cookies called `name`."""
     if name not in header:
         return header
-    return b";".join(pair for pair in header.split(b";") if _name_of(pair) != name).strip(b" \t")
+    pairs = header.split(b";")
+    return b";".join([pair for pair in pairs if name not in pair or _name_of(pair) != name]).strip(b" \t")
 
 
 def _name_of(pair: bytes) -> bytes | None:
