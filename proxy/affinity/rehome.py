@@ -86,7 +86,7 @@ class Said:
         An acknowledgement may never come again, and does no harm if it comes late: clients ignore one that
         they have had.
         """
-        return any(kind <= CONNECT for kind, _, _ in self._owed)
+        return bool(self._owed) and any(kind <= CONNECT for kind, _, _ in self._owed)
 
     def has_heard(self, answer: Answer) -> bool:
         """Whether its client has had an answer."""

@@ -46,12 +46,8 @@ class Known:
         *,
         pins: bool = True,
         request_id: bytes | None = None,
-        read: tuple[Hints | None, bool | None, str | None] = (None, None, None),
     ) -> None:
-        """`cookie` is the name of the pin cookie, which never goes upstream; it counts if it `pins`.
-
-        `read` is what was read already: hints, whether it is secure, and its trace.
-        """
+        """`cookie` is the name of the pin cookie, which never goes upstream; it counts if it `pins`."""
         self.fields = fields
         self.origin = origin
         self.address = address  # the client's own, as far as those between are trusted
@@ -59,7 +55,9 @@ class Known:
         self.request_id = request_id  # given by a trusted proxy before us
         self._cookie = cookie
         self._pins = pins
-        self._hints, self._secure, self._trace = read
+        self._hints: Hints | None = None
+        self._secure: bool | None = None
+        self._trace: str | None = None
         self._blocks: dict[Variant, bytes] = {}
 
     @property
@@ -92,17 +90,10 @@ class Known:
             block = self._blocks[variant] = request_fields(head, self.origin, variant, self._cookie)
         return block
 
-    def without_fields(self) -> "Known":
-        """Who asked, and no more."""
-        return Known(
-            NO_FIELDS,
-            self.origin,
-            self.address,
-            self.client,
-            self._cookie,
-            request_id=self.request_id,
-            read=(_NO_HINTS, self.secure, self.trace),
-        )
+    def let_go(self) -> None:
+        """Only who asked is to be known from now on, and its trace; for what is not in the cache."""
+        self._trace = self.trace
+        self.fields, self._hints, self._blocks = NO_FIELDS, _NO_HINTS, {}
 
 
 class HeadCache:

@@ -193,7 +193,9 @@ def session_in_json(body: bytes, key: str) -> str | None:
 
 def _named(text: str | bytes, *keys: str) -> str | None:
     try:
-        content = json.loads(text, object_pairs_hook=_Pairs, parse_int=len)  # of any length
+        content = _decode(
+            text if isinstance(text, str) else text.decode(json.detect_encoding(text), "surrogatepass")
+        )
     except ValueError:
         return None  # nor can the backend read it
     except RecursionError:
@@ -216,6 +218,9 @@ class _Pairs:
 
     def __init__(self, pairs: Sequence[tuple[str, Any]]) -> None:
         self.pairs = pairs
+
+
+_decode = json.JSONDecoder(object_pairs_hook=_Pairs, parse_int=len).decode  # numbers of any length
 
 
 def session_id(text: str) -> str | None:
