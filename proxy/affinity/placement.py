@@ -88,9 +88,11 @@ class Placement:
 
     def preference(self, key: bytes, backends: Iterable[Backend], now: float) -> Iterator[Backend]:
         """The backends in the order in which `key` prefers them."""
-        scored = [(self._weight(backend, now) / _cost(key, backend), backend) for backend in backends]
-        scored.sort(key=lambda pair: (-pair[0], pair[1].name))
-        return (backend for _, backend in scored)
+        scored = [
+            (-self._weight(backend, now) / _cost(key, backend), backend.name, backend) for backend in backends
+        ]
+        scored.sort()  # no two have the same name
+        return (backend for _, _, backend in scored)
 
     def _again(self, key: bytes, able: list[Backend], now: float, *, reserve: bool) -> _Recent | None:
         """Where the key went a moment ago; its own reservations are no reason to part it."""
@@ -102,6 +104,8 @@ class Placement:
         return None
 
     def _first_with_room(self, key: bytes, able: list[Backend], now: float) -> Backend:
+        if len(able) == 1:
+            return able[0]
         order = list(self.preference(key, able, now))
         for backend in order:
             if self._has_room(backend, able, now):

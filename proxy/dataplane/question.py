@@ -186,6 +186,7 @@ class Question:
 
     def _end(self, located: Located) -> None:
         self.give_up()
+        self._replies = []  # else they keep it, and it keeps them: the garbage collector would have to look
         for future in self._waiting:
             if not future.done():
                 future.set_result(located)

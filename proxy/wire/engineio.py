@@ -148,18 +148,21 @@ def may_connect(payload: bytes) -> bool:
 
 def _connect(packet: str) -> str | None:
     """As connect_session, of text (engineio/packet.py and socketio/packet.py, decode)."""
-    if _digit(packet) != 4:  # of whatever script: that is how `int` reads
-        return None
-    text = packet[1:]
-    if text[:1] in _STRING:
-        with suppress(ValueError, RecursionError):  # then it is the text that counts
-            said = json.loads(text)
-            if not isinstance(said, str):
-                return None
-            text = said
-    if _digit(text) != 0:
-        return None
-    text = text[1:]
+    if packet.startswith("40"):
+        text = packet[2:]
+    else:
+        if _digit(packet) != 4:  # of whatever script: that is how `int` reads
+            return None
+        text = packet[1:]
+        if text[:1] in _STRING:
+            with suppress(ValueError, RecursionError):  # then it is the text that counts
+                said = json.loads(text)
+                if not isinstance(said, str):
+                    return None
+                text = said
+        if _digit(text) != 0:
+            return None
+        text = text[1:]
     count, dash, rest = text.partition("-")
     if dash and count.isdigit():
         text = rest

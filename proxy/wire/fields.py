@@ -16,8 +16,9 @@ from typing import Final, NamedTuple
 
 from proxy.errors import FieldError
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
-_LINE = re.compile(_TOKEN + rb"++:[^\x00-\x08\x0a-\x1f\x7f]*+")
+# What a name and a value consist of: to take that out of a long one is five times as quick as to match it.
+_TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_TEXT = bytes(byte for byte in range(256) if byte == 0x09 or (byte >= 0x20 and byte != 0x7F))
 _LONGEST_KNOWN = 256  # bytes of a line that is remembered: a longer one is somebody's own
 _MOST_KNOWN = 4096  # lines; some 2 MB with what was read of them
 _MOST_NOMINATIONS = 64  # values of Connection that are remembered: clients have a handful
@@ -94,21 +95,26 @@ _FORWARDS = 2  # a proxy says in it whose request it is
 _UNDERSCORED = 4  # its name has a `_`
 _ASKED = 8  # nearly every request is asked for it
 
-_known_lines: Final[dict[bytes, Line]] = {}
+_known_lines: Final[dict[bytes, Line]] = {}  # by themselves with their CR
 
 
-def _read_line(raw: bytes) -> Line:
-    """Raises FieldError. A short line is remembered; when there are too many, all are read anew."""
-    if _LINE.fullmatch(raw) is None:
+def _read_line(said: bytes) -> Line:
+    """Read a line that ends in CR. Raises FieldError.
+
+    A short one is remembered; when there are too many, all are read anew.
+    """
+    raw = said[:-1]
+    name, colon, value = raw.partition(b":")
+    is_whole = name and colon and said[-1:] == b"\r"
+    if not is_whole or name.translate(None, _TOKEN) or value.translate(None, _TEXT):
         raise FieldError("malformed header field")
-    name, _, value = raw.partition(b":")
     name = name.lower()
     marks = _FRAMES * (name in _SPECIAL) | _FORWARDS * is_forwarding(name) | _UNDERSCORED * (b"_" in name)
     line = Line(name, raw, value.strip(b" \t"), marks | _ASKED * (name in _OFTEN_ASKED))
     if len(raw) <= _LONGEST_KNOWN:
         if len(_known_lines) >= _MOST_KNOWN:
             _known_lines.clear()
-        _known_lines[raw] = line
+        _known_lines[said] = line
     return line
 
 
@@ -138,8 +144,8 @@ class Fields:
         """Parse `block`, every line with its CRLF; raises FieldError."""
         if block and block[-2:] != b"\r\n":
             raise FieldError("malformed header field")
-        raws = block[:-2].split(b"\r\n") if block else []
-        self.lines = lines = tuple([_known_lines.get(raw) or _read_line(raw) for raw in raws])
+        said = block[:-1].split(b"\n") if block else []  # by one byte: that is quicker than by two
+        self.lines = lines = tuple([_known_lines.get(line) or _read_line(line) for line in said])
         self._marked = marked = [line for line in lines if line[3]]
         marks = 0
         for line in marked:
