@@ -68,8 +68,6 @@ _ENDS = tuple({path for path, _ in _ENDPOINTS})  # how the path of an endpoint m
 _SOCKETIO = b"/ws/socket.io"  # below the root path (chainlit/server.py, SOCKET_IO_PATH)
 _MOST_FIELDS = 100  # of a query that is looked through for a session id: Chainlit's have three
 _LONGEST_AGENT = 256  # bytes of a user agent that tell it from others
-_LONGEST_PATH = 64  # bytes of a path whose kind is remembered
-_MOST_PATHS = 256  # whose kinds are: an app has some dozens
 _MOST_ROOTS = 64  # that are learnt: a fleet has one or two
 
 
@@ -91,7 +89,7 @@ class Paths:
     backend has opened a Socket.IO session. Until there is any, it is the empty one.
     """
 
-    __slots__ = ("_below", "_configured", "_kinds", "_learnt", "_roots", "_socketio")
+    __slots__ = ("_below", "_configured", "_ends", "_learnt", "_roots", "_socketio")
 
     def __init__(self, socketio_paths: Sequence[str], roots: Sequence[str] = ()) -> None:
         self._learnt: set[bytes] = set()
@@ -101,9 +99,9 @@ class Paths:
         """Go by other settings from now on; what was learnt stays."""
         self._socketio = tuple(path.encode() for path in socketio_paths)
         self._below = tuple(path + b"/" for path in self._socketio)
+        self._ends = self._socketio + self._below  # of the paths of Socket.IO
         self._configured = frozenset(_decoded(root.rstrip("/").encode()) for root in roots)
         self._roots: AbstractSet[bytes] = self._configured | self._learnt or {b""}
-        self._kinds: dict[tuple[bytes, bytes], Kind] = {}  # of methods and short paths that came lately
 
     def opened(self, path: bytes) -> None:
         """A backend has answered a request for `path` with an OPEN packet: Chainlit is below its root."""
@@ -111,29 +109,18 @@ class Paths:
         if root is not None and root not in self._learnt and len(self._learnt) < _MOST_ROOTS:
             self._learnt.add(root)
             self._roots = self._configured | self._learnt
-            self._kinds.clear()
 
     def is_socketio(self, path: bytes) -> bool:
         """Whether a backend takes it for a path of Socket.IO: it decodes it, and mounts all that is below."""
-        # No escape reaches into the end, which begins with a slash: nearly all are told without decoding.
-        return path.rstrip(b"/").endswith(self._socketio) or self._is_socketio(_decoded(path))
+        return path.endswith(self._ends) or self._is_socketio(_decoded(path))
 
     def _is_socketio(self, path: bytes) -> bool:
         return path.rstrip(b"/").endswith(self._socketio) or any(mount in path for mount in self._below)
 
     def kind(self, method: bytes, path: bytes) -> Kind:
         """The kind of a request."""
-        known = self._kinds
-        kind = known.get((method, path))
-        if kind is None:
-            kind = self._read_kind(method, path)
-            if len(path) <= _LONGEST_PATH:
-                if len(known) >= _MOST_PATHS:
-                    known.clear()
-                known[method, path] = kind
-        return kind
-
-    def _read_kind(self, method: bytes, path: bytes) -> Kind:
+        if path.endswith(self._ends):  # as nearly all do; no escape reaches into the end
+            return Kind.SOCKETIO
         path = _decoded(path)
         if self._is_socketio(path):
             return Kind.SOCKETIO

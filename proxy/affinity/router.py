@@ -328,17 +328,23 @@ class Router:
         session stays at `spared` if it is new as if it lives there, so that one need not be asked.
         """
         auto = self.locate is LocateMode.AUTO
-        able = tuple(backend for backend in self.fleet if backend.holds_pins)
-        if located is not Asked.NOT_YET or not able or (auto and len(able) == 1):
+        if located is not Asked.NOT_YET:
             return None
         is_new = auto and session is not None and session.announced and opens and now - session.since < _JUST
+        tells_none = not self.shared or (auto and self.sole)
+        if is_new and tells_none:
+            return None
+        able = tuple([backend for backend in self.fleet if backend.holds_pins])
+        if not able or (auto and len(able) == 1):
+            return None
         has_home = session is not None and session.backend is not None and not session.is_unsure
         if self.locate is LocateMode.NEVER or has_home:
             able = ()
         if self.is_alone:
             able = self.directory.past.may_be_at(able, session_id, now, sole=self.sole)
-        able = tuple(backend for backend in able if backend is not spared)
-        if (not self.shared or (auto and self.sole)) and (is_new or not able):
+        if spared is not None:
+            able = tuple([backend for backend in able if backend is not spared])
+        if tells_none and not able:
             return None
         return Locate(session_id, able, is_new)
 

@@ -6,7 +6,6 @@ much waits, reading stops. One deadline per connection tells what the client is 
 
 import asyncio
 import socket
-from dataclasses import replace
 from time import monotonic
 from typing import Protocol, cast
 
@@ -104,13 +103,14 @@ class Downstream(asyncio.Protocol):
 
     def _arrive(self) -> None:
         transport = self.transport
-        peer = peer_of(transport)
-        scheme = b"http" if transport.get_extra_info("sslcontext") is None else b"https"
+        peer, scheme = peer_of(transport), b"http"
         ticket = self._ticket
         if ticket is None:
             self._host.accepted(transport.get_extra_info("socket"))
-        else:
+        else:  # only who has something to do before HTTP begins has TLS: see `acceptor`
             ticket.give_back()
+            if transport.get_extra_info("sslcontext") is not None:
+                scheme = b"https"
         self.site.stats.connections += 1
         address = self._address or peer
         if not address:  # it has been reset: nobody knows who it was, and nobody waits for an answer
@@ -190,7 +190,7 @@ class Downstream(asyncio.Protocol):
     def forget(self) -> None:
         """What was read of fields is read anew: whom to trust, or the cookie's name, has changed."""
         origin = self._reader.origin
-        self._reader.come_from(replace(origin, trusted=self.site.origin(origin.address).trusted))
+        self._reader.come_from(self.site.origin(origin.address, origin.scheme, origin.peer))
 
     # As Client of the exchange
 

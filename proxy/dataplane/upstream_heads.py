@@ -122,7 +122,8 @@ def locate_question(request: Request, session_id: str, paths: Paths) -> tuple[Ha
     root = paths.root(head.path)
     if root is None:
         return None
-    target = quote(root).encode() + b"/project/file/x?session_id=" + quote(session_id, safe="").encode()
+    below = quote(root).encode() if root else b""
+    target = b"%b/project/file/x?session_id=%b" % (below, quote(session_id, safe="").encode())
     block = request.known.block(head, Variant.LOCATE)
     said = [*head.fields.get_all(b"cookie"), b"", *head.fields.get_all(b"authorization")]
     return (target, *said), request_head(b"GET", target, block, request.id)

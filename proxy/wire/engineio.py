@@ -144,18 +144,21 @@ def may_connect(payload: bytes) -> bool:
 
 def _connect(packet: str) -> str | None:
     """As connect_session, of text (engineio/packet.py and socketio/packet.py, decode)."""
-    if _digit(packet) != 4:  # of whatever script: that is how `int` reads
-        return None
-    text = packet[1:]
-    if text[:1] in _STRING:
-        with suppress(ValueError, RecursionError):  # then it is the text that counts
-            said = json.loads(text)
-            if not isinstance(said, str):
-                return None
-            text = said
-    if _digit(text) != 0:
-        return None
-    text = text[1:]
+    if packet.startswith("40"):
+        text = packet[2:]
+    else:
+        if _digit(packet) != 4:  # of whatever script: that is how `int` reads
+            return None
+        text = packet[1:]
+        if text[:1] in _STRING:
+            with suppress(ValueError, RecursionError):  # then it is the text that counts
+                said = json.loads(text)
+                if not isinstance(said, str):
+                    return None
+                text = said
+        if _digit(text) != 0:
+            return None
+        text = text[1:]
     count, dash, rest = text.partition("-")
     if dash and count.isdigit():
         text = rest
@@ -189,7 +192,9 @@ def session_in_json(body: bytes, key: str) -> str | None:
 
 def _named(text: str | bytes, *keys: str) -> str | None:
     try:
-        content = json.loads(text, object_pairs_hook=_Pairs, parse_int=len)  # of any length
+        content = _decode(
+            text if isinstance(text, str) else text.decode(json.detect_encoding(text), "surrogatepass")
+        )
     except ValueError:
         return None  # nor can the backend read it
     except RecursionError:
@@ -212,6 +217,9 @@ class _Pairs:
 
     def __init__(self, pairs: Sequence[tuple[str, Any]]) -> None:
         self.pairs = pairs
+
+
+_decode = json.JSONDecoder(object_pairs_hook=_Pairs, parse_int=len).decode  # numbers of any length
 
 
 def session_id(text: str) -> str | None:

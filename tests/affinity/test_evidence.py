@@ -1,6 +1,5 @@
 """What a request carries: the kind of its path, the session in its query, what its fields tell."""
 
-import tracemalloc
 from contextlib import suppress
 
 import pytest
@@ -154,19 +153,6 @@ def test_learnt_roots_are_bounded() -> None:
         paths.opened(b"/%d/ws/socket.io/" % at)
     assert paths.root(b"/0/mcp") == b"/0"
     assert paths.root(b"/999/mcp") is None
-
-
-def test_remembered_kinds_are_bounded() -> None:
-    """Made-up paths are not kept, however many come and however long they are; what they are stays right."""
-    paths = Paths(("/ws/socket.io",))
-    tracemalloc.start()
-    try:
-        for at in range(5000):
-            assert paths.kind(b"GET", b"/%d/ws/socket.io/" % at) is Kind.SOCKETIO
-            assert paths.kind(b"GET", b"/%d" % at * 100) is Kind.PLAIN
-        assert tracemalloc.get_traced_memory()[0] < 100_000
-    finally:
-        tracemalloc.stop()
 
 
 # query, the session it names
