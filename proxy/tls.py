@@ -108,9 +108,7 @@ class Certificate:
     New handshakes meet the pair that was loaded last; connections that are open keep theirs.
     """
 
-    def __init__(
-        self, cert: str, key: str, minimum: ssl.TLSVersion = MINIMUM, place: str = "tls"
-    ) -> None:
+    def __init__(self, cert: str, key: str, minimum: ssl.TLSVersion = MINIMUM, place: str = "tls") -> None:
         """As `server_context`. Raises CertificateError."""
         self.cert = cert
         self.key = key
@@ -196,7 +194,8 @@ class Certificates:
 
     def reload_if_changed(self) -> None:
         """As `Certificate`, each of them."""
-        if any([pair.reload_if_changed() for pair in self.pairs]):  # all of them, not up to the first
+        changed = [pair.reload_if_changed() for pair in self.pairs]
+        if any(changed) and len(changed) > 1:
             self._sort()
 
     def _sort(self) -> None:

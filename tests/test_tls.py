@@ -85,7 +85,7 @@ def test_expiry(authority: Authority, year: int) -> None:
 def test_expired_certificate_is_told(authority: Authority, caplog: pytest.LogCaptureFixture) -> None:
     """A certificate that has expired is used, and the log says so."""
     pair = authority.issue("chat.test", expires=dt.datetime(2021, 1, 1, tzinfo=UTC))
-    tls.Certificate(**pair)
+    tls.Certificate(pair["cert"], pair["key"])
     assert "has expired" in caplog.text
 
 
@@ -108,7 +108,7 @@ def test_changed_pair(authority: Authority, caplog: pytest.LogCaptureFixture) ->
     """The same context shows the new certificate; a bad pair changes nothing, is counted and told once."""
     caplog.set_level(logging.INFO)
     pair = authority.issue("chat.test")
-    certificate = tls.Certificate(**pair)
+    certificate = tls.Certificate(pair["cert"], pair["key"])
     first = shown(certificate.context, authority)
     certificate.reload_if_changed()
     assert caplog.text == ""
@@ -143,7 +143,7 @@ def test_pair_behind_links_is_seen_to_change(authority: Authority, tmp_path: Pat
             fresh.symlink_to(pair[kind])
             fresh.replace(link)
         if name == "old":
-            certificate = tls.Certificate(**links)
+            certificate = tls.Certificate(links["cert"], links["key"])
         certificate.reload_if_changed()
         serials.append(shown(certificate.context, authority))
     assert serials[0] != serials[1]
@@ -154,8 +154,9 @@ def test_metrics(authority: Authority) -> None:
     end = dt.datetime(2040, 1, 1, tzinfo=UTC)
     pair = authority.issue("chat.test", expires=end)
     parts = Parts(Config.model_validate({"tls": pair}))
-    assert parts.plane.certificate is not None
-    parts.plane.certificate.failures = 3
+    assert parts.plane.certificates is not None
+    parts.plane.certificates.pairs[0].failures = 3
     samples = {family.sample: number for family in parts.collector.collect() for _, number in family.rows}
+    assert samples["chainlit_proxy_certificate_expiry_seconds"] == end.timestamp()
     assert samples["chainlit_proxy_tls_certificate_expiry_seconds"] == end.timestamp()
     assert samples["chainlit_proxy_tls_reload_failures_total"] == 3

@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 from pydantic import SecretStr, ValidationError
 
 from proxy import tls
+from proxy.config.address import Address
 from proxy.config.models import BackendSettings, Config
 from proxy.config.packages import needs
-from proxy.config.address import Address
 from proxy.config.problems import KeyPath, got, key_text
 from proxy.config.sections import Settings
 from proxy.config.tls_settings import TlsSettings
@@ -63,7 +63,10 @@ def _doors(listen: tuple[Address, ...], data: Config | None) -> Iterator[tuple[K
         return
     plain = [address for address in listen if address.plain]
     if plain and not data.tls.is_on:
-        yield ("listen",), f"must not begin with http://, because there is no TLS beside it{got(str(plain[0]))}"
+        yield (
+            ("listen",),
+            f"must not begin with http://, because there is no TLS beside it{got(str(plain[0]))}",
+        )
     elif plain and len(plain) == len(listen):
         yield ("listen",), f"must hold an address for HTTPS as well, such as 0.0.0.0:443{got(str(plain[0]))}"
     elif data.tls.acme.domains and not plain:

@@ -36,8 +36,7 @@ class EabSettings(Settings):
 
 
 class AcmeSettings(Settings):
-    """A certificate that the proxy gets by itself and renews, from Let's Encrypt or another authority that
-    speaks ACME. It needs the extra `acme`."""
+    """A certificate that the proxy gets and renews itself, by ACME. It needs the extra `acme`."""
 
     domains: v.Domains = ()
     """The names that clients call the proxy by, at most 100, all of them in one certificate; with one this is

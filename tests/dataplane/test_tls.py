@@ -283,8 +283,8 @@ def test_new_certificate_for_new_connections(authority: Authority) -> None:
     pair = authority.issue(NAME)
 
     async def test(world: World) -> None:
-        certificate = world.plane.certificate
-        assert certificate is not None
+        assert world.plane.certificates is not None
+        (certificate,) = world.plane.certificates.pairs
         kept = await secure(world, authority.client())
         talking, backend = await secure_tunnel(world, authority.client())
         expires = certificate.expires
@@ -311,9 +311,9 @@ def test_unix_sockets_stay_plain(authority: Authority, tmp_path: Path) -> None:
     async def test(world: World) -> None:
         world.backend.serve(echo)
         plane, path = world.plane, str(tmp_path / "s")
-        assert plane.certificate is not None
+        assert plane.certificates is not None
         sock = net.bind(Address(path=path))
-        await plane.listeners.change([world.listening, sock], plane.certificate.context, greeted=False)
+        await plane.listeners.change([world.listening, sock], plane.certificates.context, greeted=False)
         peer = Peer(*await asyncio.open_unix_connection(path))
         assert (await peer.say(get()).response()).status == 200
         peer.close()
