@@ -10,16 +10,19 @@ port, which shows in that 80 was asked for and ours is another, it is left out t
 import asyncio
 import re
 from collections.abc import Callable
-from time import monotonic
 from typing import Protocol, cast
 
-from proxy.dataplane.clients import REFUSALS, Ticket, client_key, peer_of
+from proxy.affinity.decision import Decision
+from proxy.dataplane.clients import REFUSALS, Ticket, peer_of
 from proxy.dataplane.dates import dated
 from proxy.dataplane.patience import Timer
+from proxy.dataplane.record import Stream
+from proxy.dataplane.request import Request
+from proxy.dataplane.request_reader import RequestReader
 from proxy.dataplane.site import Site
 from proxy.errors import BadRequest, Limit, OverLimit
 from proxy.wire import reply
-from proxy.wire.head import HeadSearch, RequestHead, parse_request
+from proxy.wire.head import RequestHead
 from proxy.wire.reply import Reply
 
 _CHALLENGES = "/.well-known/acme-challenge/"
@@ -48,6 +51,24 @@ def answer_to(head: RequestHead, answer: Answer, own_port: int, secure_port: int
     return Reply(308, b"", extra=location)
 
 
+class Led:
+    """As Record: a request that was answered here."""
+
+    decision: Decision | None = None
+    tunnel: Stream | None = None
+    first_byte = 0.0
+    bytes_in = 0
+    error = ""
+
+    def __init__(self, request: Request, answer: Reply) -> None:
+        self.request = request
+        self.status = answer.status
+        self.bytes_out = len(answer.body)
+
+    def __repr__(self) -> str:
+        return f"<Led {self.request!r} {self.status}>"
+
+
 class Owner(Protocol):
     """What a connection needs of the listeners."""
 
@@ -71,10 +92,9 @@ class PlainClient(asyncio.Protocol):
         self._address = address
         self._ticket = ticket
         self._buffer = bytearray()
-        self._search = HeadSearch()
+        self._reader = RequestReader(site)
         self._timer: Timer | None = None
         self._answered = False
-        self._client = ""  # whom its requests count for; "" where nobody counts them
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """As asyncio.Protocol."""
@@ -98,7 +118,7 @@ class PlainClient(asyncio.Protocol):
             self.transport.close()
             return
         self._ticket = site.clients.arrived(origin)
-        self._client = "" if origin.trusted else client_key(origin.address)
+        self._reader.come_from(origin)
         self._timer = Timer(site.stood, site.timeouts.head, self._late)
 
     def data_received(self, data: bytes) -> None:
@@ -106,32 +126,38 @@ class PlainClient(asyncio.Protocol):
         if self._answered:
             return
         self._buffer += data
-        most = self._site.limits.head
+        request = None
         try:
-            end = self._search.find(self._buffer)
-            if end > most or (end < 0 and len(self._buffer) > most):
-                raise OverLimit(Limit.HEAD, "request head too large", status=431)
-            if end < 0:
+            request, _ = self._reader.read(self._buffer)
+            if request is None:
                 return
-            head = parse_request(bytes(self._buffer[: end + 4]), {})
-            rates = self._site.rates
-            over = rates.over(self._client, monotonic(), opens=False) if rates and self._client else None
-            if over is not None:
-                raise over
+            self._count(request)
         except (BadRequest, OverLimit) as error:
             self._site.stats.refused(error)
-            self._say(reply.error(error.status, error.reason), b"")
+            self._say(request, reply.error(error.status, error.reason))
             return
         own_port = self.transport.get_extra_info("sockname")[1]
-        answer = answer_to(head, self._owner.answer, own_port, self._owner.secure_port)
-        self._say(answer, head.method)
+        self._say(request, answer_to(request.head, self._owner.answer, own_port, self._owner.secure_port))
 
-    def _say(self, answer: Reply, method: bytes) -> None:
+    def _count(self, request: Request) -> None:
+        """Raises OverLimit for a client that asks too often."""
+        rates, client = self._site.rates, request.known.client
+        over = rates.over(client, request.started, opens=False) if rates is not None and client else None
+        if over is not None:
+            raise over
+
+    def _say(self, request: Request | None, answer: Reply) -> None:
         """Answer, and close when the client has read it: what it still sends must not take it away."""
         self._answered = True
-        self._buffer.clear()
+        self._buffer = bytearray()
+        method = request.head.method if request else b""
         self._site.stats.answered("", method, answer.status)
-        self.transport.write(dated(answer.http1(close=True, head_only=method == b"HEAD")))
+        if request is not None and self._site.access is not None:
+            self._site.access(Led(request, answer))
+        request_id = request.id if request else b""
+        self.transport.write(
+            dated(answer.http1(request_id=request_id, close=True, head_only=method == b"HEAD"))
+        )
         self.transport.write_eof()
         if self._timer is not None:
             self._timer.cancel()

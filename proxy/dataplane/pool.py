@@ -69,7 +69,7 @@ class Pool:
         self.passengers: set[Passenger] = set()
 
     def show(self, config: Config) -> None:
-        """What is added to responses, from now on: the backend's name, and that browsers come by HTTPS only."""
+        """What is added to responses from now on: who gave them, and that browsers come by HTTPS only."""
         named, seconds = config.responses.backend, config.tls.hsts if config.tls.is_on else 0
         self.extra = b"X-Chainlit-Backend: %b\r\n" % self.backend.name.encode() if named else b""
         if seconds:  # RFC 6797

@@ -1,7 +1,8 @@
 """A real authority for a test, and Debian's where there is none: `python -m tests.support.pebble_server`.
 
 Pebble is Let's Encrypt's own for tests of clients; beside it runs its DNS server, which knows every name as
-127.0.0.1 until a test says otherwise. Where the package is missing and may not be installed, one line says so.
+127.0.0.1 until a test says otherwise. Where the package is missing and may not be installed, one line says
+so.
 """
 
 import json
@@ -76,7 +77,7 @@ class Pebble(Process):
         if not self._dns.running:
             self._dns.launch()
         self.launch()
-        wait_until(self._answers, 10, lambda: f"pebble answers\n{self.tail()}\n{self._dns.tail()}")
+        wait_until(self._answers, 30, lambda: f"pebble answers\n{self.tail()}\n{self._dns.tail()}")
 
     def end(self) -> None:
         """Kills both."""
