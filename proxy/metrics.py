@@ -331,7 +331,7 @@ class ProxyCollector:
         failures = _counter("tls_reload_failures", "Changed certificates that could not be used.")
         yield failures.add(certificates.failures if certificates else 0)
         expiries = certificates.expiries() if certificates else {}
-        expiry = _gauge("certificate_expiry_seconds", "When each certificate expires, in unix time.", "name")
+        expiry = _gauge("certificate_expiry_seconds", "When each expires, in unix time.", "certificate")
         for name, at in expiries.items():
             expiry.add(at, name)
         yield expiry

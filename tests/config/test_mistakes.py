@@ -158,8 +158,8 @@ TABLE = [
     ("tls: {acme: {eab: {kid: a, key: 's e c r e t'}}}", 1, "tls.acme.eab.key",
      "must be the key as the authority shows it, in base64url: letters, digits, - and _"),
     ("tls: {acme: {directory: 'http://a/d'}}", 1, "tls.acme.directory",
-     "must be an https URL such as https://acme-v02.api.letsencrypt.org/directory, without a name, "
-     "password or query"),
+     ("must be an https URL such as https://acme-v02.api.letsencrypt.org/directory, without a name, "
+      "password or query")),
     ("tls: {min_version: 1.1}", 1, "tls.min_version", 'must be one of 1.2, 1.3 (got "1.1")'),
     ("tls: {certificates: [{cert: a}]}", 1, "tls.certificates[0].key",
      "is missing: it must be the path of a file"),

@@ -12,6 +12,7 @@ import pytest
 
 from proxy import net
 from proxy.config import Address
+from proxy.config.tls_settings import TlsSettings
 from proxy.errors import Limit
 from tests.dataplane.frames import ACCEPT, Socket, upgrade
 from tests.dataplane.peers import WAIT, Cut, Message, Peer, get, ok, post
@@ -320,3 +321,37 @@ def test_unix_sockets_stay_plain(authority: Authority, tmp_path: Path) -> None:
         world.guests += 1
 
     run(test, tls=authority.issue(NAME))
+
+
+@pytest.mark.parametrize("seconds", [0, 300])
+def test_browsers_are_told_to_come_by_https(authority: Authority, seconds: int) -> None:
+    """What backends answer says so, if that is wished and there is TLS; also after a reload."""
+    expected = b"max-age=300" if seconds else None
+
+    async def test(world: World) -> None:
+        world.backend.serve(echo)
+        client = await secure(world, authority.client())
+        for _ in range(2):
+            assert (await client.say(get()).response()).get(b"strict-transport-security") == expected
+        site = world.plane.site
+        site.configure(site.config.model_copy(update={"tls": TlsSettings(hsts=300)}))  # no TLS any more
+        assert (await client.say(get()).response()).get(b"strict-transport-security") is None
+
+    run(test, tls={**authority.issue(NAME), "hsts": seconds})
+
+
+def test_several_names_on_one_listener(authority: Authority) -> None:
+    """Each client is shown the certificate for the name that it asks for."""
+    other = authority.issue("other.test")
+
+    async def test(world: World) -> None:
+        for name in (NAME, "other.test"):
+            _, writer = await asyncio.open_connection(
+                *world.address, ssl=authority.client(), server_hostname=name
+            )
+            assert writer.get_extra_info("ssl_object").getpeercert()["subjectAltName"] == (("DNS", name),)
+            writer.close()
+            world.guests += 1
+        await world.until(lambda: world.plane.site.stats.connections == 2)
+
+    run(test, tls={**authority.issue(NAME), "certificates": [other]})
