@@ -15,6 +15,7 @@ from typing import Protocol, cast
 from proxy.affinity.decision import Decision
 from proxy.dataplane.clients import REFUSALS, Ticket, peer_of
 from proxy.dataplane.dates import dated
+from proxy.dataplane.leg import Leg
 from proxy.dataplane.patience import Timer
 from proxy.dataplane.record import Stream
 from proxy.dataplane.request import Request
@@ -84,6 +85,7 @@ class PlainClient(asyncio.Protocol):
     """One connection; made by the Listeners, which own it."""
 
     transport: asyncio.Transport
+    _leg: Leg
 
     def __init__(self, site: Site, owner: Owner, address: str, ticket: Ticket | None) -> None:
         """`address` and `ticket` are as in Downstream."""
@@ -99,6 +101,7 @@ class PlainClient(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """As asyncio.Protocol."""
         self.transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass
+        self._leg = Leg(self.transport)
         site, peer = self._site, peer_of(transport)
         if self._ticket is not None:
             self._ticket.give_back()
@@ -136,7 +139,7 @@ class PlainClient(asyncio.Protocol):
             self._site.stats.refused(error)
             self._say(request, reply.error(error.status, error.reason))
             return
-        own_port = self.transport.get_extra_info("sockname")[1]
+        _, own_port = (self.transport.get_extra_info("sockname") or ("", 0))[:2]
         self._say(request, answer_to(request.head, self._owner.answer, own_port, self._owner.secure_port))
 
     def _count(self, request: Request) -> None:
@@ -158,7 +161,8 @@ class PlainClient(asyncio.Protocol):
         self.transport.write(
             dated(answer.http1(request_id=request_id, close=True, head_only=method == b"HEAD"))
         )
-        self.transport.write_eof()
+        if not self._leg.finish():
+            self.transport.close()
         if self._timer is not None:
             self._timer.cancel()
         self._timer = Timer(self._site.stood, _LINGER, self.cut)
@@ -170,6 +174,14 @@ class PlainClient(asyncio.Protocol):
     def cut(self) -> None:
         """End it at once."""
         self.transport.abort()
+
+    def pause_writing(self) -> None:
+        """As asyncio.Protocol."""
+        self._leg.fell_behind()
+
+    def resume_writing(self) -> None:
+        """As asyncio.Protocol."""
+        self._leg.caught_up()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """As asyncio.Protocol."""
