@@ -105,7 +105,7 @@ class Site:
         self.clients.configure(config.limits)
         for pool in self._pools.values():
             pool.connect_timeout, pool.idle_timeout = config.timeouts.connect, config.timeouts.pool_idle
-            pool.show(named=config.responses.backend)
+            pool.show(config)
         self.heads.clear()
         self._origins.cache_clear()
         self.lingers.configure(config.affinity)
@@ -170,7 +170,7 @@ class Site:
             connect, idle = self.timeouts.connect, self.timeouts.pool_idle
             pool = Pool(backend, connect_timeout=connect, idle_timeout=idle, stood=self.stood)
             self._pools[backend] = pool
-            pool.show(named=self.config.responses.backend)
+            pool.show(self.config)
         return pool
 
     def pools(self) -> list[Pool]:
