@@ -1,0 +1,65 @@
+"""An instance that ends waits for no poll, and parts with those who poll as with those on websockets.
+
+uvicorn waits until every request is answered before it ends, and a poll that waits for news is answered at
+the next ping: after 25 seconds (engineio/async_socket.py: poll). It listens no more by then, so nothing but
+that ping can come. Here each client that polls is left when uvicorn begins to end, as websockets are by
+uvicorn itself: its `disconnect` handlers run, so that the state of its session is stored, and its poll is
+answered with a packet that says nothing. What it asks next reaches another instance.
+
+Knows nothing of Chainlit.
+"""
+
+import asyncio
+import importlib
+import logging
+from collections.abc import Iterable
+from functools import wraps
+from typing import Any
+from weakref import WeakSet
+
+WRITES = 0.5  # seconds in which what a session has is stored; a poll is not kept for longer
+
+log = logging.getLogger("chainlit_proxy.sessions")
+_MARK = "_chainlit_proxy_ending"  # on what replaces uvicorn's
+
+SOCKETS: WeakSet[Any] = WeakSet()
+"""Those of python-engineio in this process, of which each puts itself in."""
+
+
+def leave_polls() -> None:
+    """Has a uvicorn that ends leave the sockets here; once in a process."""
+    try:
+        server: Any = importlib.import_module("uvicorn").Server
+        shut_down = server.shutdown
+    except (ImportError, AttributeError):
+        return
+    if hasattr(shut_down, _MARK):
+        return
+
+    @wraps(shut_down)
+    async def shutdown(self: Any, *arguments: Any, **named: Any) -> None:
+        try:
+            leave(SOCKETS, self.server_state.tasks)
+        except Exception:
+            log.exception("clients that poll could not be left")
+        await shut_down(self, *arguments, **named)
+
+    setattr(shutdown, _MARK, True)
+    server.shutdown = shutdown
+
+
+def leave(sockets: Iterable[Any], tasks: set[asyncio.Task[Any]]) -> None:
+    """Leaves all that poll; `tasks` are those that uvicorn waits for."""
+    packets = importlib.import_module("engineio.packet")
+    for socket in list(sockets):
+        if not (socket.upgraded or socket.upgrading or socket.closing or socket.closed):
+            task = asyncio.create_task(_leave(socket, packets.Packet(packets.NOOP)))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+
+async def _leave(socket: Any, nothing: Any) -> None:
+    closing = asyncio.ensure_future(socket.close(wait=False, abort=True))
+    await asyncio.wait([closing], timeout=WRITES)
+    await socket.queue.put(nothing)
+    await closing

@@ -1,0 +1,107 @@
+"""An instance that ends, and its clients that poll; with python-engineio and uvicorn as they are."""
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+import engineio
+import pytest
+import uvicorn
+from engineio import async_socket, exceptions
+
+from proxy.sessions import ending
+from proxy.sessions.patience import patient
+from tests.support.waiting import eventually
+
+EVERY = 25  # seconds between two pings
+SOON = 5.0  # seconds: far less than that
+HANDSHAKE = "/engine.io/?EIO=4&transport=polling"
+
+
+class Instance:
+    """A server in this process, and clients that wait for news."""
+
+    def __init__(self, leaves: Callable[[], Any]) -> None:
+        """`leaves` is what the app does when a client has gone."""
+        self.left: list[str] = []
+        self.answered = asyncio.Event()  # set when all polls are
+        self._leaves = leaves
+        self.engine = engineio.AsyncServer(
+            async_mode="asgi", ping_interval=EVERY, ping_timeout=EVERY, monitor_clients=False
+        )
+        self.engine.on("disconnect", self._disconnect)
+        app = engineio.ASGIApp(self.engine)
+        self.server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+
+    async def _disconnect(self, sid: str, *_: Any) -> None:
+        await self._leaves()
+        self.left.append(sid)
+
+    async def end(self, clients: int) -> tuple[list[str], float]:
+        """Ends while these wait: what their polls were answered, and after how many seconds it had ended."""
+        serving = asyncio.create_task(self.server._serve([self.listener]))
+        async with aiohttp.ClientSession() as http:
+            sids = []
+            for _ in range(clients):
+                async with http.get(self.url + HANDSHAKE) as response:
+                    sids.append((await response.text()).split('"')[3])
+            polls = [asyncio.create_task(self._poll(http, sid)) for sid in sids]
+            tasks = self.server.server_state.tasks
+            await eventually(lambda: len(tasks) == clients, SOON, "all wait")
+            began = time.monotonic()
+            self.server.should_exit = True
+            heard = await asyncio.gather(*polls)
+            self.answered.set()
+            await serving
+            return heard, time.monotonic() - began
+
+    async def _poll(self, http: aiohttp.ClientSession, sid: str) -> str:
+        async with http.get(f"{self.url}{HANDSHAKE}&sid={sid}") as response:
+            return f"{response.status} {await response.text()}"
+
+
+@pytest.fixture(autouse=True)
+def ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in an instance; as before afterwards."""
+    theirs = async_socket.AsyncSocket
+    monkeypatch.setattr(async_socket, "AsyncSocket", patient(theirs, exceptions.QueueEmpty))
+    monkeypatch.setattr(uvicorn.Server, "shutdown", uvicorn.Server.shutdown)
+    ending.leave_polls()
+
+
+def test_it_waits_for_no_poll() -> None:
+    """All who poll are left, hear that there is no news, and the instance ends long before the next ping."""
+
+    async def leaves() -> None:
+        pass
+
+    async def scenario() -> None:
+        instance = Instance(leaves)
+        heard, seconds = await instance.end(clients=3)
+        assert heard == ["200 6"] * 3
+        assert len(instance.left) == 3
+        assert seconds < SOON
+
+    asyncio.run(scenario())
+
+
+def test_it_waits_for_the_app(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `disconnect` handler that takes long comes to its end, but the client is not kept for that."""
+    monkeypatch.setattr(ending, "WRITES", 0.01)
+
+    async def scenario() -> None:
+        goes_on = asyncio.Event()
+        instance = Instance(goes_on.wait)
+        ends = asyncio.create_task(instance.end(clients=1))
+        await instance.answered.wait()
+        assert not instance.left
+        goes_on.set()
+        await ends
+        assert len(instance.left) == 1
+
+    asyncio.run(scenario())
