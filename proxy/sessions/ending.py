@@ -6,13 +6,16 @@ that ping can come. Here each client that polls is left when uvicorn begins to e
 uvicorn itself: its `disconnect` handlers run, so that the state of its session is stored, and its poll is
 answered with a packet that says nothing. What it asks next reaches another instance.
 
+`behind` is for what an app does when a client has said goodbye: no longer is the client kept for it, but it
+is waited for as ever.
+
 Knows nothing of Chainlit.
 """
 
 import asyncio
 import importlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from functools import wraps
 from typing import Any
 from weakref import WeakSet
@@ -24,6 +27,18 @@ _MARK = "_chainlit_proxy_ending"  # on what replaces uvicorn's
 
 SOCKETS: WeakSet[Any] = WeakSet()
 """Those of python-engineio in this process, of which each puts itself in."""
+
+_BEHIND: set[asyncio.Task[None]] = set()  # what goes on when its client is not kept for it any more
+
+
+async def behind(work: Coroutine[Any, Any, None], seconds: float) -> None:
+    """Waits so long for work, which goes on behind that; uvicorn waits for it before it ends."""
+    task = asyncio.create_task(work)
+    _BEHIND.add(task)
+    task.add_done_callback(_BEHIND.discard)
+    await asyncio.wait([task], timeout=seconds)
+    if task.done():
+        task.result()
 
 
 def leave_polls() -> None:
@@ -40,6 +55,7 @@ def leave_polls() -> None:
     async def shutdown(self: Any, *arguments: Any, **named: Any) -> None:
         try:
             leave(SOCKETS, self.server_state.tasks)
+            wait_for(_BEHIND, self.server_state.tasks)
         except Exception:
             log.exception("clients that poll could not be left")
         await shut_down(self, *arguments, **named)
@@ -51,11 +67,11 @@ def leave_polls() -> None:
 def leave(sockets: Iterable[Any], tasks: set[asyncio.Task[Any]]) -> None:
     """Leaves all that poll; `tasks` are those that uvicorn waits for."""
     packets = importlib.import_module("engineio.packet")
-    for socket in list(sockets):
-        if not (socket.upgraded or socket.upgrading or socket.closing or socket.closed):
-            task = asyncio.create_task(_leave(socket, packets.Packet(packets.NOOP)))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
+    polling = [
+        each for each in sockets if not (each.upgraded or each.upgrading or each.closing or each.closed)
+    ]
+    nothing = packets.Packet(packets.NOOP)
+    wait_for([asyncio.create_task(_leave(socket, nothing)) for socket in polling], tasks)
 
 
 async def _leave(socket: Any, nothing: Any) -> None:
@@ -63,3 +79,10 @@ async def _leave(socket: Any, nothing: Any) -> None:
     await asyncio.wait([closing], timeout=WRITES)
     await socket.queue.put(nothing)
     await closing
+
+
+def wait_for(awaited: Iterable[asyncio.Task[Any]], tasks: set[asyncio.Task[Any]]) -> None:
+    """Adds to those that uvicorn waits for."""
+    for task in list(awaited):
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)

@@ -99,9 +99,9 @@ def test_a_message_beside_the_answer_to_the_ping() -> None:
 
 
 def test_a_message_that_was_not_taken_yet() -> None:
-    """Its client is not at rest, though an instance with much to do has not said for a second that it answers.
+    """Its client is not at rest, however long an instance with much to do does not say that it answers.
 
-    What is no message is answered by nothing, and what is not taken after long never will be.
+    Unless that is very long; and what is no message is answered by nothing.
     """
 
     async def test(case: Case) -> None:

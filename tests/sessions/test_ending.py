@@ -105,3 +105,25 @@ def test_it_waits_for_the_app(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(instance.left) == 1
 
     asyncio.run(scenario())
+
+
+def test_it_waits_for_what_is_done_behind_a_goodbye() -> None:
+    """Nobody is connected any more, but the app has not come to the end of it."""
+
+    async def scenario() -> None:
+        goes_on, done = asyncio.Event(), asyncio.Event()
+
+        async def work() -> None:
+            await goes_on.wait()
+            done.set()
+
+        instance = Instance(goes_on.wait)
+        await ending.behind(work(), 0)
+        ends = asyncio.create_task(instance.end(clients=0))
+        await eventually(lambda: len(instance.server.server_state.tasks) == 1, SOON, "it is waited for")
+        assert not done.is_set()
+        goes_on.set()
+        await ends
+        assert done.is_set()
+
+    asyncio.run(scenario())
