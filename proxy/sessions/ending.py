@@ -20,6 +20,7 @@ from functools import wraps
 from typing import Any
 from weakref import WeakSet
 
+READS = 0.05  # seconds for what clients have just said: a transport that is left takes nothing
 WRITES = 0.5  # seconds in which what a session has is stored; a poll is not kept for longer
 
 log = logging.getLogger("chainlit_proxy.sessions")
@@ -75,6 +76,7 @@ def leave(sockets: Iterable[Any], tasks: set[asyncio.Task[Any]]) -> None:
 
 
 async def _leave(socket: Any, nothing: Any) -> None:
+    await asyncio.sleep(READS)
     closing = asyncio.ensure_future(socket.close(wait=False, abort=True))
     await asyncio.wait([closing], timeout=WRITES)
     await socket.queue.put(nothing)

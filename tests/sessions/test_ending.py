@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
@@ -32,7 +32,9 @@ class Instance:
         self.engine = engineio.AsyncServer(
             async_mode="asgi", ping_interval=EVERY, ping_timeout=EVERY, monitor_clients=False
         )
+        self.said: list[str] = []
         self.engine.on("disconnect", self._disconnect)
+        self.engine.on("message", self._message)
         app = engineio.ASGIApp(self.engine)
         self.server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -42,8 +44,16 @@ class Instance:
         await self._leaves()
         self.left.append(sid)
 
-    async def end(self, clients: int) -> tuple[list[str], float]:
-        """Ends while these wait: what their polls were answered, and after how many seconds it had ended."""
+    async def _message(self, _: str, data: str) -> None:
+        self.said.append(data)
+
+    async def end(
+        self, clients: int, before: Callable[[str], Awaitable[None]] | None = None
+    ) -> tuple[list[str], float]:
+        """Ends while these wait: what their polls were answered, and after how many seconds it had ended.
+
+        `before` is told the sid of the first when all wait.
+        """
         serving = asyncio.create_task(self.server._serve([self.listener]))
         async with aiohttp.ClientSession() as http:
             sids = []
@@ -53,6 +63,8 @@ class Instance:
             polls = [asyncio.create_task(self._poll(http, sid)) for sid in sids]
             tasks = self.server.server_state.tasks
             await eventually(lambda: len(tasks) == clients, SOON, "all wait")
+            if before is not None:
+                await before(sids[0])
             began = time.monotonic()
             self.server.should_exit = True
             heard = await asyncio.gather(*polls)
@@ -86,6 +98,34 @@ def test_it_waits_for_no_poll() -> None:
         assert heard == ["200 6"] * 3
         assert len(instance.left) == 3
         assert seconds < SOON
+
+    asyncio.run(scenario())
+
+
+def test_it_hears_what_is_being_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A POST that had begun to come is taken, and answered so."""
+    monkeypatch.setattr(ending, "READS", 1.0)
+
+    async def scenario() -> None:
+        instance = Instance(asyncio.Event().wait)
+        instance.engine.handlers.pop("disconnect")
+        streams: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+        async def say_half(sid: str) -> None:
+            reader, writer = await asyncio.open_connection(*instance.listener.getsockname())
+            streams.append((reader, writer))
+            head = f"POST {HANDSHAKE}&sid={sid} HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\n"
+            writer.write(head.encode() + b"4he")
+            await eventually(lambda: len(instance.server.server_state.tasks) == 2, SOON, "it is read")
+
+        ends = asyncio.create_task(instance.end(1, say_half))
+        await eventually(lambda: len(instance.server.server_state.tasks) == 3, SOON, "it is left")
+        ((reader, writer),) = streams
+        writer.write(b"llo")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        await ends
+        writer.close()
+        assert instance.said == ["hello"]
 
     asyncio.run(scenario())
 
