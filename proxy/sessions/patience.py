@@ -18,6 +18,8 @@ from functools import wraps
 from time import monotonic
 from typing import Any
 
+from .ending import SOCKETS, leave_polls
+
 BEAT = 0.5  # seconds between two looks at the clock
 LATE = 1.5  # seconds between two that are late: a busy loop takes less
 NEVER = 1e6  # seconds: 11 days, for waits that have an end for other reasons
@@ -131,6 +133,7 @@ class Patience(_Base):  # type: ignore[misc]
     def __init__(self, server: Any, sid: str) -> None:
         _RUNNING.watch()
         super().__init__(_PatientServer(server), sid)
+        SOCKETS.add(self)
 
     @property
     def last_ping(self) -> float | None:
@@ -184,6 +187,7 @@ def keep_clients() -> None:
     """Has the servers of this process wait for their clients; before the first of them is made, once."""
     _keep_sockets()
     _keep_websockets()
+    leave_polls()
 
 
 def _keep_sockets() -> None:
