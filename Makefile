@@ -101,10 +101,13 @@ compiled: $(STAMP)
 	done
 	ls -l dist/*.whl
 
-# Those of the supervisor need little of a core, so two run at a time.
+# Where the tests with real processes are; a test of the house sees to it that there are none elsewhere.
+SYSTEM := tests/deploy tests/hostile tests/replicas tests/system
+
+# Most of them wait more than they compute, so two run at a time, but for those that take the time.
 system: $(STAMP) $(JS) dns pebble prometheus redis
-	$(PYTEST) -n 2 tests/replicas -m "system and not browser"
-	$(PYTEST) tests --ignore=tests/replicas -m "system and not browser"
+	$(PYTEST) -n 2 --dist worksteal $(SYSTEM) -m "system and not alone"
+	$(PYTEST) $(SYSTEM) -m "system and alone"
 
 browser: $(STAMP) $(JS) chromium
 	$(PYTEST) tests/browser

@@ -1,6 +1,7 @@
 """House rules that a machine can check: sizes, docstrings, and what belongs to a release."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,21 @@ def test_nothing_of_ours_is_mocked(path: Path) -> None:
             assert node.module != "unittest" or all(alias.name != "mock" for alias in node.names)
         if isinstance(node, ast.Import):
             assert all(alias.name != "unittest.mock" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", TESTS, ids=named)
+def test_tests_with_real_processes_are_where_they_are_looked_for(path: Path) -> None:
+    """`make system` looks in these folders only: to read all tests for a few takes a quarter of a minute."""
+    (folders,) = re.findall(r"(?m)^SYSTEM := (.*)$", (TOP / "Makefile").read_text())
+    marks = {
+        node.attr
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pytest.mark"
+    }
+    if "system" in marks:
+        assert str(path.parent.relative_to(TOP)) in folders.split()
+    else:
+        assert "alone" not in marks, "only make system looks at this mark"
 
 
 @pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "LICENSE", "config.example.yaml", "Makefile"])

@@ -6,13 +6,14 @@ the thread that started the child.
 """
 
 import atexit
+import contextlib
 import itertools
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 LEASH = Path(__file__).with_name("leash.py")
@@ -54,6 +55,13 @@ def alive(pid: int) -> bool:
     except OSError:
         return False
     return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def kill_left(pids: Iterable[int]) -> None:
+    """Kills those of these processes that still run; they may end by themselves meanwhile."""
+    for pid in filter(alive, pids):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def threads_of(pid: int) -> list[int]:

@@ -61,6 +61,7 @@ async def killed(run: RunSharing) -> list[float]:
     return took
 
 
+@pytest.mark.alone
 def test_a_kill_under_load_is_not_noticed(run: RunSharing) -> None:
     """All who are there ask at the kill, and are answered in a moment by another; nobody else notices."""
     run.configure(balance={"slow_start": 0})  # so that each crowd is spread over all three
