@@ -1,4 +1,4 @@
-"""What an authority is told and what it is not: accounts that are bound, and one that is not who it should be."""
+"""What an authority is told and what not: accounts that are bound, and one that is not who it should be."""
 
 import asyncio
 import json
