@@ -197,7 +197,7 @@ class Config(s.Settings):
 
     listen: v.Addresses = (Address("0.0.0.0", 8000),)  # noqa: S104 - a proxy is there to be reached
     """Where clients connect: a name is all the addresses that it has here. Port 0 takes any free one. The
-    default of `run` is 127.0.0.1:8000; where tls.acme names domains it is 0.0.0.0:443 and http://0.0.0.0:80.
+    default of `run` is 127.0.0.1:8000. Where tls.acme names domains it is 0.0.0.0:443 and http://0.0.0.0:80.
     What begins with http:// stays plain beside TLS: it only leads to https, and answers the questions of
     tls.acme's authority."""
     socket: s.SocketSettings = s.SocketSettings()

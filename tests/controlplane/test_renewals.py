@@ -1,9 +1,7 @@
 """Certificates from a real authority: how the proxy gets them, renews them, and goes on without."""
 
 import asyncio
-import json
 import logging
-import socket
 import ssl
 import stat
 import time
@@ -16,18 +14,14 @@ import uvloop
 from acme import client as acme_client
 
 from proxy import tls
-from proxy.config import dump
 from proxy.config.tls_settings import AcmeSettings
 from proxy.controlplane import acme_order
-from proxy.controlplane.certificate_store import BusyError, CertificateStore, default_folder
-from proxy.controlplane.renewals import Renewals
-from tests.support.https_site import WITHIN, HttpsSite
+from proxy.controlplane.certificate_store import CertificateStore
+from tests.support.https_site import HttpsSite
 from tests.support.pebble_server import Pebble
 from tests.support.processes import free_port
-from tests.support.waiting import eventually
 
 DAY = 86400.0
-MAC = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
 
 Make = Callable[..., HttpsSite]
 Test = Callable[[Make, Pebble], Awaitable[None]]
@@ -344,141 +338,3 @@ def test_other_domains_are_another_certificate(play: Callable[[Test], None]) -> 
             assert site.counts == (1, 0)
 
     play(test)
-
-
-@pytest.fixture
-def binding(tmp_path: Path) -> Iterator[Pebble]:
-    """An authority that wants accounts bound to those that it knows."""
-    folder = tmp_path / "binding"
-    folder.mkdir()
-    rules: dict[str, Any] = {"externalAccountBindingRequired": True, "externalAccountMACKeys": {"kid-1": MAC}}
-    authority = Pebble(folder, free_port(), **rules)
-    authority.start()
-    yield authority
-    authority.end()
-
-
-def test_a_bound_account(binding: Pebble, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """With the key of `eab` an account is made, without it is refused; the key is in no log, file or dump."""
-    caplog.set_level(logging.DEBUG)
-    plain, state = _proof_port(binding), tmp_path / "state"
-
-    async def test() -> None:
-        async with HttpsSite(binding, state, plain, free_port()) as site:
-            site.serving.set()
-            await site.until(lambda: site.counts == (0, 1))
-        eab = {"kid": "kid-1", "key": MAC}
-        async with HttpsSite(binding, state, plain, free_port(), eab=eab) as site:
-            site.serving.set()
-            await site.until(lambda: site.counts == (1, 0))
-            assert MAC not in dump(site.config) + repr(site.config)
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(test())
-    assert MAC not in caplog.text
-    assert "PRIVATE KEY" not in caplog.text
-    assert not [path for path in state.rglob("*") if path.is_file() and MAC.encode() in path.read_bytes()]
-
-
-def _proof_port(pebble: Pebble) -> int:
-    return int(json.loads(Path(pebble.command[2]).read_text())["pebble"]["httpPort"])
-
-
-def test_paths_stay_in_the_folder(tmp_path: Path) -> None:
-    """A token that is none is answered by nothing, whatever it leads to, and is not written either."""
-    secret = tmp_path / "secret"
-    secret.write_text("x")
-    store = CertificateStore(
-        AcmeSettings.model_validate({"domains": ["a.test"], "folder": str(tmp_path / "s")})
-    )
-    store.prepare()
-    for token in ("../../secret", "..", ".", "", "/etc/passwd", "a/b", "%2e%2e", "a\x00", "a" * 129, "ä"):
-        assert store.answer(token) is None
-        with pytest.raises(ValueError), store.answering({token: "y"}):
-            pass
-    assert secret.read_text() == "x"
-    with store.answering({"good-Token_1": "y"}):
-        assert store.answer("good-Token_1") == b"y"
-    assert store.answer("good-Token_1") is None
-
-
-def test_one_turn_at_a_time(tmp_path: Path) -> None:
-    """Who has the turn has it until he gives it back; nobody waits for it."""
-    settings = AcmeSettings.model_validate({"domains": ["a.test"], "folder": str(tmp_path)})
-    one, two = CertificateStore(settings), CertificateStore(settings)
-    one.prepare()
-    with one.turn(), pytest.raises(BusyError), two.turn():
-        pass
-    with two.turn():
-        pass
-
-
-def test_half_a_file_is_replaced(tmp_path: Path) -> None:
-    """What cannot be used as a pair is replaced by what stands in; a good one is not touched."""
-    store = CertificateStore(AcmeSettings.model_validate({"domains": ["a.test"], "folder": str(tmp_path)}))
-    store.prepare()
-    text = store.pair.read_text()
-    store.prepare()
-    assert store.pair.read_text() == text
-    store.pair.write_text(text[:100])
-    store.prepare()
-    facts = store.facts()
-    assert facts is not None
-    assert facts.signed_by_itself
-    with pytest.raises(tls.CertificateError):
-        store.use(b"no key", "no certificate")
-    assert store.facts() == facts
-
-
-def test_the_folder(tmp_path: Path) -> None:
-    """That of the service, else the user's; one that cannot be had is told with what to do."""
-    assert default_folder({"STATE_DIRECTORY": "/var/lib/a:/var/lib/b"}) == Path("/var/lib/a/acme")
-    assert default_folder({}).parts[-2:] == ("chainlit-proxy", "acme")
-    (tmp_path / "file").write_text("")
-    wrong = AcmeSettings.model_validate({"domains": ["a.test"], "folder": str(tmp_path / "file")})
-    with pytest.raises(tls.CertificateError, match=r"tls\.acme\.folder: .*; name one that can be written"):
-        CertificateStore(wrong).prepare()
-
-
-def test_the_authority_is_asked_over_tls_that_verifies(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """An authority whose own certificate is not trusted is told no name and no key."""
-
-    async def test() -> None:
-        listening = socket.create_server(("127.0.0.1", 0))
-        port = listening.getsockname()[1]
-        untrusted = CertificateStore(
-            AcmeSettings.model_validate({"domains": ["a.test"], "folder": str(tmp_path / "other")})
-        )
-        untrusted.prepare()
-        context = tls.server_context(str(untrusted.pair), str(untrusted.pair))
-        heard: list[bytes] = []
-
-        async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            heard.append(await reader.read(1))
-            writer.close()
-
-        server = await asyncio.start_server(hear, sock=listening, ssl=context)
-        settings = {
-            "domains": ["a.test"],
-            "folder": str(tmp_path / "s"),
-            "directory": f"https://127.0.0.1:{port}/d",
-        }
-        renewals = Renewals()
-        renewals.configure(AcmeSettings.model_validate(settings))
-        assert renewals._store is not None
-        renewals._store.prepare()
-        serving = asyncio.Event()
-        serving.set()
-        task = asyncio.create_task(renewals.run(serving))
-        await eventually(lambda: sum(renewals.counts.values()), WITHIN, repr(renewals))
-        task.cancel()
-        await asyncio.wait([task])
-        server.close()
-        await server.wait_closed()
-        assert heard in ([], [b""])
-        assert "the authority cannot be reached: " in caplog.text
-        assert "CERTIFICATE_VERIFY_FAILED" in caplog.text
-
-    asyncio.run(test())

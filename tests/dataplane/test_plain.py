@@ -185,3 +185,29 @@ def test_the_end_takes_them_along(pair: dict[str, str]) -> None:
         silent.close()
 
     play(test, pair)
+
+
+def test_a_reload_makes_a_listener_plain_and_back(pair: dict[str, str]) -> None:
+    """The same socket speaks TLS, leads to it, and speaks TLS again; who is connected stays."""
+
+    async def test(world: World) -> None:
+        assert world.plane.certificates is not None
+        config, certificates = world.plane.site.config, world.plane.certificates
+        other = net.bind(Address("127.0.0.1", 0))
+        sockets, where = [other, world.listening], world.address
+        await world.plane.configure(config, sockets, certificates, [world.listening])
+        answer = await ask(world, where, get())
+        assert answer.get(b"location") == b"https://chat.test/"
+        silent = await visit(world, where)
+        await world.until(lambda: world.plane.listeners._plain_clients)
+        await world.plane.configure(config, sockets, certificates)
+        peer = Peer(*await asyncio.open_connection(*where))
+        await peer.say(get()).gone()  # what is no TLS is not answered any more
+        peer.close()
+        silent.say(get(b"/still"))
+        assert (await silent.response()).status == 308
+        silent.close()
+        await world.plane.configure(config, [world.listening], certificates)
+        other.close()
+
+    run(test, tls=pair)

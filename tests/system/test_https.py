@@ -78,24 +78,31 @@ def test_one_command(pebble: Pebble, proof_port: int, tmp_path: Path) -> None:
         wait_until(lambda: run.metric(RENEWED, result="renewed") if run.health() else 0, 2 * START, run.tail)
         wait_until(run.all_healthy, 2 * START, run.tail)
         trust = pebble.client()
-        with closing(wait_until(lambda: _trusted(port, trust), 2 * START, run.tail)) as kept:
+        with closing(trusted(run, port, trust)) as kept:
             assert page(kept) == 200
             with closing(http.client.HTTPConnection("127.0.0.1", proof_port, timeout=10)) as plain:
                 plain.request("POST", "/x?y", b"body", headers={"Host": NAME})
                 led = plain.getresponse()
                 assert (led.status, led.headers["Location"]) == (308, f"https://{NAME}/x?y")
             first = serial(kept)
-            with closing(wait_until(lambda: _trusted(port, trust, but=first), 2 * START, run.tail)) as fresh:
+            with closing(trusted(run, port, trust, but=first)) as fresh:
                 assert page(fresh) == page(kept) == 200
         assert run.metric("chainlit_proxy_certificate_expiry_seconds", certificate=NAME) > 0
         assert f"open https://{NAME}:{port}" in run.tail(200)
-        events = json.loads(run.get("/api/events"))["events"]
+        events = json.loads(run.get("/api/events"))
         assert [event for event in events if event["kind"] == "certificate"]
         assert run.stop() == 0
     finally:
         run.kill9()
     (pair,) = (folder / "state" / "acme").glob("127.0.0.1-*/chat.test-*.pem")
     assert stat.S_IMODE(pair.stat().st_mode) == 0o600
+
+
+def trusted(run: RunCommand, port: int, trust: ssl.SSLContext, but: str = "") -> http.client.HTTPSConnection:
+    """Waits for `_trusted`."""
+    found = wait_until(lambda: _trusted(port, trust, but), 2 * START, run.tail)
+    assert found is not None
+    return found
 
 
 def _trusted(port: int, trust: ssl.SSLContext, but: str = "") -> http.client.HTTPSConnection | None:
@@ -129,13 +136,13 @@ def test_the_end_does_not_wait_for_the_authority(tmp_path: Path) -> None:
         config["listen"] = [listen, f"http://{plain}"]
         proxy.launch()
         try:
-            silent.settimeout(20)
+            silent.settimeout(60)
             asked, _ = silent.accept()
             anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
             client = connect(int(listen.rpartition(":")[2]), anybody)
             client.close()
-            assert proxy.stop(timeout=5) == 0
+            assert proxy.stop(timeout=15) == 0
             asked.close()
         finally:
             proxy.kill9()
