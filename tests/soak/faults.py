@@ -11,7 +11,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
@@ -70,7 +70,7 @@ def run(folder: Path, *, tabs: int, seconds: float, seed: int, until_expired: bo
     instances = [Instance(folder, name, "chat") for name in NAMES]
     with proxy_before(folder, instances, **SECTIONS) as proxy:
         _fill(proxy)
-        open_at_start = min(descriptors(proxy) for _ in _moments())  # probes come and go
+        open_at_start = _fewest_descriptors(proxy)
         _live(proxy, Program(folder, "before", "tabs", port_of(proxy), tabs, seed), lambda: None)
         _settle(proxy, lambda: not any(_left(proxy, names).values()), patience)
         memory_before = memory(proxy)
@@ -87,7 +87,7 @@ def run(folder: Path, *, tabs: int, seconds: float, seed: int, until_expired: bo
             patience,
         )
         outcome.left = _left(proxy, names)
-        outcome.descriptors = open_at_start, descriptors(proxy)
+        outcome.descriptors = open_at_start, _fewest_descriptors(proxy)
         outcome.memory = memory_before, memory(proxy)
         return outcome
 
@@ -131,11 +131,13 @@ def _settle(proxy: ProxyProcess, settled: Callable[[], bool], within: float) -> 
         assert proxy.running, proxy.tail()
 
 
-def _moments() -> Iterator[None]:
-    """A second in parts."""
+def _fewest_descriptors(proxy: ProxyProcess) -> int:
+    """The fewest that it has in a second: probes come and go."""
+    counted = []
     for _ in range(20):
         time.sleep(0.05)
-        yield
+        counted.append(descriptors(proxy))
+    return min(counted)
 
 
 def make_trouble(instances: list[Instance], seconds: float, chance: random.Random) -> Counter[str]:
