@@ -2,9 +2,13 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support.processes import PORTS, free_port
 
 TOP = Path(__file__).parent.parent
 SOURCES = sorted((TOP / "proxy").rglob("*.py"))
@@ -70,6 +74,14 @@ def test_tests_with_real_processes_are_where_they_are_looked_for(path: Path) -> 
         assert str(path.parent.relative_to(TOP)) in folders.split()
     else:
         assert "alone" not in marks, "only make system looks at this mark"
+
+
+def test_two_runs_of_the_tests_share_no_port() -> None:
+    """Whoever starts a process again finds its port free, though others test on this machine as well."""
+    code = "from tests.support.processes import PORTS, free_port; print({free_port() for _ in range(PORTS)})"
+    ours = {free_port() for _ in range(PORTS)}
+    other = subprocess.run([sys.executable, "-c", code], cwd=TOP, capture_output=True, text=True, check=True)
+    assert not ours & ast.literal_eval(other.stdout)
 
 
 @pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "LICENSE", "config.example.yaml", "Makefile"])
