@@ -42,7 +42,7 @@ class Relay:
     tunnel: Tunnel | None = None  # set when the one that it became has ended
     ended = False
     error = ""  # why it was refused or cut off, for the log
-    _draws = False  # whether more of a response has been waited for, at its client's pace
+    _draws = False  # whether the response is read at its client's pace
     _keep = True  # whether the client's connection serves another request after this one
     _inspected = False  # whether the body was read for its session
     connect: Connect | None = None  # set while it brings a CONNECT that is not answered
@@ -81,7 +81,8 @@ class Relay:
         if self.request.head.minor == 1:
             self.client.inform(self.request, head)
             if self.upstream is not None:  # there may be many of them
-                self._draw_from(self.upstream)
+                self._draws = True
+                self.client.draw_from(self.upstream.leg)
 
     def responded(self, head: ResponseHead, framer: Framer, data: bytes) -> None:
         """As User: the head came.
@@ -106,12 +107,8 @@ class Relay:
         if done:
             self._whole()
         elif self.upstream is not None:
-            self._draw_from(self.upstream)
-
-    def _draw_from(self, upstream: Upstream) -> None:
-        """No more is read of the response than its client takes."""
-        self._draws = True
-        self.client.draw_from(upstream.leg)
+            self._draws = True
+            self.client.draw_from(self.upstream.leg)
 
     def _begin(self, head: ResponseHead, data: bytes) -> None:
         """Pass on a response that may have to be changed."""
@@ -215,8 +212,7 @@ class Relay:
         if self._asked is not None:
             self._asked.answered(self.request.started + first_byte)
             self._asked = None
-        assert self.decision is not None
-        self.site.stats.first_byte[self.decision.backend.name].add(first_byte)
+        self.site.stats.first_byte[self.backend.name].add(first_byte)
         if self.body.done:
             self.client.deadline = inf
         else:
@@ -233,8 +229,7 @@ class Relay:
         if self._draws:
             self.client.draw_from(None)  # the connection is for others now, however slow this client is
         if all_said:
-            self._end()
-            self.client.ended(keep=self._keep, linger=not self.body.done)
+            self.close_up()
 
     def close_up(self) -> None:
         """The response is said: the client's connection is free."""

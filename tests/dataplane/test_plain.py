@@ -23,7 +23,7 @@ HEAD = b"GET %b HTTP/1.1\r\nHost: %b\r\n\r\n"
 
 def answered(target: bytes, host: bytes, own_port: int = 80, secure_port: int = 443) -> bytes:
     """The status of the answer, and where it leads."""
-    head = parse_request(HEAD % (target, host), {})
+    head = parse_request(HEAD % (target, host), None)
     answer = answer_to(head, {"token": b"proof"}.get, own_port, secure_port)
     leads = [line for line in answer.extra.split(b"\r\n") if line.startswith(b"Location: ")]
     return b" ".join((b"%d" % answer.status, *leads)).replace(b"Location: ", b"")
