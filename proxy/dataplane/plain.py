@@ -55,13 +55,13 @@ def answer_to(head: RequestHead, answer: Answer, own_port: int, secure_port: int
 class Led:
     """As Record: a request that was answered here."""
 
-    decision: Decision | None = None
-    tunnel: Stream | None = None
     first_byte = 0.0
     bytes_in = 0
     error = ""
 
     def __init__(self, request: Request, answer: Reply) -> None:
+        self.decision: Decision | None = None
+        self.tunnel: Stream | None = None
         self.request = request
         self.status = answer.status
         self.bytes_out = len(answer.body)
