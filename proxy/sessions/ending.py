@@ -77,9 +77,10 @@ def leave(sockets: Iterable[Any], tasks: set[asyncio.Task[Any]]) -> None:
 
 async def _leave(socket: Any, nothing: Any) -> None:
     await asyncio.sleep(READS)
+    socket.last_words = [nothing]
     closing = asyncio.ensure_future(socket.close(wait=False, abort=True))
     await asyncio.wait([closing], timeout=WRITES)
-    await socket.queue.put(nothing)
+    await socket.queue.put(None)
     await closing
 
 

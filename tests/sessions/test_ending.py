@@ -130,6 +130,26 @@ def test_it_hears_what_is_being_said(monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(scenario())
 
 
+def test_it_waits_for_no_poll_of_a_client_that_has_gone() -> None:
+    """One that has said goodbye while its poll waited."""
+
+    async def scenario() -> None:
+        instance = Instance(asyncio.Event().wait)
+        instance.engine.handlers.pop("disconnect")
+
+        async def say_goodbye(sid: str) -> None:
+            async with (
+                aiohttp.ClientSession() as http,
+                http.post(f"{instance.url}{HANDSHAKE}&sid={sid}", data="1") as response,
+            ):
+                assert response.status == 200
+
+        _, seconds = await instance.end(1, say_goodbye)
+        assert seconds < SOON
+
+    asyncio.run(scenario())
+
+
 def test_it_waits_for_the_app(monkeypatch: pytest.MonkeyPatch) -> None:
     """A `disconnect` handler that takes long comes to its end, but the client is not kept for that."""
     monkeypatch.setattr(ending, "WRITES", 0.01)
