@@ -31,11 +31,11 @@ ENV CHAINLIT_PROXY_COMPILED=1 \
 
 FROM sources-${BUILD} AS build
 RUN pip --python /opt/chainlit-proxy/bin/python install --no-cache-dir --no-compile --disable-pip-version-check \
-    --constraint constraints.txt '.[dns,docker,kubernetes,otel,redis]'
+    --constraint constraints.txt '.[acme,dns,docker,kubernetes,otel,redis]'
 
 FROM sources AS build-chat
 RUN pip --python /opt/chainlit-proxy/bin/python install --no-cache-dir --no-compile --disable-pip-version-check \
-    --constraint constraints.txt '.[chainlit,redis]'
+    --constraint constraints.txt '.[acme,chainlit,redis]'
 
 # A user that owns nothing here; by number, so that Kubernetes can see that it is not root. Debian has users of its
 # own, `proxy` among them. Neither image writes anywhere but below /tmp, so both run with a read-only file system.

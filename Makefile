@@ -10,8 +10,8 @@ PYTEST := $(BIN)/$(if $(COMPILED),python -m tests.compiled,pytest)
 FAST := tests/wire tests/affinity tests/test_borders.py tests/test_log_lines.py tests/test_logs.py \
 	tests/test_metrics.py tests/test_tracing.py $(ALSO)
 
-.PHONY: help setup run docs test check unit compiled unit-compiled system browser chromium dns prometheus redis \
-	full compat images fuzz soak hostile bench bench-peers bench-features bench-share bench-lifecycle \
+.PHONY: help setup run docs test check unit compiled unit-compiled system browser chromium dns pebble prometheus \
+	redis full compat images fuzz soak hostile bench bench-peers bench-features bench-share bench-lifecycle \
 	bench-sessions lock clean
 
 help:
@@ -41,7 +41,7 @@ help:
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[chainlit,dev,dns,docker,kubernetes,otel,redis]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[acme,chainlit,dev,dns,docker,kubernetes,otel,redis]'
 	touch $@
 
 setup: $(STAMP)
@@ -56,6 +56,10 @@ docs: $(STAMP)
 # The DNS server of the tests; Debian's where the machine has none.
 dns: $(STAMP)
 	@$(BIN)/python -m tests.support.dns_server
+
+# The authority of the tests of certificates; Debian's where the machine has none.
+pebble: $(STAMP)
+	@$(BIN)/python -m tests.support.pebble_server
 
 # The Redis of the tests; Debian's where the machine has none.
 redis: $(STAMP)
@@ -77,7 +81,7 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-unit: $(STAMP) $(JS) dns redis
+unit: $(STAMP) $(JS) dns pebble redis
 	$(PYTEST) -n 4 tests -m "not system and not browser"
 
 # Most of them wait for something: six at a time keep two cores busy.
@@ -97,10 +101,13 @@ compiled: $(STAMP)
 	done
 	ls -l dist/*.whl
 
-# Those of the supervisor need little of a core, so two run at a time.
-system: $(STAMP) $(JS) dns prometheus redis
-	$(PYTEST) -n 2 tests/replicas -m "system and not browser"
-	$(PYTEST) tests --ignore=tests/replicas -m "system and not browser"
+# Where the tests with real processes are; a test of the house sees to it that there are none elsewhere.
+SYSTEM := tests/deploy tests/hostile tests/replicas tests/system
+
+# Most of them wait more than they compute, so two run at a time, but for those that take the time.
+system: $(STAMP) $(JS) dns pebble prometheus redis
+	$(PYTEST) -n 2 --dist worksteal $(SYSTEM) -m "system and not alone"
+	$(PYTEST) $(SYSTEM) -m "system and alone"
 
 browser: $(STAMP) $(JS) chromium
 	$(PYTEST) tests/browser
@@ -108,7 +115,7 @@ browser: $(STAMP) $(JS) chromium
 test: check unit unit-compiled system browser
 
 # The system tests with as many clients and rounds as they were made for; twice the time.
-full: $(STAMP) $(JS) chromium dns prometheus redis
+full: $(STAMP) $(JS) chromium dns pebble prometheus redis
 	FULL=1 $(PYTEST) tests -m "system and not browser"
 	FULL=1 $(PYTEST) tests/browser/test_blocked.py
 
@@ -139,9 +146,12 @@ hostile: $(STAMP) $(JS) redis
 bench-sessions: $(STAMP)
 	$(BIN)/python -m benchmarks.sessions
 
-# With the compiled build as well where COMPILED is the interpreter that has it installed.
+# With the compiled build as well where COMPILED is the interpreter that has it installed. The start is that of a
+# proxy that is installed alone, as users have it.
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks
+	$(PYTHON) -m venv --clear $(VENV)-installed
+	$(VENV)-installed/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt .
+	$(BIN)/python -m benchmarks --installed $(VENV)-installed/bin/python $(BENCH)
 
 bench-peers: $(STAMP)
 	$(BIN)/python -m benchmarks.packaged
@@ -158,9 +168,9 @@ bench-lifecycle: $(STAMP)
 
 lock:
 	$(PYTHON) -m venv --clear $(VENV)-lock
-	$(VENV)-lock/bin/pip install --quiet --disable-pip-version-check '.[chainlit,dev,dns,docker,kubernetes,otel,redis]'
+	$(VENV)-lock/bin/pip install --quiet --disable-pip-version-check '.[acme,chainlit,dev,dns,docker,kubernetes,otel,redis]'
 	$(VENV)-lock/bin/pip freeze --all --exclude pip --exclude chainlit-sticky-proxy > constraints.txt
 	rm -rf $(VENV)-lock
 
 clean:
-	rm -rf $(VENV) $(VENV)-lock $(VENV)-chainlit $(VENV)-compiled tests/js/node_modules benchmarks/.venv-peers artefacts .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-installed $(VENV)-lock $(VENV)-chainlit $(VENV)-compiled tests/js/node_modules benchmarks/.venv-peers artefacts .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks import answers, growth, latency, page
 from benchmarks.cost import WORKS, Cost
 from benchmarks.measuring import backends
-from benchmarks.peers import COMPILED, OURS, PEERS, STICKY, Peer, Running, UnavailableError, compiled, start
+from benchmarks.peers import COMPILED, OURS, PEERS, STICKY, Peer, Running, UnavailableError, installed, start
 from benchmarks.picture import draw
 
 BACKENDS = 3
@@ -40,7 +40,7 @@ def asked_for(options: argparse.Namespace) -> list[Peer]:
     peers = [PEERS[name] for name in options.peers]
     if options.compiled:
         at = next((at + 1 for at, peer in enumerate(peers) if peer.name == OURS), 0)
-        peers.insert(at, compiled(options.compiled))
+        peers.insert(at, installed(COMPILED, options.compiled))
     else:
         print(f"{COMPILED}: left out, no --compiled names its interpreter", flush=True)
     return peers
@@ -65,7 +65,9 @@ def run(options: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmarks-")))
         if "growth" in options.parts:  # before the others are there
-            show("growth", growth.run(folder, options.rounds), options.rounds, write=options.write)
+            alone = installed(OURS, options.installed) if options.installed else PEERS[OURS]
+            lines = growth.run(folder, options.rounds, alone)
+            show("growth", lines, options.rounds, write=options.write)
         if "answers" in options.parts:
             lines = answers.run(asked, folder, options.rounds)
             show("answers", lines, options.rounds, write=options.write)
@@ -94,6 +96,9 @@ def main() -> int:
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=usual)
     parser.add_argument(
         "--compiled", metavar="PYTHON", default=os.environ.get("COMPILED", ""), help="of the compiled build"
+    )
+    parser.add_argument(
+        "--installed", metavar="PYTHON", default="", help="that has this proxy alone, to be started in growth"
     )
     parser.add_argument("--works", nargs="+", choices=WORKS, default=list(WORKS), help="of the cost")
     parser.add_argument(

@@ -18,6 +18,7 @@ from benchmarks.peers import OURS, RIVALS, Running, UnavailableError, start
 
 FEW = 8  # browsers, where few do what otherwise thousands do
 MANY = 3000
+CALM = 1000  # requests a second: every peer sleeps between two of them
 FAILED = "failed"
 
 
@@ -37,6 +38,7 @@ class Work(NamedTuple):
 
 WORKS = {
     "poll": Work("poll", 12_000, f"poll request over keep-alive, {MANY:,} browsers", budget.POLL, MANY),
+    "poll_paced": Work("poll", 4800, f"the same, {CALM:,} a second", budget.POLL, MANY, CALM),
     "in_turn": Work(
         "in_turn", 12_000, f"poll and POST in turn over keep-alive, {MANY:,} browsers", budget.POLL, MANY
     ),

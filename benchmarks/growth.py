@@ -2,7 +2,8 @@
 
 At most 24 requests are under way and 5,000 frames a second come however many connections there are; only what
 the proxy holds grows. With it the seconds of the start, until a backend's answer has come
-through, and the memory of the proxy once its admin listener answers too.
+through, and the memory of the proxy once its admin listener answers too: of one that is installed alone, if
+there is one, since libraries look for others that happen to be there.
 """
 
 import statistics
@@ -13,7 +14,7 @@ from pathlib import Path
 from benchmarks import budget, page
 from benchmarks.cpu import resident_bytes
 from benchmarks.measuring import backends, measure
-from benchmarks.peers import OURS, PEERS, start
+from benchmarks.peers import OURS, PEERS, Peer, start
 
 CONNECTIONS = [10, 100, 1000, 5000]
 BACKENDS = [2, 20, 200]
@@ -26,22 +27,21 @@ Figures = dict[tuple[int, int, str], list[float]]  # (backends, connections, wha
 REQUEST, IN_TURN, FRAME, SECONDS, MEMORY = "request", "in turn", "frame", "seconds", "memory"
 
 
-def run(folder: Path, rounds: int) -> list[str]:
-    """Measures; the lines of both tables."""
+def run(folder: Path, rounds: int, alone: Peer) -> list[str]:
+    """Measures; the lines of both tables. `alone` is the proxy that is started."""
     figures: Figures = defaultdict(list)
     for number in range(rounds):
         print(f"growth, round {number + 1} of {rounds}", file=sys.stderr, flush=True)
         for count in BACKENDS:
             sizes = CONNECTIONS if count == FEW_BACKENDS else [FEW_CONNECTIONS]
             _take(figures, folder / f"growth-{number}-{count}", count, sizes)
+            _start(figures, folder / f"start-{number}-{count}", count, alone)
     return [*_grown(figures), "", *_started(figures)]
 
 
 def _take(figures: Figures, folder: Path, count: int, sizes: list[int]) -> None:
-    """A fresh proxy before so many backends, and its costs at some numbers of connections."""
+    """What a proxy before so many backends costs at some numbers of connections."""
     with backends(count) as ports, start(PEERS[OURS], ports, folder) as running:
-        figures[count, 0, SECONDS].append(running.seconds)
-        figures[count, 0, MEMORY].append(resident_bytes(running.pid) / 2**20)
         for size in sizes:
             polls = measure(running, "poll", running.port, max(REQUESTS, EACH * size), size)
             figures[count, size, REQUEST].append(polls.cpu_us / polls.said[0])
@@ -49,6 +49,13 @@ def _take(figures: Figures, folder: Path, count: int, sizes: list[int]) -> None:
             figures[count, size, IN_TURN].append(turns.cpu_us / turns.said[0])
             frames = measure(running, "frames", running.port, max(FRAMES, EACH * size), size, RATE)
             figures[count, size, FRAME].append(frames.cpu_us / frames.said[0])
+
+
+def _start(figures: Figures, folder: Path, count: int, alone: Peer) -> None:
+    """A fresh proxy before so many backends."""
+    with backends(count) as ports, start(alone, ports, folder) as running:
+        figures[count, 0, SECONDS].append(running.seconds)
+        figures[count, 0, MEMORY].append(resident_bytes(running.pid) / 2**20)
 
 
 def _grown(figures: Figures) -> list[str]:

@@ -133,7 +133,8 @@ async def _tabs(order: Order) -> list[Tab]:
 async def poll(order: Order) -> Work:
     """Polls over kept connections, each of a session of its own: what a client does that hears an answer.
 
-    As many are under way however many connections there are; they come round in turn.
+    As many are under way however many connections there are; they come round in turn. At a rate, as where
+    few users wait for answers at a time, every machine sleeps in between: each request wakes it.
     """
     return await _polling(order, Tab.hear, 1)
 
@@ -148,14 +149,22 @@ async def _polling(order: Order, do: Callable[[Tab], Awaitable[None]], requests:
     at_once = min(AT_ONCE, order.connections)
     rounds = order.units // (requests * at_once)
 
-    async def worker() -> None:
-        for _ in range(rounds):
+    every = requests * at_once / order.rate if order.rate else 0
+
+    async def worker(first: float) -> None:
+        for at in range(rounds):
+            if every:
+                await asyncio.sleep(first + at * every - time.perf_counter())
             tab = tabs.popleft()
             await do(tab)
             tabs.append(tab)
 
     async def work() -> list[float]:
-        await asyncio.gather(*(worker() for _ in range(at_once)))
+        began = time.perf_counter()
+        await asyncio.gather(*(worker(began + at * every / at_once) for at in range(at_once)))
+        took, due = time.perf_counter() - began, rounds * every
+        if order.rate and took > LATE * due:
+            raise TooSlowError(f"polls of {due:.1f} s took {took:.1f} s")
         return [rounds * requests * at_once]
 
     return work

@@ -195,10 +195,11 @@ def _drain_nginx(running: Running, number: int) -> None:
     time.sleep(RELOADED)
 
 
-def compiled(python: str) -> Peer:
+def installed(name: str, python: str) -> Peer:
     """Our own, as the package that is installed for an interpreter; its version raises UnavailableError.
 
-    It has to be a compiled one: neither the working directory nor PYTHONPATH may bring these sources in.
+    It has to be a compiled one if it is called so: neither the working directory nor PYTHONPATH may bring
+    these sources in.
     """
     alone = {"PYTHONPATH": ""}
     question = "import proxy; print(proxy.__version__, proxy.__path__[0])"
@@ -215,12 +216,13 @@ def compiled(python: str) -> Peer:
         except (OSError, subprocess.CalledProcessError) as error:
             raise UnavailableError(f"no proxy is installed for {python}: {error}") from None
         number, _, folder = answer.stdout.strip().partition(" ")
-        if not any(Path(folder).rglob("*.so")):
-            raise UnavailableError(f"the proxy in {folder} is not compiled")
+        is_compiled = any(Path(folder).rglob("*.so"))
+        if is_compiled is not (name == COMPILED):
+            raise UnavailableError(f"the proxy in {folder} is {'' if is_compiled else 'not '}compiled")
         return number
 
     return Peer(
-        COMPILED,
+        name,
         forms.PROXY,
         OURS_BACKEND,
         lambda file: [python, "-P", "-m", "proxy", "serve", "-c", str(file)],

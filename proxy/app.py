@@ -23,9 +23,9 @@ from proxy.controlplane.membership import Member, trusted, warn_of_names
 from proxy.controlplane.reload import Reloads
 from proxy.controlplane.rollout import RolloutError
 from proxy.local_replicas import LocalReplicas
-from proxy.parts import Parts, certificate_of
+from proxy.parts import Parts, certificates_of
 from proxy.ports import Bound, Ports
-from proxy.tls import Certificate
+from proxy.tls import Certificates
 
 if TYPE_CHECKING:
     from proxy.controlplane.admin_actions import AdminActions
@@ -41,7 +41,7 @@ class _Ready:
 
     config: Config
     members: tuple[Member, ...]
-    certificate: Certificate | None
+    certificates: Certificates | None
     bound: Bound
 
 
@@ -83,11 +83,18 @@ class App:
         return list(self.ports.bound.admin.values())
 
     def _addresses(self) -> list[str]:
-        secure = self.parts.plane.certificate is not None
-        return [net.bound_address(sock, secure=secure) for sock in self.ports.bound.clients.values()]
+        secure, bound = self.parts.plane.certificates is not None, self.ports.bound
+        return [
+            net.bound_address(sock, secure=secure and sock not in bound.plain)
+            for sock in bound.clients.values()
+        ]
 
     def _public_address(self) -> str:
-        return self._addresses()[0].replace("//0.0.0.0:", "//localhost:")
+        addresses = self._addresses()
+        first = next((each for each in addresses if each.startswith("https:")), addresses[0])
+        if domains := self.config.tls.acme.domains:
+            return f"https://{domains[0]}:{first.rpartition(':')[2]}".removesuffix(":443")
+        return first.replace("//0.0.0.0:", "//localhost:")
 
     # A life
 
@@ -116,12 +123,14 @@ class App:
                     parts.plane.site.shared.run,
                     partial(self.admin.run, self.actions, self._serving),
                     parts.membership.run,
+                    partial(parts.renewals.run, self._serving),
                 ]
                 running = [tasks.create_task(kept(work)) for work in works]
                 await parts.membership.first()
                 if supervisor is None and len(parts.fleet):
                     await self._meet_backends()
-                serving = parts.plane.run(list(self.ports.bound.clients.values()))
+                bound = self.ports.bound
+                serving = parts.plane.run(list(bound.clients.values()), bound.plain)
                 running.append(tasks.create_task(serving))
                 self._serving.set()
                 supervision = tasks.create_task(supervisor.run()) if supervisor else None
@@ -230,12 +239,12 @@ class App:
         and what was opened is closed again. Raises CertificateError and ListenError.
         """
         parts, ports = self.parts, self.ports
-        certificate = parts.plane.certificate
-        before = _Ready(old, parts.membership.configured, certificate, ports.bound)
+        certificates = parts.plane.certificates
+        before = _Ready(old, parts.membership.configured, certificates, ports.bound)
         members = trusted(new.backends)
         if new.tls != old.tls:
-            certificate = certificate_of(new)
-        after = _Ready(new, members, certificate, ports.opened(new))
+            certificates = certificates_of(new)
+        after = _Ready(new, members, certificates, ports.opened(new))
         try:
             await self._switch(old, after)
         except BaseException:
@@ -253,7 +262,8 @@ class App:
             logs.set_up(to.config.log)
         self.ports.permit(old, to.config, to.bound)
         self.parts.configure(to.config, to.members)
-        await self.parts.plane.configure(to.config, list(to.bound.clients.values()), to.certificate)
+        sockets = list(to.bound.clients.values())
+        await self.parts.plane.configure(to.config, sockets, to.certificates, to.bound.plain)
 
     def __repr__(self) -> str:
         return f"<App {self.parts!r}>"

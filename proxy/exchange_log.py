@@ -33,18 +33,15 @@ class ExchangeLog:
     @property
     def listener(self) -> Listener | None:
         """What is to be called for each exchange; None: nobody wants to know."""
-        listeners: list[Listener] = [each for each in (self._access, self._spans) if each is not None]
-        if not listeners:
-            return None
+        first, second = _bordered(self._access), _bordered(self._spans)
+        if first is None or second is None:
+            return first or second
 
-        def tell(record: Record) -> None:
-            for listener in listeners:
-                try:
-                    listener(record)
-                except Exception as error:  # its errors stay its own: the client has its answer
-                    fault(Where.LISTENER, error, f"{type(listener).__name__} cannot tell of a request")
+        def both(record: Record) -> None:
+            first(record)
+            second(record)
 
-        return tell
+        return both
 
     def flush(self) -> None:
         """Write the lines that wait for others."""
@@ -59,3 +56,17 @@ class ExchangeLog:
 
     def __repr__(self) -> str:
         return f"<ExchangeLog access={self._access is not None} spans={self._spans is not None}>"
+
+
+def _bordered(listener: Listener | None) -> Listener | None:
+    """Its errors stay its own: the client has its answer."""
+    if listener is None:
+        return None
+
+    def tell(record: Record) -> None:
+        try:
+            listener(record)
+        except Exception as error:
+            fault(Where.LISTENER, error, f"{type(listener).__name__} cannot tell of a request")
+
+    return tell

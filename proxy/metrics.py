@@ -22,6 +22,7 @@ from proxy.controlplane.discovery.source import Source
 from proxy.controlplane.drains import Drains
 from proxy.controlplane.events import Traffic
 from proxy.controlplane.reload import ReloadCounts
+from proxy.controlplane.renewals import Outcome as Renewal
 from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.hand_over_counts import Reason, Result
 from proxy.dataplane.plane import Plane
@@ -62,6 +63,7 @@ class ProxyCollector:
         probe_times: ProbeTimes,
         lines_dropped: Callable[[], int],
         standstill: Standstill,
+        renewals: Mapping[Renewal, int],
     ) -> None:
         """`sources` are those of discovery, by name; `lines_dropped` counts those of the log."""
         self._plane = plane
@@ -70,6 +72,7 @@ class ProxyCollector:
         self._sources = sources
         self._lines_dropped = lines_dropped
         self._standstill = standstill
+        self._renewals = renewals
         self._probes = probe_times.by_backend
         self._gone: dict[str, float] = {}  # when it was first seen that a counted backend had left
 
@@ -324,13 +327,22 @@ class ProxyCollector:
         yield from (updates, failures, backends, current)
 
     def _tls(self) -> Iterator[Family]:
-        certificate = self._plane.certificate
+        certificates = self._plane.certificates
         failures = _counter("tls_reload_failures", "Changed certificates that could not be used.")
-        yield failures.add(certificate.failures if certificate else 0)
-        expiry = _gauge("tls_certificate_expiry_seconds", "When the certificate expires, in unix time.")
-        if certificate is not None:
-            expiry.add(certificate.expires)
+        yield failures.add(certificates.failures if certificates else 0)
+        expiries = certificates.expiries() if certificates else {}
+        expiry = _gauge("certificate_expiry_seconds", "When each expires, in unix time.", "certificate")
+        for name, at in expiries.items():
+            expiry.add(at, name)
         yield expiry
+        first = _gauge("tls_certificate_expiry_seconds", "When the first of them expires, in unix time.")
+        if expiries:
+            first.add(min(expiries.values()))
+        yield first
+        renewals = _counter("certificate_renewals", "Certificates of tls.acme, by result.", "result")
+        for outcome, count in self._renewals.items():
+            renewals.add(count, outcome.value)
+        yield renewals
 
 
 def _state(exchange: Exchange) -> str:

@@ -9,6 +9,7 @@ import socket
 import ssl
 import stat
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
@@ -180,7 +181,7 @@ def _addresses_here(address: Address) -> list[Address]:
     for family, *_, where in sorted(found):  # IPv4 first: more people can read it
         with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as sock:
             sock.bind((where[0], 0))  # as no ::1 can be where IPv6 is off, which names have all the same
-            here.append(Address(str(where[0]), address.port))
+            here.append(replace(address, host=str(where[0])))
     # A port of the system's choice is another one for each.
     return (here if address.port else here[:1]) or [address]
 

@@ -4,6 +4,7 @@ No part knows who joined it: each takes the narrow things that it needs. `App` g
 """
 
 from functools import partial
+from ssl import TLSVersion
 
 from proxy.affinity.backend import Backend
 from proxy.affinity.directory import Directory
@@ -14,18 +15,21 @@ from proxy.affinity.router import Router
 from proxy.affinity.standstill import Standstill
 from proxy.changes import Changes
 from proxy.config import Config
+from proxy.config.problems import key_text
+from proxy.controlplane.certificate_store import CertificateStore
 from proxy.controlplane.drains import Drains
 from proxy.controlplane.events import EventKind, EventLog
 from proxy.controlplane.membership import Member, Membership, trusted
 from proxy.controlplane.probes import Prober
 from proxy.controlplane.rebalance import Rebalance
 from proxy.controlplane.reload import ReloadCounts
+from proxy.controlplane.renewals import Renewals
 from proxy.dataplane.fetch import ask
 from proxy.dataplane.plane import Plane
 from proxy.exchange_log import ExchangeLog
 from proxy.metrics import ProbeTimes, ProxyCollector
 from proxy.output import lines_dropped
-from proxy.tls import Certificate
+from proxy.tls import Certificate, Certificates
 
 
 class Parts:
@@ -45,7 +49,9 @@ class Parts:
         self.prober = Prober(self.fleet, config, ask, times.add, standstill.measure)
         listener, stood = self.exchange_log.listener, standstill.measure
         self.plane = Plane(config, self.router, listener, self.prober.suspect, stood)
-        self.plane.certificate = certificate_of(config)
+        self.plane.certificates = certificates_of(config)
+        self.renewals = Renewals(partial(self.events.record, EventKind.CERTIFICATE))
+        self.plane.listeners.answer = self.renewals.answer
         self.drains = Drains(self.fleet, self.plane.evictions, emptied=self._emptied, stood=stood)
         hand_overs = self.plane.site.hand_overs
         hand_overs.is_shared = lambda: self.drains.shared
@@ -61,6 +67,7 @@ class Parts:
             times,
             lines_dropped,
             standstill,
+            self.renewals.counts,
         )
         for move_on in (self.fleet.stood, self.drains.move_on, self.plane.move_on):
             standstill.listen(move_on)
@@ -76,6 +83,7 @@ class Parts:
         self.drains.configure(config)
         self.rebalance.configure(config)
         self.membership.configure(members, config.discovery)
+        self.renewals.configure(config.tls.acme)
         self.prober.configure(config)
 
     def not_ready(self) -> str:
@@ -99,7 +107,13 @@ class Parts:
         return f"<Parts {self.fleet!r}>"
 
 
-def certificate_of(config: Config) -> Certificate | None:
-    """The certificate of the TCP listeners. Raises CertificateError."""
-    tls = config.tls
-    return Certificate(tls.cert, tls.key) if tls.cert is not None and tls.key is not None else None
+def certificates_of(config: Config) -> Certificates | None:
+    """The certificates of the TCP listeners. Raises CertificateError."""
+    settings = config.tls
+    minimum = TLSVersion.TLSv1_3 if settings.min_version == "1.3" else TLSVersion.TLSv1_2
+    pairs = [Certificate(cert, key, minimum, key_text(place)) for place, cert, key in settings.pairs()]
+    if settings.acme.domains:
+        store = CertificateStore(settings.acme)
+        store.prepare()
+        pairs.append(Certificate(str(store.pair), str(store.pair), minimum, "tls.acme"))
+    return Certificates(pairs) if pairs else None

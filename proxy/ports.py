@@ -19,6 +19,11 @@ class Bound:
     admin: dict[Address, socket.socket] = field(default_factory=dict)
 
     @property
+    def plain(self) -> frozenset[socket.socket]:
+        """Those of clients that stay plain beside TLS."""
+        return frozenset(sock for address, sock in self.clients.items() if address.plain)
+
+    @property
     def all(self) -> set[socket.socket]:
         """Every one of them."""
         return {*self.clients.values(), *self.admin.values()}

@@ -1,8 +1,9 @@
-"""TLS: what clients are offered, what backends have to show, and the pair of files of a listener.
+"""TLS: what clients are offered, what backends have to show, and the pairs of files of the listeners.
 
 Rules: TLS 1.2 and 1.3 with forward secrecy only, no compression, no renegotiation, ALPN `http/1.1`. A new
-pair is tried in a context of its own first, so a bad one never takes the place of a good one. No message
-holds anything of what the files contain. Nothing here knows sockets or the configuration.
+pair is tried in a context of its own first, so a bad one never takes the place of a good one. Of several
+pairs a client meets the first whose certificate bears the name that it asks for (SNI), else the first. No
+message holds anything of what the files contain. Nothing here knows sockets or the configuration.
 """
 
 import calendar
@@ -11,6 +12,7 @@ import os
 import re
 import ssl
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +21,9 @@ log = logging.getLogger("proxy.tls")
 # Forward secrecy and authenticated encryption; those of TLS 1.3 are all so, and OpenSSL's own choice.
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
-_EXPLICIT, _UTC_TIME = 0xA0, 0x17  # tags of DER
+_EXPLICIT, _UTC_TIME, _EXTENSIONS, _BOOLEAN, _DNS_NAME = 0xA0, 0x17, 0xA3, 0x01, 0x82  # tags of DER
+_ALT_NAMES = bytes((0x55, 0x1D, 0x11))  # 2.5.29.17, subjectAltName: RFC 5280 section 4.2.1.6
+MINIMUM = ssl.TLSVersion.TLSv1_2
 
 
 class CertificateError(Exception):
@@ -30,28 +34,48 @@ class CertificateError(Exception):
         self.key = key
 
 
-def server_context(cert: str, key: str) -> ssl.SSLContext:
-    """What a listener offers, with the pair of these PEM files. Raises CertificateError."""
+def server_context(
+    cert: str, key: str, minimum: ssl.TLSVersion = MINIMUM, place: str = "tls"
+) -> ssl.SSLContext:
+    """What a listener offers, with the pair of these PEM files. Raises CertificateError.
+
+    `minimum` is the oldest version; `place` is where the configuration names the pair.
+    """
     expiry(_read("cert", cert))
     _read("key", key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.minimum_version = minimum
     context.set_ciphers(_CIPHERS)
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
-    _load(context, cert, key)
+    _load(context, cert, key, place)
     return context
 
 
 def expiry(pem: str) -> float:
     """Unix time at which the first certificate of a PEM text expires. Raises CertificateError."""
+    return read_certificate(pem).until
+
+
+def read_certificate(pem: str) -> "Facts":
+    """What the first certificate of a PEM text says. Raises CertificateError."""
     found = _PEM.search(pem)
     try:
         if found is None:
             raise ValueError
-        return _not_after(ssl.PEM_cert_to_DER_cert(found[0]))
+        return _facts(ssl.PEM_cert_to_DER_cert(found[0]))
     except (ValueError, IndexError):
         raise CertificateError("cert", "must hold a certificate in PEM form") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a certificate says of itself."""
+
+    since: float  # unix time
+    until: float  # unix time
+    names: tuple[str, ...]  # of hosts, in small letters; with *. for those below one
+    signed_by_itself: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,49 +103,113 @@ def client_context(ca: str | None, *, verify: bool) -> ssl.SSLContext:
 
 
 class Certificate:
-    """The pair of the listeners; created by the app, looked at by the plane's ticker.
+    """A pair of the listeners; owned by `Certificates`.
 
     New handshakes meet the pair that was loaded last; connections that are open keep theirs.
     """
 
-    def __init__(self, cert: str, key: str) -> None:
-        """Raises CertificateError."""
+    def __init__(self, cert: str, key: str, minimum: ssl.TLSVersion = MINIMUM, place: str = "tls") -> None:
+        """As `server_context`. Raises CertificateError."""
         self.cert = cert
         self.key = key
         self.failures = 0  # changed pairs that could not be used
+        self._minimum = minimum
+        self._place = place
         self._stamp = self._stamps()  # before they are read: what changes meanwhile is seen
-        self.context = server_context(cert, key)
-        self.expires = 0.0  # unix time
-        self._note_expiry()
+        self.context = server_context(cert, key, minimum, place)
+        self.facts = self._look()
 
-    def reload_if_changed(self) -> None:
-        """Load the pair again if its files have changed; a bad one is logged and the old one kept."""
+    @property
+    def expires(self) -> float:
+        """When it expires, in unix time."""
+        return self.facts.until
+
+    @property
+    def name(self) -> str:
+        """What it is called in metrics: the first name that it bears, else its file's."""
+        return self.facts.names[0] if self.facts.names else Path(self.cert).name
+
+    def reload_if_changed(self) -> bool:
+        """Load the pair again if its files have changed; a bad one is logged and the old one kept.
+
+        Return whether another pair is in use now.
+        """
         stamp = self._stamps()
         if stamp == self._stamp:
-            return
+            return False
         self._stamp = stamp
         try:
-            server_context(self.cert, self.key)
+            server_context(self.cert, self.key, self._minimum, self._place)
             self._stamp = None  # should the files change between the two, we look again
-            _load(self.context, self.cert, self.key)
-            self._note_expiry()
+            _load(self.context, self.cert, self.key, self._place)
+            self.facts = self._look()
         except CertificateError as error:
             self.failures += 1
-            log.error("the changed certificate is not used, the old one stays: tls.%s %s", error.key, error)  # noqa: TRY400 - the user's mistake
-        else:
-            log.info("the certificate was read again: %s", self.cert)
-            self._stamp = stamp
+            what = f"{self._place}.{error.key} {error}"
+            log.error("the changed certificate is not used, the old one stays: %s", what)  # noqa: TRY400 - the user's mistake
+            return False
+        log.info("the certificate was read again: %s", self.cert)
+        self._stamp = stamp
+        return True
 
-    def _note_expiry(self) -> None:
-        self.expires = expiry(_read("cert", self.cert))
-        if self.expires < time.time():
+    def _look(self) -> Facts:
+        facts = read_certificate(_read("cert", self.cert))
+        if facts.until < time.time():
             log.warning("the certificate has expired: %s", self.cert)
+        return facts
 
     def _stamps(self) -> tuple[tuple[int, int, int] | None, ...] | None:
         return _stamp(self.cert), _stamp(self.key)
 
     def __repr__(self) -> str:
         return f"<Certificate {self.cert} failures={self.failures}>"
+
+
+class Certificates:
+    """All pairs of the listeners, the default first; created by the app, looked at by the plane's ticker.
+
+    With one alone no handshake costs more; with several each is given its own by the name that it asks for.
+    """
+
+    def __init__(self, pairs: Sequence[Certificate]) -> None:
+        """At least one."""
+        self.pairs = tuple(pairs)
+        self.context = self.pairs[0].context
+        self._by_name: dict[str, ssl.SSLContext] = {}
+        if len(self.pairs) > 1:
+            self._sort()
+            self.context.sni_callback = self._choose
+
+    @property
+    def failures(self) -> int:
+        """Changed pairs that could not be used."""
+        return sum(pair.failures for pair in self.pairs)
+
+    def expiries(self) -> dict[str, float]:
+        """When each expires, in unix time, by what it is called; of those with one name the first to."""
+        found: dict[str, float] = {}
+        for pair in self.pairs:
+            found[pair.name] = min(pair.expires, found.get(pair.name, pair.expires))
+        return found
+
+    def reload_if_changed(self) -> None:
+        """As `Certificate`, each of them."""
+        changed = [pair.reload_if_changed() for pair in self.pairs]
+        if any(changed) and len(changed) > 1:
+            self._sort()
+
+    def _sort(self) -> None:
+        self._by_name = {name: pair.context for pair in reversed(self.pairs) for name in pair.facts.names}
+
+    def _choose(self, session: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext) -> None:
+        """As SSLContext.sni_callback."""
+        name = (name or "").lower()
+        found = self._by_name.get(name) or self._by_name.get(f"*.{name.partition('.')[2]}")
+        if found is not None:
+            session.context = found
+
+    def __repr__(self) -> str:
+        return f"<Certificates {list(self.pairs)}>"
 
 
 def _stamp(file: str) -> tuple[int, int, int] | None:
@@ -140,7 +228,7 @@ def _read(key: str, file: str) -> str:
         raise CertificateError(key, f"cannot be read: {reason}") from None
 
 
-def _load(context: ssl.SSLContext, cert: str, key: str) -> None:
+def _load(context: ssl.SSLContext, cert: str, key: str, place: str) -> None:
     try:
         context.load_cert_chain(cert, key, password=_no_password)
     except _EncryptedError:
@@ -148,7 +236,7 @@ def _load(context: ssl.SSLContext, cert: str, key: str) -> None:
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             raise CertificateError(
-                "key", "must hold the private key of the certificate in tls.cert"
+                "key", f"must hold the private key of the certificate in {place}.cert"
             ) from None
         if error.reason in {"EE_KEY_TOO_SMALL", "CA_MD_TOO_WEAK", "CA_KEY_TOO_SMALL"}:
             raise CertificateError("cert", f"must hold a stronger certificate: {error.reason}") from None
@@ -165,19 +253,54 @@ def _no_password() -> str:
     raise _EncryptedError  # without this it would ask at the terminal
 
 
-def _not_after(der: bytes) -> float:
-    """Unix time of a certificate's notAfter: RFC 5280 section 4.1."""
+def _facts(der: bytes) -> Facts:
+    """What is told in a certificate, by RFC 5280 section 4.1. Raises ValueError and IndexError."""
     _, at, _ = _item(der, 0)  # Certificate
-    _, at, _ = _item(der, at)  # TBSCertificate
+    _, at, last = _item(der, at)  # TBSCertificate
     tag, _, end = _item(der, at)
     if tag == _EXPLICIT:  # its version
         at = end
-    for _ in range(3):  # serial number, signature, issuer
+    for _ in range(2):  # serial number, signature
         _, _, at = _item(der, at)
-    _, at, _ = _item(der, at)  # Validity
-    _, _, at = _item(der, at)  # notBefore
-    tag, at, end = _item(der, at)
-    text = der[at:end].decode("ascii")
+    _, _, end = _item(der, at)
+    issuer = der[at:end]
+    _, at, validity_end = _item(der, end)
+    _, _, until_at = _item(der, at)
+    since, until = _time(der, at), _time(der, until_at)
+    _, _, end = _item(der, validity_end)
+    names: list[str] = []
+    own = der[validity_end:end]
+    while end < last:  # the key, unique ids, extensions
+        tag, at, end = _item(der, end)
+        if tag == _EXTENSIONS:
+            names = _names(der, at)
+    return Facts(since, until, tuple(dict.fromkeys(names)), own == issuer)
+
+
+def _names(der: bytes, at: int) -> list[str]:
+    """The host names in the list of extensions at `at`."""
+    _, at, last = _item(der, at)
+    found = []
+    while at < last:
+        _, inner, at = _item(der, at)  # Extension
+        _, start, end = _item(der, inner)
+        if der[start:end] != _ALT_NAMES:
+            continue
+        tag, inner, following = _item(der, end)
+        if tag == _BOOLEAN:  # whether it is critical
+            _, inner, _ = _item(der, following)
+        _, inner, stop = _item(der, inner)  # GeneralNames
+        while inner < stop:
+            tag, start, inner = _item(der, inner)
+            if tag == _DNS_NAME:
+                found.append(der[start:inner].decode("ascii").lower())
+    return found
+
+
+def _time(der: bytes, at: int) -> float:
+    """The unix time at `at`."""
+    tag, start, end = _item(der, at)
+    text = der[start:end].decode("ascii")
     if tag == _UTC_TIME:
         text = ("19" if text >= "50" else "20") + text  # section 4.1.2.5.1
     return calendar.timegm(time.strptime(text, "%Y%m%d%H%M%SZ"))

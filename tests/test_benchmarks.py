@@ -10,7 +10,7 @@ from benchmarks import budget
 from benchmarks.browsers import Browser
 from benchmarks.budget import Budget, Row
 from benchmarks.cost import WORKS, Cost
-from benchmarks.peers import COMPILED, LEARNING, OURS, PEERS, Peer, Running, UnavailableError, compiled
+from benchmarks.peers import COMPILED, LEARNING, OURS, PEERS, Peer, Running, UnavailableError, installed
 from benchmarks.picture import draw
 from proxy.config import load
 
@@ -122,15 +122,18 @@ def test_our_own_configuration_is_valid(tmp_path: Path) -> None:
 
 
 def test_the_compiled_build_has_to_be_compiled(tmp_path: Path) -> None:
-    """An interpreter whose installed package is the plain one is left out: its figures would be the same."""
+    """Whoever has the other build is left out: the figures would be the wrong ones."""
     python, package = tmp_path / "python", tmp_path / "proxy"
     package.mkdir()
     python.write_text(f"#!/bin/sh\necho 1.0 {package}\n")
     python.chmod(0o700)
     with pytest.raises(UnavailableError, match="not compiled"):
-        compiled(str(python)).version()
+        installed(COMPILED, str(python)).version()
+    assert installed(OURS, str(python)).version() == "1.0"
     (package / "head.cpython-311.so").touch()
-    assert compiled(str(python)).version() == "1.0"
+    assert installed(COMPILED, str(python)).version() == "1.0"
+    with pytest.raises(UnavailableError, match="is compiled"):
+        installed(OURS, str(python)).version()
 
 
 def places(svg: ET.Element, kind: str) -> list[tuple[float, float]]:

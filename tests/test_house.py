@@ -1,9 +1,14 @@
 """House rules that a machine can check: sizes, docstrings, and what belongs to a release."""
 
 import ast
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support.processes import PORTS, free_port
 
 TOP = Path(__file__).parent.parent
 SOURCES = sorted((TOP / "proxy").rglob("*.py"))
@@ -54,6 +59,29 @@ def test_nothing_of_ours_is_mocked(path: Path) -> None:
             assert node.module != "unittest" or all(alias.name != "mock" for alias in node.names)
         if isinstance(node, ast.Import):
             assert all(alias.name != "unittest.mock" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", TESTS, ids=named)
+def test_tests_with_real_processes_are_where_they_are_looked_for(path: Path) -> None:
+    """`make system` looks in these folders only: to read all tests for a few takes a quarter of a minute."""
+    (folders,) = re.findall(r"(?m)^SYSTEM := (.*)$", (TOP / "Makefile").read_text())
+    marks = {
+        node.attr
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pytest.mark"
+    }
+    if "system" in marks:
+        assert str(path.parent.relative_to(TOP)) in folders.split()
+    else:
+        assert "alone" not in marks, "only make system looks at this mark"
+
+
+def test_two_runs_of_the_tests_share_no_port() -> None:
+    """Whoever starts a process again finds its port free, though others test on this machine as well."""
+    code = "from tests.support.processes import PORTS, free_port; print({free_port() for _ in range(PORTS)})"
+    ours = {free_port() for _ in range(PORTS)}
+    other = subprocess.run([sys.executable, "-c", code], cwd=TOP, capture_output=True, text=True, check=True)
+    assert not ours & ast.literal_eval(other.stdout)
 
 
 @pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "LICENSE", "config.example.yaml", "Makefile"])

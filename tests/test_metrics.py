@@ -63,6 +63,7 @@ def scrape(world: World) -> list[Sample]:
         times,
         lambda: 7,
         parts.standstill,
+        parts.renewals.counts,
     )
     text, _ = Scrape(collector.collect)("")
     families = list(text_string_to_metric_families(text.decode()))

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from proxy import tls
-from proxy.config import Config, ConfigError, load
-from proxy.parts import Parts
+from proxy.config import Config, ConfigError, load, loads
+from proxy.parts import Parts, certificates_of
 from tests.support.certificates import Authority
 
 BACKENDS = "backends: [{url: 'http://127.0.0.1:8001'}]\n"
@@ -85,7 +85,7 @@ def test_expiry(authority: Authority, year: int) -> None:
 def test_expired_certificate_is_told(authority: Authority, caplog: pytest.LogCaptureFixture) -> None:
     """A certificate that has expired is used, and the log says so."""
     pair = authority.issue("chat.test", expires=dt.datetime(2021, 1, 1, tzinfo=UTC))
-    tls.Certificate(**pair)
+    tls.Certificate(pair["cert"], pair["key"])
     assert "has expired" in caplog.text
 
 
@@ -108,7 +108,7 @@ def test_changed_pair(authority: Authority, caplog: pytest.LogCaptureFixture) ->
     """The same context shows the new certificate; a bad pair changes nothing, is counted and told once."""
     caplog.set_level(logging.INFO)
     pair = authority.issue("chat.test")
-    certificate = tls.Certificate(**pair)
+    certificate = tls.Certificate(pair["cert"], pair["key"])
     first = shown(certificate.context, authority)
     certificate.reload_if_changed()
     assert caplog.text == ""
@@ -143,7 +143,7 @@ def test_pair_behind_links_is_seen_to_change(authority: Authority, tmp_path: Pat
             fresh.symlink_to(pair[kind])
             fresh.replace(link)
         if name == "old":
-            certificate = tls.Certificate(**links)
+            certificate = tls.Certificate(links["cert"], links["key"])
         certificate.reload_if_changed()
         serials.append(shown(certificate.context, authority))
     assert serials[0] != serials[1]
@@ -154,8 +154,115 @@ def test_metrics(authority: Authority) -> None:
     end = dt.datetime(2040, 1, 1, tzinfo=UTC)
     pair = authority.issue("chat.test", expires=end)
     parts = Parts(Config.model_validate({"tls": pair}))
-    assert parts.plane.certificate is not None
-    parts.plane.certificate.failures = 3
+    assert parts.plane.certificates is not None
+    parts.plane.certificates.pairs[0].failures = 3
     samples = {family.sample: number for family in parts.collector.collect() for _, number in family.rows}
+    assert samples["chainlit_proxy_certificate_expiry_seconds"] == end.timestamp()
     assert samples["chainlit_proxy_tls_certificate_expiry_seconds"] == end.timestamp()
     assert samples["chainlit_proxy_tls_reload_failures_total"] == 3
+
+
+def test_what_a_certificate_says(authority: Authority) -> None:
+    """Its times and all its names of hosts are read, whatever stands between; who signed it is seen."""
+    end = dt.datetime(2051, 2, 3, 4, 5, 6, tzinfo=UTC)
+    pair = authority.issue("Chat.test", expires=end, also=["*.chat.test", "other.test", "chat.test"])
+    facts = tls.read_certificate(Path(pair["cert"]).read_text())
+    assert facts.names == ("chat.test", "*.chat.test", "other.test")
+    assert facts.until == end.timestamp()
+    assert facts.since == dt.datetime(2020, 1, 1, tzinfo=UTC).timestamp()
+    assert not facts.signed_by_itself
+    assert tls.read_certificate(Path(authority.issue("127.0.0.1")["cert"]).read_text()).names == ()
+    own = tls.read_certificate(authority.file.read_text())
+    assert (own.names, own.signed_by_itself) == ((), True)
+
+
+def test_each_name_has_its_certificate(authority: Authority) -> None:
+    """A client is given the first that bears the name it asks for, else the default; also after a change."""
+    default = authority.issue("chat.test", also=["both.test"])
+    second = authority.issue("other.test", also=["*.wild.test", "both.test"])
+    pairs = [tls.Certificate(pair["cert"], pair["key"]) for pair in (default, second)]
+    certificates = tls.Certificates(pairs)
+
+    def given(name: str | None) -> tls.Certificate:
+        to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+        anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+        client = anybody.wrap_bio(to_client, to_server, server_hostname=name)
+        server = certificates.context.wrap_bio(to_server, to_client, server_side=True)
+        for side in (client, server, client, server):
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+        shown_der = client.getpeercert(binary_form=True)
+        assert shown_der is not None
+        shown_pem = ssl.DER_cert_to_PEM_cert(shown_der)
+        return next(pair for pair in pairs if tls.read_certificate(shown_pem).names == pair.facts.names)
+
+    for name, place in {
+        "chat.test": 0, "both.test": 0, "unknown.test": 0, None: 0, "a.b.wild.test": 0, "wild.test": 0,
+        "other.test": 1, "OTHER.test": 1, "a.wild.test": 1,
+    }.items():  # fmt: skip
+        assert given(name) is pairs[place], name
+    authority.issue("new.test", file="other.test")
+    certificates.reload_if_changed()
+    assert given("new.test") is pairs[1]
+    assert given("other.test") is pairs[0]
+
+
+def test_the_oldest_version(authority: Authority) -> None:
+    """With 1.3 nothing older is offered by any of the certificates."""
+    pair, other = authority.issue("chat.test"), authority.issue("other.test")
+    config = Config.model_validate({"tls": {**pair, "certificates": [other], "min_version": "1.3"}})
+    found = certificates_of(config)
+    assert found is not None
+    assert {each.context.minimum_version for each in found.pairs} == {ssl.TLSVersion.TLSv1_3}
+    config = Config.model_validate({"tls": {"certificates": [other]}})
+    found = certificates_of(config)
+    assert found is not None
+    assert found.context.minimum_version is ssl.TLSVersion.TLSv1_2
+
+
+def test_a_mistake_in_a_list_is_told_at_its_place(authority: Authority, tmp_path: Path) -> None:
+    """The number of the entry and its key are named, also in what is wrong with the pair."""
+    good, other = authority.issue("chat.test"), authority.issue("other.test")
+    file = tmp_path / "proxy.yaml"
+    file.write_text(
+        f"{BACKENDS}tls:\n  certificates:\n    - {{cert: {good['cert']}, key: {good['key']}}}\n"
+        f"    - cert: {other['cert']}\n      key: {good['key']}\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        load(file, need_backends=True)
+    (found,) = caught.value.problems
+    assert (found.line, found.key) == (6, "tls.certificates[1].key")
+    assert found.message == "must hold the private key of the certificate in tls.certificates[1].cert"
+
+
+def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who names domains and lacks the library is told what to install."""
+    monkeypatch.setattr("proxy.config.checks.find_spec", lambda _: None)
+    file = tmp_path / "proxy.yaml"
+    file.write_text(f"{BACKENDS}tls: {{acme: {{domains: chat.test, folder: {tmp_path}}}}}")
+    with pytest.raises(ConfigError) as caught:
+        load(file, need_backends=True)
+    (found,) = caught.value.problems
+    assert (found.line, found.key) == (2, "tls.acme")
+    assert found.message == "needs the package acme: pip install 'acme>=5,<6'"
+
+
+def test_domains_bring_their_listeners() -> None:
+    """Where nothing else is said, HTTPS is on 443 and what leads there on 80; the file and options win."""
+    acme = "tls: {acme: {domains: Chat.Example.com.}}"
+    config = loads(acme, defaults={"listen": "127.0.0.1:8000"}, acme={"tls.acme.folder": "/state"})
+    assert list(map(str, config.listen)) == ["0.0.0.0:443", "http://0.0.0.0:80"]
+    assert config.tls.acme.domains == ("chat.example.com",)
+    assert config.tls.acme.folder == "/state"
+    config = loads("", defaults={"listen": "127.0.0.1:8000"}, acme={"tls.acme.folder": "/state"})
+    assert (list(map(str, config.listen)), config.tls.acme.folder) == (["127.0.0.1:8000"], None)
+    config = loads(
+        f"listen: ['a:1', 'http://a:2']\n{acme}", changes={"tls.acme.domains": ["b.test", "c.test"]}
+    )
+    assert list(map(str, config.listen)) == ["a:1", "http://a:2"]
+    assert config.tls.acme.domains == ("b.test", "c.test")
+    config = loads("", changes={"tls.acme.domains": ["b.test"], "listen": ["a:3", "http://a:4"]})
+    assert list(map(str, config.listen)) == ["a:3", "http://a:4"]

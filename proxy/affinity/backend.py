@@ -20,6 +20,9 @@ class AdminState(Enum):
     MAINTENANCE = "maintenance"  # nothing goes there
 
 
+_DOWN, _MAINTENANCE = Verdict.DOWN, AdminState.MAINTENANCE  # looked at with every request
+
+
 class Backend:
     """One Chainlit instance behind the proxy, the unit we pick; compared by identity."""
 
@@ -129,11 +132,7 @@ class Backend:
     @property
     def holds_pins(self) -> bool:
         """Whether what is pinned here may go on here."""
-        return (
-            self.health.verdict is not Verdict.DOWN
-            and self.admin_state is not AdminState.MAINTENANCE
-            and not self.gone
-        )
+        return self.health.verdict is not _DOWN and self.admin_state is not _MAINTENANCE and not self.gone
 
     def __repr__(self) -> str:
         return (

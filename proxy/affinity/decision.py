@@ -15,6 +15,9 @@ from proxy.affinity.pins import join_pin
 from proxy.affinity.rehome import Said
 from proxy.affinity.session import Session
 from proxy.affinity.untaken import NOTHING, Untaken
+from proxy.wire.turns import mark_of
+
+_NO_MARK = mark_of("")
 
 
 class Void(Enum):
@@ -73,6 +76,7 @@ class EngineSession:
     """One Engine.IO session; owned by EngineSessions."""
 
     __slots__ = (
+        "_streamed",
         "backend",
         "backlog",
         "claim",
@@ -91,7 +95,7 @@ class EngineSession:
         "session",
         "sid",
         "speaks",
-        "streamed",
+        "streamed_mark",
         "tunnels",
         "untaken",
         "upstream_sid",
@@ -118,7 +122,7 @@ class EngineSession:
         self.hand_over: object | None = None  # while it is handed over
         self.untaken: Untaken = NOTHING  # the client's messages that its backend may not have taken
         self.speaks: Heads | None = None  # whose these are, where several proxies may have to say them again
-        self.streamed = ""  # the id of the message of which the last token was seen
+        self._streamed, self.streamed_mark = "", _NO_MARK
         self.owed_pongs = 0  # answers to pings that no backend has said
         self.waiting: set[Waiting] = set()  # while undecided
         self.claim: Claim | None = None  # while its CONNECT is on its way in a POST
@@ -139,6 +143,15 @@ class EngineSession:
         """No other instance can be told of it from now on, unless that is under way."""
         if self.hand_over is None:
             self.kept = None
+
+    @property
+    def streamed(self) -> str:
+        """The id of the message of which the last token was seen, "" if none was."""
+        return self._streamed
+
+    def streams(self, message_id: str) -> None:
+        """The last token that was seen is one of this message; "": of none that is still told of."""
+        self._streamed, self.streamed_mark = message_id, mark_of(message_id)
 
     def is_idle(self, since: float) -> bool:
         """Whether no request of it was heard of after `since`."""

@@ -232,9 +232,13 @@ class EngineSessions:
         owed = (e for e in self._named.values() if e.backlog is not None and (e.polls or e.seen > since))
         return {e.session for e in owed if e.session is not None}
 
-    def asking(self, since: float) -> set[Session]:
-        """The sessions whose clients have said something by a poll after `since`."""
-        return {e.session for e in self._named.values() if e.session is not None and e.said_at > since}
+    def asking(self, since: float, untaken_since: float) -> set[Session]:
+        """The sessions whose clients have said something by a poll after `since`.
+
+        Or after `untaken_since`, where it may be a message that their backend has not taken.
+        """
+        named = ((e, untaken_since if len(e.untaken) else since) for e in self._named.values())
+        return {e.session for e, after in named if e.session is not None and e.said_at > after}
 
     def send_away(
         self, sessions: Collection[Session], now: float, but: Collection[EngineSession] = ()

@@ -89,7 +89,7 @@ class Paths:
     backend has opened a Socket.IO session. Until there is any, it is the empty one.
     """
 
-    __slots__ = ("_below", "_configured", "_learnt", "_roots", "_socketio")
+    __slots__ = ("_below", "_configured", "_ends", "_learnt", "_roots", "_socketio")
 
     def __init__(self, socketio_paths: Sequence[str], roots: Sequence[str] = ()) -> None:
         self._learnt: set[bytes] = set()
@@ -99,6 +99,7 @@ class Paths:
         """Go by other settings from now on; what was learnt stays."""
         self._socketio = tuple(path.encode() for path in socketio_paths)
         self._below = tuple(path + b"/" for path in self._socketio)
+        self._ends = self._socketio + self._below  # of the paths of Socket.IO
         self._configured = frozenset(_decoded(root.rstrip("/").encode()) for root in roots)
         self._roots: AbstractSet[bytes] = self._configured | self._learnt or {b""}
 
@@ -111,14 +112,15 @@ class Paths:
 
     def is_socketio(self, path: bytes) -> bool:
         """Whether a backend takes it for a path of Socket.IO: it decodes it, and mounts all that is below."""
-        # No escape reaches into the end, which begins with a slash: nearly all are told without decoding.
-        return path.rstrip(b"/").endswith(self._socketio) or self._is_socketio(_decoded(path))
+        return path.endswith(self._ends) or self._is_socketio(_decoded(path))
 
     def _is_socketio(self, path: bytes) -> bool:
         return path.rstrip(b"/").endswith(self._socketio) or any(mount in path for mount in self._below)
 
     def kind(self, method: bytes, path: bytes) -> Kind:
         """The kind of a request."""
+        if path.endswith(self._ends):  # as nearly all do; no escape reaches into the end
+            return Kind.SOCKETIO
         path = _decoded(path)
         if self._is_socketio(path):
             return Kind.SOCKETIO

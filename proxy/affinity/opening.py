@@ -332,12 +332,12 @@ class Opening:
         if not is_text and message.opcode != BINARY:
             out.append(ToClient(message.raw))
             return
-        if self._said.hear(packet, binary=not is_text):
+        head = packet_head(packet) if is_text else None
+        if self._said.hear(packet, binary=not is_text, head=head):
             out.append(ToClient(message.raw))
         if is_text and not self.has_opened:
             self.has_opened = open_sid(packet) is not None
             self.ping_overdue = ping_overdue(packet)
-        head = packet_head(packet) if is_text else None
         if head is not None and head.namespace == MAIN:
             self._hear_main(head.kind, out)
         self._finish(out)

@@ -60,16 +60,20 @@ class Placement:
         """
         self._release(now)
         able = [backend for backend in backends if backend.takes_sessions]
-        able = [backend for backend in able if backend.name not in avoid] or able
-        able = [backend for backend in able if not backend.is_quiet(now)] or able
-        able = [backend for backend in able if not backend.outdated] or able
+        best = [b for b in able if not (b.outdated or b.name in avoid or b.is_quiet(now))]
+        if best:
+            able = best
+        else:
+            able = [backend for backend in able if backend.name not in avoid] or able
+            able = [backend for backend in able if not backend.is_quiet(now)] or able
+            able = [backend for backend in able if not backend.outdated] or able
         if not able:
             return None
         recent = self._again(key, able, now, reserve=reserve)
         if recent is None:
             recent = _Recent(self._first_with_room(key, able, now), now + _RESERVED, 0)
         backend = recent.backend
-        self._recent[key] = recent._replace(reserved=recent.reserved + 1) if reserve else recent
+        self._recent[key] = _Recent(backend, recent.until, recent.reserved + 1) if reserve else recent
         self._recent.move_to_end(key)
         if len(self._recent) > _REMEMBERED:
             self._recent.popitem(last=False)
@@ -84,9 +88,11 @@ class Placement:
 
     def preference(self, key: bytes, backends: Iterable[Backend], now: float) -> Iterator[Backend]:
         """The backends in the order in which `key` prefers them."""
-        scored = [(self._weight(backend, now) / _cost(key, backend), backend) for backend in backends]
-        scored.sort(key=lambda pair: (-pair[0], pair[1].name))
-        return (backend for _, backend in scored)
+        scored = [
+            (-self._weight(backend, now) / _cost(key, backend), backend.name, backend) for backend in backends
+        ]
+        scored.sort()  # no two have the same name
+        return (backend for _, _, backend in scored)
 
     def _again(self, key: bytes, able: list[Backend], now: float, *, reserve: bool) -> _Recent | None:
         """Where the key went a moment ago; its own reservations are no reason to part it."""
@@ -98,12 +104,20 @@ class Placement:
         return None
 
     def _first_with_room(self, key: bytes, able: list[Backend], now: float) -> Backend:
+        if len(able) == 1:
+            return able[0]
         order = list(self.preference(key, able, now))
-        return next((backend for backend in order if self._has_room(backend, able, now)), order[0])
+        for backend in order:
+            if self._has_room(backend, able, now):
+                return backend
+        return order[0]
 
     def _has_room(self, backend: Backend, able: list[Backend], now: float) -> bool:
-        total = 1 + sum(self._load(other) for other in able)
-        share = self._weight(backend, now) / sum(self._weight(other, now) for other in able)
+        total, weights = 1, 0.0
+        for other in able:
+            total += self._load(other)
+            weights += self._weight(other, now)
+        share = self._weight(backend, now) / weights
         return self._load(backend) < math.ceil(self.bound * total * share)
 
     def _load(self, backend: Backend) -> int:

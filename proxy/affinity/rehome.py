@@ -24,6 +24,7 @@ from proxy.wire.engineio import (
     MAIN,
     MOST_PACKETS,
     SEPARATOR,
+    PacketHead,
     connect_session,
     is_quiet,
     packet_head,
@@ -86,7 +87,7 @@ class Said:
         An acknowledgement may never come again, and does no harm if it comes late: clients ignore one that
         they have had.
         """
-        return any(kind <= CONNECT for kind, _, _ in self._owed)
+        return bool(self._owed) and any(kind <= CONNECT for kind, _, _ in self._owed)
 
     def has_heard(self, answer: Answer) -> bool:
         """Whether its client has had an answer."""
@@ -116,13 +117,13 @@ class Said:
         self._kept.append((namespace, packet, binary))
         self.weight += len(packet) + _ENTRY
 
-    def hear(self, packet: bytes, *, binary: bool = False) -> bool:
-        """Take a packet of the backend; return whether the client gets it."""
+    def hear(self, packet: bytes, *, binary: bool = False, head: PacketHead | None = None) -> bool:
+        """Take a packet of the backend, and its `head` if that is read; return whether the client gets it."""
         if binary:
             skipped, self._skip = self._skip > 0, max(0, self._skip - 1)
             return not skipped
         self._skip = 0
-        answer, attachments = _answer(packet)
+        answer, attachments = _answer(packet, head)
         if answer is None:
             return True
         if answer in self._owed:
@@ -164,13 +165,13 @@ class Said:
         return f"<Said {self.count} packets, kept={len(self._kept)} owed={len(self._owed)}>"
 
 
-def _answer(packet: bytes) -> tuple[Answer | None, int]:
+def _answer(packet: bytes, head: PacketHead | None) -> tuple[Answer | None, int]:
     """What a packet of a backend answers, if it is an answer, and how many attachments it has."""
     if packet.startswith(b"0{"):
         return OPEN, 0
     if packet == b"3probe":
         return PROBED, 0
-    head = packet_head(packet)
+    head = head or packet_head(packet)
     if head is None or head.namespace == MAIN:
         return None, 0
     if head.kind in {ACK, BINARY_ACK}:

@@ -259,12 +259,7 @@ class Router:
         """The backend has taken the CONNECT: the session lives there from now on. The caller opens it."""
         self.claims.end(claim)
         session = self.directory.assign(
-            claim.session_id,
-            claim.backend,
-            now,
-            claim.evidence,
-            located=claim.located,
-            reason=claim.reason,
+            claim.session_id, claim.backend, now, claim.evidence, located=claim.located, reason=claim.reason
         )
         session.came(now)
         return session
@@ -328,17 +323,21 @@ class Router:
         session stays at `spared` if it is new as if it lives there, so that one need not be asked.
         """
         auto = self.locate is LocateMode.AUTO
-        able = tuple(backend for backend in self.fleet if backend.holds_pins)
-        if located is not Asked.NOT_YET or not able or (auto and len(able) == 1):
-            return None
         is_new = auto and session is not None and session.announced and opens and now - session.since < _JUST
+        is_ours = not self.shared or (auto and self.sole)  # no other proxy's word is needed
+        if located is not Asked.NOT_YET or (is_ours and is_new):
+            return None
+        able = tuple([backend for backend in self.fleet if backend.holds_pins])
+        if not able or (auto and len(able) == 1):
+            return None
         has_home = session is not None and session.backend is not None and not session.is_unsure
         if self.locate is LocateMode.NEVER or has_home:
             able = ()
         if self.is_alone:
             able = self.directory.past.may_be_at(able, session_id, now, sole=self.sole)
-        able = tuple(backend for backend in able if backend is not spared)
-        if (not self.shared or (auto and self.sole)) and (is_new or not able):
+        if spared is not None:
+            able = tuple([backend for backend in able if backend is not spared])
+        if is_ours and not able:
             return None
         return Locate(session_id, able, is_new)
 

@@ -33,6 +33,7 @@ from proxy.replicas import (
 from proxy.replicas import (
     check as check_app,
 )
+from proxy.tls import CertificateError
 
 if TYPE_CHECKING:
     from proxy.app import App
@@ -74,9 +75,19 @@ def serve(file: str) -> None:
     help="How many instances to start.",
 )
 @click.option(
+    "--domain",
+    "domains",
+    metavar="NAME",
+    multiple=True,
+    help="Serve HTTPS under this name, on ports 443 and 80, with a certificate from Let's Encrypt; may be "
+    "given several times.",
+)
+@click.option(
     "--listen",
     metavar="HOST:PORT",
-    help="Where clients connect.  [default: `listen` of the file, else 127.0.0.1:8000]",
+    multiple=True,
+    help="Where clients connect; may be given several times.  [default: `listen` of the file, else "
+    "127.0.0.1:8000]",
 )
 @click.option(
     "--admin",
@@ -95,7 +106,8 @@ def serve(file: str) -> None:
 def run(
     app: Path,
     replicas: int,
-    listen: str | None,
+    domains: tuple[str, ...],
+    listen: tuple[str, ...],
     admin: str | None,
     state: Path | None,
     file: str | None,
@@ -107,7 +119,12 @@ def run(
     """
 
     def read(file: str | None) -> Config:
-        return _read_for_run(file, {"listen": listen, "admin.listen": admin}, root_path(options))
+        given = {
+            "listen": list(listen) or None,
+            "admin.listen": admin,
+            "tls.acme.domains": list(domains) or None,
+        }
+        return _read_for_run(file, given, root_path(options), state)
 
     _not_as_process_1()
     try:
@@ -213,7 +230,7 @@ def replica(
 def check(file: str, command: str) -> None:
     """Validate a configuration and print it as it takes effect, secrets masked."""
     try:
-        config = _read_for_run(file, {}, "") if command == "run" else load(file, need_backends=True)
+        config = _read_for_run(file, {}, "", None) if command == "run" else load(file, need_backends=True)
     except ConfigError as error:
         fail(str(error))
     _warn_of_names(config)
@@ -235,10 +252,12 @@ def root_path(options: Sequence[str], environ: Mapping[str, str] = os.environ) -
     return ""  # Chainlit says what is wrong
 
 
-def _read_for_run(file: str | None, changes: Mapping[str, str | None], root: str) -> Config:
+def _read_for_run(file: str | None, changes: Mapping[str, Any], root: str, state: Path | None) -> Config:
     """Options first, then the file, then the defaults of `run`, key by key. Raises ConfigError."""
     below = {"affinity.roots": root, "health.path": f"{root}/health"} if root else {}
-    config = _read(file, defaults={**RUN_DEFAULTS, **below}, changes=changes, need_store=True)
+    defaults = {**RUN_DEFAULTS, **below}
+    acme = {"tls.acme.folder": str(state.absolute() / "acme")} if state else {}
+    config = _read(file, defaults=defaults, changes=changes, acme=acme, need_store=True)
     given = [
         *(["backends"] if config.backends else []),
         *(f"discovery.{name}" for name in config.discovery.parts()),
@@ -306,7 +325,10 @@ def _bound(config: Config, read: Callable[[], Config]) -> "App":
 
     output.take_over()
     logs.set_up(config.log)
-    return App(config, read, ports)
+    try:
+        return App(config, read, ports)
+    except CertificateError as error:
+        fail(str(error))
 
 
 def _run(app: "App") -> None:

@@ -1,7 +1,7 @@
 """Addresses in the configuration: where a listener binds, and where a backend is.
 
-Rules: a listener is `host:port`, `[v6]:port` or `unix:/path`; a backend is
-`http://host:port`, `https://host:port` or `http+unix:///path`.
+Rules: a listener is `host:port`, `[v6]:port` or `unix:/path`, one that only leads to HTTPS is
+`http://host:port`; a backend is `http://host:port`, `https://host:port` or `http+unix:///path`.
 What cannot be meant is refused with the form that is allowed. Names are not resolved here, but each is one
 that can be looked up (RFC 1123 2.1, and the underscore that Docker and SRV records use).
 A text that may hold a password is never repeated in a message.
@@ -9,12 +9,13 @@ A text that may hold a password is never repeated in a message.
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from proxy.config.problems import got
 
 LISTEN_FORMS = "host:port, [v6]:port or unix:/path"
+DOOR_FORMS = f"{LISTEN_FORMS}; beside TLS http://host:port for what only leads to https"
 URL_FORMS = "http://host:port, https://host:port or http+unix:///path"
 UNIX = "http+unix://"
 """How the url of a backend on a unix socket begins."""
@@ -33,11 +34,16 @@ _EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - compared, not bound
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen or to connect: `host` and `port`, or `path` of a unix socket (then host is empty)."""
+    """Where to listen or to connect: `host` and `port`, or `path` of a unix socket (then host is empty).
+
+    A listener that is `plain` speaks no TLS where the others do, and only leads there. It is the same address
+    with and without: its socket can be bound once.
+    """
 
     host: str = ""
     port: int = 0
     path: str = ""
+    plain: bool = field(default=False, compare=False)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -53,6 +59,16 @@ class Address:
         if (pair := _host_and_port(text)) is None:
             raise ValueError(f"must be {LISTEN_FORMS}{_of_names(text)}{got(text)}")
         return cls(*pair)
+
+    @classmethod
+    def parse_door(cls, text: str) -> Self:
+        """Read the address of a listener for clients. Raises ValueError."""
+        if not text.startswith("http://"):
+            return cls.parse(text)
+        address = cls.parse(text.removeprefix("http://"))
+        if address.is_unix:
+            raise ValueError(f"must be {DOOR_FORMS}{got(text)}")
+        return replace(address, plain=True)
 
     @property
     def is_unix(self) -> bool:
@@ -90,7 +106,8 @@ class Address:
     def __str__(self) -> str:
         if self.is_unix:
             return f"unix:{self.path}"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'http://' if self.plain else ''}{host}:{self.port}"
 
 
 def backend_url(text: str) -> str:

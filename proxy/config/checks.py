@@ -14,10 +14,12 @@ from typing import Any, TypeVar
 from pydantic import SecretStr, ValidationError
 
 from proxy import tls
+from proxy.config.address import Address
 from proxy.config.models import BackendSettings, Config
 from proxy.config.packages import needs
-from proxy.config.problems import KeyPath, got
+from proxy.config.problems import KeyPath, got, key_text
 from proxy.config.sections import Settings
+from proxy.config.tls_settings import TlsSettings
 
 S = TypeVar("S", bound=Settings)
 
@@ -33,6 +35,8 @@ def conflicts(data: Any, *, alone: bool) -> Iterator[tuple[KeyPath, str]]:
     for address in listen:
         if admin_listen and admin_listen.collides_with(address):
             yield ("admin", "listen"), f"must be another address than that of listen, {address}"
+    if bound and not alone:
+        yield from _doors(listen, _readable(Config, data, "tls"))
     own = () if alone else (*listen, *([admin_listen] if admin_listen else ()))
     names, urls = dict[str, int](), dict[str, int]()
     items = data.get("backends") if isinstance(data, dict) else None
@@ -53,6 +57,23 @@ def conflicts(data: Any, *, alone: bool) -> Iterator[tuple[KeyPath, str]]:
                 yield (*place, "url"), message
 
 
+def _doors(listen: tuple[Address, ...], data: Config | None) -> Iterator[tuple[KeyPath, str]]:
+    """Yield where the addresses of clients do not fit TLS."""
+    if data is None:
+        return
+    plain = [address for address in listen if address.plain]
+    if plain and not data.tls.is_on:
+        yield (
+            ("listen",),
+            f"must not begin with http://, because there is no TLS beside it{got(str(plain[0]))}",
+        )
+    elif plain and len(plain) == len(listen):
+        yield ("listen",), f"must hold an address for HTTPS as well, such as 0.0.0.0:443{got(str(plain[0]))}"
+    elif data.tls.acme.domains and not plain:
+        message = "need a plain address in listen, such as http://0.0.0.0:80: the authority asks there"
+        yield ("tls", "acme", "domains"), message
+
+
 def _readable(model: type[S], data: Any, *keys: str) -> S | None:
     """Some keys of a section without the others, if they are right."""
     try:
@@ -68,12 +89,7 @@ def unusable(config: Config) -> Iterator[tuple[KeyPath, str]]:
     shared = config.affinity.directory.redis
     if shared is not None and (reason := _unusable_redis(shared)):
         yield ("affinity", "directory", "redis"), reason
-    pair = config.tls
-    if pair.cert is not None and pair.key is not None:
-        try:
-            tls.server_context(pair.cert, pair.key)
-        except tls.CertificateError as error:
-            yield ("tls", error.key), str(error)
+    yield from _unusable_tls(config.tls)
     for source in config.discovery.parts():
         if source in _EXTRAS and not _is_installed(_EXTRAS[source]):
             yield ("discovery", source), needs(source)
@@ -83,6 +99,26 @@ def unusable(config: Config) -> Iterator[tuple[KeyPath, str]]:
                 tls.client_context(backend.tls.ca, verify=backend.tls.verify)
             except tls.CertificateError as error:
                 yield ("backends", index, "tls", error.key), str(error)
+
+
+def _unusable_tls(settings: TlsSettings) -> Iterator[tuple[KeyPath, str]]:
+    for place, cert, key in settings.pairs():
+        try:
+            tls.server_context(cert, key, place=key_text(place))
+        except tls.CertificateError as error:
+            yield (*place, error.key), str(error)
+    acme = settings.acme
+    if not acme.domains:
+        return
+    if not _is_installed("acme"):
+        yield ("tls", "acme"), needs("acme")
+    if acme.folder is not None and (reason := _unmakeable(Path(acme.folder), "folder")):
+        yield ("tls", "acme", "folder"), f"must be a folder that can be written: {reason}"
+    if acme.ca is not None:
+        try:
+            tls.client_context(acme.ca, verify=True)
+        except tls.CertificateError as error:
+            yield ("tls", "acme", error.key), str(error)
 
 
 def unusable_store(config: Config) -> Iterator[tuple[KeyPath, str]]:

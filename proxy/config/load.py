@@ -21,6 +21,7 @@ from proxy.config.fields import Key, allowed_at, key_at, keys_below
 from proxy.config.models import Config
 from proxy.config.problems import ConfigError, KeyPath, Problem, got, got_type
 
+_DOORS = ("0.0.0.0:443", "http://0.0.0.0:80")  # where browsers and authorities come by themselves
 _CLOCK = re.compile("[0-9]{1,4}(?::[0-5]?[0-9]){1,2}")
 _OCTAL = re.compile("0[0-9]{1,20}")
 _QUOTED = re.compile(r"[-+]?[0-9]*\.?[0-9]+|true|false")
@@ -42,6 +43,8 @@ class Options(TypedDict, total=False):
     """Values at keys such as "log.access" where the text is silent, in place of those of the models."""
     changes: Mapping[str, Any]
     """Values of the command line, which win over the text; None means not given."""
+    acme: Mapping[str, Any]
+    """As defaults, where tls.acme names domains; they win over those."""
 
 
 def load(path: str | os.PathLike[str], **options: Unpack[Options]) -> Config:
@@ -63,9 +66,17 @@ def loads(text: str, *, name: str = "config", **options: Unpack[Options]) -> Con
 
 def _config(data: bytes | str, name: str, options: Options, *, look_at_files: bool) -> Config:
     document = read(data, name, options.get("environ", os.environ))
-    document.put(options.get("defaults", {}))
     document.put(options.get("changes", {}), option=True)
+    if _gets_certificates(document.data):
+        document.put({"listen": _DOORS, **options.get("acme", {})})
+    document.put(options.get("defaults", {}))
     return validated(document, options, look_at_files=look_at_files)
+
+
+def _gets_certificates(data: Any) -> bool:
+    for key in ("tls", "acme", "domains"):
+        data = data.get(key) if isinstance(data, dict) else None
+    return bool(data)
 
 
 def validated(

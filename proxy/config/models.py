@@ -14,6 +14,7 @@ from proxy.config import sections as s
 from proxy.config import values as v
 from proxy.config.address import UNIX, Address, backend_name
 from proxy.config.problems import got
+from proxy.config.tls_settings import BackendTlsSettings, TlsSettings
 
 
 class AdminSettings(s.Settings):
@@ -49,12 +50,12 @@ class BackendSettings(s.Settings):
     wherever it listens."""
     weight: v.Weight = 1.0
     """Its share of the new sessions: with 2 it gets twice those of a backend with 1."""
-    tls: s.BackendTlsSettings = s.BackendTlsSettings()
+    tls: BackendTlsSettings = BackendTlsSettings()
 
     @field_validator("tls")
     @classmethod
-    def _needs_https(cls, value: s.BackendTlsSettings, info: ValidationInfo) -> s.BackendTlsSettings:
-        if value != s.BackendTlsSettings() and not info.data.get("url", "https:").startswith("https:"):
+    def _needs_https(cls, value: BackendTlsSettings, info: ValidationInfo) -> BackendTlsSettings:
+        if value != BackendTlsSettings() and not info.data.get("url", "https:").startswith("https:"):
             raise ValueError("must be left out, because the url does not begin with https")
         return value
 
@@ -196,7 +197,9 @@ class Config(s.Settings):
 
     listen: v.Addresses = (Address("0.0.0.0", 8000),)  # noqa: S104 - a proxy is there to be reached
     """Where clients connect: a name is all the addresses that it has here. Port 0 takes any free one. The
-    default of `run` is 127.0.0.1:8000."""
+    default of `run` is 127.0.0.1:8000. Where tls.acme names domains it is 0.0.0.0:443 and http://0.0.0.0:80.
+    What begins with http:// stays plain beside TLS: it only leads to https, and answers the questions of
+    tls.acme's authority."""
     socket: s.SocketSettings = s.SocketSettings()
     reuse_port: v.Flag = False
     """Whether other processes may listen on the same addresses (SO_REUSEPORT). With it a new proxy is started
@@ -222,4 +225,4 @@ class Config(s.Settings):
     replicas: s.ReplicaSettings = s.ReplicaSettings()
     responses: s.ResponseSettings = s.ResponseSettings()
     sessions: s.SessionSettings = s.SessionSettings()
-    tls: s.TlsSettings = s.TlsSettings()
+    tls: TlsSettings = TlsSettings()

@@ -11,6 +11,7 @@ from typing import Final
 
 OPTIONAL: Final[Mapping[str, tuple[str, ...]]] = {
     "chainlit": ("chainlit>=2.0,<3",),
+    "acme": ("acme>=5,<6",),
     "redis": ("redis>=5,<9",),
     "otel": ("opentelemetry-exporter-otlp-proto-http>=1.30,<2", "opentelemetry-sdk>=1.30,<2"),
     "dns": ("dnspython>=2.7,<3",),

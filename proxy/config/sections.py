@@ -38,40 +38,6 @@ class AdminSocketSettings(SocketSettings):
     """The group that the file belongs to, such as that of the operators."""
 
 
-class TlsSettings(Settings):
-    """The certificate that clients meet; without one, plain HTTP."""
-
-    cert: v.File | None = None
-    """A PEM file with the certificate and, behind it, those that lead to its root. With one, the TCP
-    addresses of listen speak TLS 1.2 and 1.3 only; unix sockets stay plain."""
-    key: v.File | None = Field(default=None, validate_default=True)
-    """The PEM file of its private key, not encrypted. Both files are read again when they change; a pair that
-    cannot be used is logged, and the old one stays."""
-
-    @field_validator("key")
-    @classmethod
-    def _is_a_pair(cls, value: str | None, info: ValidationInfo) -> str | None:
-        cert = info.data.get("cert", "unreadable")
-        if value is None and cert not in {None, "unreadable"}:
-            raise ValueError("must name the file of the private key, because tls.cert is set")
-        if value is not None and cert is None:
-            raise ValueError("must not be set without tls.cert")
-        return value
-
-
-class BackendTlsSettings(Settings):
-    """Whom a backend with an https url has to be."""
-
-    ca: v.File | None = None
-    """A PEM file with the authorities that may have signed its certificate, instead of those of the
-    system."""
-    server_name: v.HostName | None = None
-    """The name that its certificate has to bear, also sent as SNI; without it the host of the url."""
-    verify: v.Flag = True
-    """Whether its certificate is verified. Without that, whoever is between the proxy and the backend can
-    read and change everything."""
-
-
 class DirectorySettings(Settings):
     """The table of sessions and their backends."""
 

@@ -16,11 +16,22 @@ from urllib.parse import urlsplit
 from annotated_types import Predicate
 from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, PlainSerializer, SecretStr
 
-from proxy.config.address import LISTEN_FORMS, URL_FORMS, Address, backend_url, host_name, is_host, is_ip
+from proxy.config.address import (
+    DOOR_FORMS,
+    LISTEN_FORMS,
+    URL_FORMS,
+    Address,
+    backend_url,
+    host_name,
+    is_host,
+    is_ip,
+)
 from proxy.config.problems import got
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+DOMAIN_FORM = "a host name with a dot in it such as chat.example.com, not an IP address and without *"
+DIRECTORY_FORM = "an https URL such as https://acme-v02.api.letsencrypt.org/directory"
 OTLP_FORM = "an http or https URL such as http://127.0.0.1:4318/v1/traces"
 REDIS_FORMS = "redis://HOST:PORT, rediss://HOST:PORT or unix:///SOCKET"
 STORE_FORMS = f"sqlite, sqlite:///FILE, {REDIS_FORMS}"
@@ -34,6 +45,7 @@ MASK = "***"
 _STATUS = r"^(?:[1-5][0-9]{2}(?:-[1-5][0-9]{2})?|[1-5]xx)$"
 _IN_PATH = "A-Za-z0-9._~!$&'()*+,;=:@%-"  # RFC 3986 3.3, between two /
 _HOST_AND_PORT = r"^(?:\[[0-9A-Fa-f:.]*\]|[^:\[\]]*)(?::[0-9]{1,5})?$"  # RFC 9110 7.2
+_BASE64URL = re.compile(r"(?:[A-Za-z0-9_-]{4})*(?:[A-Za-z0-9_-]{2,3})?={0,2}")
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
 
 
@@ -70,6 +82,23 @@ class StoreUrl(SecretStr):
 
 def _address(value: object) -> object:
     return Address.parse(value) if isinstance(value, str) else value
+
+
+def _door(value: object) -> object:
+    return Address.parse_door(value) if isinstance(value, str) else value
+
+
+def _domain(value: str) -> str:
+    name = value.lower().removesuffix(".")
+    if "_" in name or "." not in name or is_ip(name) or not is_host(name):
+        raise ValueError(f"must be {DOMAIN_FORM}{got(value)}")
+    return name
+
+
+def _directory(value: str) -> str:
+    if set(value) & set("@?#") or not value.startswith("https://") or not _has_host(value):
+        raise ValueError(f"must be {DIRECTORY_FORM}, without a name, password or query")
+    return value
 
 
 def network(value: object) -> Network:
@@ -191,6 +220,7 @@ HealthType = Literal["http", "engineio", "tcp", "none"]  # how a backend is prob
 LogFormat = Literal["console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]  # the least important lines that are written
 Records = Literal["a", "aaaa", "srv"]
+TlsVersion = Literal["1.2", "1.3"]
 
 Text = Annotated[str, Allowed("text")]
 Given = Annotated[str, Field(min_length=1), Allowed("text that is not empty")]
@@ -225,6 +255,10 @@ ProbeHost = Annotated[
 ]
 Status = Annotated[str, Field(pattern=_STATUS), AfterValidator(_status), Allowed(STATUS_FORMS)]
 BackendUrl = Annotated[str, AfterValidator(backend_url), Allowed(URL_FORMS)]
+DirectoryUrl = Annotated[str, AfterValidator(_directory), Allowed(DIRECTORY_FORM)]
+Email = Annotated[
+    str, Field(pattern=r"^[^@\s,?;]+@[^@\s,?;]+$"), Allowed("an e-mail address such as ops@example.com")
+]
 OtlpUrl = Annotated[str, AfterValidator(_otlp), Allowed(OTLP_FORM)]
 
 Secret = Annotated[SecretStr, AfterValidator(_secret), Allowed("text")]
@@ -239,13 +273,21 @@ Token = Annotated[  # it travels in an Authorization header
     Predicate(lambda token: _VISIBLE_ASCII.fullmatch(token.get_secret_value()) is not None),
     Allowed("visible ASCII characters without spaces or line ends"),
 ]
+MacKey = Annotated[  # RFC 8555 section 7.3.4
+    Secret,
+    Predicate(lambda key: _BASE64URL.fullmatch(key.get_secret_value()) is not None),
+    Allowed("the key as the authority shows it, in base64url: letters, digits, - and _"),
+]
 RedisUrl = Annotated[Secret, Predicate(_is_redis), Allowed(REDIS_FORMS)]
 Store = Annotated[StoreUrl, AfterValidator(_secret), Predicate(_is_store), Allowed(STORE_FORMS)]
 
 OneAddress = Annotated[
     InstanceOf[Address], BeforeValidator(_address), PlainSerializer(str), Allowed(LISTEN_FORMS)
 ]
-Addresses = Annotated[Several[OneAddress], Field(min_length=1), AfterValidator(_distinct_addresses)]
+Door = Annotated[InstanceOf[Address], BeforeValidator(_door), PlainSerializer(str), Allowed(DOOR_FORMS)]
+Addresses = Annotated[Several[Door], Field(min_length=1), AfterValidator(_distinct_addresses)]
+Domain = Annotated[str, AfterValidator(_domain), Allowed(DOMAIN_FORM)]
+Domains = Annotated[Several[Domain], Field(max_length=100), AfterValidator(_distinct)]
 DnsServer = Annotated[
     OneAddress,
     Predicate(lambda server: is_ip(server.host)),

@@ -25,6 +25,7 @@ class EventKind(StrEnum):
     RELOAD = "reload"
     ROLLOUT = "rollout"
     REPLICA = "replica"
+    CERTIFICATE = "certificate"  # got from an authority, or not
 
 
 @dataclass(frozen=True, slots=True)

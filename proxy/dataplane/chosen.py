@@ -16,7 +16,8 @@ class Chosen(Relay):
 
     def choose(self, decision: Decision) -> None:
         """Take a decision; its Engine.IO session, or its backend, counts this request as under way."""
-        self._let_go()
+        if self.decision is not None:
+            self._let_go()
         engine = decision.engine
         if engine is not None:
             engine.polls += 1
@@ -35,7 +36,7 @@ class Chosen(Relay):
     def _let_go(self) -> None:
         """Nobody has it any more."""
         decision, self.decision = self.decision, None
-        if self._asked is not None:
+        if self._asked is not None:  # only where a backend is chosen
             self._asked.given_up()
             self._asked = None
         if decision is not None and decision.engine is not None:

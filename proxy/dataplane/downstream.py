@@ -6,7 +6,6 @@ much waits, reading stops. One deadline per connection tells what the client is 
 
 import asyncio
 import socket
-from dataclasses import replace
 from time import monotonic
 from typing import Protocol, cast
 
@@ -104,13 +103,14 @@ class Downstream(asyncio.Protocol):
 
     def _arrive(self) -> None:
         transport = self.transport
-        peer = peer_of(transport)
-        scheme = b"http" if transport.get_extra_info("sslcontext") is None else b"https"
+        peer, scheme = peer_of(transport), b"http"
         ticket = self._ticket
         if ticket is None:
             self._host.accepted(transport.get_extra_info("socket"))
-        else:
+        else:  # only who has something to do before HTTP begins has TLS: see `acceptor`
             ticket.give_back()
+            if transport.get_extra_info("sslcontext") is not None:
+                scheme = b"https"
         self.site.stats.connections += 1
         address = self._address or peer
         if not address:  # it has been reset: nobody knows who it was, and nobody waits for an answer
@@ -173,29 +173,24 @@ class Downstream(asyncio.Protocol):
         self._buffer = b""
         rest = bytes(buffer[end:])
         exchange = self.exchange = Exchange(self.site, self, request)
-        if self.site.rates is not None and self._is_too_fast(exchange):
-            rest = rest if exchange.body.done else b""
-        else:
+        rates, client = self.site.rates, request.known.client
+        over = None
+        if rates is not None and client:
+            over = rates.over(client, request.started, opens=request.sid is None and request.is_handshake)
+        if over is None:
             rest = exchange.start(rest)
+        else:
+            exchange.refuse(over)
+            rest = rest if exchange.body.done else b""
         if rest and not self.closing:
             self._buffer = rest
             if exchange.ended:
                 self._next_soon()
 
-    def _is_too_fast(self, exchange: Exchange) -> bool:
-        """Refuse a request if its client asks too often, and say so."""
-        rates, request = self.site.rates, exchange.request
-        if rates is None or not request.known.client:
-            return False
-        error = rates.over(request.known.client, request.started, opens=request.is_handshake)
-        if error is not None:
-            exchange.refuse(error)
-        return error is not None
-
     def forget(self) -> None:
         """What was read of fields is read anew: whom to trust, or the cookie's name, has changed."""
         origin = self._reader.origin
-        self._reader.come_from(replace(origin, trusted=self.site.origin(origin.address).trusted))
+        self._reader.come_from(self.site.origin(origin.address, origin.scheme, origin.peer))
 
     # As Client of the exchange
 
@@ -266,7 +261,8 @@ class Downstream(asyncio.Protocol):
         if not keep or self.closing or self.site.leaving or (self._said_all and not self._buffer):
             self.close(linger=linger)
             return
-        self.leg.resume(BEHIND | AHEAD)
+        if self.leg.holds:
+            self.leg.resume(BEHIND | AHEAD)
         self.deadline = monotonic() + self.site.timeouts.idle
         if self._buffer:
             self._next_soon()

@@ -236,7 +236,7 @@ class FarPolls:
     def _take_streamed(self, sid: bytes, rest: list[str]) -> None:
         engine = self._site.router.engines.get(sid)
         if engine is not None and len(rest) == 1 and len(rest[0]) <= _LONGEST_ID:
-            engine.streamed = rest[0]
+            engine.streams(rest[0])
 
     def _take_connect(self, sid: bytes, rest: list[str]) -> None:
         connect = " ".join(rest).encode()

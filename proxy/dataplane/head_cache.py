@@ -32,6 +32,7 @@ class Known:
         "address",
         "client",
         "fields",
+        "normal",
         "origin",
         "request_id",
     )
@@ -46,12 +47,8 @@ class Known:
         *,
         pins: bool = True,
         request_id: bytes | None = None,
-        read: tuple[Hints | None, bool | None, str | None] = (None, None, None),
     ) -> None:
-        """`cookie` is the name of the pin cookie, which never goes upstream; it counts if it `pins`.
-
-        `read` is what was read already: hints, whether it is secure, and its trace.
-        """
+        """`cookie` is the name of the pin cookie, which never goes upstream; it counts if it `pins`."""
         self.fields = fields
         self.origin = origin
         self.address = address  # the client's own, as far as those between are trusted
@@ -59,8 +56,11 @@ class Known:
         self.request_id = request_id  # given by a trusted proxy before us
         self._cookie = cookie
         self._pins = pins
-        self._hints, self._secure, self._trace = read
-        self._blocks: dict[Variant, bytes] = {}
+        self._hints: Hints | None = None
+        self._secure: bool | None = None
+        self._trace: str | None = None
+        self.normal = b""  # what `block` gives for nearly all requests, once it was asked for
+        self._blocks: dict[Variant, bytes] | None = None  # the others
 
     @property
     def hints(self) -> Hints:
@@ -87,22 +87,21 @@ class Known:
 
     def block(self, head: RequestHead, variant: Variant) -> bytes:
         """The field block that goes upstream; the same for all requests with these fields."""
-        block = self._blocks.get(variant)
+        if variant is Variant.NORMAL:
+            self.normal = self.normal or request_fields(head, self.origin, variant, self._cookie)
+            return self.normal
+        blocks = self._blocks
+        if blocks is None:
+            blocks = self._blocks = {}
+        block = blocks.get(variant)
         if block is None:
-            block = self._blocks[variant] = request_fields(head, self.origin, variant, self._cookie)
+            block = blocks[variant] = request_fields(head, self.origin, variant, self._cookie)
         return block
 
-    def without_fields(self) -> "Known":
-        """Who asked, and no more."""
-        return Known(
-            NO_FIELDS,
-            self.origin,
-            self.address,
-            self.client,
-            self._cookie,
-            request_id=self.request_id,
-            read=(_NO_HINTS, self.secure, self.trace),
-        )
+    def let_go(self) -> None:
+        """Only who asked is to be known from now on, and its trace; for what is not in the cache."""
+        self._trace = self.trace
+        self.fields, self._hints, self.normal, self._blocks = NO_FIELDS, _NO_HINTS, b"", None
 
 
 class HeadCache:
@@ -128,10 +127,8 @@ class HeadCache:
 
     def add(self, block: bytes, known: Known) -> None:
         """Remember it; those that were used longest ago make room."""
-        key = (known.origin, block)
-        if len(block) > _LONGEST or key in self._known:
+        if len(block) > _LONGEST or self._known.setdefault((known.origin, block), known) is not known:
             return
-        self._known[key] = known
         self.size += _OVERHEAD + _FOLD * len(block)
         while self.size > self._most:
             (_, oldest), _ = self._known.popitem(last=False)

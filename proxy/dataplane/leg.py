@@ -44,21 +44,21 @@ class Source(Protocol):
 class Leg:
     """Made with its transport, by the protocol that the transport had first."""
 
-    __slots__ = ("_holds", "_since", "_source", "_unsent", "said_all", "transport", "writable")
+    __slots__ = ("_since", "_unsent", "holds", "said_all", "source", "transport", "writable")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self.transport = transport
         self.writable = True  # whether the peer keeps up with what is written
         self.said_all = False  # whether we have closed our half
-        self._holds = 0  # who wants no more to be read
-        self._source: Source | None = None
+        self.holds = 0  # who wants no more to be read
+        self.source: Source | None = None  # what is read only as fast as it can be written here
         self._unsent = 0  # bytes that waited when the peer was last seen to take some
         self._since = 0.0  # when that was, 0 if nobody has looked since it fell behind
 
     @property
     def paused(self) -> bool:
         """Whether it is not read for now."""
-        return self._holds != 0
+        return self.holds != 0
 
     @property
     def may_write(self) -> bool:
@@ -67,16 +67,16 @@ class Leg:
 
     def pause(self, who: int = BEHIND) -> None:
         """As Source."""
-        if not self._holds and not self.transport.is_closing():
+        if not self.holds and not self.transport.is_closing():
             self.transport.pause_reading()
-        self._holds |= who
+        self.holds |= who
 
     def resume(self, who: int = BEHIND) -> None:
         """As Source: read on, unless somebody else wants no more."""
-        if not self._holds:
+        if not self.holds:
             return
-        self._holds &= ~who
-        if not self._holds and not self.transport.is_closing():
+        self.holds &= ~who
+        if not self.holds and not self.transport.is_closing():
             self.transport.resume_reading()
 
     @property
@@ -89,7 +89,7 @@ class Leg:
 
         None lets go: what was read for this leg is read on, however slow its peer is.
         """
-        before, self._source = self._source, source
+        before, self.source = self.source, source
         if self.writable or before is source:
             return
         if before is not None:
@@ -101,15 +101,15 @@ class Leg:
         """The transport's `pause_writing`."""
         self.writable = False
         self._since = 0.0
-        if self._source is not None:
-            self._source.pause()
+        if self.source is not None:
+            self.source.pause()
 
     def caught_up(self) -> None:
         """The transport's `resume_writing`."""
         self.writable = True
         self._since = 0.0
-        if self._source is not None:
-            self._source.resume()
+        if self.source is not None:
+            self.source.resume()
 
     def is_stuck(self, now: float, patience: float) -> bool:
         """Whether the peer has taken nothing of what was written for `patience` seconds.
@@ -211,7 +211,7 @@ class Leg:
         return sock if sock is not None and sock.fileno() >= 0 else None
 
     def __repr__(self) -> str:
-        return f"<Leg holds={self._holds} writable={self.writable} said_all={self.said_all}>"
+        return f"<Leg holds={self.holds} writable={self.writable} said_all={self.said_all}>"
 
 
 class GivingUp:

@@ -14,11 +14,13 @@ import os
 import resource
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 
 from proxy import net
 from proxy.dataplane.acceptor import Acceptor, ConnectionFactory, Greeting
+from proxy.dataplane.clients import Ticket
+from proxy.dataplane.plain import Answer, PlainClient
 from proxy.dataplane.site import Site
 from proxy.steering import steer_away
 from proxy.wire.forwarding import UNIX
@@ -60,6 +62,10 @@ class Listeners:
         self._sockets: list[socket.socket] = []
         self._tls: ssl.SSLContext | None = None
         self._greeted = False
+        self._plain: frozenset[socket.socket] = frozenset()  # those that only lead to TLS
+        self._plain_clients: set[PlainClient] = set()
+        self.answer: Answer = lambda _: None  # as Owner of these; set by the app
+        self.secure_port = 0  # as Owner; set while there is TLS
         self._begun = False  # set while it may accept: from `open` to `close`
         self._servers: dict[socket.socket, asyncio.Server | Acceptor] = {}
         self._greetings: set[Greeting] = set()  # connections that have not said whom they are for
@@ -68,9 +74,15 @@ class Listeners:
         self.times_opened = 0  # connections accepted, for the hand-over
 
     async def open(
-        self, sockets: Sequence[socket.socket], descriptors: int, tls: ssl.SSLContext | None, *, greeted: bool
+        self,
+        sockets: Sequence[socket.socket],
+        descriptors: int,
+        tls: ssl.SSLContext | None,
+        *,
+        greeted: bool,
+        plain: Collection[socket.socket] = (),
     ) -> None:
-        """Accept connections on bound sockets, with `tls` on those of TCP.
+        """Accept connections on bound sockets, with `tls` on those of TCP that are not `plain`.
 
         `descriptors` is how many this process may have open; `greeted` is as in `acceptor`.
         """
@@ -78,11 +90,17 @@ class Listeners:
         self._shut_at = descriptors - descriptors // _KEPT
         self._room = min(descriptors // _REOPEN, _MOST_COUNTED)
         self._sockets = list(sockets)
-        self._tls, self._greeted = tls, greeted
+        self._tls, self._greeted, self._plain = tls, greeted, frozenset(plain)
+        self._find_secure_port()
         await self._serve()
 
     async def change(
-        self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None, *, greeted: bool
+        self,
+        sockets: Sequence[socket.socket],
+        tls: ssl.SSLContext | None,
+        *,
+        greeted: bool,
+        plain: Collection[socket.socket] = (),
     ) -> None:
         """Accept on these bound sockets from now on; the owner closes those that are not among them.
 
@@ -90,11 +108,13 @@ class Listeners:
         """
         if not self._begun:  # it will open with what holds then, or never again
             return
-        if (tls, greeted) != (self._tls, self._greeted):
+        now = (tls, greeted, frozenset(plain))
+        if now != (self._tls, self._greeted, self._plain):
             # A server keeps what it was made with; who waits in a socket's backlog stays there meanwhile.
-            self._tls, self._greeted = tls, greeted
+            self._tls, self._greeted, self._plain = now
             self._close_servers()
         self._sockets = list(sockets)
+        self._find_secure_port()
         if not self.shut:
             try:
                 await self._serve()
@@ -130,12 +150,13 @@ class Listeners:
                 continue
             local = sock.family == socket.AF_UNIX
             if self._greeted or (self._tls is not None and not local):
+                plain = sock in self._plain
                 self._servers[sock] = Acceptor(
                     self._site,
                     self,
                     sock.dup(),
-                    self._client,
-                    self._tls,
+                    self._plain_client if plain else self._client,
+                    None if plain else self._tls,
                     greeted=self._greeted,
                     greetings=self._greetings,
                 )
@@ -147,6 +168,20 @@ class Listeners:
                     server.close()
                     return
                 self._servers[sock] = server
+
+    def _find_secure_port(self) -> None:
+        """Where plain requests are led to: the first listener with TLS."""
+        secure = [each for each in self._sockets if each.family != socket.AF_UNIX and each not in self._plain]
+        self.secure_port = secure[0].getsockname()[1] if secure else 0
+
+    def _plain_client(self, address: str, ticket: Ticket | None) -> PlainClient:
+        client = PlainClient(self._site, self, address, ticket)
+        self._plain_clients.add(client)
+        return client
+
+    def plain_left(self, connection: PlainClient) -> None:
+        """As Owner."""
+        self._plain_clients.discard(connection)
 
     def accepted(self, sock: socket.socket | None) -> None:
         """A connection has been accepted: shut the listeners if its descriptor is one of the last."""
@@ -187,6 +222,8 @@ class Listeners:
             sock.close()
         for greeting in list(self._greetings):
             greeting.close()
+        for client in list(self._plain_clients):
+            client.cut()
 
     def _close_servers(self) -> None:
         for server in self._servers.values():

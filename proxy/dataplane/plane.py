@@ -7,7 +7,7 @@ import asyncio
 import itertools
 import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from time import monotonic
 
 from proxy.affinity.backend import Backend
@@ -24,7 +24,7 @@ from proxy.dataplane.record import Record
 from proxy.dataplane.site import Site
 from proxy.dataplane.tunnel import Tunnel
 from proxy.errors import Limit, Odd
-from proxy.tls import Certificate
+from proxy.tls import Certificates
 
 log = logging.getLogger("proxy.dataplane")
 
@@ -56,7 +56,7 @@ class Plane:
         site.hand_overs.far.redirect = self.evictions.redirect
         site.hand_overs.far.end = self.evictions.end_polls
         router.fleet.listen(guarded(Where.LISTENER, self._backend_changed))
-        self.certificate: Certificate | None = None  # of the TCP listeners; set by the app before `run`
+        self.certificates: Certificates | None = None  # of the TCP listeners; set by the app before `run`
         self._leaving: Leaving | None = None  # set when the process is to end
         self._reported: dict[Limit, int] = dict(site.stats.limits)  # what the log has told
         self._reported_ids: dict[Odd, int] = dict(site.stats.odd_ids)
@@ -65,15 +65,15 @@ class Plane:
     def _connection(self, address: str, ticket: Ticket | None) -> Downstream:
         return Downstream(self.site, self, address, ticket)
 
-    async def run(self, sockets: Sequence[socket.socket]) -> None:
-        """Serve clients on bound sockets until cancelled."""
+    async def run(self, sockets: Sequence[socket.socket], plain: Collection[socket.socket] = ()) -> None:
+        """Serve clients on bound sockets until cancelled; those that are `plain` only lead to TLS."""
         site = self.site
         async with asyncio.TaskGroup() as tasks:
             site.run_in(tasks)
             try:
-                context = self.certificate.context if self.certificate else None
+                context = self.certificates.context if self.certificates else None
                 greeted = site.config.forwarded.proxy_protocol
-                await self.listeners.open(sockets, self._descriptors(), context, greeted=greeted)
+                await self.listeners.open(sockets, self._descriptors(), context, greeted=greeted, plain=plain)
                 await self._tick_forever()
             finally:
                 with Border(Where.LEAVE):
@@ -86,15 +86,20 @@ class Plane:
                     pool.close_all()
 
     async def configure(
-        self, config: Config, sockets: Sequence[socket.socket], certificate: Certificate | None
+        self,
+        config: Config,
+        sockets: Sequence[socket.socket],
+        certificates: Certificates | None,
+        plain: Collection[socket.socket] = (),
     ) -> None:
         """Go by another configuration, on these bound sockets; what is open goes on."""
         self.site.configure(config)
         for connection in self.connections:
             connection.forget()
-        self.certificate = certificate
-        context = certificate.context if certificate else None
-        await self.listeners.change(sockets, context, greeted=config.forwarded.proxy_protocol)
+        self.certificates = certificates
+        context = certificates.context if certificates else None
+        greeted = config.forwarded.proxy_protocol
+        await self.listeners.change(sockets, context, greeted=greeted, plain=plain)
 
     def _descriptors(self) -> int:
         """How many file descriptors there are; say so if they are too few for `limits.connections`."""
@@ -163,9 +168,9 @@ class Plane:
             for pool in list(self.site.pools()):
                 with border:
                     pool.close_idle(now)
-            if self.certificate is not None and tick % _RENEW == 0:
+            if self.certificates is not None and tick % _RENEW == 0:
                 with border:
-                    self.certificate.reload_if_changed()
+                    self.certificates.reload_if_changed()
             if tick % _SWEEP == 0:
                 site, rates = self.site, self.site.rates
                 with border:

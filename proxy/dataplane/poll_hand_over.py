@@ -140,7 +140,7 @@ class PollHandOver(HandOver):
         Messages that the instance is answering may have to be said again, if that is lost, too.
         """
         engine, router = self._engine, self._site.router
-        engine.streamed = ""
+        engine.streams("")
         if self.quiet:
             router.engines.rehome(engine, backend, sid)
             router.engines.tell(engine)

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from proxy.affinity.backend import Backend
 from proxy.borders import Border, Where
+from proxy.config import Config
 from proxy.dataplane.leg import Leg
 from proxy.dataplane.patience import Stood, never
 from proxy.dataplane.stats import CONNECTS, Histogram
@@ -67,9 +68,12 @@ class Pool:
         self._all: set[Upstream] = set()
         self.passengers: set[Passenger] = set()
 
-    def show(self, *, named: bool) -> None:
-        """Whether responses name the backend, from now on."""
+    def show(self, config: Config) -> None:
+        """What is added to responses from now on: who gave them, and that browsers come by HTTPS only."""
+        named, seconds = config.responses.backend, config.tls.hsts if config.tls.is_on else 0
         self.extra = b"X-Chainlit-Backend: %b\r\n" % self.backend.name.encode() if named else b""
+        if seconds:  # RFC 6797
+            self.extra += b"Strict-Transport-Security: max-age=%d\r\n" % seconds
         self.heads.clear()
 
     def take(self) -> Upstream | None:

@@ -9,6 +9,7 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 from proxy.affinity.backend import Backend
 from proxy.affinity.router import Asked, Located
@@ -19,6 +20,7 @@ from proxy.errors import ProxyError, Retry
 from proxy.wire.head import ResponseHead
 
 Answer = tuple[ResponseHead, bytes]
+_MOST_SAYINGS = 16  # answers that are remembered: instances say the same each time
 
 # What an instance says: that it holds the session, whoever asks, or that it does not.
 _SAYS = {
@@ -28,6 +30,7 @@ _SAYS = {
 }
 
 
+@lru_cache(_MOST_SAYINGS)
 def holds(status: int, body: bytes) -> bool | None:
     """Whether an answer tells that its instance holds the session; None: it tells nothing."""
     if status not in (401, 404):
@@ -183,6 +186,7 @@ class Question:
 
     def _end(self, located: Located) -> None:
         self.give_up()
+        self._replies = []  # else they keep it, and it keeps them: the garbage collector would have to look
         for future in self._waiting:
             if not future.done():
                 future.set_result(located)

@@ -27,6 +27,8 @@ from proxy.errors import BadResponse, NoBackend, ProxyError, Retry
 from proxy.wire.engineio import FORM, PONG, SEPARATOR, open_sid, packets_of
 from proxy.wire.guard import ASKING, asks
 
+_MESSAGE, _EDIT = ASKING
+
 
 class Connect:
     """A CONNECT that a POST brings, until the backend has answered it; owned by the POST's exchange."""
@@ -128,9 +130,10 @@ def note_said(site: Site, request: Request, engine: EngineSession, content: byte
 
     Returns whether it is one.
     """
+    if not (_MESSAGE in content or _EDIT in content or content.startswith(FORM)):
+        return False
     far = site.hand_overs.far
-    may_ask = any(event in content for event in ASKING) or content.startswith(FORM)
-    if not may_ask or not (engine.kept or far.is_on):
+    if not (engine.kept or far.is_on):
         return False
     messages = [packet for packet in packets_of(content) if asks(packet)]
     for packet in messages:

@@ -26,7 +26,7 @@ from proxy.errors import Limit, OverLimit, ProxyError, Side, UpstreamTimeout
 from proxy.wire import reply
 from proxy.wire.body import Framer
 from proxy.wire.head import ResponseHead
-from proxy.wire.turns import GZIP, STREAM, TASK, Ear
+from proxy.wire.turns import Ear, tells
 
 
 class Relay:
@@ -42,6 +42,7 @@ class Relay:
     tunnel: Tunnel | None = None  # set when the one that it became has ended
     ended = False
     error = ""  # why it was refused or cut off, for the log
+    _draws = False  # whether the response is read at its client's pace
     _keep = True  # whether the client's connection serves another request after this one
     _inspected = False  # whether the body was read for its session
     connect: Connect | None = None  # set while it brings a CONNECT that is not answered
@@ -80,6 +81,7 @@ class Relay:
         if self.request.head.minor == 1:
             self.client.inform(self.request, head)
             if self.upstream is not None:  # there may be many of them
+                self._draws = True
                 self.client.draw_from(self.upstream.leg)
 
     def responded(self, head: ResponseHead, framer: Framer, data: bytes) -> None:
@@ -87,23 +89,25 @@ class Relay:
 
         An instance that is lost between a poll's head and its body has said nothing, so another may go on.
         """
-        request, site = self.request, self.site
-        if request.sid is not None and not data and not framer.done:
+        request, site, engine = self.request, self.site, self._engine
+        done, sid = framer.done, request.sid
+        if sid is not None and not data and not done:
             self._early = head, framer
             return
         self._got_head(head)
-        done, sid = framer.done, request.sid
         if not (request.head.keeps_alive and self.body.done and (done or _is_framed(head))):
             self._keep = False
         if sid is None or self._watched or request.head.minor == 0 or site.lingers.by_session or site.timing:
             self._begin(head, data)
         else:
             self.pass_head(head, data)
-        if sid is not None and self._rewriter is None and _tells(data, done=done):
+        # What is not all of the answer may tell of an app's turn in the next piece.
+        if engine is not None and self._rewriter is None and (not done or tells(data, engine.streamed_mark)):
             self.note_turns(data)
         if done:
             self._whole()
         elif self.upstream is not None:
+            self._draws = True
             self.client.draw_from(self.upstream.leg)
 
     def _begin(self, head: ResponseHead, data: bytes) -> None:
@@ -197,7 +201,7 @@ class Relay:
             engine.untaken.hear(begins=begins)
             self.site.hand_overs.far.turns(engine, begins=begins)
         if ear.streamed and ear.streamed != engine.streamed:
-            engine.streamed = ear.streamed
+            engine.streams(ear.streamed)
             self.site.hand_overs.far.streams(engine)
         if events:
             self.site.shared.turn(session)
@@ -222,7 +226,8 @@ class Relay:
             upstream.spoil()
         rewriter, self._rewriter = self._rewriter, None  # which keeps this as its sink
         all_said = rewriter is None or rewriter.finish()
-        self.client.draw_from(None)  # the connection is for others now, however slow this client is
+        if self._draws:
+            self.client.draw_from(None)  # the connection is for others now, however slow this client is
         if all_said:
             self.close_up()
 
@@ -322,14 +327,15 @@ class Relay:
         if self._asked is not None:
             self._asked.given_up()
         self.bytes_in = self.bytes_in or self.body.size
-        backend, engine = "", self._engine
-        if self.decision is not None:
-            backend = self.decision.backend.name
+        backend, decision = "", self.decision
+        if decision is not None:
+            backend, engine = decision.backend.name, decision.engine
             if engine is not None:
                 engine.polls -= 1
                 if self.tunnel is None:
                     engine.seen = monotonic()
-                engine.waiting.discard(self)
+                if engine.waiting:
+                    engine.waiting.discard(self)
         site = self.site
         if self.connect is not None:
             self.connect.ended(site.router)
@@ -386,11 +392,6 @@ class Relay:
 
     def __repr__(self) -> str:
         return f"<Exchange {self.request!r} {self.decision} status={self.status} ended={self.ended}>"
-
-
-def _tells(data: bytes, *, done: bool) -> bool:
-    """Whether the first piece of a poll's answer may tell of an app's turn, or is not all of it."""
-    return not done or TASK in data or STREAM in data or GZIP in data
 
 
 def _is_framed(head: ResponseHead) -> bool:

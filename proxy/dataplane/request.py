@@ -1,4 +1,4 @@
-"""A request as the client's connection has read it: a value that nobody changes."""
+"""A request as the client's connection has read it: nobody changes it, but to let go of its fields."""
 
 from typing import Final
 
@@ -18,7 +18,7 @@ class Request:
 
     def __init__(self, head: RequestHead, known: Known, kind: Kind, request_id: bytes, now: float) -> None:
         """`now` is when its head was whole."""
-        self.head: Final = head
+        self.head = head
         self.known: Final = known
         self.id: Final = request_id
         self.started: Final = now
@@ -27,15 +27,11 @@ class Request:
         self.sid: Final = query_sid(head.query) if kind is Kind.SOCKETIO else None
         self.wants_upgrade: Final = bool(head.fields.upgrade) and head.wants_upgrade
 
-    def without_fields(self) -> "Request":
-        """The same, to be told of later: what was read of its fields is let go of."""
-        return Request(
-            self.head._replace(fields=NO_FIELDS),
-            self.known.without_fields(),
-            self.kind,
-            self.id,
-            self.started,
-        )
+    def let_go(self) -> None:
+        """It will only be told of: what was read of its fields is needed no more, here and nowhere else."""
+        head = self.head
+        self.head = RequestHead(head.method, head.target, head.path, head.query, head.minor, NO_FIELDS)
+        self.known.let_go()
 
     @property
     def is_poll(self) -> bool:

@@ -10,7 +10,6 @@ from proxy.dataplane.head_cache import Known
 from proxy.dataplane.request import Request
 from proxy.dataplane.site import Site
 from proxy.errors import Limit, OverLimit
-from proxy.wire.fields import Fields
 from proxy.wire.forwarding import Origin
 from proxy.wire.head import HeadSearch, RequestHead, parse_request, repeated_request
 
@@ -95,12 +94,13 @@ class RequestReader:
         known = site.heads.get(self.origin, block)
         head = repeated_request(whole[:line_end], known.fields) if known is not None else None
         if head is None or known is None:
-            blocks: dict[bytes, Fields] = {} if known is None else {block: known.fields}
-            head = parse_request(whole, blocks)
+            head = parse_request(whole, known.fields if known is not None else None)
             if known is None or known.fields is not head.fields:
                 known = site.know(head, self.origin)
-                # A websocket's block holds a key that never comes again: it would only push out others.
-                if blocks.get(block) is not head.fields or head.fields.upgrade:
+                # A websocket's block holds a key that never comes again: it would only push out others. What
+                # was read by the rules of 1.0, or with a target's authority for Host, is not the block's own.
+                is_said = head.minor == 1 and whole.startswith(head.target, len(head.method) + 1)
+                if head.fields.upgrade or not is_said:
                     return head, known
                 site.heads.add(block, known)
         if len(block) <= _LONGEST_LAST:

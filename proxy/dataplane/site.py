@@ -90,6 +90,9 @@ class Site:
         self.timeouts, self.limits = config.timeouts, config.limits  # here and below: what requests look at
         self.timing = config.responses.timing
         self.cookie_name = config.affinity.cookie.name.encode()
+        self._trusted = [
+            (each.version, int(each.netmask), int(each.network_address)) for each in config.forwarded.trusted
+        ]
         self.rates = Rates(config.limits) or None  # None: no request need be looked at
         engines = self.router.engines
         engines.most_packets, engines.most_bytes = config.limits.opening_frames, config.limits.opening_bytes
@@ -102,7 +105,7 @@ class Site:
         self.clients.configure(config.limits)
         for pool in self._pools.values():
             pool.connect_timeout, pool.idle_timeout = config.timeouts.connect, config.timeouts.pool_idle
-            pool.show(named=config.responses.backend)
+            pool.show(config)
         self.heads.clear()
         self._origins.cache_clear()
         self.lingers.configure(config.affinity)
@@ -135,7 +138,11 @@ class Site:
 
     def trusts(self, address: IPAddress) -> bool:
         """Whether an address is that of a trusted proxy."""
-        return any(address in network for network in self.config.forwarded.trusted)
+        version, number = address.version, int(address)
+        for of_version, mask, network in self._trusted:  # ten times as quick as a network tells it
+            if version == of_version and number & mask == network:
+                return True
+        return False
 
     def know(self, head: RequestHead, origin: Origin) -> Known:
         """Read the fields of a head. Raises OverLimit."""
@@ -163,7 +170,7 @@ class Site:
             connect, idle = self.timeouts.connect, self.timeouts.pool_idle
             pool = Pool(backend, connect_timeout=connect, idle_timeout=idle, stood=self.stood)
             self._pools[backend] = pool
-            pool.show(named=self.config.responses.backend)
+            pool.show(self.config)
         return pool
 
     def pools(self) -> list[Pool]:

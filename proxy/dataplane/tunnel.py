@@ -30,7 +30,7 @@ _HALF_CLOSED = 10.0  # seconds that the other half may go on; a browser answers 
 _GONE = asyncio.Protocol()  # has the transports that are being closed
 _LAST = 15  # backends that a websocket's line in the log names behind its first
 ANSWERED = 1.0  # seconds in which an app that was asked says that it answers
-_TAKEN = 10.0  # seconds in which it says so at the latest: what was said may be nothing that is answered
+TAKEN = 10.0  # seconds in which it says so at the latest: what was said may be nothing that is answered
 
 
 class Owner(Protocol):
@@ -255,7 +255,7 @@ class Tunnel(Movable):
 
     def is_silent(self, now: float) -> bool:
         """Whether nothing is on its way: what the client said last has reached an app that would answer."""
-        return not self.talks and now >= self.spoke_at + (_TAKEN if len(self.untaken) else ANSWERED)
+        return not self.talks and now >= self.spoke_at + (TAKEN if len(self.untaken) else ANSWERED)
 
     def client_lost(self, heard: bytes = b"") -> bool:
         """The client's connection is gone without a farewell; return whether the backend's side is kept.

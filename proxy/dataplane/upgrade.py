@@ -21,9 +21,9 @@ class Upgrade(Chosen):
         RFC 9110 section 7.8: a client may offer several protocols; the answer is one of them.
         """
         request, site, engine = self.request, self.site, self._engine
-        asked = {member.strip(b" \t") for member in request.head.fields.upgrade.lower().split(b",")} - {b""}
-        chosen = head.fields.upgrade.lower()
-        if not request.wants_upgrade or chosen not in asked:
+        asked, chosen = request.head.fields.upgrade.lower(), head.fields.upgrade.lower()
+        offered = asked == chosen or chosen in [member.strip(b" \t") for member in asked.split(b",")]
+        if not (request.wants_upgrade and chosen and offered):
             raise BadResponse("a switch to a protocol that was not asked for")
         upstream, self.upstream = self.upstream, None
         assert upstream is not None
@@ -63,7 +63,7 @@ class Upgrade(Chosen):
 
     def let_go(self) -> None:
         """The websocket is a plain tunnel, for hours: what was read of its fields is needed no more."""
-        self.request = self.request.without_fields()
+        self.request.let_go()
 
     def tunnel_closed(self, tunnel: Tunnel) -> None:
         """As Owner: the tunnel that it became has ended."""

@@ -220,8 +220,10 @@ class Upstream(asyncio.Protocol):
         """The response is whole: the user has been told and has let go."""
         self.user = None
         self._framer = None
-        self.leg.draw_from(None)
-        if self._keep and self.leg.writable and not self.leg.paused and not self.transport.is_closing():
+        leg = self.leg
+        if leg.source is not None:
+            leg.draw_from(None)
+        if self._keep and leg.writable and not leg.holds and not self.transport.is_closing():
             self._keeper.freed(self)
         else:
             self.transport.abort()  # what is still to be sent, nobody waits for

@@ -30,10 +30,12 @@ def own_head(request: Request, sid: bytes | None, *, inspected: bool) -> bytes:
         said = b"sid=" + request.sid
         before = b"?" if head.query.startswith(said) else b"&"  # no other field ends in it
         target = target.replace(before + said, before + b"sid=" + sid, 1)
-    variant = Variant.NORMAL
-    if not head.fields.usual or request.sid is None or inspected:
-        variant = _variant(request, inspected=inspected)
-    return request_head(head.method, target, request.known.block(head, variant), request.id)
+    known = request.known
+    if head.fields.usual and request.sid is not None and not inspected:
+        block = known.normal or known.block(head, Variant.NORMAL)
+    else:
+        block = known.block(head, _variant(request, inspected=inspected))
+    return request_head(head.method, target, block, request.id)
 
 
 def _variant(request: Request, *, inspected: bool) -> Variant:
@@ -120,7 +122,8 @@ def locate_question(request: Request, session_id: str, paths: Paths) -> tuple[Ha
     root = paths.root(head.path)
     if root is None:
         return None
-    target = quote(root).encode() + b"/project/file/x?session_id=" + quote(session_id, safe="").encode()
+    below = quote(root).encode() if root else b""
+    target = b"%b/project/file/x?session_id=%b" % (below, quote(session_id, safe="").encode())
     block = request.known.block(head, Variant.LOCATE)
     said = [*head.fields.get_all(b"cookie"), b"", *head.fields.get_all(b"authorization")]
     return (target, *said), request_head(b"GET", target, block, request.id)

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from .chat import ChainlitChat
+from .ending import behind
 from .hand_over import HandOvers
 from .live import Connection
 from .machine import Found
@@ -27,6 +28,8 @@ log = logging.getLogger("chainlit_proxy.sessions")
 CHANGING = ("chat_settings_change", "chat_settings_edit", "window_message", "stop")  # the state, perhaps
 SOCKET = ("socket_id", "restored", "emit", "emit_call", "environ")  # what a connection sets of a session
 PAGES = ("webapp", "copilot")  # clients that show what is streamed to them
+GOODBYE = "client disconnect"  # why a client has gone that said so, or that is handed over by plan
+ENDS = 0.25  # seconds that are waited for `on_chat_end` then: another instance waits for this one
 RESTORES = 60.0  # seconds for a callback of `on_restore`: its session's next message waits for that
 
 
@@ -235,7 +238,7 @@ class Hooks:
             if (session := self._session(sid)) is not None:
                 self._sharing.changed(session.id)
 
-    async def _disconnect(self, sid: str, *_reason: Any) -> None:
+    async def _disconnect(self, sid: str, *reason: Any) -> None:
         session, connection = self._session(sid), self._connections.pop(sid, None)
         self._hand_overs.left(sid)
         over = session is not None and session.to_clear
@@ -243,6 +246,14 @@ class Hooks:
             # Another instance has it: nothing of this copy goes to the data layer, or stays in memory.
             session.has_first_interaction = False
             session.to_clear = True
+        ends = self._end(sid, connection, over=over)
+        if GOODBYE in reason:
+            await behind(ends, ENDS)
+        else:
+            await ends
+
+    async def _end(self, sid: str, connection: Connection | None, *, over: bool) -> None:
+        """What Chainlit and the app do when a client has gone."""
         try:
             await self._chainlit["disconnect"](sid)
         finally:  # a data layer that fails keeps no session alive

@@ -18,6 +18,8 @@ from functools import wraps
 from time import monotonic
 from typing import Any
 
+from .ending import SOCKETS, leave_polls
+
 BEAT = 0.5  # seconds between two looks at the clock
 LATE = 1.5  # seconds between two that are late: a busy loop takes less
 NEVER = 1e6  # seconds: 11 days, for waits that have an end for other reasons
@@ -127,10 +129,12 @@ class Patience(_Base):  # type: ignore[misc]
     _pinged = 0.0  # running time at the last ping
     _ears: _Ears | None = None  # set while it is a websocket
     _given_up = False
+    last_words: list[Any] = []  # noqa: RUF012 - what a poll is told that `ending` does not wait for
 
     def __init__(self, server: Any, sid: str) -> None:
         _RUNNING.watch()
         super().__init__(_PatientServer(server), sid)
+        SOCKETS.add(self)
 
     @property
     def last_ping(self) -> float | None:
@@ -153,12 +157,18 @@ class Patience(_Base):  # type: ignore[misc]
             await self.queue.put(None)  # a poll waits no longer
         return is_there
 
+    async def close(self, *arguments: Any, **named: Any) -> None:
+        """As theirs; a poll that still waits would wait for ever, and an instance that ends for it."""
+        await super().close(*arguments, **named)
+        if self.closed and not self.upgraded:
+            await self.queue.put(None)
+
     async def poll(self) -> list[Any]:
         """Packets for the client; one that was given up is told of as one that asks too late."""
         packets: list[Any] = await super().poll()
         if not packets and self._given_up:
             raise self.none_to_poll
-        return packets
+        return packets or self.last_words
 
     async def _websocket_handler(self, websocket: Any) -> Any:
         self._ears = _Ears(websocket, lambda: self.upgraded)
@@ -184,6 +194,7 @@ def keep_clients() -> None:
     """Has the servers of this process wait for their clients; before the first of them is made, once."""
     _keep_sockets()
     _keep_websockets()
+    leave_polls()
 
 
 def _keep_sockets() -> None:

@@ -8,25 +8,43 @@ CHAINLIT_SESSION = b"X-Chainlit-Session-id"  # chainlit/server.py, set_session_c
 
 def get_cookie(header: bytes, name: bytes) -> bytes | None:
     """The value of the first cookie `name` in a Cookie header's value; quotes are taken off."""
-    if name not in header:
-        return None
-    for pair in header.split(b";"):
-        key, equals, value = pair.partition(b"=")
-        if equals and key.strip(b" \t") == name:
-            return value.strip(b' \t"')
-    return None
+    place = _find(header, name, 0)
+    return header[place[0] : place[1]].partition(b"=")[2].strip(b' \t"') if place is not None else None
 
 
 def without_cookie(header: bytes, name: bytes) -> bytes:
     """The Cookie header's value without the cookies called `name`."""
-    if name not in header:
+    place = _find(header, name, 0)
+    if place is None:
         return header
-    return b";".join(pair for pair in header.split(b";") if _name_of(pair) != name).strip(b" \t")
+    kept: list[bytes] = []
+    begun = 0
+    while place is not None:
+        start, end = place
+        if start > begun:
+            kept.append(header[begun : start - 1])
+        begun = end + 1
+        place = _find(header, name, begun)
+    if begun <= len(header):
+        kept.append(header[begun:])
+    return b";".join(kept).strip(b" \t")
 
 
-def _name_of(pair: bytes) -> bytes | None:
-    name, equals, _ = pair.partition(b"=")
-    return name.strip(b" \t") if equals else None
+def _find(header: bytes, name: bytes, begun: int) -> tuple[int, int] | None:
+    """Where the first pair called `name` begins and ends, from `begun` on, where a pair does.
+
+    It is the name that is searched for: the other cookies are long, and several.
+    """
+    at = header.find(name, begun)
+    while at >= 0:
+        start, end = header.rfind(b";", begun, at) + 1 or begun, header.find(b";", at)
+        if end < 0:
+            end = len(header)
+        key, equals, _ = header[start:end].partition(b"=")
+        if equals and key.strip(b" \t") == name:
+            return start, end
+        at = header.find(name, end)
+    return None
 
 
 def pin_cookie(name: bytes, value: bytes, *, secure: bool) -> bytes:

@@ -35,16 +35,12 @@ LONGEST_SID = 200  # characters, with the pin; python-engineio's own have 20
 
 def query_sid(query: bytes) -> bytes | None:
     """The `sid` of a poll's or upgrade's query, as it came; an empty one is none, as for python-engineio."""
-    at = 4 if query[:4] == b"sid=" else query.find(b"&sid=") + 5
-    is_there = at != 4 or query[:4] == b"sid="
-    while is_there:
-        end = query.find(b"&", at)
-        if end < 0:
-            return query[at:] or None
-        if end > at:
-            return query[at:end]
-        at = query.find(b"&sid=", end) + 5
-        is_there = at != 4
+    _, said, rest = (b"", b"sid=", query[4:]) if query.startswith(b"sid=") else query.partition(b"&sid=")
+    while said:
+        sid, end, after = rest.partition(b"&")
+        if sid:
+            return sid
+        _, said, rest = (end + after).partition(b"&sid=")
     return None
 
 
@@ -138,7 +134,7 @@ def connect_in_payload(payload: bytes, most: int) -> str | None:
 
 def ends_transport(payload: bytes) -> bool:
     """Whether a client that polls says by a payload that it leaves (engineio/async_client.py, disconnect)."""
-    return payload == CLOSE or payload.endswith(SEPARATOR + CLOSE)
+    return payload == CLOSE or payload.endswith(_LAST_CLOSE)
 
 
 def may_connect(payload: bytes) -> bool:
@@ -148,18 +144,21 @@ def may_connect(payload: bytes) -> bool:
 
 def _connect(packet: str) -> str | None:
     """As connect_session, of text (engineio/packet.py and socketio/packet.py, decode)."""
-    if _digit(packet) != 4:  # of whatever script: that is how `int` reads
-        return None
-    text = packet[1:]
-    if text[:1] in _STRING:
-        with suppress(ValueError, RecursionError):  # then it is the text that counts
-            said = json.loads(text)
-            if not isinstance(said, str):
-                return None
-            text = said
-    if _digit(text) != 0:
-        return None
-    text = text[1:]
+    if packet.startswith("40"):
+        text = packet[2:]
+    else:
+        if _digit(packet) != 4:  # of whatever script: that is how `int` reads
+            return None
+        text = packet[1:]
+        if text[:1] in _STRING:
+            with suppress(ValueError, RecursionError):  # then it is the text that counts
+                said = json.loads(text)
+                if not isinstance(said, str):
+                    return None
+                text = said
+        if _digit(text) != 0:
+            return None
+        text = text[1:]
     count, dash, rest = text.partition("-")
     if dash and count.isdigit():
         text = rest
@@ -193,7 +192,9 @@ def session_in_json(body: bytes, key: str) -> str | None:
 
 def _named(text: str | bytes, *keys: str) -> str | None:
     try:
-        content = json.loads(text, object_pairs_hook=_Pairs, parse_int=len)  # of any length
+        content = _decode(
+            text if isinstance(text, str) else text.decode(json.detect_encoding(text), "surrogatepass")
+        )
     except ValueError:
         return None  # nor can the backend read it
     except RecursionError:
@@ -218,6 +219,9 @@ class _Pairs:
         self.pairs = pairs
 
 
+_decode = json.JSONDecoder(object_pairs_hook=_Pairs, parse_int=len).decode  # numbers of any length
+
+
 def session_id(text: str) -> str | None:
     """`text` if it is a session id; Chainlit's pages make a uuid. The same as in `sessions.store`."""
     return text if _SESSION.fullmatch(text) else None
@@ -235,6 +239,7 @@ MOST_PACKETS = 16  # of one payload: python-engineio refuses more (engineio/payl
 HAND_OVER = b"/chainlit-proxy"  # where the proxy speaks with an instance: see `affinity.handing_over`
 # Engine.IO protocol 4: types of packets, and whole ones that say nothing
 OPEN, CLOSE, PING, PONG, UPGRADE, NOOP = b"0", b"1", b"2", b"3", b"5", b"6"
+_LAST_CLOSE = SEPARATOR + CLOSE
 _RESERVED = HAND_OVER.decode()
 _SOCKETIO = re.compile(rb"4([0-6])(?:([0-9]{1,9})-)?(?:(/[^,?]*)(?:\?[^,]*)?(?:,|\Z))?([0-9]{0,18})")
 

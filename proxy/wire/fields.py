@@ -12,12 +12,13 @@ Browsers differ in few lines: most are the same in thousands of blocks, and are 
 import re
 from collections import Counter
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from proxy.errors import FieldError
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
-_LINE = re.compile(_TOKEN + rb"++:[^\x00-\x08\x0a-\x1f\x7f]*+")
+# What a name and a value consist of: to take that out of a long one is five times as quick as to match it.
+_TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_TEXT = bytes(byte for byte in range(256) if byte == 0x09 or (byte >= 0x20 and byte != 0x7F))
 _LONGEST_KNOWN = 256  # bytes of a line that is remembered: a longer one is somebody's own
 _MOST_KNOWN = 4096  # lines; some 2 MB with what was read of them
 _MOST_NOMINATIONS = 64  # values of Connection that are remembered: clients have a handful
@@ -92,27 +93,37 @@ class Line(NamedTuple):
 _FRAMES = 1  # it frames the message, or asks for something of whoever passes it on
 _FORWARDS = 2  # a proxy says in it whose request it is
 _UNDERSCORED = 4  # its name has a `_`
+_ASKED = 8  # nearly every request is asked for it
+
+_known_lines: Final[dict[bytes, Line]] = {}  # by themselves with their CR
 
 
-def _read_line(raw: bytes) -> Line:
-    """Raises FieldError."""
-    if _LINE.fullmatch(raw) is None:
+def _read_line(said: bytes) -> Line:
+    """Read a line that ends in CR. Raises FieldError.
+
+    A short one is remembered; when there are too many, all are read anew.
+    """
+    raw = said[:-1]
+    name, colon, value = raw.partition(b":")
+    is_whole = name and colon and said[-1:] == b"\r"
+    if not is_whole or name.translate(None, _TOKEN) or value.translate(None, _TEXT):
         raise FieldError("malformed header field")
-    name, _, value = raw.partition(b":")
     name = name.lower()
     marks = _FRAMES * (name in _SPECIAL) | _FORWARDS * is_forwarding(name) | _UNDERSCORED * (b"_" in name)
-    return Line(name, raw, value.strip(b" \t"), marks)
-
-
-_known_line = lru_cache(_MOST_KNOWN)(_read_line)
+    line = Line(name, raw, value.strip(b" \t"), marks | _ASKED * (name in _OFTEN_ASKED))
+    if len(raw) <= _LONGEST_KNOWN:
+        if len(_known_lines) >= _MOST_KNOWN:
+            _known_lines.clear()
+        _known_lines[said] = line
+    return line
 
 
 class Fields:
     """One parsed field block; immutable, so that a connection may keep it for its next equal request."""
 
     __slots__ = (
+        "_marked",
         "_marks",
-        "_values",
         "answer",
         "chunked",
         "close",
@@ -133,15 +144,11 @@ class Fields:
         """Parse `block`, every line with its CRLF; raises FieldError."""
         if block and block[-2:] != b"\r\n":
             raise FieldError("malformed header field")
-        self.lines = lines = tuple(
-            [
-                _known_line(raw) if len(raw) <= _LONGEST_KNOWN else _read_line(raw)
-                for raw in (block[:-2].split(b"\r\n") if block else ())
-            ]
-        )
-        self._values: dict[bytes, bytes] | None = None  # the first of each name, once any was asked for
+        said = block[:-1].split(b"\n") if block else []  # by one byte: that is quicker than by two
+        self.lines = lines = tuple([_known_lines.get(line) or _read_line(line) for line in said])
+        self._marked = marked = [line for line in lines if line[3]]
         marks = 0
-        for line in lines:
+        for line in marked:
             marks |= line[3]
         self._marks = marks
         self.length: int | None = None
@@ -157,7 +164,7 @@ class Fields:
         self.via = b""  # all Via fields as one list
         self.nominated = _NO_NAMES  # by Connection, lower-case
         if marks & _FRAMES:
-            for name, _, value, own in lines:
+            for name, _, value, own in marked:
                 if own & _FRAMES:
                     self._special(name, value)
             self._check_framing()
@@ -197,19 +204,15 @@ class Fields:
 
     def get(self, name: bytes) -> bytes | None:
         """The value of the first field of this lower-case name."""
-        values = self._values
-        if values is None:
-            values = self._values = {line[0]: line[2] for line in reversed(self.lines)}
-        return values.get(name)
+        for line in self._marked if name in _OFTEN_ASKED else self.lines:
+            if line[0] == name:
+                return line[2]
+        return None
 
     def get_all(self, name: bytes) -> list[bytes]:
         """Every value of this lower-case name, in order."""
-        first = self.get(name)
-        if first is None:
-            return []
-        if self._values is not None and len(self._values) == len(self.lines):
-            return [first]
-        return [line.value for line in self.lines if line.name == name]
+        lines = self._marked if name in _OFTEN_ASKED else self.lines
+        return [line[2] for line in lines if line[0] == name]
 
     def claims(self, *, trusted: bool) -> frozenset[bytes]:
         """The names of the fields that an app would take for a proxy's word, and that nobody may send it.
@@ -261,7 +264,13 @@ def _listed(known: bytes, value: bytes) -> bytes:
     return known + b", " + value if known else value
 
 
-_SPECIAL = frozenset(
+_OFTEN_ASKED: Final = frozenset(
+    (
+        *(b"host", b"cookie", b"user-agent", b"accept", b"origin", b"authorization", b"traceparent"),
+        *(b"x-request-id", b"x-session-id", b"x-chainlit-session-id"),
+    )
+)
+_SPECIAL: Final = frozenset(
     (
         *(b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"via"),
         *(b"date", b"expect", b"max-forwards"),

@@ -72,18 +72,17 @@ _UPGRADES = (Variant.SOCKETIO_UPGRADE, Variant.UPGRADE)
 _ANSWERED_AS_IT_IS = (Variant.NORMAL, Variant.INSPECTED, Variant.FINITE)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Origin:
-    """Where a connection's requests come from."""
+    """Where a connection's requests come from; compared by identity, so that it is cheap to look up.
+
+    The Site makes one for all connections from there.
+    """
 
     address: str  # of the peer, or as its PROXY header has it; "unix" for a socket file
     scheme: bytes  # http or https
     trusted: bool  # whether the peer's own forwarding fields are believed
     peer: str = ""  # who sent that header, "" where the peer speaks for itself
-
-    def __hash__(self) -> int:
-        """Of the address alone, which tells nearly all apart: it is asked for with every new head."""
-        return hash(self.address)
 
 
 def request_fields(head: RequestHead, origin: Origin, variant: Variant, cookie: bytes) -> bytes:

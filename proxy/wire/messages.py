@@ -37,31 +37,30 @@ class MessageReader:
 
     def push(self, data: bytes) -> None:
         """Take bytes."""
-        self._frames.push(data)
+        self._frames.rest += data
 
     def next(self) -> Message | None:
         """The next whole one; None until more bytes come. Raises FrameError."""
-        while (frame := self._next_frame()) is not None:
-            if frame.opcode >= CLOSE:
-                return Message(frame.opcode, frame.payload, frame.raw, 1)
-            if (frame.opcode == 0) is not bool(self._begun):
+        frames = self._frames
+        while True:
+            try:
+                frame = frames.next()
+            except FrameError:
+                self.is_broken = bool(frames.rest[0] & 0x70)
+                raise
+            if frame is None:
+                return None
+            opcode, final, payload, raw = frame
+            if opcode >= CLOSE or (final and opcode and not self._begun):
+                return Message(opcode, payload, raw, 1)
+            if (opcode == 0) is not bool(self._begun):
                 self.is_broken = True
                 raise FrameError("a fragment without its message")
-            if frame.final and not self._begun:
-                return Message(frame.opcode, frame.payload, frame.raw, 1)
             self._add(frame)
             if len(self._raw) > self._longest:
                 raise FrameError("message too long to read")
-            if frame.final:
+            if final:
                 return self._whole()
-        return None
-
-    def _next_frame(self) -> Frame | None:
-        try:
-            return self._frames.next()
-        except FrameError:
-            self.is_broken = bool(self._frames.rest[0] & 0x70)
-            raise
 
     def _add(self, frame: Frame) -> None:
         if not self._begun:

@@ -6,7 +6,6 @@ stopped, every replica that was ever seen must be gone with it; one that is left
 
 import http.client
 import json
-import os
 import shutil
 import signal
 import sys
@@ -14,7 +13,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from tests.support.processes import Process, alive, free_port
+from tests.support.processes import Process, alive, free_port, kill_left
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +69,5 @@ class ChatServer(Process):
         finally:
             self.kill9()
             left = [pid for pid in self.seen if alive(pid)]
-            for pid in left:
-                os.kill(pid, signal.SIGKILL)
+            kill_left(left)
         assert not left, f"replicas left behind: {left}\n{self.tail()}"

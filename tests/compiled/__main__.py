@@ -65,6 +65,17 @@ def install() -> None:
     STAMP.write_text(stamp)
 
 
+def scripts() -> None:
+    """The commands of those packages, as `chainlit`, run by the interpreter that has the build."""
+    folder = Path(sys.executable).parent
+    ours = f"#!{folder}/python".encode()
+    for script in folder.iterdir():
+        there = VENV / "bin" / script.name
+        if script.is_file() and not there.exists() and (text := script.read_bytes()).startswith(ours):
+            there.write_bytes(f"#!{PYTHON}\n".encode() + text.partition(b"\n")[2])
+            there.chmod(0o755)
+
+
 def copy() -> None:
     """The tree as it is now, with the installed package in it."""
     shutil.rmtree(TREE, ignore_errors=True)
@@ -86,6 +97,7 @@ def main() -> None:
         print(f"The compiled build is not tested: {lack}")
         sys.exit(0 if may_skip else 1)
     install()
+    scripts()
     copy()
     os.chdir(TREE)
     environment = os.environ | {"EXPECTED_BUILD": "compiled"}

@@ -72,11 +72,12 @@ def test_any_text_is_printed_as_one(notice: str) -> None:
 
 def test_every_key_is_printed_in_the_order_of_the_reference() -> None:
     """Nothing is left out because it is a default."""
-    printed = yaml.safe_load(dump(loads("backends: [{url: http://a:1}]")))
+    lists = "backends: [{url: http://a:1}]\ntls: {certificates: [{cert: a, key: b}]}"
+    printed = yaml.safe_load(dump(loads(lists)))
     for key in KEYS.values():
         place = printed
         for part in key.path[:-1]:
-            place = place[part][0] if part == "backends" else place[part]
+            place = place[part][0] if part in {"backends", "certificates"} else place[part]
         assert key.path[-1] in place
     assert list(printed) == [path[0] for path, key in KEYS.items() if len(path) == 1]
-    assert sum(key.is_secret for key in KEYS.values()) == 4
+    assert sum(key.is_secret for key in KEYS.values()) == 5

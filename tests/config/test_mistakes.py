@@ -20,6 +20,7 @@ def mistakes(text: str, *, need_backends: bool = False) -> tuple[Problem, ...]:
 
 STATUSES = "a status such as 204, a range such as 200-399 or a class such as 2xx"
 LISTEN = "host:port, [v6]:port or unix:/path"
+DOORS = f"{LISTEN}; beside TLS http://host:port for what only leads to https"
 NAMES = (
     "a host name is labels of 1 to 63 letters, digits, - and _ with dots between them, at most 253 characters"
 )
@@ -133,9 +134,9 @@ TABLE = [
      "must be redis://HOST:PORT, rediss://HOST:PORT or unix:///SOCKET"),
     ("sessions: {store: 'redis://:p@a..b:6379'}", 1, "sessions.store",
      "must be sqlite, sqlite:///FILE, redis://HOST:PORT, rediss://HOST:PORT or unix:///SOCKET"),
-    ("listen: []", 1, "listen", f"must be {LISTEN}, or a list of them (got a list)"),
-    ("listen: {a: b}", 1, "listen", f"must be {LISTEN}, or a list of them (got a mapping)"),
-    ("listen: [[a]]", 1, "listen[0]", f"must be {LISTEN} (got a list)"),
+    ("listen: []", 1, "listen", f"must be {DOORS}, or a list of them (got a list)"),
+    ("listen: {a: b}", 1, "listen", f"must be {DOORS}, or a list of them (got a mapping)"),
+    ("listen: [[a]]", 1, "listen[0]", f"must be {DOORS} (got a list)"),
     ("listen: unix:run/a", 1, "listen",
      'must be unix: and the absolute path of a socket, as in unix:/run/proxy.sock (got "unix:run/a")'),
     (f"listen: unix:/{'a' * 110}", 1, "listen",

@@ -6,6 +6,7 @@ import pytest
 
 from proxy.controlplane.drains import Drains
 from proxy.dataplane.hand_over_counts import Reason, Result
+from proxy.dataplane.tunnel import ANSWERED, TAKEN
 from proxy.wire.engineio import UNKNOWN_SESSION
 from tests.dataplane.chat import PATH, Tab
 from tests.dataplane.peers import Peer, post
@@ -93,6 +94,25 @@ def test_a_message_beside_the_answer_to_the_ping() -> None:
         (engine,) = case.world.router.engines.of([case.session])
         assert (engine.owed_pongs, engine.untaken.packets) == (0, [ASK])
         assert case.story[-1] == ("b", ASK)
+
+    play(test, connect=False)
+
+
+def test_a_message_that_was_not_taken_yet() -> None:
+    """Its client is not at rest, however long an instance with much to do does not say that it answers.
+
+    Unless that is very long; and what is no message is answered by nothing.
+    """
+
+    async def test(case: Case) -> None:
+        tab, _ = await polling(case)
+        (engine,) = case.world.router.engines.of([case.session])
+        evictions = case.world.plane.evictions
+        for said, may_go_after in ((b'42["stop"]', ANSWERED), (ASK, TAKEN)):
+            await (await tab.post(said)).response()
+            for seconds in (0.0, ANSWERED, TAKEN):
+                engine.said_at = case.world.now() - seconds
+                assert bool(evictions.at_rest([case.session])) == (seconds >= may_go_after), said
 
     play(test, connect=False)
 

@@ -40,7 +40,7 @@ class Secure:
 
     def __init__(self, pair: dict[str, str]) -> None:
         self.names: list[str | None] = []  # what clients asked for by SNI
-        self.context = tls.server_context(**pair)
+        self.context = tls.server_context(pair["cert"], pair["key"])
         self.context.sni_callback = self._asked
 
     def _asked(self, _: ssl.SSLObject, name: str | None, __: ssl.SSLContext) -> None:

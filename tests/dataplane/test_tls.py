@@ -12,6 +12,7 @@ import pytest
 
 from proxy import net
 from proxy.config import Address
+from proxy.config.tls_settings import TlsSettings
 from proxy.errors import Limit
 from tests.dataplane.frames import ACCEPT, Socket, upgrade
 from tests.dataplane.peers import WAIT, Cut, Message, Peer, get, ok, post
@@ -283,8 +284,8 @@ def test_new_certificate_for_new_connections(authority: Authority) -> None:
     pair = authority.issue(NAME)
 
     async def test(world: World) -> None:
-        certificate = world.plane.certificate
-        assert certificate is not None
+        assert world.plane.certificates is not None
+        (certificate,) = world.plane.certificates.pairs
         kept = await secure(world, authority.client())
         talking, backend = await secure_tunnel(world, authority.client())
         expires = certificate.expires
@@ -311,12 +312,46 @@ def test_unix_sockets_stay_plain(authority: Authority, tmp_path: Path) -> None:
     async def test(world: World) -> None:
         world.backend.serve(echo)
         plane, path = world.plane, str(tmp_path / "s")
-        assert plane.certificate is not None
+        assert plane.certificates is not None
         sock = net.bind(Address(path=path))
-        await plane.listeners.change([world.listening, sock], plane.certificate.context, greeted=False)
+        await plane.listeners.change([world.listening, sock], plane.certificates.context, greeted=False)
         peer = Peer(*await asyncio.open_unix_connection(path))
         assert (await peer.say(get()).response()).status == 200
         peer.close()
         world.guests += 1
 
     run(test, tls=authority.issue(NAME))
+
+
+@pytest.mark.parametrize("seconds", [0, 300])
+def test_browsers_are_told_to_come_by_https(authority: Authority, seconds: int) -> None:
+    """What backends answer says so, if that is wished and there is TLS; also after a reload."""
+    expected = b"max-age=300" if seconds else None
+
+    async def test(world: World) -> None:
+        world.backend.serve(echo)
+        client = await secure(world, authority.client())
+        for _ in range(2):
+            assert (await client.say(get()).response()).get(b"strict-transport-security") == expected
+        site = world.plane.site
+        site.configure(site.config.model_copy(update={"tls": TlsSettings(hsts=300)}))  # no TLS any more
+        assert (await client.say(get()).response()).get(b"strict-transport-security") is None
+
+    run(test, tls={**authority.issue(NAME), "hsts": seconds})
+
+
+def test_several_names_on_one_listener(authority: Authority) -> None:
+    """Each client is shown the certificate for the name that it asks for."""
+    other = authority.issue("other.test")
+
+    async def test(world: World) -> None:
+        for name in (NAME, "other.test"):
+            _, writer = await asyncio.open_connection(
+                *world.address, ssl=authority.client(), server_hostname=name
+            )
+            assert writer.get_extra_info("ssl_object").getpeercert()["subjectAltName"] == (("DNS", name),)
+            writer.close()
+            world.guests += 1
+        await world.until(lambda: world.plane.site.stats.connections == 2)
+
+    run(test, tls={**authority.issue(NAME), "certificates": [other]})

@@ -43,6 +43,8 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pair = authority.issue("chat.example.com")
     Path(pair["cert"]).rename(folder / "fullchain.pem")
     Path(pair["key"]).rename(folder / "privkey.pem")
+    for name in ("example.com", "example.org"):
+        Path(authority.issue(name)["cert"]).rename(folder / f"{name}.pem")
     return folder
 
 

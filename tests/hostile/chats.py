@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from tests.hostile.site import Harm, Site
 from tests.support.chat import Chat, Reply
-from tests.support.clients import Clients
+from tests.support.clients import Clients, each
 from tests.support.link import KINDS, Kind, Transports
 from tests.support.waiting import eventually
 
@@ -195,6 +195,7 @@ class Crowd:
     async def __aenter__(self) -> Self:
         """Twenty users of all kinds, at both instances, begin."""
         chats = await self.clients.open_many(islice(cycle(KINDS), CROWD))
+        await each(chats, lambda chat: chat.fetch())  # whoever is cut before that never hears of its file
         assert {chat.home for chat in chats} == set(self.site.fleet.names)
         self.users = [self._user(chat) for chat in chats]
         self._living = {user: asyncio.create_task(user.live(self._hurry)) for user in self.users}

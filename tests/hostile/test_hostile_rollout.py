@@ -1,8 +1,6 @@
 """A new version of the app goes live while strangers do what they can, and twelve chats go on."""
 
 import asyncio
-import os
-import signal
 from collections.abc import Iterator
 from itertools import cycle, islice
 from pathlib import Path
@@ -15,7 +13,7 @@ from tests.hostile.chats import PATIENCE
 from tests.support.chat import Chat
 from tests.support.clients import Clients, each
 from tests.support.link import KINDS
-from tests.support.processes import alive
+from tests.support.processes import kill_left
 from tests.support.proxy_process import INTERNAL_ERRORS
 from tests.support.run_command import RunCommand
 from tests.support.waiting import eventually
@@ -50,8 +48,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
         pids += command.pids() if command.running else []
         command.kill9()
         print(command.tail(200))
-        for pid in filter(alive, pids):
-            os.kill(pid, signal.SIGKILL)
+        kill_left(pids)
 
 
 async def torment(run: Run, over: asyncio.Event, chance: Random) -> list[str]:

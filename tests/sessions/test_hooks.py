@@ -1,5 +1,6 @@
 """What the hooks make of a Chainlit whose own part of an event fails."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,9 @@ class Chainlit:
     """A scripted one with one session; its data layer is down."""
 
     def __init__(self, session: str) -> None:
+        self.ends: asyncio.Event | None = (
+            None  # what the app waits for when a client has gone; None: it fails
+        )
         self.handlers: dict[str, dict[str, Callable[..., Awaitable[Any]]]] = {
             "/": {"connect": self._connect, "disconnect": self._disconnect}
         }
@@ -45,6 +49,9 @@ class Chainlit:
         return True
 
     async def _disconnect(self, *_: Any) -> None:
+        if self.ends is not None:
+            await self.ends.wait()
+            return
         raise ConnectionError("the data layer is down")
 
 
@@ -63,5 +70,25 @@ def test_a_session_ends_although_chainlit_fails_at_it(run: RunScenario) -> None:
         await a.settled()
         assert a.standing(tab) is None
         assert await site.instance().connect(Tab(tab.id), new=True) == (None, [])
+
+    run(scenario)
+
+
+def test_nobody_waits_for_an_app_that_takes_long_over_a_goodbye(run: RunScenario) -> None:
+    """The client goes on elsewhere with what is stored, while the app still ends the chat here."""
+
+    async def scenario(site: Site) -> None:
+        a, tab = site.instance(), Tab()
+        chainlit = Chainlit(tab.id)
+        chainlit.ends = asyncio.Event()
+        Hooks(chainlit.names, a.sharing, "", retry_turn=False).install()
+        await chainlit.hear("connect", {}, {"sessionId": tab.id})
+        chainlit.session.to_clear = False
+        async with a.sharing.turn(tab.id, {"message": "one"}):
+            pass
+        await chainlit.hear("disconnect", "client disconnect")
+        assert await site.instance().connect(Tab(tab.id), new=True) is not None
+        chainlit.ends.set()
+        await a.settled()
 
     run(scenario)

@@ -11,8 +11,9 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ AT_ONCE = ("open_connections", "backend_tunnels")  # what ends with its tab
 LATER = ("backend_sessions", "directory_sessions")  # what expires: a tab that polls only falls silent
 CLOSE = 20.0  # seconds until what ends at once has ended, kept connections to instances too
 EXPIRE = 90.0  # seconds until all has expired: 60 without a poll, and session_timeout
+HEADS, HEAD = 4500, 200  # requests and digits of each: more than the 16 MiB and 4096 lines that are kept
 MORE_MEMORY = 8 * MIB  # what allocators keep, by chance, of the last round
 
 
@@ -67,7 +69,8 @@ def run(folder: Path, *, tabs: int, seconds: float, seed: int, until_expired: bo
     names, patience = (AT_ONCE + LATER, EXPIRE) if until_expired else (AT_ONCE, CLOSE)
     instances = [Instance(folder, name, "chat") for name in NAMES]
     with proxy_before(folder, instances, **SECTIONS) as proxy:
-        open_at_start = min(descriptors(proxy) for _ in _moments())  # probes come and go
+        _fill(proxy)
+        open_at_start = _fewest_descriptors(proxy)
         _live(proxy, Program(folder, "before", "tabs", port_of(proxy), tabs, seed), lambda: None)
         _settle(proxy, lambda: not any(_left(proxy, names).values()), patience)
         memory_before = memory(proxy)
@@ -84,9 +87,18 @@ def run(folder: Path, *, tabs: int, seconds: float, seed: int, until_expired: bo
             patience,
         )
         outcome.left = _left(proxy, names)
-        outcome.descriptors = open_at_start, descriptors(proxy)
+        outcome.descriptors = open_at_start, _fewest_descriptors(proxy)
         outcome.memory = memory_before, memory(proxy)
         return outcome
+
+
+def _fill(proxy: ProxyProcess) -> None:
+    """Have it know as many heads as it keeps: those of the tabs differ, and would be taken for growth."""
+    http = HTTPConnection("127.0.0.1", port_of(proxy))
+    for number in range(HEADS):
+        http.request("GET", "/nothing", headers={"X-Nonce": str(number), "X-Head": str(number) * HEAD})
+        http.getresponse().read()
+    http.close()
 
 
 def _live(proxy: ProxyProcess, crowd: Program, meanwhile: Callable[[], None]) -> dict[str, Any]:
@@ -119,11 +131,13 @@ def _settle(proxy: ProxyProcess, settled: Callable[[], bool], within: float) -> 
         assert proxy.running, proxy.tail()
 
 
-def _moments() -> Iterator[None]:
-    """A second in parts."""
+def _fewest_descriptors(proxy: ProxyProcess) -> int:
+    """The fewest that it has in a second: probes come and go."""
+    counted = []
     for _ in range(20):
         time.sleep(0.05)
-        yield
+        counted.append(descriptors(proxy))
+    return min(counted)
 
 
 def make_trouble(instances: list[Instance], seconds: float, chance: random.Random) -> Counter[str]:

@@ -3,6 +3,7 @@
 import datetime as dt
 import ipaddress
 import ssl
+from collections.abc import Iterable
 from pathlib import Path
 
 from cryptography import x509
@@ -34,8 +35,12 @@ class Authority:
         file: str = "",
         expires: dt.datetime | None = None,
         password: bytes = b"",
+        also: Iterable[str] = (),
     ) -> dict[str, str]:
-        """A new pair for a host name or an address, as `tls` has it; the files are called `file`."""
+        """A new pair for a host name or an address, as `tls` has it; the files are called `file`.
+
+        It bears the names of `also` as well.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         until = expires or dt.datetime.now(dt.UTC) + YEAR
         builder = _builder(_named(name), self._name, key.public_key(), until)
@@ -43,7 +48,8 @@ class Authority:
             known: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(name))
         except ValueError:
             known = x509.DNSName(name)
-        builder = builder.add_extension(x509.SubjectAlternativeName([known]), critical=False)
+        names = [known, *map(x509.DNSName, also)]
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=bool(also))
         certificate = builder.sign(self._key, hashes.SHA256())
         encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
         if password:

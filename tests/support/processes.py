@@ -6,29 +6,42 @@ the thread that started the child.
 """
 
 import atexit
+import contextlib
 import itertools
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 LEASH = Path(__file__).with_name("leash.py")
 # Below the range from which Linux takes the ports of outgoing connections, so that a port that is
 # free now is still free when its process comes back to it after a restart.
-FIRST_PORT, PORTS_PER_WORKER = 20000, 1000
+FIRST_PORT, PORTS, BLOCKS = 20000, 500, 24
 
 _running: set["Process"] = set()
 
 
 def _port_numbers() -> Iterator[int]:
-    """This pytest worker's own ports, starting at a place that depends on the process."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    base = FIRST_PORT + PORTS_PER_WORKER * (worker % 12)
-    start = os.getpid() % PORTS_PER_WORKER
-    return itertools.cycle([base + (start + i) % PORTS_PER_WORKER for i in range(PORTS_PER_WORKER)])
+    """This process's own ports: no other run, and no other worker of this one, has any of them.
+
+    A block of them belongs to whoever holds its name, which the kernel frees when the process ends. Where all
+    are held, or there are no such names, the block depends on the process and may be another's too.
+    """
+    name, start = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM), os.getpid()
+    for block in ((start + i) % BLOCKS for i in range(BLOCKS)):
+        try:
+            name.bind(f"\0ports-of-chainlit-proxy-tests-{block}")
+            break
+        except OSError:
+            continue
+    numbers = range(FIRST_PORT + block * PORTS, FIRST_PORT + (block + 1) * PORTS)
+    try:
+        yield from itertools.cycle([numbers[(start + i) % PORTS] for i in range(PORTS)])
+    finally:
+        name.close()
 
 
 _numbers = _port_numbers()
@@ -36,7 +49,7 @@ _numbers = _port_numbers()
 
 def free_port() -> int:
     """A loopback port that nobody listens on and that this run has not handed out lately."""
-    for port in itertools.islice(_numbers, PORTS_PER_WORKER):
+    for port in itertools.islice(_numbers, PORTS):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -54,6 +67,13 @@ def alive(pid: int) -> bool:
     except OSError:
         return False
     return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def kill_left(pids: Iterable[int]) -> None:
+    """Kills those of these processes that still run; they may end by themselves meanwhile."""
+    for pid in filter(alive, pids):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def threads_of(pid: int) -> list[int]:

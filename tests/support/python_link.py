@@ -40,18 +40,38 @@ class PatientEngine(engineio.AsyncClient):  # type: ignore[misc]
 
     Its own would end its reading there without a word, and nobody would ever connect again. After a poll that
     was refused it tells its writing to end; where something was to be written, that is not heard, and half a
-    minute passes. So it is told once more.
+    minute passes. So it is told once more. After a POST that was refused it says nothing more and reads on, a
+    whole poll long; the page's library ends both, and so does this one.
     """
 
+    _poll: asyncio.Task[Any] | None = None  # the newest
+
     async def _send_request(self, *args: Any, **options: Any) -> Any:
+        request = asyncio.create_task(self._exchange(*args, **options))
+        is_poll = args[0] == "GET"
+        if is_poll:
+            self._poll = request
+        try:
+            response = await request
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+            response = "a message was refused meanwhile"
+        if isinstance(response, aiohttp.ClientResponse) and response.status < 300:
+            return response
+        if is_poll:
+            asyncio.get_running_loop().call_later(AGAIN, self._end_writing, self.write_loop_task)
+        elif self._poll is not None:
+            self._poll.cancel()
+        return response
+
+    async def _exchange(self, *args: Any, **options: Any) -> Any:
         response = await super()._send_request(*args, **options)
         if isinstance(response, aiohttp.ClientResponse):
             try:
                 await response.read()  # it is kept for whoever reads it next
             except (TimeoutError, OSError, aiohttp.ClientError) as error:
-                response = repr(error)
-        if args[0] == "GET" and (not isinstance(response, aiohttp.ClientResponse) or response.status >= 300):
-            asyncio.get_running_loop().call_later(AGAIN, self._end_writing, self.write_loop_task)
+                return repr(error)
         return response
 
     def _end_writing(self, writing: object) -> None:

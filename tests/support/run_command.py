@@ -47,8 +47,8 @@ class RunCommand(Process, AdminListener):
         return is_healthy and all(backend["pid"] for backend in self.backends().values())
 
     def pids(self) -> list[int]:
-        """The processes of the replicas."""
-        return [int(backend["pid"]) for backend in self.backends().values()]
+        """The processes of the replicas that have one."""
+        return [int(backend["pid"]) for backend in self.backends().values() if backend["pid"]]
 
     def rollout(self) -> dict[str, object]:
         """How far the newest rollout is."""

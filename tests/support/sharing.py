@@ -15,7 +15,7 @@ from tests.support.chat import PATIENCE, Chat, Reply
 from tests.support.instances import http_status
 from tests.support.journal import Journal
 from tests.support.link import Event
-from tests.support.processes import Process, alive, free_port, threads_of
+from tests.support.processes import Process, alive, free_port, kill_left, threads_of
 from tests.support.proxy_process import COMMAND, ROOT, AdminListener
 from tests.support.waiting import eventually, wait_until
 
@@ -104,8 +104,7 @@ class RunSharing(Process, AdminListener):
         """Ends the command, and whatever it would leave behind."""
         self.pids()
         self.kill9()
-        for pid in filter(alive, self.seen):
-            os.kill(pid, signal.SIGKILL)
+        kill_left(self.seen)
 
 
 class Instance(Process):

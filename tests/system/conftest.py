@@ -4,8 +4,6 @@ Every test uses sessions of its own, so the fleet can be shared; what a test kil
 back before the next one.
 """
 
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.instances import Fleet
-from tests.support.processes import alive
+from tests.support.processes import kill_left
 from tests.support.proxy_process import MakeProxy, ProxyProcess, config_for
 from tests.support.run_command import RunCommand
 from tests.support.sharing import START, RunSharing
@@ -75,8 +73,7 @@ def command(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[RunComma
         pids += run.pids() if run.running else []
         run.kill9()
         print(run.tail(200))
-        for pid in filter(alive, pids):
-            os.kill(pid, signal.SIGKILL)
+        kill_left(pids)
 
 
 @pytest.fixture(scope="module")

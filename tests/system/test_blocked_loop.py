@@ -161,6 +161,7 @@ def test_a_call_that_blocks_its_app_loses_nobody(kind: Kind, command: RunCommand
     asyncio.run(scenario())
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(180)
 @pytest.mark.usefixtures("pings")
 @pytest.mark.parametrize("command", [PATIENT % 8], indirect=True, ids=["patient"])

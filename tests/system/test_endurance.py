@@ -7,7 +7,7 @@ import pytest
 from tests.soak import faults, slow_heads, transfers
 from tests.support.size import in_full
 
-pytestmark = [pytest.mark.system]
+pytestmark = [pytest.mark.system, pytest.mark.alone]
 
 GIB = 1 << 30
 HEAD = 2.0  # seconds

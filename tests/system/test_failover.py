@@ -62,6 +62,7 @@ class Load:
                 await asyncio.sleep(0.02)
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(180)
 def test_only_the_clients_of_the_killed_instance_notice(fleet: Fleet, proxy: ProxyProcess) -> None:
     """Its clients have a working session within about a second; the others' sessions see nothing."""

@@ -24,6 +24,7 @@ RECONNECT = (
 CROWD = sized(len(JS_KINDS), in_full=300)
 
 
+@pytest.mark.alone
 def test_it_is_degraded_soon_and_its_users_move_after_evict_after(
     fleet: Fleet, make_proxy: MakeProxy
 ) -> None:

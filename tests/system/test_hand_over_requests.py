@@ -19,6 +19,7 @@ from tests.support.waiting import eventually
 pytestmark = [pytest.mark.system, pytest.mark.timeout(sized(120, in_full=600))]
 
 FEW = 12
+HELD = sized(6, in_full=300)  # clients of the only instance
 AFTER = 1.0  # seconds after a kill in which requests are made
 LARGE = 1_000_000  # characters of an upload that takes a while
 CHUNK = 8192  # bytes
@@ -153,7 +154,7 @@ def test_the_only_instance(tmp_path: Path) -> None:
     run = RunSharing(tmp_path, 1, affinity={"hold": 19})  # a busy machine starts it slowly
 
     async def scenario() -> None:
-        async with unnoticed(run.url, run.journal) as talks, Clients(run.url) as others:
+        async with unnoticed(run.url, run.journal, HELD) as talks, Clients(run.url) as others:
             (stranger,) = await talks_of(others, [Kind(MIX[0].driver, Transports.BOTH)])
             await run.kill(talks[0].at)
             page = stranger.chat.http("GET", "/project/translations?language=en-US")

@@ -33,7 +33,7 @@ def _ours(fields: Fields, framer: Framer, body: bytes) -> Seen:
 def ours(head: bytes, body: bytes = b"") -> Seen | None:
     """A request as the proxy reads it, None: refused."""
     try:
-        request = parse_request(head, {})
+        request = parse_request(head)
         seen = _ours(request.fields, request_body(request.fields), body)
     except ProxyError:
         return None

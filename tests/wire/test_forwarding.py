@@ -24,7 +24,7 @@ UP = [variant for variant in Variant if variant not in (Variant.REHOME, Variant.
 def request(lines: str = "", start: str = "GET / HTTP/1.1\nHost: h") -> RequestHead:
     """A request's head from further lines."""
     text = start + "\n" + lines.strip()
-    return parse_request((text.strip().replace("\n", "\r\n") + "\r\n\r\n").encode("latin-1"), {})
+    return parse_request((text.strip().replace("\n", "\r\n") + "\r\n\r\n").encode("latin-1"))
 
 
 def sent(
@@ -229,7 +229,7 @@ def test_the_backend_sees_the_body_that_we_saw(lines: list[str], variant: Varian
         return
     before = request(text)
     block = request_fields(before, STRANGER, variant, b"pin")
-    after = parse_request(request_head(b"POST", b"/x", block, b"id"), {})
+    after = parse_request(request_head(b"POST", b"/x", block, b"id"))
     assert (after.fields.length, after.fields.chunked) == (before.fields.length, before.fields.chunked)
     assert type(request_body(after.fields)) is type(request_body(before.fields))
     assert after.fields.get_all(b"host") == [b"h"]
@@ -255,11 +255,10 @@ def test_a_request_that_is_written_is_read(
     start = f"{method.decode()} /{target} HTTP/1.1\nHost: h"
     before = parse_request(
         (start + block_of(pairs) + f"\n{framing}" * bool(framing)).replace("\n", "\r\n").encode("latin-1")
-        + b"\r\n\r\n",
-        {},
+        + b"\r\n\r\n"
     )
     block = request_fields(before, STRANGER, Variant.NORMAL, b"pin")
-    after = parse_request(request_head(before.method, before.target, block, b"id"), {})
+    after = parse_request(request_head(before.method, before.target, block, b"id"))
     assert after[:5] == before[:5]
     assert (after.fields.length, after.fields.chunked) == (before.fields.length, before.fields.chunked)
     mine = tuple(line for line in before.fields.lines if line[0].startswith(b"x-"))

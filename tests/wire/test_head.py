@@ -8,13 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import BadRequest, BadResponse
-from proxy.wire.fields import Fields
 from proxy.wire.head import HeadSearch, RequestHead, parse_request, parse_response
 
 
 def request(text: str) -> RequestHead:
     """Parse a request written with line ends of its own."""
-    return parse_request(text.replace("\n", "\r\n").encode("latin-1") + b"\r\n\r\n", {})
+    return parse_request(text.replace("\n", "\r\n").encode("latin-1") + b"\r\n\r\n")
 
 
 # start line, Host, what is understood: target, path, query, Host
@@ -141,30 +140,16 @@ def test_connection_options(lines: str, minor: int, keeps: bool, upgrades: bool)
 
 def test_equal_blocks_are_parsed_once() -> None:
     """A browser repeats its fields on every poll: an equal block is the same Fields."""
-    known: dict[bytes, Fields] = {}
-    heads = [parse_request(b"GET /%d HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n" % n, known) for n in range(3)]
-    assert heads[0].fields is heads[1].fields is heads[2].fields
-    assert len(known) == 1
+    first = request("GET /0 HTTP/1.1\nHost: a\nX: y")
+    again = parse_request(b"GET /1 HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n", first.fields)
+    assert (again.path, again.fields) == (b"/1", first.fields)
 
 
-def test_blocks_of_older_requests_are_not_remembered() -> None:
-    """What is right in HTTP/1.0 (no Host) or in 1.1 (chunks) is not taken for right in the other."""
-    known: dict[bytes, Fields] = {}
-    parse_request(b"GET / HTTP/1.0\r\nX: y\r\n\r\n", known)
-    with pytest.raises(BadRequest, match="Host"):
-        parse_request(b"GET / HTTP/1.1\r\nX: y\r\n\r\n", known)
-    parse_request(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", known)
+def test_known_blocks_are_read_anew_in_older_requests() -> None:
+    """What is right in HTTP/1.1 (chunks) is not taken for right in HTTP/1.0."""
+    first = request("POST / HTTP/1.1\nHost: a\nTransfer-Encoding: chunked")
     with pytest.raises(BadRequest, match=r"HTTP/1\.0"):
-        parse_request(b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", known)
-
-
-def test_refused_blocks_are_not_remembered() -> None:
-    """A block that was refused once is refused again."""
-    known: dict[bytes, Fields] = {}
-    for _ in range(2):
-        with pytest.raises(BadRequest):
-            parse_request(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", known)
-    assert not known
+        parse_request(b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", first.fields)
 
 
 @pytest.mark.parametrize("line", [row[0] for row in TARGETS])
@@ -256,7 +241,7 @@ def test_a_head_in_pieces_is_searched_once() -> None:
 @given(st.binary(max_size=60))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     """No input raises anything but the error that stands for its side."""
-    for parse in (lambda head: parse_request(head, {}), parse_response):
+    for parse in (parse_request, parse_response):
         with contextlib.suppress(BadRequest, BadResponse):
             parse(data.replace(b"\r\n\r\n", b"") + b"\r\n\r\n")
 

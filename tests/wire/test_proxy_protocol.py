@@ -10,6 +10,7 @@ from proxy.wire.proxy_protocol import LONGEST, SIGNATURE, ProxyHeader, ProxyHead
 
 V4 = ipaddress.IPv4Address("203.0.113.7").packed + ipaddress.IPv4Address("10.0.0.1").packed
 V6 = ipaddress.IPv6Address("2001:db8::7").packed + ipaddress.IPv6Address("fd00::1").packed
+MAPPED = str(ipaddress.IPv6Address("::ffff:203.0.113.7"))  # from Python 3.13 on with dots
 PORTS = b"\x12\x34\x01\xbb"
 EXTENSION = b"\x04\x00\x03abc"  # PP2_TYPE_NOOP
 
@@ -24,7 +25,7 @@ GOOD = [
     (b"PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n", "255.255.255.255"),
     (b"PROXY TCP6 2001:db8::7 fd00::1 0 1\r\n", "2001:db8::7"),
     (b"PROXY TCP6 " + b" ".join([b"ffff:" * 7 + b"ffff"] * 2) + b" 65535 65535\r\n", "ffff:" * 7 + "ffff"),
-    (b"PROXY TCP6 ::ffff:203.0.113.7 ::1 1 1\r\n", "::ffff:cb00:7107"),
+    (b"PROXY TCP6 ::ffff:203.0.113.7 ::1 1 1\r\n", MAPPED),
     (b"PROXY UNKNOWN\r\n", ""),
     (b"PROXY UNKNOWN ffff:f...f:ffff ffff:f...f:ffff 65535 65535\r\n", ""),
     (binary(0x21, 0x11, V4 + PORTS), "203.0.113.7"),

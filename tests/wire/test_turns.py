@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.wire import turns
-from proxy.wire.turns import MARK_SIZE, TASK, Ear, turns_in
+from proxy.wire.turns import MARK_SIZE, TASK, Ear, mark_of, tells, turns_in
 
 START, END = b'42["task_start",{}]', b'42["task_end",{}]'
 
@@ -65,3 +65,37 @@ def test_what_cannot_be_unpacked_tells_nothing() -> None:
     assert ear.hear(START) == []
     ear = Ear()
     assert ear.hear(gzip.compress(START + bytes(turns._MOST_PLAIN) + END)) == [True]
+
+
+_IDS = st.sampled_from(["", "a", "b", "0b9f6f0e-6d5c-4f6e"])
+_PACKETS = st.one_of(
+    st.sampled_from([START, END, b"2", b'42["new_message",{"id":"a"}]', gzip.compress(b"2")]),
+    st.builds(
+        lambda kind, name, text: (
+            b'42["stream_%s",{"id":"%s","token":%s,"isSequence":false}]'
+            % (kind, name.encode(), json.dumps(text).encode())
+        ),
+        st.sampled_from([b"token", b"start"]),
+        _IDS,
+        st.sampled_from(["word", '"id":"a"', '42["stream_token",{"id":"b"']),
+    ),
+)
+
+
+@given(st.lists(_PACKETS, max_size=4), _IDS)
+def test_an_answer_that_tells_nothing_need_not_be_heard(packets: list[bytes], known: str) -> None:
+    """What is passed over has no event of a turn, and its last token is one of the message that is known."""
+    answer = b"\x1e".join(packets)
+    ear = Ear()
+    if not tells(answer, mark_of(known)):
+        assert ear.hear(answer) == []
+        assert ear.streamed in ("", known)
+
+
+def test_further_tokens_of_a_message_tell_nothing() -> None:
+    """Most answers to polls while a text is streamed are such ones; the first token of another one tells."""
+    token = b'42["stream_token",{"id":"a","token":" and","isSequence":false}]'
+    assert not tells(token + b"\x1e" + token, mark_of("a"))
+    assert tells(token, mark_of("b"))
+    assert tells(token, mark_of(""))
+    assert tells(token + b"\x1e" + END, mark_of("a"))

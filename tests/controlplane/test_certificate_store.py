@@ -1,0 +1,65 @@
+"""The folder of certificates: what is in it, who takes turns, and what never leads out of it."""
+
+from pathlib import Path
+
+import pytest
+
+from proxy import tls
+from proxy.config.tls_settings import AcmeSettings
+from proxy.controlplane.certificate_store import BusyError, CertificateStore, default_folder
+
+
+def test_paths_stay_in_the_folder(tmp_path: Path) -> None:
+    """A token that is none is answered by nothing, whatever it leads to, and is not written either."""
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    store = CertificateStore(
+        AcmeSettings.model_validate({"domains": ["a.test"], "folder": str(tmp_path / "s")})
+    )
+    store.prepare()
+    for token in ("../../secret", "..", ".", "", "/etc/passwd", "a/b", "%2e%2e", "a\x00", "a" * 129, "ä"):
+        assert store.answer(token) is None
+        with pytest.raises(ValueError), store.answering({token: "y"}):
+            pass
+    assert secret.read_text() == "x"
+    with store.answering({"good-Token_1": "y"}):
+        assert store.answer("good-Token_1") == b"y"
+    assert store.answer("good-Token_1") is None
+
+
+def test_one_turn_at_a_time(tmp_path: Path) -> None:
+    """Who has the turn has it until he gives it back; nobody waits for it."""
+    settings = AcmeSettings.model_validate({"domains": ["a.test"], "folder": str(tmp_path)})
+    one, two = CertificateStore(settings), CertificateStore(settings)
+    one.prepare()
+    with one.turn(), pytest.raises(BusyError), two.turn():
+        pass
+    with two.turn():
+        pass
+
+
+def test_half_a_file_is_replaced(tmp_path: Path) -> None:
+    """What cannot be used as a pair is replaced by what stands in; a good one is not touched."""
+    store = CertificateStore(AcmeSettings.model_validate({"domains": ["a.test"], "folder": str(tmp_path)}))
+    store.prepare()
+    text = store.pair.read_text()
+    store.prepare()
+    assert store.pair.read_text() == text
+    store.pair.write_text(text[:100])
+    store.prepare()
+    facts = store.facts()
+    assert facts is not None
+    assert facts.signed_by_itself
+    with pytest.raises(tls.CertificateError):
+        store.use(b"no key", "no certificate")
+    assert store.facts() == facts
+
+
+def test_the_folder(tmp_path: Path) -> None:
+    """That of the service, else the user's; one that cannot be had is told with what to do."""
+    assert default_folder({"STATE_DIRECTORY": "/var/lib/a:/var/lib/b"}) == Path("/var/lib/a/acme")
+    assert default_folder({}).parts[-2:] == ("chainlit-proxy", "acme")
+    (tmp_path / "file").write_text("")
+    wrong = AcmeSettings.model_validate({"domains": ["a.test"], "folder": str(tmp_path / "file")})
+    with pytest.raises(tls.CertificateError, match=r"tls\.acme\.folder: .*; name one that can be written"):
+        CertificateStore(wrong).prepare()
