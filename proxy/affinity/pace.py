@@ -3,11 +3,11 @@
 A Chainlit instance takes about 8 ms of CPU for a new session, so `PER_SECOND` keeps a sixth of a core busy.
 With 50 a second, on two cores that were busy with 300 clients besides, each was away for twice as long. Only
 a deadline that is nearer than that allows asks for more. Sessions that are handed over are not away, and only
-a few at once go to one instance: these go faster, so that the second between two questions is enough.
+a few at once go to one instance: these go as they come to rest, for the next question may follow in a second.
 """
 
 PER_SECOND = 20.0
-HANDED_OVER_PER_SECOND = 60.0
+HANDED_OVER_PER_SECOND = 240.0
 _MOST_REST = 0.5  # seconds: who asked nobody for a while does not send all away at once
 _SOONEST = 0.1  # seconds: a deadline that has passed lets all go
 
