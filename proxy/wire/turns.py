@@ -17,7 +17,7 @@ _START = b'42["task_start"'
 _MARKS = re.compile(rb'42\["task_(?:start|end)"')
 MARK_SIZE = len(_START)  # bytes of which the last may be missing at the end of a piece
 _TOKEN = re.compile(rb'42\["stream_(?:token|start)",\{[^{}]*?"id":"([0-9A-Za-z_\-]{1,64})"')
-_NOBODY = b"\x1e"  # Engine.IO's separator of packets, so in none of them
+_SEPARATOR = b"\x1e"  # Engine.IO's, of packets: it is in none of them
 GZIP = b"\x1f\x8b\x08"  # RFC 1952 section 2.3.1; in no UTF-8 text, so a body that holds it is compressed
 _PART = 1 << 16  # bytes that are unpacked at once
 _MOST_PLAIN = 1 << 26  # bytes of one answer that are looked at: no client takes as many
@@ -39,12 +39,15 @@ def tells(data: bytes, mark: bytes) -> bool:
     if TASK in data or GZIP in data:
         return True
     last = data.rfind(STREAM)
-    return last >= 0 and data.find(mark, last) < 0
+    if last < 0:
+        return False
+    end = data.find(_SEPARATOR, last)  # the packets behind it may name the known one for other reasons
+    return data.find(mark, last, end if end >= 0 else len(data)) < 0
 
 
 def mark_of(message_id: str) -> bytes:
     """How Chainlit names a message where it streams a token of it; "" is named nowhere."""
-    return b'"id":"%b"' % (message_id.encode(errors="replace") or _NOBODY)
+    return b'"id":"%b"' % (message_id.encode(errors="replace") or _SEPARATOR)
 
 
 def streamed_in(data: bytes) -> str:

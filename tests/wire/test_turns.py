@@ -99,3 +99,9 @@ def test_further_tokens_of_a_message_tell_nothing() -> None:
     assert tells(token, mark_of("b"))
     assert tells(token, mark_of(""))
     assert tells(token + b"\x1e" + END, mark_of("a"))
+
+
+def test_the_first_token_of_another_message_tells() -> None:
+    """Even if a packet behind it, such as the end of a streamed step, names the known one."""
+    token = b'42["stream_token",{"id":"b","token":" and","isSequence":false}]'
+    assert tells(token + b"\x1e" + b'42["update_message",{"id":"a","output":"done"}]', mark_of("a"))
