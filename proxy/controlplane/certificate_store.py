@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import mkstemp
 from urllib.parse import urlsplit
 
 import platformdirs
@@ -24,8 +25,9 @@ from proxy.config.tls_settings import AcmeSettings
 # RFC 8555 section 8.1: base64url; those of authorities have 43 characters.
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9.-]")
+_SHOWN = 64  # characters of a host's name in that of a file, which has at most 255
 _STAND_IN_DAYS = 30  # it is replaced within minutes, or alerts tell of tries that failed
-_STALE = 86400.0  # seconds after which an answer is what a killed process left
+_STALE = 86400.0  # seconds after which an answer, or half a file, is what a killed process left
 
 
 class BusyError(Exception):
@@ -49,10 +51,11 @@ class CertificateStore:
     def __init__(self, settings: AcmeSettings) -> None:
         folder = Path(settings.folder) if settings.folder else default_folder()
         url = settings.directory
-        host = _NOT_IN_NAMES.sub("_", urlsplit(url).hostname or "")
+        host = _NOT_IN_NAMES.sub("_", urlsplit(url).hostname or "")[:_SHOWN]
         self.folder = folder / f"{host}-{_mark(url)}"
         self.domains = settings.domains
-        self.pair = self.folder / f"{self.domains[0]}-{_mark(' '.join(sorted(self.domains)))}.pem"
+        domain = self.domains[0][:_SHOWN]
+        self.pair = self.folder / f"{domain}-{_mark(' '.join(sorted(self.domains)))}.pem"
         self._tokens = folder / "challenges"
 
     def prepare(self) -> None:
@@ -61,8 +64,8 @@ class CertificateStore:
         Raises CertificateError where the folder cannot be used.
         """
         try:
-            for folder in (self._tokens.parent, self.folder, self._tokens):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (*reversed(self._tokens.parents), self.folder, self._tokens):
+                folder.mkdir(mode=0o700, exist_ok=True)
             facts = self.facts()
             if facts is None or (facts.signed_by_itself and not set(self.domains) <= set(facts.names)):
                 _write(self.pair, _stand_in(self.domains))
@@ -144,7 +147,7 @@ class CertificateStore:
                     (self._tokens / token).unlink(missing_ok=True)
 
     def _remove_stale(self) -> None:
-        for path in self._tokens.iterdir():
+        for path in (*self._tokens.iterdir(), *self.folder.glob(".*")):
             with suppress(OSError):
                 if path.stat().st_mtime < time.time() - _STALE:
                     path.unlink()
@@ -159,10 +162,10 @@ def _mark(text: str) -> str:
 
 def _write(path: Path, data: bytes) -> None:
     """Put a file in its place, readable by nobody else. Raises OSError."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.unlink(missing_ok=True)
+    # By a name of its own: in containers that share the folder two processes may have one number.
+    descriptor, name = mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    part = Path(name)
     try:
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()

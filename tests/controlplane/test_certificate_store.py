@@ -1,5 +1,7 @@
 """The folder of certificates: what is in it, who takes turns, and what never leads out of it."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,62 @@ def test_one_turn_at_a_time(tmp_path: Path) -> None:
         pass
     with two.turn():
         pass
+
+
+def test_who_writes_at_once(tmp_path: Path) -> None:
+    """Processes of several containers may have the same number: none takes what another is writing."""
+    settings = AcmeSettings.model_validate({"domains": ["a.test"], "folder": str(tmp_path)})
+    store = CertificateStore(settings)
+    store.prepare()
+    keys = [b"%d" % number * 5000 for number in range(8)]
+    with ThreadPoolExecutor(len(keys)) as threads:
+        for written in [threads.submit(store.keep_account, key, "https://a.test/1") for key in keys]:
+            written.result()
+    account = store.account()
+    assert account is not None
+    assert account[0] in keys
+    assert not list(store.folder.glob(".*"))
+
+
+def test_what_a_killed_process_left(tmp_path: Path) -> None:
+    """Half a file may hold a key: it is removed a day later. What is being written, or whole, stays."""
+    store = CertificateStore(AcmeSettings.model_validate({"domains": ["a.test"], "folder": str(tmp_path)}))
+    store.prepare()
+    left, written = store.folder / ".a.pem.1", store.folder / ".a.pem.2"
+    for path in (left, written):
+        path.write_text("half a key")
+    for path in (left, store.pair):
+        os.utime(path, (1, 1))
+    with store.answering({}):
+        assert (left.exists(), written.exists(), store.pair.exists()) == (False, True, True)
+
+
+def test_long_names(tmp_path: Path) -> None:
+    """The longest names that a host can have are none that a file could not have, and tell sets apart."""
+    host = ".".join(["a" * 60] * 4)
+    folder, directory = str(tmp_path), f"https://{host}/directory"
+    found = set()
+    for end in "bc":
+        names = [f"{host}.{end}a"]
+        settings = AcmeSettings.model_validate({"domains": names, "folder": folder, "directory": directory})
+        store = CertificateStore(settings)
+        store.prepare()
+        facts = store.facts()
+        assert facts is not None
+        assert facts.names == tuple(names)
+        found.add(store.pair)
+    assert len(found) == 2
+
+
+def test_nobody_else_reads_it(tmp_path: Path) -> None:
+    """Every folder that is made is for one user, those above included; those that are there stay."""
+    tmp_path.chmod(0o755)
+    folder = tmp_path / "state" / "acme"
+    store = CertificateStore(AcmeSettings.model_validate({"domains": ["a.test"], "folder": str(folder)}))
+    store.prepare()
+    modes = {path: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    assert modes == {path: 0o700 if path.is_dir() else 0o600 for path in modes}
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
 
 
 def test_half_a_file_is_replaced(tmp_path: Path) -> None:
