@@ -14,7 +14,8 @@ from proxy.wire.head import RequestHead
 _MOST_BYTES = 16 << 20  # of memory, for all of them
 _LONGEST = 4096  # bytes of one block: a browser's has some 1,000
 # Memory of one: the block, what it was parsed to, and a block or two that go upstream for it.
-_FOLD, _OVERHEAD = 4, 1800
+# Where its lines are shorter than a browser's, it is their number that tells.
+_FOLD, _LINE, _OVERHEAD = 4, 240, 1800
 _NO_HINTS = Hints(session=None, cookie_session=None, pin=None, client=b"")
 NO_FIELDS = Fields(b"")
 
@@ -129,10 +130,10 @@ class HeadCache:
         """Remember it; those that were used longest ago make room."""
         if len(block) > _LONGEST or self._known.setdefault((known.origin, block), known) is not known:
             return
-        self.size += _OVERHEAD + _FOLD * len(block)
+        self.size += _size(block, known)
         while self.size > self._most:
-            (_, oldest), _ = self._known.popitem(last=False)
-            self.size -= _OVERHEAD + _FOLD * len(oldest)
+            (_, oldest), its = self._known.popitem(last=False)
+            self.size -= _size(oldest, its)
 
     def __len__(self) -> int:
         """How many are remembered."""
@@ -145,3 +146,8 @@ class HeadCache:
 
     def __repr__(self) -> str:
         return f"<HeadCache {len(self._known)} blocks, {self.size} bytes>"
+
+
+def _size(block: bytes, known: Known) -> int:
+    """Bytes of memory that this one takes, about."""
+    return _OVERHEAD + max(_FOLD * len(block), _LINE * len(known.fields.lines))

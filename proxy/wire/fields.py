@@ -20,7 +20,7 @@ from proxy.errors import FieldError
 _TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _TEXT = bytes(byte for byte in range(256) if byte == 0x09 or (byte >= 0x20 and byte != 0x7F))
 _LONGEST_KNOWN = 256  # bytes of a line that is remembered: a longer one is somebody's own
-_MOST_KNOWN = 4096  # lines; some 2 MB with what was read of them
+_MOST_KNOWN = 4096  # lines; some 2 MB with what was read of them, and never more than 5
 _MOST_NOMINATIONS = 64  # values of Connection that are remembered: clients have a handful
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 

@@ -1,5 +1,7 @@
 """What was read of one connection's fields serves the next one, within bounds, and for its origin only."""
 
+import tracemalloc
+
 from proxy.dataplane.head_cache import HeadCache, Known
 from proxy.wire.fields import Fields
 from proxy.wire.forwarding import Origin
@@ -30,13 +32,27 @@ def test_it_is_remembered_for_its_origin_only() -> None:
 
 def test_made_up_fields_push_out_what_was_not_used() -> None:
     """No more bytes are held than the bound, however many blocks come; what is used again stays."""
-    cache = HeadCache(10_000)
+    cache = HeadCache(10_500)
     used = remember(cache, HERE, b"Host: used\r\n")
     for number in range(100):
         remember(cache, HERE, b"Host: h%d\r\n" % number)
         assert cache.get(HERE, b"Host: used\r\n") is used
-        assert cache.size <= 10_000
+        assert cache.size <= 10_500
     assert len(cache) == 5
+
+
+def test_short_lines_count_too() -> None:
+    """What a block takes is mostly what was read of its lines: many short ones are no way round the bound."""
+    cache = HeadCache(500_000)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(60):
+            remember(cache, HERE, b"".join(b"a:%d\r\n" % (100 * number + line) for line in range(99)))
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 2 * 500_000
 
 
 def test_what_is_added_twice_counts_once() -> None:
