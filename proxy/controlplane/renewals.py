@@ -2,8 +2,8 @@
 
 It is due when there is none for these domains, and then when the authority wants it renewed (RFC 9773) or, if
 that says nothing, after two thirds of its life and a bit of chance, so that not all come at once. It never
-waits for its last tenth. What fails is told, counted and tried again after growing pauses; the listeners go
-on with what they have. Of proxies that share a folder one orders, and the others look again; the listeners of
+waits for its last tenth. What fails is told, counted and tried again after growing pauses, and so is what was
+issued and is due at once; the listeners go on with what they have. Of proxies that share a folder one orders, and the others look again; the listeners of
 all watch the file.
 """
 
@@ -62,6 +62,7 @@ class Renewals:
 
     def _forget(self) -> None:
         self._backoff.reset()
+        self._is_new = False  # set from an order until it is known when the next one is due
         self._seen: Facts | None = None  # the certificate that the next two are about
         self._wanted = 0.0  # when it is due, in unix time
         self._ask = 0.0  # when to ask the authority for that
@@ -94,7 +95,12 @@ class Renewals:
         due = await self._due(settings, store)
         now = self._clock()
         if now < due:
+            self._is_new = False
+            self._backoff.reset()
             return min(due - now, _LOOK)
+        if self._is_new:  # else it would be ordered again and again
+            self._is_new = False
+            return self._failed(settings, "what was issued is due already: see the clock, and its names")
         try:
             ordered = await in_thread(partial(self._order, settings, store))
         except BusyError:
@@ -104,7 +110,7 @@ class Renewals:
         except Exception as error:  # a border: nothing here may ask the authority again and again
             fault(Where.CONTROL, error)
             return self._failed(settings, "a mistake of the proxy")
-        self._backoff.reset()
+        self._is_new = True
         if ordered:
             self.counts[Outcome.RENEWED] += 1
             self._say(logging.INFO, f"there is a new certificate for {', '.join(settings.domains)}")

@@ -151,26 +151,50 @@ def test_the_authority_may_want_it_sooner(
     play: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it says by renewal information goes before the two thirds, but never into the last tenth."""
-    said = [time.time() - 1, time.time() + 365 * DAY]
+    said = [time.time() + DAY, time.time() - 1, time.time() + 365 * DAY]
     named = [_Moment(at) for at in said]
     asked: list[bytes] = []
 
     def renewal_time(_: acme_client.ClientV2, pem: bytes) -> tuple["_Moment", "_Moment"]:
         asked.append(pem)
-        return named[min(len(asked), 2) - 1], _Moment(time.time() + 6 * 3600)
+        return named[min(len(asked), 3) - 1], _Moment(time.time() + 6 * 3600)
 
     monkeypatch.setattr(acme_client.ClientV2, "renewal_time", renewal_time)
 
     async def test(make: Make, pebble: Pebble) -> None:
         async with make() as site:
             site.serving.set()
-            await site.until(lambda: site.counts == (2, 0) and site.renewals._wanted > said[0] + 300 * DAY)
+            await site.until(lambda: site.renewals._wanted == said[0])
+            site.look()
+            await site.until(lambda: site.counts == (2, 0) and site.renewals._wanted == said[2])
             facts = _store(site).facts()
             assert facts is not None
             due = await site.renewals._due(site.config.tls.acme, _store(site))
             assert due == facts.since + 0.9 * (facts.until - facts.since)
-            assert len(asked) == 2  # as seldom as it wants
+            assert len(asked) == 3  # as seldom as it wants
             assert tls.read_certificate(asked[0].decode()).names == ("chat.test",)
+
+    play(test)
+
+
+def test_what_is_due_at_once_is_not_ordered_without_end(
+    play: Callable[[Test], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A clock that is months ahead, or an authority with odd ideas, is told of; the next try has its pause."""
+
+    async def test(make: Make, pebble: Pebble) -> None:
+        issued = pebble.orders()
+        async with make() as site:
+            site.ahead = 100 * DAY
+            site.serving.set()
+            await site.until(lambda: site.counts == (1, 1))
+            assert pebble.orders() == issued + 1
+            assert "what was issued is due already" in caplog.text
+            assert "the next try is in 2 minutes" in caplog.text
+            site.ahead = 0
+            site.look()
+            await site.until(lambda: site.renewals._ask > time.time())
+            assert site.counts == (1, 1)
 
     play(test)
 
