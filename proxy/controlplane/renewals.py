@@ -2,9 +2,9 @@
 
 It is due when there is none for these domains, and then when the authority wants it renewed (RFC 9773) or, if
 that says nothing, after two thirds of its life and a bit of chance, so that not all come at once. It never
-waits for its last tenth. What fails is told, counted and tried again after growing pauses, and so is what was
-issued and is due at once; the listeners go on with what they have. Of proxies that share a folder one orders, and the others look again; the listeners of
-all watch the file.
+waits for its last tenth. What fails is told, counted and tried again after growing pauses; the listeners go
+on with what they have. What was issued and is due at once has failed too. Of proxies that share a folder one
+orders, and the others look again; the listeners of all watch the file.
 """
 
 import asyncio

@@ -175,9 +175,14 @@ class Listeners:
         self.secure_port = secure[0].getsockname()[1] if secure else 0
 
     def _plain_client(self, address: str, ticket: Ticket | None) -> PlainClient:
-        client = PlainClient(self._site, self, address, ticket)
-        self._plain_clients.add(client)
-        return client
+        return PlainClient(self._site, self, address, ticket)
+
+    def plain_came(self, connection: PlainClient) -> None:
+        """As Owner."""
+        if self._begun:
+            self._plain_clients.add(connection)
+        else:
+            connection.cut()
 
     def plain_left(self, connection: PlainClient) -> None:
         """As Owner."""

@@ -76,6 +76,10 @@ class Owner(Protocol):
     answer: Answer
     secure_port: int
 
+    def plain_came(self, connection: "PlainClient") -> None:
+        """It is there, and has something to say."""
+        ...
+
     def plain_left(self, connection: "PlainClient") -> None:
         """It has ended."""
         ...
@@ -123,6 +127,7 @@ class PlainClient(asyncio.Protocol):
         self._ticket = site.clients.arrived(origin)
         self._reader.come_from(origin)
         self._timer = Timer(site.stood, site.timeouts.head, self._late)
+        self._owner.plain_came(self)
 
     def data_received(self, data: bytes) -> None:
         """As asyncio.Protocol."""
@@ -137,7 +142,7 @@ class PlainClient(asyncio.Protocol):
             self._count(request)
         except (BadRequest, OverLimit) as error:
             self._site.stats.refused(error)
-            self._say(request, reply.error(error.status, error.reason))
+            self._say(request, reply.error(error.status, error.reason, retry_after=error.retry_after))
             return
         _, own_port = (self.transport.get_extra_info("sockname") or ("", 0))[:2]
         self._say(request, answer_to(request.head, self._owner.answer, own_port, self._owner.secure_port))

@@ -180,7 +180,7 @@ def test_the_authority_may_want_it_sooner(
 def test_what_is_due_at_once_is_not_ordered_without_end(
     play: Callable[[Test], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A clock that is months ahead, or an authority with odd ideas, is told of; the next try has its pause."""
+    """A clock that is months ahead, or an authority with odd ideas, is told of, and the next try waits."""
 
     async def test(make: Make, pebble: Pebble) -> None:
         issued = pebble.orders()

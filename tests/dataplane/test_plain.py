@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -156,9 +157,11 @@ def test_limits_hold_here_too(pair: dict[str, str]) -> None:
         await world.until(lambda: world.plane.site.clients.total == 0)
         statuses = []
         for _ in range(3):
-            statuses.append((await ask(world, address, get())).status)
+            answer = await ask(world, address, get())
+            statuses.append(answer.status)
             await world.until(lambda: world.plane.site.clients.total == 0)
         assert statuses == [308, 308, 429]
+        assert 900 <= int(answer.get(b"retry-after") or b"") <= 1000
 
     limits = {"connections_per_client": 1, "requests_per_second": 0.001, "burst": 2}
     play(test, pair, limits=limits, forwarded={"trusted": []})
@@ -183,6 +186,23 @@ def test_the_end_takes_them_along(pair: dict[str, str]) -> None:
         world.plane.listeners.close()
         await silent.gone()
         silent.close()
+
+    play(test, pair)
+
+
+def test_one_that_is_not_there_yet(pair: dict[str, str]) -> None:
+    """Between accept and the first word of its transport the proxy may end: it is let go."""
+
+    async def test(world: World, _: tuple[str, int]) -> None:
+        listeners, loop = world.plane.listeners, asyncio.get_running_loop()
+        late = listeners._plain_client("192.0.2.1", None)
+        listeners.close()
+        ours, theirs = socket.socketpair()
+        await loop.connect_accepted_socket(lambda: late, ours)
+        peer = Peer(*await asyncio.open_connection(sock=theirs))
+        world.guests += 1
+        await peer.gone()
+        peer.close()
 
     play(test, pair)
 
