@@ -9,7 +9,6 @@ message holds anything of what the files contain. Nothing here knows sockets or 
 import calendar
 import logging
 import os
-import re
 import ssl
 import time
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ log = logging.getLogger("proxy.tls")
 
 # Forward secrecy and authenticated encryption; those of TLS 1.3 are all so, and OpenSSL's own choice.
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-_PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+_BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 _EXPLICIT, _UTC_TIME, _EXTENSIONS, _BOOLEAN, _DNS_NAME = 0xA0, 0x17, 0xA3, 0x01, 0x82  # tags of DER
 _ALT_NAMES = bytes((0x55, 0x1D, 0x11))  # 2.5.29.17, subjectAltName: RFC 5280 section 4.2.1.6
 MINIMUM = ssl.TLSVersion.TLSv1_2
@@ -59,11 +58,12 @@ def expiry(pem: str) -> float:
 
 def read_certificate(pem: str) -> "Facts":
     """What the first certificate of a PEM text says. Raises CertificateError."""
-    found = _PEM.search(pem)
+    begin = pem.find(_BEGIN)
+    end = pem.find(_END, begin) if begin >= 0 else -1
     try:
-        if found is None:
+        if end < 0:
             raise ValueError
-        return _facts(ssl.PEM_cert_to_DER_cert(found[0]))
+        return _facts(ssl.PEM_cert_to_DER_cert(pem[begin : end + len(_END)]))
     except (ValueError, IndexError):
         raise CertificateError("cert", "must hold a certificate in PEM form") from None
 

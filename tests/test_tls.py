@@ -3,6 +3,7 @@
 import datetime as dt
 import logging
 import ssl
+import time
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,14 @@ def test_wrong_contents(authority: Authority, tmp_path: Path) -> None:
     assert problem(tmp_path, pair["cert"], other["key"]) == (4, "tls.key", mismatch)
     encrypted = "must hold a private key that is not encrypted"
     assert problem(tmp_path, locked["cert"], locked["key"]) == (4, "tls.key", encrypted)
+
+
+def test_beginnings_without_an_end() -> None:
+    """Each byte of a file is looked at once, whatever it holds."""
+    begun = time.process_time()
+    with pytest.raises(tls.CertificateError, match="must hold a certificate in PEM form"):
+        tls.read_certificate("-----BEGIN CERTIFICATE-----" * 20_000)
+    assert time.process_time() - begun < 1
 
 
 def test_half_a_pair(tmp_path: Path) -> None:
