@@ -66,6 +66,8 @@ class CertificateStore:
         try:
             for folder in (*reversed(self._tokens.parents), self.folder, self._tokens):
                 folder.mkdir(mode=0o700, exist_ok=True)
+            with suppress(FileNotFoundError):
+                self.pair.read_bytes()  # what cannot be read may be good: it is not replaced
             facts = self.facts()
             if facts is None or (facts.signed_by_itself and not set(self.domains) <= set(facts.names)):
                 _write(self.pair, _stand_in(self.domains))

@@ -113,6 +113,17 @@ def test_half_a_file_is_replaced(tmp_path: Path) -> None:
     assert store.facts() == facts
 
 
+def test_what_cannot_be_read_is_not_replaced(tmp_path: Path) -> None:
+    """It may be a good certificate, for which the authority would have to be asked again."""
+    store = CertificateStore(AcmeSettings.model_validate({"domains": ["a.test"], "folder": str(tmp_path)}))
+    store.prepare()
+    store.pair.unlink()
+    store.pair.symlink_to(store.pair.name)
+    with pytest.raises(tls.CertificateError, match="Too many levels of symbolic links"):
+        store.prepare()
+    assert store.pair.is_symlink()
+
+
 def test_the_folder(tmp_path: Path) -> None:
     """That of the service, else the user's; one that cannot be had is told with what to do."""
     assert default_folder({"STATE_DIRECTORY": "/var/lib/a:/var/lib/b"}) == Path("/var/lib/a/acme")
