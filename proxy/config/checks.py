@@ -67,7 +67,7 @@ def _doors(listen: tuple[Address, ...], data: Config | None) -> Iterator[tuple[K
             ("listen",),
             f"must not begin with http://, because there is no TLS beside it{got(str(plain[0]))}",
         )
-    elif plain and len(plain) == len(listen):
+    elif plain and all(address.plain or address.is_unix for address in listen):
         yield ("listen",), f"must hold an address for HTTPS as well, such as 0.0.0.0:443{got(str(plain[0]))}"
     elif data.tls.acme.domains and not plain:
         message = "need a plain address in listen, such as http://0.0.0.0:80: the authority asks there"

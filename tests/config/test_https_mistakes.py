@@ -16,6 +16,8 @@ TABLE = [
      "must not be taken twice: a:80 and http://a:80 cannot both be bound"),
     ("listen: ['http://a:80']\ntls: {cert: a, key: b}", 1, "listen",
      'must hold an address for HTTPS as well, such as 0.0.0.0:443 (got "http://a:80")'),
+    ("listen: ['http://a:80', 'unix:/s']\ntls: {cert: a, key: b}", 1, "listen",  # a socket file has no TLS
+     'must hold an address for HTTPS as well, such as 0.0.0.0:443 (got "http://a:80")'),
     ("listen: a:443\ntls: {acme: {domains: a.test}}", 2, "tls.acme.domains",
      "need a plain address in listen, such as http://0.0.0.0:80: the authority asks there"),
     ("admin: {listen: 'http://127.0.0.1:1'}", 1, "admin.listen", f'must be {LISTEN} (got "http://127.0.0.1:1")'),
