@@ -18,6 +18,7 @@ from proxy.config import ConfigError, load
 from proxy.config.packages import needs
 from proxy.config.sections import OtelSettings
 from proxy.tracing import Spans
+from tests.dataplane.frames import ACCEPT, upgrade
 from tests.dataplane.peers import get, ok
 from tests.dataplane.scripted import echo
 from tests.dataplane.world import World, run
@@ -142,6 +143,29 @@ def test_the_parent(flags: str, sampled: bool) -> None:
         for span in spans:
             assert span.parent is not None
             assert (f"{span.parent.trace_id:032x}", f"{span.parent.span_id:016x}") == (TRACE, PARENT)
+
+    run(test)
+
+
+def test_the_parent_of_a_tunnel() -> None:
+    """It is told when the websocket has ended, with the state of its trace; a long one is not kept."""
+
+    async def test(world: World) -> None:
+        collector = Collector(world, sample=0)
+        for state in (b"a=1,b=2", b"a=" + b"x" * 2000):
+            lines = (b"traceparent: 00-%b-%b-01" % (TRACE.encode(), PARENT.encode()), b"tracestate: " + state)
+            client = (await world.client()).say(upgrade(b"/ws", *lines))
+            backend = await world.backend.accept()
+            await backend.request()
+            backend.say(ACCEPT)
+            assert (await client.response()).status == 101
+            client.close()
+            backend.close()
+            await world.until(lambda: not world.plane.tunnels)
+        (span,) = await collector.all()
+        assert span.parent is not None
+        assert (f"{span.parent.trace_id:032x}", f"{span.parent.span_id:016x}") == (TRACE, PARENT)
+        assert span.parent.trace_state.to_header() == "a=1,b=2"
 
     run(test)
 

@@ -5,6 +5,7 @@ from typing import Final
 from proxy.affinity.evidence import Kind
 from proxy.dataplane.head_cache import NO_FIELDS, Known
 from proxy.wire.engineio import query_sid
+from proxy.wire.forwarding import trace_fields
 from proxy.wire.head import RequestHead
 
 
@@ -28,9 +29,10 @@ class Request:
         self.wants_upgrade: Final = bool(head.fields.upgrade) and head.wants_upgrade
 
     def let_go(self) -> None:
-        """It will only be told of: what was read of its fields is needed no more, here and nowhere else."""
+        """It will only be told of: of its fields only those of its trace are needed, here and elsewhere."""
         head = self.head
-        self.head = RequestHead(head.method, head.target, head.path, head.query, head.minor, NO_FIELDS)
+        fields = trace_fields(head.fields) if self.known.trace else NO_FIELDS
+        self.head = RequestHead(head.method, head.target, head.path, head.query, head.minor, fields)
         self.known.let_go()
 
     @property

@@ -68,6 +68,7 @@ _DROPPED = {
     }.items()
 }
 _OWN = (Variant.REHOME, Variant.LOCATE)  # requests of the proxy itself, without a body
+_LONGEST_TRACE = 1024  # bytes: W3C Trace Context section 3.3.1.5 has proxies pass on 512 of tracestate
 _UPGRADES = (Variant.SOCKETIO_UPGRADE, Variant.UPGRADE)
 _ANSWERED_AS_IT_IS = (Variant.NORMAL, Variant.INSPECTED, Variant.FINITE)
 
@@ -122,6 +123,13 @@ def trace_id(fields: Fields) -> str:
     given = fields.get_all(b"traceparent")
     match = _TRACEPARENT.fullmatch(given[0]) if len(given) == 1 else None
     return match[1].decode("ascii") if match else ""
+
+
+def trace_fields(fields: Fields) -> Fields:
+    """Those alone that tell of the trace; none of them if they are too long to be kept for hours."""
+    lines = [line.raw + b"\r\n" for line in fields.lines if line.name in (b"traceparent", b"tracestate")]
+    block = b"".join(lines)
+    return Fields(block if len(block) <= _LONGEST_TRACE else b"")
 
 
 def _takes_trailers(fields: Fields) -> bool:
