@@ -91,7 +91,11 @@ def _connected(
 ) -> tuple[client.ClientNetwork, messages.Directory]:
     """The account that is kept, or a new one."""
     kept = store.account()
-    network = _network(settings, kept[0] if kept else None)
+    try:
+        network = _network(settings, kept[0] if kept else None)
+    except (ValueError, TypeError):  # or it is encrypted
+        log.warning("the account's key cannot be used, another account is made: %s", store.folder)
+        kept, network = None, _network(settings, None)
     directory = client.ClientV2.get_directory(settings.directory, network)
     if kept is None:
         return _registered(settings, store, directory), directory

@@ -99,7 +99,7 @@ class CertificateStore:
 
     def account(self) -> tuple[bytes, str] | None:
         """The key of the account in PEM form, and its URL."""
-        with suppress(OSError):
+        with suppress(OSError, UnicodeError):
             key, url = (self.folder / "account.pem").read_bytes(), (self.folder / "account.url").read_text()
             return (key, url.strip()) if url.strip() else None
         return None

@@ -312,6 +312,23 @@ def test_an_account_that_was_deactivated(
     play(test)
 
 
+@pytest.mark.parametrize(("name", "data"), [("account.pem", b"-----BEGIN PRIV"), ("account.url", b"\xff")])
+def test_half_an_account(play: Callable[[Test], None], name: str, data: bytes) -> None:
+    """What cannot be used of it is as good as nothing: another is made, and the certificate is there."""
+
+    async def test(make: Make, _: Pebble) -> None:
+        async with make() as site:
+            folder = _store(site).folder
+            _store(site).keep_account(b"a key", "https://a.test/1")
+            (folder / name).write_bytes(data)
+            site.serving.set()
+            await site.until(lambda: site.counts[0] or site.counts[1])
+            assert site.counts == (1, 0)
+            assert b"PRIVATE KEY" in (folder / "account.pem").read_bytes()
+
+    play(test)
+
+
 def _deactivate(settings: AcmeSettings, store: CertificateStore) -> None:
     network, directory = acme_order._connected(settings, store)
     assert network.account is not None
