@@ -110,7 +110,7 @@ class Renewals:
         except Exception as error:  # a border: nothing here may ask the authority again and again
             fault(Where.CONTROL, error)
             return self._failed(settings, "a mistake of the proxy")
-        self._is_new = True
+        self._is_new = self._store is store  # else there are other names by now
         if ordered:
             self.counts[Outcome.RENEWED] += 1
             self._say(logging.INFO, f"there is a new certificate for {', '.join(settings.domains)}")
