@@ -21,9 +21,9 @@ class Upgrade(Chosen):
         RFC 9110 section 7.8: a client may offer several protocols; the answer is one of them.
         """
         request, site, engine = self.request, self.site, self._engine
-        asked, chosen = request.head.fields.upgrade.lower(), head.fields.upgrade.lower()
-        offered = asked == chosen or chosen in [member.strip(b" \t") for member in asked.split(b",")]
-        if not (request.wants_upgrade and chosen and offered):
+        chosen = head.fields.upgrade.lower()
+        offered = [member.strip(b" \t") for member in request.head.fields.upgrade.lower().split(b",")]
+        if not (request.wants_upgrade and chosen and chosen in offered):
             raise BadResponse("a switch to a protocol that was not asked for")
         upstream, self.upstream = self.upstream, None
         assert upstream is not None

@@ -96,6 +96,25 @@ def test_switch_to_another_protocol_is_no_answer() -> None:
     run(test)
 
 
+@pytest.mark.parametrize(
+    ("chosen", "status"), [(b"other", 101), (b"OTHER", 101), (b"websocket, other", 502), (b"", 502)]
+)
+def test_one_of_several_protocols_is_chosen(chosen: bytes, status: int) -> None:
+    """Not all of them: what a list of two would be is no websocket, and nobody would look at its packets."""
+
+    async def test(world: World) -> None:
+        client = (await world.client()).say(get(b"/ws", b"Connection: Upgrade", b"Upgrade: websocket, other"))
+        backend = await world.backend.accept()
+        await backend.request()
+        backend.say(ACCEPT.replace(b"Upgrade: websocket", b"Upgrade: " + chosen))
+        assert (await client.response()).status == status
+        client.close()
+        backend.close()
+        await world.until(lambda: not world.plane.tunnels)
+
+    run(test)
+
+
 def test_upgrade_is_never_said_twice() -> None:
     """An upgrade that the backend may have heard is not tried again: a session may have begun (502)."""
 
