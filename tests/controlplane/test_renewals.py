@@ -190,11 +190,6 @@ def test_what_is_due_at_once_is_not_ordered_without_end(
             await site.until(lambda: site.counts == (1, 1))
             assert pebble.orders() == issued + 1
             assert "what was issued is due already" in caplog.text
-            assert "the next try is in 2 minutes" in caplog.text
-            site.ahead = 0
-            site.look()
-            await site.until(lambda: site.renewals._ask > time.time())
-            assert site.counts == (1, 1)
 
     play(test)
 
@@ -318,13 +313,11 @@ def test_half_an_account(play: Callable[[Test], None], name: str, data: bytes) -
 
     async def test(make: Make, _: Pebble) -> None:
         async with make() as site:
-            folder = _store(site).folder
             _store(site).keep_account(b"a key", "https://a.test/1")
-            (folder / name).write_bytes(data)
+            (_store(site).folder / name).write_bytes(data)
             site.serving.set()
-            await site.until(lambda: site.counts[0] or site.counts[1])
+            await site.until(lambda: any(site.counts))
             assert site.counts == (1, 0)
-            assert b"PRIVATE KEY" in (folder / "account.pem").read_bytes()
 
     play(test)
 
@@ -384,21 +377,19 @@ def test_other_domains_in_the_middle_of_an_order(
     play: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a reload meanwhile the new names are ordered at once, as if nothing had been issued."""
-    asked: list[Callable[[], object]] = []
     finalize = acme_client.ClientV2.poll_and_finalize
-
-    def reloaded(acme: acme_client.ClientV2, *given: Any) -> Any:
-        while asked:
-            asked.pop()()
-        return finalize(acme, *given)
-
-    monkeypatch.setattr(acme_client.ClientV2, "poll_and_finalize", reloaded)
 
     async def test(make: Make, _: Pebble) -> None:
         async with make() as site:
             loop, settings = asyncio.get_running_loop(), site.config.tls.acme
             other = settings.model_copy(update={"domains": ("chat.test", "more.test")})
-            asked.append(lambda: loop.call_soon_threadsafe(site.renewals.configure, other))
+
+            def reloaded(*given: Any) -> Any:
+                monkeypatch.undo()
+                loop.call_soon_threadsafe(site.renewals.configure, other)
+                return finalize(*given)
+
+            monkeypatch.setattr(acme_client.ClientV2, "poll_and_finalize", reloaded)
             site.serving.set()
             await site.until(lambda: sum(site.counts) == 2)
             assert site.counts == (2, 0)
