@@ -5,6 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.config import ConfigError, Problem, loads
+from tests.config import https_mistakes
+from tests.config.https_mistakes import DOORS, LISTEN
 
 ENVIRON = {"EMPTY": "", "WORD": "fast"}
 BACKEND = "backends: [{name: a, url: 'http://127.0.0.1:8001'}]\n"
@@ -19,8 +21,6 @@ def mistakes(text: str, *, need_backends: bool = False) -> tuple[Problem, ...]:
 
 
 STATUSES = "a status such as 204, a range such as 200-399 or a class such as 2xx"
-LISTEN = "host:port, [v6]:port or unix:/path"
-DOORS = f"{LISTEN}; beside TLS http://host:port for what only leads to https"
 NAMES = (
     "a host name is labels of 1 to 63 letters, digits, - and _ with dots between them, at most 253 characters"
 )
@@ -273,7 +273,7 @@ TABLE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "line", "key", "message"), TABLE)
+@pytest.mark.parametrize(("text", "line", "key", "message"), [*TABLE, *https_mistakes.TABLE])
 def test_a_mistake_names_its_line_its_key_and_what_is_allowed(
     text: str, line: int, key: str, message: str
 ) -> None:

@@ -1,10 +1,7 @@
-"""Every mistake about HTTPS: its line, its key and its words."""
+"""Every mistake about HTTPS: its line, its key and its words; a part of the table of `test_mistakes`."""
 
-import pytest
-
-from proxy.config import Problem
-from tests.config.test_mistakes import DOORS, LISTEN, mistakes
-
+LISTEN = "host:port, [v6]:port or unix:/path"
+DOORS = f"{LISTEN}; beside TLS http://host:port for what only leads to https"
 DOMAIN = "a host name with a dot in it such as chat.example.com, not an IP address and without *"
 
 # text, line, key, message
@@ -36,11 +33,3 @@ TABLE = [
     ("tls: {certificates: [{cert: a}]}", 1, "tls.certificates[0].key",
      "is missing: it must be the path of a file"),
 ]  # fmt: skip
-
-
-@pytest.mark.parametrize(("text", "line", "key", "message"), TABLE)
-def test_a_mistake_names_its_line_its_key_and_what_is_allowed(
-    text: str, line: int, key: str, message: str
-) -> None:
-    """One mistake makes one problem, and only that one."""
-    assert mistakes(text) == (Problem("proxy.yaml", line, key, message),)
