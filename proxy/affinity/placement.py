@@ -60,13 +60,9 @@ class Placement:
         """
         self._release(now)
         able = [backend for backend in backends if backend.takes_sessions]
-        best = [b for b in able if not (b.outdated or b.name in avoid or b.is_quiet(now))]
-        if best:
-            able = best
-        else:
-            able = [backend for backend in able if backend.name not in avoid] or able
-            able = [backend for backend in able if not backend.is_quiet(now)] or able
-            able = [backend for backend in able if not backend.outdated] or able
+        able = [backend for backend in able if backend.name not in avoid] or able
+        able = [backend for backend in able if not backend.is_quiet(now)] or able
+        able = [backend for backend in able if not backend.outdated] or able
         if not able:
             return None
         recent = self._again(key, able, now, reserve=reserve)

@@ -36,7 +36,7 @@ class Chosen(Relay):
     def _let_go(self) -> None:
         """Nobody has it any more."""
         decision, self.decision = self.decision, None
-        if self._asked is not None:  # only where a backend is chosen
+        if self._asked is not None:
             self._asked.given_up()
             self._asked = None
         if decision is not None and decision.engine is not None:

@@ -62,7 +62,12 @@ class Rates:
         return self._requests is not None or self._sessions is not None
 
     def over(self, client: str, now: float, *, opens: bool) -> OverLimit | None:
-        """The limit that a client's request is over; `opens` says that it opens a Socket.IO session."""
+        """The limit that a client's request is over; `opens` says that it opens a Socket.IO session.
+
+        A request that is counted for nobody, whose client is "", is over none.
+        """
+        if not client:
+            return None
         if self._requests is not None and (wait := self._requests.take(client, now)):
             return _too_many(Limit.REQUESTS_PER_SECOND, "too many requests", wait)
         if opens and self._sessions is not None and (wait := self._sessions.take(client, now)):

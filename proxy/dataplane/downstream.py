@@ -173,10 +173,10 @@ class Downstream(asyncio.Protocol):
         self._buffer = b""
         rest = bytes(buffer[end:])
         exchange = self.exchange = Exchange(self.site, self, request)
-        rates, client = self.site.rates, request.known.client
-        over = None
-        if rates is not None and client:
-            over = rates.over(client, request.started, opens=request.sid is None and request.is_handshake)
+        rates, over = self.site.rates, None
+        if rates is not None:
+            opens = request.sid is None and request.is_handshake
+            over = rates.over(request.known.client, request.started, opens=opens)
         if over is None:
             rest = exchange.start(rest)
         else:

@@ -270,10 +270,8 @@ class Exchange(Upgrade):
 
     def send(self) -> None:
         """Send the request to the chosen backend, over an idle connection or a new one."""
-        decision = self.decision
-        assert decision is not None
         self._attempt = attempt = self._attempt + 1
-        pool = self.site.pool(decision.backend)
+        pool = self.site.pool(self.backend)
         # An upgrade is never said twice, so it gets a connection that cannot have been closed meanwhile.
         upstream = None if self.request.wants_upgrade or self._is_last_try else pool.take()
         if upstream is None:
@@ -305,10 +303,7 @@ class Exchange(Upgrade):
             if not body.done:
                 upstream.leg.draw_from(self.client)
         upstream.send(self, request.head.method, head)
-        if body.done:
-            self.client.deadline = monotonic() + self.site.timeouts.response  # as `turn`
-        else:
-            self.turn()
+        self.turn()
 
     def redirect(self) -> None:
         """As Waiting: this poll's transport has moved to another backend, ask there."""

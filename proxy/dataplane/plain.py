@@ -149,8 +149,8 @@ class PlainClient(asyncio.Protocol):
 
     def _count(self, request: Request) -> None:
         """Raises OverLimit for a client that asks too often."""
-        rates, client = self._site.rates, request.known.client
-        over = rates.over(client, request.started, opens=False) if rates is not None and client else None
+        rates = self._site.rates
+        over = None if rates is None else rates.over(request.known.client, request.started, opens=False)
         if over is not None:
             raise over
 

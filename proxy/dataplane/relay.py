@@ -351,7 +351,7 @@ class Relay:
         A backend that has begun to answer may take any time; its client goes on with a body as before.
         """
         timeouts = self.site.timeouts
-        if self._wants_body:
+        if not self.body.done and self._wants_body:
             self.client.deadline = monotonic() + timeouts.body
         else:
             self.client.deadline = inf if self.status or self._is_held else monotonic() + timeouts.response
