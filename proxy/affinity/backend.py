@@ -28,6 +28,7 @@ class Backend:
 
     __slots__ = (
         "admin_state",
+        "arrived",
         "gone",
         "health",
         "host",
@@ -79,6 +80,7 @@ class Backend:
         self.outdated = False  # set while a rollout is to replace it; others are preferred for sessions
         self.pid: int | None = None  # of a local replica
         self.sessions = 0  # open or placed; written by the Directory
+        self.arrived = 0  # of those, how many ever came to count; by the Directory
         self.tunnels = 0  # open; written by the data plane
         self.unanswered = 0  # requests under way that any app answers at once; by the doors below
         self.quiet_since = now  # of use while there are any: since when it has answered none of them

@@ -276,6 +276,7 @@ class Directory:
                 session.counted.sessions -= 1
             if backend is not None:
                 backend.sessions += 1
+                backend.arrived += 1
             session.counted = backend
 
     def __len__(self) -> int:

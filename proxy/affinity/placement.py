@@ -2,8 +2,8 @@
 
 Every backend scores every key (Thaler and Ravishankar 1998; the logarithm makes weights exact), the best
 score wins, so a backend that leaves moves only its own keys. A backend that already has `bound` times its
-share of all sessions is passed over (Mirrokni, Thorup and Zadimoghaddam 2018). What was just placed but
-has not connected yet counts as load for some seconds, what it has not answered yet until it does, and one
+share of all sessions is passed over (Mirrokni, Thorup and Zadimoghaddam 2018). What was just placed counts as
+load until its session arrives, for some seconds at most, what it has not answered yet until it does, and one
 that answers nothing for a moment comes behind all others: its app blocks it, and no probe need have told yet.
 One key that comes again meanwhile goes where
 it went, so that the parallel first requests of a browser agree; unless it comes more often than one
@@ -34,14 +34,14 @@ class _Recent(NamedTuple):
 class Placement:
     """Places keys; owned by the router."""
 
-    __slots__ = ("_pending", "_recent", "_reserved", "bound", "slow_start")
+    __slots__ = ("_arrived", "_recent", "_reserved", "bound", "slow_start")
 
     def __init__(self, bound: float = 1.25, slow_start: float = 10.0) -> None:
         self.bound = bound
         self.slow_start = slow_start  # seconds over which a backend that came back gets its full share
         self._recent: OrderedDict[bytes, _Recent] = OrderedDict()
-        self._reserved: deque[tuple[float, Backend]] = deque()
-        self._pending: dict[Backend, int] = {}
+        self._reserved: dict[Backend, deque[float]] = {}  # until when, for each place
+        self._arrived: dict[Backend, int] = {}  # of those, its sessions when they were last looked at
 
     def place(
         self,
@@ -74,8 +74,7 @@ class Placement:
         if len(self._recent) > _REMEMBERED:
             self._recent.popitem(last=False)
         if reserve:
-            self._reserved.append((now + _RESERVED, backend))
-            self._pending[backend] = self._pending.get(backend, 0) + 1
+            self._reserve(backend, now + _RESERVED)
         return backend
 
     def forget(self, key: bytes) -> None:
@@ -117,7 +116,8 @@ class Placement:
         return self._load(backend) < math.ceil(self.bound * total * share)
 
     def _load(self, backend: Backend) -> int:
-        return backend.sessions + backend.unanswered + self._pending.get(backend, 0)
+        reserved = self._reserved.get(backend)
+        return backend.sessions + backend.unanswered + (len(reserved) if reserved else 0)
 
     def _weight(self, backend: Backend, now: float) -> float:
         returned = backend.health.returned
@@ -126,12 +126,23 @@ class Placement:
         # A tenth at once, so that it is used at all, the rest in time.
         return backend.weight * max(0.1, (now - returned) / self.slow_start)
 
+    def _reserve(self, backend: Backend, until: float) -> None:
+        reserved = self._reserved.get(backend)
+        if reserved is None:
+            reserved = self._reserved[backend] = deque()
+            self._arrived[backend] = backend.arrived
+        reserved.append(until)
+
     def _release(self, now: float) -> None:
-        while self._reserved and self._reserved[0][0] <= now:
-            _, backend = self._reserved.popleft()
-            self._pending[backend] -= 1
-            if not self._pending[backend]:
-                del self._pending[backend]
+        """A place is reserved no longer once a session has come to that backend, for then that one counts."""
+        for backend, reserved in list(self._reserved.items()):
+            came = backend.arrived - self._arrived[backend]
+            self._arrived[backend] = backend.arrived
+            while reserved and (came > 0 or reserved[0] <= now):
+                reserved.popleft()
+                came -= 1
+            if not reserved:
+                del self._reserved[backend], self._arrived[backend]
 
 
 def _cost(key: bytes, backend: Backend) -> float:

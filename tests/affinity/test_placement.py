@@ -107,6 +107,25 @@ def test_no_backend_is_above_the_bound(weights: list[float], bound: float, many:
             assert load[backend.name] <= math.ceil(bound * (at + 1) * backend.weight / sum(weights))
 
 
+@pytest.mark.parametrize("late", [0, 1, 7])
+def test_what_has_arrived_is_counted_once(late: int) -> None:
+    """A place is held for a session until that counts itself, or the bound would hold for twice as many."""
+    fleet = fleet_of("a", "b", "c")
+    placement = Placement()
+    under_way: list[Backend] = []
+    for at in range(300):
+        placed = placement.place(b"k%d" % at, fleet, at / 100, reserve=True)
+        assert placed is not None
+        under_way.append(placed)
+        if len(under_way) > late:
+            come = under_way.pop(0)
+            come.sessions += 1
+            come.arrived += 1
+        total = sum(map(placement._load, fleet))
+        assert total <= at + 1 + 3  # of each backend the last that came
+        assert max(map(placement._load, fleet)) <= math.ceil(1.25 * (total + 1) / 3)
+
+
 def test_a_full_backend_gives_its_keys_to_the_next() -> None:
     """A key whose first choice is full goes to its second, and back when there is room again."""
     fleet = fleet_of("a", "b", "c")
@@ -235,7 +254,7 @@ def test_memory_is_bounded() -> None:
     assert len(placement._recent) == 4096
     placement.place(b"late", fleet, 10.0)
     assert not placement._reserved
-    assert not placement._pending
+    assert not placement._arrived
 
 
 def test_one_that_answers_nothing_for_a_moment_gets_nobody_new() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import ssl
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from contextlib import AsyncExitStack
 from typing import Any, Self
 
@@ -61,24 +61,36 @@ class Clients:
         await chat.open()
         return chat
 
-    async def open_many(self, kinds: Iterable[Kind], at_once: int = AT_ONCE) -> list[Chat]:
-        """One working session per kind named, a few at a time."""
+    async def open_many(
+        self, kinds: Iterable[Kind], at_once: int = AT_ONCE, *, on: Collection[str] = (), each_has: int = 2
+    ) -> list[Chat]:
+        """One working session per kind named, a few at a time.
+
+        Where they are placed is the draw's affair. A test that needs somebody at certain instances names them
+        by `on`: then more are opened until `each_has` are at each of those.
+        """
+        kinds = list(kinds)
         chats = [await self.chat(kind) for kind in kinds]
         await each(chats, lambda chat: chat.open(), at_once)
+        for place in on:
+            missing = each_has - sum(chat.home == place for chat in chats)
+            chats += await self.open_until_on(place, kinds=kinds, count=missing)
         return chats
 
     async def open_until_on(
-        self, place: str, within: float = 30, kinds: Iterable[Kind] = KINDS
+        self, place: str, within: float = 30, kinds: Iterable[Kind] = KINDS, count: int = 1
     ) -> list[Chat]:
-        """New sessions of these kinds, until one is placed there: one that returned gets few at first."""
+        """New sessions of these kinds, until `count` are there: one that returned gets few at first."""
         deadline = time.monotonic() + within
         chats: list[Chat] = []
+        there = 0
         for kind in itertools.cycle(kinds):
+            if there >= count:
+                break
+            assert time.monotonic() < deadline, f"{there} of {len(chats)} new sessions were placed on {place}"
             chats.append(await self.open(kind))
-            if chats[-1].home == place:
-                return chats
-            assert time.monotonic() < deadline, f"none of {len(chats)} new sessions was placed on {place}"
-        raise AssertionError
+            there += chats[-1].home == place
+        return chats
 
     async def close(self, chat: Chat) -> None:
         """Closes one tab."""

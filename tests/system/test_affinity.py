@@ -41,6 +41,7 @@ def test_two_hundred_sessions_stay_where_they_are(fleet: Fleet, proxy: ProxyProc
             assert_nothing_refused(chats)
             places = fleet.journal.places({chat.session for chat in chats})
             assert set(places) == set(fleet.names), f"not spread over all instances: {places}"
-            assert max(places.values()) <= 1.25 * CROWD / len(fleet.names) + 1, f"unbalanced: {places}"
+            # One more for rounding up, and a browser's six parallel connections, which are not parted.
+            assert max(places.values()) <= 1.25 * CROWD / len(fleet.names) + 7, f"unbalanced: {places}"
 
     asyncio.run(scenario())

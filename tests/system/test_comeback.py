@@ -34,7 +34,7 @@ def test_a_killed_instance_gets_new_sessions_only(fleet: Fleet, proxy: ProxyProc
 
     async def scenario() -> None:
         async with Clients(proxy.url, delay=0.2) as clients:
-            chats = await clients.open_many(KINDS)
+            chats = await clients.open_many(KINDS, on="a")
             moved = [chat for chat in chats if chat.home == "a"]
             fleet["a"].kill9()
             await each(moved, lambda chat: chat.recover())
@@ -52,7 +52,7 @@ def test_a_frozen_instance_does_not_revive_its_stale_sessions(fleet: Fleet, make
 
     async def scenario() -> None:
         async with Clients(proxy.url, delay=0.2) as clients:
-            chats = await clients.open_many(KINDS)
+            chats = await clients.open_many(KINDS, on="a")
             moved = [chat for chat in chats if chat.home == "a"]
             await each(moved, lambda chat: chat.ask())
             fleet["a"].pause()

@@ -21,7 +21,7 @@ TIME = 30  # seconds for a drain: an answer under way takes some six of them
 
 async def crowd(clients: Clients) -> list[Chat]:
     """Sessions of all kinds on all backends, each of which has been used."""
-    chats = await clients.open_many(islice(cycle(KINDS), CROWD))
+    chats = await clients.open_many(islice(cycle(KINDS), CROWD), on="a")
     await each(chats, lambda chat: chat.ask())
     return chats
 
@@ -62,7 +62,7 @@ def test_sessions_go_on_where_they_are_until_it_is_time(fleet: Fleet, proxy: Pro
 
     async def scenario() -> None:
         async with Clients(proxy.url, delay=0.2) as clients:
-            chats = await clients.open_many(KINDS)
+            chats = await clients.open_many(KINDS, on="a")
             await command(proxy, "drain", "a", "--timeout", "600")
             stayers = [chat for chat in chats if chat.home == "a"]
             await each(stayers, lambda chat: chat.drop())
@@ -83,7 +83,7 @@ def test_maintenance_takes_a_backend_out_at_once(fleet: Fleet, proxy: ProxyProce
 
     async def scenario() -> None:
         async with Clients(proxy.url, delay=0.2) as clients:
-            chats = await clients.open_many(KINDS)
+            chats = await clients.open_many(KINDS, on="a")
             leavers = [chat for chat in chats if chat.home == "a"]
             await command(proxy, "maintenance", "a")
             await eventually(

@@ -57,7 +57,7 @@ def test_failures_are_counted(fleet: Fleet, proxy: ProxyProcess) -> None:
 
     async def scenario() -> None:
         async with Clients(proxy.url) as clients:
-            chats = await clients.open_many(KINDS)
+            chats = await clients.open_many(KINDS, on="b")
             victims = [chat for chat in chats if chat.home == "b"]
             fleet["b"].kill9()
             await each(victims, lambda chat: chat.recover())

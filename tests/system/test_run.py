@@ -19,11 +19,9 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 GONE_WITHIN = 30.0  # Chainlit itself takes up to 24 s to let an idle polling client go
 
 
-async def some_chats(clients: Clients) -> list[Chat]:
+async def some_chats(command: RunCommand, clients: Clients) -> list[Chat]:
     """Sessions of all kinds, some on each replica."""
-    chats = await clients.open_many(KINDS)
-    assert len({chat.home for chat in chats}) == REPLICAS
-    return chats
+    return await clients.open_many(KINDS, on=[f"pid{pid}" for pid in command.pids()])
 
 
 def test_one_command_serves_and_one_ctrl_c_ends_it(command: RunCommand) -> None:
@@ -31,7 +29,7 @@ def test_one_command_serves_and_one_ctrl_c_ends_it(command: RunCommand) -> None:
 
     async def scenario() -> None:
         async with Clients(command.url) as clients:
-            chats = await some_chats(clients)
+            chats = await some_chats(command, clients)
             await each(chats, lambda chat: chat.check(command.journal))
             assert_nothing_refused(chats)
 
@@ -48,7 +46,7 @@ def test_a_killed_supervisor_leaves_no_orphan(command: RunCommand) -> None:
 
     async def scenario() -> None:
         async with Clients(command.url) as clients:
-            await some_chats(clients)
+            await some_chats(command, clients)
             pids = command.pids()
             command.kill9()
             await eventually(lambda: not any(map(alive, pids)), GONE_WITHIN, "replicas gone")
@@ -62,7 +60,7 @@ def test_a_replica_that_ends_is_started_again(command: RunCommand, number: signa
 
     async def scenario() -> None:
         async with Clients(command.url) as clients:
-            chats = await some_chats(clients)
+            chats = await some_chats(command, clients)
             ended, kept = command.pids()
             victims = [chat for chat in chats if chat.home == f"pid{ended}"]
             others = [chat for chat in chats if chat.home == f"pid{kept}"]

@@ -119,7 +119,7 @@ def test_a_backend_is_drained_at_each_of_them(fleet: Fleet, proxies: list[ProxyP
 
     async def scenario() -> None:
         async with Balancer(ports(proxies)) as balancer, Clients(balancer.url, delay=0.2) as clients:
-            chats = await clients.open_many(islice(cycle(KINDS), CROWD))
+            chats = await clients.open_many(islice(cycle(KINDS), CROWD), on="a")
             leavers = [chat for chat in chats if chat.home == "a"]
             others = [chat for chat in chats if chat.home != "a"]
             answers = asyncio.create_task(each(leavers[::2], answered, at_once=len(leavers)))
