@@ -77,12 +77,13 @@ class Opening:
         "_elsewhere",
         "_held",
         "_is_upgrade",
-        "_said",
+        "_late",
         "_talk",
         "_until_upgrade",
         "connect",
         "has_opened",
         "ping_overdue",
+        "said",
         "state",
         "told",
         "upgraded",
@@ -95,7 +96,7 @@ class Opening:
         proxy may still say what the session is: until `word_has_come` it is watched.
         """
         self.state = State.CONNECTED if connected else State.WATCHING
-        self._said = said
+        self.said = said
         self._client = MessageReader(said.most_bytes)
         self._backend = MessageReader(_LONGEST_ANSWER)
         self._connect = b""  # the frames of the CONNECT to `/`
@@ -106,12 +107,11 @@ class Opening:
         self._until_upgrade = connected  # whether it is not settled before that
         self._elsewhere = False  # whether the client acts as one whose session has connected
         self.told = told
+        self._late: list[bytes] = []  # frames to Chainlit, until another proxy has told where it is
         self._answered = False  # whether the answer to CONNECT came here
         self._held = False  # whether the client is not read
         self.has_opened = False  # whether the backend has told that it opened an Engine.IO session
         self.ping_overdue = OVERDUE  # seconds after a ping; set when it has
-
-    # Events
 
     def client(self, data: bytes) -> list[Action]:
         """The client says bytes."""
@@ -183,14 +183,14 @@ class Opening:
         fresh = bool(self._connect)
         self._backend.clear()
         if fresh:
-            again = self._said.again()
-            self._said.repeats(OPEN)
+            again = self.said.again()
+            self.said.repeats(OPEN)
             frames = [client_frame(BINARY if binary else TEXT, packet) for packet, binary in again]
             if frames:
                 out.append(ToBackend(b"".join(frames)))
             self._say_connect(out)
         else:  # polls have said again there what was said to namespaces
-            self._said.repeats(PROBED)
+            self.said.repeats(PROBED)
             if self._talk:
                 out.append(ToBackend(b"".join(self._talk)))
             self.state = State.WATCHING
@@ -207,7 +207,7 @@ class Opening:
         if self.state is State.CONNECTED:
             self._settle(out)
         elif self.state is State.WATCHING and not self._waits_for_backend:
-            if self._said.asked or self.upgraded:
+            if self.said.asked or self.upgraded:
                 self._settle(out)
             else:
                 self._give_up(out, Limit.OPENING_TIME)
@@ -217,13 +217,8 @@ class Opening:
     def _waits_for_backend(self) -> bool:
         """Whether the client cannot go on: it waits for the OPEN packet, or for the answer to its probe."""
         if self._is_upgrade:
-            return bool(self._talk) and not self.upgraded and not self._said.has_heard(PROBED)
+            return bool(self._talk) and not self.upgraded and not self.said.has_heard(PROBED)
         return not self.has_opened
-
-    @property
-    def names_others(self) -> bool:
-        """Whether its client has to do with namespaces of the app's own."""
-        return self._said.names_others
 
     @property
     def unsaid(self) -> int:
@@ -234,8 +229,6 @@ class Opening:
     def unread(self) -> bytes:
         """What has come of the backend's next message."""
         return self._backend.rest
-
-    # What the client says
 
     def _read_client(self, out: list[Action]) -> None:
         stuck = False
@@ -254,7 +247,7 @@ class Opening:
                 self._is_over(out, Limit.OPENING_BYTES)
         except OddId as error:
             self._end(out, Refuse(error))
-        held = stuck or (not self._reads_client and self._client.waiting > self._said.most_bytes)
+        held = stuck or (not self._reads_client and self._client.waiting > self.said.most_bytes)
         if held is not self._held and self.state is not State.DONE:
             self._held = held
             out.append(Hold(held))
@@ -263,28 +256,37 @@ class Opening:
     def _reads_client(self) -> bool:
         """Whether the client is listened to; one that is over a bound waits for the answer to its CONNECT."""
         if self.state is State.CONNECTING:
-            return not self._said.is_over
+            return not self.said.is_over
         return self.state is State.WATCHING or self.state is State.CONNECTED
 
     def _say(self, message: Message, out: list[Action]) -> None:
-        packet = message.payload
+        packet, main = message.payload, False
         if message.opcode == TEXT:
             named = connect_session(packet)
             head = packet_head(packet)
             if named is not None and (head is None or head.namespace == MAIN):
                 self._name(message, named, out)
                 return
-            self._keep(packet, message.raw, main=head is not None and head.namespace == MAIN)
+            main = head is not None and head.namespace == MAIN
+            self._keep(packet, message.raw, main=main)
         elif message.opcode == BINARY and self.state is State.WATCHING:
-            self._said.say(packet, binary=True)
-        self._said.counts(len(message.raw), message.frames)
-        out.append(ToBackend(message.raw))
+            self.said.say(packet, binary=True)
+        self.said.counts(len(message.raw), message.frames)
+        if not self.told and (self._late or main):  # the backend of its handshake may be another one
+            self._late.append(message.raw)
+        else:
+            out.append(ToBackend(message.raw))
         if message.opcode == TEXT and packet == _UPGRADE and self._is_upgrade:
             self.upgraded = True
             self._finish(out)
-        if self._said.is_over and self.state is not State.DONE and self.state is not State.CONNECTING:
-            over_count = self._said.count > self._said.most_packets
+        if self.said.is_over and self.state is not State.DONE and self.state is not State.CONNECTING:
+            over_count = self.said.count > self.said.most_packets
             self._is_over(out, Limit.OPENING_FRAMES if over_count else Limit.OPENING_BYTES)
+
+    def _say_late(self, out: list[Action]) -> None:
+        if self._late:
+            out.append(ToBackend(b"".join(self._late)))
+            self._late.clear()
 
     def _keep(self, packet: bytes, raw: bytes, *, main: bool) -> None:
         """Keep what may have to be said again elsewhere."""
@@ -295,13 +297,13 @@ class Opening:
         if main:
             self._elsewhere = self._elsewhere or self._is_upgrade
         if self.state is State.WATCHING:
-            self._said.say(packet)
+            self.said.say(packet)
 
     def _name(self, connect: Message, named: str, out: list[Action]) -> None:
         """A CONNECT to `/`."""
         if self.state is State.WATCHING:
             self._connect, self.connect = connect.raw, connect.payload
-            self._said.counts(len(connect.raw), connect.frames)
+            self.said.counts(len(connect.raw), connect.frames)
             if named:
                 self.state = State.ASKING
                 out.append(Ask(named))
@@ -314,14 +316,12 @@ class Opening:
         self.state = State.CONNECTING
         out.append(ToBackend(self._connect))
 
-    # What the backend says
-
     def _read_backend(self, out: list[Action]) -> None:
         try:
             while self.state is not State.DONE and (message := self._backend.next()) is not None:
                 self._hear(message, out)
         except FrameError:
-            if self._backend.is_broken or self._said.owes:
+            if self._backend.is_broken or self.said.owes:
                 self._end(out, Close())  # it was offered no compression, so no bit is reserved for it
             else:
                 self._settle(out)
@@ -333,7 +333,7 @@ class Opening:
             out.append(ToClient(message.raw))
             return
         head = packet_head(packet) if is_text else None
-        if self._said.hear(packet, binary=not is_text, head=head):
+        if self.said.hear(packet, binary=not is_text, head=head):
             out.append(ToClient(message.raw))
         if is_text and not self.has_opened:
             self.has_opened = open_sid(packet) is not None
@@ -356,15 +356,15 @@ class Opening:
         elif self.state is State.WATCHING and kind in _EVENTS:
             self._is_connected(out)
 
-    # How it ends
-
     def _is_connected(self, out: list[Action]) -> None:
         self.state = State.CONNECTED
         self._finish(out)
 
     def _finish(self, out: list[Action]) -> None:
-        """Settle if nothing is left to do here."""
-        waits = not self.told or self._said.owes or (self._until_upgrade and not self.upgraded)
+        """Say what waited for a word, and settle if nothing is left to do here."""
+        if self.told and self.state is not State.MOVING:
+            self._say_late(out)
+        waits = not self.told or self.said.owes or (self._until_upgrade and not self.upgraded)
         if self.state is State.CONNECTED and not waits:
             self._settle(out)
 
@@ -377,12 +377,13 @@ class Opening:
 
     def _give_up(self, out: list[Action], limit: Limit) -> None:
         """Watch no longer: it goes on where it is, if anything has connected, or it is refused."""
-        if self._said.connected or self._elsewhere:
+        if self.said.connected or self._elsewhere:
             self._settle(out)
         else:
             self._end(out, Refuse(limit))
 
     def _settle(self, out: list[Action]) -> None:
+        self._say_late(out)
         self._end(out, Settle(self._client.rest, self._backend.rest, self._answered))
 
     def _end(self, out: list[Action], action: Action) -> None:
@@ -393,4 +394,4 @@ class Opening:
         out.append(action)
 
     def __repr__(self) -> str:
-        return f"<Opening {self.state.value} {self._said!r}>"
+        return f"<Opening {self.state.value} {self.said!r}>"

@@ -20,7 +20,7 @@ from proxy.affinity.router import Asked, Locate, Located
 from proxy.dataplane import inspection, rehome, settled, upstream_heads
 from proxy.dataplane.dialing import dial
 from proxy.dataplane.last_hop import last_hop
-from proxy.dataplane.poll_hand_over import transport_key
+from proxy.dataplane.poll_hand_over import MOVES, transport_key
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.request import Request
 from proxy.dataplane.request_body import MOST_HELD, NO_BODY
@@ -29,7 +29,6 @@ from proxy.dataplane.upstream import Upstream
 from proxy.errors import NoBackend, ProxyError, UpstreamClosed
 from proxy.wire import reply
 
-MOVES = 45.0  # seconds for which a request waits while its transport moves: no client waits longer
 _PAUSE = 0.2  # seconds until a backend is tried again that is waited for: it may fail at once each time
 
 
@@ -214,6 +213,12 @@ class Exchange(Upgrade):
         self._is_said = self._is_said or self.has_said
         return self.site.arrivals.hold(self, MOVES, transport_key(engine))
 
+    def wait_to_say(self, engine: EngineSession, seconds: float) -> bool:
+        """Its transport is on its way: read it anew when that is told; whether it may wait."""
+        waits = self.site.arrivals.hold(self, seconds, transport_key(engine))
+        self._inspected = self._inspected and not waits
+        return waits
+
     def follow(self, engine: EngineSession) -> None:
         """Its transport is handed over while it waits for news: it is to ask the next backend."""
         if not self.status and not self.ended and not self.wait_for(engine):
@@ -308,7 +313,7 @@ class Exchange(Upgrade):
     def redirect(self) -> None:
         """As Waiting: this poll's transport has moved to another backend, ask there."""
         engine = self._engine
-        if self.ended or self.status or engine is None:
+        if self.ended or self.status or engine is None or self._is_held:
             return
         if self.body.streamed:  # some of it can be said to nobody else
             self.tell_unknown()

@@ -131,7 +131,8 @@ class FarPolls:
 
     def hopes_for(self, engine: EngineSession | None) -> bool:
         """Whether another proxy may have seen its CONNECT, and says so in a moment."""
-        return engine is not None and engine.session is None and self.is_on
+        site = self._site
+        return engine is not None and engine.session is None and site.router.shared and site.shared.up
 
     def is_left_to(self, engine: EngineSession) -> bool:
         """Whether one that has to leave its backend is left alone until somebody wants it handed over.

@@ -387,7 +387,7 @@ class Opening:
                 side.received -= len(rest)
                 side.reads -= 1
         self._down = self._up = None
-        if not self._machine.names_others:
+        if not self._machine.said.names_others:
             self._site.hand_overs.keep(tunnel, self._request, self._machine.connect)
         self._owner.let_go()
         upgraded = engine is None or self._machine.upgraded

@@ -38,6 +38,7 @@ from proxy.wire.engineio import MOST_PACKETS, PING, SEPARATOR, open_sid
 from proxy.wire.head import ResponseHead
 from proxy.wire.turns import turns_in
 
+MOVES = 45.0  # seconds for which a request waits while its transport moves: no client waits longer
 _DISCONNECT = b"41"
 _LARGEST = 1 << 22  # bytes that its client is to hear: an instance may greet with all elements of a thread
 

@@ -9,6 +9,7 @@ answered with 2xx.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 from typing import Protocol
@@ -19,7 +20,9 @@ from proxy.affinity.decision import Decision, EngineSession
 from proxy.affinity.rehome import Names
 from proxy.affinity.router import Asked, Locate, Located, Router
 from proxy.borders import Work
+from proxy.dataplane.arrivals import Arrivals
 from proxy.dataplane.fetch import fetch, tell
+from proxy.dataplane.poll_hand_over import MOVES, transport_key
 from proxy.dataplane.request import Request
 from proxy.dataplane.site import Site
 from proxy.dataplane.upstream_heads import PollHeads
@@ -28,6 +31,7 @@ from proxy.wire.engineio import FORM, PONG, SEPARATOR, open_sid, packets_of
 from proxy.wire.guard import ASKING, asks
 
 _MESSAGE, _EDIT = ASKING
+_WORD = 0.25  # seconds in which another proxy tells of the CONNECT that it has seen, once for a transport
 
 
 class Connect:
@@ -56,6 +60,21 @@ class Connect:
                 self.engine.claim = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiter:
+    """As Waiting: what is said to Chainlit is held until another proxy has told where its session is."""
+
+    arrivals: Arrivals
+    engine: EngineSession
+
+    def redirect(self) -> None:
+        """As Waiting: that will be decided in a moment."""
+
+    def decided(self) -> None:
+        """As Waiting."""
+        self.arrivals.release(transport_key(self.engine))
+
+
 class Post(Protocol):
     """What a move needs of the POST that named its session."""
 
@@ -66,8 +85,8 @@ class Post(Protocol):
     ended: bool
     has_said: bool  # whether it has brought a message of the user
 
-    def wait_for(self, engine: EngineSession) -> bool:
-        """Its transport is handed over: go on when that is done; whether it may wait."""
+    def wait_to_say(self, engine: EngineSession, seconds: float) -> bool:
+        """Its transport is on its way: read it anew when that is told; whether it may wait."""
         ...
 
     def choose(self, decision: Decision) -> None:
@@ -101,7 +120,7 @@ def read_post(post: Post, content: bytes, *, is_connect: bool) -> None:
         engine.said_at = post.request.started
     if engine is None or engine.decided:
         if engine is not None:
-            if engine.hand_over is not None and post.wait_for(engine):
+            if engine.hand_over is not None and post.wait_to_say(engine, MOVES):
                 return
             post.has_said = note_said(post.site, post.request, engine, content)
             if is_connect:
@@ -117,6 +136,9 @@ def read_post(post: Post, content: bytes, *, is_connect: bool) -> None:
     if names is Names.NO_SESSION:
         post.connect = Connect(engine, None)
     elif names is Names.ELSEWHERE:
+        if post.site.hand_overs.far.hopes_for(engine) and post.wait_to_say(engine, _WORD):
+            engine.waiting.add(_Waiter(post.site.arrivals, engine))
+            return
         engines.decide(engine, None)
     elif names is Names.OTHERS:
         engines.says(engine, packets)
