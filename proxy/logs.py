@@ -140,7 +140,7 @@ def _json_line(record: Record, now: float) -> str:
         request.id.decode(),
         known.address,
         origin.peer or origin.address,
-        _request(head.method, head.path),
+        _request(origin.protocol, head.method, head.path),
         status,
         why,
         monotonic() - request.started,
@@ -169,8 +169,8 @@ def _why(backend: str, evidence: Evidence, outcome: Outcome) -> str:
 
 
 @lru_cache(maxsize=256)
-def _request(method: bytes, path: bytes) -> str:
-    return f'"method":"{method.decode()}","path":{json.dumps(path.decode("ascii"))}'
+def _request(protocol: str, method: bytes, path: bytes) -> str:
+    return f'"protocol":"{protocol}","method":"{method.decode()}","path":{json.dumps(path.decode("ascii"))}'
 
 
 @lru_cache(maxsize=2)

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from time import monotonic
-from typing import Protocol
+from typing import Protocol, cast
 
 from proxy.dataplane.clients import REFUSALS, Ticket
 from proxy.dataplane.dates import dated
@@ -25,7 +25,7 @@ from proxy.dataplane.patience import Timer, within
 from proxy.dataplane.site import Site
 from proxy.errors import Limit
 from proxy.wire import reply
-from proxy.wire.forwarding import UNIX
+from proxy.wire.forwarding import HTTP2, UNIX
 from proxy.wire.proxy_protocol import LONGEST, ProxyHeaderError, read_proxy_header
 
 log = logging.getLogger("proxy.dataplane")
@@ -42,6 +42,31 @@ _REFUSAL = reply.error(400, "a connection of a trusted proxy has to begin with a
     close=True
 )
 """What a trusted peer is told that says something else; on a TLS listener it could not read it."""
+
+
+class Negotiated(asyncio.Protocol):
+    """A connection until its TLS handshake is over: what is spoken then was agreed on in it (ALPN).
+
+    Who agrees on nothing speaks HTTP/1.1 (RFC 9113 section 3.2).
+    """
+
+    def __init__(
+        self, http1: ConnectionFactory, http2: ConnectionFactory, address: str, ticket: Ticket | None
+    ) -> None:
+        """Both make the protocol that takes its place."""
+        self._http1 = http1
+        self._http2 = http2
+        self._address = address
+        self._ticket = ticket
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """As asyncio.Protocol."""
+        session = transport.get_extra_info("ssl_object")  # None on a unix socket
+        is_http2 = session is not None and session.selected_alpn_protocol() == HTTP2
+        make = self._http2 if is_http2 else self._http1
+        protocol = make(self._address, self._ticket)
+        cast("asyncio.Transport", transport).set_protocol(protocol)  # uvloop's are no subclass
+        protocol.connection_made(transport)
 
 
 class Host(Protocol):

@@ -18,13 +18,14 @@ from proxy.wire.forwarding import UNIX, Origin
 _RETRY_AFTER = 5  # seconds: connections end by themselves, but not at once
 _IPV6_CUSTOMER = 8  # bytes
 
-REFUSALS = {
-    limit: reply.error(status, reason, retry_after=_RETRY_AFTER).http1(close=True)
+LIMIT_REPLIES = {
+    limit: reply.error(status, reason, retry_after=_RETRY_AFTER)
     for limit, status, reason in (
         (Limit.CONNECTIONS, 503, "too many connections"),
         (Limit.CONNECTIONS_PER_CLIENT, 429, "too many connections of one client"),
     )
 }
+REFUSALS = {limit: answer.http1(close=True) for limit, answer in LIMIT_REPLIES.items()}
 """What a connection that is one too many is told before anything is read of it."""
 
 

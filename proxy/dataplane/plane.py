@@ -7,17 +7,19 @@ import asyncio
 import itertools
 import logging
 import socket
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from time import monotonic
+from typing import Protocol
 
 from proxy.affinity.backend import Backend
 from proxy.affinity.router import Router
 from proxy.borders import Border, Where, fault, guarded
 from proxy.config import Config
+from proxy.dataplane.acceptor import ConnectionFactory
 from proxy.dataplane.clients import Ticket
 from proxy.dataplane.downstream import Downstream
 from proxy.dataplane.evictions import Evictions
-from proxy.dataplane.leaving import Leaving
+from proxy.dataplane.leaving import Leaver, Leaving
 from proxy.dataplane.listeners import Listeners, raise_limit
 from proxy.dataplane.patience import Stood, never
 from proxy.dataplane.record import Record
@@ -35,6 +37,37 @@ _COMMON = (Limit.IDLE, Limit.TUNNEL_IDLE)  # limits that everybody meets
 _RENEW = 2  # ticks between two looks at the files of the certificate
 
 
+class Connection(Leaver, Protocol):
+    """One of a client, in either protocol, or a stream of one, which is looked at as another."""
+
+    def tick(self, now: float) -> None:
+        """Act when a time is over."""
+        ...
+
+    def move_on(self, gap: float) -> None:
+        """This process stood still for `gap` seconds: that makes nobody late."""
+        ...
+
+    def forget(self) -> None:
+        """What was read of fields is read anew."""
+        ...
+
+    def cut(self) -> None:
+        """End at once."""
+        ...
+
+
+class Http2(Connection, Protocol):
+    """A connection in HTTP/2: its module is loaded only where TLS offers it."""
+
+    port: int  # of its listener
+
+    @property
+    def streams(self) -> Mapping[int, object]:
+        """Its requests that are open."""
+        ...
+
+
 class Plane:
     """The data plane of one process; created by the app."""
 
@@ -48,7 +81,8 @@ class Plane:
     ) -> None:
         """The rest is as in Site."""
         self.site = site = Site(config, router, access, suspect, stood)
-        self.connections: set[Downstream] = set()
+        self.connections: set[Connection] = set()
+        self.http2_connections: set[Http2] = set()  # those of them that are in HTTP/2
         self.tunnels: set[Tunnel] = set()
         self.listeners = Listeners(site, self._connection)
         self.evictions = Evictions(site, self.connections, self.tunnels)
@@ -65,6 +99,19 @@ class Plane:
     def _connection(self, address: str, ticket: Ticket | None) -> Downstream:
         return Downstream(self.site, self, address, ticket)
 
+    def _http2_connection(self) -> ConnectionFactory | None:
+        """What makes a connection in HTTP/2, None while that is not offered."""
+        if self.certificates is None or not self.site.config.tls.http2:
+            return None
+        from proxy.dataplane.http2 import Http2Connection  # noqa: PLC0415 - it brings h2, which others do not need
+
+        def make(address: str, ticket: Ticket | None) -> Http2Connection:
+            connection = Http2Connection(self.site, self, address, ticket)
+            self.http2_connections.add(connection)
+            return connection
+
+        return make
+
     async def run(self, sockets: Sequence[socket.socket], plain: Collection[socket.socket] = ()) -> None:
         """Serve clients on bound sockets until cancelled; those that are `plain` only lead to TLS."""
         site = self.site
@@ -73,6 +120,7 @@ class Plane:
             try:
                 context = self.certificates.context if self.certificates else None
                 greeted = site.config.forwarded.proxy_protocol
+                self.listeners.http2 = self._http2_connection()
                 await self.listeners.open(sockets, self._descriptors(), context, greeted=greeted, plain=plain)
                 await self._tick_forever()
             finally:
@@ -99,7 +147,14 @@ class Plane:
         self.certificates = certificates
         context = certificates.context if certificates else None
         greeted = config.forwarded.proxy_protocol
+        self.listeners.http2 = self._http2_connection()
         await self.listeners.change(sockets, context, greeted=greeted, plain=plain)
+        offered = {
+            sock.getsockname()[1] for sock in set(sockets) - set(plain) if sock.family != socket.AF_UNIX
+        }
+        for multiplexed in list(self.http2_connections):  # they would go on for hours
+            if self.listeners.http2 is None or multiplexed.port not in offered:
+                multiplexed.leave()
 
     def _descriptors(self) -> int:
         """How many file descriptors there are; say so if they are too few for `limits.connections`."""
@@ -130,12 +185,17 @@ class Plane:
         """As Host."""
         self.listeners.accepted(sock)
 
-    def admitted(self, connection: Downstream) -> None:
+    def admitted(self, connection: Connection) -> None:
         """As Host."""
         self.connections.add(connection)
 
-    def left(self, connection: Downstream) -> None:
+    def left(self, connection: Connection) -> None:
         """As Host."""
+        self.connections.discard(connection)
+
+    def http2_left(self, connection: Http2) -> None:
+        """As Host."""
+        self.http2_connections.discard(connection)
         self.connections.discard(connection)
 
     def tunnel_opened(self, tunnel: Tunnel) -> None:

@@ -34,6 +34,7 @@ from proxy.dataplane.shared_directory import SharedDirectory
 from proxy.dataplane.stats import Stats
 from proxy.errors import ConnectFailed, ConnectRefused, Limit, OverLimit, ProxyError, UpstreamClosed
 from proxy.wire.forwarding import (
+    HTTP1,
     UNIX,
     IPAddress,
     Origin,
@@ -124,17 +125,17 @@ class Site:
 
     # Clients
 
-    def origin(self, address: str, scheme: bytes = b"http", peer: str = "") -> Origin:
-        """Where the connections from an address come from, and whether it is trusted; `peer` as in Origin."""
-        return self._origins(address, scheme, peer)
+    def origin(self, address: str, scheme: bytes = b"http", peer: str = "", protocol: str = HTTP1) -> Origin:
+        """Where the connections from an address come from, and whether it is trusted; rest as in Origin."""
+        return self._origins(address, scheme, peer, protocol)
 
-    def _read_origin(self, address: str, scheme: bytes, peer: str) -> Origin:
+    def _read_origin(self, address: str, scheme: bytes, peer: str, protocol: str) -> Origin:
         ip = read_address(address)
         peer = str(read_address(peer) or peer)
         if ip is None:
             # Who may open a listener's socket file is a proxy here. Who has no address otherwise is nobody.
-            return Origin(address, scheme, trusted=address == UNIX, peer=peer)
-        return Origin(str(ip), scheme, self.trusts(ip), peer)
+            return Origin(address, scheme, address == UNIX, peer, protocol)
+        return Origin(str(ip), scheme, self.trusts(ip), peer, protocol)
 
     def trusts(self, address: IPAddress) -> bool:
         """Whether an address is that of a trusted proxy."""
