@@ -211,9 +211,8 @@ class Http2Connection(asyncio.Protocol):
         if stream is not None:
             try:
                 stream.heard_end(trailer_lines(fields))
-            except BadRequest as error:
-                self.site.stats.refused(error)
-                self._cancel(stream, ErrorCodes.PROTOCOL_ERROR)
+            except BadRequest:
+                self.malformed(stream)
         return sum([len(name) + len(value) for name, value in fields])
 
     def _reset(self, event: events.StreamReset) -> None:
@@ -256,6 +255,10 @@ class Http2Connection(asyncio.Protocol):
     def break_off(self, stream: Stream) -> None:
         """As Carrier."""
         self._cancel(stream, ErrorCodes.INTERNAL_ERROR)
+
+    def malformed(self, stream: Stream) -> None:
+        """As Carrier."""
+        self._cancel(stream, ErrorCodes.PROTOCOL_ERROR)
 
     def _cancel(self, stream: Stream, error: ErrorCodes) -> None:
         """Reset a stream that is open."""

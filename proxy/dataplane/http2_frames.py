@@ -11,8 +11,9 @@ from h2.config import H2Configuration
 from h2.connection import ConnectionState, H2Connection
 from h2.errors import ErrorCodes
 from h2.events import Event
-from h2.exceptions import ProtocolError
+from h2.exceptions import DenialOfServiceError, ProtocolError
 from h2.settings import SettingCodes, Settings
+from hpack.exceptions import HPACKError
 from hyperframe.frame import GoAwayFrame
 
 from proxy.config.sections import LimitSettings
@@ -31,6 +32,11 @@ _CONFIG = H2Configuration(
     normalize_outbound_headers=False,
 )
 _Library = type("_Library", (H2Connection,), {"MAX_CLOSED_STREAMS": _MOST_CLOSED})
+
+
+def _is_compression(error: ProtocolError) -> bool:
+    """Whether a block of fields could not be unpacked: RFC 9113 section 4.3 has an error for that."""
+    return isinstance(error.__cause__, HPACKError) and not isinstance(error, DenialOfServiceError)
 
 
 class Frames:
@@ -62,7 +68,13 @@ class Frames:
     def hear(self, data: bytes) -> list[Event]:
         """What is told by more bytes. Raises ProtocolError; then GOAWAY, with the reason, is to be sent."""
         self.progress.feed(data)
-        return self._library.receive_data(data)
+        try:
+            return self._library.receive_data(data)
+        except ProtocolError as error:
+            code = ErrorCodes.COMPRESSION_ERROR if _is_compression(error) else error.error_code
+            self._library.clear_outbound_data_buffer()  # with a GOAWAY that may name another reason
+            self.take_no_more(code)
+            raise
 
     def received(self, size: int) -> None:
         """So many bytes of bodies came: the connection's window is opened again, for half of it at a time."""
@@ -123,9 +135,10 @@ class Frames:
         with suppress(ProtocolError):
             self._library.reset_stream(number, error)
 
-    def take_no_more(self) -> None:
+    def take_no_more(self, error: int = ErrorCodes.NO_ERROR) -> None:
         """Say GOAWAY; the streams that are open go on, which the library's own would end."""
-        self._goaway = GoAwayFrame(last_stream_id=self._library.highest_inbound_stream_id).serialize()
+        last = self._library.highest_inbound_stream_id
+        self._goaway = GoAwayFrame(last_stream_id=last, error_code=error).serialize()
 
     def end(self, error: ErrorCodes) -> None:
         """Say GOAWAY, and nothing more."""

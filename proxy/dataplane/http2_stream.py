@@ -47,6 +47,10 @@ class Carrier(Protocol):
         """Its response will not become whole: reset it."""
         ...
 
+    def malformed(self, stream: "Stream") -> None:
+        """Its request has ended before it was whole: reset it."""
+        ...
+
 
 class StreamLeg(Leg):
     """As Leg, with the windows of one stream in place of the kernel's buffers."""
@@ -161,6 +165,7 @@ class Stream:
             exchange.start(early)
         else:
             exchange.refuse(over)
+        self._look_if_whole()
 
     def hear(self, data: bytes, size: int) -> None:
         """More of the body came, in a frame that took `size` bytes of the window."""
@@ -175,6 +180,13 @@ class Stream:
         self.heard_all = True
         if self._is_chunked:
             self._feed(last_chunk(trailers))
+        self._look_if_whole()
+
+    def _look_if_whole(self) -> None:
+        """RFC 9113 section 8.1.1: a body that is shorter than its length is malformed."""
+        exchange = self.exchange
+        if self.heard_all and self._early is None and exchange is not None and not exchange.body.done:
+            self._carrier.malformed(self)
 
     def _feed(self, data: bytes) -> None:
         exchange = self.exchange

@@ -102,6 +102,8 @@ def request_head(fields: Iterable[tuple[bytes, bytes]], *, has_body: bool) -> by
             continue
         else:
             if name == b"content-length":
+                if not has_body and value.strip(b"0"):
+                    raise BadRequest("a Content-Length without content")  # section 8.1.1
                 framed = True
             elif name == b"te":  # the library has looked that it asks for trailers alone
                 lines.append(b"Connection: TE\r\n")
