@@ -156,8 +156,10 @@ class Http2Connection(asyncio.Protocol):
                 stream.heard_end()
         elif isinstance(event, events.TrailersReceived):
             return self._hear_trailers(event)
-        elif isinstance(event, events.StreamReset):
-            self._reset(event)
+        elif isinstance(event, events.StreamReset):  # by the client, or by the library for what it did
+            if (reset := self.streams.get(event.stream_id or 0)) is not None:
+                self.left(reset)
+            self._count_reset()
         elif isinstance(event, events.RemoteSettingsChanged):
             self._frames.use_settings()
         elif isinstance(event, events.ConnectionTerminated):
@@ -169,6 +171,7 @@ class Http2Connection(asyncio.Protocol):
         size = sum([len(name) + len(value) for name, value in fields])
         if self.leaving:
             self._frames.reset(number, ErrorCodes.REFUSED_STREAM)  # section 8.7: it may be said again
+            self._count_reset()
             return size
         site, origin = self.site, self._reader.origin
         limit = site.clients.over(origin)
@@ -215,13 +218,6 @@ class Http2Connection(asyncio.Protocol):
                 self.malformed(stream)
         return sum([len(name) + len(value) for name, value in fields])
 
-    def _reset(self, event: events.StreamReset) -> None:
-        """A stream was reset, by its client or by the library for what its client did."""
-        stream = self.streams.get(event.stream_id or 0)
-        if stream is not None:
-            self.left(stream)
-        self._count_reset()
-
     def _count_reset(self) -> None:
         if not self._resets.take(1, monotonic()):
             self._over(Limit.HTTP2_RESETS)
@@ -240,7 +236,7 @@ class Http2Connection(asyncio.Protocol):
         if not stream.is_over:
             with suppress(ProtocolError):  # it was closed in what is being read
                 self._frames.fields(stream.id, fields)
-            self._turns.soon()
+            self.flush()  # at once, so that it is seen whether the client takes them
 
     def has_more(self, stream: Stream) -> None:
         """As Carrier."""
@@ -259,6 +255,7 @@ class Http2Connection(asyncio.Protocol):
     def malformed(self, stream: Stream) -> None:
         """As Carrier."""
         self._cancel(stream, ErrorCodes.PROTOCOL_ERROR)
+        self._count_reset()
 
     def _cancel(self, stream: Stream, error: ErrorCodes) -> None:
         """Reset a stream that is open."""
@@ -379,11 +376,15 @@ class Http2Connection(asyncio.Protocol):
         """As asyncio.Protocol: a client that does not take what it is said is not heard meanwhile."""
         self.leg.fell_behind()
         self.leg.pause(AHEAD)
+        for stream in self.streams.values():
+            stream.leg.fell_behind()
 
     def resume_writing(self) -> None:
         """As asyncio.Protocol."""
         self.leg.caught_up()
         self.leg.resume(AHEAD)
+        for stream in list(self.streams.values()):
+            stream.leg.look_again()
         self._turns.soon()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -96,9 +96,13 @@ class StreamLeg(Leg):
         data = bytes(self.buffer[:most])
         del self.buffer[:most]
         self._since = 0.0
+        self.look_again()
+        return data
+
+    def look_again(self) -> None:
+        """The client, or the connection, takes more: whether the backend may be read."""
         if not self.writable and len(self.buffer) <= _FEW_UNSENT:
             self.caught_up()
-        return data
 
 
 class Stream:
