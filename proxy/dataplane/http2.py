@@ -6,7 +6,6 @@ streams are reset again and again, is ended with ENHANCE_YOUR_CALM (RFC 9113 sec
 """
 
 import asyncio
-import socket
 from contextlib import suppress
 from time import monotonic
 from typing import Protocol, cast
@@ -19,9 +18,9 @@ from proxy.dataplane.buckets import Bucket
 from proxy.dataplane.clients import LIMIT_REPLIES, Ticket, peer_of
 from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.http2_frames import Frames
-from proxy.dataplane.http2_stream import Stream
+from proxy.dataplane.http2_stream import SharedLeg, Stream
 from proxy.dataplane.http2_turns import WORTH, Turns
-from proxy.dataplane.leg import AHEAD, Leg
+from proxy.dataplane.leg import AHEAD
 from proxy.dataplane.request_reader import RequestReader
 from proxy.dataplane.site import Site
 from proxy.errors import BadRequest, Limit, OverLimit
@@ -39,10 +38,6 @@ _NEVER = float("inf")
 class Host(Protocol):
     """What a connection needs of whoever owns all of them, and their streams."""
 
-    def accepted(self, sock: socket.socket | None) -> None:
-        """A connection has been accepted."""
-        ...
-
     def admitted(self, connection: "Http2Connection | Stream") -> None:
         """Whose it is, is known, and that it may be there."""
         ...
@@ -59,7 +54,7 @@ class Host(Protocol):
 class Http2Connection(asyncio.Protocol):
     """A client connection, and the Carrier of its streams; a listener makes it, its host owns it."""
 
-    leg: Leg
+    leg: SharedLeg
     transport: asyncio.Transport
 
     def __init__(self, site: Site, host: Host, address: str = "", ticket: Ticket | None = None) -> None:
@@ -88,7 +83,7 @@ class Http2Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """As asyncio.Protocol."""
         self.transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass
-        self.leg = Leg(self.transport)
+        self.leg = SharedLeg(self.transport)
         if self._ticket is not None:
             self._ticket.give_back()
         site, peer = self.site, peer_of(transport)
@@ -315,21 +310,26 @@ class Http2Connection(asyncio.Protocol):
         """Say that this is the end, and why."""
         if not self.closing:
             self._frames.end(error)
-            self._close()
+            self._close(linger=error is ErrorCodes.NO_ERROR)
 
-    def _close(self) -> None:
-        """Close after what is written."""
+    def _close(self, *, linger: bool = False) -> None:
+        """Close after what is written; with `linger` when the client has it, which closes by itself then."""
         self.closing = True
         self.flush()
         for stream in list(self.streams.values()):
             self.left(stream)
-        self.transport.close()
+        if not linger:
+            self.transport.close()
         self.deadline = monotonic() + _LINGER
 
     def cut(self) -> None:
-        """End at once."""
+        """End at once; the client sees what was cut off."""
+        is_whole = self.closing and not self.leg.has_unsent
         self.closing = True
-        self.leg.reset()
+        if is_whole:
+            self.transport.close()
+        else:
+            self.leg.reset()
 
     def leave(self) -> None:
         """It takes no further streams, and ends with the last of those that are open."""
@@ -357,7 +357,7 @@ class Http2Connection(asyncio.Protocol):
             self.cut()
         elif self.closing:
             if now >= self.deadline and not self.leg.is_taking(now, timeouts.write):
-                self.transport.abort()
+                (self.transport.abort if self.transport.is_closing() else self.transport.close)()
         elif self._partial_since and now - self._partial_since >= timeouts.head:
             limits[Limit.SLOW_HEAD] += 1
             self._end(ErrorCodes.ENHANCE_YOUR_CALM)

@@ -52,6 +52,21 @@ class Carrier(Protocol):
         ...
 
 
+class SharedLeg(Leg):
+    """As Leg, of a connection whose client always has more to say.
+
+    What the kernel holds counts as unsent: it is lost when a socket is closed of which not all was read (RFC
+    9112 section 9.6), and a client that takes an answer says of each part that it has it.
+    """
+
+    __slots__ = ()
+
+    @property
+    def has_unsent(self) -> bool:
+        """As Leg."""
+        return self.unsent > 0
+
+
 class StreamLeg(Leg):
     """As Leg, with the windows of one stream in place of the kernel's buffers."""
 

@@ -66,9 +66,6 @@ class Wire:
 class Nobody:
     """As Host: it forgets everything."""
 
-    def accepted(self, sock: object) -> None:
-        """As Host."""
-
     def admitted(self, connection: object) -> None:
         """As Host."""
 
