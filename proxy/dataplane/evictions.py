@@ -28,7 +28,7 @@ _STALLED = 5.0  # seconds: who takes nothing for so long is not waited for
 
 
 class Connection(Protocol):
-    """A client's connection, as far as evictions look at it."""
+    """A client's connection in either protocol, or a stream of one, which is looked at as another."""
 
     @property
     def exchange(self) -> Exchange | None:
@@ -38,6 +38,31 @@ class Connection(Protocol):
     @property
     def leg(self) -> Leg:
         """Its transport."""
+        ...
+
+    @property
+    def waits_for_news(self) -> bool:
+        """Whether all that is under way on it may be ended without loss."""
+        ...
+
+    def leave(self) -> None:
+        """The process is to end: take nothing new."""
+        ...
+
+    def tick(self, now: float) -> None:
+        """Act when a time is over."""
+        ...
+
+    def move_on(self, gap: float) -> None:
+        """This process stood still for `gap` seconds: that makes nobody late."""
+        ...
+
+    def forget(self) -> None:
+        """What was read of fields is read anew."""
+        ...
+
+    def cut(self) -> None:
+        """End at once."""
         ...
 
 

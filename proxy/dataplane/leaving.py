@@ -14,7 +14,6 @@ import asyncio
 import logging
 from collections.abc import Collection
 from time import monotonic
-from typing import Protocol
 
 from proxy.affinity.pace import Pace, time_for
 from proxy.borders import Border, Where
@@ -29,19 +28,6 @@ _STEP = 0.1  # seconds between two looks at who is left
 _LAST_CALL = 1.5  # seconds before the end in which nobody is waited for: a frame may take one to end
 
 
-class Leaver(Connection, Protocol):
-    """A connection that can be told to leave, or one of its streams."""
-
-    @property
-    def waits_for_news(self) -> bool:
-        """Whether all that is under way on it may be ended without loss."""
-        ...
-
-    def leave(self) -> None:
-        """The process is to end: take nothing new."""
-        ...
-
-
 class Leaving:
     """Made by the Plane when the process is to end; looks at its connections and tunnels."""
 
@@ -50,7 +36,7 @@ class Leaving:
         site: Site,
         listeners: Listeners,
         evictions: Evictions,
-        connections: Collection[Leaver],
+        connections: Collection[Connection],
         tunnels: Collection[Tunnel],
     ) -> None:
         """All that are open, at any time."""

@@ -18,8 +18,8 @@ from proxy.config import Config
 from proxy.dataplane.acceptor import ConnectionFactory
 from proxy.dataplane.clients import Ticket
 from proxy.dataplane.downstream import Downstream
-from proxy.dataplane.evictions import Evictions
-from proxy.dataplane.leaving import Leaver, Leaving
+from proxy.dataplane.evictions import Connection, Evictions
+from proxy.dataplane.leaving import Leaving
 from proxy.dataplane.listeners import Listeners, raise_limit
 from proxy.dataplane.patience import Stood, never
 from proxy.dataplane.record import Record
@@ -37,27 +37,7 @@ _COMMON = (Limit.IDLE, Limit.TUNNEL_IDLE)  # limits that everybody meets
 _RENEW = 2  # ticks between two looks at the files of the certificate
 
 
-class Connection(Leaver, Protocol):
-    """One of a client, in either protocol, or a stream of one, which is looked at as another."""
-
-    def tick(self, now: float) -> None:
-        """Act when a time is over."""
-        ...
-
-    def move_on(self, gap: float) -> None:
-        """This process stood still for `gap` seconds: that makes nobody late."""
-        ...
-
-    def forget(self) -> None:
-        """What was read of fields is read anew."""
-        ...
-
-    def cut(self) -> None:
-        """End at once."""
-        ...
-
-
-class Http2(Connection, Protocol):
+class Http2(Protocol):
     """A connection in HTTP/2: its module is loaded only where TLS offers it."""
 
     port: int  # of its listener
@@ -65,6 +45,10 @@ class Http2(Connection, Protocol):
     @property
     def streams(self) -> Mapping[int, object]:
         """Its requests that are open."""
+        ...
+
+    def leave(self) -> None:
+        """As Connection."""
         ...
 
 
@@ -196,7 +180,7 @@ class Plane:
     def http2_left(self, connection: Http2) -> None:
         """As Host."""
         self.http2_connections.discard(connection)
-        self.connections.discard(connection)
+        self.connections -= {connection}
 
     def tunnel_opened(self, tunnel: Tunnel) -> None:
         """As Host."""
