@@ -195,7 +195,7 @@ def test_tabs_that_poll(authority: Authority) -> None:
             await world.until(lambda: len(world.plane.connections) == 21)
             samples = scrape(world)
             assert value(samples, "open_requests", state="polling") == 20
-            assert value(samples, "open_http2_streams") == 20
+            assert value(samples, "open_streams") == 20
             assert value(samples, "open_connections", protocol="h2") == 1
             assert value(samples, "open_connections", protocol="http/1.1") == 0
             for app in apps.values():
@@ -204,7 +204,7 @@ def test_tabs_that_poll(authority: Authority) -> None:
             for stream, (_, path) in polls.items():
                 assert (await client.answer(stream)).body.endswith(path.rpartition(b".")[2])
         assert value(scrape(world), "connections_total", protocol="h2") == 1
-        assert value(scrape(world), "http2_streams_total") == 120
+        assert value(scrape(world), "streams_total") == 120
         log.flush()
 
     run(test, "ab", tls=authority.issue(NAME), debug=False)

@@ -81,7 +81,7 @@ def test_a_page_with_all_its_files(call: Caller, proxy: ProxyProcess) -> None:
     assert lines == ["2 200 1"] + ["2 200 0"] * (len(files) - 1)
     for name in files:
         assert call(f"{call.root}{name}") == call("--http1.1", f"{call.root}{name}")
-    assert proxy.metric("chainlit_proxy_http2_streams_total") == 1 + 2 * len(files)
+    assert proxy.metric("chainlit_proxy_streams_total") == 1 + 2 * len(files)
 
 
 def test_tabs_that_poll(call: Caller, proxy: ProxyProcess) -> None:
