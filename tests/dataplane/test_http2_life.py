@@ -3,6 +3,8 @@
 import asyncio
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -231,3 +233,36 @@ def test_both_protocols_share_a_session(authority: Authority) -> None:
         assert value(scrape(world), "connections_total", protocol="http/1.1") == 1
 
     run(test, tls=authority.issue(NAME))
+
+
+async def connected(world: World, client: Browser, session: str) -> bytes:
+    """The path of a tab that polls and has connected to instance a."""
+    cookie = (b"cookie", world.cookie("a").partition(b": ")[2])
+    opened = await client.answer(client.ask(PATH + b"polling", cookie))
+    path = PATH + b"polling&sid=%b" % str(json.loads(opened.body[1:])["sid"]).encode()
+    assert (await post(client, path, connect_packet(session))).body == b"ok"
+    assert (await client.answer(client.ask(path))).body.startswith(b"40")
+    return path
+
+
+def test_sessions_that_are_sent_away(authority: Authority) -> None:
+    """A poll that waits is told, and those of other sessions on the connection wait on."""
+
+    async def test(world: World) -> None:
+        chats(world)
+        client = await Browser.open(world, authority)
+        leaves, stays = [await connected(world, client, f"session-{name}") for name in ("leaves", "stays")]
+        polls = [client.ask(path) for path in (leaves, stays)]
+        await world.until(lambda: len(world.plane.connections) == 3)
+        sessions = world.plane.evictions.sessions_on(world.known("a"))
+        world.plane.evictions.send_away([each for each in sessions if "leaves" in each.id])
+        assert (await client.answer(polls[0])).status == 400
+        assert not client.answers[polls[1]].fields
+
+    run(test, "ab", tls=authority.issue(NAME))
+
+
+def test_the_library_is_loaded_where_it_is_needed() -> None:
+    """A proxy without TLS has nothing of HTTP/2 in memory."""
+    looks = "import sys, proxy.app, proxy.cli; sys.exit(any(name in sys.modules for name in ('h2', 'hpack')))"
+    assert subprocess.run([sys.executable, "-c", looks], check=False).returncode == 0
