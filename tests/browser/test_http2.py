@@ -4,8 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from playwright.sync_api import Browser, BrowserContext
 
+from tests.browser.chat_server import ChatServer
+from tests.browser.tab import Tab
 from tests.support.certificates import Authority
 from tests.support.instances import Fleet
 from tests.support.proxy_process import ProxyProcess, config_for
@@ -66,3 +69,22 @@ def test_tabs_that_poll(context: BrowserContext, proxy: ProxyProcess) -> None:
         tab.close()
     wait_until(lambda: proxy.metric(polling, state="polling") == 0, 20, proxy.tail)
     assert proxy.metric("chainlit_proxy_limits_hit_total") == 0
+
+
+def test_a_conversation(context: BrowserContext, tmp_path: Path) -> None:
+    """Chainlit's page comes by HTTP/2, its websocket by HTTP/1.1, and an upload goes through."""
+    server = ChatServer(tmp_path, 2, yaml.safe_dump({"tls": Authority(tmp_path).issue(NAME)}))
+    try:
+        server.launch()
+        server.wait_healthy()
+        tab = Tab(context, server.url.replace("http://", "https://"))
+        assert "Nice to meet you, Ada." in tab.say("my name is Ada")
+        assert "You are Ada." in tab.say("who am I?")
+        file = tmp_path / "notes.txt"
+        file.write_text("x" * 300_000)
+        assert tab.fetch(tab.attach(file)) == "200 " + file.read_text()
+        assert tab.page.evaluate("performance.getEntriesByType('navigation')[0].nextHopProtocol") == "h2"
+        assert (tab.failures, tab.errors) == ([], [])
+    finally:
+        print(server.tail(100))
+        server.shut_down()
