@@ -65,8 +65,13 @@ class Negotiated(asyncio.Protocol):
         is_http2 = session is not None and session.selected_alpn_protocol() == HTTP2
         make = self._http2 if is_http2 else self._http1
         protocol = make(self._address, self._ticket)
-        cast("asyncio.Transport", transport).set_protocol(protocol)  # uvloop's are no subclass
-        protocol.connection_made(transport)
+        connection = cast("asyncio.Transport", transport)  # uvloop's are no subclass
+        connection.set_protocol(protocol)
+        try:
+            protocol.connection_made(transport)
+        except Exception:
+            connection.abort()  # the loop, which is told, leaves it open
+            raise
 
 
 class Host(Protocol):

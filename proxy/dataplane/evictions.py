@@ -12,12 +12,12 @@ sees what goes on there. The others are told, and end what is left of the sessio
 from collections.abc import Collection, Iterator
 from math import inf
 from time import monotonic
-from typing import Protocol
 
 from proxy.affinity.backend import Backend
 from proxy.affinity.decision import EngineSession
 from proxy.affinity.session import Session
 from proxy.borders import Border, Where
+from proxy.dataplane.connection import Connection
 from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.leg import Leg
 from proxy.dataplane.site import Site
@@ -25,45 +25,6 @@ from proxy.dataplane.tunnel import ANSWERED, TAKEN, Tunnel
 
 _LATELY = 5.0  # seconds: no longer is a client between two of its polls
 _STALLED = 5.0  # seconds: who takes nothing for so long is not waited for
-
-
-class Connection(Protocol):
-    """A client's connection in either protocol, or a stream of one, which is looked at as another."""
-
-    @property
-    def exchange(self) -> Exchange | None:
-        """What is under way on it."""
-        ...
-
-    @property
-    def leg(self) -> Leg:
-        """Its transport."""
-        ...
-
-    @property
-    def waits_for_news(self) -> bool:
-        """Whether all that is under way on it may be ended without loss."""
-        ...
-
-    def leave(self) -> None:
-        """The process is to end: take nothing new."""
-        ...
-
-    def tick(self, now: float) -> None:
-        """Act when a time is over."""
-        ...
-
-    def move_on(self, gap: float) -> None:
-        """This process stood still for `gap` seconds: that makes nobody late."""
-        ...
-
-    def forget(self) -> None:
-        """What was read of fields is read anew."""
-        ...
-
-    def cut(self) -> None:
-        """End at once."""
-        ...
 
 
 class Evictions:

@@ -33,17 +33,22 @@ _FREE_OVERHEAD = 65_536  # bytes of frames beside content that a client may say 
 _RESETS_AT_ONCE = 10  # seconds' worth: a window that is closed resets all that its tabs asked for
 _LINGER = 2.0  # seconds for which the last words may take, as in `downstream`
 _NEVER = float("inf")
+_BROKEN = {DenialOfServiceError: Limit.HEAD, TooManyStreamsError: Limit.HTTP2_STREAMS}
 
 
 class Host(Protocol):
     """What a connection needs of whoever owns all of them, and their streams."""
 
-    def admitted(self, connection: "Http2Connection | Stream") -> None:
-        """Whose it is, is known, and that it may be there."""
+    def admitted(self, connection: Stream) -> None:
+        """A stream has begun."""
         ...
 
     def left(self, connection: Stream) -> None:
         """A stream has ended."""
+        ...
+
+    def http2_admitted(self, connection: "Http2Connection") -> None:
+        """Whose a connection is, is known, and that it may be there."""
         ...
 
     def http2_left(self, connection: "Http2Connection") -> None:
@@ -71,13 +76,11 @@ class Http2Connection(asyncio.Protocol):
         self._ticket = ticket
         self._reader = RequestReader(site)
         self._fresh: list[Stream] = []  # asked for in what is being read
-        self._partial_since = 0.0  # when a frame, or a block of fields, had begun that is not whole; else 0
-        limits = site.limits
-        self._resets = Bucket(
-            limits.http2_resets_per_second, _RESETS_AT_ONCE * limits.http2_resets_per_second
-        )
-        self._overhead = Bucket(limits.http2_overhead, _FREE_OVERHEAD)
-        self._frames = Frames(limits)
+        self._whole_by = _NEVER  # when a frame, or a block of fields, that has begun is to be whole
+        resets, overhead = site.limits.http2_resets_per_second, site.limits.http2_overhead
+        self._resets = Bucket(resets, _RESETS_AT_ONCE * resets)
+        self._overhead = Bucket(overhead, _FREE_OVERHEAD)
+        self._frames = Frames(site.limits)
         self._turns = Turns(self._frames, self._overhead, self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -103,7 +106,7 @@ class Http2Connection(asyncio.Protocol):
             self._end(ErrorCodes.ENHANCE_YOUR_CALM)
             return
         self._ticket = site.clients.arrived(origin)
-        self._host.admitted(self)
+        self._host.http2_admitted(self)
         self.deadline = monotonic() + site.timeouts.head
         self.flush()
 
@@ -129,9 +132,9 @@ class Http2Connection(asyncio.Protocol):
         for stream in fresh:
             stream.begin()
         if not frames.progress.is_partial:
-            self._partial_since = 0.0
-        elif found or not self._partial_since:
-            self._partial_since = now
+            self._whole_by = _NEVER
+        elif found or self._whole_by == _NEVER:
+            self._whole_by = now + self.site.timeouts.head
         if frames.progress.block > 2 * self.site.limits.head:
             self._over(Limit.HEAD)
         if not self._overhead.take(len(piece) - content * (1 + 1 / WORTH), now):
@@ -141,6 +144,8 @@ class Http2Connection(asyncio.Protocol):
 
     def _take(self, event: events.Event) -> int:
         """Act on an event; return how many of its bytes are of a request or a body."""
+        if self.closing:
+            return 0
         if isinstance(event, events.DataReceived):
             return self._hear(event)
         if isinstance(event, events.RequestReceived):
@@ -175,13 +180,12 @@ class Http2Connection(asyncio.Protocol):
         site.stats.http2_streams += 1
         self._host.admitted(stream)
         self.deadline = _NEVER
-        has_body = event.stream_ended is None
         if limit is not None:
             site.stats.limits[limit] += 1
             self._refuse(stream, LIMIT_REPLIES[limit])
             return size
         try:
-            request, _ = self._reader.read(request_head(fields, has_body=has_body))
+            request, _ = self._reader.read(request_head(fields, has_body=event.stream_ended is None))
         except (BadRequest, OverLimit) as error:
             site.stats.refused(error)
             self._refuse(stream, reply.error(error.status, error.reason))
@@ -271,8 +275,6 @@ class Http2Connection(asyncio.Protocol):
             if self.leaving:
                 self._turns.soon()
 
-    # As Speaker
-
     @property
     def may_speak(self) -> bool:
         """As Speaker."""
@@ -293,11 +295,9 @@ class Http2Connection(asyncio.Protocol):
 
     def _broken(self, error: ProtocolError) -> None:
         """The client breaks the protocol: the library has said GOAWAY, and why."""
-        limits = self.site.stats.limits
-        if isinstance(error, DenialOfServiceError):
-            limits[Limit.HEAD] += 1
-        elif isinstance(error, TooManyStreamsError):
-            limits[Limit.HTTP2_STREAMS] += 1
+        limit = _BROKEN.get(type(error))
+        if limit is not None:
+            self.site.stats.limits[limit] += 1
         self._close()
 
     def _over(self, limit: Limit) -> None:
@@ -358,7 +358,7 @@ class Http2Connection(asyncio.Protocol):
         elif self.closing:
             if now >= self.deadline and not self.leg.is_taking(now, timeouts.write):
                 (self.transport.abort if self.transport.is_closing() else self.transport.close)()
-        elif self._partial_since and now - self._partial_since >= timeouts.head:
+        elif now >= self._whole_by:
             limits[Limit.SLOW_HEAD] += 1
             self._end(ErrorCodes.ENHANCE_YOUR_CALM)
         elif now >= self.deadline:
@@ -369,8 +369,7 @@ class Http2Connection(asyncio.Protocol):
         """This process stood still for `gap` seconds: that makes nobody late."""
         self.deadline += gap
         self.leg.move_on(gap)
-        if self._partial_since:
-            self._partial_since += gap
+        self._whole_by += gap
 
     def pause_writing(self) -> None:
         """As asyncio.Protocol: a client that does not take what it is said is not heard meanwhile."""

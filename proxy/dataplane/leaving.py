@@ -17,7 +17,8 @@ from time import monotonic
 
 from proxy.affinity.pace import Pace, time_for
 from proxy.borders import Border, Where
-from proxy.dataplane.evictions import Connection, Evictions
+from proxy.dataplane.connection import Connection
+from proxy.dataplane.evictions import Evictions
 from proxy.dataplane.listeners import Listeners
 from proxy.dataplane.site import Site
 from proxy.dataplane.tunnel import Tunnel

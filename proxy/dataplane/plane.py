@@ -7,9 +7,8 @@ import asyncio
 import itertools
 import logging
 import socket
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from time import monotonic
-from typing import Protocol
 
 from proxy.affinity.backend import Backend
 from proxy.affinity.router import Router
@@ -17,8 +16,9 @@ from proxy.borders import Border, Where, fault, guarded
 from proxy.config import Config
 from proxy.dataplane.acceptor import ConnectionFactory
 from proxy.dataplane.clients import Ticket
+from proxy.dataplane.connection import Connection, Multiplexed
 from proxy.dataplane.downstream import Downstream
-from proxy.dataplane.evictions import Connection, Evictions
+from proxy.dataplane.evictions import Evictions
 from proxy.dataplane.leaving import Leaving
 from proxy.dataplane.listeners import Listeners, raise_limit
 from proxy.dataplane.patience import Stood, never
@@ -37,21 +37,6 @@ _COMMON = (Limit.IDLE, Limit.TUNNEL_IDLE)  # limits that everybody meets
 _RENEW = 2  # ticks between two looks at the files of the certificate
 
 
-class Http2(Protocol):
-    """A connection in HTTP/2: its module is loaded only where TLS offers it."""
-
-    port: int  # of its listener
-
-    @property
-    def streams(self) -> Mapping[int, object]:
-        """Its requests that are open."""
-        ...
-
-    def leave(self) -> None:
-        """As Connection."""
-        ...
-
-
 class Plane:
     """The data plane of one process; created by the app."""
 
@@ -66,7 +51,7 @@ class Plane:
         """The rest is as in Site."""
         self.site = site = Site(config, router, access, suspect, stood)
         self.connections: set[Connection] = set()
-        self.http2_connections: set[Http2] = set()  # those of them that are in HTTP/2
+        self.http2_connections: set[Multiplexed] = set()  # those of them that are in HTTP/2
         self.tunnels: set[Tunnel] = set()
         self.listeners = Listeners(site, self._connection)
         self.evictions = Evictions(site, self.connections, self.tunnels)
@@ -89,12 +74,7 @@ class Plane:
             return None
         from proxy.dataplane.http2 import Http2Connection  # noqa: PLC0415 - it brings h2, which others do not need
 
-        def make(address: str, ticket: Ticket | None) -> Http2Connection:
-            connection = Http2Connection(self.site, self, address, ticket)
-            self.http2_connections.add(connection)
-            return connection
-
-        return make
+        return lambda address, ticket: Http2Connection(self.site, self, address, ticket)
 
     async def run(self, sockets: Sequence[socket.socket], plain: Collection[socket.socket] = ()) -> None:
         """Serve clients on bound sockets until cancelled; those that are `plain` only lead to TLS."""
@@ -177,10 +157,15 @@ class Plane:
         """As Host."""
         self.connections.discard(connection)
 
-    def http2_left(self, connection: Http2) -> None:
+    def http2_admitted(self, connection: Multiplexed) -> None:
+        """As Host."""
+        self.http2_connections.add(connection)
+        self.connections.add(connection)
+
+    def http2_left(self, connection: Multiplexed) -> None:
         """As Host."""
         self.http2_connections.discard(connection)
-        self.connections -= {connection}
+        self.connections.discard(connection)
 
     def tunnel_opened(self, tunnel: Tunnel) -> None:
         """As Host."""

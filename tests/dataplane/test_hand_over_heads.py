@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.dataplane.evictions import Connection
+from proxy.dataplane.connection import Connection
 from tests.dataplane.peers import Message, Peer
 from tests.dataplane.shared_chat import ASK, GREETING, SharedChat
 from tests.dataplane.test_settled_polls import settled
