@@ -240,3 +240,30 @@ def test_http1_beside_it(authority: Authority) -> None:
         await world.until(lambda: world.plane.site.stats.connections == 1)
 
     run(test, tls={**authority.issue(NAME), "http2": False})
+
+
+def test_behind_a_tcp_load_balancer(authority: Authority) -> None:
+    """The client is who the PROXY header names, also for limits."""
+
+    async def test(world: World) -> None:
+        context = authority.client()
+        context.set_alpn_protocols(["h2"])
+        reader, writer = await asyncio.open_connection(*world.address)
+        writer.write(b"PROXY TCP4 203.0.113.7 127.0.0.1 4000 443\r\n")
+        await writer.start_tls(context, server_hostname=NAME)
+        world.clients.append(Peer(reader, writer))
+        client = Browser(world.clients[0])
+        first = client.ask()
+        backend = await world.backend.accept()
+        assert (await backend.request()).get(b"x-forwarded-for") == b"203.0.113.7"
+        assert (await client.answer(client.ask())).status == 429
+        backend.say(ok(b"one"))
+        assert (await client.answer(first)).body == b"one"
+        assert {record.request.known.address for record in world.ended} == {"203.0.113.7"}
+
+    run(
+        test,
+        tls=authority.issue(NAME),
+        forwarded={"proxy_protocol": True},
+        limits={"connections_per_client": 2},
+    )
