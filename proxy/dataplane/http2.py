@@ -304,12 +304,12 @@ class Http2Connection(asyncio.Protocol):
         """The client asks for more work than it may."""
         if not self.closing:
             self.site.stats.limits[limit] += 1
-            self._end(ErrorCodes.ENHANCE_YOUR_CALM)
+            self._end(ErrorCodes.ENHANCE_YOUR_CALM, limit.value.encode())
 
-    def _end(self, error: ErrorCodes) -> None:
+    def _end(self, error: ErrorCodes, why: bytes = b"") -> None:
         """Say that this is the end, and why."""
         if not self.closing:
-            self._frames.end(error)
+            self._frames.end(error, why)
             self._close(linger=error is ErrorCodes.NO_ERROR)
 
     def _close(self, *, linger: bool = False) -> None:
@@ -359,8 +359,7 @@ class Http2Connection(asyncio.Protocol):
             if now >= self.deadline and not self.leg.is_taking(now, timeouts.write):
                 (self.transport.abort if self.transport.is_closing() else self.transport.close)()
         elif now >= self._whole_by:
-            limits[Limit.SLOW_HEAD] += 1
-            self._end(ErrorCodes.ENHANCE_YOUR_CALM)
+            self._over(Limit.SLOW_HEAD)
         elif now >= self.deadline:
             limits[Limit.IDLE] += 1
             self._end(ErrorCodes.NO_ERROR)

@@ -140,9 +140,9 @@ class Frames:
         last = self._library.highest_inbound_stream_id
         self._goaway = GoAwayFrame(last_stream_id=last, error_code=error).serialize()
 
-    def end(self, error: ErrorCodes) -> None:
-        """Say GOAWAY, and nothing more."""
-        self._library.close_connection(error)
+    def end(self, error: ErrorCodes, why: bytes = b"") -> None:
+        """Say GOAWAY, and nothing more; `why` is for people."""
+        self._library.close_connection(error, why or None)
 
     def __repr__(self) -> str:
         return f"<Frames {self._library.state_machine.state.name} {list(self._library.streams)}>"

@@ -115,7 +115,7 @@ def test_floods(authority: Authority, flood: "type[Iterator[Frame]]") -> None:
         assert "END_STREAM" in answered.flags
         client.say(*flood())
         last = [frame for frame in await client.frames() if isinstance(frame, GoAwayFrame)]
-        assert [frame.error_code for frame in last] == [CALM]
+        assert [(frame.error_code, frame.additional_data) for frame in last] == [(CALM, b"http2_overhead")]
         assert world.plane.site.stats.limits[Limit.HTTP2_OVERHEAD] == 1
 
     run(test, tls=authority.issue(NAME), debug=False)
@@ -147,7 +147,7 @@ def test_rapid_reset(authority: Authority) -> None:
             client.say(client.head(number), RstStreamFrame(number, error_code=8))
         frames = await client.frames()
         assert isinstance(frames[-1], GoAwayFrame)
-        assert frames[-1].error_code == CALM
+        assert (frames[-1].error_code, frames[-1].additional_data) == (CALM, b"http2_resets")
         assert world.plane.site.stats.limits[Limit.HTTP2_RESETS] == 1
         await world.until(lambda: not world.plane.connections)
 
@@ -163,7 +163,7 @@ def test_made_you_reset(authority: Authority) -> None:
             client.say(client.head(number), WindowUpdateFrame(number, window_increment=2**31 - 1))
         frames = await client.frames()
         assert isinstance(frames[-1], GoAwayFrame)
-        assert frames[-1].error_code == CALM
+        assert (frames[-1].error_code, frames[-1].additional_data) == (CALM, b"http2_resets")
         assert world.plane.site.stats.limits[Limit.HTTP2_RESETS] == 1
         assert world.plane.site.clients.total <= 1
 
