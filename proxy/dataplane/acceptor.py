@@ -19,7 +19,7 @@ from functools import partial
 from time import monotonic
 from typing import Protocol, cast
 
-from proxy.dataplane.clients import REFUSALS, Ticket
+from proxy.dataplane.clients import Ticket, refusal
 from proxy.dataplane.dates import dated
 from proxy.dataplane.patience import Timer, within
 from proxy.dataplane.site import Site
@@ -130,25 +130,22 @@ class Acceptor:
                 return  # that was one of the last descriptors: the listeners have shut
 
     def _begin(self, sock: socket.socket, address: str) -> None:
-        clients, origin = self.site.clients, self.site.origin(address)
-        limit = clients.over(origin)
-        if limit is not None:
-            self.site.stats.limits[limit] += 1
-            self.dismiss(sock, REFUSALS[limit])
-            return
-        ticket = clients.arrived(origin)
-        if self._greeted and origin.trusted:
+        origin = self.site.origin(address)
+        ticket = self.site.count(origin)
+        if not isinstance(ticket, Ticket):
+            self.dismiss(sock, refusal(ticket))
+        elif self._greeted and origin.trusted:
             self.greetings.add(Greeting(self, sock, address, ticket))
         else:
             self.admit(sock, address, ticket)
 
-    def dismiss(self, sock: socket.socket, refusal: bytes) -> None:
+    def dismiss(self, sock: socket.socket, answer: bytes) -> None:
         """Say why, where it can be read, and close."""
         if self.tls is None:
             with suppress(OSError):
                 sock.recv(LONGEST)  # unread bytes would reset the connection and take the answer away
             with suppress(OSError):
-                sock.send(dated(refusal))
+                sock.send(answer)
         sock.close()
 
     def admit(self, sock: socket.socket, client: str, ticket: Ticket) -> None:
@@ -239,7 +236,7 @@ class Greeting:
         self._acceptor.refused(self._peer, why)
         self._end()
         self._ticket.give_back()
-        self._acceptor.dismiss(self._sock, _REFUSAL)
+        self._acceptor.dismiss(self._sock, dated(_REFUSAL))
 
     def _end(self) -> None:
         self._timer.cancel()

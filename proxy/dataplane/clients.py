@@ -11,6 +11,7 @@ import socket
 
 from proxy.config.sections import LimitSettings
 from proxy.dataplane.buckets import Buckets
+from proxy.dataplane.dates import dated
 from proxy.errors import Limit, OverLimit
 from proxy.wire import reply
 from proxy.wire.forwarding import UNIX, Origin
@@ -25,8 +26,12 @@ LIMIT_REPLIES = {
         (Limit.CONNECTIONS_PER_CLIENT, 429, "too many connections of one client"),
     )
 }
-REFUSALS = {limit: answer.http1(close=True) for limit, answer in LIMIT_REPLIES.items()}
-"""What a connection that is one too many is told before anything is read of it."""
+_REFUSALS = {limit: answer.http1(close=True) for limit, answer in LIMIT_REPLIES.items()}
+
+
+def refusal(limit: Limit) -> bytes:
+    """What a connection in HTTP/1.1 that is one too many is told before anything is read of it."""
+    return dated(_REFUSALS[limit])
 
 
 def peer_of(transport: asyncio.BaseTransport) -> str:

@@ -15,9 +15,9 @@ from h2.errors import ErrorCodes
 from h2.exceptions import DenialOfServiceError, ProtocolError, TooManyStreamsError
 
 from proxy.dataplane.buckets import Bucket
-from proxy.dataplane.clients import LIMIT_REPLIES, Ticket, peer_of
+from proxy.dataplane.clients import LIMIT_REPLIES, Ticket
 from proxy.dataplane.exchange import Exchange
-from proxy.dataplane.http2_frames import Frames
+from proxy.dataplane.http2_frames import Frames, refusal
 from proxy.dataplane.http2_stream import SharedLeg, Stream
 from proxy.dataplane.http2_turns import WORTH, Turns
 from proxy.dataplane.leg import AHEAD
@@ -87,25 +87,15 @@ class Http2Connection(asyncio.Protocol):
         """As asyncio.Protocol."""
         self.transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass
         self.leg = SharedLeg(self.transport)
-        if self._ticket is not None:
-            self._ticket.give_back()
-        site, peer = self.site, peer_of(transport)
-        site.stats.connections += 1
+        site = self.site
         site.stats.http2_connections += 1
-        address = self._address or peer
-        if not address:  # it has been reset
+        admitted = site.admit(self.transport, self._address, self._ticket, b"https", HTTP2, refusal)
+        if admitted is None:
             self.closing = True
-            self.transport.abort()
             return
-        self.port = (transport.get_extra_info("sockname") or ("", 0))[1]
-        origin = site.origin(address, b"https", "" if peer == address else peer, HTTP2)
+        origin, self._ticket = admitted
         self._reader.come_from(origin)
-        limit = site.clients.over(origin)
-        if limit is not None:
-            site.stats.limits[limit] += 1
-            self._end(ErrorCodes.ENHANCE_YOUR_CALM)
-            return
-        self._ticket = site.clients.arrived(origin)
+        self.port = (transport.get_extra_info("sockname") or ("", 0))[1]
         self._host.http2_admitted(self)
         self.deadline = monotonic() + site.timeouts.head
         self.flush()
@@ -174,15 +164,14 @@ class Http2Connection(asyncio.Protocol):
             self._count_reset()
             return size
         site, origin = self.site, self._reader.origin
-        limit = site.clients.over(origin)
-        ticket = site.clients.arrived(origin) if limit is None else None
+        counted = site.count(origin)
+        ticket = counted if isinstance(counted, Ticket) else None
         stream = self.streams[number] = Stream(site, self, number, self.transport, ticket)
         site.stats.http2_streams += 1
         self._host.admitted(stream)
         self.deadline = _NEVER
-        if limit is not None:
-            site.stats.limits[limit] += 1
-            self._refuse(stream, LIMIT_REPLIES[limit])
+        if not isinstance(counted, Ticket):
+            self._refuse(stream, LIMIT_REPLIES[counted])
             return size
         try:
             request, _ = self._reader.read(request_head(fields, has_body=event.stream_ended is None))

@@ -14,9 +14,10 @@ from h2.events import Event
 from h2.exceptions import DenialOfServiceError, ProtocolError
 from h2.settings import SettingCodes, Settings
 from hpack.exceptions import HPACKError
-from hyperframe.frame import GoAwayFrame
+from hyperframe.frame import GoAwayFrame, SettingsFrame
 
 from proxy.config.sections import LimitSettings
+from proxy.errors import Limit
 from proxy.wire.http2 import FieldList, Progress
 
 WINDOW = 262_144  # bytes of a stream: an upload over 50 ms takes 5 MB/s
@@ -32,6 +33,12 @@ _CONFIG = H2Configuration(
     normalize_outbound_headers=False,
 )
 _Library = type("_Library", (H2Connection,), {"MAX_CLOSED_STREAMS": _MOST_CLOSED})
+
+
+def refusal(limit: Limit) -> bytes:
+    """What a connection that is one too many is told before anything is read of it (section 3.4)."""
+    goaway = GoAwayFrame(error_code=ErrorCodes.ENHANCE_YOUR_CALM, additional_data=limit.value.encode())
+    return SettingsFrame().serialize() + goaway.serialize()
 
 
 def _is_compression(error: ProtocolError) -> bool:

@@ -70,6 +70,17 @@ async def _connect(world: World, authority: Authority) -> Peer:
     return world.clients[-1]
 
 
+async def forwarded(world: World, authority: Authority) -> Peer:
+    """A connection of 203.0.113.7 behind a TCP load balancer, which is asked nothing yet."""
+    context = authority.client()
+    context.set_alpn_protocols(["h2"])
+    reader, writer = await asyncio.open_connection(*world.address)
+    writer.write(b"PROXY TCP4 203.0.113.7 127.0.0.1 4000 443\r\n")
+    await writer.start_tls(context, server_hostname=NAME)
+    world.clients.append(Peer(reader, writer))
+    return world.clients[-1]
+
+
 class Browser:
     """A client that keeps the rules; it opens its windows as the library does, unless it is slow."""
 

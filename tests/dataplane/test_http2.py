@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.dataplane.multiplexed import NAME, Browser
+from tests.dataplane.multiplexed import NAME, Browser, forwarded
 from tests.dataplane.peers import Message, Peer, chunked, ok
 from tests.dataplane.scripted import echo
 from tests.dataplane.world import World, run
@@ -246,13 +246,7 @@ def test_behind_a_tcp_load_balancer(authority: Authority) -> None:
     """The client is who the PROXY header names, also for limits."""
 
     async def test(world: World) -> None:
-        context = authority.client()
-        context.set_alpn_protocols(["h2"])
-        reader, writer = await asyncio.open_connection(*world.address)
-        writer.write(b"PROXY TCP4 203.0.113.7 127.0.0.1 4000 443\r\n")
-        await writer.start_tls(context, server_hostname=NAME)
-        world.clients.append(Peer(reader, writer))
-        client = Browser(world.clients[0])
+        client = Browser(await forwarded(world, authority))
         first = client.ask()
         backend = await world.backend.accept()
         assert (await backend.request()).get(b"x-forwarded-for") == b"203.0.113.7"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from h2.errors import ErrorCodes
@@ -19,7 +20,7 @@ from hyperframe.frame import (
 )
 
 from proxy.errors import Limit
-from tests.dataplane.multiplexed import NAME, Browser, Raw, request
+from tests.dataplane.multiplexed import NAME, Browser, Raw, forwarded, request
 from tests.dataplane.peers import Message, Peer, ok
 from tests.dataplane.scripted import echo
 from tests.dataplane.world import World, run
@@ -283,6 +284,27 @@ def test_streams_count_as_connections(authority: Authority) -> None:
         assert world.plane.site.stats.limits[Limit.CONNECTIONS_PER_CLIENT] == 1
 
     run(test, tls=authority.issue(NAME), limits={"connections_per_client": 3}, forwarded={"trusted": []})
+
+
+def test_a_connection_too_many_is_told_in_its_protocol(authority: Authority) -> None:
+    """Whose it is, is known by the PROXY header: then it is counted as in HTTP/1.1, and told by GOAWAY."""
+
+    async def test(world: World) -> None:
+        for is_over in (False, True):
+            peer = await forwarded(world, authority)
+            if is_over:
+                frames: list[Any] = await Raw(peer).frames()
+                assert [type(frame) for frame in frames] == [SettingsFrame, GoAwayFrame]
+                assert (frames[1].error_code, frames[1].additional_data) == (CALM, b"connections_per_client")
+        assert world.plane.site.stats.limits[Limit.CONNECTIONS_PER_CLIENT] == 1
+        assert (world.plane.site.stats.connections, len(world.plane.connections)) == (2, 1)
+
+    run(
+        test,
+        tls=authority.issue(NAME),
+        forwarded={"proxy_protocol": True},
+        limits={"connections_per_client": 1},
+    )
 
 
 def test_rates_of_requests(authority: Authority) -> None:
