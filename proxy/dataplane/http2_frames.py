@@ -75,6 +75,9 @@ class Frames:
     def hear(self, data: bytes) -> list[Event]:
         """What is told by more bytes. Raises ProtocolError; then GOAWAY, with the reason, is to be sent."""
         self.progress.feed(data)
+        if self.progress.error:
+            self.take_no_more(self.progress.error)
+            raise ProtocolError
         try:
             return self._library.receive_data(data)
         except ProtocolError as error:

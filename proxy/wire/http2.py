@@ -21,6 +21,8 @@ _OF_CONNECTION = HOP_BY_HOP - {b"te"}
 
 _PREFACE, _FRAME_HEAD = 24, 9  # bytes: RFC 9113 sections 3.4 and 4.1
 _HEADERS, _CONTINUATION, _END_HEADERS = 0x1, 0x9, 0x4  # sections 6.2 and 6.10
+_SETTINGS, _ACK = 0x4, 0x1  # section 6.5
+_PROTOCOL_ERROR, _FRAME_SIZE_ERROR = 0x1, 0x6  # section 7
 
 FieldList = list[tuple[bytes, bytes]]
 
@@ -29,16 +31,18 @@ class Progress:
     """How far the frames of a client have come, which the library keeps to itself.
 
     It sees what the library is given, and knows no more of a frame than where it ends and whether it ends a
-    block of fields.
+    block of fields, and of SETTINGS what the library does not look at.
     """
 
-    __slots__ = ("_begun", "_block", "_is_open", "_left")
+    __slots__ = ("_begun", "_block", "_is_first", "_is_open", "_left", "error")
 
     def __init__(self) -> None:
         self._begun = b""  # what has come of a frame's head
         self._left = _PREFACE  # bytes until the next frame
         self._is_open = False  # whether a block of fields goes on in the next frame
         self._block = 0  # bytes of it
+        self._is_first = True  # whether no frame has come
+        self.error = 0  # the code of a rule that was broken, 0: of none
 
     @property
     def is_partial(self) -> bool:
@@ -68,11 +72,17 @@ class Progress:
                 return
             self._begun = b""
             self._left = int.from_bytes(head[:3], "big")
-            kind = head[3]
+            kind, flags = head[3], head[4]
             if kind == _HEADERS:
                 self._block = 0
             if kind in (_HEADERS, _CONTINUATION):
-                self._is_open = not head[4] & _END_HEADERS
+                self._is_open = not flags & _END_HEADERS
+            acknowledges = kind == _SETTINGS and flags & _ACK
+            if self._is_first and (kind != _SETTINGS or acknowledges):
+                self.error = _PROTOCOL_ERROR  # section 3.4
+            elif acknowledges and self._left:
+                self.error = _FRAME_SIZE_ERROR  # section 6.5
+            self._is_first = False
 
     def __repr__(self) -> str:
         return f"<Progress left={self._left} block={self.block}>"
