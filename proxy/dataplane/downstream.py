@@ -92,29 +92,26 @@ class Downstream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """As asyncio.Protocol."""
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass
-        self.leg = Leg(self.transport)
+        self.transport = connection = cast("asyncio.Transport", transport)  # uvloop's are no subclass
+        self.leg = Leg(connection)
+        waiting, scheme = self._ticket, b"http"
         try:
-            self._arrive()
+            if waiting is None:
+                self._host.accepted(transport.get_extra_info("socket"))
+            elif transport.get_extra_info("sslcontext") is not None:  # only who waits has TLS: see `acceptor`
+                scheme = b"https"
+            admitted = self.site.admit(connection, self._address, waiting, scheme)
+            if admitted is None:
+                self.closing = True
+                return
+            origin, self._ticket = admitted
+            self._reader.come_from(origin)
+            self._host.admitted(self)
+            self.deadline = monotonic() + self.site.timeouts.head
         except Exception:
             self.closing = True
-            self.transport.abort()  # the loop, which is told, leaves it open
+            connection.abort()  # the loop, which is told, leaves it open
             raise
-
-    def _arrive(self) -> None:
-        transport, waiting, scheme = self.transport, self._ticket, b"http"
-        if waiting is None:
-            self._host.accepted(transport.get_extra_info("socket"))
-        elif transport.get_extra_info("sslcontext") is not None:  # only who waits has TLS: see `acceptor`
-            scheme = b"https"
-        admitted = self.site.admit(transport, self._address, waiting, scheme)
-        if admitted is None:
-            self.closing = True
-            return
-        origin, self._ticket = admitted
-        self._reader.come_from(origin)
-        self._host.admitted(self)
-        self.deadline = monotonic() + self.site.timeouts.head
 
     def data_received(self, data: bytes) -> None:
         """As asyncio.Protocol."""
