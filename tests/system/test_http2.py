@@ -1,30 +1,23 @@
-"""HTTP/2 as curl speaks it, before real Chainlit."""
+"""HTTP/2 as curl and the programs of nghttp2 speak it, before real Chainlit."""
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.support.certificates import Authority
+from tests.support.http2_programs import program
 from tests.support.proxy_process import MakeProxy, ProxyProcess
+from tests.support.size import sized
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.system
 
 NAME = "chat.test"
 TABS = 20
-
-
-@pytest.fixture
-def curl() -> str:
-    """The program, if it speaks HTTP/2."""
-    found = shutil.which("curl")
-    if found is None or b"HTTP2" not in subprocess.check_output([found, "--version"]):
-        pytest.skip("there is no curl that speaks HTTP/2")
-    return found
+REQUESTS = sized(2_000, in_full=20_000)
 
 
 class Caller:
@@ -65,9 +58,9 @@ def proxy(make_proxy: MakeProxy, authority: Authority) -> ProxyProcess:
 
 
 @pytest.fixture
-def call(curl: str, proxy: ProxyProcess, authority: Authority, tmp_path: Path) -> Caller:
+def call(proxy: ProxyProcess, authority: Authority, tmp_path: Path) -> Caller:
     """Has the program ask the proxy."""
-    return Caller(curl, proxy, authority, tmp_path)
+    return Caller(program("curl"), proxy, authority, tmp_path)
 
 
 def test_a_page_with_all_its_files(call: Caller, proxy: ProxyProcess) -> None:
@@ -112,3 +105,29 @@ def test_the_proxy_ends(call: Caller, proxy: ProxyProcess) -> None:
     running.communicate(timeout=60)
     assert running.returncode == 0
     assert slowly.read_text() == whole
+
+
+def test_a_page_by_nghttp(proxy: ProxyProcess) -> None:
+    """It asks for a page with all that the page needs, by one connection, and sees no error."""
+    root = proxy.url.replace("http://", "https://")
+    command = [program("nghttp"), "-v", "--get-assets", "--null-out", "--no-verify-peer", f"{root}/"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    statuses = re.findall(r"recv \(stream_id=\d+\) :status: (\d+)", shown)
+    assert len(statuses) > 1
+    assert set(statuses) == {"200"}
+    assert "recv RST_STREAM" not in shown
+    assert "recv GOAWAY" not in shown
+    assert "send GOAWAY" in shown
+    assert proxy.metric("chainlit_proxy_connections_total", protocol="h2") == 1
+
+
+def test_load_by_h2load(proxy: ProxyProcess) -> None:
+    """Twenty connections with ten requests each at once: all are answered, and nobody was over a limit."""
+    root = proxy.url.replace("http://", "https://")
+    command = [program("h2load"), f"-n{REQUESTS}", "-c20", "-m10", f"{root}/favicon"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100).stdout
+    assert f"{REQUESTS} succeeded, 0 failed, 0 errored, 0 timeout" in shown, shown
+    assert f"status codes: {REQUESTS} 2xx" in shown, shown
+    assert proxy.metric("chainlit_proxy_streams_total") == REQUESTS
+    assert proxy.metric("chainlit_proxy_limits_hit_total") == 0
+    assert proxy.metric("chainlit_proxy_open_streams") == 0
