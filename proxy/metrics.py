@@ -127,6 +127,10 @@ class ProxyCollector:
         yield open_now.add(len(multiplexed), HTTP2)
         yield _counter("streams", "Requests in HTTP/2.").add(stats.http2_streams)
         yield _gauge("open_streams", "Requests in HTTP/2 that are open.").add(streams)
+        broke = _counter("http2_errors", "Connections that broke the rules of HTTP/2, by error.", "code")
+        for error, count in list(stats.http2_errors.items()):
+            broke.add(count, error)
+        yield broke
         yield _counter("tunnels", "Websockets and other upgrades begun.").add(stats.tunnels)
         yield _by_backend("retries", "Requests tried again, by the backend that failed.", stats.retries)
         held = _counter("held_requests", "Requests held while nobody could take them, by result.", "result")

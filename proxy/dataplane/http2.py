@@ -283,10 +283,12 @@ class Http2Connection(asyncio.Protocol):
     # Its own life
 
     def _broken(self, error: ProtocolError) -> None:
-        """The client breaks the protocol: the library has said GOAWAY, and why."""
-        limit = _BROKEN.get(type(error))
+        """The client breaks the protocol: GOAWAY, which says why, waits to be sent."""
+        stats, limit = self.site.stats, _BROKEN.get(type(error))
         if limit is not None:
-            self.site.stats.limits[limit] += 1
+            stats.limits[limit] += 1
+        else:
+            stats.http2_errors[ErrorCodes(error.error_code).name.lower()] += 1
         self._close()
 
     def _over(self, limit: Limit) -> None:

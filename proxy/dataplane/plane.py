@@ -25,7 +25,7 @@ from proxy.dataplane.patience import Stood, never
 from proxy.dataplane.record import Record
 from proxy.dataplane.site import Site
 from proxy.dataplane.tunnel import Tunnel
-from proxy.errors import Limit, Odd
+from proxy.errors import Limit
 from proxy.tls import Certificates
 
 log = logging.getLogger("proxy.dataplane")
@@ -61,8 +61,7 @@ class Plane:
         router.fleet.listen(guarded(Where.LISTENER, self._backend_changed))
         self.certificates: Certificates | None = None  # of the TCP listeners; set by the app before `run`
         self._leaving: Leaving | None = None  # set when the process is to end
-        self._reported: dict[Limit, int] = dict(site.stats.limits)  # what the log has told
-        self._reported_ids: dict[Odd, int] = dict(site.stats.odd_ids)
+        self._reported: dict[str, dict[str, int]] = {}  # what the log has told, by how
         self._report_next = 0.0
 
     def _connection(self, address: str, ticket: Ticket | None) -> Downstream:
@@ -229,17 +228,19 @@ class Plane:
         """Say why clients were refused lately: a service that refuses should not do so in silence."""
         if now < self._report_next:
             return
-        news = {limit: count - self._reported[limit] for limit, count in self.site.stats.limits.items()}
-        limits = [f"{limit} {more}" for limit, more in news.items() if more and limit not in _COMMON]
-        odd = {what: count - self._reported_ids[what] for what, count in self.site.stats.odd_ids.items()}
-        if limits:
-            log.warning("clients were over limits: %s", ", ".join(limits))
-        named = [f"{what} {more}" for what, more in odd.items() if more]
-        if named:
-            log.warning("clients named odd ids and were refused: %s", ", ".join(named))
-        if limits or named:
-            self._reported, self._reported_ids = dict(self.site.stats.limits), dict(self.site.stats.odd_ids)
-            self._report_next = now + _REPORT
+        stats = self.site.stats
+        counted: dict[str, dict[str, int]] = {
+            "clients were over limits": {str(k): n for k, n in stats.limits.items() if k not in _COMMON},
+            "clients named odd ids and were refused": {str(k): n for k, n in stats.odd_ids.items()},
+            "clients broke the rules of HTTP/2": dict(stats.http2_errors),
+        }
+        for what, counts in counted.items():
+            before = self._reported.get(what, {})
+            news = [f"{name} {more}" for name, n in counts.items() if (more := n - before.get(name, 0))]
+            if news:
+                log.warning("%s: %s", what, ", ".join(news))
+                self._report_next = now + _REPORT
+        self._reported = counted
 
     def __repr__(self) -> str:
         return f"<Plane connections={len(self.connections)} tunnels={len(self.tunnels)}>"

@@ -182,7 +182,7 @@ class Raw:
 
     @classmethod
     async def open(
-        cls, world: World, authority: Authority, *frames: Frame, preface: bytes = PREFACE
+        cls, world: World, authority: Authority, *frames: Frame | bytes, preface: bytes = PREFACE
     ) -> "Raw":
         """A new connection that begins with the preface and its settings, and these."""
         raw = cls(await _connect(world, authority))

@@ -1,6 +1,7 @@
 """What one client in HTTP/2 may ask for, and how those end who ask for more."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -155,20 +156,63 @@ def test_rapid_reset(authority: Authority) -> None:
     run(test, tls=authority.issue(NAME), debug=False)
 
 
-def test_made_you_reset(authority: Authority) -> None:
+def window_too_far(client: Raw, number: int) -> list[Frame]:
+    """A window that is opened beyond all measure."""
+    return [client.head(number), WindowUpdateFrame(number, window_increment=2**31 - 1)]
+
+
+def data_behind_the_end(client: Raw, number: int) -> list[Frame]:
+    """A body of a request that has ended."""
+    return [client.head(number), data(number, b"x")]
+
+
+def head_behind_the_end(client: Raw, number: int) -> list[Frame]:
+    """A second head of a request that has ended."""
+    return [client.head(number), client.head(number)]
+
+
+def short_body(client: Raw, number: int) -> list[Frame]:
+    """A body that ends before it is whole, by trailers."""
+    head = client.head(number, request(b"/", (b"content-length", b"3"), method=b"POST"), "END_HEADERS")
+    return [head, client.head(number, [(b"x", b"y")])]
+
+
+@pytest.mark.parametrize("provoke", [window_too_far, data_behind_the_end, head_behind_the_end, short_body])
+def test_made_you_reset(authority: Authority, provoke: Callable[[Raw, int], list[Frame]]) -> None:
     """CVE-2025-8671: a stream that we have to reset for what its client did is counted as one it resets."""
 
     async def test(world: World) -> None:
         client = await Raw.open(world, authority)
-        for number in range(1, 1000, 2):
-            client.say(client.head(number), WindowUpdateFrame(number, window_increment=2**31 - 1))
-        frames = await client.frames()
-        assert isinstance(frames[-1], GoAwayFrame)
-        assert (frames[-1].error_code, frames[-1].additional_data) == (CALM, b"http2_resets")
+        resets, number, last = 0, -1, None
+        while not isinstance(last, GoAwayFrame):
+            if resets % 50 == 0:
+                client.say(
+                    *[f for number in range(number + 2, number + 102, 2) for f in provoke(client, number)]
+                )
+                number += 100
+            last = await client.hear()
+            assert last is not None
+            resets += isinstance(last, RstStreamFrame)
+        assert (last.error_code, last.additional_data) == (CALM, b"http2_resets")
+        assert resets <= 250
         assert world.plane.site.stats.limits[Limit.HTTP2_RESETS] == 1
         assert world.plane.site.clients.total <= 1
 
     run(test, tls=authority.issue(NAME), debug=False)
+
+
+def test_broken_rules_are_counted(authority: Authority, caplog: pytest.LogCaptureFixture) -> None:
+    """By the error that the client was told; the log says so."""
+
+    async def test(world: World) -> None:
+        for frame in (b"\0\0\0\0\0\0\0\0\0", b"\0\0\4\x08\0\0\0\0\0\0\0\0\0", b"\0\0\1\6\0\0\0\0\0x"):
+            assert isinstance((await (await Raw.open(world, authority, frame)).frames())[-1], GoAwayFrame)
+        assert world.plane.site.stats.http2_errors == {"protocol_error": 2, "frame_size_error": 1}
+        world.plane._report_limits(100.0)
+
+    with caplog.at_level(logging.WARNING, "proxy.dataplane"):
+        run(test, tls=authority.issue(NAME))
+    assert "clients broke the rules of HTTP/2: protocol_error 2, frame_size_error 1" in caplog.messages
 
 
 def test_a_page_that_is_left_resets_all_of_it(authority: Authority) -> None:

@@ -18,6 +18,7 @@ from tests.support.certificates import Authority
 
 LONG = 100_000_000
 SHORT = 1.0  # seconds
+STREAMS = 50
 
 
 @pytest.fixture
@@ -117,6 +118,32 @@ def test_a_client_that_opens_no_window(authority: Authority) -> None:
         assert [record.status for record in world.ended] == [200]
 
     run(test, tls=authority.issue(NAME), timeouts={"write": SHORT})
+
+
+def test_many_streams_that_open_no_window(authority: Authority) -> None:
+    """CVE-2019-9517 and its like: all of them together are held in bounded memory, for a bounded time."""
+
+    async def test(world: World) -> None:
+        world.backend.serve(_large)
+        client = await Raw.open(
+            world, authority, SettingsFrame(0, settings={SettingsFrame.INITIAL_WINDOW_SIZE: 0})
+        )
+        client.say(*[client.head(number) for number in range(1, 2 * STREAMS, 2)])
+        waiting: list[int] = []
+
+        def all_were_reset() -> bool:
+            waiting.append(sum(stream.leg.unsent for stream in streams(world)))
+            return world.plane.site.stats.limits[Limit.SLOW_READ] == STREAMS
+
+        await world.until(all_were_reset)
+        assert 65_536 < max(waiting) < STREAMS * 400_000
+        assert streams(world) == []
+        await world.until(lambda: not any(pool._all for pool in world.plane.site.pools()))
+
+    async def _large(peer: Peer, _: Message) -> None:
+        await peer.say_slowly(ok(b"x" * 1_000_000))
+
+    run(test, tls=authority.issue(NAME), debug=False, timeouts={"write": SHORT})
 
 
 def test_a_client_that_opens_its_window_byte_by_byte(authority: Authority) -> None:
