@@ -10,9 +10,11 @@ from benchmarks import budget
 from benchmarks.browsers import Browser
 from benchmarks.budget import Budget, Row
 from benchmarks.cost import WORKS, Cost
+from benchmarks.http2 import SECURE, secure
 from benchmarks.peers import COMPILED, LEARNING, OURS, PEERS, Peer, Running, UnavailableError, installed
 from benchmarks.picture import draw
 from proxy.config import load
+from tests.support.certificates import Authority
 
 SVG = "{http://www.w3.org/2000/svg}"
 COSTS = {
@@ -112,6 +114,25 @@ def test_every_configuration_can_be_written(peer: Peer, tmp_path: Path) -> None:
     running.configure([8001, 8002])
     text = "".join(file.read_text() for file in (tmp_path / "peer").iterdir())
     assert all(str(port) in text for port in (running.port, 8001, 8002))
+
+
+@pytest.mark.parametrize("name", [name for name in SECURE if name in PEERS])
+def test_what_is_asked_by_tls_differs_in_that_alone(name: str, tmp_path: Path) -> None:
+    """Its configuration names the pair of keys, and is otherwise that of all other works."""
+    one, other = (
+        Running(PEERS[name], "1.0", tmp_path / "one"),
+        Running(secure(PEERS[name]), "1.0", tmp_path / "two"),
+    )
+    for running in (one, other):
+        running.port, running.admin = 8000, 9901
+        running.configure([8001, 8002])
+    lines = [(each.folder / each.peer.file).read_text().splitlines() for each in (one, other)]
+    added = [line for line in lines[1] if line not in lines[0]]
+    assert any("/two/pair." in line for line in added)
+    assert len(added) <= 4
+    if name == OURS:
+        Authority(other.folder).issue("127.0.0.1", file="pair")
+        assert load(other.folder / "config").tls.http2
 
 
 def test_our_own_configuration_is_valid(tmp_path: Path) -> None:
