@@ -121,7 +121,7 @@ class ProxyCollector:
         connections = _counter("connections", "Client connections accepted, by protocol.", "protocol")
         yield connections.add(accepted - http2, HTTP1).add(http2, HTTP2)
         multiplexed = list(plane.http2_connections)
-        streams = sum(len(connection.streams) for connection in multiplexed)
+        streams = sum(connection.requests for connection in multiplexed)
         open_now = _gauge("open_connections", "Client connections open, without tunnels.", "protocol")
         open_now.add(len(plane.connections) - streams - len(multiplexed), HTTP1)
         yield open_now.add(len(multiplexed), HTTP2)

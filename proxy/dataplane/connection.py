@@ -1,6 +1,5 @@
 """What the plane, evictions and the end of the process need of a client's connection, in either protocol."""
 
-from collections.abc import Mapping
 from typing import Protocol
 
 from proxy.dataplane.exchange import Exchange
@@ -52,6 +51,6 @@ class Multiplexed(Connection, Protocol):
     port: int  # of its listener
 
     @property
-    def streams(self) -> Mapping[int, object]:
-        """Its requests that are open."""
+    def requests(self) -> int:
+        """How many are open on it, without those that have become websockets."""
         ...

@@ -6,6 +6,8 @@ streams are reset again and again, is ended with ENHANCE_YOUR_CALM (RFC 9113 sec
 """
 
 import asyncio
+import os
+from base64 import b64encode
 from contextlib import suppress
 from time import monotonic
 from typing import Protocol, cast
@@ -18,7 +20,9 @@ from proxy.dataplane.buckets import Bucket
 from proxy.dataplane.clients import LIMIT_REPLIES, Ticket
 from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.http2_frames import Frames, refusal
-from proxy.dataplane.http2_stream import SharedLeg, Stream
+from proxy.dataplane.http2_legs import SharedLeg
+from proxy.dataplane.http2_stream import Host as StreamHost
+from proxy.dataplane.http2_stream import Stream
 from proxy.dataplane.http2_turns import WORTH, Turns
 from proxy.dataplane.leg import AHEAD
 from proxy.dataplane.request_reader import RequestReader
@@ -36,15 +40,11 @@ _NEVER = float("inf")
 _BROKEN = {DenialOfServiceError: Limit.HEAD, TooManyStreamsError: Limit.HTTP2_STREAMS}
 
 
-class Host(Protocol):
+class Host(StreamHost, Protocol):
     """What a connection needs of whoever owns all of them, and their streams."""
 
     def admitted(self, connection: Stream) -> None:
         """A stream has begun."""
-        ...
-
-    def left(self, connection: Stream) -> None:
-        """A stream has ended."""
         ...
 
     def http2_admitted(self, connection: "Http2Connection") -> None:
@@ -71,7 +71,7 @@ class Http2Connection(asyncio.Protocol):
         self.leaving = False  # set when it takes no further streams
         self.streams: dict[int, Stream] = {}
         self.port = 0  # of its listener
-        self._host = host
+        self.host = host
         self._address = address
         self._ticket = ticket
         self._reader = RequestReader(site)
@@ -80,7 +80,7 @@ class Http2Connection(asyncio.Protocol):
         resets, overhead = site.limits.http2_resets_per_second, site.limits.http2_overhead
         self._resets = Bucket(resets, _RESETS_AT_ONCE * resets)
         self._overhead = Bucket(overhead, _FREE_OVERHEAD)
-        self._frames = Frames(site.limits)
+        self._frames = Frames(site.limits, websockets=site.config.tls.http2_websockets)
         self._turns = Turns(self._frames, self._overhead, self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -96,7 +96,7 @@ class Http2Connection(asyncio.Protocol):
         origin, self._ticket = admitted
         self._reader.come_from(origin)
         self.port = (transport.get_extra_info("sockname") or ("", 0))[1]
-        self._host.http2_admitted(self)
+        self.host.http2_admitted(self)
         self.deadline = monotonic() + site.timeouts.head
         self.flush()
 
@@ -168,13 +168,15 @@ class Http2Connection(asyncio.Protocol):
         ticket = counted if isinstance(counted, Ticket) else None
         stream = self.streams[number] = Stream(site, self, number, self.transport, ticket)
         site.stats.http2_streams += 1
-        self._host.admitted(stream)
+        self.host.admitted(stream)
         self.deadline = _NEVER
         if not isinstance(counted, Ticket):
             self._refuse(stream, LIMIT_REPLIES[counted])
             return size
         try:
-            request, _ = self._reader.read(request_head(fields, has_body=event.stream_ended is None))
+            key = b64encode(os.urandom(16)) if site.config.tls.http2_websockets else b""
+            head = request_head(fields, has_body=event.stream_ended is None, key=key)
+            request, _ = self._reader.read(head)
         except (BadRequest, OverLimit) as error:
             site.stats.refused(error)
             self._refuse(stream, reply.error(error.status, error.reason))
@@ -257,7 +259,7 @@ class Http2Connection(asyncio.Protocol):
         self.streams.pop(stream.id, None)
         self._turns.drop(stream)
         self._frames.left(stream.id)
-        self._host.left(stream)
+        self.host.left(stream)
         stream.gone()
         if not self.streams and not self.closing:
             self.deadline = monotonic() + self.site.timeouts.idle
@@ -331,6 +333,11 @@ class Http2Connection(asyncio.Protocol):
         self._turns.soon()
 
     @property
+    def requests(self) -> int:
+        """As Multiplexed."""
+        return sum([stream.socket is None for stream in self.streams.values()])
+
+    @property
     def waits_for_news(self) -> bool:
         """Whether all that is left of it are its streams, which speak for themselves."""
         return bool(self.streams)
@@ -383,7 +390,7 @@ class Http2Connection(asyncio.Protocol):
             self.left(stream)
         if self._ticket is not None:
             self._ticket.give_back()
-        self._host.http2_left(self)
+        self.host.http2_left(self)
 
     def __repr__(self) -> str:
         return f"<Http2 {self._reader.origin.address} {list(self.streams.values())} leaving={self.leaving}>"

@@ -55,7 +55,8 @@ class Frames:
 
     __slots__ = ("_goaway", "_library", "_owed", "_received", "progress")
 
-    def __init__(self, limits: LimitSettings) -> None:
+    def __init__(self, limits: LimitSettings, *, websockets: bool) -> None:
+        """With `websockets` they are offered (RFC 8441)."""
         self._received = 0  # bytes of bodies that the connection's window was not opened for again
         self._owed: dict[int, int] = {}  # the same of streams
         self._goaway = b""  # what is to be sent behind what the library has
@@ -69,6 +70,7 @@ class Frames:
                 SettingCodes.MAX_CONCURRENT_STREAMS: limits.http2_streams,
                 SettingCodes.INITIAL_WINDOW_SIZE: WINDOW,
                 SettingCodes.MAX_HEADER_LIST_SIZE: most,
+                SettingCodes.ENABLE_CONNECT_PROTOCOL: int(websockets),
             },
         )
         self._library.decoder.max_header_list_size = most

@@ -6,12 +6,13 @@ client's windows; while much waits, the backend is not read from. The connection
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 from proxy.dataplane.clients import Ticket
 from proxy.dataplane.dates import dated
 from proxy.dataplane.exchange import Exchange
+from proxy.dataplane.http2_legs import StreamLeg
+from proxy.dataplane.http2_websocket import StreamTransport
 from proxy.dataplane.leg import BEHIND, Leg, Source
 from proxy.dataplane.request import Request
 from proxy.dataplane.site import Site
@@ -23,13 +24,32 @@ from proxy.wire.head import ResponseHead
 from proxy.wire.http2 import FieldList, chunk, last_chunk, response_fields, trailer_fields
 from proxy.wire.reply import Reply
 
-_MOST_UNSENT = 65536  # bytes that wait for the client's windows before the backend is read no more
-_FEW_UNSENT = 16384  # bytes at which it is read again
 _NEVER = float("inf")
+
+
+class Host(Protocol):
+    """What a stream needs of whoever owns it with its connection."""
+
+    def left(self, connection: "Stream") -> None:
+        """A stream has ended, or has become a tunnel."""
+        ...
+
+    def tunnel_opened(self, tunnel: Tunnel) -> None:
+        """A stream has become a websocket."""
+        ...
+
+    def tunnel_closed(self, tunnel: Tunnel) -> None:
+        """What it became has ended."""
+        ...
 
 
 class Carrier(Protocol):
     """What a stream needs of its connection."""
+
+    @property
+    def host(self) -> Host:
+        """Who owns both."""
+        ...
 
     def say_at_once(self, stream: "Stream", fields: FieldList) -> None:
         """Send an informational response."""
@@ -52,74 +72,6 @@ class Carrier(Protocol):
         ...
 
 
-class SharedLeg(Leg):
-    """As Leg, of a connection whose client always has more to say.
-
-    What the kernel holds counts as unsent: it is lost when a socket is closed of which not all was read (RFC
-    9112 section 9.6), and a client that takes an answer says of each part that it has it.
-    """
-
-    __slots__ = ()
-
-    @property
-    def has_unsent(self) -> bool:
-        """As Leg."""
-        return self.unsent > 0
-
-
-class StreamLeg(Leg):
-    """As Leg, with the windows of one stream in place of the kernel's buffers."""
-
-    __slots__ = ("_break_off", "buffer")
-
-    def __init__(self, transport: asyncio.Transport, break_off: Callable[[], None]) -> None:
-        """`transport` is that of the connection, which is left alone."""
-        super().__init__(transport)
-        self.buffer = bytearray()  # what waits for the client's windows
-        self._break_off = break_off
-
-    def pause(self, who: int = BEHIND) -> None:
-        """As Leg: the stream's window is not opened again for now."""
-        self.holds |= who
-
-    def resume(self, who: int = BEHIND) -> None:
-        """As Leg."""
-        self.holds &= ~who
-
-    def reset(self) -> None:
-        """As Leg."""
-        self._break_off()
-
-    @property
-    def has_unsent(self) -> bool:
-        """As Leg."""
-        return bool(self.buffer)
-
-    @property
-    def unsent(self) -> int:
-        """As Leg."""
-        return len(self.buffer)
-
-    def add(self, data: bytes) -> None:
-        """Have this wait too."""
-        self.buffer += data
-        if self.writable and len(self.buffer) > _MOST_UNSENT:
-            self.fell_behind()
-
-    def take(self, most: int) -> bytes:
-        """What the client's windows have room for."""
-        data = bytes(self.buffer[:most])
-        del self.buffer[:most]
-        self._since = 0.0
-        self.look_again()
-        return data
-
-    def look_again(self) -> None:
-        """The client, or the connection, takes more: whether the backend may be read."""
-        if not self.writable and len(self.buffer) <= _FEW_UNSENT:
-            self.caught_up()
-
-
 class Stream:
     """Made by its connection for each request, which ends it when both sides have said all."""
 
@@ -128,6 +80,7 @@ class Stream:
         "_decoder",
         "_early",
         "_is_chunked",
+        "_is_websocket",
         "_ticket",
         "_withheld",
         "deadline",
@@ -139,6 +92,7 @@ class Stream:
         "leg",
         "said_all",
         "site",
+        "socket",
         "trailers",
     )
 
@@ -162,18 +116,21 @@ class Stream:
         self._is_chunked = False  # whether the body goes up in chunks
         self._withheld = 0  # bytes that came while nobody took them: the window stays shut by so many
         self._decoder: ChunkedBody | None = None  # set while the backend's body comes in chunks
+        self._is_websocket = False  # whether it asks to become one
+        self.socket: StreamTransport | None = None  # set when it has
 
     # The way down
 
     def ask(self, request: Request) -> None:
         """The head is here; `begin` when what came with it was heard."""
-        self._is_chunked = request.head.fields.chunked
+        self._is_chunked, self._is_websocket = request.head.fields.chunked, request.wants_upgrade
         self.exchange = Exchange(self.site, self, request)
 
     def begin(self) -> None:
         """Have the exchange begin."""
-        early, self._early = b"".join(self._early or ()), None
-        exchange = self.exchange
+        exchange, early = self.exchange, b""
+        if not self._is_websocket:  # what one says first waits for the tunnel
+            early, self._early = b"".join(self._early or ()), None
         if exchange is None:
             return
         request, rates = exchange.request, self.site.rates
@@ -188,8 +145,11 @@ class Stream:
 
     def hear(self, data: bytes, size: int) -> None:
         """More of the body came, in a frame that took `size` bytes of the window."""
-        self._feed(chunk(data) if self._is_chunked else data)
-        if self.leg.paused:
+        if self.socket is not None:
+            self.socket.hear(data)
+        else:
+            self._feed(chunk(data) if self._is_chunked else data)
+        if self.leg.paused or (self._is_websocket and self.socket is None):
             self._withheld += size
         elif size and not self.said_all:
             self._carrier.took(self, size)
@@ -197,6 +157,9 @@ class Stream:
     def heard_end(self, trailers: bytes = b"") -> None:
         """The client has said all."""
         self.heard_all = True
+        if self.socket is not None:
+            self.socket.hear_end()
+            return
         if self._is_chunked:
             self._feed(last_chunk(trailers))
         self._look_if_whole()
@@ -225,6 +188,8 @@ class Stream:
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             exchange.abort()
+        if self.socket is not None:
+            self.socket.lose()
 
     # As Client of the exchange
 
@@ -321,14 +286,42 @@ class Stream:
             self._carrier.break_off(self)
 
     def hand_over(self) -> tuple[Leg, bytes]:
-        """As Client: never, for no request of HTTP/2 asks for another protocol (RFC 9113 section 8.6)."""
-        raise NotImplementedError
+        """As Client: it asked by RFC 8441, and `response_fields` has said yes."""
+        self._carrier.host.left(self)
+        self.exchange = None
+        self.socket = socket = StreamTransport(self)
+        self.leg.draw_from(socket)
+        self.leg.holds = BEHIND
+        early, self._early = b"".join(self._early or ()), None
+        self.resume()
+        return Leg(cast("asyncio.Transport", socket)), early
 
     def tunnel_opened(self, tunnel: Tunnel) -> None:
         """As Client."""
+        self._carrier.host.tunnel_opened(tunnel)
+        if self.heard_all:  # as soon as somebody listens to it
+            asyncio.get_running_loop().call_soon(tunnel.client_said_all)
 
     def tunnel_closed(self, tunnel: Tunnel) -> None:
-        """As Client."""
+        """As Client; its ticket stays with the stream."""
+        self._carrier.host.tunnel_closed(tunnel)
+
+    # As Piped of a websocket
+
+    @property
+    def unsent(self) -> int:
+        """As Piped."""
+        return len(self.leg.buffer)
+
+    def send(self, data: bytes) -> None:
+        """As Piped."""
+        self.leg.add(data)
+        self._carrier.has_more(self)
+
+    def end(self) -> None:
+        """As Piped."""
+        self.said_all = True
+        self._carrier.has_more(self)
 
     # As one of the plane's connections
 

@@ -88,13 +88,14 @@ class Progress:
         return f"<Progress left={self._left} block={self.block}>"
 
 
-def request_head(fields: Iterable[tuple[bytes, bytes]], *, has_body: bool) -> bytes:
+def request_head(fields: Iterable[tuple[bytes, bytes]], *, has_body: bool, key: bytes = b"") -> bytes:
     """The head of a request in HTTP/1.1, with its empty line. Raises BadRequest.
 
     `:authority` is its Host (section 8.3.1), and its cookies are one field (section 8.2.3). With `has_body`
-    and no length it announces chunks.
+    and no length it announces chunks. With a `key` it may ask for a websocket (RFC 8441 section 5), which has
+    this one in HTTP/1.1, where its client's has none.
     """
-    method = target = authority = host = b""
+    method = target = authority = host = protocol = b""
     cookies, lines = [], []
     framed = not has_body
     for name, value in fields:
@@ -108,7 +109,9 @@ def request_head(fields: Iterable[tuple[bytes, bytes]], *, has_body: bool) -> by
             cookies.append(value)
         elif name == b"host":
             host = value
-        elif name[:1] == b":":
+        elif name == b":protocol":
+            protocol = value
+        elif name[:1] == b":" or name == b"sec-websocket-key":
             continue
         else:
             if name == b"content-length":
@@ -119,7 +122,10 @@ def request_head(fields: Iterable[tuple[bytes, bytes]], *, has_body: bool) -> by
                 lines.append(b"Connection: TE\r\n")
             lines.append(b"%b: %b\r\n" % (name, value))
     if method == b"CONNECT":
-        raise BadRequest("CONNECT to no forward proxy")
+        if not key or protocol.lower() != b"websocket":
+            raise BadRequest("CONNECT to no forward proxy")
+        method, framed = b"GET", True
+        lines += [b"Connection: Upgrade\r\n", b"Upgrade: websocket\r\n", b"Sec-WebSocket-Key: %b\r\n" % key]
     if not (target.startswith(b"/") or (target == b"*" and method == b"OPTIONS")):
         raise BadRequest("unsupported request target")
     lines.append(b"Host: %b\r\n" % (authority or host))
@@ -145,7 +151,10 @@ def trailer_lines(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
 def response_fields(head: bytes) -> FieldList:
     """The field list of a response from its head in HTTP/1.1, as `forwarding.response_head` makes it."""
     lines = head[:-4].split(b"\r\n")
-    return [(b":status", lines[0][9:12]), *_fields(lines[1:])]
+    status, fields = lines[0][9:12], _fields(lines[1:])
+    if status == b"101":  # RFC 8441 section 5: the yes to a websocket, whose key nobody has
+        status, fields = b"200", [field for field in fields if field[0] != b"sec-websocket-accept"]
+    return [(b":status", status), *fields]
 
 
 def trailer_fields(lines: bytes) -> FieldList:

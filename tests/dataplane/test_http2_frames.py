@@ -59,6 +59,12 @@ class Nobody:
     def left(self, connection: Stream) -> None:
         """As Host."""
 
+    def tunnel_opened(self, tunnel: object) -> None:
+        """As Host."""
+
+    def tunnel_closed(self, tunnel: object) -> None:
+        """As Host."""
+
     def http2_admitted(self, connection: Http2Connection) -> None:
         """As Host."""
 
