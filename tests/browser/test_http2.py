@@ -11,7 +11,7 @@ from tests.browser.chat_server import ChatServer
 from tests.browser.tab import Tab
 from tests.support.certificates import Authority
 from tests.support.instances import Fleet
-from tests.support.proxy_process import ProxyProcess, config_for
+from tests.support.proxy_process import AdminListener, ProxyProcess, config_for
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(200)]
@@ -71,9 +71,11 @@ def test_tabs_that_poll(context: BrowserContext, proxy: ProxyProcess) -> None:
     assert proxy.metric("chainlit_proxy_limits_hit_total") == 0
 
 
-def test_a_conversation(context: BrowserContext, tmp_path: Path) -> None:
-    """Chainlit's page comes by HTTP/2, its websocket by HTTP/1.1, and an upload goes through."""
-    server = ChatServer(tmp_path, 2, yaml.safe_dump({"tls": Authority(tmp_path).issue(NAME)}))
+@pytest.mark.parametrize("websockets", [False, True])
+def test_a_conversation(context: BrowserContext, tmp_path: Path, websockets: bool) -> None:
+    """Chainlit's page comes by HTTP/2, its websocket by either, and an upload goes through."""
+    tls = {**Authority(tmp_path).issue(NAME), "http2_websockets": websockets}
+    server = ChatServer(tmp_path, 2, yaml.safe_dump({"tls": tls}))
     try:
         server.launch()
         server.wait_healthy()
@@ -85,6 +87,10 @@ def test_a_conversation(context: BrowserContext, tmp_path: Path) -> None:
         assert tab.fetch(tab.attach(file)) == "200 " + file.read_text()
         assert tab.page.evaluate("performance.getEntriesByType('navigation')[0].nextHopProtocol") == "h2"
         assert (tab.failures, tab.errors) == ([], [])
+        proxy = AdminListener()
+        proxy.admin = server.admin
+        assert proxy.metric("chainlit_proxy_backend_tunnels") == 1
+        assert (proxy.metric("chainlit_proxy_connections_total", protocol="http/1.1") == 0) is websockets
     finally:
         print(server.tail(100))
         server.shut_down()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.errors import ProxyError
+from proxy.errors import BadRequest, ProxyError
 from proxy.wire.head import parse_request
 from proxy.wire.http2 import Progress, request_head, response_fields, trailer_fields, trailer_lines
 
@@ -97,3 +97,34 @@ def test_how_far_frames_have_come(step: int) -> None:
         assert progress.is_partial == (end not in whole), end
         in_block = len(PREFACE + settings + headers) <= end < len(PREFACE + settings + headers) + 9
         assert progress.block == 2 or not in_block
+
+
+WEBSOCKET = [
+    (b":method", b"CONNECT"),
+    (b":protocol", b"websocket"),
+    (b":scheme", b"https"),
+    (b":path", b"/ws"),
+    (b":authority", b"chat.test"),
+    (b"sec-websocket-version", b"13"),
+    (b"sec-websocket-key", b"ours is another"),
+]
+
+
+def test_a_websocket() -> None:
+    """RFC 8441 section 5: it is asked for by GET with a key of ours, and its 101 is a 200 without proof."""
+    head = parse_request(request_head(WEBSOCKET, has_body=True, key=b"A" * 24))
+    assert (head.method, head.target, head.wants_upgrade) == (b"GET", b"/ws", True)
+    assert head.fields.get(b"sec-websocket-key") == b"A" * 24
+    assert not head.fields.chunked
+    answer = b"HTTP/1.1 101 Yes\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\nVia: y\r\n\r\n"
+    assert response_fields(answer) == [(b":status", b"200"), (b"via", b"y")]
+
+
+@pytest.mark.parametrize(
+    ("key", "protocol"), [(b"", b"websocket"), (b"A" * 24, b"connect-udp"), (b"A" * 24, b"")]
+)
+def test_what_is_no_websocket(key: bytes, protocol: bytes) -> None:
+    """Where they are not offered, and for any other protocol, CONNECT is refused."""
+    fields = [(name, protocol if name == b":protocol" else value) for name, value in WEBSOCKET]
+    with pytest.raises(BadRequest):
+        request_head(fields, has_body=True, key=key)
