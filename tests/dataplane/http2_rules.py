@@ -249,7 +249,7 @@ What is no break of a rule, but too much, is in [Limits](limits.md#http2).
 {}
 A client that does not acknowledge SETTINGS is not waited for (section 6.5.3): what it has not seen yet allows it no more
 than what it has. Priorities are not looked at (section 5.3.2), nothing is pushed (section 8.4), and CONNECT is for
-forward proxies (section 8.5).
+forward proxies (section 8.5), or asks for a websocket where `tls.http2_websockets` is on (RFC 8441).
 """
 
 if __name__ == "__main__":
