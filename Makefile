@@ -10,7 +10,7 @@ PYTEST := $(BIN)/$(if $(COMPILED),python -m tests.compiled,pytest)
 FAST := tests/wire tests/affinity tests/test_borders.py tests/test_log_lines.py tests/test_logs.py \
 	tests/test_metrics.py tests/test_tracing.py $(ALSO)
 
-.PHONY: help setup run docs test check unit compiled unit-compiled system browser chromium dns pebble prometheus \
+.PHONY: help setup run docs test check unit compiled unit-compiled system browser chromium dns http2 pebble prometheus \
 	redis full compat images fuzz soak hostile bench bench-peers bench-features bench-share bench-lifecycle \
 	bench-sessions lock clean
 
@@ -56,6 +56,10 @@ docs: $(STAMP)
 # The DNS server of the tests; Debian's where the machine has none.
 dns: $(STAMP)
 	@$(BIN)/python -m tests.support.dns_server
+
+# The programs of the tests of HTTP/2; Debian's where the machine has none.
+http2: $(STAMP)
+	@$(BIN)/python -m tests.support.http2_programs
 
 # The authority of the tests of certificates; Debian's where the machine has none.
 pebble: $(STAMP)
@@ -105,7 +109,7 @@ compiled: $(STAMP)
 SYSTEM := tests/deploy tests/hostile tests/replicas tests/system
 
 # Most of them wait more than they compute, so two run at a time, but for those that take the time.
-system: $(STAMP) $(JS) dns pebble prometheus redis
+system: $(STAMP) $(JS) dns http2 pebble prometheus redis
 	$(PYTEST) -n 2 --dist worksteal $(SYSTEM) -m "system and not alone"
 	$(PYTEST) $(SYSTEM) -m "system and alone"
 
@@ -115,7 +119,7 @@ browser: $(STAMP) $(JS) chromium
 test: check unit unit-compiled system browser
 
 # The system tests with as many clients and rounds as they were made for; twice the time.
-full: $(STAMP) $(JS) chromium dns pebble prometheus redis
+full: $(STAMP) $(JS) chromium dns http2 pebble prometheus redis
 	FULL=1 $(PYTEST) tests -m "system and not browser"
 	FULL=1 $(PYTEST) tests/browser/test_blocked.py
 

@@ -28,6 +28,7 @@ from proxy.dataplane.hand_over_counts import Reason, Result
 from proxy.dataplane.plane import Plane
 from proxy.dataplane.stats import Histogram
 from proxy.exposition import Family, Kind
+from proxy.wire.forwarding import HTTP1, HTTP2
 
 PREFIX = "chainlit_proxy_"
 _STATES = ("waiting", "polling", "responding")  # of a request that has not ended
@@ -116,10 +117,20 @@ class ProxyCollector:
         for (backend, method, code), count in list(stats.requests.items()):
             requests.add(count, backend, method, f"{code}xx" if code else "aborted")
         yield requests
-        yield _counter("connections", "Client connections accepted.").add(stats.connections)
-        yield _gauge("open_connections", "Client connections open, without tunnels.").add(
-            len(plane.connections)
-        )
+        accepted, http2 = stats.connections, stats.http2_connections
+        connections = _counter("connections", "Client connections accepted, by protocol.", "protocol")
+        yield connections.add(accepted - http2, HTTP1).add(http2, HTTP2)
+        multiplexed = list(plane.http2_connections)
+        streams = sum(connection.requests for connection in multiplexed)
+        open_now = _gauge("open_connections", "Client connections open, without tunnels.", "protocol")
+        open_now.add(len(plane.connections) - streams - len(multiplexed), HTTP1)
+        yield open_now.add(len(multiplexed), HTTP2)
+        yield _counter("streams", "Requests in HTTP/2.").add(stats.http2_streams)
+        yield _gauge("open_streams", "Requests in HTTP/2 that are open.").add(streams)
+        broke = _counter("http2_errors", "Connections that broke the rules of HTTP/2, by error.", "code")
+        for error, count in list(stats.http2_errors.items()):
+            broke.add(count, error)
+        yield broke
         yield _counter("tunnels", "Websockets and other upgrades begun.").add(stats.tunnels)
         yield _by_backend("retries", "Requests tried again, by the backend that failed.", stats.retries)
         held = _counter("held_requests", "Requests held while nobody could take them, by result.", "result")

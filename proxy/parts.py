@@ -111,9 +111,12 @@ def certificates_of(config: Config) -> Certificates | None:
     """The certificates of the TCP listeners. Raises CertificateError."""
     settings = config.tls
     minimum = TLSVersion.TLSv1_3 if settings.min_version == "1.3" else TLSVersion.TLSv1_2
-    pairs = [Certificate(cert, key, minimum, key_text(place)) for place, cert, key in settings.pairs()]
+    http2 = settings.http2
+    pairs = [
+        Certificate(cert, key, minimum, key_text(place), http2=http2) for place, cert, key in settings.pairs()
+    ]
     if settings.acme.domains:
         store = CertificateStore(settings.acme)
         store.prepare()
-        pairs.append(Certificate(str(store.pair), str(store.pair), minimum, "tls.acme"))
+        pairs.append(Certificate(str(store.pair), str(store.pair), minimum, "tls.acme", http2=http2))
     return Certificates(pairs) if pairs else None

@@ -37,6 +37,7 @@ LABELS = {
     "limit",
     "kind",
     "evidence",
+    "protocol",
     "outcome",
     "verdict",
     "state",
@@ -233,7 +234,7 @@ def test_names_and_labels_are_bounded() -> None:
             assert re.fullmatch(r"chainlit_proxy_[a-z_]+", sample.name)
             assert sample.labels.keys() <= LABELS, sample
             for label, text in sample.labels.items():
-                assert label in {"le", "version"} or re.fullmatch(r"[A-Za-z0-9_]*", text), sample
+                assert label in {"le", "version", "protocol"} or re.fullmatch(r"[A-Za-z0-9_]*", text), sample
                 assert not re.search(r"secret|hunter2|BREW|1111|forged|127\.0", text), sample
 
     run(test)

@@ -119,6 +119,17 @@ class LimitSettings(Settings):
     """Sessions that the backends are asked for on behalf of one client per minute, at once or over time;
     those that a backend holds do not count. What is over it goes by the rest of its evidence. 0 sets no
     limit. After a restart of the proxy each tab of an office names a session that has to be found."""
+    http2_streams: v.Count = 100
+    """Requests that a client may have under way at once on a connection in HTTP/2. Each counts as one of
+    connections and connections_per_client while it is open, beside the connection itself."""
+    http2_resets_per_second: v.Seconds = 20.0
+    """Requests per second that may be reset on a connection in HTTP/2 before their answer is whole, on
+    average, and ten times as many at once; with more the connection ends. A page that is left resets all that
+    it asked for."""
+    http2_overhead: v.Count = 4096
+    """Bytes per second of a connection in HTTP/2 that may be something else than requests and bodies, on
+    average, and 65536 at once; with more it ends. A browser says next to nothing else, and what it says to
+    take an answer is not counted."""
 
     opening_frames: v.Count = 64
     """Frames that a client may send on a Socket.IO websocket before it has connected to Chainlit; with more

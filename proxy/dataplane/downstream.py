@@ -9,7 +9,7 @@ import socket
 from time import monotonic
 from typing import Protocol, cast
 
-from proxy.dataplane.clients import REFUSALS, Ticket, peer_of
+from proxy.dataplane.clients import Ticket
 from proxy.dataplane.dates import dated
 from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.leg import AHEAD, BEHIND, Leg, Source
@@ -92,43 +92,26 @@ class Downstream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """As asyncio.Protocol."""
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass
-        self.leg = Leg(self.transport)
+        self.transport = connection = cast("asyncio.Transport", transport)  # uvloop's are no subclass
+        self.leg = Leg(connection)
+        waiting, scheme = self._ticket, b"http"
         try:
-            self._arrive()
-        except Exception:
-            self.closing = True
-            self.transport.abort()  # the loop, which is told, leaves it open
-            raise
-
-    def _arrive(self) -> None:
-        transport = self.transport
-        peer, scheme = peer_of(transport), b"http"
-        ticket = self._ticket
-        if ticket is None:
-            self._host.accepted(transport.get_extra_info("socket"))
-        else:  # only who has something to do before HTTP begins has TLS: see `acceptor`
-            ticket.give_back()
-            if transport.get_extra_info("sslcontext") is not None:
+            if waiting is None:
+                self._host.accepted(transport.get_extra_info("socket"))
+            elif transport.get_extra_info("sslcontext") is not None:  # only who waits has TLS: see `acceptor`
                 scheme = b"https"
-        self.site.stats.connections += 1
-        address = self._address or peer
-        if not address:  # it has been reset: nobody knows who it was, and nobody waits for an answer
-            self.closing = True
-            self.transport.abort()
-            return
-        origin = self.site.origin(address, scheme, "" if peer == address else peer)
-        self._reader.come_from(origin)
-        limit = self.site.clients.over(origin)
-        if limit is None:
-            self._ticket = self.site.clients.arrived(origin)
+            admitted = self.site.admit(connection, self._address, waiting, scheme)
+            if admitted is None:
+                self.closing = True
+                return
+            origin, self._ticket = admitted
+            self._reader.come_from(origin)
             self._host.admitted(self)
             self.deadline = monotonic() + self.site.timeouts.head
-            return
-        self.site.stats.limits[limit] += 1
-        self.closing = True  # nothing is read of it, and nothing kept: that stays cheap for thousands
-        self.transport.write(REFUSALS[limit])
-        self.transport.close()
+        except Exception:
+            self.closing = True
+            connection.abort()  # the loop, which is told, leaves it open
+            raise
 
     def data_received(self, data: bytes) -> None:
         """As asyncio.Protocol."""

@@ -12,12 +12,12 @@ sees what goes on there. The others are told, and end what is left of the sessio
 from collections.abc import Collection, Iterator
 from math import inf
 from time import monotonic
-from typing import Protocol
 
 from proxy.affinity.backend import Backend
 from proxy.affinity.decision import EngineSession
 from proxy.affinity.session import Session
 from proxy.borders import Border, Where
+from proxy.dataplane.connection import Connection
 from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.leg import Leg
 from proxy.dataplane.site import Site
@@ -25,20 +25,6 @@ from proxy.dataplane.tunnel import ANSWERED, TAKEN, Tunnel
 
 _LATELY = 5.0  # seconds: no longer is a client between two of its polls
 _STALLED = 5.0  # seconds: who takes nothing for so long is not waited for
-
-
-class Connection(Protocol):
-    """A client's connection, as far as evictions look at it."""
-
-    @property
-    def exchange(self) -> Exchange | None:
-        """What is under way on it."""
-        ...
-
-    @property
-    def leg(self) -> Leg:
-        """Its transport."""
-        ...
 
 
 class Evictions:

@@ -17,7 +17,7 @@ from time import monotonic
 
 from proxy.affinity.pace import Pace, time_for
 from proxy.borders import Border, Where
-from proxy.dataplane.downstream import Downstream
+from proxy.dataplane.connection import Connection
 from proxy.dataplane.evictions import Evictions
 from proxy.dataplane.listeners import Listeners
 from proxy.dataplane.site import Site
@@ -37,7 +37,7 @@ class Leaving:
         site: Site,
         listeners: Listeners,
         evictions: Evictions,
-        connections: Collection[Downstream],
+        connections: Collection[Connection],
         tunnels: Collection[Tunnel],
     ) -> None:
         """All that are open, at any time."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 from proxy.affinity.decision import Decision
-from proxy.dataplane.clients import REFUSALS, Ticket, peer_of
+from proxy.dataplane.clients import Ticket
 from proxy.dataplane.dates import dated
 from proxy.dataplane.leg import Leg
 from proxy.dataplane.patience import Timer
@@ -106,25 +106,12 @@ class PlainClient(asyncio.Protocol):
         """As asyncio.Protocol."""
         self.transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass
         self._leg = Leg(self.transport)
-        site, peer = self._site, peer_of(transport)
-        if self._ticket is not None:
-            self._ticket.give_back()
-            self._ticket = None
-        site.stats.connections += 1
-        address = self._address or peer
-        if not address:  # it has been reset
+        site = self._site
+        admitted = site.admit(self.transport, self._address, self._ticket)
+        if admitted is None:
             self._answered = True
-            self.transport.abort()
             return
-        origin = site.origin(address, b"http", "" if peer == address else peer)
-        limit = site.clients.over(origin)
-        if limit is not None:
-            site.stats.limits[limit] += 1
-            self._answered = True
-            self.transport.write(dated(REFUSALS[limit]))
-            self.transport.close()
-            return
-        self._ticket = site.clients.arrived(origin)
+        origin, self._ticket = admitted
         self._reader.come_from(origin)
         self._timer = Timer(site.stood, site.timeouts.head, self._late)
         self._owner.plain_came(self)

@@ -21,6 +21,7 @@ from proxy.wire.head import RequestHead, ResponseHead
 # RFC 9110 section 7.6.3: each is named with the version in which the message came.
 OUR_NAME = b"chainlit-proxy"
 _VIA = (b"1.0 " + OUR_NAME, b"1.1 " + OUR_NAME)
+_VIA_HTTP2 = b"2.0 " + OUR_NAME
 # An address in X-Forwarded-For; some proxies add the port.
 _PORT = rb"(?::[0-9]{1,5})?"
 _HOP = re.compile(
@@ -31,6 +32,7 @@ _TRACEPARENT = re.compile(
     rb"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
 )
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+HTTP1, HTTP2 = "http/1.1", "h2"  # RFC 7301 section 6, RFC 9113 section 3.1
 UNIX = "unix"  # the address of whoever comes by a socket file: none that could be told
 _MOST_HOPS = 100  # proxies in a row that may be trusted: a client can write their addresses before its own
 _MOST_ORIGINS = 8192  # of which is remembered what their requests get
@@ -84,6 +86,7 @@ class Origin:
     scheme: bytes  # http or https
     trusted: bool  # whether the peer's own forwarding fields are believed
     peer: str = ""  # who sent that header, "" where the peer speaks for itself
+    protocol: str = HTTP1  # what is spoken on it, as ALPN calls it
 
 
 def request_fields(head: RequestHead, origin: Origin, variant: Variant, cookie: bytes) -> bytes:
@@ -105,7 +108,7 @@ def request_fields(head: RequestHead, origin: Origin, variant: Variant, cookie: 
     if head.minor == 0 and fields.get(b"host") is None:
         out.append(b"Host: localhost\r\n")
     out.append(_forwarded(fields, origin))
-    out.append(_via(fields, head.minor))
+    out.append(_via(fields, _VIA_HTTP2 if origin.protocol == HTTP2 else _VIA[head.minor]))
     if variant in _UPGRADES:
         out.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % fields.upgrade)
     elif variant in _ANSWERED_AS_IT_IS and _takes_trailers(fields):
@@ -147,10 +150,10 @@ def _framing(fields: Fields) -> bytes:
     return b"" if fields.length is None else b"Content-Length: %d\r\n" % fields.length
 
 
-def _via(fields: Fields, minor: int) -> bytes:
+def _via(fields: Fields, ours: bytes) -> bytes:
     if fields.via:
-        return b"Via: %b, %b\r\n" % (fields.via, _VIA[minor])
-    return b"Via: %b\r\n" % _VIA[minor]
+        return b"Via: %b, %b\r\n" % (fields.via, ours)
+    return b"Via: %b\r\n" % ours
 
 
 @lru_cache(maxsize=8192)
@@ -268,7 +271,7 @@ def _passed(head: ResponseHead) -> bytes:
     fields = head.fields
     passed = fields.passed
     if passed is None:
-        passed = fields.passed = fields.end_to_end(_REWRITTEN) + _via(fields, head.minor)
+        passed = fields.passed = fields.end_to_end(_REWRITTEN) + _via(fields, _VIA[head.minor])
     return passed
 
 
@@ -291,9 +294,9 @@ def response_head(
     passed = _passed(head)
     if (length is not None or not request.minor) and fields.get(b"trailer") is not None:
         # RFC 9110 section 6.6.2: what announces trailers goes with them, where the body is framed anew.
-        passed = fields.end_to_end(_REWRITTEN | {b"trailer"}) + _via(fields, head.minor)
+        passed = fields.end_to_end(_REWRITTEN | {b"trailer"}) + _via(fields, _VIA[head.minor])
     if unpacked and fields.get(b"content-encoding") is not None:
-        passed = fields.end_to_end(_REWRITTEN | {b"content-encoding"}) + _via(fields, head.minor)
+        passed = fields.end_to_end(_REWRITTEN | {b"content-encoding"}) + _via(fields, _VIA[head.minor])
     last = b""
     if status == 101:
         last = b"Connection: Upgrade\r\nUpgrade: %b\r\n" % fields.upgrade

@@ -146,7 +146,7 @@ def test_metrics() -> None:
     async def test(admin: Admin) -> None:
         answer = await admin.ask("/metrics")
         assert (answer.get(b"content-type") or b"").startswith(b"text/plain")
-        assert b"\nchainlit_proxy_open_connections 0\n" in answer.body
+        assert b'\nchainlit_proxy_open_connections{protocol="http/1.1"} 0\n' in answer.body
         answer = await admin.ask("/metrics", b"Accept: application/openmetrics-text; version=1.0.0")
         assert (answer.get(b"content-type") or b"").startswith(b"application/openmetrics-text")
         assert answer.body.endswith(b"\n# EOF\n")

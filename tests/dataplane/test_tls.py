@@ -58,7 +58,7 @@ def serial(peer: Peer) -> str:
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_offer(authority: Authority, version: ssl.TLSVersion) -> None:
-    """TLS 1.2 and 1.3 are spoken, with forward secrecy, ALPN http/1.1 and no compression."""
+    """TLS 1.2 and 1.3 are spoken, with forward secrecy, ALPN h2 and no compression."""
 
     async def test(world: World) -> None:
         context = authority.client()
@@ -67,7 +67,7 @@ def test_offer(authority: Authority, version: ssl.TLSVersion) -> None:
         client = await secure(world, context)
         session = client.writer.get_extra_info("ssl_object")
         assert session.version() == version.name.replace("_", ".")
-        assert session.selected_alpn_protocol() == "http/1.1"
+        assert session.selected_alpn_protocol() == "h2"
         assert session.compression() is None
         assert session.cipher()[0].startswith(("ECDHE-", "TLS_"))
 
