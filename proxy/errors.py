@@ -48,6 +48,7 @@ class Limit(StrEnum):
     OPENING_BYTES = "opening_bytes"
     OPENING_TIME = "opening"  # as `timeouts.opening`
     LINGER_SESSIONS = "linger_sessions"  # lost clients that are waited for
+    INFLATED = "inflated"  # of a compressed message
 
 
 class Odd(StrEnum):

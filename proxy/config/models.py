@@ -226,3 +226,4 @@ class Config(s.Settings):
     responses: s.ResponseSettings = s.ResponseSettings()
     sessions: s.SessionSettings = s.SessionSettings()
     tls: TlsSettings = TlsSettings()
+    websocket: s.WebsocketSettings = s.WebsocketSettings()

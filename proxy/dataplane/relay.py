@@ -110,8 +110,8 @@ class Relay:
             self._draws = True
             self.client.draw_from(self.upstream.leg)
 
-    def _begin(self, head: ResponseHead, data: bytes) -> None:
-        """Pass on a response that may have to be changed."""
+    def _begin(self, head: ResponseHead, data: bytes, extra: bytes = b"") -> None:
+        """Pass on a response that may have to be changed; `extra` are further lines of its head."""
         request, site, decision = self.request, self.site, self.decision
         assert decision is not None
         if self.connect is not None:
@@ -119,7 +119,7 @@ class Relay:
             self.connect = None
         if self._watched and head.status == 400 and decision.engine is not None:
             site.router.engines.forget(decision.engine)  # its sid is made up, or is over
-        extra = timing_field(decision, self.first_byte) if site.timing else b""
+        extra += timing_field(decision, self.first_byte) if site.timing else b""
         if site.config.affinity.cookie.enabled:
             fleet = site.router.fleet
             extra = pin_fields(request, head, decision.backend, fleet, site.cookie_name) + extra

@@ -33,6 +33,7 @@ from proxy.dataplane.request import Request
 from proxy.dataplane.shared_directory import SharedDirectory
 from proxy.dataplane.stats import Stats
 from proxy.errors import ConnectFailed, ConnectRefused, Limit, OverLimit, ProxyError, UpstreamClosed
+from proxy.wire.deflate import Contexts
 from proxy.wire.forwarding import (
     UNIX,
     IPAddress,
@@ -66,6 +67,7 @@ class Site:
         self.stood = stood
         self.stats = Stats()
         self.heads = HeadCache()
+        self.contexts = Contexts()
         self.clients = Clients(config.limits)
         self.leaving = False  # set when the process is to end: connections close after their exchange
         self.lingers = Lingers(config.affinity, self.stats, stood)
