@@ -24,7 +24,7 @@ _LEVEL = 6  # of 1 to 9: 12 bytes of a token instead of 13, for a tenth more tim
 _SHORTEST = 32  # bytes of a message that is compressed: a ping would become longer
 MOST_CONTEXTS = 1000  # that are kept; of the clients that were told something last
 CHUNK = 1 << 16  # bytes that are inflated at once
-_FREELY = 64  # bytes that one received byte may become, where many did before
+_FREELY = 128  # bytes that one received byte may become, where many did before
 
 _COMPRESSED = 0x40  # RSV1
 _OTHER_BITS = 0x30
