@@ -28,7 +28,9 @@ _FREELY = 128  # bytes that one received byte may become, where many did before
 
 _COMPRESSED = 0x40  # RSV1
 _OTHER_BITS = 0x30
+_TEXT_FRAME = 0x80 | TEXT  # the first byte of a whole text message
 _FLUSHED = b"\x00\x00\xff\xff"  # what ends a flushed block and is not sent (RFC 7692 section 7.2.1)
+_BEFORE_FLUSHED = -len(_FLUSHED)
 _END = b"\x01\x00\x00\xff\xff"  # a last, empty block: behind what is whole it ends the stream
 # RFC 7692 section 7.2.3.4: a message may have a last block of its own, and one byte behind it.
 _BEHIND_LAST = (b"", _FLUSHED + _END, b"\x00" + _FLUSHED + _END)
@@ -133,9 +135,20 @@ class Deflater:
 
     def pack(self, data: bytes) -> bytes:
         """What goes out for these bytes of a server's frames."""
+        size = len(data)
+        if (
+            size >= _SHORTEST + 2
+            and data[0] == _TEXT_FRAME
+            and not (self._left or self._held or self._is_broken)
+        ):
+            second = data[1]  # nearly all is one message
+            if second == size - 2 < 126:
+                return self._packed(_TEXT_FRAME, data[2:], size)
+            if second == 126 and data[2] << 8 | data[3] == size - 4:
+                return self._packed(_TEXT_FRAME, data[4:], size)
         if self._held:
             data, self._held = self._held + data, b""
-        size = len(data)
+            size = len(data)
         at = min(self._left, size)
         self._left -= at
         out = data[:at]
@@ -151,24 +164,25 @@ class Deflater:
                 self._left = end - size
                 out += data[at:]
             elif end - body >= _SHORTEST and (first == 0x80 | TEXT or first == 0x80 | BINARY):
-                packed = self._packed(first, data[body:end])
-                self._contexts.plain += end - at
-                self._contexts.packed += len(packed)
-                out += packed
+                out += self._packed(first, data[body:end], end - at)
             else:
                 out += data[at:end]
             at = end
         return out
 
-    def _packed(self, first: int, payload: bytes) -> bytes:
-        packer = self._packer
+    def _packed(self, first: int, payload: bytes, size: int) -> bytes:
+        """A message as it goes out; its frame came with so many bytes."""
+        contexts, packer = self._contexts, self._packer
         if packer is None:
             packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, -self._agreed.bits, _MEMORY_LEVEL)
         if self._agreed.refers:
             self._packer = packer
-            self._contexts.used(self)
+            contexts.used(self)
         packed = packer.compress(payload) + packer.flush(zlib.Z_SYNC_FLUSH)
-        return server_frame(first | _COMPRESSED, packed[: -len(_FLUSHED)])
+        frame = server_frame(first | _COMPRESSED, packed[:_BEFORE_FLUSHED])
+        contexts.plain += size
+        contexts.packed += len(frame)
+        return frame
 
     def forget(self) -> None:
         """What was said before is referred to no more."""

@@ -83,7 +83,8 @@ def test_off_by_default() -> None:
         asked, answered, *_ = await answer(world)
         assert asked.all(EXTENSIONS) == answered.all(EXTENSIONS) == []
         (tunnel,) = world.plane.tunnels
-        assert not isinstance(tunnel.down.transport, Compressed)
+        transport: object = tunnel.down.transport
+        assert not isinstance(transport, Compressed)
         assert world.plane.site.stats.compressed == 0
 
     run(test)

@@ -174,7 +174,9 @@ def plain(inflater: Inflater, data: bytes) -> bytes:
 
 def messages(data: bytes) -> list[tuple[int, bytes]]:
     """Opcode and payload of the messages in plain frames; control frames as they come."""
-    reader, found, begun = FrameReader(1 << 22), [], []
+    reader = FrameReader(1 << 22)
+    found: list[tuple[int, bytes]] = []
+    begun: list[tuple[int, bytes]] = []
     reader.push(data)
     while (one := reader.next()) is not None:
         if one.opcode >= 8:
