@@ -26,7 +26,7 @@ NAMES = (
 )
 TOP = (
     "listen, socket, reuse_port, admin, backends, discovery, socketio_path, affinity, balance, health, "
-    "timeouts, limits, forwarded, log, otel, replicas, responses, sessions, tls"
+    "timeouts, limits, forwarded, log, otel, replicas, responses, sessions, tls, websocket"
 )
 NOT_LOOPBACK = "must be a loopback address such as 127.0.0.1:9901, because admin.token is not set"
 

@@ -14,6 +14,7 @@ from tests.dataplane.peers import Message, Peer
 from tests.dataplane.shared_chat import Case, play
 from tests.dataplane.test_streaming import BOUND, held
 from tests.dataplane.world import World, run
+from tests.test_metrics import scrape, value
 
 ON = {"compress": True}
 WEBSOCKET = b"/ws/socket.io/?EIO=4&transport=websocket"
@@ -74,6 +75,22 @@ def test_both_directions() -> None:
         await world.until(lambda: not site.contexts)
 
     run(test, websocket=ON)
+
+
+def test_compression_is_counted() -> None:
+    """Websockets that have it, and what it saves on the wire."""
+
+    async def test(world: World) -> None:
+        chats(world)
+        socket = await Tab(world).socket()
+        await socket.hear()
+        samples = scrape(world)
+        assert value(samples, "compressed_websockets_total") == 1
+        assert value(samples, "compression_contexts") == 1
+        plain, packed = (value(samples, "compressed_bytes_total", form=form) for form in ("plain", "packed"))
+        assert plain > packed > 0
+
+    run(test, websocket={"compress": True})
 
 
 def test_off_by_default() -> None:
