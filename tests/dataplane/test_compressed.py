@@ -81,9 +81,10 @@ def test_compression_is_counted() -> None:
     """Websockets that have it, and what it saves on the wire."""
 
     async def test(world: World) -> None:
-        chats(world)
-        socket = await Tab(world).socket()
-        await socket.hear()
+        chat, socket = await connected(world)
+        for number in range(3):
+            side(chat).say(TOKEN % number)
+            await socket.hear()
         samples = scrape(world)
         assert value(samples, "compressed_websockets_total") == 1
         assert value(samples, "compression_contexts") == 1
