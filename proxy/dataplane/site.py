@@ -22,6 +22,7 @@ from proxy.config.values import Locate as LocateMode
 from proxy.dataplane import upstream_heads
 from proxy.dataplane.arrivals import Arrivals
 from proxy.dataplane.clients import Clients, Rates, client_key
+from proxy.dataplane.cross_site import CrossSite
 from proxy.dataplane.hand_overs import HandOvers
 from proxy.dataplane.head_cache import HeadCache, Known
 from proxy.dataplane.linger import Lingers
@@ -68,6 +69,7 @@ class Site:
         self.stats = Stats()
         self.heads = HeadCache()
         self.contexts = Contexts()
+        self.cross_site = CrossSite()
         self.clients = Clients(config.limits)
         self.leaving = False  # set when the process is to end: connections close after their exchange
         self.lingers = Lingers(config.affinity, self.stats, stood)
