@@ -97,6 +97,7 @@ class Site:
         self._trusted = [
             (each.version, int(each.netmask), int(each.network_address)) for each in config.forwarded.trusted
         ]
+        self._hops = config.forwarded.hops
         self.rates = Rates(config.limits) or None  # None: no request need be looked at
         engines = self.router.engines
         engines.most_packets, engines.most_bytes = config.limits.opening_frames, config.limits.opening_bytes
@@ -137,8 +138,8 @@ class Site:
         peer = str(read_address(peer) or peer)
         if ip is None:
             # Who may open a listener's socket file is a proxy here. Who has no address otherwise is nobody.
-            return Origin(address, scheme, trusted=address == UNIX, peer=peer)
-        return Origin(str(ip), scheme, self.trusts(ip), peer)
+            return Origin(address, scheme, trusted=address == UNIX, peer=peer, hops=self._hops)
+        return Origin(str(ip), scheme, self.trusts(ip), peer, self._hops)
 
     def trusts(self, address: IPAddress) -> bool:
         """Whether an address is that of a trusted proxy."""
@@ -153,11 +154,12 @@ class Site:
         fields = head.fields
         if len(fields.lines) > self.limits.headers:
             raise OverLimit(Limit.HEADERS, "too many header fields", status=431)
-        address, request_id, known = origin.address, None, origin
-        if origin.trusted:
-            address = client_address(fields, origin, self.trusts)
-            known, request_id = self.origin(address), upstream_heads.given_id(fields)
-        client = "" if known.trusted else client_key(address)  # trusted proxies are nobody's client
+        address, request_id, is_proxy = origin.address, None, origin.trusted
+        if is_proxy:
+            address, request_id = client_address(fields, origin, self.trusts), upstream_heads.given_id(fields)
+            # Where they are counted, everybody may be in their networks.
+            is_proxy = address == origin.address if origin.hops else self.origin(address).trusted
+        client = "" if is_proxy else client_key(address)  # trusted proxies are nobody's client
         pins = self.config.affinity.cookie.enabled
         return Known(fields, origin, address, client, self.cookie_name, pins=pins, request_id=request_id)
 
