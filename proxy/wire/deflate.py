@@ -316,9 +316,10 @@ class Inflater:
         if self._size > self._longest or self._credit < 0:
             raise self._refused(TOO_BIG, b"too much in one message")
         over = self._final and not self._left and not self._packed
-        if over or unpacker.eof:
-            if not (over and unpacker.eof and unpacker.unused_data in _BEHIND_LAST):
-                raise self._refused(INVALID_DATA, b"not compressed to its end")
+        behind = unpacker.unused_data
+        if len(behind) > len(_BEHIND_LAST[-1]) or (over and not (unpacker.eof and behind in _BEHIND_LAST)):
+            raise self._refused(INVALID_DATA, b"not compressed to its end")
+        if over:
             self._unpacker = None
         if not plain and not over:
             return b""

@@ -242,7 +242,11 @@ LAST = FINAL.compress(b"last block") + FINAL.flush(zlib.Z_FINISH)
 @pytest.mark.parametrize("behind", [b"", b"\x00"])
 def test_a_message_with_a_last_block(behind: bytes) -> None:
     """RFC 7692 section 7.2.3.4: a block may be marked as the last, with a byte behind it."""
-    assert messages(plain(Inflater(LONGEST), in_frames(LAST + behind))) == [(1, b"last block")]
+    for data in (in_frames(LAST + behind), in_frames(LAST + behind, 3, len(LAST))):
+        for size in (len(data), 1):
+            inflater = Inflater(LONGEST)
+            out = b"".join(plain(inflater, data[at : at + size]) for at in range(0, len(data), size))
+            assert messages(out) == [(1, b"last block")]
 
 
 MASKED = b"\x80\x00\x00\x00\x00"
@@ -250,7 +254,7 @@ BROKEN = {
     "what is no deflate": (in_frames(b"\xff" * 20), 1007),
     "a message that is cut off": (in_frames(packed(b"hello " * 20)[:-3]), 1007),
     "more behind the last block": (in_frames(LAST + packed(b"more")), 1007),
-    "a last block in the first of two": (in_frames(LAST, len(LAST) - 1, len(LAST)) + b"", 1007),
+    "a fragment behind the last block": (in_frames(LAST + bytes(40), len(LAST)), 1007),
     "a message that ends behind its flush": (in_frames(packed(b"hello") + TAIL[:2]), 1007),
     "RSV1 on a continuation": (said(b"hello", 3)[:9] + b"\xc0" + MASKED, 1002),
     "RSV1 on a continuation of a plain message": (b"\x01" + MASKED + b"\xc0" + MASKED, 1002),
