@@ -40,17 +40,9 @@ class Wire:
         """As Transport."""
         self.bytes += len(data)
 
-    def get_protocol(self) -> asyncio.Protocol:
-        """As Transport."""
-        return self.protocol
-
     def set_protocol(self, protocol: asyncio.Protocol) -> None:
         """As Transport."""
         self.protocol = protocol
-
-    def is_reading(self) -> bool:
-        """As Transport."""
-        return True
 
 
 class Stream:

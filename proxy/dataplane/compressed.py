@@ -42,16 +42,22 @@ class Compressed(asyncio.Protocol):
     )
 
     def __init__(
-        self, below: asyncio.Transport, deflater: Deflater, inflater: Inflater, stats: Stats
+        self,
+        below: asyncio.Transport,
+        deflater: Deflater,
+        inflater: Inflater,
+        stats: Stats,
+        *,
+        paused: bool = False,
     ) -> None:
-        """`stats` count those who say too much."""
+        """`stats` count those who say too much; `paused` tells whether `below` is not read for now."""
         self._below = below
         self._deflater = deflater
         self._inflater: Inflater | None = inflater  # None: what comes is not read any more
         self._stats = stats
         self._stream: Stream | None = None  # set when there is a tunnel, until the connection is lost
-        self._protocol = cast("asyncio.Protocol", below.get_protocol())
-        self._paused = not below.is_reading()
+        self._protocol = _NOBODY  # until somebody listens, before anything can come
+        self._paused = paused
         self._is_reading = False  # whether somebody is hearing what came
         self._has_ended = False  # whether the client has said all, and that waits behind what it said
         below.set_protocol(self)
@@ -90,14 +96,6 @@ class Compressed(asyncio.Protocol):
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """As Transport."""
         self._protocol = cast("asyncio.Protocol", protocol)
-
-    def get_protocol(self) -> asyncio.BaseProtocol:
-        """As Transport."""
-        return self._protocol
-
-    def is_reading(self) -> bool:
-        """As Transport."""
-        return not self._paused
 
     def is_closing(self) -> bool:
         """As Transport."""
@@ -142,7 +140,7 @@ class Compressed(asyncio.Protocol):
             return
         self._is_reading = True
         try:
-            while not self._paused and (plain := inflater.next()):
+            while not (self._paused or self._below.is_closing()) and (plain := inflater.next()):
                 self._protocol.data_received(plain)
         except FrameError:
             self._refuse(inflater)

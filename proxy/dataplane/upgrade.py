@@ -82,7 +82,8 @@ class Upgrade(Chosen):
         site = self.site
         site.stats.compressed += 1
         inflater = Inflater(max(LONGEST_PAYLOAD, site.limits.inspect))
-        between = Compressed(down.transport, Deflater(agreed, site.contexts), inflater, site.stats)
+        deflater = Deflater(agreed, site.contexts)
+        between = Compressed(down.transport, deflater, inflater, site.stats, paused=down.paused)
         down.transport = cast("asyncio.Transport", between)
         return between
 
