@@ -246,11 +246,6 @@ class Inflater:
         """Whether some of what came was not read."""
         return bool(self._buffer or self._packed)
 
-    @property
-    def rest(self) -> bytes:
-        """What came and was not read."""
-        return bytes(self._buffer)
-
     def next(self) -> bytes:
         """The next of it, in plain frames of a client; b"" until more comes. Raises FrameError."""
         buffer = self._buffer
@@ -314,7 +309,7 @@ class Inflater:
         self._size += len(plain)
         self._credit -= len(plain)
         if self._size > self._longest or self._credit < 0:
-            raise self._refused(TOO_BIG, b"too much in one message")
+            raise self._refused(TOO_BIG, b"too much for one message, or for what was received")
         over = self._final and not self._left and not self._packed
         behind = unpacker.unused_data
         if len(behind) > len(_BEHIND_LAST[-1]) or (over and not (unpacker.eof and behind in _BEHIND_LAST)):
