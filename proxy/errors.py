@@ -51,6 +51,7 @@ class Limit(StrEnum):
     HTTP2_RESETS = "http2_resets"  # of streams, by either side
     HTTP2_OVERHEAD = "http2_overhead"  # of frames, beside requests and their bodies
     LINGER_SESSIONS = "linger_sessions"  # lost clients that are waited for
+    INFLATED = "inflated"  # of a compressed message
 
 
 class Odd(StrEnum):

@@ -164,6 +164,14 @@ class ProxyCollector:
         for pool in plane.site.pools():
             frames.add(pool.frames_in, pool.backend.name, "in").add(pool.frames_out, pool.backend.name, "out")
         yield frames
+        text = "Websockets whose messages to the client are compressed."
+        yield _counter("compressed_websockets", text).add(stats.compressed)
+        contexts = plane.site.contexts
+        text = "Bytes of messages to clients that were compressed, before (plain) and after (packed)."
+        sizes = _counter("compressed_bytes", text, "form")
+        yield sizes.add(contexts.plain, "plain").add(contexts.packed, "packed")
+        text = "Clients that messages are compressed for by what they were told before."
+        yield _gauge("compression_contexts", text).add(len(contexts))
         connects = {pool.backend.name: pool.connect_seconds for pool in plane.site.pools()}
         yield _histogram("connect_seconds", "Connections to backends, with their TLS handshake.", connects)
         yield self._open_requests()

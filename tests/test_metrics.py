@@ -33,6 +33,7 @@ LABELS = {
     "method",
     "code",
     "direction",
+    "form",
     "error",
     "limit",
     "kind",

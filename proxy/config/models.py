@@ -186,10 +186,22 @@ class ForwardedSettings(s.Settings):
     """The networks of the proxies whose X-Forwarded-For, -Proto, -Host and Forwarded are believed, and whose
     X-Real-IP and the like are passed on; from anybody else they are replaced or dropped. An empty list
     believes nobody."""
+    hops: v.CountOrZero = Field(default=0, validate_default=True)
+    """How many addresses the proxies in front add to X-Forwarded-For, where their networks cannot all be
+    named: a cloud's balancer that adds the client's and its own has 2. The client is then the one so far from
+    the end, whatever is before it. It counts for connections from `trusted`, and there is safe only while
+    nobody reaches this proxy by a shorter way. 0 goes by the networks."""
     proxy_protocol: v.Flag = False
     """Whether connections of these proxies, and those on unix sockets, begin with a PROXY protocol header of
     version 1 or 2 that names the client. They then have to, within timeouts.head, and before TLS. From
     anybody else it is refused."""
+
+    @field_validator("hops")
+    @classmethod
+    def _counts_for_somebody(cls, value: int, info: ValidationInfo) -> int:
+        if value and info.data.get("trusted", "unreadable") == ():
+            raise ValueError("must be 0, because forwarded.trusted is empty: nobody is believed" + got(value))
+        return value
 
 
 class Config(s.Settings):
@@ -226,3 +238,4 @@ class Config(s.Settings):
     responses: s.ResponseSettings = s.ResponseSettings()
     sessions: s.SessionSettings = s.SessionSettings()
     tls: TlsSettings = TlsSettings()
+    websocket: s.WebsocketSettings = s.WebsocketSettings()

@@ -181,6 +181,15 @@ class TimeoutSettings(Settings):
     addresses (see reuse_port). Only then timeouts.shutdown begins."""
 
 
+class WebsocketSettings(Settings):
+    """The websockets of Chainlit's pages."""
+
+    compress: v.Flag = False
+    """Whether messages to clients that offer permessage-deflate are compressed, and theirs are taken so: a
+    token of 130 bytes becomes 12, for CPU time of the proxy. Backends are offered none. Takes effect for new
+    websockets."""
+
+
 class LogSettings(Settings):
     """What is written to standard error."""
 

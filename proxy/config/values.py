@@ -45,6 +45,7 @@ MASK = "***"
 _STATUS = r"^(?:[1-5][0-9]{2}(?:-[1-5][0-9]{2})?|[1-5]xx)$"
 _IN_PATH = "A-Za-z0-9._~!$&'()*+,;=:@%-"  # RFC 3986 3.3, between two /
 _HOST_AND_PORT = r"^(?:\[[0-9A-Fa-f:.]*\]|[^:\[\]]*)(?::[0-9]{1,5})?$"  # RFC 9110 7.2
+_MAPPED = 96  # bits of ::ffff:0:0/96, below which are the IPv4 addresses (RFC 4291 section 2.5.5.2)
 _BASE64URL = re.compile(r"(?:[A-Za-z0-9_-]{4})*(?:[A-Za-z0-9_-]{2,3})?={0,2}")
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
 
@@ -102,14 +103,24 @@ def _directory(value: str) -> str:
 
 
 def network(value: object) -> Network:
-    """Read an IP network; a bare address is the network of that one address. Raises ValueError."""
+    """Read an IP network; a bare address is the network of that one address. Raises ValueError.
+
+    One of IPv4 addresses in the dress of IPv6 is the network of these.
+    """
     try:
         interface = ipaddress.ip_interface(str(value))
     except ValueError:
         raise ValueError(f"must be an IP address or network such as 10.0.0.0/8{got(value)}") from None
     if interface.ip != interface.network.network_address and "/" in str(value):
         raise ValueError(f"must not have host bits: the network is written {interface.network}{got(value)}")
-    return interface.network
+    found = interface.network
+    if isinstance(found, ipaddress.IPv6Network) and found.prefixlen >= _MAPPED:
+        mapped = (
+            found.network_address.ipv4_mapped
+        )  # clients of such a network are known by their IPv4 address
+        if mapped is not None:
+            return ipaddress.IPv4Network((mapped, found.prefixlen - _MAPPED))
+    return found
 
 
 def statuses(texts: Iterable[str]) -> frozenset[int]:

@@ -162,7 +162,9 @@ class Exchange(Upgrade):
         try:
             decision = self._decide(located)
         except NoBackend as error:
-            if not site.arrivals.hold(self, site.config.affinity.hold):
+            if site.cross_site.leave(request) is not None or not site.arrivals.hold(
+                self, site.config.affinity.hold
+            ):
                 self.refuse(error)
             return
         if isinstance(decision, Void):

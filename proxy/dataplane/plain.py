@@ -4,7 +4,8 @@ Nothing of it reaches a backend. One request on a connection is answered, and th
 for below `/.well-known/acme-challenge/` is answered from what is known of its last part (RFC 8555 section
 8.3), everything else with 308, which keeps the method. The host of the new address is the one that was asked
 for, if it has the form of one; its port is that of the TLS listener, and none for 443. Behind a forwarded
-port, which shows in that 80 was asked for and ours is another, it is left out too.
+port, which shows in that 80 was asked for and ours is another, it is left out too. What came by https, as a
+trusted proxy says, is led nowhere: it would come back for ever.
 """
 
 import asyncio
@@ -30,19 +31,30 @@ _CHALLENGES = "/.well-known/acme-challenge/"
 _HOST = re.compile(rb"([A-Za-z0-9](?:[A-Za-z0-9._-]{0,253})|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
 _LINGER = 2.0  # seconds a client may go on sending after the answer
 _HTTP, _HTTPS = 80, 443
+_TWICE = (
+    "this address leads to https, and the request came by https already: "
+    "the proxy in front has to connect to the address with TLS"
+)
 
 Answer = Callable[[str], bytes | None]
 """What an authority is to read for a token; None: nothing is known of it."""
 
 
-def answer_to(head: RequestHead, answer: Answer, own_port: int, secure_port: int) -> Reply:
-    """What a plain request is answered; the ports are those of this listener and of the one with TLS."""
+def answer_to(
+    head: RequestHead, answer: Answer, own_port: int, secure_port: int, *, is_secure: bool = False
+) -> Reply:
+    """What a plain request is answered; the ports are those of this listener and of the one with TLS.
+
+    `is_secure`: by a trusted proxy's word its client came by https. Led there it would come here again.
+    """
     path = head.path.decode("ascii")
     if path.startswith(_CHALLENGES):
         text = answer(path.removeprefix(_CHALLENGES))
         return (
             reply.error(404, "not known") if text is None else Reply(200, text, b"application/octet-stream")
         )
+    if is_secure:
+        return reply.error(421, _TWICE)
     host = _HOST.fullmatch(head.fields.get(b"host") or b"")
     if host is None or not head.target.startswith(b"/"):
         return reply.error(400, "no Host that could be led to https")
@@ -132,7 +144,11 @@ class PlainClient(asyncio.Protocol):
             self._say(request, reply.error(error.status, error.reason, retry_after=error.retry_after))
             return
         _, own_port = (self.transport.get_extra_info("sockname") or ("", 0))[:2]
-        self._say(request, answer_to(request.head, self._owner.answer, own_port, self._owner.secure_port))
+        owner, is_secure = self._owner, request.known.secure
+        self._say(
+            request,
+            answer_to(request.head, owner.answer, own_port, owner.secure_port, is_secure=is_secure),
+        )
 
     def _count(self, request: Request) -> None:
         """Raises OverLimit for a client that asks too often."""

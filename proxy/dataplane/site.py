@@ -22,6 +22,7 @@ from proxy.config.values import Locate as LocateMode
 from proxy.dataplane import upstream_heads
 from proxy.dataplane.arrivals import Arrivals
 from proxy.dataplane.clients import Clients, Rates, Ticket, client_key, peer_of, refusal
+from proxy.dataplane.cross_site import CrossSite
 from proxy.dataplane.hand_overs import HandOvers
 from proxy.dataplane.head_cache import HeadCache, Known
 from proxy.dataplane.linger import Lingers
@@ -33,6 +34,7 @@ from proxy.dataplane.request import Request
 from proxy.dataplane.shared_directory import SharedDirectory
 from proxy.dataplane.stats import Stats
 from proxy.errors import ConnectFailed, ConnectRefused, Limit, OverLimit, ProxyError, UpstreamClosed
+from proxy.wire.deflate import Contexts
 from proxy.wire.forwarding import (
     HTTP1,
     UNIX,
@@ -67,6 +69,8 @@ class Site:
         self.stood = stood
         self.stats = Stats()
         self.heads = HeadCache()
+        self.contexts = Contexts()
+        self.cross_site = CrossSite()
         self.clients = Clients(config.limits)
         self.leaving = False  # set when the process is to end: connections close after their exchange
         self.lingers = Lingers(config.affinity, self.stats, stood)
@@ -94,6 +98,7 @@ class Site:
         self._trusted = [
             (each.version, int(each.netmask), int(each.network_address)) for each in config.forwarded.trusted
         ]
+        self._hops = config.forwarded.hops
         self.rates = Rates(config.limits) or None  # None: no request need be looked at
         engines = self.router.engines
         engines.most_packets, engines.most_bytes = config.limits.opening_frames, config.limits.opening_bytes
@@ -134,8 +139,8 @@ class Site:
         peer = str(read_address(peer) or peer)
         if ip is None:
             # Who may open a listener's socket file is a proxy here. Who has no address otherwise is nobody.
-            return Origin(address, scheme, address == UNIX, peer, protocol)
-        return Origin(str(ip), scheme, self.trusts(ip), peer, protocol)
+            return Origin(address, scheme, address == UNIX, peer, protocol, self._hops)
+        return Origin(str(ip), scheme, self.trusts(ip), peer, protocol, self._hops)
 
     def admit(
         self,
@@ -189,11 +194,12 @@ class Site:
         fields = head.fields
         if len(fields.lines) > self.limits.headers:
             raise OverLimit(Limit.HEADERS, "too many header fields", status=431)
-        address, request_id, known = origin.address, None, origin
-        if origin.trusted:
-            address = client_address(fields, origin, self.trusts)
-            known, request_id = self.origin(address), upstream_heads.given_id(fields)
-        client = "" if known.trusted else client_key(address)  # trusted proxies are nobody's client
+        address, request_id, is_proxy = origin.address, None, origin.trusted
+        if is_proxy:
+            address, request_id = client_address(fields, origin, self.trusts), upstream_heads.given_id(fields)
+            # Where they are counted, everybody may be in their networks.
+            is_proxy = address == origin.address if origin.hops else self.origin(address).trusted
+        client = "" if is_proxy else client_key(address)  # trusted proxies are nobody's client
         pins = self.config.affinity.cookie.enabled
         return Known(fields, origin, address, client, self.cookie_name, pins=pins, request_id=request_id)
 

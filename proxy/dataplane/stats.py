@@ -43,6 +43,7 @@ class Stats:
     """All counters of the data plane; owned by the Plane."""
 
     __slots__ = (
+        "compressed",
         "connections",
         "decisions",
         "first_byte",
@@ -68,6 +69,7 @@ class Stats:
         self.http2_streams = 0  # requests on those
         self.http2_errors: defaultdict[str, int] = defaultdict(int)  # that broke its rules, by error code
         self.tunnels = 0  # begun since the start
+        self.compressed = 0  # of these, those whose messages are compressed
         self.sid_pinned = 0  # decisions by a pinned sid, apart because nearly every request is one
         self.decisions: defaultdict[tuple[Evidence, Outcome], int] = defaultdict(int)
         self.requests: defaultdict[tuple[str, str, int], int] = defaultdict(int)  # backend, method, class

@@ -87,6 +87,7 @@ class Origin:
     trusted: bool  # whether the peer's own forwarding fields are believed
     peer: str = ""  # who sent that header, "" where the peer speaks for itself
     protocol: str = HTTP1  # what is spoken on it, as ALPN calls it
+    hops: int = 0  # addresses that those in front add to X-Forwarded-For; 0: their networks are known
 
 
 def request_fields(head: RequestHead, origin: Origin, variant: Variant, cookie: bytes) -> bytes:
@@ -177,19 +178,20 @@ def client_address(fields: Fields, origin: Origin, is_trusted: Callable[[IPAddre
     """The client's own address: the peer's, or what trusted peers say of it.
 
     Every proxy adds who it was asked by at the end of X-Forwarded-For, so the list is read from there, as
-    far as those who wrote it are trusted; what is before that, anybody may have made up.
+    far as those who wrote it are trusted; what is before that, anybody may have made up. Where it is known
+    how many they add, so many are read, whoever they are: with fewer in it, the first.
     """
-    address = origin.address
+    address, counted = origin.address, origin.hops
     if not origin.trusted:
         return address
     hops = b",".join(fields.get_all(b"x-forwarded-for")).split(b",")
-    for hop in reversed(hops[-_MOST_HOPS:]):
+    for hop in reversed(hops[-(counted or _MOST_HOPS) :]):
         match = _HOP.fullmatch(hop.strip(b" \t"))
         ip = read_address(match[match.lastindex or 0].decode("ascii")) if match else None
         if ip is None:
             break  # nobody knows who that is: the one who said so has to do
         address = str(ip)
-        if not is_trusted(ip):
+        if not counted and not is_trusted(ip):
             break
     return address
 
@@ -197,12 +199,13 @@ def client_address(fields: Fields, origin: Origin, is_trusted: Callable[[IPAddre
 def client_scheme(fields: Fields, origin: Origin) -> bytes:
     """The scheme of the client's own request, http or https, by what trusted peers say of it.
 
-    Each may have added its own value at the end of X-Forwarded-Proto, so the first is the client's. Some say
-    wss of a websocket. Without it the first element of Forwarded tells (RFC 7239 section 5.4).
+    Each may have added its own value at the end of X-Forwarded-Proto, so the first is the client's, of those
+    that count. Some say wss of a websocket. Without it the first element of Forwarded tells (RFC 7239 section
+    5.4).
     """
     if not origin.trusted:
         return origin.scheme
-    said = b",".join(fields.get_all(b"x-forwarded-proto")).partition(b",")[0]
+    said = b",".join(fields.get_all(b"x-forwarded-proto")).split(b",")[-origin.hops :][0]
     if not said:
         element = b",".join(fields.get_all(b"forwarded")).partition(b",")[0]
         pairs = (pair.strip(b" \t") for pair in element.split(b";"))
@@ -219,6 +222,8 @@ def _forwarded(fields: Fields, origin: Origin) -> bytes:
     if not origin.trusted:
         return b"%bX-Forwarded-Host: %b\r\nForwarded: %b\r\n" % (before, host, element)
     chain = fields.get_all(b"x-forwarded-for")
+    if origin.hops and chain:  # what is before is nobody's word that counts
+        chain = [hop.strip(b" \t") for hop in b",".join(chain).split(b",")[-origin.hops :]]
     if origin.address != UNIX:
         chain.append(origin.address.encode())
     lines = [b"X-Forwarded-For: %b\r\n" % b", ".join(chain)] if chain else []

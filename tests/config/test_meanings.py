@@ -85,3 +85,20 @@ def test_a_dollar_alone_is_one() -> None:
         token = loads(f"admin: {{token: {text}}}").admin.token
         assert token
         assert token.get_secret_value() == value
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+        ("::ffff:10.0.0.5", "10.0.0.5/32"),
+        ("::ffff:0:0/96", "0.0.0.0/0"),
+        ("2001:db8::/32", "2001:db8::/32"),
+        ("::/0", "::/0"),
+        ("10.0.0.5", "10.0.0.5/32"),
+    ],
+)
+def test_a_network_of_ipv4_is_one_however_it_is_written(written: str, meant: str) -> None:
+    """Clients are known by their IPv4 address on listeners for both families too: else none would match."""
+    config = loads(f"backends: [{{url: 'http://a:1'}}]\nforwarded: {{trusted: '{written}'}}")
+    assert [str(network) for network in config.forwarded.trusted] == [meant]

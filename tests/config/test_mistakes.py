@@ -26,7 +26,7 @@ NAMES = (
 )
 TOP = (
     "listen, socket, reuse_port, admin, backends, discovery, socketio_path, affinity, balance, health, "
-    "timeouts, limits, forwarded, log, otel, replicas, responses, sessions, tls"
+    "timeouts, limits, forwarded, log, otel, replicas, responses, sessions, tls, websocket"
 )
 NOT_LOOPBACK = "must be a loopback address such as 127.0.0.1:9901, because admin.token is not set"
 
@@ -229,6 +229,11 @@ TABLE = [
     ("socketio_path: [/a, /a/]", 1, "socketio_path", 'must not hold a value twice (got "/a")'),
     ("forwarded:\n  trusted:\n  - 10.0.0.0/8\n  - 10.0.0.1/8", 4, "forwarded.trusted[1]",
      'must not have host bits: the network is written 10.0.0.0/8 (got "10.0.0.1/8")'),
+    ("forwarded:\n  trusted: []\n  hops: 2", 3, "forwarded.hops",
+     "must be 0, because forwarded.trusted is empty: nobody is believed (got 2)"),
+    ("forwarded: {hops: -1}", 1, "forwarded.hops", "must be a whole number, 0 or greater (got -1)"),
+    ("forwarded: {trusted: '::ffff:10.0.0.1/104'}", 1, "forwarded.trusted",
+     'must not have host bits: the network is written ::ffff:a00:0/104 (got "::ffff:10.0.0.1/104")'),
     ("forwarded: {proxy_protocol: v2}", 1, "forwarded.proxy_protocol", 'must be true or false (got "v2")'),
     ("forwarded: {trusted: all}", 1, "forwarded.trusted",
      'must be an IP address or network such as 10.0.0.0/8 (got "all")'),

@@ -223,9 +223,15 @@ Test = Callable[[Case], Awaitable[None]]
 
 
 def play(
-    test: Test, names: str = "ab", *, connect: bool = True, mode: str = "always", **affinity: Any
+    test: Test,
+    names: str = "ab",
+    *,
+    connect: bool = True,
+    mode: str = "always",
+    compress: bool = False,
+    **affinity: Any,
 ) -> None:
-    """Run a test with a client whose session is at `a`."""
+    """Run a test with a client whose session is at `a`; it may `compress` its websocket."""
 
     async def main(world: World) -> None:
         story: list[tuple[str, bytes]] = []
@@ -239,7 +245,7 @@ def play(
             story.clear()
         await test(case)
 
-    run(main, names, affinity={"hand_over": mode, **affinity})
+    run(main, names, affinity={"hand_over": mode, **affinity}, websocket={"compress": compress})
 
 
 def half(packet: bytes, *, masked: bool) -> tuple[bytes, bytes]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from proxy.config import Config
+from proxy.controlplane.certificate_store import default_folder
 from tests.docs.pages import ROOT, found
 from tests.docs.test_commands import parse
 
@@ -138,6 +139,16 @@ def test_the_port_stays_open() -> None:
     assert 0 < int(service["Service"]["RestartSec"]) <= int(service["Service"]["RestartMaxDelaySec"])
     stopping = {"RestartPreventExitStatus", "ExecStartPre", "ExecCondition", "SuccessExitStatus"}
     assert not stopping & service["Service"].keys()
+
+
+def test_certificates_outlive_restarts() -> None:
+    """The service's own folder is where tls.acme keeps them; the rest of the file system is read-only."""
+    service = unit(SERVICE)["Service"]
+    name = service["StateDirectory"]
+    folder = default_folder({"STATE_DIRECTORY": f"/var/lib/{name}"})
+    assert folder == Path("/var/lib", name, "acme")
+    assert (service["StateDirectoryMode"], service["ProtectSystem"]) == ("0700", "strict")
+    assert str(folder) in (ROOT / "docs/deployment/systemd.md").read_text(encoding="utf-8")
 
 
 def test_there_is_time_to_leave() -> None:
