@@ -199,7 +199,7 @@ class Relay:
         ear = self._ear = self._ear or Ear()
         events = ear.hear(data)
         for begins in events:
-            session.hear(begins=begins)
+            session.hear(monotonic(), begins=begins)
             engine.untaken.hear(begins=begins)
             self.site.hand_overs.far.turns(engine, begins=begins)
         if ear.streamed and ear.streamed != engine.streamed:

@@ -53,6 +53,7 @@ class SharedChat(Chat):
     answers = False  # whether it is still answering what it took
     breaks = ""  # the step at which it is lost
     echo = True
+    _event: asyncio.Task[None] | None = None  # the last one that came by a POST
 
     async def _take(self, transport: Transport, packet: bytes) -> None:
         step = step_of(packet)
@@ -60,7 +61,24 @@ class SharedChat(Chat):
         if step and step == self.breaks and (step != "restore" or transport.proxied):
             await self.die()
         gate = self._gates.get(step)
+        if transport.socket is None and step in {"resume", "again"}:  # no POST waits for an event
+            self._event = asyncio.create_task(self._later(transport, packet, gate, self._event))
+            return
         if gate is not None and (transport.proxied or step in {"hello", "part"}):
+            await gate.wait()
+        self._hear(transport, packet)
+
+    async def _later(
+        self,
+        transport: Transport,
+        packet: bytes,
+        gate: asyncio.Event | None,
+        before: asyncio.Task[None] | None,
+    ) -> None:
+        """An event is taken when the one before it is, and its gate is open."""
+        if before is not None:
+            await before
+        if gate is not None:
             await gate.wait()
         self._hear(transport, packet)
 
