@@ -196,6 +196,7 @@ def replica(
             fail("--sessions: must name the store that the instances share, such as redis://127.0.0.1:6379")
         require_chainlit()
         _tell_replicas(settings, store).open()
+        os.environ.pop("CHAINLIT_PROXY_SESSIONS", None)  # it may hold a password: not for what the app starts
         own = folder.named(state) if state else folder.temporary()
     except (ConfigError, ImportError, ReplicaError, folder.FolderError) as error:
         fail(str(error))

@@ -21,9 +21,13 @@ class AdminSettings(s.Settings):
     """The listener for operators and monitoring."""
 
     # Declared first: the check of `listen` has to know it.
-    token: v.Token | None = None
+    token: v.Tokens | None = None
     """The bearer token that everything but /healthz, /readyz and /metrics asks for. Without one the listener
-    has to stay on a loopback address."""
+    has to stay on a loopback address. In a list each counts: add the new one, have everybody use it, then
+    take the old one out."""
+    hook_token: v.Tokens | None = None
+    """A token that may drain a backend, make it ready and look at it, and nothing else: for `chainlit-proxy
+    hook`, which runs beside the app. In a list each counts."""
     listen: v.OneAddress = Address("127.0.0.1", 9901)
     """Where metrics, health and the API are served. Loopback, because by default there is no token."""
     socket: s.AdminSocketSettings = s.AdminSocketSettings()

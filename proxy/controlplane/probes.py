@@ -122,6 +122,7 @@ class Prober:
         if met is not None:
             if met is _GOOD:
                 self._probed(backend, now - started)
+                self._fleet.met(backend, net.last_address(backend.host))
             self._fleet.observe(backend, met.observation, now, met.reason)
         if not self.met_all.is_set() and all(other.health.met for other in self._fleet):
             self.met_all.set()

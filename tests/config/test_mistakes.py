@@ -152,8 +152,11 @@ TABLE = [
     # secrets
     ("admin: {token: ''}", 1, "admin.token", "must not be empty; leave the key out to have none"),
     ("admin: {token: a b}", 1, "admin.token", "must be visible ASCII characters without spaces or line ends"),
-    ("admin: {token: [a]}", 1, "admin.token",
-     "must be visible ASCII characters without spaces or line ends (got a list)"),
+    ("admin: {token: [a, b c]}", 1, "admin.token[1]",
+     "must be visible ASCII characters without spaces or line ends"),
+    ("admin: {token: [a, a]}", 1, "admin.token", "must not hold a value twice"),
+    ("admin: {hook_token: {a: b}}", 1, "admin.hook_token",
+     "must be visible ASCII characters without spaces or line ends, or a list of them (got a mapping)"),
     ("affinity: {secret: '***'}", 1, "affinity.secret",
      "must be the secret itself, not the mask that stands for one where it is printed"),
     ("affinity: {secret: [a, '***']}", 1, "affinity.secret[1]",
