@@ -31,6 +31,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
         "/health",
         None,
         ("200-399",),
+        None,
         2,
         2,
         3,

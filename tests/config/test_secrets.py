@@ -35,6 +35,7 @@ IN_PLACE = [
     "admin: {{token: {{ {0} }}}}",
     "admin: {{token: {{{{ {0} }}}}}}",
     "admin: {{token: [older, {0}], hook_token: {0}}}",
+    "health: {{secret: {0}, path: x}}",
     "affinity: {{secret: {0}, locate: x}}",
     "affinity: {{secret: {{a: {0}}}}}",
     "affinity: {{secret: [{0}, {0}]}}",

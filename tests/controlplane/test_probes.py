@@ -9,6 +9,7 @@ from proxy.affinity.fleet import Fleet
 from proxy.affinity.health import HealthRules
 from proxy.config import Config, HealthSettings
 from proxy.controlplane.probes import Prober
+from proxy.wire.head import ResponseHead, parse_response
 from tests.controlplane.probing import (
     DEGRADED,
     DOWN,
@@ -62,9 +63,11 @@ def test_the_final_dot_is_not_told(kind: str) -> None:
     fleet.add("a", "chat-0.chat.site.svc.cluster.local.", 8000, now=0.0)
     asked: list[tuple[str, bytes]] = []
 
-    async def recorded(known: Known, _method: bytes, message: bytes, _timeout: float) -> tuple[int, bytes]:
+    async def recorded(
+        known: Known, _method: bytes, message: bytes, _timeout: float
+    ) -> tuple[ResponseHead, bytes]:
         asked.append((known.host, message))
-        return 200, b'0{"sid":"abc"}'
+        return parse_response(b"HTTP/1.1 200 OK\r\n\r\n"), b'0{"sid":"abc"}'
 
     async def main() -> None:
         settings = HealthSettings.model_validate(FAST | {"type": kind})
