@@ -40,6 +40,7 @@ LAYERS = [
         "proxy.parts",
         "proxy.ports",
         "proxy.scrape",
+        "proxy.service_manager",
         "proxy.tracing",
     },
     {"proxy.cli", "proxy.__main__"},

@@ -244,14 +244,16 @@ def replica(
     show_default=True,
     help="The command that is to read the file: `run` has no backends, and other defaults.",
 )
-def check(file: str, command: str) -> None:
+@click.option("--quiet", is_flag=True, help="Print nothing but mistakes.")
+def check(file: str, command: str, *, quiet: bool) -> None:
     """Validate a configuration and print it as it takes effect, secrets masked."""
     try:
         config = _read_for_run(file, {}, "", None) if command == "run" else load(file, need_backends=True)
     except ConfigError as error:
         fail(str(error))
-    _warn_of_names(config)
-    click.echo(dump(config), nl=False)
+    if not quiet:
+        _warn_of_names(config)
+        click.echo(dump(config), nl=False)
 
 
 def _warn_of_names(config: Config) -> None:
