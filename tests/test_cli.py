@@ -140,16 +140,6 @@ def test_check_warns_of_names_that_may_be_public(config: Path) -> None:
     assert told.startswith("backends[0].url: chat-0.chat is a relative name")
 
 
-def test_a_quiet_check_prints_nothing_but_mistakes(config: Path) -> None:
-    """For a service manager, whose journal need not hold the configuration at each reload."""
-    config.write_text("backends: [{url: 'http://127.0.0.1:8001'}]")
-    done = call("check", "--quiet", "-c", str(config))
-    assert (done.exit_code, done.output) == (0, "")
-    config.write_text("listne: x")
-    done = call("check", "--quiet", "-c", str(config))
-    assert (done.exit_code, "listne" in done.stderr) == (2, True)
-
-
 def test_check_prints_what_takes_effect(config: Path) -> None:
     """A good file: exit 0, and the whole configuration with its secrets masked."""
     config.write_text(

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -282,3 +283,14 @@ def test_reload_by_a_signal() -> None:
     assert (done.exit_code, done.output, heard) == (0, "", [signal.SIGHUP])
     done = CliRunner().invoke(main, ["reload", "--pid", str(2**22 + 1)])
     assert (done.exit_code, "No such process" in done.output) == (1, True)
+
+
+def test_a_quiet_check_prints_nothing_but_mistakes(tmp_path: Path) -> None:
+    """For a service manager, whose journal need not hold the configuration at each reload."""
+    config = tmp_path / "proxy.yaml"
+    config.write_text("backends: [{url: 'http://127.0.0.1:8001'}]")
+    done = CliRunner().invoke(main, ["check", "--quiet", "-c", str(config)])
+    assert (done.exit_code, done.output) == (0, "")
+    config.write_text("listne: x")
+    done = CliRunner().invoke(main, ["check", "--quiet", "-c", str(config)])
+    assert (done.exit_code, "listne" in done.output) == (2, True)

@@ -39,6 +39,7 @@ LAYERS = [
         "proxy.output",
         "proxy.parts",
         "proxy.ports",
+        "proxy.probe_times",
         "proxy.scrape",
         "proxy.service_manager",
         "proxy.tracing",

@@ -60,10 +60,10 @@ class Prober:
         fleet: Fleet,
         config: Config,
         ask: Ask,
-        probed: Callable[[Backend, float], None] = lambda _backend, _seconds: None,
+        probed: Callable[[Backend, Observation, float], None] = lambda _backend, _met, _seconds: None,
         stood: Callable[[float], float] = lambda _now: 0.0,
     ) -> None:
-        """`ask` opens a new connection each time; `probed(backend, seconds)` is told of answered probes.
+        """`ask` opens a new connection each time; `probed(backend, met, seconds)` is told of each probe.
 
         `stood(now)` tells how many seconds this process stood still so far.
         """
@@ -128,8 +128,8 @@ class Prober:
         if self._stood(now) != stood and met is _SILENCE:
             met = None  # we were late ourselves
         if met is not None:
+            self._probed(backend, met.observation, now - started)
             if met is _GOOD:
-                self._probed(backend, now - started)
                 self._fleet.met(backend, net.last_address(backend.host))
             self._fleet.observe(backend, met.observation, now, met.reason)
         if not self.met_all.is_set() and all(other.health.met for other in self._fleet):
