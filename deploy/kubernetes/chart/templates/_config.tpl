@@ -8,7 +8,7 @@
 {{- end -}}
 {{- $config := dict
   "listen" "0.0.0.0:8000"
-  "admin" (dict "listen" "0.0.0.0:9901" "token" "${ADMIN_TOKEN}")
+  "admin" (dict "listen" "0.0.0.0:9901" "token" "${ADMIN_TOKEN}" "hook_token" "${HOOK_TOKEN}")
   "affinity" (dict "secret" "${AFFINITY_SECRET}")
   "health" (dict "path" .Values.chat.healthPath)
   "sessions" (dict "shared" true)
