@@ -315,7 +315,9 @@ def test_kustomize_builds_the_base_and_its_components(tmp_path: Path) -> None:
     maps = {("ConfigMap", name) for name in ("chainlit-proxy", "chainlit-hooks")}
     assert {key for key in plain if key[0] != "ConfigMap"} == base().keys() - maps
     added = {key for key in whole.keys() - plain.keys() if key[0] != "ConfigMap"}
-    assert added == {(kind, "chainlit-proxy") for kind in ("Role", "RoleBinding", *CRDS)}
+    kinds = ("Role", "RoleBinding", "ServiceMonitor", "PrometheusRule")
+    assert added == {(kind, "chainlit-proxy") for kind in kinds}
+    assert whole["ConfigMap", "chainlit-proxy-dashboard"]["metadata"]["labels"]["grafana_dashboard"] == "1"
     assert whole[PROXY]["spec"]["template"]["spec"]["automountServiceAccountToken"] is True
     mounted = whole[PROXY]["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"]
     assert "discovery" in yaml.safe_load(whole["ConfigMap", mounted]["data"]["proxy.yaml"])

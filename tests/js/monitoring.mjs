@@ -1,9 +1,10 @@
-// Reads a ServiceMonitor from its input, and ends with 1 and a reason if the Prometheus operator would refuse it.
+// Reads an object for the Prometheus operator, and ends with 1 and a reason if the operator would refuse it.
 import { readFileSync } from "node:fs";
-import { ServiceMonitor } from "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/ServiceMonitor";
+import * as operator from "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1";
 
 try {
-  new ServiceMonitor(JSON.parse(readFileSync(0, "utf8"))).validate();
+  const given = JSON.parse(readFileSync(0, "utf8"));
+  new operator[given.kind](given).validate();
 } catch (error) {
   console.error(error.message);
   process.exit(1);
