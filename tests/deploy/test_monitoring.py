@@ -2,17 +2,16 @@
 
 import copy
 import json
-import subprocess
 from functools import cache
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.deploy.crds import refusal
 from tests.deploy.helm import CHART, render
 from tests.deploy.test_files import ALERTS, DASHBOARD
 from tests.docs.pages import ROOT
-from tests.js.install import HERE, node_path
 
 pytestmark = pytest.mark.system
 
@@ -38,19 +37,6 @@ def charts() -> dict[str, dict[str, Any]]:
     return {one["kind"]: one for one in objects} | {
         one["metadata"]["name"]: one for one in objects if one["kind"] == "ConfigMap"
     }
-
-
-def refusal(document: dict[str, Any]) -> str:
-    """Why the operator's schema refuses an object; nothing if it does not."""
-    done = subprocess.run(
-        [node_path(), str(HERE / "monitoring.mjs")],
-        input=json.dumps(document),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return done.stderr if done.returncode else ""
 
 
 @pytest.mark.parametrize("kind", ["ServiceMonitor", "PodMonitor", "PrometheusRule"])
