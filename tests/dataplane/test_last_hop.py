@@ -249,7 +249,7 @@ def test_a_few_proxies_are_no_loop(via: bytes) -> None:
 
 
 def test_a_balancer_is_told_the_proxys_own_health() -> None:
-    """`health.listen_path` is answered here, also without any backend, and is 503 once the proxy is to end."""
+    """`health.listen_path` is answered here, also without a backend; it is 503 once the proxy is to end."""
     path = b"/.chainlit-proxy/healthz"
 
     async def test(world: World) -> None:

@@ -1,4 +1,4 @@
-"""The schemas of objects that Kubernetes itself does not have: the Prometheus operator's and the Gateway API's."""
+"""The schemas that Kubernetes itself does not have: the Prometheus operator's and the Gateway API's."""
 
 import json
 import subprocess

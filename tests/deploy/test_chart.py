@@ -1,7 +1,6 @@
 """The values of the chart: told as a whole, taken as they are, and refused where nobody can guess them."""
 
 import json
-
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,16 +8,40 @@ import pytest
 import yaml
 
 from proxy.config import Config, loads
+from tests.deploy.crds import refusal
 from tests.deploy.helm import CHART, ValuesError, render, render_all
 from tests.deploy.schemas import mistakes
-from tests.deploy.test_kubernetes import ALL_ON, CHAT, CRDS, ENVIRONMENT, PROXY, POD, base, charts, container, keyed
-from tests.docs.pages import ROOT, table
+from tests.deploy.test_kubernetes import (
+    CHAT,
+    CRDS,
+    ENVIRONMENT,
+    POD,
+    PROXY,
+    base,
+    charts,
+    container,
+    keyed,
+)
+from tests.docs.pages import ROOT, Piece, found, table
 
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
 SCHEMA = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
 PAGE = ROOT / "docs/deployment/chart.md"
 TOLD_AS_ONE = ("resources", "tmp", "labels")  # what Kubernetes or the user fills
-NASTY = ["0123", "true", "null", "1e3", "a: b", "a, path: /x", "a # b", "{{ .Release.Name }}", "'\"", "{a}", "*a", "é\n- x"]
+NASTY = [
+    "0123",
+    "true",
+    "null",
+    "1e3",
+    "a: b",
+    "a, path: /x",
+    "a # b",
+    "{{ .Release.Name }}",
+    "'\"",
+    "{a}",
+    "*a",
+    "é\n- x",
+]
 POD_KEYS = {"nodeSelector", "tolerations", "affinity", "priorityClassName"}
 
 
@@ -45,6 +68,16 @@ def test_the_table_of_values_is_whole() -> None:
         assert yaml.safe_load(rows[name].strip("`")) == default, name
 
 
+@pytest.mark.parametrize(
+    "block", [one for one in found("yaml") if one.text.startswith("# values for the chart")], ids=str
+)
+def test_the_values_on_the_pages_are_right(block: Piece) -> None:
+    """The chart takes them, and what it renders is valid."""
+    for document in render_all([yaml.safe_load(block.text)])[0]:
+        refused = refusal(document) if document["kind"] in CRDS else mistakes(document)
+        assert not refused
+
+
 def test_the_schema_knows_every_value() -> None:
     """And none that is not there: a key that is misspelt is refused at every level."""
 
@@ -66,7 +99,12 @@ def test_nobody_is_trusted_by_guess() -> None:
             render_all([values])
     for trusted in ([], ["10.244.0.0/16"]):
         assert [str(one) for one in proxys(proxy={"trusted": trusted}).forwarded.trusted] == trusted
-    assert loads(base()["ConfigMap", "chainlit-proxy"]["data"]["proxy.yaml"], environ=ENVIRONMENT).forwarded.trusted == ()
+    assert (
+        loads(
+            base()["ConfigMap", "chainlit-proxy"]["data"]["proxy.yaml"], environ=ENVIRONMENT
+        ).forwarded.trusted
+        == ()
+    )
 
 
 def proxys(**values: Any) -> Config:
@@ -79,13 +117,19 @@ def proxys(**values: Any) -> Config:
     ("values", "told"),
     [
         ({"proxy": {"config": {"listen": "0.0.0.0:9000"}}}, r"proxy\.config\.listen is the chart's"),
-        ({"proxy": {"config": {"admin": {"listen": "0.0.0.0:9900"}}}}, r"proxy\.config\.admin is the chart's"),
+        (
+            {"proxy": {"config": {"admin": {"listen": "0.0.0.0:9900"}}}},
+            r"proxy\.config\.admin is the chart's",
+        ),
         ({"proxy": {"config": {"backends": []}}}, r"proxy\.config\.backends is the chart's"),
         ({"proxy": {"config": {"discovery": {}}}}, r"proxy\.config\.discovery is the chart's"),
         ({"proxy": {"autoscaling": {"minReplicas": 5, "maxReplicas": 2}}}, "less than minReplicas"),
         ({"chat": {"replicas": 3, "backends": 2}}, "less than chat.replicas"),
         ({"networkPolicy": {"enabled": False}}, r"chat\.forwardedAllowIps has to be chosen"),
-        ({"chat": {"env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}}, "a variable is there twice"),
+        (
+            {"chat": {"env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}},
+            "a variable is there twice",
+        ),
         ({"proxy": {"env": [{"name": "A"}, {"name": "A"}]}}, "a variable is there twice"),
     ],
 )
@@ -97,18 +141,26 @@ def test_values_that_break_the_pods_are_refused(values: dict[str, Any], told: st
 
 @pytest.mark.parametrize(
     ("timeouts", "grace"),
-    [({}, 45), ({"shutdown": 120}, 135), ({"shutdown": 0.5}, 16), ({"hand_over": 600}, 645), ({"shutdown": 0}, 15)],
+    [
+        ({}, 45),
+        ({"shutdown": 120}, 135),
+        ({"shutdown": 0.5}, 16),
+        ({"hand_over": 600}, 645),
+        ({"shutdown": 0}, 15),
+    ],
 )
 def test_the_grace_follows_the_timeouts(timeouts: dict[str, float], grace: int) -> None:
     """Kubernetes waits for preStop and for as long as the proxy takes to end."""
     pod = keyed(render(proxy={"config": {"timeouts": timeouts}}))[PROXY]["spec"]["template"]["spec"]
-    sleep = int(container({"spec": {"template": {"spec": pod}}})["lifecycle"]["preStop"]["exec"]["command"][-1])
+    sleep = int(
+        container({"spec": {"template": {"spec": pod}}})["lifecycle"]["preStop"]["exec"]["command"][-1]
+    )
     assert pod["terminationGracePeriodSeconds"] == grace
     assert grace > sleep + timeouts.get("shutdown", 30) + timeouts.get("hand_over", 0)
 
 
 def test_several_proxies_share_a_directory() -> None:
-    """By default in the Redis of the sessions, which the policy lets them reach; never as if each were alone."""
+    """By default in the Redis of the sessions, which the policy lets them reach; none goes as if alone."""
     objects = charts()["default"]
     variables = {entry["name"]: entry for entry in container(objects[PROXY])["env"]}
     assert variables["SESSIONS_URL"]["valueFrom"]["secretKeyRef"]["key"] == "sessions-url"
@@ -126,7 +178,9 @@ def test_several_proxies_share_a_directory() -> None:
 def test_a_variable_is_there_once() -> None:
     """One that the values set takes the place of the chart's own: server-side apply refuses a duplicate."""
     given = [{"name": "FORWARDED_ALLOW_IPS", "value": "10.244.0.0/16"}, {"name": "MODEL", "value": "small"}]
-    objects = keyed(render(chat={"env": given}, proxy={"env": [{"name": "AFFINITY_SECRET", "value": "x" * 16}]}))
+    objects = keyed(
+        render(chat={"env": given}, proxy={"env": [{"name": "AFFINITY_SECRET", "value": "x" * 16}]})
+    )
     for key in (CHAT, PROXY):
         names = [entry["name"] for entry in container(objects[key])["env"]]
         assert len(names) == len(set(names))
@@ -143,7 +197,12 @@ def test_strings_stay_strings() -> None:
             "imagePullSecrets": [nasty],
             "labels": {"note": nasty},
             "networkPolicy": {"monitoring": nasty},
-            "serviceMonitor": {"enabled": True, "interval": nasty, "namespace": nasty, "labels": {"a": nasty}},
+            "serviceMonitor": {
+                "enabled": True,
+                "interval": nasty,
+                "namespace": nasty,
+                "labels": {"a": nasty},
+            },
             "prometheusRule": {"enabled": True, "namespace": nasty, "labels": {"a": nasty}},
             "dashboard": {"enabled": True, "namespace": nasty, "labels": {"a": nasty}},
             "chat": {
@@ -188,7 +247,10 @@ def test_strings_stay_strings() -> None:
         for document in documents:
             assert document["metadata"]["labels"]["note"] == nasty
             if document["metadata"].get("namespace"):
-                assert (document["metadata"]["namespace"], document["metadata"]["labels"]["a"]) == (nasty, nasty)
+                assert (document["metadata"]["namespace"], document["metadata"]["labels"]["a"]) == (
+                    nasty,
+                    nasty,
+                )
             if document["kind"] not in CRDS:
                 assert [told for told in mistakes(document) if "is not of type" in told] == []
 
@@ -223,7 +285,7 @@ def test_fewer_pods_in_two_steps() -> None:
 
 
 def test_selectors_are_of_this_release() -> None:
-    """No other Deployment called chat joins a Service, a policy or a budget; what selects is what pods bear."""
+    """No other Deployment called chat joins a Service, a policy or a budget."""
 
     def selectors(node: Any) -> Iterator[dict[str, str]]:
         if isinstance(node, dict):
@@ -273,7 +335,7 @@ def test_proxies_leave_one_by_one() -> None:
 
 
 def test_uploads_have_room() -> None:
-    """The volume holds more than the five files of 500 MB that one user may send; the pod asks for some of it."""
+    """The volume holds more than the five files of 500 MB of one user; the pod asks for some of it."""
     for objects in (base(), charts()["default"]):
         volumes = {one["name"]: one for one in objects[CHAT]["spec"]["template"]["spec"]["volumes"]}
         assert volumes["tmp"]["emptyDir"] == {"sizeLimit": "8Gi"}
@@ -311,5 +373,3 @@ def test_a_balancer_can_ask_on_the_clients_port() -> None:
     assert path == "/.chainlit-proxy/healthz"
     for page in ("balancer", "kubernetes"):
         assert path in (ROOT / f"docs/deployment/{page}.md").read_text(encoding="utf-8")
-
-

@@ -1,7 +1,7 @@
 """What the proxies may ask of the API server is what discovery asks, and nothing more.
 
-No package brings an API server to try it on, so the calls that discovery makes of a stand-in are read as Kubernetes'
-authorizer reads them: by the group, the resource and the verb of their path.
+No package brings an API server to try it on, so the calls that discovery makes of a stand-in are read as
+Kubernetes' authorizer reads them: by the group, the resource and the verb of their path.
 """
 
 import re
@@ -33,7 +33,7 @@ def right(asked: dict[str, str]) -> tuple[str, str, str]:
 
 @pytest.fixture(scope="module")
 def used(tmp_path_factory: pytest.TempPathFactory) -> Rights:
-    """What discovery asks in a whole life: a list, a watch, one that is cut, and a place that is forgotten."""
+    """What discovery asks in a whole life: a list, a watch that is cut, and a place that is forgotten."""
     server = ApiServer()
     folder = tmp_path_factory.mktemp("cluster")
     asked = f"{{service: chainlit, namespace: chat, kubeconfig: '{server.kubeconfig(folder)}'}}"

@@ -23,7 +23,8 @@ BLOCKS = found("yaml")
 PART = re.compile(r"# part of ")
 SETTING = re.compile(r"[a-z_]+(?:\.[a-z_]+)+: \S+")
 KUBERNETES = [block for block in BLOCKS if "apiVersion:" in block.text]
-OTHERS = [block for block in BLOCKS if re.match(r"# (traefik|routes)\.yaml", block.text)]  # test_fronts.py
+# Tried by tests/system/test_fronts.py and tests/deploy/test_chart.py.
+OTHERS = [block for block in BLOCKS if re.match(r"# (traefik\.yaml|routes\.yaml|values for)", block.text)]
 CONFIGURATIONS = [block for block in BLOCKS if block not in KUBERNETES and block not in OTHERS]
 LISTS = [block for block in found("json") if block.text.lstrip().startswith("[")]
 BACKENDS = "\nbackends:\n  - url: http://127.0.0.1:8001\n"
