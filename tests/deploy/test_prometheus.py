@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 import urllib.error
 import urllib.parse
@@ -124,6 +125,13 @@ class Prometheus(Process):
 
 
 @pytest.fixture
+def silent() -> Iterator[int]:
+    """The port of an app that blocks its event loop: connections are accepted, and nobody answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+@pytest.fixture
 def proxy(tmp_path: Path) -> ProxyProcess:
     """A proxy that is not started yet, whose only backend refuses connections."""
     listen, admin = (f"127.0.0.1:{free_port()}" for _ in range(2))
@@ -134,6 +142,7 @@ def proxy(tmp_path: Path) -> ProxyProcess:
         "admin": {"listen": admin},
         "discovery": {"file": str(found)},
         "affinity": {"hold": 0},
+        "health": {"interval": 0.2, "timeout": 0.2, "evict_after": 600},
     }
     return ProxyProcess(config, tmp_path)
 
@@ -170,9 +179,10 @@ def refused(proxy: ProxyProcess, times: int) -> None:
 
 
 def test_alerts_fire_for_what_has_happened_and_for_nothing_else(
-    prometheus: Prometheus, proxy: ProxyProcess
+    prometheus: Prometheus, proxy: ProxyProcess, silent: int
 ) -> None:
-    """Each fault in turn: a dead backend, a burst of errors, a bad list, no proxy, and no target at all."""
+    """Each fault in turn: dead and blocked backends, a burst of errors, a bad list, no proxy, no target."""
+    backends = Path(proxy.config["discovery"]["file"])
     nobody = ["BackendDown", "NoBackend"]
     prometheus.wait_firing(*nobody)
     refused(proxy, 1)
@@ -183,8 +193,12 @@ def test_alerts_fire_for_what_has_happened_and_for_nothing_else(
     prometheus.wait_firing(*nobody, "ProxyRefuses")
     proxy.post("/api/backends/a/maintenance")
     prometheus.wait_firing("NoBackend", "ProxyRefuses")  # taken out: nobody wonders that it is down
-    Path(proxy.config["discovery"]["file"]).write_text("no list")
-    prometheus.wait_firing("DiscoveryStale", "NoBackend", "ProxyRefuses")
+    backends.write_text(json.dumps([{"name": "b", "url": f"http://127.0.0.1:{silent}"}]))
+    prometheus.wait_firing("BackendDegraded", "ProbesSlow", "NoBackend", "ProxyRefuses")
+    proxy.post("/api/backends/b/drain")
+    prometheus.wait_firing("DrainStands", "NoBackend", "ProxyRefuses")
+    backends.write_text("no list")
+    prometheus.wait_firing("DiscoveryStale", "DrainStands", "NoBackend", "ProxyRefuses")
     assert proxy.stop(signal.SIGTERM, 20) == 0
     wait_until(lambda: prometheus.value('up{job="chainlit-proxy"}') == 0, 30, prometheus.tail)
     wait_until(lambda: "ProxyUnreachable" in prometheus.firing(), 30, lambda: str(prometheus.firing()))
