@@ -7,12 +7,13 @@ told for a while and then forgotten, so that replicas that come and go under new
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from itertools import product
 from operator import attrgetter
 from time import monotonic
 
 import proxy
-from proxy import borders
-from proxy.affinity.backend import AdminState, Backend
+from proxy import borders, errors
+from proxy.affinity.backend import AdminState
 from proxy.affinity.decision import Outcome
 from proxy.affinity.evidence import Evidence
 from proxy.affinity.health import Verdict
@@ -27,28 +28,19 @@ from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.hand_over_counts import Reason, Result
 from proxy.dataplane.plane import Plane
 from proxy.dataplane.stats import Histogram
+from proxy.errors import Side
 from proxy.exposition import Family, Kind
+from proxy.probe_times import ProbeTimes
 
 PREFIX = "chainlit_proxy_"
 _STATES = ("waiting", "polling", "responding")  # of a request that has not ended
 _VERDICTS = [(verdict, verdict.value) for verdict in Verdict]
 _WISHES = [(state, state.value) for state in AdminState]
 _AT = attrgetter("backend")
+# What is told from the start on: what begins with its first 5xx has no increase for Prometheus.
+_METHODS, _CLASSES = ("GET", "POST"), (0, 2, 3, 4, 5)
+_ERRORS = [kind.__name__ for kind in vars(errors).values() if getattr(kind, "side", None) is Side.UPSTREAM]
 _AFTERWARDS = 600.0  # seconds that the counts of a backend outlive it: ten scrapes of a slow Prometheus
-
-
-class ProbeTimes:
-    """Seconds of answered probes, by backend."""
-
-    def __init__(self) -> None:
-        self.by_backend: dict[str, Histogram] = {}
-
-    def add(self, backend: Backend, seconds: float) -> None:
-        """A probe was answered."""
-        self.by_backend.setdefault(backend.name, Histogram()).add(seconds)
-
-    def __repr__(self) -> str:
-        return f"<ProbeTimes of {len(self.by_backend)} backends>"
 
 
 class ProxyCollector:
@@ -64,8 +56,12 @@ class ProxyCollector:
         lines_dropped: Callable[[], int],
         standstill: Standstill,
         renewals: Mapping[Renewal, int],
+        not_ready: Callable[[], str],
     ) -> None:
-        """`sources` are those of discovery, by name; `lines_dropped` counts those of the log."""
+        """`sources` are those of discovery, by name; `lines_dropped` counts those of the log.
+
+        `not_ready` tells why no new clients should be sent here, "" if they may.
+        """
         self._plane = plane
         self._drains = drains
         self._reloads = reloads
@@ -73,7 +69,8 @@ class ProxyCollector:
         self._lines_dropped = lines_dropped
         self._standstill = standstill
         self._renewals = renewals
-        self._probes = probe_times.by_backend
+        self._probe_times, self._probes = probe_times, probe_times.by_backend
+        self._not_ready = not_ready
         self._gone: dict[str, float] = {}  # when it was first seen that a counted backend had left
 
     def collect(self) -> Iterator[Family]:
@@ -83,10 +80,12 @@ class ProxyCollector:
             Kind.INFO, f"{PREFIX}build", "The version, and which build of it.", ("version", "build")
         )
         yield build.add(1, proxy.__version__, BUILD)
-        errors = _counter("internal_errors", "Mistakes of the proxy that cost one item each.", "where")
+        ready = _gauge("ready", "1 while /readyz says so: new clients may be sent here.")
+        yield ready.add(not self._not_ready())
+        mistakes = _counter("internal_errors", "Mistakes of the proxy that cost one item each.", "where")
         for where, count in borders.counts.items():
-            errors.add(count, where.value)
-        yield errors
+            mistakes.add(count, where.value)
+        yield mistakes
         yield from self._traffic()
         yield from self._affinity()
         yield from self._hand_overs()
@@ -99,7 +98,12 @@ class ProxyCollector:
     def forget_gone(self, now: float) -> None:
         """Forget what was counted of backends that left long ago."""
         plane = self._plane
-        by_backend = (self._probes, plane.site.router.directory.moves, plane.evictions.sent_away)
+        by_backend = (
+            self._probes,
+            self._probe_times.results,
+            plane.site.router.directory.moves,
+            plane.evictions.sent_away,
+        )
         gone = plane.site.stats.names().union(*by_backend) - {
             backend.name for backend in plane.site.router.fleet
         }
@@ -113,7 +117,9 @@ class ProxyCollector:
     def _traffic(self) -> Iterator[Family]:
         plane, stats = self._plane, self._plane.site.stats
         requests = _counter("requests", "Exchanges that ended.", "backend", "method", "code")
-        for (backend, method, code), count in list(stats.requests.items()):
+        names = [backend.name for backend in plane.site.router.fleet]
+        begun = dict.fromkeys(product(["", *names], _METHODS, _CLASSES), 0)
+        for (backend, method, code), count in (begun | stats.requests).items():
             requests.add(count, backend, method, f"{code}xx" if code else "aborted")
         yield requests
         yield _counter("connections", "Client connections accepted.").add(stats.connections)
@@ -121,15 +127,19 @@ class ProxyCollector:
             len(plane.connections)
         )
         yield _counter("tunnels", "Websockets and other upgrades begun.").add(stats.tunnels)
-        yield _by_backend("retries", "Requests tried again, by the backend that failed.", stats.retries)
+        none = dict.fromkeys(names, 0)
+        text = "Requests tried again, by the backend that failed."
+        yield _by_backend("retries", text, none | stats.retries)
         held = _counter("held_requests", "Requests held while nobody could take them, by result.", "result")
         for result, count in plane.site.arrivals.counts.items():
             held.add(count, result.value)
         yield held
-        errors = _counter("upstream_errors", "What connections to backends met.", "backend", "error")
-        for (backend, error), count in list(stats.upstream_errors.items()):
-            errors.add(count, backend, error)
-        yield errors
+        met = _counter("upstream_errors", "What connections to backends met.", "backend", "error")
+        for (backend, error), count in (
+            dict.fromkeys(product(names, _ERRORS), 0) | stats.upstream_errors
+        ).items():
+            met.add(count, backend, error)
+        yield met
         limits = _counter("limits_hit", "Clients that were over a limit, by the limit.", "limit")
         for limit, count in stats.limits.items():
             limits.add(count, limit.value)
@@ -156,7 +166,7 @@ class ProxyCollector:
         connects = {pool.backend.name: pool.connect_seconds for pool in plane.site.pools()}
         yield _histogram("connect_seconds", "Connections to backends, with their TLS handshake.", connects)
         yield self._open_requests()
-        yield _histogram("probe_seconds", "Answered probes.", self._probes)
+        yield from self._probe_times.families(PREFIX, names)
 
     def _open_requests(self) -> Family:
         """Those without a backend are being read for their session, or it is being asked for."""
@@ -178,12 +188,13 @@ class ProxyCollector:
             "outcome",
         )
         decisions.add(stats.sid_pinned, Evidence.SID.value, Outcome.PINNED.value)
-        for (evidence, outcome), count in list(stats.decisions.items()):
-            decisions.add(count, evidence.value, outcome.value)
+        for evidence, outcome in product(Evidence, Outcome):
+            if (evidence, outcome) != (Evidence.SID, Outcome.PINNED):
+                decisions.add(stats.decisions.get((evidence, outcome), 0), evidence.value, outcome.value)
         yield decisions
-        yield _by_backend(
-            "failovers", "Sessions that moved, by the backend they left.", router.directory.moves
-        )
+        none = dict.fromkeys((backend.name for backend in router.fleet), 0)
+        text = "Sessions that moved, by the backend they left."
+        yield _by_backend("failovers", text, none | router.directory.moves)
         reasons = _counter("session_moves", "Sessions that moved, by why they had to.", "reason")
         for reason, count in router.directory.moved.items():
             reasons.add(count, reason.value)
@@ -298,7 +309,8 @@ class ProxyCollector:
         yield in_turn
         yield self._open_sessions()
         sent_away = "Sessions that were told to connect anew, by the backend they had to leave."
-        yield _by_backend("sessions_sent_away", sent_away, self._plane.evictions.sent_away)
+        none = dict.fromkeys((backend.name for backend in self._plane.site.router.fleet), 0)
+        yield _by_backend("sessions_sent_away", sent_away, none | self._plane.evictions.sent_away)
         lingers = self._plane.site.lingers
         yield _gauge("lingering_sessions", "Lost clients that are waited for.").add(len(lingers.by_session))
         yield _counter("lingers", "Lost clients that were waited for.").add(lingers.began)

@@ -27,8 +27,9 @@ from proxy.controlplane.renewals import Renewals
 from proxy.dataplane.fetch import ask
 from proxy.dataplane.plane import Plane
 from proxy.exchange_log import ExchangeLog
-from proxy.metrics import ProbeTimes, ProxyCollector
+from proxy.metrics import ProxyCollector
 from proxy.output import lines_dropped
+from proxy.probe_times import ProbeTimes
 from proxy.tls import Certificate, Certificates
 
 
@@ -68,6 +69,7 @@ class Parts:
             lines_dropped,
             standstill,
             self.renewals.counts,
+            self.not_ready,
         )
         for move_on in (self.fleet.stood, self.drains.move_on, self.plane.move_on):
             standstill.listen(move_on)

@@ -19,8 +19,9 @@ from proxy.affinity.health import Observation
 from proxy.build import BUILD
 from proxy.config import Config
 from proxy.dataplane.stats import BUCKETS, CONNECTS, LIVES
-from proxy.metrics import PREFIX, ProbeTimes, ProxyCollector
+from proxy.metrics import PREFIX, ProxyCollector
 from proxy.parts import Parts
+from proxy.probe_times import ProbeTimes
 from proxy.scrape import Scrape
 from tests.dataplane.chat import PATH, Tab, chats, connect_packet
 from tests.dataplane.frames import upgrade
@@ -54,7 +55,7 @@ def scrape(world: World) -> list[Sample]:
     """All samples of ours, as Prometheus reads them."""
     parts = world.parts
     times = ProbeTimes()
-    times.add(world.known("a"), 0.03)
+    times.add(world.known("a"), Observation.ANSWERED, 0.03)
     collector = ProxyCollector(
         world.plane,
         parts.drains,
@@ -64,6 +65,7 @@ def scrape(world: World) -> list[Sample]:
         lambda: 7,
         parts.standstill,
         parts.renewals.counts,
+        parts.not_ready,
     )
     text, _ = Scrape(collector.collect)("")
     families = list(text_string_to_metric_families(text.decode()))
@@ -326,7 +328,7 @@ def test_a_backend_that_left_is_forgotten() -> None:
         world.backends[0].serve(echo)
         await world.ask(get(b"/", world.cookie("a")))
         collector, now = world.parts.collector, world.now()
-        world.parts.probe_times.add(world.known("a"), 0.01)
+        world.parts.probe_times.add(world.known("a"), Observation.ANSWERED, 0.01)
         world.parts.fleet.remove(world.known("a"))
         for later, told in ((0, 1), (300, 1), (900, 0)):
             collector.forget_gone(now + later)
@@ -377,7 +379,7 @@ def samples_with(backends: int, sessions: int) -> int:
     parts = Parts(Config())
     for number in range(backends):
         backend = parts.fleet.add(f"b{number}", "127.0.0.1", 1, now=0.0)
-        parts.probe_times.add(backend, 0.01)
+        parts.probe_times.add(backend, Observation.ANSWERED, 0.01)
         for session in range(sessions):
             settled = parts.router.directory.assign(f"{number}-{session}", backend, 0.0)
             parts.router.directory.opened(settled)

@@ -19,6 +19,7 @@ _MODULES = {
     "maintenance": "actions",
     "rollout": "actions",
     "reload": "actions",
+    "hook": "hook",
     "where": "views",
     "events": "views",
     "top": "views",

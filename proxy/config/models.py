@@ -21,9 +21,13 @@ class AdminSettings(s.Settings):
     """The listener for operators and monitoring."""
 
     # Declared first: the check of `listen` has to know it.
-    token: v.Token | None = None
+    token: v.Tokens | None = None
     """The bearer token that everything but /healthz, /readyz and /metrics asks for. Without one the listener
-    has to stay on a loopback address."""
+    has to stay on a loopback address. In a list each counts: add the new one, have everybody use it, then
+    take the old one out."""
+    hook_token: v.Tokens | None = None
+    """A token that may drain a backend, make it ready and look at it, and nothing else: for `chainlit-proxy
+    hook`, which runs beside the app. In a list each counts."""
     listen: v.OneAddress = Address("127.0.0.1", 9901)
     """Where metrics, health and the API are served. Loopback, because by default there is no token."""
     socket: s.AdminSocketSettings = s.AdminSocketSettings()
@@ -163,6 +167,11 @@ class HealthSettings(s.Settings):
     """The statuses of good answers to an http probe. Any other below 500 shows that the process is there: the
     backend is degraded and keeps its sessions, and gets new ones only while no other takes them. With `run`
     all below 500 are good, unless this is set."""
+    secret: v.Secrets | None = None
+    """What only our instances and proxies know: with it a backend is believed to be one of them if it answers
+    the challenge of each probe, and is down otherwise, whatever it answers. The instances have to be started
+    by `replica` or call `share`, with the same secret. A list has each of them count, so that one can be
+    replaced. It does not hold for `run`, which knows its replicas."""
     interval: v.Seconds = 2.0
     """Seconds between two probes of a backend."""
     timeout: v.Seconds = 2.0
@@ -181,6 +190,13 @@ class HealthSettings(s.Settings):
     """A path on the listeners of clients where the proxy tells its own health, for a balancer that can ask
     nowhere else, such as /.chainlit-proxy/healthz: 200 as long as it serves, 503 once it is to end. Whether
     there are backends makes no difference. It is no path of the app any more."""
+
+    @field_validator("secret")
+    @classmethod
+    def _needs_http(cls, value: object, info: ValidationInfo) -> object:
+        if value is not None and info.data.get("type", "http") != "http":
+            raise ValueError("must be left out, unless health.type is http: no other probe can ask for it")
+        return value
 
 
 class ForwardedSettings(s.Settings):

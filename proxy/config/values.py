@@ -273,6 +273,12 @@ Token = Annotated[  # it travels in an Authorization header
     Predicate(lambda token: _VISIBLE_ASCII.fullmatch(token.get_secret_value()) is not None),
     Allowed("visible ASCII characters without spaces or line ends"),
 ]
+Tokens = Annotated[
+    Several[Token],
+    Field(min_length=1),
+    AfterValidator(_distinct),
+    Allowed("visible ASCII characters without spaces or line ends, or a list of them"),
+]
 MacKey = Annotated[  # RFC 8555 section 7.3.4
     Secret,
     Predicate(lambda key: _BASE64URL.fullmatch(key.get_secret_value()) is not None),

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import monotonic
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Depends, FastAPI, HTTPException, Path, Response
 from pydantic import BaseModel, Field
@@ -18,6 +18,15 @@ from proxy.affinity.health import Verdict
 from proxy.controlplane.drains import Drain, Drains
 from proxy.controlplane.reload import Reload
 from proxy.controlplane.rollout import RolloutError, RolloutProgress
+
+FOR_HOOKS = frozenset(
+    (
+        ("GET", "/api/backends/{name}"),
+        ("POST", "/api/backends/{name}/drain"),
+        ("POST", "/api/backends/{name}/ready"),
+    )
+)
+"""Methods and routes for which `admin.hook_token` is good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +49,9 @@ class DrainStatus(BaseModel):
         description="Sessions that were in the middle of an answer at the deadline.", examples=[0]
     )
     empty: bool = Field(description="Whether nothing is left of it.", examples=[False])
+    until_restart: bool = Field(
+        description="Whether it ends by itself when the backend has been restarted.", examples=[False]
+    )
 
 
 class BackendStatus(BaseModel):
@@ -76,6 +88,25 @@ class DrainRequest(BaseModel):
         allow_inf_nan=False,
         description="Seconds until everything has to leave; timeouts.drain if it is not given.",
         examples=[60],
+    )
+    until: Literal["restart"] | None = Field(
+        default=None,
+        description="With restart the drain ends by itself when the backend was away and answers again, or"
+        " answers at another address. It leaves alone what an operator wished: maintenance, and a drain"
+        " without this.",
+        examples=["restart"],
+    )
+
+
+class ReadyRequest(BaseModel):
+    """What `ready` is to end."""
+
+    model_config = {"extra": "forbid"}
+
+    until: Literal["restart"] | None = Field(
+        default=None,
+        description="With restart nothing but a drain that was asked for with the same word.",
+        examples=["restart"],
     )
 
 
@@ -150,6 +181,7 @@ def _drain_status(drain: Drain | None) -> DrainStatus | None:
         sent_away=drain.sent_away,
         forced=drain.forced,
         empty=drain.is_empty,
+        until_restart=drain.until_restart,
     )
 
 
@@ -213,13 +245,17 @@ def add_actions(app: FastAPI, actions: AdminActions, guarded: Any) -> None:
     @app.post("/api/backends/{name}/drain", **asked)  # noqa: FAST003 - `known` takes it
     async def drain(backend: Known, request: DrainRequest | None = None) -> BackendStatus:
         """No new sessions; those it has go on until they are at rest, or the time is up."""
-        drains.drain(backend, request.timeout if request else None)
+        wish = request or DrainRequest()
+        drains.drain_for(backend, wish.timeout, until_restart=wish.until is not None)
         return backend_status(backend, drains)
 
     @app.post("/api/backends/{name}/ready", **asked)  # noqa: FAST003 - `known` takes it
-    async def ready(backend: Staying) -> BackendStatus:
+    async def ready(backend: Staying, request: ReadyRequest | None = None) -> BackendStatus:
         """Take sessions again, with a slow start."""
-        drains.ready(backend)
+        if request and request.until:
+            drains.restarted(backend)
+        else:
+            drains.ready(backend)
         return backend_status(backend, drains)
 
     @app.post("/api/backends/{name}/maintenance", **asked)  # noqa: FAST003 - `known` takes it

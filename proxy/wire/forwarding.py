@@ -36,6 +36,8 @@ _MOST_HOPS = 100  # proxies in a row that may be trusted: a client can write the
 _MOST_ORIGINS = 8192  # of which is remembered what their requests get
 _REWRITTEN = HOP_BY_HOP | {b"content-length", b"via", b"x-request-id"}
 _FORWARDED = {b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"}
+# A probe's question: who could ask it through here could prove to be an instance (proxy/sessions/proof.py).
+_OURS = {b"x-chainlit-proxy-challenge"}
 
 
 class Variant(StrEnum):
@@ -55,7 +57,7 @@ class Variant(StrEnum):
 
 _OF_BODY = {b"content-type", b"content-encoding", b"expect", b"trailer"}
 _DROPPED = {
-    variant: _REWRITTEN | _FORWARDED | {b"cookie"} | without
+    variant: _REWRITTEN | _FORWARDED | _OURS | {b"cookie"} | without
     for variant, without in {
         Variant.NORMAL: set[bytes](),
         Variant.INSPECTED: {b"expect"},

@@ -31,6 +31,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
         "/health",
         None,
         ("200-399",),
+        None,
         2,
         2,
         3,
@@ -214,7 +215,7 @@ def test_text_is_taken_as_it_is_written() -> None:
     )
     assert config.backends[0].name == "007"
     assert config.admin.token
-    assert config.admin.token.get_secret_value() == "0123"
+    assert config.admin.token[0].get_secret_value() == "0123"
     assert config.affinity.secret
     assert [secret.get_secret_value() for secret in config.affinity.secret] == ["2001-01-01"]
     assert loads("affinity: {cookie: {name: yes}}").affinity.cookie.name == "yes"

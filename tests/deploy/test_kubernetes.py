@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from proxy.cli import main
+from proxy.cli import hook, main
 from proxy.config import Config, loads
 from proxy.config.names import Resolver, doubts
-from tests.deploy.helm import CHART, ValuesError, chosen, lint, render, render_all
+from tests.deploy.helm import ValuesError, chosen, lint, render, render_all
 from tests.deploy.schemas import VERSIONS, mistakes
 from tests.docs.pages import ROOT
 from tests.docs.test_commands import parse
@@ -65,6 +66,7 @@ ENVIRONMENT = {
     "ADMIN_TOKEN": "some-token",
     "AFFINITY_SECRET": "some-secret",
     "NAMESPACE": "chat",
+    "HOOK_TOKEN": "h",
     "SESSIONS_URL": "redis://:password@valkey:6379/0",
 }
 PROXY, CHAT = ("Deployment", "chainlit-proxy"), ("StatefulSet", "chat")
@@ -277,8 +279,11 @@ def test_there_is_time_to_leave() -> None:
     proxy, chat = (base()[key]["spec"]["template"]["spec"] for key in (PROXY, CHAT))
     sleep = int(container(base()[PROXY])["lifecycle"]["preStop"]["exec"]["command"][-1])
     assert proxy["terminationGracePeriodSeconds"] > sleep + Config().timeouts.shutdown
-    seconds = {entry["name"]: entry.get("value") for entry in container(base()[CHAT])["env"]}["DRAIN_SECONDS"]
-    assert chat["terminationGracePeriodSeconds"] > int(seconds) + 26  # Chainlit's end with clients that poll
+    seconds = int(container(base()[CHAT])["lifecycle"]["preStop"]["exec"]["command"][-1])
+    late = hook.LATE + hook.LOOK + hook.PATIENCE
+    assert (
+        chat["terminationGracePeriodSeconds"] > seconds + late + 26
+    )  # Chainlit's end with clients that poll
 
 
 def test_slow_is_not_dead() -> None:
@@ -299,9 +304,32 @@ def test_the_role_is_for_endpoints_only() -> None:
     assert ("Role", "chainlit-proxy") not in charts()["default"]
 
 
-def test_the_hook_is_one_file() -> None:
-    """The chart and the base have the same one."""
-    assert (CHART / "files/drain.py").read_bytes() == (BASE / "drain.py").read_bytes()
+@pytest.mark.parametrize("event", ["postStart", "preStop"])
+def test_the_hooks_are_ours(event: str) -> None:
+    """A command of the image, for all admin listeners, with a token from a file that is there."""
+    for objects in (base(), charts()["default"]):
+        pod = objects[CHAT]["spec"]["template"]["spec"]
+        program, *words = container(objects[CHAT])["lifecycle"][event]["exec"]["command"]
+        assert program == "chainlit-proxy"
+        parse(words)
+        given = dict(pairwise(words))
+        name, _, port = given["--proxies"].partition(":")
+        service = objects["Service", name]["spec"]
+        assert (service["clusterIP"], str(service["ports"][0]["port"])) == ("None", port)
+        (mount,) = (m for m in container(objects[CHAT])["volumeMounts"] if m["name"] == "hooks")
+        (volume,) = (v for v in pod["volumes"] if v["name"] == "hooks")
+        (item,) = volume["secret"]["items"]
+        assert given["--token-file"] == f"{mount['mountPath']}/{item['path']}"
+        entries = {entry["name"]: entry for entry in container(objects[PROXY])["env"]}
+        assert entries["HOOK_TOKEN"]["valueFrom"]["secretKeyRef"]["key"] == item["key"]
+
+
+def test_the_app_has_no_token_of_operators() -> None:
+    """What the app starts has the environment of the pod, and could do whatever an operator may."""
+    for objects in (base(), charts()["default"]):
+        entries = {entry["name"]: entry for entry in container(objects[CHAT])["env"]}
+        keys = {entry.get("valueFrom", {}).get("secretKeyRef", {}).get("key") for entry in entries.values()}
+        assert keys - {None} == {"sessions-url", "auth-secret"}
 
 
 def test_kustomize_builds_the_base_and_its_components(tmp_path: Path) -> None:
@@ -322,7 +350,7 @@ def test_kustomize_builds_the_base_and_its_components(tmp_path: Path) -> None:
         return keyed(list(yaml.safe_load_all(done.stdout)))
 
     plain, whole = built(copied / "base"), built(tmp_path)
-    maps = {("ConfigMap", name) for name in ("chainlit-proxy", "chainlit-hooks")}
+    maps = {("ConfigMap", "chainlit-proxy")}
     assert {key for key in plain if key[0] != "ConfigMap"} == base().keys() - maps
     added = {key for key in whole.keys() - plain.keys() if key[0] != "ConfigMap"}
     kinds = ("Role", "RoleBinding", "ServiceMonitor", "PrometheusRule")

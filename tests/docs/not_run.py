@@ -50,8 +50,9 @@ NOT_RUN = {
     "docker compose exec proxy chainlit-proxy ready chat-a --token $ADMIN_TOKEN": _COMPOSE,
     "kubectl create namespace chat": _CLUSTER,
     "kubectl --namespace chat create secret generic chainlit "
-    "--from-literal=admin-token=$(openssl rand -hex 16) --from-literal=affinity-secret=$(openssl "
-    "rand -hex 32) --from-literal=sessions-url=redis://:PASSWORD@valkey:6379/0 "
+    "--from-literal=admin-token=$(openssl rand -hex 16) --from-literal=hook-token=$(openssl rand -hex 16) "
+    "--from-literal=affinity-secret=$(openssl rand -hex 32) "
+    "--from-literal=sessions-url=redis://:PASSWORD@valkey:6379/0 "
     "--from-literal=auth-secret=$(openssl rand -hex 32)": _CLUSTER,
     "kubectl apply -k .": _CLUSTER,
     "kubectl apply --namespace chat -k deploy/kubernetes/base": _CLUSTER,

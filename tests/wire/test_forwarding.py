@@ -69,6 +69,7 @@ TAKEN_OUT = [
     ("Upgrade: websocket", {}),
     ("Connection: upgrade, http2-settings\nUpgrade: h2c\nHTTP2-Settings: x", {}),
     ("X-Request-ID: theirs", {}),
+    ("X-Chainlit-Proxy-Challenge: 1", {}),  # else a stranger could have an instance prove for it
     ("Cookie: pin=t", {}),
     ("Cookie: pin=t\nCookie: a=1", {"cookie": ["a=1"]}),
     ("Connection: cookie\nCookie: a=1", {"connection": [], "cookie": ["a=1"]}),

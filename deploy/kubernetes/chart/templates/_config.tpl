@@ -52,7 +52,7 @@
 {{- end -}}
 {{- $config := dict
   "listen" "0.0.0.0:8000"
-  "admin" (dict "listen" "0.0.0.0:9901" "token" "${ADMIN_TOKEN}")
+  "admin" (dict "listen" "0.0.0.0:9901" "token" "${ADMIN_TOKEN}" "hook_token" "${HOOK_TOKEN}")
   "affinity" $affinity
   "health" (dict "path" .Values.chat.healthPath "listen_path" "/.chainlit-proxy/healthz")
   "sessions" (dict "shared" true)
