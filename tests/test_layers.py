@@ -35,6 +35,7 @@ LAYERS = [
         "proxy.exposition",
         "proxy.local_replicas",
         "proxy.logs",
+        "proxy.metric_families",
         "proxy.metrics",
         "proxy.output",
         "proxy.parts",

@@ -186,6 +186,10 @@ class HealthSettings(s.Settings):
     evict_after: v.Seconds = 45.0
     """Seconds without any answer after which a degraded backend is down and its sessions move. Until then its
     clients are kept from giving up, which they do by themselves after 45 (pings every 25, 20 of patience)."""
+    listen_path: v.UrlPath | None = None
+    """A path on the listeners of clients where the proxy tells its own health, for a balancer that can ask
+    nowhere else, such as /.chainlit-proxy/healthz: 200 as long as it serves, 503 once it is to end. Whether
+    there are backends makes no difference. It is no path of the app any more."""
 
     @field_validator("secret")
     @classmethod

@@ -94,6 +94,8 @@ class Site:
         self.config = config
         self.timeouts, self.limits = config.timeouts, config.limits  # here and below: what requests look at
         self.timing = config.responses.timing
+        path = config.health.listen_path
+        self.health_path = path.encode() if path else None
         self.cookie_name = config.affinity.cookie.name.encode()
         self._trusted = [
             (each.version, int(each.netmask), int(each.network_address)) for each in config.forwarded.trusted

@@ -46,6 +46,12 @@ class Reply(NamedTuple):
 OK = Reply(200, b"OK", b"text/html")
 """What Engine.IO answers to a POST (engineio/base_server.py, _ok)."""
 
+CHECKS = (b"GET", b"HEAD", b"OPTIONS")
+"""How balancers ask for health; the last is what HAProxy does unless it is told otherwise."""
+
+ALIVE, LEAVING = Reply(200, b"alive\n"), Reply(503, b"leaving\n")
+"""What they are told on the clients' port."""
+
 UNKNOWN = Reply(400, UNKNOWN_SESSION, b"application/json")
 """What Engine.IO answers for a sid that it does not know: the client connects anew at once."""
 

@@ -16,28 +16,61 @@ from click.testing import CliRunner
 from proxy.cli import hook, main
 from proxy.config import Config, loads
 from proxy.config.names import Resolver, doubts
-from tests.deploy.helm import ValuesError, lint, render, render_all
-from tests.deploy.schemas import NEWEST, OLDEST, mistakes
+from tests.deploy.helm import ValuesError, chosen, lint, render, render_all
+from tests.deploy.schemas import VERSIONS, mistakes
 from tests.docs.pages import ROOT
 from tests.docs.test_commands import parse
 from tests.docs.test_dockerfile import STEPS
 
 FOLDER = ROOT / "deploy/kubernetes"
 BASE = FOLDER / "base"
-ALL_ON = {
-    "proxy": {"discovery": {"enabled": True}, "service": {"type": "LoadBalancer", "annotations": {"a": "b"}}},
-    "chat": {"replicas": 5, "healthPath": "/chat/health", "env": [{"name": "MODEL", "value": "small"}]},
-    "serviceMonitor": {"enabled": True},
+POD: dict[str, Any] = {
+    "env": [{"name": "MODEL", "value": "small"}],
+    "envFrom": [{"secretRef": {"name": "more"}}],
+    "volumes": [{"name": "certificate", "secret": {"secretName": "certificate"}}],
+    "volumeMounts": [{"name": "certificate", "mountPath": "/etc/certificate", "readOnly": True}],
+    "podLabels": {"team": "a"},
+    "podAnnotations": {"note": "b"},
+    "nodeSelector": {"kubernetes.io/arch": "amd64"},
+    "tolerations": [{"key": "chat", "operator": "Exists"}],
+    "affinity": {"podAntiAffinity": {}},
+    "priorityClassName": "high",
 }
-LITTLE = {"proxy": {"autoscaling": {"enabled": False}, "replicas": 1}, "networkPolicy": {"enabled": False}}
+ALL_ON = {
+    "labels": {"team": "a"},
+    "imagePullSecrets": ["registry"],
+    "proxy": {
+        **POD,
+        "trusted": ["10.244.0.0/16"],
+        "discovery": {"enabled": True},
+        "service": {
+            "type": "LoadBalancer",
+            "annotations": {"a": "b"},
+            "appProtocol": "kubernetes.io/ws",
+            "externalTrafficPolicy": "Local",
+            "loadBalancerSourceRanges": ["203.0.113.0/24"],
+        },
+    },
+    "chat": {**POD, "replicas": 5, "healthPath": "/chat/health", "metrics": {"enabled": True}},
+    "networkPolicy": {"egress": [{"ports": [{"port": 4318}]}]},
+    "serviceMonitor": {"enabled": True, "namespace": "monitoring", "labels": {"release": "stack"}},
+    "prometheusRule": {"enabled": True, "namespace": "monitoring", "labels": {"release": "stack"}},
+    "dashboard": {"enabled": True},
+}
+LITTLE = {
+    "proxy": {"autoscaling": {"enabled": False}, "replicas": 1},
+    "chat": {"forwardedAllowIps": "10.244.0.0/16"},
+    "networkPolicy": {"enabled": False},
+}
 ENVIRONMENT = {
     "ADMIN_TOKEN": "some-token",
-    "HOOK_TOKEN": "h",
     "AFFINITY_SECRET": "some-secret",
     "NAMESPACE": "chat",
+    "HOOK_TOKEN": "h",
+    "SESSIONS_URL": "redis://:password@valkey:6379/0",
 }
 PROXY, CHAT = ("Deployment", "chainlit-proxy"), ("StatefulSet", "chat")
-CRDS = {"ServiceMonitor"}  # validated by tests/deploy/test_monitoring.py
+CRDS = {"PodMonitor", "PrometheusRule", "ServiceMonitor"}  # validated by tests/deploy/test_monitoring.py
 
 Objects = dict[tuple[str, str], dict[str, Any]]
 
@@ -67,7 +100,13 @@ def base() -> Objects:
 @cache
 def charts() -> dict[str, Objects]:
     """What the chart renders: by default, with everything on, and with as little as can be."""
-    return dict(zip(("default", "all", "little"), map(keyed, render_all([{}, ALL_ON, LITTLE])), strict=True))
+    return dict(
+        zip(
+            ("default", "all", "little"),
+            map(keyed, render_all([chosen(values) for values in ({}, ALL_ON, LITTLE)])),
+            strict=True,
+        )
+    )
 
 
 def everything() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -81,12 +120,12 @@ def everything() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def test_every_object_keeps_to_the_schema() -> None:
-    """No field is unknown and no value is wrong, from the oldest to the newest Kubernetes."""
+    """No field is unknown and no value is wrong, in the newest three and the oldest Kubernetes."""
     seen = 0
     for name, document in everything():
         if document["kind"] in CRDS:
             continue
-        for version in (OLDEST, NEWEST):
+        for version in VERSIONS:
             assert mistakes(document, version) == [], f"{name}, {version}"
         seen += 1
     assert seen > 25
@@ -314,7 +353,9 @@ def test_kustomize_builds_the_base_and_its_components(tmp_path: Path) -> None:
     maps = {("ConfigMap", "chainlit-proxy")}
     assert {key for key in plain if key[0] != "ConfigMap"} == base().keys() - maps
     added = {key for key in whole.keys() - plain.keys() if key[0] != "ConfigMap"}
-    assert added == {(kind, "chainlit-proxy") for kind in ("Role", "RoleBinding", *CRDS)}
+    kinds = ("Role", "RoleBinding", "ServiceMonitor", "PrometheusRule")
+    assert added == {(kind, "chainlit-proxy") for kind in kinds}
+    assert whole["ConfigMap", "chainlit-proxy-dashboard"]["metadata"]["labels"]["grafana_dashboard"] == "1"
     assert whole[PROXY]["spec"]["template"]["spec"]["automountServiceAccountToken"] is True
     mounted = whole[PROXY]["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"]
     assert "discovery" in yaml.safe_load(whole["ConfigMap", mounted]["data"]["proxy.yaml"])

@@ -58,8 +58,19 @@ NOT_RUN = {
     "kubectl apply --namespace chat -k deploy/kubernetes/base": _CLUSTER,
     "helm upgrade --install site deploy/kubernetes/chart --namespace chat --set "
     "proxy.image=registry.example.com/chainlit-proxy:0.1.0 --set "
-    "chat.image=registry.example.com/chat:42 --set chat.replicas=5 --set "
-    "serviceMonitor.enabled=true": _CLUSTER,
+    "chat.image=registry.example.com/chat:42 --set 'proxy.trusted={10.244.0.0/16}' --set "
+    "chat.replicas=5 --set serviceMonitor.enabled=true": _CLUSTER,
+    "helm upgrade site deploy/kubernetes/chart --namespace chat --reuse-values --set chat.replicas=3 "
+    "--set chat.backends=5": _CLUSTER,
+    "helm upgrade site deploy/kubernetes/chart --namespace chat --reuse-values --set "
+    "chat.backends=null": _CLUSTER,
+    "docker build --target proxy -t chainlit-proxy:0.1.0 .": _NO_ENGINE
+    + "the stages are built by tests/deploy/test_images.py",
+    "docker build --target chat -t chat:1 .": _NO_ENGINE
+    + "the stages are built by tests/deploy/test_images.py",
+    "kind load docker-image chainlit-proxy:0.1.0 chat:1": _CLUSTER,
+    "kubectl run --rm --stdin --image busybox --restart Never try -- wget -T 5 -O - "
+    "http://chat-0.chat.chat.svc.cluster.local.:8000/health": _CLUSTER,
     "kubectl --namespace chat exec deploy/chainlit-proxy -- sh -c 'chainlit-proxy status --token "
     "$ADMIN_TOKEN'": _CLUSTER,
     "kubectl --namespace chat port-forward deploy/chainlit-proxy 9901": _CLUSTER,
