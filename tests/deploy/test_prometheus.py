@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from benchmarks.scrape import busy
-from proxy.metrics import PREFIX
+from proxy.metric_families import PREFIX
 from proxy.scrape import Scrape
 from tests.deploy.prometheus import MISSING, find
 from tests.deploy.test_files import ALERT_TESTS, ALERTS, queries, rules
