@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import proxy
 from proxy.doctor import pages, sessions, waits
-from proxy.doctor.browser import Settings, Site
+from proxy.doctor.browser import SHOWN, Settings, Site
 from proxy.doctor.engine import Transport
 from proxy.doctor.findings import Finding, Report, Severity, Verdict, failed, skipped
 from proxy.doctor.sessions import Checked
@@ -111,7 +111,8 @@ async def _run(step: Step, site: Site) -> Verdict:
     try:
         return await step.check(site)
     except Exception as error:  # the border: what stands there may answer anything
-        return failed(f"the check met what it does not understand: {type(error).__name__}: {error}")
+        told = f"{type(error).__name__}: {error}"[:SHOWN]
+        return failed(f"the check met what it does not understand: {told}")
 
 
 def _masked(site: Site, verdict: Verdict) -> Verdict:

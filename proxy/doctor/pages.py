@@ -76,7 +76,7 @@ async def page(site: Site) -> Verdict:
     async with Browser(site) as browser:
         answer = await browser.ask("GET", "/")
     if answer.status in {301, 302, 303, 307, 308}:
-        location = answer.headers.get("Location", "")
+        location = answer.headers.get("Location", "").partition("?")[0]
         return failed(f"it redirects: examine {location}", [f"{answer} to {location}"])
     if answer.status != 200:
         return failed("there is no page", [str(answer)])

@@ -6,6 +6,7 @@ in the end, with the file that was uploaded.
 
 import asyncio
 import contextlib
+import io
 import json
 import uuid
 from collections.abc import Callable, Coroutine
@@ -78,7 +79,7 @@ class Tab:
     async def upload(self, content: bytes = b"chainlit-proxy doctor\n", told: str = "") -> Reached:
         """Uploads a file. An app that takes no such file says so in its own words: it was reached."""
         form = FormData()
-        form.add_field("file", content, filename="doctor.txt", content_type="text/plain")
+        form.add_field("file", io.BytesIO(content), filename="doctor.txt", content_type="text/plain")
         self.browser.site.sent_bytes += len(content)
         answer = await self.browser.ask(
             "POST",

@@ -34,15 +34,11 @@ def lumps(times: list[float]) -> int:
 async def buffering(site: Site) -> Verdict:
     """Whether answers to what was asked one by one come one by one."""
     evidence, slow, collected = [], False, False
-    for transport in [Transport.POLLING, *([Transport.WEBSOCKET] if site.websockets else [])]:
-        async with Browser(site) as browser, Tab(browser, transport) as tab:
-            try:
-                await tab.load()
-                times, delays = await _echoes(tab)
-            except RefusedError as error:
-                if transport is Transport.POLLING:  # has findings of its own
-                    continue
-                return failed("packets are lost", [str(error)])
+    transports = [Transport.POLLING, *([Transport.WEBSOCKET] if site.websockets else [])]
+    results = await asyncio.gather(*(_echoes(site, transport) for transport in transports))
+    for transport, (times, delays) in zip(transports, results, strict=True):
+        if not times:  # it does not open, which is a finding of its own
+            continue
         half, number = statistics.median(delays), lumps(times)
         evidence.append(
             f"over {transport}: {ECHOES} packets, one every {1000 * STEP:.0f} ms; half of the answers took"
@@ -50,6 +46,8 @@ async def buffering(site: Site) -> Verdict:
         )
         slow = slow or half > SLOW
         collected = collected or (half > COLLECTED and number <= ECHOES // 2)
+    if not evidence:
+        return skipped("no session opened")
     if collected:
         return failed("what the app sends is collected on the way", evidence)
     return (
@@ -57,9 +55,18 @@ async def buffering(site: Site) -> Verdict:
     )
 
 
-async def _echoes(tab: Tab) -> tuple[list[float], list[float]]:
-    """When the answers came, in order, and how long each took."""
-    await tab.engine.echo()
+async def _echoes(site: Site, transport: Transport) -> tuple[list[float], list[float]]:
+    """When the answers came, in order, and how long each took; nothing where no session opens."""
+    async with Browser(site) as browser, Tab(browser, transport) as tab:
+        try:
+            await tab.load()
+            await tab.engine.echo()
+            return await _one_by_one(tab)
+        except RefusedError:
+            return [], []
+
+
+async def _one_by_one(tab: Tab) -> tuple[list[float], list[float]]:
     begun = time.monotonic()
     times: list[float] = []
 

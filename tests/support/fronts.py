@@ -79,6 +79,7 @@ class Front(Process):
 
     def __init__(self, command: list[str], port: int, folder: Path) -> None:
         self.port = port
+        self.path = ""  # where the app is
         self.url = f"http://127.0.0.1:{port}"
         super().__init__("front", command, folder / "front.log", cwd=folder)
 
