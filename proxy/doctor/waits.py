@@ -35,11 +35,10 @@ async def buffering(site: Site) -> Verdict:
     """Whether answers to what was asked one by one come one by one."""
     evidence, slow, collected = [], False, False
     transports = [Transport.POLLING, *([Transport.WEBSOCKET] if site.websockets else [])]
-    results = await asyncio.gather(*(_echoes(site, transport) for transport in transports))
-    for transport, (times, delays) in zip(transports, results, strict=True):
-        if not times:  # it does not open, which is a finding of its own
+    results = await asyncio.gather(*(_slowly(site, transport) for transport in transports))
+    for transport, (half, number) in zip(transports, results, strict=True):
+        if not number:  # it does not open, which is a finding of its own
             continue
-        half, number = statistics.median(delays), lumps(times)
         evidence.append(
             f"over {transport}: {ECHOES} packets, one every {1000 * STEP:.0f} ms; half of the answers took"
             f" more than {1000 * half:.0f} ms, they came in {number} lumps"
@@ -53,6 +52,20 @@ async def buffering(site: Site) -> Verdict:
     return (
         warning("packets take long", evidence) if slow else passed("packets come as they are sent", evidence)
     )
+
+
+async def _slowly(site: Site, transport: Transport) -> tuple[float, int]:
+    """What half of the echoes took, and in how many lumps they came; the better of two, where one is bad.
+
+    An app, or this machine, may have been busy for a moment; what collects does it each time.
+    """
+    found = []
+    for _ in range(2):
+        times, delays = await _echoes(site, transport)
+        found.append((statistics.median(delays), lumps(times)) if times else (0.0, 0))
+        if found[-1][0] <= COLLECTED:
+            break
+    return min(found)
 
 
 async def _echoes(site: Site, transport: Transport) -> tuple[list[float], list[float]]:

@@ -140,7 +140,7 @@ def test_the_page_tells_of_all() -> None:
 
 
 def files_of(fleet: Fleet) -> set[Path]:
-    """The uploads that the first instance keeps; others may have left some there, as a session lost its way."""
+    """The uploads that the first instance keeps; sessions that lost their way have left some there."""
     return set((fleet.folder / "root-a/.files").glob("*/*"))
 
 
