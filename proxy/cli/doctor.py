@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import sys
+from base64 import b64encode
 from typing import TYPE_CHECKING
 
 import click
@@ -87,8 +88,7 @@ def read(
     url: str, cookies: tuple[str, ...], headers: tuple[str, ...], *, say: str, idle: float, large: bool
 ) -> "Settings":
     """What the command was told; ends it with status 2 if that cannot be used, and repeats no secret."""
-    from aiohttp import BasicAuth  # noqa: PLC0415 - other commands need nothing of it
-    from yarl import URL  # noqa: PLC0415
+    from yarl import URL  # noqa: PLC0415 - other commands need nothing of it
 
     from proxy.doctor.browser import Settings  # noqa: PLC0415
 
@@ -109,7 +109,8 @@ def read(
             fail("--header: a cookie goes into --cookie")
         given[name] = value.strip()
     if address.user is not None:
-        given["Authorization"] = BasicAuth(address.user, address.password or "").encode()
+        user = f"{address.user}:{address.password or ''}".encode()
+        given["Authorization"] = f"Basic {b64encode(user).decode()}"
     kept = {}
     for cookie in cookies:
         for pair in filter(None, map(str.strip, cookie.split(";"))):

@@ -9,7 +9,7 @@ import asyncio
 import ssl
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from types import TracebackType
@@ -22,6 +22,7 @@ import proxy
 
 PATIENCE = 20.0  # seconds for an answer, as the page waits for a connection
 SHOWN = 160  # characters of a body that are evidence
+_LOOKED_AT = 1 << 16  # bytes of it
 SOCKET = "/ws/socket.io/"
 _AGENT = f"Mozilla/5.0 (compatible; chainlit-proxy-doctor/{proxy.__version__}"
 
@@ -48,9 +49,12 @@ class Answer:
     body: bytes
     seconds: float
     text: str = ""
+    mask: Callable[[str], str] = str
 
     def __str__(self) -> str:
-        shown = self.text or " ".join(self.body[: 4 * SHOWN].decode(errors="replace").split())
+        # Masked before it is cut: half a secret would not be known for one.
+        said = self.mask(self.body[:_LOOKED_AT].decode(errors="replace"))
+        shown = self.text or " ".join(said.split())
         if len(shown) > SHOWN:
             shown = shown[:SHOWN] + "..."
         return f"{self.asked}: {self.status or 'no answer'} in {1000 * self.seconds:.0f} ms {shown}".rstrip()
@@ -149,7 +153,7 @@ class Browser:
             ):
                 body = await response.read()
                 spent = time.monotonic() - begun
-                return Answer(asked, response.status, response.headers, body, spent)
+                return Answer(asked, response.status, response.headers, body, spent, mask=self.site.mask)
         except TimeoutError:
             return Answer(asked, 0, {}, b"", time.monotonic() - begun, f"nothing within {patience:g} s")
         except (aiohttp.ClientError, OSError, ValueError) as error:
