@@ -77,9 +77,7 @@ class Engine:
         except TimeoutError:
             raise RefusedError(f"{told} over {self.transport}: no answer within {PATIENCE:g} s") from None
         finally:
-            future = self._waiting.pop("/")
-            if future.done() and not future.cancelled():
-                future.exception()  # it was told already
+            self._no_more_waiting("/")
         self.opened_at = time.monotonic()
 
     async def send(self, *packets: str) -> None:
@@ -118,7 +116,12 @@ class Engine:
         except TimeoutError:
             raise RefusedError(f"a packet over {self.transport}: no answer within {PATIENCE:g} s") from None
         finally:
-            del self._waiting[name]
+            self._no_more_waiting(name)
+
+    def _no_more_waiting(self, name: str) -> None:
+        future = self._waiting.pop(name)
+        if future.done() and not future.cancelled():
+            future.exception()  # told, or overtaken by a refusal of what was sent
 
     async def send_long(self, size: int) -> None:
         """An event of so many bytes to nobody, and an echo behind it; raises RefusedError."""

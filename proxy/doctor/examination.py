@@ -116,4 +116,13 @@ async def _run(step: Step, site: Site) -> Verdict:
 
 
 def _masked(site: Site, verdict: Verdict) -> Verdict:
-    return replace(verdict, what=site.mask(verdict.what), evidence=tuple(map(site.mask, verdict.evidence)))
+    return replace(
+        verdict,
+        what=_printable(site.mask(verdict.what)),
+        evidence=tuple(_printable(site.mask(text)) for text in verdict.evidence),
+    )
+
+
+def _printable(text: str) -> str:
+    """Without what a site might have a terminal do."""
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -101,6 +101,21 @@ def test_what_was_given_is_masked() -> None:
     assert "Basic YWRh" not in text
 
 
+def test_a_site_cannot_speak_to_the_terminal() -> None:
+    """Control characters of an answer are not passed on."""
+
+    async def odd(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=500, text="\x1b]0;title\x07\x1b[2J")
+
+    async def run() -> Report:
+        async with deployment({"/": odd}) as site:
+            return await examine(site.settings)
+
+    text = "".join(line.text for line in shown.lines(asyncio.run(run())))
+    assert "?]0;title?" in text
+    assert text.isprintable()
+
+
 def test_a_check_that_stumbles_is_one_finding() -> None:
     """Whatever stands there may answer anything: the others go on."""
 
