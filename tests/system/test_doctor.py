@@ -19,6 +19,7 @@ from tests.docs.pages import ROOT, table
 from tests.support.fronts import LARGE, UPGRADE, Front, collecting, haproxy, nginx
 from tests.support.instances import ChainlitInstance, Fleet
 from tests.support.proxy_process import ProxyProcess, config_for
+from tests.support.size import IN_FULL
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.system
@@ -26,6 +27,7 @@ pytestmark = pytest.mark.system
 PAGE = ROOT / "docs/doctor.md"
 EXPECTED = {row[0]: set(re.findall(r"`(\w+)`", row[1])) for row in table(PAGE, "What it finds")}
 USER = {"x-user": "somebody"}
+SHORT = 10.0  # seconds of silence
 Instances = list[ChainlitInstance]
 Make = Callable[[Instances, Path], Front | ProxyProcess | ChainlitInstance]
 
@@ -75,6 +77,10 @@ FRONTS: dict[str, tuple[Make, dict[str, Any]]] = {
         lambda many, folder: nginx(many[:1], folder, more=f"{UPGRADE} proxy_read_timeout 2s;"),
         {"idle": 4.0},
     ),
+    "nginx, an idle limit of 30 seconds, silence of 40": (
+        lambda many, folder: nginx(many[:1], folder, more=f"{UPGRADE} proxy_read_timeout 30s;"),
+        {"idle": 40.0},
+    ),
     "nginx that strips `Upgrade`": (lambda many, folder: nginx(many[:1], folder, more=LARGE), {}),
     "nginx with its own limits on bodies and headers": (
         lambda many, folder: nginx(many[:1], folder, more=UPGRADE),
@@ -119,6 +125,8 @@ def bad(report: Report) -> dict[str, tuple[str, ...]]:
 def test_it_finds_what_is_wrong(name: str, fleet: Fleet, tmp_path: Path) -> None:
     """Each deployment yields exactly the findings that the page tells."""
     make, options = FRONTS[name]
+    if options.get("idle", 0) > SHORT and not IN_FULL:
+        pytest.skip("it takes long: FULL=1")
     report = examined(make, list(fleet.instances.values()), tmp_path, options)
     found = bad(report)
     assert found.keys() == EXPECTED[name], found
