@@ -31,9 +31,10 @@ async def tls(site: Site) -> Verdict:
         if host in _LOOPBACK:
             return skipped("http:// on this machine")
         return warning("the site is open without HTTPS", [f"{url}: what is said can be read on the way"])
+    site.trust = ssl.create_default_context()
     try:
         async with asyncio.timeout(10):
-            _, writer = await asyncio.open_connection(host, url.port, ssl=ssl.create_default_context())
+            _, writer = await asyncio.open_connection(host, url.port, ssl=site.trust)
     except ssl.SSLError as error:
         site.trust = False
         return failed(

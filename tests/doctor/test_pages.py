@@ -1,6 +1,7 @@
 """What is found of pages, versions, logins and addresses, before stand-ins that answer as faulty sites do."""
 
 import asyncio
+import datetime as dt
 import itertools
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
@@ -14,7 +15,7 @@ from yarl import URL
 from proxy.doctor import pages
 from proxy.doctor.browser import Settings, Site
 from proxy.doctor.examination import examine
-from proxy.doctor.findings import Severity, Verdict
+from proxy.doctor.findings import Finding, Severity, Verdict
 from tests.doctor.site import Handler, deployment, page, says
 from tests.support.certificates import Authority
 
@@ -140,32 +141,51 @@ def test_a_site_without_https_is_told() -> None:
     assert asyncio.run(pages.tls(here)).severity is Severity.SKIPPED
 
 
-def test_nothing_given_goes_to_a_stranger(tmp_path: Path) -> None:
-    """Where the certificate is not the site's, no request is sent that bears what was given."""
-    pair = Authority(tmp_path).issue("127.0.0.1")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pair["cert"], pair["key"])
-    asked = []
+async def over_tls(context: ssl.SSLContext, asked: list[str], **settings: Any) -> dict[str, Finding]:
+    """What is found of a site with this certificate; `asked` gets the paths that were asked for."""
 
     async def serve(request: web.BaseRequest) -> web.StreamResponse:
         asked.append(request.path)
         return page()
 
-    async def run(**settings: Any) -> dict[str, Severity]:
-        runner = web.ServerRunner(web.Server(serve))
-        await runner.setup()
-        listener = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
-        await listener.start()
-        port = runner.addresses[0][1]
-        try:
-            report = await examine(Settings(URL(f"https://127.0.0.1:{port}/"), **settings))
-        finally:
-            await runner.cleanup()
-        return {finding.name: finding.severity for finding in report.findings}
+    runner = web.ServerRunner(web.Server(serve))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    port = runner.addresses[0][1]
+    try:
+        report = await examine(Settings(URL(f"https://127.0.0.1:{port}/"), **settings))
+    finally:
+        await runner.cleanup()
+    return {finding.name: finding for finding in report.findings}
 
-    found = asyncio.run(run(cookies={"access_token": SECRET}))
-    assert found.pop("tls") is Severity.FAILED
-    assert set(found.values()) == {Severity.SKIPPED}
+
+def certified(authority: Authority, days: float = 300) -> ssl.SSLContext:
+    """A server's side, with a certificate that lasts so long."""
+    pair = authority.issue("127.0.0.1", expires=dt.datetime.now(dt.UTC) + dt.timedelta(days=days))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair["cert"], pair["key"])
+    return context
+
+
+def test_nothing_given_goes_to_a_stranger(tmp_path: Path) -> None:
+    """Where the certificate is not the site's, no request is sent that bears what was given."""
+    context, asked = certified(Authority(tmp_path)), list[str]()
+    found = asyncio.run(over_tls(context, asked, cookies={"access_token": SECRET}))
+    assert found.pop("tls").severity is Severity.FAILED
+    assert {finding.severity for finding in found.values()} == {Severity.SKIPPED}
     assert asked == []
-    found = asyncio.run(run())
-    assert (found["tls"], found["page"]) == (Severity.FAILED, Severity.PASSED)
+    found = asyncio.run(over_tls(context, asked))
+    assert found["tls"].severity is Severity.FAILED
+    assert found["page"].severity is Severity.PASSED
+
+
+@pytest.mark.parametrize(("days", "severity"), [(300, Severity.PASSED), (5, Severity.WARNING)])
+def test_a_certificate_should_last(
+    days: float, severity: Severity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that ends soon is told before it has; an authority of one's own is named by SSL_CERT_FILE."""
+    authority = Authority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+    found = asyncio.run(over_tls(certified(authority, days), [], cookies={"access_token": SECRET}))
+    assert found["tls"].severity is severity
+    assert found["page"].severity is Severity.PASSED

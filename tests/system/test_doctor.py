@@ -54,6 +54,7 @@ def below_chat(instances: Instances, folder: Path) -> Front:
     return front
 
 
+SHOWN_BY = {"large": "large_message", "say": "answer", "idle": "idle"}  # what an option turns on
 LIMITS: dict[str, Any] = {"large": True}
 FRONTS: dict[str, tuple[Make, dict[str, Any]]] = {
     "one instance, nothing in front": (lambda many, _: many[0], LIMITS),
@@ -121,6 +122,11 @@ def bad(report: Report) -> dict[str, tuple[str, ...]]:
     }
 
 
+def skipped(report: Report) -> set[str]:
+    """What was not tried."""
+    return {finding.name for finding in report.findings if finding.severity is Severity.SKIPPED}
+
+
 @pytest.mark.parametrize("name", FRONTS)
 def test_it_finds_what_is_wrong(name: str, fleet: Fleet, tmp_path: Path) -> None:
     """Each deployment yields exactly the findings that the page tells."""
@@ -130,6 +136,7 @@ def test_it_finds_what_is_wrong(name: str, fleet: Fleet, tmp_path: Path) -> None
     report = examined(make, list(fleet.instances.values()), tmp_path, options)
     found = bad(report)
     assert found.keys() == EXPECTED[name], found
+    assert not {SHOWN_BY[option] for option in options} & skipped(report)
     assert all("without_cookies" in each or found[each][0] is Severity.FAILED for each in found)
 
 
