@@ -31,7 +31,7 @@ ENV CHAINLIT_PROXY_COMPILED=1 \
 
 FROM sources-${BUILD} AS build
 RUN pip --python /opt/chainlit-proxy/bin/python install --no-cache-dir --no-compile --disable-pip-version-check \
-    --constraint constraints.txt '.[acme,dns,docker,kubernetes,otel,redis]'
+    --constraint constraints.txt '.[acme,dns,docker,kubernetes,otel,redis,terminal]'
 
 FROM sources AS build-chat
 RUN pip --python /opt/chainlit-proxy/bin/python install --no-cache-dir --no-compile --disable-pip-version-check \

@@ -41,7 +41,7 @@ help:
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[acme,chainlit,dev,dns,docker,kubernetes,otel,redis]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[acme,chainlit,dev,dns,docker,kubernetes,otel,redis,terminal]'
 	touch $@
 
 setup: $(STAMP)
@@ -172,7 +172,7 @@ bench-lifecycle: $(STAMP)
 
 lock:
 	$(PYTHON) -m venv --clear $(VENV)-lock
-	$(VENV)-lock/bin/pip install --quiet --disable-pip-version-check '.[acme,chainlit,dev,dns,docker,kubernetes,otel,redis]'
+	$(VENV)-lock/bin/pip install --quiet --disable-pip-version-check '.[acme,chainlit,dev,dns,docker,kubernetes,otel,redis,terminal]'
 	$(VENV)-lock/bin/pip freeze --all --exclude pip --exclude chainlit-sticky-proxy > constraints.txt
 	rm -rf $(VENV)-lock
 

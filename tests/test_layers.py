@@ -26,7 +26,7 @@ LAYERS = [
     },
     {"proxy.wire"},
     {"proxy.affinity"},
-    {"proxy.dataplane", "proxy.controlplane", "proxy.replicas"},
+    {"proxy.dataplane", "proxy.controlplane", "proxy.replicas", "proxy.doctor"},
     {
         "proxy.admin_listener",
         "proxy.app",
@@ -55,7 +55,7 @@ MAY_USE_NET = {"proxy.dataplane", "proxy.controlplane", "proxy.replicas", "proxy
                "proxy.ports"}  # fmt: skip
 NET_MAY_USE = {"proxy.errors", "proxy.config", "proxy.names", "proxy.steering", "proxy.tls"}
 # Parts of one layer that know nothing of each other: `app` hands each what it needs.
-STRANGERS = [{"proxy.dataplane", "proxy.controlplane"}]
+STRANGERS = [{"proxy.dataplane", "proxy.controlplane"}, {"proxy.doctor", "proxy.dataplane"}]
 # What the pure layers must not touch: `now`, randomness and every effect are arguments.
 IMPURE = {"asyncio", "socket", "select", "selectors", "ssl", "threading", "subprocess", "time", "datetime",
           "random", "secrets", "logging", "os", "io", "uvloop", "aiohttp"}  # fmt: skip

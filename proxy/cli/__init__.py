@@ -23,6 +23,7 @@ _MODULES = {
     "where": "views",
     "events": "views",
     "top": "views",
+    "doctor": "doctor",
 }
 
 
