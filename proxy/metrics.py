@@ -23,6 +23,7 @@ from proxy.controlplane.drains import Drains
 from proxy.controlplane.events import Traffic
 from proxy.controlplane.reload import ReloadCounts
 from proxy.controlplane.renewals import Outcome as Renewal
+from proxy.controlplane.wants import Wants
 from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.hand_over_counts import Reason, Result
 from proxy.dataplane.plane import Plane
@@ -64,6 +65,7 @@ class ProxyCollector:
         lines_dropped: Callable[[], int],
         standstill: Standstill,
         renewals: Mapping[Renewal, int],
+        wants: Wants,
     ) -> None:
         """`sources` are those of discovery, by name; `lines_dropped` counts those of the log."""
         self._plane = plane
@@ -73,6 +75,7 @@ class ProxyCollector:
         self._lines_dropped = lines_dropped
         self._standstill = standstill
         self._renewals = renewals
+        self._wants = wants
         self._probes = probe_times.by_backend
         self._gone: dict[str, float] = {}  # when it was first seen that a counted backend had left
 
@@ -297,6 +300,8 @@ class ProxyCollector:
             in_turn.add(count, name)
         yield in_turn
         yield self._open_sessions()
+        text = "Backends that are wanted for what this proxy sees."
+        yield _gauge("replicas_wanted", text).add(self._wants.wish.wanted)
         sent_away = "Sessions that were told to connect anew, by the backend they had to leave."
         yield _by_backend("sessions_sent_away", sent_away, self._plane.evictions.sent_away)
         lingers = self._plane.site.lingers

@@ -64,6 +64,7 @@ def scrape(world: World) -> list[Sample]:
         lambda: 7,
         parts.standstill,
         parts.renewals.counts,
+        parts.wants,
     )
     text, _ = Scrape(collector.collect)("")
     families = list(text_string_to_metric_families(text.decode()))
