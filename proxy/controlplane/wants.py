@@ -100,7 +100,7 @@ class Wants:
         """Reckon anew."""
         before, load = self.wish, self._load()
         self.wish = self._within_bounds(self._rule.look(load, now), load)
-        if self.wish.wanted != before.wanted:
+        if self.wish.wanted != before.wanted and before.load.serving:  # not at the first look
             text = f"{self.wish.wanted} wanted, {before.wanted} before: {self.wish.reason}"
             log.info("scaling: %s", text)
             self._tell(text)

@@ -24,7 +24,7 @@ def test_work_is_added_up_and_one_is_to_spare(answers: int, sessions: int, count
 
 
 def test_more_at_once_fewer_after_a_while() -> None:
-    """A peak counts at the next look, and for `calm` seconds after the last look that still needed so many."""
+    """A peak counts at the next look, and for `calm` seconds after the last one that needed so many."""
     rule = Wanted(FIGURES)
     assert rule.look(Load(10, 10, 2), 0.0).count == 2
     assert rule.look(Load(120, 120, 2), 1.0).count == 4
