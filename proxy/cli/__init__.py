@@ -22,6 +22,7 @@ _MODULES = {
     "where": "views",
     "events": "views",
     "top": "views",
+    "load": "loading",
 }
 
 

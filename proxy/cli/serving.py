@@ -64,7 +64,7 @@ class _Replicas(click.ParamType[int | str]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """As click.ParamType."""
         try:
-            return Span.parse(int(value) if str(value).isdecimal() else value).plain()
+            return Span.parse(value).plain()
         except ValueError as error:
             self.fail(str(error), param, ctx)
 

@@ -86,7 +86,7 @@ class Span:
         """Read `4` or `2..8`. Raises ValueError, in words that follow the name of what was given."""
         text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
         match = re.fullmatch(r"([0-9]{1,9})(?:\.\.([0-9]{1,9}))?", text)
-        if match is None or (isinstance(value, str) and match[2] is None):
+        if match is None:
             raise ValueError(f"must be {SPAN_FORM}{got(value)}")
         low, high = int(match[1]), int(match[2] or match[1])
         if low > high:
