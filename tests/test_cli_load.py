@@ -21,7 +21,7 @@ from proxy.cli.loading import _checked
         (["http://127.0.0.1:1", "--header", "x"], "--header: must be 'NAME: VALUE'"),
         (["http://127.0.0.1:1", "--cookie", "x"], "--cookie: must be NAME=VALUE"),
         (["http://127.0.0.1:1", "--users", "0"], "Invalid value for '--users'"),
-        (["http://127.0.0.1:1", "--say", "/nowhere"], "Invalid value for '--say'"),
+        (["http://127.0.0.1:1", "--say", "/nowhere"], "--say /nowhere: cannot be read: No such file"),
     ],
 )
 def test_what_cannot_be_done_is_refused(arguments: list[str], message: str) -> None:

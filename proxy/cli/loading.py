@@ -62,7 +62,7 @@ _TRANSPORTS = ("mix", "page", "websocket", "polling")
 @click.option(
     "--say",
     metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     help="Questions, one a line.  [default: three short ones]",
 )
 @click.option(
@@ -191,8 +191,10 @@ def _questions(file: Path | None) -> tuple[str, ...]:
         return _QUESTIONS
     try:
         found = tuple(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        fail(f"--say {file}: cannot be read: {error}")
+    except OSError as error:
+        fail(f"--say {file}: cannot be read: {error.strerror}")
+    except UnicodeDecodeError:
+        fail(f"--say {file}: must be text in UTF-8")
     if not found:
         fail(f"--say {file}: holds no question")
     return found

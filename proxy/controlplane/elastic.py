@@ -66,6 +66,7 @@ class Elastic:
         self._going: dict[Replica, Backend] = {}  # whom we drain and retire
         self._backoff = Backoff(_FIRST, _LONGEST)
         self._not_before = 0.0  # when another start may be tried
+        self._due = 0  # starts that have not begun
         self._known = bounds()
         self._settling = False  # set while another fixed number, by a reload, is not reached yet
         self._tasks: asyncio.TaskGroup | None = None  # set while it runs
@@ -111,10 +112,12 @@ class Elastic:
                 del self._going[replica]
                 missing -= 1
         if monotonic() >= self._not_before:
-            for _ in range(min(missing, room)):
+            for _ in range(min(missing, room) - self._due):
+                self._due += 1
                 self._do(self._start)
 
     async def _start(self) -> None:
+        self._due -= 1  # the supervisor has it among its replicas from now on
         try:
             replica = await self._supervisor.start_another()
         except ReplicaError as error:

@@ -138,8 +138,10 @@ def test_sessions_that_are_not_shared_keep_their_replica(app: App, tmp_path: Pat
 
 
 def last(house: Elastics) -> Backend:
-    """The newest backend."""
-    return list(house.fleet)[-1]
+    """The backend of the newest replica."""
+    found = house.fleet.get(house.supervisor.replicas[-1].name)
+    assert found
+    return found
 
 
 def test_one_that_is_drained_by_hand_is_replaced(app: App, tmp_path: Path) -> None:
