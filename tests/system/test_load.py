@@ -1,6 +1,7 @@
 """`load` against replicas of `run`: users get whole answers, and what is carried is found twice alike."""
 
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -51,7 +52,10 @@ class Loaded(Process, AdminListener):
     def load(self, *options: str) -> dict[str, Any]:
         """Runs the command against it; what it wrote as JSON."""
         command = [*COMMAND, "load", self.url, "--json", "load.json", "--html", "load.html", *options]
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
+        environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            command, cwd=self.folder, env=environ, capture_output=True, text=True, check=False
+        )
         print(done.stdout, done.stderr)
         assert done.returncode == 0
         told: dict[str, Any] = json.loads((self.folder / "load.json").read_text())
