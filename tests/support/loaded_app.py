@@ -4,6 +4,9 @@
 `LOADED=models 4 0.5`: each answer takes one of four models for so many seconds, and blocks nobody.
 """
 
+# mypy: disable-error-code="no-untyped-call"
+# Chainlit claims to be typed, but some of its methods are not.
+
 import asyncio
 import os
 import time
