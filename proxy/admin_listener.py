@@ -53,7 +53,14 @@ class AdminListener:
         from proxy.controlplane.admin_views import AdminViews  # noqa: PLC0415 - as above
 
         parts = self._parts
-        return AdminViews(parts.router, parts.events, self._config, parts.collector.traffic, parts.not_ready)
+        return AdminViews(
+            parts.router,
+            parts.events,
+            self._config,
+            parts.collector.traffic,
+            parts.not_ready,
+            lambda: parts.wants.wish,
+        )
 
     def tokens(self) -> "Tokens":
         """What it asks for at present."""

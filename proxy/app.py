@@ -122,6 +122,8 @@ class App:
                     parts.prober.run,
                     parts.drains.run,
                     parts.rebalance.run,
+                    parts.wants.run,
+                    *([self.replicas.elastic.run] if self.replicas.elastic else []),
                     parts.plane.site.shared.run,
                     partial(self.admin.run, self.actions, self._serving),
                     parts.membership.run,

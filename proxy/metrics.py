@@ -24,6 +24,7 @@ from proxy.controlplane.drains import Drains
 from proxy.controlplane.events import Traffic
 from proxy.controlplane.reload import ReloadCounts
 from proxy.controlplane.renewals import Outcome as Renewal
+from proxy.controlplane.wants import Wants
 from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.hand_over_counts import Reason, Result
 from proxy.dataplane.plane import Plane
@@ -57,6 +58,7 @@ class ProxyCollector:
         standstill: Standstill,
         renewals: Mapping[Renewal, int],
         not_ready: Callable[[], str],
+        wants: Wants,
     ) -> None:
         """`sources` are those of discovery, by name; `lines_dropped` counts those of the log.
 
@@ -71,6 +73,7 @@ class ProxyCollector:
         self._renewals = renewals
         self._probe_times, self._probes = probe_times, probe_times.by_backend
         self._not_ready = not_ready
+        self._wants = wants
         self._gone: dict[str, float] = {}  # when it was first seen that a counted backend had left
 
     def collect(self) -> Iterator[Family]:
@@ -328,6 +331,8 @@ class ProxyCollector:
             in_turn.add(count, name)
         yield in_turn
         yield self._open_sessions()
+        text = "Backends that are wanted for what this proxy sees."
+        yield gauge("replicas_wanted", text).add(self._wants.wish.wanted)
         sent_away = "Sessions that were told to connect anew, by the backend they had to leave."
         none = dict.fromkeys((backend.name for backend in self._plane.site.router.fleet), 0)
         yield by("backend", "sessions_sent_away", sent_away, none | self._plane.evictions.sent_away)

@@ -24,6 +24,7 @@ from proxy.controlplane.probes import Prober
 from proxy.controlplane.rebalance import Rebalance
 from proxy.controlplane.reload import ReloadCounts
 from proxy.controlplane.renewals import Renewals
+from proxy.controlplane.wants import Lateness, Wants
 from proxy.dataplane.fetch import ask
 from proxy.dataplane.plane import Plane
 from proxy.exchange_log import ExchangeLog
@@ -47,7 +48,8 @@ class Parts:
         self.router = Router(self.fleet, directory, Placement())
         self.exchange_log = ExchangeLog(config)
         self.probe_times = times = ProbeTimes()
-        self.prober = Prober(self.fleet, config, ask, times.add, standstill.measure)
+        lateness = Lateness()
+        self.prober = Prober(self.fleet, config, ask, partial(_probed, times, lateness), standstill.measure)
         listener, stood = self.exchange_log.listener, standstill.measure
         self.plane = Plane(config, self.router, listener, self.prober.suspect, stood)
         self.plane.certificates = certificates_of(config)
@@ -58,6 +60,8 @@ class Parts:
         hand_overs.is_shared = lambda: self.drains.shared
         hand_overs.counts.tell = partial(self.events.record, EventKind.HAND_OVER)
         self.rebalance = Rebalance(self.fleet, self.router.placement, self.plane.evictions)
+        scaling = partial(self.events.record, EventKind.SCALING)
+        self.wants = Wants(self.fleet, directory.answering, directory.open, lateness, scaling)
         self.membership = Membership(self.fleet, self.drains, self.prober, self.plane.site.moved)
         self.reload_counts = ReloadCounts()
         self.collector = ProxyCollector(
@@ -70,6 +74,7 @@ class Parts:
             standstill,
             self.renewals.counts,
             self.not_ready,
+            self.wants,
         )
         for move_on in (self.fleet.stood, self.drains.move_on, self.plane.move_on):
             standstill.listen(move_on)
@@ -84,6 +89,7 @@ class Parts:
         self.plane.site.shared.configure(config)
         self.drains.configure(config)
         self.rebalance.configure(config)
+        self.wants.configure(config)
         self.membership.configure(members, config.discovery)
         self.renewals.configure(config.tls.acme)
         self.prober.configure(config)
@@ -107,6 +113,15 @@ class Parts:
 
     def __repr__(self) -> str:
         return f"<Parts {self.fleet!r}>"
+
+
+def _probed(
+    times: ProbeTimes, lateness: Lateness, backend: Backend, met: Observation, seconds: float
+) -> None:
+    """A probe has ended."""
+    times.add(backend, met, seconds)
+    if met is Observation.ANSWERED:
+        lateness.add(backend, seconds)
 
 
 def certificates_of(config: Config) -> Certificates | None:

@@ -26,7 +26,7 @@ LAYERS = [
     },
     {"proxy.wire"},
     {"proxy.affinity"},
-    {"proxy.dataplane", "proxy.controlplane", "proxy.replicas", "proxy.doctor"},
+    {"proxy.dataplane", "proxy.controlplane", "proxy.replicas", "proxy.doctor", "proxy.load"},
     {
         "proxy.admin_listener",
         "proxy.app",
@@ -138,6 +138,12 @@ def test_strangers_stay_strangers(module: str) -> None:
     for strangers in STRANGERS:
         if part(module) in strangers:
             assert not {name for name in of_the_house(module) if part(name) in strangers - {part(module)}}
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if part(module) == "proxy.load"])
+def test_load_comes_from_outside(module: str) -> None:
+    """Simulated users know nothing of this proxy, which is one of those that they may be sent to."""
+    assert {part(name) for name in of_the_house(module)} <= {"proxy.load"}
 
 
 @pytest.mark.parametrize("module", MODULES)

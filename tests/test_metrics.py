@@ -69,6 +69,7 @@ def scrape(world: World) -> list[Sample]:
         parts.standstill,
         parts.renewals.counts,
         parts.not_ready,
+        parts.wants,
     )
     text, _ = Scrape(collector.collect)("")
     families = list(text_string_to_metric_families(text.decode()))

@@ -24,6 +24,7 @@ _MODULES = {
     "events": "views",
     "top": "views",
     "doctor": "doctor",
+    "load": "loading",
 }
 
 

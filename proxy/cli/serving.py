@@ -20,6 +20,7 @@ from proxy.config import Config, ConfigError, Problem, dump, load, loads
 from proxy.config.load import Options
 from proxy.config.names import doubts
 from proxy.config.sections import SessionSettings
+from proxy.config.values import Span
 from proxy.net import ListenError
 from proxy.ports import Ports
 from proxy.replicas import (
@@ -58,6 +59,19 @@ class _Folder(click.Path):
         return super().convert(value, param, ctx)
 
 
+class _Replicas(click.ParamType[int | str]):
+    """A number of instances, or the bounds of it."""
+
+    name = "replicas"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As click.ParamType."""
+        try:
+            return Span.parse(value).plain()
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 @click.command()
 @click.option("-c", "--config", "file", metavar="FILE", required=True, help="The configuration, in YAML.")
 def serve(file: str) -> None:
@@ -71,11 +85,10 @@ def serve(file: str) -> None:
 @click.argument("app", type=click.Path(path_type=Path))
 @click.option(
     "--replicas",
-    metavar="N",
-    type=click.IntRange(1, 256),
-    default=2,
-    show_default=True,
-    help="How many instances to start.",
+    metavar="N|LOW..HIGH",
+    type=_Replicas(),
+    help="How many instances to start, or between how many as they are needed, such as 2..8.  [default: "
+    "`replicas.count` of the file, else 2]",
 )
 @click.option(
     "--domain",
@@ -108,7 +121,7 @@ def serve(file: str) -> None:
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def run(
     app: Path,
-    replicas: int,
+    replicas: int | str | None,
     domains: tuple[str, ...],
     listen: tuple[str, ...],
     admin: str | None,
@@ -116,7 +129,7 @@ def run(
     file: str | None,
     options: tuple[str, ...],
 ) -> None:
-    """Start N instances of a Chainlit APP and the proxy before them.
+    """Start N instances of a Chainlit APP, or as many as are needed, and the proxy before them.
 
     What stands behind `--` goes to `chainlit run`.
     """
@@ -126,6 +139,7 @@ def run(
             "listen": list(listen) or None,
             "admin.listen": admin,
             "tls.acme.domains": list(domains) or None,
+            "replicas.count": replicas,
         }
         return _read_for_run(file, given, root_path(options), state)
 
@@ -145,7 +159,7 @@ def run(
         _tell_replicas(config.sessions, f"sqlite://{path}/sessions/sessions.db")
     supervisor = Supervisor(
         app,
-        replicas,
+        config.replicas.count.low,
         options=options,
         state=path / "replicas",
         output=_print_line,

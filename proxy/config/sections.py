@@ -73,8 +73,25 @@ class SessionSettings(Settings):
 
 
 class ReplicaSettings(Settings):
-    """The instances that `run` starts; `serve` has none."""
+    """The instances that `run` starts, and how many are wanted: that is reckoned for those of `serve` too."""
 
+    count: v.Replicas = v.Span(2, 2)
+    """How many `run` starts, such as 4. With a range such as 2..8 it starts the lower number, and more of
+    them as they are wanted."""
+    answers: v.Count = 50
+    """Answers under way at once that one instance carries. So many streams of 50 tokens a second keep it as
+    busy as it should be; for an app that computes it is less."""
+    sessions: v.Count = 2000
+    """Open sessions that one carries. They cost little CPU; their memory, and how many are lost with one, are
+    what bounds them."""
+    late: v.Seconds = 0.1
+    """Seconds that the median of the last five probes may take. If half of the instances are later, the event
+    loops are full: then one carries less than these figures say."""
+    spare: v.CountOrZero = 1
+    """So many more are wanted than the work needs while anybody is there, so that the rest carries it when
+    one dies."""
+    calm: v.Seconds = 120.0
+    """Seconds that fewer have to be enough before fewer are wanted. More are wanted at once."""
     start_timeout: v.Seconds = 120.0
     """Seconds that one has to load the app and answer, from the start of its process on; then it is killed.
     No more of them start at once than there are processors."""

@@ -35,6 +35,8 @@ DIRECTORY_FORM = "an https URL such as https://acme-v02.api.letsencrypt.org/dire
 OTLP_FORM = "an http or https URL such as http://127.0.0.1:4318/v1/traces"
 REDIS_FORMS = "redis://HOST:PORT, rediss://HOST:PORT or unix:///SOCKET"
 STORE_FORMS = f"sqlite, sqlite:///FILE, {REDIS_FORMS}"
+MOST_REPLICAS = 256
+SPAN_FORM = f"a whole number from 1 to {MOST_REPLICAS} such as 4, or a range of them such as 2..8"
 STATUS_FORMS = "a status such as 204, a range such as 200-399 or a class such as 2xx"
 
 T = TypeVar("T")
@@ -73,6 +75,40 @@ class HandOver(StrEnum):
     NEVER = "never"
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A whole number, or a range of them."""
+
+    low: int
+    high: int
+
+    @classmethod
+    def parse(cls, value: object) -> "Span":
+        """Read `4` or `2..8`. Raises ValueError, in words that follow the name of what was given."""
+        text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+        match = re.fullmatch(r"([0-9]{1,9})(?:\.\.([0-9]{1,9}))?", text)
+        if match is None:
+            raise ValueError(f"must be {SPAN_FORM}{got(value)}")
+        low, high = int(match[1]), int(match[2] or match[1])
+        if low > high:
+            raise ValueError(f"must begin with the smaller number: {high}..{low}{got(value)}")
+        if low < 1 or high > MOST_REPLICAS:
+            raise ValueError(f"must be {SPAN_FORM}{got(value)}")
+        return cls(low, high)
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it is one number."""
+        return self.low == self.high
+
+    def plain(self) -> int | str:
+        """As it is written."""
+        return self.low if self.is_fixed else str(self)
+
+    def __str__(self) -> str:
+        return str(self.low) if self.is_fixed else f"{self.low}..{self.high}"
+
+
 class StoreUrl(SecretStr):
     """Where sessions are kept: shown as it is where it is a file, else it may hold a password."""
 
@@ -83,6 +119,10 @@ class StoreUrl(SecretStr):
 
 def _address(value: object) -> object:
     return Address.parse(value) if isinstance(value, str) else value
+
+
+def _span(value: object) -> object:
+    return value if isinstance(value, Span) else Span.parse(value)
 
 
 def _door(value: object) -> object:
@@ -263,6 +303,9 @@ ProbeHost = Annotated[
     Field(pattern=_HOST_AND_PORT),
     AfterValidator(_probe_host),
     Allowed("a host name or an IP address, with or without a port"),
+]
+Replicas = Annotated[
+    InstanceOf[Span], BeforeValidator(_span), PlainSerializer(Span.plain), Allowed(SPAN_FORM)
 ]
 Status = Annotated[str, Field(pattern=_STATUS), AfterValidator(_status), Allowed(STATUS_FORMS)]
 BackendUrl = Annotated[str, AfterValidator(backend_url), Allowed(URL_FORMS)]

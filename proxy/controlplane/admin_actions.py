@@ -18,6 +18,10 @@ from proxy.affinity.health import Verdict
 from proxy.controlplane.drains import Drain, Drains
 from proxy.controlplane.reload import Reload
 from proxy.controlplane.rollout import RolloutError, RolloutProgress
+from proxy.controlplane.wants import Wish
+
+WANTED = {"wanted": 3, "low": 2, "high": 8, "serving": 3, "late": [], "answers": 70, "sessions": 400,
+          "reason": "70 answers and 400 sessions fill 1.60; 1 to spare"}  # fmt: skip
 
 FOR_HOOKS = frozenset(
     (
@@ -140,6 +144,21 @@ class RolloutStatus(BaseModel):
     )
 
 
+class WantedStatus(BaseModel):
+    """How many backends are wanted for what goes on, and why."""
+
+    wanted: int = Field(description="Within the bounds, where there are any.", examples=[3])
+    low: int | None = Field(description="The lower bound of replicas.count; null without.", examples=[2])
+    high: int | None = Field(description="The upper bound of it; null without.", examples=[8])
+    serving: int = Field(description="Backends that share the work now.", examples=[3])
+    late: list[str] = Field(description="Those whose event loop answers late.", examples=[[]])
+    answers: int = Field(description="Sessions whose app is answering.", examples=[70])
+    sessions: int = Field(description="Open sessions.", examples=[400])
+    reason: str = Field(
+        description="Why, in words.", examples=["70 answers and 400 sessions fill 1.60; 1 to spare"]
+    )
+
+
 class ReloadStatus(BaseModel):
     """How a reload went."""
 
@@ -195,6 +214,21 @@ def rollout_status(progress: RolloutProgress) -> RolloutStatus:
         old=progress.old,
         new=progress.new,
         reason=progress.reason,
+    )
+
+
+def wanted_status(wish: Wish) -> WantedStatus:
+    """What the API shows of how many are wanted."""
+    load = wish.load
+    return WantedStatus(
+        wanted=wish.wanted,
+        low=wish.low,
+        high=wish.high,
+        serving=load.serving,
+        late=list(load.late),
+        answers=load.answers,
+        sessions=load.sessions,
+        reason=wish.reason,
     )
 
 
