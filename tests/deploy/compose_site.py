@@ -39,7 +39,8 @@ class Site(AdminListener):
         shutil.copytree(ROOT / "deploy", folder / "deploy")
         for path in (folder, *(folder / "deploy").rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)
-        site = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
+        # What stands behind an anchor would be one object for all services that refer to it.
+        site = json.loads(json.dumps(yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))))
         del site["name"]
         for name, service in list(site["services"].items()):
             if service["image"] not in images:

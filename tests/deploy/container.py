@@ -58,8 +58,9 @@ class Container:
         return self.run("python", "-c", program)
 
     def signal(self, name: str) -> None:
-        """Send a signal to its first process."""
-        self._engine("kill", "--signal", name, self.id)
+        """Send a signal to all of its processes."""
+        self._engine("kill", "--signal", name, self.id)  # the first is out of reach from inside
+        self.sh(f"kill -{name} -1 || true")
 
     def stop(self, grace: int = 35) -> float:
         """Ask it to end: status 0 within its grace, SIGKILL is not needed; the seconds that it took."""

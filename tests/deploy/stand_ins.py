@@ -22,11 +22,13 @@ CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _INSTALL = (
     "RUN apt-get update && apt-get install --yes --no-install-recommends {} && rm -rf /var/lib/apt/lists/*\n"
 )
-# Of the original, with the program that it was a fork of in its place.
+# With the program that it was a fork of; as in the original, others than its own machine may connect.
 OF_VALKEY = (
     "FROM {base}\n"
     + _INSTALL.format("redis-server")
-    + "RUN ln -s redis-server /usr/bin/valkey-server && ln -s redis-cli /usr/bin/valkey-cli \\\n"
+    + r"""RUN printf '#!/bin/sh\nexec redis-server --protected-mode no "$@"\n' > /usr/bin/valkey-server \
+ && chmod 755 /usr/bin/valkey-server && ln -s redis-cli /usr/bin/valkey-cli \
+"""
     " && mkdir /data && chown 999:1000 /data\n"
     "WORKDIR /data\nVOLUME /data\n"
 )

@@ -47,7 +47,7 @@ def site(
         site.wait_well()
         yield site
     finally:
-        print(site.compose("logs", "--tail", "60"))
+        print(site.compose("logs", "--no-color", "--tail", "60"))
         site.compose("down", "--volumes", "--timeout", "40")
 
 

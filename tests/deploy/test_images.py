@@ -21,9 +21,12 @@ pytestmark = [
     pytest.mark.timeout(1800),
 ]
 
-CONFIG = (
-    "admin: {listen: '127.0.0.1:9901'}\nbackends: [{url: 'http://127.0.0.1:8001'}]\nlog: {access: true}\n"
-)
+CONFIG = """
+admin: {listen: '127.0.0.1:9901'}
+backends: [{url: 'http://127.0.0.1:8001'}]
+affinity: {hold: 0}
+log: {access: true}
+"""
 OWN = {
     ".chainlit/config.toml": "[project]\n[UI]\nname = 'Our Bot'\n[meta]\ngenerated_by = '2.12.0'\n",
     "public/own.css": "a style",
@@ -169,10 +172,10 @@ def test_a_reader_of_the_log_that_stops_holds_nobody(
 
 
 def test_orphans_are_reaped(start: Start, chat_image: str) -> None:
-    """What an app's children leave behind ends, with the engine's `init` as the first process."""
-    container = start(chat_image, *STORE, "--init")
+    """What an app's children leave behind is ended by our own first process: `--init` is not needed."""
+    container = start(chat_image, *STORE)
     container.becomes("healthy")
-    container.sh("(sleep 0.1 & exec sleep 0) & wait")
+    container.sh("(sleep 0.2 & exec sleep 0) & wait")
     zombies = "grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null || true"
     wait_until(lambda: container.sh(zombies) == "", 20, lambda: container.sh(zombies))
     container.stop()
