@@ -50,25 +50,6 @@ def test_requests_are_finished() -> None:
     run(test)
 
 
-def test_who_has_just_come_is_answered() -> None:
-    """A connection that was accepted before the end is not closed before it could say what it wants."""
-
-    async def test(world: World) -> None:
-        client, silent = await world.client(), await world.client()
-        leaving = await leave(world)
-        await world.breathe()
-        client.say(get())
-        backend = await world.backend.accept()
-        await backend.request()
-        backend.say(ok(b"last"))
-        assert (await client.response()).body == b"last"
-        await client.gone()
-        await silent.gone()
-        await leaving
-
-    run(test)
-
-
 def test_who_is_busy_costs_nobody_else_anything() -> None:
     """While one request is under way all others are served as before, those that come now too."""
 
