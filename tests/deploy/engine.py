@@ -25,6 +25,7 @@ from tests.support.waiting import wait_until
 PACKAGES = ("docker.io", "iptables", "docker-compose", "debootstrap", "tini")
 MISSING = f"no container engine: start Docker, or install Debian's packages {' '.join(PACKAGES)} as root"
 START = 60.0  # seconds for the engine to answer
+BRIDGE = "docker0"  # that of the containers of which nobody said more
 LABEL = "chainlit-proxy-test"
 
 
@@ -139,7 +140,9 @@ class OwnEngine:
         command = ["dockerd", "--host", socket, "--pidfile", f"{self.folder}/pid"]
         command += ["--data-root", f"{self.folder}/data", "--exec-root", f"{self.folder}/exec"]
         # The machine's own rules stay as they are; ports are passed on by a process for each.
-        command += ["--iptables=false", "--ip6tables=false", "--ip-forward=false", "--bridge=none"]
+        command += ["--iptables=false", "--ip6tables=false", "--ip-forward=false"]
+        if BRIDGE not in self.before.links:  # told to have none, the engine would remove another engine's
+            command += ["--bridge=none"]
         with self.log.open("wb") as log:
             self._daemon = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -186,7 +189,7 @@ class OwnEngine:
         return found
 
     def leftovers(self) -> list[str]:
-        """What is on the machine now and was not before: mounts, links, rules, processes, files."""
+        """What differs on the machine from before: mounts, links, rules, processes, files."""
         found = Machine.now().since(self.before)
         found += [f"process {pid}" for pid in self._processes()]
         return found + ([str(self.folder)] if self.folder.exists() else [])

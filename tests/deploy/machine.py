@@ -27,7 +27,7 @@ class Machine:
         )
 
     def since(self, before: "Machine") -> list[str]:
-        """What was not there before, in words."""
+        """What was not there before, or is there no more, in words."""
         return [
             f"{kind} {name}"
             for kind, here, there in (
@@ -35,7 +35,7 @@ class Machine:
                 ("link", self.links, before.links),
                 ("rule", self.rules, before.rules),
             )
-            for name in sorted(here - there)
+            for name in sorted(here ^ there)
         ]
 
 
