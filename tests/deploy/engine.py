@@ -190,7 +190,9 @@ class OwnEngine:
 
     def leftovers(self) -> list[str]:
         """What differs on the machine from before: mounts, links, rules, processes, files."""
-        found = Machine.now().since(self.before)
+        now = Machine.now()
+        found = [f"mount {mount}" for mount in now.mounts if mount.startswith(str(self.folder))]
+        found += now.since(self.before)
         found += [f"process {pid}" for pid in self._processes()]
         return found + ([str(self.folder)] if self.folder.exists() else [])
 

@@ -27,11 +27,13 @@ class Machine:
         )
 
     def since(self, before: "Machine") -> list[str]:
-        """What was not there before, or is there no more, in words."""
+        """The links and rules that were not there before, or are there no more, in words.
+
+        Not the mounts: those of other engines come and go.
+        """
         return [
             f"{kind} {name}"
             for kind, here, there in (
-                ("mount", self.mounts, before.mounts),
                 ("link", self.links, before.links),
                 ("rule", self.rules, before.rules),
             )
