@@ -26,7 +26,7 @@ help:
 	@echo "make browser the tests in real Chromium"
 	@echo "make full    the system tests with as many clients and rounds as they were made for"
 	@echo "make compat  shared sessions with every minor release of Chainlit 2, and what is newer on the index"
-	@echo "make images  build the images of the Dockerfile and run them, with Docker or Podman"
+	@echo "make images  build the images and start all of deploy/ in containers; install the wheel on each CPython"
 	@echo "make fuzz    coverage-guided fuzzing of the parsers and machines, FUZZ_SECONDS for each (120)"
 	@echo "make soak    2,000 tabs through a minute of faults, 2 GiB bodies, 1,000 slow clients"
 	@echo "make hostile random walks over all that clients, instances, stores and operators do wrong, for SECONDS (900)"
@@ -127,9 +127,12 @@ full: $(STAMP) $(JS) chromium dns http2 pebble prometheus redis
 compat: $(STAMP) $(JS) redis
 	COMPAT=all $(BIN)/pytest tests/system/test_sessions_compat.py
 
-# With the engine that is there.
-images: $(STAMP)
-	IMAGES=1 $(BIN)/pytest tests/deploy/test_images.py
+# With the container engine that runs here, or one of its own of Debian's packages, which leaves nothing behind; with
+# BUILD=compiled of the compiled build. Not a part of `make test`: it takes a quarter of an hour, and installs much.
+images: $(STAMP) $(JS) chromium prometheus
+	@$(BIN)/python -m tests.deploy.engine
+	IMAGES=1 $(BIN)/pytest tests/deploy/test_images.py tests/deploy/test_compose_site.py \
+		tests/deploy/test_systemd_booted.py tests/deploy/test_installed.py
 
 FUZZ_SECONDS ?= 120
 fuzz: $(STAMP)

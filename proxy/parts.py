@@ -9,7 +9,7 @@ from ssl import TLSVersion
 from proxy.affinity.backend import Backend
 from proxy.affinity.directory import Directory
 from proxy.affinity.fleet import Fleet
-from proxy.affinity.health import HealthRules
+from proxy.affinity.health import HealthRules, Observation
 from proxy.affinity.placement import Placement
 from proxy.affinity.router import Router
 from proxy.affinity.standstill import Standstill

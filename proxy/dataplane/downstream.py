@@ -66,6 +66,7 @@ class Downstream(asyncio.Protocol):
         "closing",
         "deadline",
         "exchange",
+        "is_new",
         "leg",
         "site",
         "transport",
@@ -87,6 +88,7 @@ class Downstream(asyncio.Protocol):
         self.closing = False  # set when no further request is taken
         self._buffer: bytes | bytearray = b""  # the latter while a head comes in pieces
         self.exchange: Exchange | None = None
+        self.is_new = True  # until its first request is read
         self._said_all = False  # whether the client has closed its half
         self._reader = RequestReader(site)
 
@@ -154,6 +156,7 @@ class Downstream(asyncio.Protocol):
             return
         self.deadline = _NEVER
         self._buffer = b""
+        self.is_new = False
         rest = bytes(buffer[end:])
         exchange = self.exchange = Exchange(self.site, self, request)
         rates, over = self.site.rates, None

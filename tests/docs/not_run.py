@@ -39,15 +39,17 @@ NOT_RUN = {
     "systemctl enable --now chat@8001.service chat@8002.service": _NEEDS_SYSTEMD
     + "the unit is read by tests/deploy/test_systemd.py",
     "systemctl restart chat@8001.service": _NEEDS_SYSTEMD + "a unit of the reader's own",
-    "export ADMIN_TOKEN=$(openssl rand -hex 16)": _NO_ENGINE + "sets a variable for the lines below it",
+    "install -m 600 /dev/null .env": _NO_ENGINE + "makes an empty file",
+    'echo "ADMIN_TOKEN=$(openssl rand -hex 16)" >> .env': _NO_ENGINE + "a line for the commands below it",
     "docker compose up --build --detach": _COMPOSE,
-    "docker compose exec proxy chainlit-proxy status --token $ADMIN_TOKEN": _COMPOSE,
+    "docker compose exec proxy chainlit-proxy status": _COMPOSE,
     "docker compose stop chat-b": _COMPOSE,
     "docker compose up --detach chat-d": _COMPOSE,
     "docker compose kill --signal HUP proxy": _COMPOSE,
-    "docker compose exec proxy chainlit-proxy drain chat-a --wait --token $ADMIN_TOKEN": _COMPOSE,
-    "docker compose up --build --detach --no-deps chat-a": _COMPOSE,
-    "docker compose exec proxy chainlit-proxy ready chat-a --token $ADMIN_TOKEN": _COMPOSE,
+    "docker compose exec proxy chainlit-proxy drain chat-a --wait": _COMPOSE,
+    "docker compose build chat-a": _COMPOSE,
+    "docker compose up --detach --no-deps chat-a": _COMPOSE,
+    "docker compose exec proxy chainlit-proxy ready chat-a": _COMPOSE,
     "kubectl create namespace chat": _CLUSTER,
     "kubectl --namespace chat create secret generic chainlit "
     "--from-literal=admin-token=$(openssl rand -hex 16) --from-literal=hook-token=$(openssl rand -hex 16) "

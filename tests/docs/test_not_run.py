@@ -23,6 +23,7 @@ LATER = {"chat-d"}  # a service that the reader has just added
 COMPOSE_OPTIONS = {
     "up": {"--build", "--detach", "--no-deps"},
     "exec": set[str](),
+    "build": set[str](),
     "stop": set[str](),
     "kill": {"--signal"},
 }
