@@ -87,7 +87,7 @@ class Leaving:
         await asyncio.sleep(_STEP)
         self._site.stood(monotonic())
 
-    def _close_doors(self, but: Collection[Downstream] = ()) -> None:
+    def _close_doors(self, but: Collection[Connection] = ()) -> None:
         """Nothing new is accepted; what is under way goes on, and idle connections end, `but` for these."""
         self._site.leaving = True
         self._site.lingers.seconds = 0.0  # nobody could come back to this process
@@ -99,7 +99,7 @@ class Leaving:
                 if connection not in but:
                     connection.leave()
 
-    async def _serve(self, last: Collection[Downstream], deadline: float) -> None:
+    async def _serve(self, last: Collection[Connection], deadline: float) -> None:
         """Answer those who were accepted just before the end, once they have said what they want.
 
         Whoever waits in the backlog of a socket that somebody else keeps is answered by the next process; to
