@@ -127,9 +127,10 @@ def test_operators_and_deaths_in_between(run: RunSharing) -> None:
             assert first not in run.backends()
             await until(run, 1, QUIET)
             await day.end()
-            (only,) = run.pids()
-            await run.kill(only)
-            await until(run, 1)
+        (only,) = run.pids()
+        await run.kill(only)
+        await until(run, 1)
+        assert wanted(run)["wanted"] == 1
 
     asyncio.run(scenario())
 
