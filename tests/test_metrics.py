@@ -31,8 +31,7 @@ from tests.dataplane.scripted import echo
 from tests.dataplane.world import World, run
 
 LABELS = {
-    "backend",
-    "method",
+    *("backend", "method"),
     "code",
     "direction",
     "form",

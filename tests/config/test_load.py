@@ -37,6 +37,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
         3,
         2,
         45,
+        None,
     ]
     assert list(config.timeouts.model_dump().values()) == [2, 10, 75, 300, 60, 60, 90, 4, 300, 30, 0, 45, 0]
     assert (config.limits.head, config.limits.inspect) == (32_768, 1_048_576)

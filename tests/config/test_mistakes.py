@@ -34,7 +34,7 @@ NOT_LOOPBACK = "must be a loopback address such as 127.0.0.1:9901, because admin
 TABLE = [
     # keys
     ("health:\n  intervall: 2", 2, "health.intervall", ("unknown key, did you mean 'interval'? Allowed here: "
-     "type, path, host, status, secret, interval, timeout, fall, rise, evict_after")),
+     "type, path, host, status, secret, interval, timeout, fall, rise, evict_after, listen_path")),
     ("\nssl: {cert: a}", 2, "ssl", f"unknown key. Allowed here: {TOP}"),
     ("discovery:\n  nomad: x", 2, "discovery.nomad",
      "unknown key. Allowed here: file, dns, kubernetes, docker"),
