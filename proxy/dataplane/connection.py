@@ -20,11 +20,6 @@ class Connection(Protocol):
         ...
 
     @property
-    def is_new(self) -> bool:
-        """Whether no request was read on it yet."""
-        ...
-
-    @property
     def waits_for_news(self) -> bool:
         """Whether all that is under way on it may be ended without loss."""
         ...

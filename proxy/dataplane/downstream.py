@@ -24,6 +24,7 @@ from proxy.wire.head import ResponseHead
 from proxy.wire.reply import Reply
 
 _MOST_AHEAD = 65536  # bytes of further requests that wait before reading stops
+_AGAIN = 0.5  # seconds in which a client that has connected or was answered asks: within a round trip or two
 _LINGER = 2.0  # seconds a client may go on sending after an answer that came early
 _NEVER = float("inf")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -61,12 +62,12 @@ class Downstream(asyncio.Protocol):
         "_buffer",
         "_host",
         "_reader",
+        "_rested_at",
         "_said_all",
         "_ticket",
         "closing",
         "deadline",
         "exchange",
-        "is_new",
         "leg",
         "site",
         "transport",
@@ -88,7 +89,7 @@ class Downstream(asyncio.Protocol):
         self.closing = False  # set when no further request is taken
         self._buffer: bytes | bytearray = b""  # the latter while a head comes in pieces
         self.exchange: Exchange | None = None
-        self.is_new = True  # until its first request is read
+        self._rested_at = monotonic()  # when it was accepted, or answered last
         self._said_all = False  # whether the client has closed its half
         self._reader = RequestReader(site)
 
@@ -156,7 +157,6 @@ class Downstream(asyncio.Protocol):
             return
         self.deadline = _NEVER
         self._buffer = b""
-        self.is_new = False
         rest = bytes(buffer[end:])
         exchange = self.exchange = Exchange(self.site, self, request)
         rates, over = self.site.rates, None
@@ -249,7 +249,8 @@ class Downstream(asyncio.Protocol):
             return
         if self.leg.holds:
             self.leg.resume(BEHIND | AHEAD)
-        self.deadline = monotonic() + self.site.timeouts.idle
+        self._rested_at = now = monotonic()
+        self.deadline = now + self.site.timeouts.idle
         if self._buffer:
             self._next_soon()
 
@@ -344,7 +345,17 @@ class Downstream(asyncio.Protocol):
         return self.exchange is not None and self.exchange.request.is_poll
 
     def leave(self) -> None:
-        """The process is to end: close when no request is under way."""
+        """The process is to end: close when no request is under way, and none is on its way.
+
+        Whoever polls asks again when it was answered, and what comes to a closed connection is refused.
+        """
+        if self.exchange is None:
+            if monotonic() < self._rested_at + _AGAIN:
+                asyncio.get_running_loop().call_later(_AGAIN, self._leave)
+            else:
+                self.transport.close()
+
+    def _leave(self) -> None:
         if self.exchange is None:
             self.transport.close()
 

@@ -69,7 +69,6 @@ class Http2Connection(asyncio.Protocol):
         self.deadline = _NEVER
         self.closing = False  # set when nothing more is read of it
         self.leaving = False  # set when it takes no further streams
-        self.is_new = True  # until it is asked for the first of them
         self.streams: dict[int, Stream] = {}
         self.port = 0  # of its listener
         self.host = host
@@ -169,7 +168,6 @@ class Http2Connection(asyncio.Protocol):
         ticket = counted if isinstance(counted, Ticket) else None
         stream = self.streams[number] = Stream(site, self, number, self.transport, ticket)
         site.stats.http2_streams += 1
-        self.is_new = False
         self.host.admitted(stream)
         self.deadline = _NEVER
         if not isinstance(counted, Ticket):

@@ -326,11 +326,6 @@ class Stream:
     # As one of the plane's connections
 
     @property
-    def is_new(self) -> bool:
-        """As Connection: never, it was asked for."""
-        return False
-
-    @property
     def waits_for_news(self) -> bool:
         """Whether its exchange is a long poll, which may be ended without loss."""
         return self.exchange is not None and self.exchange.request.is_poll

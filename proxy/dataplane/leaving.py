@@ -26,7 +26,6 @@ from proxy.dataplane.tunnel import Tunnel
 log = logging.getLogger("proxy.dataplane")
 
 _STEP = 0.1  # seconds between two looks at who is left
-_FIRST_WORDS = 0.5  # seconds: a request follows its connection within a round trip or two
 _LAST_CALL = 1.5  # seconds before the end in which nobody is waited for: a frame may take one to end
 
 
@@ -71,9 +70,10 @@ class Leaving:
             while self._evictions.somebody_is_busy() and monotonic() < self._end - farewell - _LAST_CALL:
                 await self._look_later()
             patient = not self._evictions.somebody_is_busy()
-            last = [connection for connection in self._connections if connection.is_new]
-            self._close_doors(but=last)
-            await self._serve(last, min(monotonic() + _LAST_CALL, self._end - _LAST_CALL))
+            self._close_doors()
+            until = min(monotonic() + _LAST_CALL, self._end - _LAST_CALL)
+            while not self._is_quiet() and monotonic() < until:  # who has just come or was just answered
+                await self._look_later()
             await self._part(min(monotonic() + farewell, self._end - _LAST_CALL), patient=patient)
         for tunnel in list(self._tunnels):
             with Border(Where.LEAVE):
@@ -87,30 +87,14 @@ class Leaving:
         await asyncio.sleep(_STEP)
         self._site.stood(monotonic())
 
-    def _close_doors(self, but: Collection[Connection] = ()) -> None:
-        """Nothing new is accepted; what is under way goes on, and idle connections end, `but` for these."""
+    def _close_doors(self) -> None:
+        """Nothing new is accepted; what is under way goes on, and idle connections end."""
         self._site.leaving = True
         self._site.lingers.seconds = 0.0  # nobody could come back to this process
         self._site.lingers.end_all()
         with Border(Where.LEAVE):
             self._listeners.close()
         for connection in list(self._connections):
-            with Border(Where.LEAVE):
-                if connection not in but:
-                    connection.leave()
-
-    async def _serve(self, last: Collection[Connection], deadline: float) -> None:
-        """Answer those who were accepted just before the end, once they have said what they want.
-
-        Whoever waits in the backlog of a socket that somebody else keeps is answered by the next process; to
-        close these connections would be to refuse their clients.
-        """
-        until = min(monotonic() + _FIRST_WORDS, deadline)
-        while any(c.is_new for c in last if c in self._connections) and monotonic() < until:
-            await self._look_later()
-        while any(c.exchange is not None and not c.waits_for_news for c in last) and monotonic() < deadline:
-            await self._look_later()
-        for connection in last:
             with Border(Where.LEAVE):
                 connection.leave()
 
