@@ -12,10 +12,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 import yaml
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from tests.browser.chat_server import START, ChatServer
-from tests.browser.chromium import FLAGS, MISSING, find
+from tests.browser.chromium import FLAGS
+from tests.browser.conftest import Launch
 from tests.browser.tab import Tab
 from tests.support.pebble_server import Pebble
 from tests.support.processes import free_port
@@ -113,17 +114,13 @@ def pebble(tmp_path: Path, proof_port: int) -> Iterator[Pebble]:
 
 
 @pytest.fixture
-def chromium_at_home() -> Iterator[Browser]:
+def chromium_at_home(launch: Launch) -> Iterator[Browser]:
     """A Chromium for which the name is this machine's."""
-    path = find()
-    if path is None:
-        pytest.fail(MISSING, pytrace=False)
     rules = f"--host-resolver-rules=MAP {NAME} 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.*"
     flags = [flag for flag in FLAGS if not flag.startswith("--host-resolver-rules")]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=[*flags, rules])
-        yield browser
-        browser.close()
+    browser = launch([*flags, rules])
+    yield browser
+    browser.close()
 
 
 def test_a_name_is_enough(chromium_at_home: Browser, pebble: Pebble, proof_port: int, tmp_path: Path) -> None:
