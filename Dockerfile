@@ -10,6 +10,9 @@ ARG BUILD=interpreted
 
 FROM python:3.11-slim AS sources
 WORKDIR /src
+# Bytecode is in the images: nobody can write it where they run, so each start would compile everything. It is taken
+# for that of the source beside it, whatever the times of the files, so it is the same in each build.
+ENV COMPILE="python -m compileall -q -j 0 --invalidation-mode unchecked-hash"
 # Environments without pip of their own: the images that run get what is needed and no more.
 RUN python -m venv --without-pip /opt/chainlit-proxy
 COPY pyproject.toml hatch_build.py README.md LICENSE constraints.txt ./
@@ -31,11 +34,15 @@ ENV CHAINLIT_PROXY_COMPILED=1 \
 
 FROM sources-${BUILD} AS build
 RUN pip --python /opt/chainlit-proxy/bin/python install --no-cache-dir --no-compile --disable-pip-version-check \
-    --constraint constraints.txt '.[acme,dns,docker,kubernetes,otel,redis]'
+    --constraint constraints.txt '.[acme,dns,docker,kubernetes,otel,redis,terminal]' \
+    && $COMPILE /opt/chainlit-proxy/lib
 
+# Without the source maps of Chainlit's page, a seventh of all: only those who debug it want them.
 FROM sources AS build-chat
 RUN pip --python /opt/chainlit-proxy/bin/python install --no-cache-dir --no-compile --disable-pip-version-check \
-    --constraint constraints.txt '.[acme,chainlit,redis]'
+    --constraint constraints.txt '.[chainlit,redis]' \
+    && find /opt/chainlit-proxy/lib -name '*.js.map' -delete \
+    && $COMPILE /opt/chainlit-proxy/lib
 
 # A user that owns nothing here; by number, so that Kubernetes can see that it is not root. Debian has users of its
 # own, `proxy` among them. Neither image writes anywhere but below /tmp, so both run with a read-only file system.
@@ -43,6 +50,9 @@ FROM python:3.11-slim AS base
 RUN groupadd --gid 10001 chainlit \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin chainlit \
     && mkdir /etc/chainlit-proxy
+# The official image has none of its own library either.
+RUN python -c "import sysconfig; print(sysconfig.get_path('stdlib'))" \
+    | xargs python -m compileall -q -j 0 --invalidation-mode unchecked-hash -x 'site-packages|dist-packages|/(test|idlelib|lib2to3|tkinter|ensurepip|turtledemo)/'
 ENV PATH=/opt/chainlit-proxy/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1

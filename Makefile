@@ -10,7 +10,7 @@ PYTEST := $(BIN)/$(if $(COMPILED),python -m tests.compiled,pytest)
 FAST := tests/wire tests/affinity tests/test_borders.py tests/test_log_lines.py tests/test_logs.py \
 	tests/test_metrics.py tests/test_tracing.py $(ALSO)
 
-.PHONY: help setup run docs test check unit compiled unit-compiled system browser chromium dns pebble prometheus \
+.PHONY: help setup run docs test check unit compiled unit-compiled system browser chromium dns http2 pebble prometheus \
 	redis full compat images fuzz soak hostile bench bench-peers bench-features bench-share bench-lifecycle \
 	bench-sessions lock clean
 
@@ -26,7 +26,7 @@ help:
 	@echo "make browser the tests in real Chromium"
 	@echo "make full    the system tests with as many clients and rounds as they were made for"
 	@echo "make compat  shared sessions with every minor release of Chainlit 2, and what is newer on the index"
-	@echo "make images  build the images of the Dockerfile and run them, with Docker or Podman"
+	@echo "make images  build the images and start all of deploy/ in containers; install the wheel on each CPython"
 	@echo "make fuzz    coverage-guided fuzzing of the parsers and machines, FUZZ_SECONDS for each (120)"
 	@echo "make soak    2,000 tabs through a minute of faults, 2 GiB bodies, 1,000 slow clients"
 	@echo "make hostile random walks over all that clients, instances, stores and operators do wrong, for SECONDS (900)"
@@ -41,7 +41,7 @@ help:
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[acme,chainlit,dev,dns,docker,kubernetes,otel,redis]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[acme,chainlit,dev,dns,docker,kubernetes,otel,redis,terminal]'
 	touch $@
 
 setup: $(STAMP)
@@ -56,6 +56,10 @@ docs: $(STAMP)
 # The DNS server of the tests; Debian's where the machine has none.
 dns: $(STAMP)
 	@$(BIN)/python -m tests.support.dns_server
+
+# The programs of the tests of HTTP/2; Debian's where the machine has none.
+http2: $(STAMP)
+	@$(BIN)/python -m tests.support.http2_programs
 
 # The authority of the tests of certificates; Debian's where the machine has none.
 pebble: $(STAMP)
@@ -105,7 +109,7 @@ compiled: $(STAMP)
 SYSTEM := tests/deploy tests/hostile tests/replicas tests/system
 
 # Most of them wait more than they compute, so two run at a time, but for those that take the time.
-system: $(STAMP) $(JS) dns pebble prometheus redis
+system: $(STAMP) $(JS) dns http2 pebble prometheus redis
 	$(PYTEST) -n 2 --dist worksteal $(SYSTEM) -m "system and not alone"
 	$(PYTEST) $(SYSTEM) -m "system and alone"
 
@@ -115,7 +119,7 @@ browser: $(STAMP) $(JS) chromium
 test: check unit unit-compiled system browser
 
 # The system tests with as many clients and rounds as they were made for; twice the time.
-full: $(STAMP) $(JS) chromium dns pebble prometheus redis
+full: $(STAMP) $(JS) chromium dns http2 pebble prometheus redis
 	FULL=1 $(PYTEST) tests -m "system and not browser"
 	FULL=1 $(PYTEST) tests/browser/test_blocked.py
 
@@ -123,9 +127,12 @@ full: $(STAMP) $(JS) chromium dns pebble prometheus redis
 compat: $(STAMP) $(JS) redis
 	COMPAT=all $(BIN)/pytest tests/system/test_sessions_compat.py
 
-# With the engine that is there.
-images: $(STAMP)
-	IMAGES=1 $(BIN)/pytest tests/deploy/test_images.py
+# With the container engine that runs here, or one of its own of Debian's packages, which leaves nothing behind; with
+# BUILD=compiled of the compiled build. Not a part of `make test`: it takes a quarter of an hour, and installs much.
+images: $(STAMP) $(JS) chromium prometheus
+	@$(BIN)/python -m tests.deploy.engine
+	IMAGES=1 $(BIN)/pytest tests/deploy/test_images.py tests/deploy/test_compose_site.py \
+		tests/deploy/test_systemd_booted.py tests/deploy/test_installed.py
 
 FUZZ_SECONDS ?= 120
 fuzz: $(STAMP)
@@ -168,7 +175,7 @@ bench-lifecycle: $(STAMP)
 
 lock:
 	$(PYTHON) -m venv --clear $(VENV)-lock
-	$(VENV)-lock/bin/pip install --quiet --disable-pip-version-check '.[acme,chainlit,dev,dns,docker,kubernetes,otel,redis]'
+	$(VENV)-lock/bin/pip install --quiet --disable-pip-version-check '.[acme,chainlit,dev,dns,docker,kubernetes,otel,redis,terminal]'
 	$(VENV)-lock/bin/pip freeze --all --exclude pip --exclude chainlit-sticky-proxy > constraints.txt
 	rm -rf $(VENV)-lock
 

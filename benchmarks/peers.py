@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -53,6 +54,7 @@ class Peer:
     environment: Callable[[Path], dict[str, str]] = lambda _: {}  # by its folder
     holds: str = ""  # by what it holds sessions
     drain: "Callable[[Running, int], None] | None" = None  # has one backend, by its number, take nobody new
+    secure: bool = False  # whether it speaks TLS
 
     @property
     def is_ours(self) -> bool:
@@ -108,7 +110,7 @@ class Running:
                 stderr=log,
                 env=environment,
             )
-        _wait(process, self.port, "/health", errors)
+        _wait(process, self.port, "/health", errors, secure=peer.secure)
         self.seconds = time.monotonic() - began
         if peer.is_ours:  # whose admin listener is loaded behind its first answers
             _wait(process, self.admin, "/healthz", errors)
@@ -355,12 +357,20 @@ def start(peer: Peer, backends: list[int], folder: Path) -> Iterator[Running]:
         running.end()
 
 
-def _wait(process: subprocess.Popen[bytes], port: int, path: str, errors: Path) -> None:
+def _wait(
+    process: subprocess.Popen[bytes], port: int, path: str, errors: Path, *, secure: bool = False
+) -> None:
     """Waits until the proxy answers well."""
     deadline = time.monotonic() + START
     request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode()
+    anybody = ssl.create_default_context()
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
     while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1) as client:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", port), timeout=1) as plain,
+            anybody.wrap_socket(plain) if secure else plain as client,
+        ):
             client.sendall(request)
             if client.recv(64).startswith(b"HTTP/1.1 200"):
                 return

@@ -2,6 +2,7 @@
 
 from time import process_time
 
+from proxy.affinity.health import Observation
 from proxy.config import Config
 from proxy.parts import Parts
 from proxy.scrape import Scrape
@@ -21,7 +22,7 @@ def busy() -> Parts:
     parts = Parts(Config())
     for number in range(BACKENDS):
         backend = parts.fleet.add(f"replica-{number}", "127.0.0.1", 1, now=0.0)
-        parts.probe_times.add(backend, 0.01)
+        parts.probe_times.add(backend, Observation.ANSWERED, 0.01)
         parts.plane.site.pool(backend).connect_seconds.add(0.001)
         stats, directory = parts.plane.site.stats, parts.router.directory
         stats.first_byte[backend.name].add(0.01)

@@ -11,7 +11,7 @@ from proxy.config import Config
 from proxy.parts import Parts
 
 if TYPE_CHECKING:
-    from proxy.controlplane.admin import AdminServer
+    from proxy.controlplane.admin import AdminServer, Tokens
     from proxy.controlplane.admin_actions import AdminActions
     from proxy.controlplane.admin_views import AdminViews
 
@@ -42,7 +42,7 @@ class AdminListener:
         from proxy.scrape import Scrape  # noqa: PLC0415
 
         parts = self._parts
-        app = admin_app(actions(), self.views(), Scrape(parts.collector.collect), self.token)
+        app = admin_app(actions(), self.views(), Scrape(parts.collector.collect), self.tokens)
         while True:  # another round for each address that it moves to
             self._serves = self._bound()
             self._server = AdminServer(app, self._serves, parts.events.hang_up)
@@ -53,12 +53,22 @@ class AdminListener:
         from proxy.controlplane.admin_views import AdminViews  # noqa: PLC0415 - as above
 
         parts = self._parts
-        return AdminViews(parts.router, parts.events, self._config, parts.collector.traffic, parts.not_ready)
+        return AdminViews(
+            parts.router,
+            parts.events,
+            self._config,
+            parts.collector.traffic,
+            parts.not_ready,
+            lambda: parts.wants.wish,
+        )
 
-    def token(self) -> str | None:
-        """The token that it asks for at present."""
-        token = self._config().admin.token
-        return token.get_secret_value() if token else None
+    def tokens(self) -> "Tokens":
+        """What it asks for at present."""
+        from proxy.controlplane.admin import Tokens  # noqa: PLC0415 - as above
+
+        admin = self._config().admin
+        given = (admin.token, admin.hook_token)
+        return Tokens(*([token.get_secret_value() for token in tokens or ()] for tokens in given))
 
     def follow(self) -> None:
         """Other sockets may be bound for it: serve there."""

@@ -20,11 +20,12 @@ from proxy.borders import Border, Where, kept, on_loop_error
 from proxy.changes import beat
 from proxy.config import Config
 from proxy.controlplane.membership import Member, trusted, warn_of_names
-from proxy.controlplane.reload import Reloads
+from proxy.controlplane.reload import Reload, Reloads
 from proxy.controlplane.rollout import RolloutError
 from proxy.local_replicas import LocalReplicas
 from proxy.parts import Parts, certificates_of
 from proxy.ports import Bound, Ports
+from proxy.service_manager import ServiceManager
 from proxy.tls import Certificates
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class App:
         """
         self.parts = parts = Parts(config)
         self.ports = ports or Ports()
+        self._manager = ServiceManager()
         self.reloads = Reloads(config, read, self.apply, parts.events, parts.reload_counts)
         self.replicas = LocalReplicas(parts, self._public_address)
         self.admin = AdminListener(parts, lambda: self.config, self._admin_sockets)
@@ -120,11 +122,15 @@ class App:
                     parts.prober.run,
                     parts.drains.run,
                     parts.rebalance.run,
+                    parts.wants.run,
+                    *([self.replicas.elastic.run] if self.replicas.elastic else []),
                     parts.plane.site.shared.run,
                     partial(self.admin.run, self.actions, self._serving),
                     parts.membership.run,
                     partial(parts.renewals.run, self._serving),
                 ]
+                if self._manager.beat is not None:
+                    works.append(self._manager.watch)
                 running = [tasks.create_task(kept(work)) for work in works]
                 await parts.membership.first()
                 if supervisor is None and len(parts.fleet):
@@ -166,9 +172,11 @@ class App:
             ", ".join(map(net.bound_address, self._admin_sockets())),
             len(self.parts.fleet),
         )
+        self._manager.ready(f"listening on {', '.join(self._addresses())}")
 
     async def _leave(self, tasks: asyncio.TaskGroup) -> None:
         log.info("leaving")
+        self._manager.stopping()
         self.parts.changes.leaving = True
         self.reloads.stop()
         if self._rolling is not None:
@@ -204,7 +212,7 @@ class App:
     async def _renew(self) -> None:
         """Read the configuration again, and have replicas run what the app's file holds now."""
         with Border(Where.CONTROL):
-            done = await self.reloads.reload()
+            done = await self.reload()
             if done.applied and self.replicas.supervisor is not None:
                 try:
                     self.begin_rollout()
@@ -212,6 +220,15 @@ class App:
                     log.warning("no rollout: %s", reason)
 
     # What operators do
+
+    async def reload(self) -> Reload:
+        """Read the configuration again; a bad one changes nothing."""
+        self._manager.reloading()
+        done = await self.reloads.reload()
+        if not self._leaving.is_set():
+            refused = "" if done.applied else ", the changed configuration is not used"
+            self._manager.ready(f"listening on {', '.join(self._addresses())}{refused}")
+        return done
 
     def actions(self) -> "AdminActions":
         """What the API acts on."""
@@ -221,7 +238,7 @@ class App:
         return AdminActions(
             parts.fleet,
             parts.drains,
-            self.reloads.reload,
+            self.reload,
             self.begin_rollout,
             lambda: self.replicas.rollout,
         )

@@ -36,6 +36,7 @@ class Where(StrEnum):
     TASK = "task"  # what is awaited for a request or a tunnel
     DRAIN = "drain"
     REBALANCE = "rebalance"
+    SCALING = "scaling"  # how many backends are wanted
     PROBE = "probe"
     DISCOVERY = "discovery"
     DIRECTORY = "directory"  # the shared one

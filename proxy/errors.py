@@ -47,7 +47,11 @@ class Limit(StrEnum):
     OPENING_FRAMES = "opening_frames"  # of a websocket that has not connected
     OPENING_BYTES = "opening_bytes"
     OPENING_TIME = "opening"  # as `timeouts.opening`
+    HTTP2_STREAMS = "http2_streams"  # open at once on a connection
+    HTTP2_RESETS = "http2_resets"  # of streams, by either side
+    HTTP2_OVERHEAD = "http2_overhead"  # of frames, beside requests and their bodies
     LINGER_SESSIONS = "linger_sessions"  # lost clients that are waited for
+    INFLATED = "inflated"  # of a compressed message
 
 
 class Odd(StrEnum):

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from functools import partial
 from time import monotonic
 
+from proxy.affinity.backend import Backend
 from proxy.affinity.health import Observation
+from proxy.controlplane.elastic import Elastic
 from proxy.controlplane.events import EventKind
-from proxy.controlplane.rollout import Rollout, RolloutError, RolloutProgress
+from proxy.controlplane.rollout import Rollout, RolloutError, RolloutProgress, RolloutState
 from proxy.parts import Parts
 from proxy.replicas import ReplicaEvent, ReplicaEventKind, ReplicaState, Supervisor
 
@@ -24,6 +26,7 @@ class LocalReplicas:
         self._public_address = public_address
         self.supervisor: Supervisor | None = None  # who runs the replicas, under `run`
         self._rollout: Rollout | None = None  # set with it
+        self.elastic: Elastic | None = None  # as well
         self._shared = False  # whether the replicas were told to share their sessions
 
     def supervise(self, supervisor: Supervisor) -> None:
@@ -33,11 +36,30 @@ class LocalReplicas:
         self._shared = parts.drains.shared
         tell = partial(parts.events.record, EventKind.ROLLOUT)
         self._rollout = Rollout(supervisor, parts.fleet, parts.drains, tell)
+        parts.wants.has_replicas = True
+        self.elastic = Elastic(
+            supervisor,
+            parts.fleet,
+            parts.drains,
+            lambda: parts.wants.settings.count,
+            answers=self._answers,
+            hindered=self._hindered,
+            tell=partial(parts.events.record, EventKind.SCALING),
+        )
+        parts.wants.follow = self.elastic.look
         parts.router.sole = True
         parts.prober.own_replicas = parts.drains.own_replicas = True
         now = monotonic()
         for replica in supervisor.replicas:
             parts.fleet.add(replica.name, *_host_port(replica.url), now=now).starting = True
+
+    def _answers(self, backend: Backend) -> int:
+        """Those under way at a backend."""
+        return sum(session.backend is backend for session in self._parts.router.directory.answering())
+
+    def _hindered(self) -> bool:
+        """Whether replicas are not to come and go now."""
+        return self._parts.changes.leaving or self.rollout.state is RolloutState.RUNNING
 
     def heard(self, event: ReplicaEvent) -> None:
         """Something happened to a replica: the fleet hears of it at once."""

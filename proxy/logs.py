@@ -20,6 +20,7 @@ from proxy.affinity.evidence import Evidence
 from proxy.config.sections import LogSettings
 from proxy.dataplane.record import Record, Stream
 from proxy.output import Output
+from proxy.wire.forwarding import HTTP2
 
 _FLUSH_EVERY = 0.25  # seconds a line may wait
 _FLUSH_AT = 200  # lines
@@ -93,9 +94,10 @@ _CONSOLE = "%s access  %s %s %d %s %s %.3fs %d/%dB%s\n"
 # One JSON object, written by hand: only what a client or the configuration chose needs escaping. By one `%`,
 # which costs a compiled line a third of what an f-string with formats does, and an interpreted one no more.
 _JSON = (
-    '{"time":"%s.%03dZ","level":"info","logger":"access","event":"%s","id":"%s","client":"%s","peer":"%s",%s'
-    ',"status":%d,%s,"seconds":%.6f,"first_byte":%.6f,"bytes_in":%d,"bytes_out":%d,"trace":%s,"error":%s%s}\n'
+    '{"time":"%s.%03dZ","level":"info","logger":"access","event":"%s","id":"%s","client":"%s","peer":"%s"'
+    ',"protocol":"http/1.1",%s,"status":%d,%s,"seconds":%.6f,"first_byte":%.6f,"bytes_in":%d,"bytes_out":%d,"trace":%s,"error":%s%s}\n'
 )
+_JSON_HTTP2 = _JSON.replace("http/1.1", "h2")
 _NOWHERE = '"backend":null,"evidence":null,"outcome":null'
 
 
@@ -133,7 +135,7 @@ def _json_line(record: Record, now: float) -> str:
     why = _NOWHERE
     if decision is not None:
         why = _why(decision.backend.name, decision.evidence, decision.outcome)
-    return _JSON % (
+    return (_JSON_HTTP2 if origin.protocol == HTTP2 else _JSON) % (
         _second(second),
         int((now - second) * 1000),
         "tunnel" if status == 101 else "exchange",

@@ -7,12 +7,13 @@ told for a while and then forgotten, so that replicas that come and go under new
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from itertools import product
 from operator import attrgetter
 from time import monotonic
 
 import proxy
-from proxy import borders
-from proxy.affinity.backend import AdminState, Backend
+from proxy import borders, errors
+from proxy.affinity.backend import AdminState
 from proxy.affinity.decision import Outcome
 from proxy.affinity.evidence import Evidence
 from proxy.affinity.health import Verdict
@@ -23,32 +24,24 @@ from proxy.controlplane.drains import Drains
 from proxy.controlplane.events import Traffic
 from proxy.controlplane.reload import ReloadCounts
 from proxy.controlplane.renewals import Outcome as Renewal
+from proxy.controlplane.wants import Wants
 from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.hand_over_counts import Reason, Result
 from proxy.dataplane.plane import Plane
-from proxy.dataplane.stats import Histogram
+from proxy.errors import Side
 from proxy.exposition import Family, Kind
+from proxy.metric_families import PREFIX, by, counter, gauge, histogram
+from proxy.probe_times import ProbeTimes
+from proxy.wire.forwarding import HTTP1, HTTP2
 
-PREFIX = "chainlit_proxy_"
 _STATES = ("waiting", "polling", "responding")  # of a request that has not ended
 _VERDICTS = [(verdict, verdict.value) for verdict in Verdict]
 _WISHES = [(state, state.value) for state in AdminState]
 _AT = attrgetter("backend")
+# What is told from the start on: what begins with its first 5xx has no increase for Prometheus.
+_METHODS, _CLASSES = ("GET", "POST"), (0, 2, 3, 4, 5)
+_ERRORS = [kind.__name__ for kind in vars(errors).values() if getattr(kind, "side", None) is Side.UPSTREAM]
 _AFTERWARDS = 600.0  # seconds that the counts of a backend outlive it: ten scrapes of a slow Prometheus
-
-
-class ProbeTimes:
-    """Seconds of answered probes, by backend."""
-
-    def __init__(self) -> None:
-        self.by_backend: dict[str, Histogram] = {}
-
-    def add(self, backend: Backend, seconds: float) -> None:
-        """A probe was answered."""
-        self.by_backend.setdefault(backend.name, Histogram()).add(seconds)
-
-    def __repr__(self) -> str:
-        return f"<ProbeTimes of {len(self.by_backend)} backends>"
 
 
 class ProxyCollector:
@@ -64,8 +57,13 @@ class ProxyCollector:
         lines_dropped: Callable[[], int],
         standstill: Standstill,
         renewals: Mapping[Renewal, int],
+        not_ready: Callable[[], str],
+        wants: Wants,
     ) -> None:
-        """`sources` are those of discovery, by name; `lines_dropped` counts those of the log."""
+        """`sources` are those of discovery, by name; `lines_dropped` counts those of the log.
+
+        `not_ready` tells why no new clients should be sent here, "" if they may.
+        """
         self._plane = plane
         self._drains = drains
         self._reloads = reloads
@@ -73,7 +71,9 @@ class ProxyCollector:
         self._lines_dropped = lines_dropped
         self._standstill = standstill
         self._renewals = renewals
-        self._probes = probe_times.by_backend
+        self._probe_times, self._probes = probe_times, probe_times.by_backend
+        self._not_ready = not_ready
+        self._wants = wants
         self._gone: dict[str, float] = {}  # when it was first seen that a counted backend had left
 
     def collect(self) -> Iterator[Family]:
@@ -83,10 +83,9 @@ class ProxyCollector:
             Kind.INFO, f"{PREFIX}build", "The version, and which build of it.", ("version", "build")
         )
         yield build.add(1, proxy.__version__, BUILD)
-        errors = _counter("internal_errors", "Mistakes of the proxy that cost one item each.", "where")
-        for where, count in borders.counts.items():
-            errors.add(count, where.value)
-        yield errors
+        ready = gauge("ready", "1 while /readyz says so: new clients may be sent here.")
+        yield ready.add(not self._not_ready())
+        yield by("where", "internal_errors", "Mistakes of the proxy that cost one item each.", borders.counts)
         yield from self._traffic()
         yield from self._affinity()
         yield from self._hand_overs()
@@ -99,7 +98,12 @@ class ProxyCollector:
     def forget_gone(self, now: float) -> None:
         """Forget what was counted of backends that left long ago."""
         plane = self._plane
-        by_backend = (self._probes, plane.site.router.directory.moves, plane.evictions.sent_away)
+        by_backend = (
+            self._probes,
+            self._probe_times.results,
+            plane.site.router.directory.moves,
+            plane.evictions.sent_away,
+        )
         gone = plane.site.stats.names().union(*by_backend) - {
             backend.name for backend in plane.site.router.fleet
         }
@@ -110,57 +114,89 @@ class ProxyCollector:
                 for counts in by_backend:
                     counts.pop(name, None)
 
+    def _connections(self) -> Iterator[Family]:
+        plane, stats = self._plane, self._plane.site.stats
+        accepted, http2 = stats.connections, stats.http2_connections
+        connections = counter("connections", "Client connections accepted, by protocol.", "protocol")
+        yield connections.add(accepted - http2, HTTP1).add(http2, HTTP2)
+        multiplexed = list(plane.http2_connections)
+        streams = sum(connection.requests for connection in multiplexed)
+        open_now = gauge("open_connections", "Client connections open, without tunnels.", "protocol")
+        open_now.add(len(plane.connections) - streams - len(multiplexed), HTTP1)
+        yield open_now.add(len(multiplexed), HTTP2)
+        yield counter("streams", "Requests in HTTP/2.").add(stats.http2_streams)
+        yield gauge("open_streams", "Requests in HTTP/2 that are open.").add(streams)
+        yield by(
+            "code",
+            "http2_errors",
+            "Connections that broke the rules of HTTP/2, by error.",
+            stats.http2_errors,
+        )
+
     def _traffic(self) -> Iterator[Family]:
         plane, stats = self._plane, self._plane.site.stats
-        requests = _counter("requests", "Exchanges that ended.", "backend", "method", "code")
-        for (backend, method, code), count in list(stats.requests.items()):
+        requests = counter("requests", "Exchanges that ended.", "backend", "method", "code")
+        names = [backend.name for backend in plane.site.router.fleet]
+        begun = dict.fromkeys(product(["", *names], _METHODS, _CLASSES), 0)
+        for (backend, method, code), count in (begun | stats.requests).items():
             requests.add(count, backend, method, f"{code}xx" if code else "aborted")
         yield requests
-        yield _counter("connections", "Client connections accepted.").add(stats.connections)
-        yield _gauge("open_connections", "Client connections open, without tunnels.").add(
-            len(plane.connections)
+        yield from self._connections()
+        yield counter("tunnels", "Websockets and other upgrades begun.").add(stats.tunnels)
+        none = dict.fromkeys(names, 0)
+        text = "Requests tried again, by the backend that failed."
+        yield by("backend", "retries", text, none | stats.retries)
+        yield by(
+            "result",
+            "held_requests",
+            "Requests held while nobody could take them, by result.",
+            plane.site.arrivals.counts,
         )
-        yield _counter("tunnels", "Websockets and other upgrades begun.").add(stats.tunnels)
-        yield _by_backend("retries", "Requests tried again, by the backend that failed.", stats.retries)
-        held = _counter("held_requests", "Requests held while nobody could take them, by result.", "result")
-        for result, count in plane.site.arrivals.counts.items():
-            held.add(count, result.value)
-        yield held
-        errors = _counter("upstream_errors", "What connections to backends met.", "backend", "error")
-        for (backend, error), count in list(stats.upstream_errors.items()):
-            errors.add(count, backend, error)
-        yield errors
-        limits = _counter("limits_hit", "Clients that were over a limit, by the limit.", "limit")
+        met = counter("upstream_errors", "What connections to backends met.", "backend", "error")
+        for (backend, error), count in (
+            dict.fromkeys(product(names, _ERRORS), 0) | stats.upstream_errors
+        ).items():
+            met.add(count, backend, error)
+        yield met
+        limits = counter("limits_hit", "Clients that were over a limit, by the limit.", "limit")
         for limit, count in stats.limits.items():
             limits.add(count, limit.value)
         limits.add(plane.listeners.times_shut, "descriptors")
         yield limits
-        yield _counter("proxy_headers_refused", "Connections of trusted proxies without a PROXY header.").add(
+        yield counter("proxy_headers_refused", "Connections of trusted proxies without a PROXY header.").add(
             stats.proxy_headers_refused
         )
-        odd = _counter("refused_ids", "Requests and websockets refused for an odd id, by its kind.", "kind")
-        for kind, count in stats.odd_ids.items():
-            odd.add(count, kind.value)
-        yield odd
-        yield _gauge("accepting", "1 while connections are accepted, 0 for want of descriptors.").add(
+        yield by(
+            "kind",
+            "refused_ids",
+            "Requests and websockets refused for an odd id, by its kind.",
+            stats.odd_ids,
+        )
+        yield gauge("accepting", "1 while connections are accepted, 0 for want of descriptors.").add(
             not plane.listeners.shut
         )
-        yield _histogram("first_byte_seconds", "From a request's head to its response's.", stats.first_byte)
-        yield _histogram("tunnel_seconds", "From a tunnel's request to its end.", stats.tunnel_lives)
-        frames = _counter(
-            "frames", "Frames of websockets; those of one read are one.", "backend", "direction"
-        )
+        yield histogram("first_byte_seconds", "From a request's head to its response's.", stats.first_byte)
+        yield histogram("tunnel_seconds", "From a tunnel's request to its end.", stats.tunnel_lives)
+        frames = counter("frames", "Frames of websockets; those of one read are one.", "backend", "direction")
         for pool in plane.site.pools():
             frames.add(pool.frames_in, pool.backend.name, "in").add(pool.frames_out, pool.backend.name, "out")
         yield frames
+        text = "Websockets whose messages to the client are compressed."
+        yield counter("compressed_websockets", text).add(stats.compressed)
+        contexts = plane.site.contexts
+        text = "Bytes of messages to clients that were compressed, before (plain) and after (packed)."
+        sizes = counter("compressed_bytes", text, "form")
+        yield sizes.add(contexts.plain, "plain").add(contexts.packed, "packed")
+        text = "Clients that messages are compressed for by what they were told before."
+        yield gauge("compression_contexts", text).add(len(contexts))
         connects = {pool.backend.name: pool.connect_seconds for pool in plane.site.pools()}
-        yield _histogram("connect_seconds", "Connections to backends, with their TLS handshake.", connects)
+        yield histogram("connect_seconds", "Connections to backends, with their TLS handshake.", connects)
         yield self._open_requests()
-        yield _histogram("probe_seconds", "Answered probes.", self._probes)
+        yield from self._probe_times.families(PREFIX, names)
 
     def _open_requests(self) -> Family:
         """Those without a backend are being read for their session, or it is being asked for."""
-        family = _gauge("open_requests", "Requests that have not ended.", "backend", "state")
+        family = gauge("open_requests", "Requests that have not ended.", "backend", "state")
         names = ["", *(backend.name for backend in self._plane.site.router.fleet)]
         exchanges = [at.exchange for at in self._plane.connections if at.exchange is not None]
         counts = Counter((at.decision.backend.name if at.decision else "", _state(at)) for at in exchanges)
@@ -171,41 +207,39 @@ class ProxyCollector:
 
     def _affinity(self) -> Iterator[Family]:
         router, stats = self._plane.site.router, self._plane.site.stats
-        decisions = _counter(
+        decisions = counter(
             "affinity_decisions",
             "Where requests went: by what evidence, with what outcome.",
             "evidence",
             "outcome",
         )
         decisions.add(stats.sid_pinned, Evidence.SID.value, Outcome.PINNED.value)
-        for (evidence, outcome), count in list(stats.decisions.items()):
-            decisions.add(count, evidence.value, outcome.value)
+        for evidence, outcome in product(Evidence, Outcome):
+            if (evidence, outcome) != (Evidence.SID, Outcome.PINNED):
+                decisions.add(stats.decisions.get((evidence, outcome), 0), evidence.value, outcome.value)
         yield decisions
-        yield _by_backend(
-            "failovers", "Sessions that moved, by the backend they left.", router.directory.moves
+        none = dict.fromkeys((backend.name for backend in router.fleet), 0)
+        text = "Sessions that moved, by the backend they left."
+        yield by("backend", "failovers", text, none | router.directory.moves)
+        yield by(
+            "reason", "session_moves", "Sessions that moved, by why they had to.", router.directory.moved
         )
-        reasons = _counter("session_moves", "Sessions that moved, by why they had to.", "reason")
-        for reason, count in router.directory.moved.items():
-            reasons.add(count, reason.value)
-        yield reasons
-        yield _counter("pings", "Engine.IO pings said to clients in place of their backend.").add(stats.pings)
-        yield _counter("rehomes", "Connections moved at CONNECT, because the guess was wrong.").add(
+        yield counter("pings", "Engine.IO pings said to clients in place of their backend.").add(stats.pings)
+        yield counter("rehomes", "Connections moved at CONNECT, because the guess was wrong.").add(
             stats.rehomes
         )
-        questions = _counter(
-            "locate_questions", "Sessions that backends were asked for, by result.", "result"
-        )
+        questions = counter("locate_questions", "Sessions that backends were asked for, by result.", "result")
         for result, count in self._plane.site.locator.results.items():
             questions.add(count, result.value)
         yield questions
-        yield _gauge("directory_sessions", "Sessions in the directory.").add(len(router.directory))
-        yield _counter("directory_evicted", "Sessions given up for room.").add(router.directory.evicted)
-        yield _counter("directory_expired", "Sessions whose time was up.").add(router.directory.expired)
+        yield gauge("directory_sessions", "Sessions in the directory.").add(len(router.directory))
+        yield counter("directory_evicted", "Sessions given up for room.").add(router.directory.evicted)
+        yield counter("directory_expired", "Sessions whose time was up.").add(router.directory.expired)
 
     def _hand_overs(self) -> Iterator[Family]:
         counts = self._plane.site.hand_overs.counts
         text = "Sessions handed over to another backend, by why and how that ended."
-        results = _counter("hand_overs", text, "reason", "result")
+        results = counter("hand_overs", text, "reason", "result")
         for reason in Reason:
             for result in Result:
                 results.add(counts.results[reason, result], reason.value, result.value)
@@ -213,34 +247,34 @@ class ProxyCollector:
         name, text = f"{PREFIX}hand_over_seconds", "From a session's loss until it went on."
         yield Family(Kind.HISTOGRAM, name, text, histograms=[((), counts.seconds)])
         text = "Messages of clients that were said again to another backend."
-        yield _counter("messages_said_again", text).add(counts.said_again)
+        yield counter("messages_said_again", text).add(counts.said_again)
 
     def _shared_directory(self) -> Iterator[Family]:
         shared = self._plane.site.shared
-        up = _gauge("shared_directory_up", "1 while the shared directory answers.")
+        up = gauge("shared_directory_up", "1 while the shared directory answers.")
         yield up.add(shared.up) if self._plane.site.router.shared else up
-        lookups = _counter("shared_directory_lookups", "Sessions looked up there, by result.", "result")
-        writes = _counter("shared_directory_writes", "Sessions written there, by result.", "result")
+        lookups = counter("shared_directory_lookups", "Sessions looked up there, by result.", "result")
+        writes = counter("shared_directory_writes", "Sessions written there, by result.", "result")
         for metric, counts in ((lookups, shared.lookups), (writes, shared.writes)):
             for result, count in counts.items():
                 metric.add(count, result)
             yield metric
-        yield _counter("shared_directory_errors", "Times that it was lost.").add(shared.errors)
-        yield _counter("shared_directory_learned", "News of other proxies.").add(shared.learned)
+        yield counter("shared_directory_errors", "Times that it was lost.").add(shared.errors)
+        yield counter("shared_directory_learned", "News of other proxies.").add(shared.learned)
         name = f"{PREFIX}shared_directory_lookup_seconds"
         yield Family(Kind.HISTOGRAM, name, "Looking one up.", histograms=[((), shared.seconds)])
 
     def _backends(self) -> Iterator[Family]:
-        yield _counter("standstill_seconds", "Time in which this process did not run.").add(
+        yield counter("standstill_seconds", "Time in which this process did not run.").add(
             self._standstill.total
         )
         fleet = list(self._plane.site.router.fleet)
-        verdicts = _gauge("backend_health", "1 for the verdict on the backend.", "backend", "verdict")
-        states = _gauge("backend_admin_state", "1 for the operator's wish.", "backend", "state")
-        sessions = _gauge("backend_sessions", "Sessions open or just placed.", "backend")
-        tunnels = _gauge("backend_tunnels", "Open tunnels.", "backend")
+        verdicts = gauge("backend_health", "1 for the verdict on the backend.", "backend", "verdict")
+        states = gauge("backend_admin_state", "1 for the operator's wish.", "backend", "state")
+        sessions = gauge("backend_sessions", "Sessions open or just placed.", "backend")
+        tunnels = gauge("backend_tunnels", "Open tunnels.", "backend")
         text = "Requests and probes under way that any app answers at once, unless it blocks its event loop."
-        unanswered = _gauge("backend_unanswered", text, "backend")
+        unanswered = gauge("backend_unanswered", text, "backend")
         for backend in fleet:
             for verdict, word in _VERDICTS:
                 verdicts.add(backend.health.verdict is verdict, backend.name, word)
@@ -266,7 +300,7 @@ class ProxyCollector:
         sockets = Counter(
             map(_AT, {tunnel.session for tunnel in plane.tunnels if tunnel.session is not None})
         )
-        family = _gauge("open_sessions", "Sessions with a connection.", "backend", "transport")
+        family = gauge("open_sessions", "Sessions with a connection.", "backend", "transport")
         for backend in plane.site.router.fleet:
             family.add(sockets[backend], backend.name, "websocket")
             family.add(everyone[backend] - sockets[backend], backend.name, "polling")
@@ -292,33 +326,36 @@ class ProxyCollector:
 
     def _lifecycle(self) -> Iterator[Family]:
         drains, reloads = self._drains, self._reloads
-        in_turn = _gauge("backend_turns", "Sessions whose app is answering.", "backend")
+        in_turn = gauge("backend_turns", "Sessions whose app is answering.", "backend")
         for name, count in self._turns().items():
             in_turn.add(count, name)
         yield in_turn
         yield self._open_sessions()
+        text = "Backends that are wanted for what this proxy sees."
+        yield gauge("replicas_wanted", text).add(self._wants.wish.wanted)
         sent_away = "Sessions that were told to connect anew, by the backend they had to leave."
-        yield _by_backend("sessions_sent_away", sent_away, self._plane.evictions.sent_away)
+        none = dict.fromkeys((backend.name for backend in self._plane.site.router.fleet), 0)
+        yield by("backend", "sessions_sent_away", sent_away, none | self._plane.evictions.sent_away)
         lingers = self._plane.site.lingers
-        yield _gauge("lingering_sessions", "Lost clients that are waited for.").add(len(lingers.by_session))
-        yield _counter("lingers", "Lost clients that were waited for.").add(lingers.began)
-        yield _counter("lingers_resumed", "Of these, who came back in time.").add(lingers.resumed)
-        yield _counter("drains", "Drains that ended with an empty backend.").add(drains.ended)
-        yield _counter("drain_seconds", "Seconds that they took together.").add(drains.seconds)
-        counts = _counter("reloads", "Reloads of the configuration, by result.", "result")
+        yield gauge("lingering_sessions", "Lost clients that are waited for.").add(len(lingers.by_session))
+        yield counter("lingers", "Lost clients that were waited for.").add(lingers.began)
+        yield counter("lingers_resumed", "Of these, who came back in time.").add(lingers.resumed)
+        yield counter("drains", "Drains that ended with an empty backend.").add(drains.ended)
+        yield counter("drain_seconds", "Seconds that they took together.").add(drains.seconds)
+        counts = counter("reloads", "Reloads of the configuration, by result.", "result")
         counts.add(reloads.applied, "applied")
         counts.add(reloads.refused, "refused")
         yield counts
         dropped = "Lines that standard output or error did not take in time."
-        yield _counter("log_lines_dropped", dropped).add(self._lines_dropped())
+        yield counter("log_lines_dropped", dropped).add(self._lines_dropped())
         current = "1 while the file is in effect as it was last read."
-        yield _gauge("config_current", current).add(reloads.current)
+        yield gauge("config_current", current).add(reloads.current)
 
     def _found(self) -> Iterator[Family]:
-        updates = _counter("discovery_updates", "Lists of backends that differed from the last.", "source")
-        failures = _counter("discovery_failures", "Lists that could not be used.", "source")
-        backends = _gauge("discovery_backends", "Backends in the last good list.", "source")
-        current = _gauge("discovery_current", "1 while the last list could be used.", "source")
+        updates = counter("discovery_updates", "Lists of backends that differed from the last.", "source")
+        failures = counter("discovery_failures", "Lists that could not be used.", "source")
+        backends = gauge("discovery_backends", "Backends in the last good list.", "source")
+        current = gauge("discovery_current", "1 while the last list could be used.", "source")
         for name, source in self._sources.items():
             updates.add(source.updates, name)
             failures.add(source.failures, name)
@@ -328,21 +365,18 @@ class ProxyCollector:
 
     def _tls(self) -> Iterator[Family]:
         certificates = self._plane.certificates
-        failures = _counter("tls_reload_failures", "Changed certificates that could not be used.")
+        failures = counter("tls_reload_failures", "Changed certificates that could not be used.")
         yield failures.add(certificates.failures if certificates else 0)
         expiries = certificates.expiries() if certificates else {}
-        expiry = _gauge("certificate_expiry_seconds", "When each expires, in unix time.", "certificate")
+        expiry = gauge("certificate_expiry_seconds", "When each expires, in unix time.", "certificate")
         for name, at in expiries.items():
             expiry.add(at, name)
         yield expiry
-        first = _gauge("tls_certificate_expiry_seconds", "When the first of them expires, in unix time.")
+        first = gauge("tls_certificate_expiry_seconds", "When the first of them expires, in unix time.")
         if expiries:
             first.add(min(expiries.values()))
         yield first
-        renewals = _counter("certificate_renewals", "Certificates of tls.acme, by result.", "result")
-        for outcome, count in self._renewals.items():
-            renewals.add(count, outcome.value)
-        yield renewals
+        yield by("result", "certificate_renewals", "Certificates of tls.acme, by result.", self._renewals)
 
 
 def _state(exchange: Exchange) -> str:
@@ -350,23 +384,3 @@ def _state(exchange: Exchange) -> str:
     if exchange.status:
         return "responding"
     return "polling" if exchange.request.is_poll else "waiting"
-
-
-def _counter(name: str, text: str, *labels: str) -> Family:
-    return Family(Kind.COUNTER, PREFIX + name, text, labels)
-
-
-def _gauge(name: str, text: str, *labels: str) -> Family:
-    return Family(Kind.GAUGE, PREFIX + name, text, labels)
-
-
-def _by_backend(name: str, text: str, counts: dict[str, int]) -> Family:
-    family = _counter(name, text, "backend")
-    for backend, count in counts.items():
-        family.add(count, backend)
-    return family
-
-
-def _histogram(name: str, text: str, by_backend: dict[str, Histogram]) -> Family:
-    rows = [((backend,), histogram) for backend, histogram in by_backend.items()]
-    return Family(Kind.HISTOGRAM, PREFIX + name, text, ("backend",), histograms=rows)

@@ -62,6 +62,10 @@ class Names:
             return (last,)
         return sorted(question.answer.result(), key=lambda address: address != last)
 
+    def last(self, host: str) -> str:
+        """The address that last worked; an address is its own, "" where none did."""
+        return host if is_address(host) else self._worked.get(host, "")
+
     def worked(self, host: str, address: str) -> None:
         """A connection to one of the addresses of a name was opened."""
         if host == address:

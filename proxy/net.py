@@ -112,6 +112,11 @@ async def connect(
     raise min(failures or not_spoken, key=_certainty) from None
 
 
+def last_address(host: str) -> str:
+    """Where a connection to a host was last opened to, "" if none was."""
+    return _NAMES.last(host)
+
+
 def _where(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 

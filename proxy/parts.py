@@ -9,7 +9,7 @@ from ssl import TLSVersion
 from proxy.affinity.backend import Backend
 from proxy.affinity.directory import Directory
 from proxy.affinity.fleet import Fleet
-from proxy.affinity.health import HealthRules
+from proxy.affinity.health import HealthRules, Observation
 from proxy.affinity.placement import Placement
 from proxy.affinity.router import Router
 from proxy.affinity.standstill import Standstill
@@ -24,11 +24,13 @@ from proxy.controlplane.probes import Prober
 from proxy.controlplane.rebalance import Rebalance
 from proxy.controlplane.reload import ReloadCounts
 from proxy.controlplane.renewals import Renewals
+from proxy.controlplane.wants import Lateness, Wants
 from proxy.dataplane.fetch import ask
 from proxy.dataplane.plane import Plane
 from proxy.exchange_log import ExchangeLog
-from proxy.metrics import ProbeTimes, ProxyCollector
+from proxy.metrics import ProxyCollector
 from proxy.output import lines_dropped
+from proxy.probe_times import ProbeTimes
 from proxy.tls import Certificate, Certificates
 
 
@@ -46,7 +48,8 @@ class Parts:
         self.router = Router(self.fleet, directory, Placement())
         self.exchange_log = ExchangeLog(config)
         self.probe_times = times = ProbeTimes()
-        self.prober = Prober(self.fleet, config, ask, times.add, standstill.measure)
+        lateness = Lateness()
+        self.prober = Prober(self.fleet, config, ask, partial(_probed, times, lateness), standstill.measure)
         listener, stood = self.exchange_log.listener, standstill.measure
         self.plane = Plane(config, self.router, listener, self.prober.suspect, stood)
         self.plane.certificates = certificates_of(config)
@@ -57,6 +60,8 @@ class Parts:
         hand_overs.is_shared = lambda: self.drains.shared
         hand_overs.counts.tell = partial(self.events.record, EventKind.HAND_OVER)
         self.rebalance = Rebalance(self.fleet, self.router.placement, self.plane.evictions)
+        scaling = partial(self.events.record, EventKind.SCALING)
+        self.wants = Wants(self.fleet, directory.answering, directory.open, lateness, scaling)
         self.membership = Membership(self.fleet, self.drains, self.prober, self.plane.site.moved)
         self.reload_counts = ReloadCounts()
         self.collector = ProxyCollector(
@@ -68,6 +73,8 @@ class Parts:
             lines_dropped,
             standstill,
             self.renewals.counts,
+            self.not_ready,
+            self.wants,
         )
         for move_on in (self.fleet.stood, self.drains.move_on, self.plane.move_on):
             standstill.listen(move_on)
@@ -82,6 +89,7 @@ class Parts:
         self.plane.site.shared.configure(config)
         self.drains.configure(config)
         self.rebalance.configure(config)
+        self.wants.configure(config)
         self.membership.configure(members, config.discovery)
         self.renewals.configure(config.tls.acme)
         self.prober.configure(config)
@@ -107,13 +115,25 @@ class Parts:
         return f"<Parts {self.fleet!r}>"
 
 
+def _probed(
+    times: ProbeTimes, lateness: Lateness, backend: Backend, met: Observation, seconds: float
+) -> None:
+    """A probe has ended."""
+    times.add(backend, met, seconds)
+    if met is Observation.ANSWERED:
+        lateness.add(backend, seconds)
+
+
 def certificates_of(config: Config) -> Certificates | None:
     """The certificates of the TCP listeners. Raises CertificateError."""
     settings = config.tls
     minimum = TLSVersion.TLSv1_3 if settings.min_version == "1.3" else TLSVersion.TLSv1_2
-    pairs = [Certificate(cert, key, minimum, key_text(place)) for place, cert, key in settings.pairs()]
+    http2 = settings.http2
+    pairs = [
+        Certificate(cert, key, minimum, key_text(place), http2=http2) for place, cert, key in settings.pairs()
+    ]
     if settings.acme.domains:
         store = CertificateStore(settings.acme)
         store.prepare()
-        pairs.append(Certificate(str(store.pair), str(store.pair), minimum, "tls.acme"))
+        pairs.append(Certificate(str(store.pair), str(store.pair), minimum, "tls.acme", http2=http2))
     return Certificates(pairs) if pairs else None

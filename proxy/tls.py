@@ -1,9 +1,10 @@
 """TLS: what clients are offered, what backends have to show, and the pairs of files of the listeners.
 
-Rules: TLS 1.2 and 1.3 with forward secrecy only, no compression, no renegotiation, ALPN `http/1.1`. A new
-pair is tried in a context of its own first, so a bad one never takes the place of a good one. Of several
-pairs a client meets the first whose certificate bears the name that it asks for (SNI), else the first. No
-message holds anything of what the files contain. Nothing here knows sockets or the configuration.
+Rules: TLS 1.2 and 1.3 with forward secrecy only, no compression, no renegotiation, ALPN `http/1.1`, and
+`h2` before it where that is wished. A new pair is tried in a context of its own first, so a bad one never
+takes the place of a good one. Of several pairs a client meets the first whose certificate bears the name that
+it asks for (SNI), else the first. No message holds anything of what the files contain. Nothing here knows
+sockets or the configuration.
 """
 
 import calendar
@@ -34,11 +35,12 @@ class CertificateError(Exception):
 
 
 def server_context(
-    cert: str, key: str, minimum: ssl.TLSVersion = MINIMUM, place: str = "tls"
+    cert: str, key: str, minimum: ssl.TLSVersion = MINIMUM, place: str = "tls", *, http2: bool = False
 ) -> ssl.SSLContext:
     """What a listener offers, with the pair of these PEM files. Raises CertificateError.
 
-    `minimum` is the oldest version; `place` is where the configuration names the pair.
+    `minimum` is the oldest version; `place` is where the configuration names the pair; with `http2` that is
+    offered first.
     """
     expiry(_read("cert", cert))
     _read("key", key)
@@ -46,7 +48,7 @@ def server_context(
     context.minimum_version = minimum
     context.set_ciphers(_CIPHERS)
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols(["h2", "http/1.1"] if http2 else ["http/1.1"])
     _load(context, cert, key, place)
     return context
 
@@ -108,7 +110,15 @@ class Certificate:
     New handshakes meet the pair that was loaded last; connections that are open keep theirs.
     """
 
-    def __init__(self, cert: str, key: str, minimum: ssl.TLSVersion = MINIMUM, place: str = "tls") -> None:
+    def __init__(
+        self,
+        cert: str,
+        key: str,
+        minimum: ssl.TLSVersion = MINIMUM,
+        place: str = "tls",
+        *,
+        http2: bool = False,
+    ) -> None:
         """As `server_context`. Raises CertificateError."""
         self.cert = cert
         self.key = key
@@ -116,7 +126,7 @@ class Certificate:
         self._minimum = minimum
         self._place = place
         self._stamp = self._stamps()  # before they are read: what changes meanwhile is seen
-        self.context = server_context(cert, key, minimum, place)
+        self.context = server_context(cert, key, minimum, place, http2=http2)
         self.facts = self._look()
 
     @property

@@ -10,9 +10,11 @@ from benchmarks import budget
 from benchmarks.browsers import Browser
 from benchmarks.budget import Budget, Row
 from benchmarks.cost import WORKS, Cost
+from benchmarks.http2 import SECURE, secure
 from benchmarks.peers import COMPILED, LEARNING, OURS, PEERS, Peer, Running, UnavailableError, installed
 from benchmarks.picture import draw
 from proxy.config import load
+from tests.support.certificates import Authority
 
 SVG = "{http://www.w3.org/2000/svg}"
 COSTS = {
@@ -112,6 +114,20 @@ def test_every_configuration_can_be_written(peer: Peer, tmp_path: Path) -> None:
     running.configure([8001, 8002])
     text = "".join(file.read_text() for file in (tmp_path / "peer").iterdir())
     assert all(str(port) in text for port in (running.port, 8001, 8002))
+
+
+@pytest.mark.parametrize("name", [name for name in SECURE if name in PEERS])
+def test_what_is_asked_by_tls_differs_in_that_alone(name: str, tmp_path: Path) -> None:
+    """Its configuration names the pair of keys, and is otherwise that of all other works."""
+    plain, peer = PEERS[name], secure(PEERS[name])
+    added = set(peer.template.splitlines()) - set(plain.template.splitlines())
+    assert any("{folder}/pair." in line for line in added)
+    assert len(added) <= 3
+    running = Running(peer, "1.0", tmp_path / "peer")
+    running.configure([8001, 8002])
+    if peer.is_ours:
+        Authority(running.folder).issue("127.0.0.1", file="pair")
+        assert load(running.folder / peer.file).tls.http2
 
 
 def test_our_own_configuration_is_valid(tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ from proxy.cli.serving import RUN_DEFAULTS
 from proxy.config import Address, dump, loads
 from proxy.config.fields import key_at
 
-COMMANDS = ("run", "serve", "check", "status", "drain", "ready", "maintenance", "rollout", "reload")
-LATE = {"aiohttp", "engineio", "fastapi", "opentelemetry", "prometheus_client", "redis", "uvicorn"}
+COMMANDS = ("run", "serve", "check", "doctor", "status", "drain", "ready", "maintenance", "rollout", "reload")
+LATE = {"aiohttp", "engineio", "fastapi", "opentelemetry", "prometheus_client", "redis", "rich", "uvicorn"}
 BACKENDS = [
     {"name": "a", "url": "http://127.0.0.1:8001", "health": "healthy", "admin_state": "ready"}
     | {"weight": 1.0, "sessions": 3, "tunnels": 2, "pid": 42},
@@ -386,7 +386,12 @@ def test_status_where_no_http_is_spoken() -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "late"), [("serving", LATE), ("actions", LATE | {"asyncio", "pydantic", "uvloop"})]
+    ("module", "late"),
+    [
+        ("serving", LATE | {"proxy.doctor"}),
+        ("actions", LATE | {"asyncio", "pydantic", "uvloop"}),
+        ("doctor", LATE | {"pydantic", "proxy.doctor"}),
+    ],
 )
 def test_what_not_all_need_is_loaded_late(module: str, late: set[str]) -> None:
     """Clients wait for nothing that monitoring, replicas or an option need, and commands not for a proxy."""

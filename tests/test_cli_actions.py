@@ -1,9 +1,12 @@
 """The commands that tell a running proxy something: what they ask, print and return."""
 
 import json
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -267,3 +270,27 @@ def test_rollout_that_fails(admin: type[Admin]) -> None:
     result = call(admin, "rollout", "--wait")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "rollout failed after 1 of 2 replicas: replica-4 ended with 1\n"
+
+
+def test_reload_by_a_signal() -> None:
+    """With --pid no admin listener is asked: the process gets SIGHUP. One that is not there is a failure."""
+    heard: list[int] = []
+    before = signal.signal(signal.SIGHUP, lambda number, _frame: heard.append(number))
+    try:
+        done = CliRunner().invoke(main, ["reload", "--pid", str(os.getpid())])
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert (done.exit_code, done.output, heard) == (0, "", [signal.SIGHUP])
+    done = CliRunner().invoke(main, ["reload", "--pid", str(2**22 + 1)])
+    assert (done.exit_code, "No such process" in done.output) == (1, True)
+
+
+def test_a_quiet_check_prints_nothing_but_mistakes(tmp_path: Path) -> None:
+    """For a service manager, whose journal need not hold the configuration at each reload."""
+    config = tmp_path / "proxy.yaml"
+    config.write_text("backends: [{url: 'http://127.0.0.1:8001'}]")
+    done = CliRunner().invoke(main, ["check", "--quiet", "-c", str(config)])
+    assert (done.exit_code, done.output) == (0, "")
+    config.write_text("listne: x")
+    done = CliRunner().invoke(main, ["check", "--quiet", "-c", str(config)])
+    assert (done.exit_code, "listne" in done.output) == (2, True)

@@ -26,7 +26,7 @@ LAYERS = [
     },
     {"proxy.wire"},
     {"proxy.affinity"},
-    {"proxy.dataplane", "proxy.controlplane", "proxy.replicas"},
+    {"proxy.dataplane", "proxy.controlplane", "proxy.replicas", "proxy.doctor", "proxy.load"},
     {
         "proxy.admin_listener",
         "proxy.app",
@@ -35,11 +35,14 @@ LAYERS = [
         "proxy.exposition",
         "proxy.local_replicas",
         "proxy.logs",
+        "proxy.metric_families",
         "proxy.metrics",
         "proxy.output",
         "proxy.parts",
         "proxy.ports",
+        "proxy.probe_times",
         "proxy.scrape",
+        "proxy.service_manager",
         "proxy.tracing",
     },
     {"proxy.cli", "proxy.__main__"},
@@ -52,7 +55,7 @@ MAY_USE_NET = {"proxy.dataplane", "proxy.controlplane", "proxy.replicas", "proxy
                "proxy.ports"}  # fmt: skip
 NET_MAY_USE = {"proxy.errors", "proxy.config", "proxy.names", "proxy.steering", "proxy.tls"}
 # Parts of one layer that know nothing of each other: `app` hands each what it needs.
-STRANGERS = [{"proxy.dataplane", "proxy.controlplane"}]
+STRANGERS = [{"proxy.dataplane", "proxy.controlplane"}, {"proxy.doctor", "proxy.dataplane"}]
 # What the pure layers must not touch: `now`, randomness and every effect are arguments.
 IMPURE = {"asyncio", "socket", "select", "selectors", "ssl", "threading", "subprocess", "time", "datetime",
           "random", "secrets", "logging", "os", "io", "uvloop", "aiohttp"}  # fmt: skip
@@ -135,6 +138,12 @@ def test_strangers_stay_strangers(module: str) -> None:
     for strangers in STRANGERS:
         if part(module) in strangers:
             assert not {name for name in of_the_house(module) if part(name) in strangers - {part(module)}}
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if part(module) == "proxy.load"])
+def test_load_comes_from_outside(module: str) -> None:
+    """Simulated users know nothing of this proxy, which is one of those that they may be sent to."""
+    assert {part(name) for name in of_the_house(module)} <= {"proxy.load"}
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -37,7 +37,9 @@ def record(seconds: float, error: str, trace: str, tunnel: Stream | None) -> Rec
     known = SimpleNamespace(
         address="2001:db8::%1" if error else "192.0.2.1",
         trace=trace,
-        origin=SimpleNamespace(peer="10.0.0.1" if trace else "", address="192.0.2.1"),
+        origin=SimpleNamespace(
+            peer="10.0.0.1" if trace else "", address="192.0.2.1", protocol="h2" if error else "http/1.1"
+        ),
     )
     head = SimpleNamespace(method=b"GET", path=b'/a%22b/%s"{}\\' if error else b"/")
     decision = SimpleNamespace(
@@ -75,6 +77,7 @@ def json_line(record: Record, now: float) -> str:
         f',"logger":"access","event":"{"tunnel" if status == 101 else "exchange"}"'
         f',"id":"{request.id.decode()}"'
         f',"client":"{known.address}","peer":"{known.origin.peer or known.origin.address}"'
+        f',"protocol":"{known.origin.protocol}"'
         f',"method":"{head.method.decode()}","path":{json.dumps(head.path.decode())},"status":{status}'
         f',{why},"seconds":{STARTED - request.started:.6f},"first_byte":{record.first_byte:.6f}'
         f',"bytes_in":{record.bytes_in},"bytes_out":{record.bytes_out}'

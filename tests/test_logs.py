@@ -72,6 +72,7 @@ def test_exchange() -> None:
             "id": (answer.get(b"x-request-id") or b"").decode(),
             "client": "127.0.0.1",
             "peer": "127.0.0.1",
+            "protocol": "http/1.1",
             "method": "POST",
             "path": "/a%22b",
             "status": 200,

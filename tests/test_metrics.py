@@ -19,8 +19,10 @@ from proxy.affinity.health import Observation
 from proxy.build import BUILD
 from proxy.config import Config
 from proxy.dataplane.stats import BUCKETS, CONNECTS, LIVES
-from proxy.metrics import PREFIX, ProbeTimes, ProxyCollector
+from proxy.metric_families import PREFIX
+from proxy.metrics import ProxyCollector
 from proxy.parts import Parts
+from proxy.probe_times import ProbeTimes
 from proxy.scrape import Scrape
 from tests.dataplane.chat import PATH, Tab, chats, connect_packet
 from tests.dataplane.frames import upgrade
@@ -29,14 +31,15 @@ from tests.dataplane.scripted import echo
 from tests.dataplane.world import World, run
 
 LABELS = {
-    "backend",
-    "method",
+    *("backend", "method"),
     "code",
     "direction",
+    "form",
     "error",
     "limit",
     "kind",
     "evidence",
+    "protocol",
     "outcome",
     "verdict",
     "state",
@@ -54,7 +57,7 @@ def scrape(world: World) -> list[Sample]:
     """All samples of ours, as Prometheus reads them."""
     parts = world.parts
     times = ProbeTimes()
-    times.add(world.known("a"), 0.03)
+    times.add(world.known("a"), Observation.ANSWERED, 0.03)
     collector = ProxyCollector(
         world.plane,
         parts.drains,
@@ -64,6 +67,8 @@ def scrape(world: World) -> list[Sample]:
         lambda: 7,
         parts.standstill,
         parts.renewals.counts,
+        parts.not_ready,
+        parts.wants,
     )
     text, _ = Scrape(collector.collect)("")
     families = list(text_string_to_metric_families(text.decode()))
@@ -233,7 +238,7 @@ def test_names_and_labels_are_bounded() -> None:
             assert re.fullmatch(r"chainlit_proxy_[a-z_]+", sample.name)
             assert sample.labels.keys() <= LABELS, sample
             for label, text in sample.labels.items():
-                assert label in {"le", "version"} or re.fullmatch(r"[A-Za-z0-9_]*", text), sample
+                assert label in {"le", "version", "protocol"} or re.fullmatch(r"[A-Za-z0-9_]*", text), sample
                 assert not re.search(r"secret|hunter2|BREW|1111|forged|127\.0", text), sample
 
     run(test)
@@ -326,7 +331,7 @@ def test_a_backend_that_left_is_forgotten() -> None:
         world.backends[0].serve(echo)
         await world.ask(get(b"/", world.cookie("a")))
         collector, now = world.parts.collector, world.now()
-        world.parts.probe_times.add(world.known("a"), 0.01)
+        world.parts.probe_times.add(world.known("a"), Observation.ANSWERED, 0.01)
         world.parts.fleet.remove(world.known("a"))
         for later, told in ((0, 1), (300, 1), (900, 0)):
             collector.forget_gone(now + later)
@@ -377,7 +382,7 @@ def samples_with(backends: int, sessions: int) -> int:
     parts = Parts(Config())
     for number in range(backends):
         backend = parts.fleet.add(f"b{number}", "127.0.0.1", 1, now=0.0)
-        parts.probe_times.add(backend, 0.01)
+        parts.probe_times.add(backend, Observation.ANSWERED, 0.01)
         for session in range(sessions):
             settled = parts.router.directory.assign(f"{number}-{session}", backend, 0.0)
             parts.router.directory.opened(settled)

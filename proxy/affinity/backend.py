@@ -35,6 +35,8 @@ class Backend:
         "joined",
         "last_resort",
         "leaving",
+        "lives",
+        "met_at",
         "name",
         "outdated",
         "path",
@@ -76,6 +78,8 @@ class Backend:
         self.gone = False  # set when it left the fleet
         self.last_resort = False  # set by the fleet while it answers badly and nobody answers well
         self.leaving = False  # set while it is drained to leave the fleet
+        self.lives = 0  # times that it is known to have been restarted; by the fleet
+        self.met_at = ""  # where its name led to when it last answered a probe; by the fleet
         self.starting = False  # set until a local replica is ready: that nobody listens yet is no news
         self.outdated = False  # set while a rollout is to replace it; others are preferred for sessions
         self.pid: int | None = None  # of a local replica

@@ -139,6 +139,12 @@ class EngineSession:
         """What another instance has to be told if this one is lost."""
         self.connect, self.kept, self.untaken = connect, heads, Untaken()
 
+    def says(self, now: float) -> None:
+        """Its client says something but that it is there."""
+        self.said_at = now
+        if self.session is not None:
+            self.session.says()
+
     def forget(self) -> None:
         """No other instance can be told of it from now on, unless that is under way."""
         if self.hand_over is None:

@@ -18,6 +18,7 @@ from proxy.affinity.evidence import Evidence
 from proxy.affinity.pins import split_pin
 from proxy.affinity.rehome import Said
 from proxy.affinity.session import Session
+from proxy.affinity.silence import is_silent
 
 _QUIET = 60.0  # seconds: Engine.IO ends a polling transport after 45 s without a poll (25 s ping + 20 s)
 _LAST_POLL = 5.0  # seconds: a client whose upgrade failed polls again within a round trip
@@ -232,13 +233,10 @@ class EngineSessions:
         owed = (e for e in self._named.values() if e.backlog is not None and (e.polls or e.seen > since))
         return {e.session for e in owed if e.session is not None}
 
-    def asking(self, since: float, untaken_since: float) -> set[Session]:
-        """The sessions whose clients have said something by a poll after `since`.
-
-        Or after `untaken_since`, where it may be a message that their backend has not taken.
-        """
-        named = ((e, untaken_since if len(e.untaken) else since) for e in self._named.values())
-        return {e.session for e, after in named if e.session is not None and e.said_at > after}
+    def asking(self, now: float) -> set[Session]:
+        """The sessions of which something is on its way that their clients have said by polls."""
+        named = ((e, e.session) for e in self._named.values())
+        return {s for e, s in named if s is not None and not is_silent(now, e.said_at, s, e.untaken)}
 
     def send_away(
         self, sessions: Collection[Session], now: float, but: Collection[EngineSession] = ()

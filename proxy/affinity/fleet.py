@@ -116,8 +116,9 @@ class Fleet:
         health = backend.health
         first = not health.met and not backend.starting
         alone = not any(other.is_fit for other in self if other is not backend)
-        denied, refused = health.denied, health.refuses
+        denied, refused, returned = health.denied, health.refuses, health.returned
         flipped = health.observe(observation, now, reason, alone=alone)
+        backend.lives += health.returned != returned
         was_last_resort = backend.last_resort
         if flipped or health.denied is not denied:
             self._find_last_resorts()
@@ -126,6 +127,12 @@ class Fleet:
             why = f": {health.reason}" if health.reason else ""
             self._tell(backend, f"is {health.verdict.value}{why}")
         return flipped
+
+    def met(self, backend: Backend, address: str) -> None:
+        """It answers where its name led to: elsewhere than before it is another process."""
+        where = f"{address}:{backend.port}{backend.path}"
+        backend.lives += bool(backend.met_at) and where != backend.met_at
+        backend.met_at = where
 
     def stood(self, gap: float) -> None:
         """This process stood still for `gap` seconds: nobody was silent in them."""

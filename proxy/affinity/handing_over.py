@@ -3,9 +3,10 @@
 The client's CONNECT is said again at an instance that shares sessions. In a namespace of its own the proxy
 first asks whether it is one: any other Chainlit refuses that, and never sees such a CONNECT. It refuses the
 CONNECT itself unless it holds the session. Its answer to that goes on to the client, which takes it as one
-more `connect` (socket.io-client, `onconnect`; python-socketio ignores it). Then it is asked to resume: to
-greet the client as after a reconnect, which answers what became of a turn that was cut off. At last the
-client's messages are said again which the instance before may not have taken (`affinity.untaken`).
+more `connect` (socket.io-client, `onconnect`; python-socketio ignores it). Right behind the CONNECT it is
+asked to resume: to greet the client as after a reconnect, which answers what became of a turn that was cut
+off. Behind that the client's messages are said again which the instance before may not have taken
+(`affinity.untaken`). It does each when the one before is done.
 
 Of a planned move the instance before is told first, once it is known that there is another, and has written
 what it has of the session when it is `parted`.
@@ -159,16 +160,14 @@ class HandingOver:
         return self._say_connect() if self.state is State.PARTING else []
 
     def _say_connect(self) -> list[HandOverAction]:
+        """All at once: each is done when the one before it is, and not if that was refused."""
         self.has_named = True
-        if self._quiet:
-            self.state = State.RESUMING
-            return [ToBackend(self._connect), self._resume()]
-        self.state = State.CONNECTING
-        return [ToBackend(self._connect)]
-
-    def _resume(self) -> ToBackend:
-        asked = json.dumps(["resume", {"streaming": self._streamed or None}]).encode()
-        return ToBackend(_EVENT % (HAND_OVER, _RESUME, asked))
+        self.state = State.RESUMING if self._quiet else State.CONNECTING
+        resume = json.dumps(["resume", {"streaming": self._streamed or None}]).encode()
+        packets = [resume, *(packet[packet.index(b"[") :] for packet in self._again)]
+        self._owed = set(range(1, len(packets)))
+        asked = [ToBackend(_EVENT % (HAND_OVER, *each)) for each in enumerate(packets, _RESUME)]
+        return [ToBackend(self._connect), *asked]
 
     def _hear_own(self, head: PacketHead, packet: bytes) -> list[HandOverAction]:
         if head.kind in {CONNECT_ERROR, DISCONNECT}:
@@ -189,7 +188,7 @@ class HandingOver:
             return self._give_up(Failure.REFUSED)
         if self.state is State.CONNECTING and head.kind == CONNECT:
             self.state = State.RESUMING
-            return [Connected(), ToClient(raw), self._resume()]
+            return [Connected(), ToClient(raw)]
         if self.state is State.SAYING_AGAIN and head.kind == EVENT and turns_in(raw) == [False]:
             del self.being_answered[:1]
         return [ToClient(raw)] if self.is_connected else []
@@ -198,7 +197,9 @@ class HandingOver:
         if self.state is State.RESUMING and number == _RESUME:
             if not packet.endswith(b"[true]"):
                 return self._give_up(Failure.REFUSED)
-            return [Connected(), *self._go_on()] if self._quiet else self._say_again()
+            self.state = State.SAYING_AGAIN
+            accepted: list[HandOverAction] = [Connected()] if self._quiet else []
+            return accepted + ([] if self._owed else self._go_on())
         if self.state is not State.SAYING_AGAIN or number not in self._owed:
             return []
         if packet.endswith(b"[false]"):  # it cannot be taken here, so its user has to hear of it
@@ -209,16 +210,6 @@ class HandingOver:
         asked = _asked_number(self._again[number - 1])
         told: list[HandOverAction] = [Acknowledge(_ACKNOWLEDGED % asked)] if asked >= 0 else []
         return told + ([] if self._owed else self._go_on())
-
-    def _say_again(self) -> list[HandOverAction]:
-        self.state = State.SAYING_AGAIN
-        if not self._again:
-            return self._go_on()
-        self._owed = set(range(1, len(self._again) + 1))
-        return [
-            ToBackend(_EVENT % (HAND_OVER, number, packet[packet.index(b"[") :]))
-            for number, packet in enumerate(self._again, 1)
-        ]
 
     def _go_on(self) -> list[HandOverAction]:
         self.state = State.DONE

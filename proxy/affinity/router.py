@@ -205,11 +205,13 @@ class Router:
         now: float,
         located: Located = Asked.NOT_YET,
         avoid: Collection[str] = (),
+        *,
+        reserve: bool = False,
     ) -> Decision | Locate:
         """A CONNECT packet on a transport at backend `at` names its session; tell where that belongs.
 
         Where it is known from other requests only, the backends are asked for it again. Nothing changes by
-        it: the decision holds a claim, for `taken` or `refused`. Raises NoBackend.
+        it: the decision holds a claim, for `taken` or `refused`, or may `reserve` a place. Raises NoBackend.
         """
         session = self.directory.get(session_id, now)
         home = session.backend if session else None
@@ -218,8 +220,7 @@ class Router:
         if stays is not None and not is_unsure:
             outcome = Outcome.PINNED if stays is at else Outcome.REHOMED
             return self._claim(Claim(session_id, stays), outcome, session)
-        claimed = self.claims.at(session_id)
-        if claimed is not None:
+        if (claimed := self.claims.at(session_id)) is not None:
             outcome = Outcome.PINNED if claimed is at else Outcome.REHOMED
             return self._claim(Claim(session_id, claimed, Evidence.SESSION), outcome)
         if home is None or is_unsure or self.shared:
@@ -237,11 +238,10 @@ class Router:
         if self.fleet.welcomes(at) and at.name not in self._left(session, home, avoid):
             backend = at
         else:
-            backend = self._elsewhere(session_id, session, home, now, avoid)
+            backend = self._elsewhere(session_id, session, home, now, avoid, reserve=reserve)
+        outcome = Outcome.MOVED if home is not None else Outcome.PLACED
         if backend is not at:
             outcome = Outcome.REHOMED
-        else:
-            outcome = Outcome.MOVED if home is not None else Outcome.PLACED
         return self._claim(Claim(session_id, backend, Evidence.SESSION), outcome)
 
     def accept(self, session_id: str, at: Backend) -> Decision | None:
@@ -272,13 +272,14 @@ class Router:
     def elsewhere(self, session_id: str, at: Backend, now: float, avoid: Collection[str]) -> Decision | None:
         """Where a session goes with its state whose connection leads to `at`, as `connect`; None: nowhere.
 
-        What a backend may still have of it, and where its first requests went, counts no more.
+        What a backend may still have of it, and where its first requests went, counts no more. Its place is
+        reserved: of many that are lost at once none has arrived when the others are placed.
         """
         self.placement.forget(session_id.encode())
         if (session := self.directory.get(session_id, now)) is not None:
             session.left = ()
         try:
-            decision = self.connect(session_id, at, now, Asked.IN_VAIN, avoid)
+            decision = self.connect(session_id, at, now, Asked.IN_VAIN, avoid, reserve=True)
         except NoBackend:
             return None
         return decision if isinstance(decision, Decision) else None

@@ -42,14 +42,17 @@ class Session:
     __slots__ = (
         "_answers",
         "_greets",
+        "_says",
         "_unheard",
         "announced",
         "arrived",
         "backend",
         "connected",
         "counted",
+        "ended_at",
         "evidence",
         "expires",
+        "has_ended_alone",
         "id",
         "is_awaited",
         "left",
@@ -81,6 +84,9 @@ class Session:
         self.is_awaited = False  # whether its client was lost and its backend is still heard; see `linger`
         self._answers = False  # whether a turn has begun and was not heard to end
         self._greets = False  # whether Chainlit still has to say that nothing goes on, as after every CONNECT
+        self._says = False  # whether its client has said anything since the turn began
+        self.ended_at = 0.0  # when a turn ended last
+        self.has_ended_alone = False  # whether its client had added nothing to that
         self._unheard: float | None = None  # since when nobody has heard its app, None while somebody does
         self.sent_away = False  # set when its backend is to be empty: it moves when it is next heard of
         self.version = 0  # of what other proxies know of it, 0 for nothing; see `telling`
@@ -91,11 +97,19 @@ class Session:
         """Whether its app is answering it: who has gone for good is in no turn."""
         return self._answers and (self.open > 0 or self.is_awaited)
 
-    def hear(self, *, begins: bool) -> None:
+    def hear(self, now: float, *, begins: bool) -> None:
         """Chainlit has said that a turn begins, or that it ends: the first end after a CONNECT is none."""
+        if begins:
+            self._says = self._says and self._answers  # one in another, as by a change of settings
+        elif self._answers and not self._greets:
+            self.ended_at, self.has_ended_alone = now, not self._says
         if begins or not self._greets:
             self._answers = begins
         self._greets = False
+
+    def says(self) -> None:
+        """Its client has said something."""
+        self._says = True
 
     def set_turn(self, *, goes_on: bool) -> None:
         """Whether a turn goes on is known for certain."""

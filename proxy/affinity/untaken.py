@@ -102,6 +102,11 @@ class Untaken:
         self.size, self._begun = sum(map(len, being_answered)), len(being_answered)
         self.missed = self._again = 0
 
+    @property
+    def holds_any(self) -> bool:
+        """Whether there are any, taken or not, whose answer has not come."""
+        return bool(self.packets) or self.missed > 0
+
     def __len__(self) -> int:
         """How many may not have been taken."""
         return len(self.packets) + self.missed - self._begun

@@ -19,9 +19,12 @@ _MODULES = {
     "maintenance": "actions",
     "rollout": "actions",
     "reload": "actions",
+    "hook": "hook",
     "where": "views",
     "events": "views",
     "top": "views",
+    "doctor": "doctor",
+    "load": "loading",
 }
 
 

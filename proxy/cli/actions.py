@@ -1,6 +1,8 @@
 """The commands that talk to a running proxy."""
 
 import json
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -137,9 +139,21 @@ def maintenance(name: str, admin: str, token: str | None, as_json: bool) -> None
 
 
 @click.command()
+@click.option(
+    "--pid",
+    metavar="PID",
+    type=click.IntRange(min=2),
+    help="Send SIGHUP to this process, and ask no admin listener: the log tells what came of it.",
+)
 @to_a_proxy
-def reload(admin: str, token: str | None, as_json: bool) -> None:
+def reload(pid: int | None, admin: str, token: str | None, as_json: bool) -> None:
     """Have a running proxy read its configuration again; a bad one changes nothing."""
+    if pid is not None:
+        try:
+            os.kill(pid, signal.SIGHUP)
+        except OSError as error:
+            fail(f"--pid {pid}: {error.strerror}", 1)
+        return
     client = AdminClient(admin, token)
     result = client.post("/api/reload", "applied", "changes", "problems", "restart", also=(409,))
     if as_json:

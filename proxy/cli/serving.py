@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 import uvloop
+from pydantic import SecretStr
 
 from proxy import logs, output
 from proxy.cli.failing import fail
@@ -19,6 +20,7 @@ from proxy.config import Config, ConfigError, Problem, dump, load, loads
 from proxy.config.load import Options
 from proxy.config.names import doubts
 from proxy.config.sections import SessionSettings
+from proxy.config.values import Span
 from proxy.net import ListenError
 from proxy.ports import Ports
 from proxy.replicas import (
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 
 # Where neither the file nor an option says otherwise, `run` is for one developer at one terminal.
 RUN_DEFAULTS = {"listen": "127.0.0.1:8000", "log.access": False}
+# May hold a password, and is not for what the app starts.
+_SECRETS = ("CHAINLIT_PROXY_SESSIONS", "CHAINLIT_PROXY_HEALTH_SECRET")
 _MISLEADING = "Your app is available at"  # Chainlit's line with the port of one replica
 _CONFIG = click.option("-c", "--config", "file", metavar="FILE", help="The configuration, in YAML.")
 
@@ -53,6 +57,19 @@ class _Folder(click.Path):
         if value == "":
             self.fail("it must be the name of a folder", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class _Replicas(click.ParamType[int | str]):
+    """A number of instances, or the bounds of it."""
+
+    name = "replicas"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As click.ParamType."""
+        try:
+            return Span.parse(value).plain()
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 @click.command()
@@ -68,11 +85,10 @@ def serve(file: str) -> None:
 @click.argument("app", type=click.Path(path_type=Path))
 @click.option(
     "--replicas",
-    metavar="N",
-    type=click.IntRange(1, 256),
-    default=2,
-    show_default=True,
-    help="How many instances to start.",
+    metavar="N|LOW..HIGH",
+    type=_Replicas(),
+    help="How many instances to start, or between how many as they are needed, such as 2..8.  [default: "
+    "`replicas.count` of the file, else 2]",
 )
 @click.option(
     "--domain",
@@ -105,7 +121,7 @@ def serve(file: str) -> None:
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def run(
     app: Path,
-    replicas: int,
+    replicas: int | str | None,
     domains: tuple[str, ...],
     listen: tuple[str, ...],
     admin: str | None,
@@ -113,7 +129,7 @@ def run(
     file: str | None,
     options: tuple[str, ...],
 ) -> None:
-    """Start N instances of a Chainlit APP and the proxy before them.
+    """Start N instances of a Chainlit APP, or as many as are needed, and the proxy before them.
 
     What stands behind `--` goes to `chainlit run`.
     """
@@ -123,6 +139,7 @@ def run(
             "listen": list(listen) or None,
             "admin.listen": admin,
             "tls.acme.domains": list(domains) or None,
+            "replicas.count": replicas,
         }
         return _read_for_run(file, given, root_path(options), state)
 
@@ -142,7 +159,7 @@ def run(
         _tell_replicas(config.sessions, f"sqlite://{path}/sessions/sessions.db")
     supervisor = Supervisor(
         app,
-        replicas,
+        config.replicas.count.low,
         options=options,
         state=path / "replicas",
         output=_print_line,
@@ -177,25 +194,39 @@ def run(
     type=_Folder(path_type=Path),
     help="A folder for the uploads of this instance alone.  [default: a temporary one]",
 )
+@click.option(
+    "--health-secret",
+    metavar="TEXT",
+    envvar="CHAINLIT_PROXY_HEALTH_SECRET",
+    help="The health.secret of the proxies. Everybody here can read an option: prefer the variable.",
+)
 @_CONFIG
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def replica(
-    app: Path, sessions: str | None, state: Path | None, file: str | None, options: tuple[str, ...]
+    app: Path,
+    sessions: str | None,
+    state: Path | None,
+    health_secret: str | None,
+    file: str | None,
+    options: tuple[str, ...],
 ) -> None:
     """Start one instance of a Chainlit APP that shares its sessions, in place of `chainlit run`.
 
     What stands behind `--` goes to `chainlit run`.
     """
     _not_as_process_1()
+    given = {"sessions.store": sessions, "health.secret": health_secret}
     try:
-        config = _read(file, changes={"sessions.store": sessions}, need_store=True)
+        config = _read(file, changes=given, need_store=True)
         _warn_of_names(config)
         settings = config.sessions
         store = settings.store.get_secret_value()
         if store == "sqlite":
             fail("--sessions: must name the store that the instances share, such as redis://127.0.0.1:6379")
         require_chainlit()
-        _tell_replicas(settings, store).open()
+        _tell_replicas(settings, store, config.health.secret or ()).open()
+        for name in _SECRETS:
+            os.environ.pop(name, None)
         own = folder.named(state) if state else folder.temporary()
     except (ConfigError, ImportError, ReplicaError, folder.FolderError) as error:
         fail(str(error))
@@ -227,14 +258,16 @@ def replica(
     show_default=True,
     help="The command that is to read the file: `run` has no backends, and other defaults.",
 )
-def check(file: str, command: str) -> None:
+@click.option("--quiet", is_flag=True, help="Print nothing but mistakes.")
+def check(file: str, command: str, *, quiet: bool) -> None:
     """Validate a configuration and print it as it takes effect, secrets masked."""
     try:
         config = _read_for_run(file, {}, "", None) if command == "run" else load(file, need_backends=True)
     except ConfigError as error:
         fail(str(error))
-    _warn_of_names(config)
-    click.echo(dump(config), nl=False)
+    if not quiet:
+        _warn_of_names(config)
+        click.echo(dump(config), nl=False)
 
 
 def _warn_of_names(config: Config) -> None:
@@ -296,13 +329,18 @@ def _with_sharing(config: Config, *, sharing: bool) -> Config:
     return config.model_copy(update={"sessions": sessions})
 
 
-def _tell_replicas(settings: SessionSettings, own: str) -> "SharingSettings":
+def _tell_replicas(
+    settings: SessionSettings, own: str, secrets: Sequence[SecretStr] = ()
+) -> "SharingSettings":
     """Tells the launcher of replicas, which has our environment; `own` is the store where none is named."""
     from proxy.sessions import SharingSettings  # noqa: PLC0415 - who only serves has none
 
     named = settings.store.get_secret_value()
     store = own if named == "sqlite" else named
-    told = SharingSettings(store, settings.notice, settings.retry_turn, settings.files, settings.file_limit)
+    health = [secret.get_secret_value() for secret in secrets]
+    told = SharingSettings(
+        store, settings.notice, settings.retry_turn, settings.files, settings.file_limit, health
+    )
     os.environ[SHARING] = told.to_text()
     return told
 

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from proxy.config.address import Address
 from proxy.config.models import Config
 from proxy.config.sections import Settings
-from proxy.config.values import MASK, Network
+from proxy.config.values import MASK, Network, Span
 
 
 def dump(config: Config) -> str:
@@ -42,6 +42,8 @@ def plain(value: Any) -> Any:
         return items[0] if len(items) == 1 and isinstance(items[0], str) else items
     if isinstance(value, Address | Network | str):
         return str(value).replace("${", "$${")
+    if isinstance(value, Span):
+        return value.plain()
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value

@@ -21,9 +21,13 @@ class AdminSettings(s.Settings):
     """The listener for operators and monitoring."""
 
     # Declared first: the check of `listen` has to know it.
-    token: v.Token | None = None
+    token: v.Tokens | None = None
     """The bearer token that everything but /healthz, /readyz and /metrics asks for. Without one the listener
-    has to stay on a loopback address."""
+    has to stay on a loopback address. In a list each counts: add the new one, have everybody use it, then
+    take the old one out."""
+    hook_token: v.Tokens | None = None
+    """A token that may drain a backend, make it ready and look at it, and nothing else: for `chainlit-proxy
+    hook`, which runs beside the app. In a list each counts."""
     listen: v.OneAddress = Address("127.0.0.1", 9901)
     """Where metrics, health and the API are served. Loopback, because by default there is no token."""
     socket: s.AdminSocketSettings = s.AdminSocketSettings()
@@ -163,6 +167,11 @@ class HealthSettings(s.Settings):
     """The statuses of good answers to an http probe. Any other below 500 shows that the process is there: the
     backend is degraded and keeps its sessions, and gets new ones only while no other takes them. With `run`
     all below 500 are good, unless this is set."""
+    secret: v.Secrets | None = None
+    """What only our instances and proxies know: with it a backend is believed to be one of them if it answers
+    the challenge of each probe, and is down otherwise, whatever it answers. The instances have to be started
+    by `replica` or call `share`, with the same secret. A list has each of them count, so that one can be
+    replaced. It does not hold for `run`, which knows its replicas."""
     interval: v.Seconds = 2.0
     """Seconds between two probes of a backend."""
     timeout: v.Seconds = 2.0
@@ -177,6 +186,17 @@ class HealthSettings(s.Settings):
     evict_after: v.Seconds = 45.0
     """Seconds without any answer after which a degraded backend is down and its sessions move. Until then its
     clients are kept from giving up, which they do by themselves after 45 (pings every 25, 20 of patience)."""
+    listen_path: v.UrlPath | None = None
+    """A path on the listeners of clients where the proxy tells its own health, for a balancer that can ask
+    nowhere else, such as /.chainlit-proxy/healthz: 200 as long as it serves, 503 once it is to end. Whether
+    there are backends makes no difference. It is no path of the app any more."""
+
+    @field_validator("secret")
+    @classmethod
+    def _needs_http(cls, value: object, info: ValidationInfo) -> object:
+        if value is not None and info.data.get("type", "http") != "http":
+            raise ValueError("must be left out, unless health.type is http: no other probe can ask for it")
+        return value
 
 
 class ForwardedSettings(s.Settings):
@@ -186,10 +206,22 @@ class ForwardedSettings(s.Settings):
     """The networks of the proxies whose X-Forwarded-For, -Proto, -Host and Forwarded are believed, and whose
     X-Real-IP and the like are passed on; from anybody else they are replaced or dropped. An empty list
     believes nobody."""
+    hops: v.CountOrZero = Field(default=0, validate_default=True)
+    """How many addresses the proxies in front add to X-Forwarded-For, where their networks cannot all be
+    named: a cloud's balancer that adds the client's and its own has 2. The client is then the one so far from
+    the end, whatever is before it. It counts for connections from `trusted`, and there is safe only while
+    nobody reaches this proxy by a shorter way. 0 goes by the networks."""
     proxy_protocol: v.Flag = False
     """Whether connections of these proxies, and those on unix sockets, begin with a PROXY protocol header of
     version 1 or 2 that names the client. They then have to, within timeouts.head, and before TLS. From
     anybody else it is refused."""
+
+    @field_validator("hops")
+    @classmethod
+    def _counts_for_somebody(cls, value: int, info: ValidationInfo) -> int:
+        if value and info.data.get("trusted", "unreadable") == ():
+            raise ValueError("must be 0, because forwarded.trusted is empty: nobody is believed" + got(value))
+        return value
 
 
 class Config(s.Settings):
@@ -226,3 +258,4 @@ class Config(s.Settings):
     responses: s.ResponseSettings = s.ResponseSettings()
     sessions: s.SessionSettings = s.SessionSettings()
     tls: TlsSettings = TlsSettings()
+    websocket: s.WebsocketSettings = s.WebsocketSettings()

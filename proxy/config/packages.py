@@ -13,6 +13,7 @@ OPTIONAL: Final[Mapping[str, tuple[str, ...]]] = {
     "chainlit": ("chainlit>=2.0,<3",),
     "acme": ("acme>=5,<6",),
     "redis": ("redis>=5,<9",),
+    "terminal": ("rich>=14,<16",),
     "otel": ("opentelemetry-exporter-otlp-proto-http>=1.30,<2", "opentelemetry-sdk>=1.30,<2"),
     "dns": ("dnspython>=2.7,<3",),
     "docker": ("aiodocker>=0.24,<1",),

@@ -73,8 +73,25 @@ class SessionSettings(Settings):
 
 
 class ReplicaSettings(Settings):
-    """The instances that `run` starts; `serve` has none."""
+    """The instances that `run` starts, and how many are wanted: that is reckoned for those of `serve` too."""
 
+    count: v.Replicas = v.Span(2, 2)
+    """How many `run` starts, such as 4. With a range such as 2..8 it starts the lower number, and more of
+    them as they are wanted."""
+    answers: v.Count = 50
+    """Answers under way at once that one instance carries. So many streams of 50 tokens a second keep it as
+    busy as it should be; for an app that computes it is less."""
+    sessions: v.Count = 2000
+    """Open sessions that one carries. They cost little CPU; their memory, and how many are lost with one, are
+    what bounds them."""
+    late: v.Seconds = 0.1
+    """Seconds that the median of the last five probes may take. If half of the instances are later, the event
+    loops are full: then one carries less than these figures say."""
+    spare: v.CountOrZero = 1
+    """So many more are wanted than the work needs while anybody is there, so that the rest carries it when
+    one dies."""
+    calm: v.Seconds = 120.0
+    """Seconds that fewer have to be enough before fewer are wanted. More are wanted at once."""
     start_timeout: v.Seconds = 120.0
     """Seconds that one has to load the app and answer, from the start of its process on; then it is killed.
     No more of them start at once than there are processors."""
@@ -119,6 +136,17 @@ class LimitSettings(Settings):
     """Sessions that the backends are asked for on behalf of one client per minute, at once or over time;
     those that a backend holds do not count. What is over it goes by the rest of its evidence. 0 sets no
     limit. After a restart of the proxy each tab of an office names a session that has to be found."""
+    http2_streams: v.Count = 100
+    """Requests that a client may have under way at once on a connection in HTTP/2. Each counts as one of
+    connections and connections_per_client while it is open, beside the connection itself."""
+    http2_resets_per_second: v.Seconds = 20.0
+    """Requests per second that may be reset on a connection in HTTP/2 before their answer is whole, on
+    average, and ten times as many at once; with more the connection ends. A page that is left resets all that
+    it asked for."""
+    http2_overhead: v.Count = 4096
+    """Bytes per second of a connection in HTTP/2 that may be something else than requests and bodies, on
+    average, and 65536 at once; with more it ends. A browser says next to nothing else, and what it says to
+    take an answer is not counted."""
 
     opening_frames: v.Count = 64
     """Frames that a client may send on a Socket.IO websocket before it has connected to Chainlit; with more
@@ -168,6 +196,15 @@ class TimeoutSettings(Settings):
     hand_over: v.SecondsOrZero = 0.0
     """Seconds that websockets stay when the proxy is told to stop while another process listens on its
     addresses (see reuse_port). Only then timeouts.shutdown begins."""
+
+
+class WebsocketSettings(Settings):
+    """The websockets of Chainlit's pages."""
+
+    compress: v.Flag = False
+    """Whether messages to clients that offer permessage-deflate are compressed, and theirs are taken so: a
+    token of 130 bytes becomes 12, for CPU time of the proxy. Backends are offered none. Takes effect for new
+    websockets."""
 
 
 class LogSettings(Settings):

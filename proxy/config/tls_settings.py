@@ -85,6 +85,12 @@ class TlsSettings(Settings):
     meets the first: that of tls.cert, else the first of these, else that of tls.acme."""
     min_version: v.TlsVersion = "1.2"
     """The oldest version of TLS that is spoken. Every browser since 2020 speaks 1.3."""
+    http2: v.Flag = True
+    """Whether clients are offered HTTP/2 (ALPN h2) beside HTTP/1.1. Backends are spoken to in HTTP/1.1, and
+    websockets have a connection of their own in either case."""
+    http2_websockets: v.Flag = False
+    """Whether clients that speak HTTP/2 may have websockets on the same connection (RFC 8441). Without it
+    browsers open one in HTTP/1.1 for each, whose frames cost less here."""
     hsts: v.CountOrZero = 0
     """Seconds for which browsers are told to come by HTTPS only (Strict-Transport-Security), 31536000 for a
     year; 0 does not tell them. They cannot be told otherwise before that is over, so begin with 300."""

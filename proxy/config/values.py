@@ -35,6 +35,8 @@ DIRECTORY_FORM = "an https URL such as https://acme-v02.api.letsencrypt.org/dire
 OTLP_FORM = "an http or https URL such as http://127.0.0.1:4318/v1/traces"
 REDIS_FORMS = "redis://HOST:PORT, rediss://HOST:PORT or unix:///SOCKET"
 STORE_FORMS = f"sqlite, sqlite:///FILE, {REDIS_FORMS}"
+MOST_REPLICAS = 256
+SPAN_FORM = f"a whole number from 1 to {MOST_REPLICAS} such as 4, or a range of them such as 2..8"
 STATUS_FORMS = "a status such as 204, a range such as 200-399 or a class such as 2xx"
 
 T = TypeVar("T")
@@ -45,6 +47,7 @@ MASK = "***"
 _STATUS = r"^(?:[1-5][0-9]{2}(?:-[1-5][0-9]{2})?|[1-5]xx)$"
 _IN_PATH = "A-Za-z0-9._~!$&'()*+,;=:@%-"  # RFC 3986 3.3, between two /
 _HOST_AND_PORT = r"^(?:\[[0-9A-Fa-f:.]*\]|[^:\[\]]*)(?::[0-9]{1,5})?$"  # RFC 9110 7.2
+_MAPPED = 96  # bits of ::ffff:0:0/96, below which are the IPv4 addresses (RFC 4291 section 2.5.5.2)
 _BASE64URL = re.compile(r"(?:[A-Za-z0-9_-]{4})*(?:[A-Za-z0-9_-]{2,3})?={0,2}")
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
 
@@ -72,6 +75,40 @@ class HandOver(StrEnum):
     NEVER = "never"
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A whole number, or a range of them."""
+
+    low: int
+    high: int
+
+    @classmethod
+    def parse(cls, value: object) -> "Span":
+        """Read `4` or `2..8`. Raises ValueError, in words that follow the name of what was given."""
+        text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+        match = re.fullmatch(r"([0-9]{1,9})(?:\.\.([0-9]{1,9}))?", text)
+        if match is None:
+            raise ValueError(f"must be {SPAN_FORM}{got(value)}")
+        low, high = int(match[1]), int(match[2] or match[1])
+        if low > high:
+            raise ValueError(f"must begin with the smaller number: {high}..{low}{got(value)}")
+        if low < 1 or high > MOST_REPLICAS:
+            raise ValueError(f"must be {SPAN_FORM}{got(value)}")
+        return cls(low, high)
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it is one number."""
+        return self.low == self.high
+
+    def plain(self) -> int | str:
+        """As it is written."""
+        return self.low if self.is_fixed else str(self)
+
+    def __str__(self) -> str:
+        return str(self.low) if self.is_fixed else f"{self.low}..{self.high}"
+
+
 class StoreUrl(SecretStr):
     """Where sessions are kept: shown as it is where it is a file, else it may hold a password."""
 
@@ -82,6 +119,10 @@ class StoreUrl(SecretStr):
 
 def _address(value: object) -> object:
     return Address.parse(value) if isinstance(value, str) else value
+
+
+def _span(value: object) -> object:
+    return value if isinstance(value, Span) else Span.parse(value)
 
 
 def _door(value: object) -> object:
@@ -102,14 +143,24 @@ def _directory(value: str) -> str:
 
 
 def network(value: object) -> Network:
-    """Read an IP network; a bare address is the network of that one address. Raises ValueError."""
+    """Read an IP network; a bare address is the network of that one address. Raises ValueError.
+
+    One of IPv4 addresses in the dress of IPv6 is the network of these.
+    """
     try:
         interface = ipaddress.ip_interface(str(value))
     except ValueError:
         raise ValueError(f"must be an IP address or network such as 10.0.0.0/8{got(value)}") from None
     if interface.ip != interface.network.network_address and "/" in str(value):
         raise ValueError(f"must not have host bits: the network is written {interface.network}{got(value)}")
-    return interface.network
+    found = interface.network
+    if isinstance(found, ipaddress.IPv6Network) and found.prefixlen >= _MAPPED:
+        mapped = (
+            found.network_address.ipv4_mapped
+        )  # clients of such a network are known by their IPv4 address
+        if mapped is not None:
+            return ipaddress.IPv4Network((mapped, found.prefixlen - _MAPPED))
+    return found
 
 
 def statuses(texts: Iterable[str]) -> frozenset[int]:
@@ -253,6 +304,9 @@ ProbeHost = Annotated[
     AfterValidator(_probe_host),
     Allowed("a host name or an IP address, with or without a port"),
 ]
+Replicas = Annotated[
+    InstanceOf[Span], BeforeValidator(_span), PlainSerializer(Span.plain), Allowed(SPAN_FORM)
+]
 Status = Annotated[str, Field(pattern=_STATUS), AfterValidator(_status), Allowed(STATUS_FORMS)]
 BackendUrl = Annotated[str, AfterValidator(backend_url), Allowed(URL_FORMS)]
 DirectoryUrl = Annotated[str, AfterValidator(_directory), Allowed(DIRECTORY_FORM)]
@@ -272,6 +326,12 @@ Token = Annotated[  # it travels in an Authorization header
     Secret,
     Predicate(lambda token: _VISIBLE_ASCII.fullmatch(token.get_secret_value()) is not None),
     Allowed("visible ASCII characters without spaces or line ends"),
+]
+Tokens = Annotated[
+    Several[Token],
+    Field(min_length=1),
+    AfterValidator(_distinct),
+    Allowed("visible ASCII characters without spaces or line ends, or a list of them"),
 ]
 MacKey = Annotated[  # RFC 8555 section 7.3.4
     Secret,

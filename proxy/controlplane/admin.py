@@ -1,17 +1,17 @@
 """The admin listener: health of the proxy, metrics, and the API.
 
 Monitoring needs no token (`/healthz`, `/readyz`, `/metrics`), nor does the page, which holds no data;
-everything else does where one is set. HEAD is answered as GET is (RFC 9110 section 9.1), and where monitoring
-asks OPTIONS too, which is what HAProxy sends unless it is told otherwise. No address here
-begins with `/` in what the listener itself says: a front may serve it below a path of its own. What the API
-shows is in `admin_views`, what it changes in `admin_actions`.
+everything else does where one is set, and `admin.hook_token` is good for a few routes alone. HEAD is answered
+as GET is (RFC 9110 section 9.1), and where monitoring asks OPTIONS too, which is what HAProxy sends unless it
+is told otherwise. No address here begins with `/` in what the listener itself says: a front may serve it
+below a path of its own. What the API shows is in `admin_views`, what it changes in `admin_actions`.
 """
 
 import contextlib
 import hmac
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import uvicorn
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
@@ -19,7 +19,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 
 import proxy
-from proxy.controlplane.admin_actions import AdminActions, add_actions
+from proxy.controlplane.admin_actions import FOR_HOOKS, AdminActions, add_actions
 from proxy.controlplane.admin_views import STREAM, AdminViews, add_views
 from proxy.controlplane.guard import BrowserGuard
 from proxy.controlplane.page import add_page
@@ -28,22 +28,33 @@ _PROBED = {"/healthz", "/readyz"}
 _LAST_ANSWERS = 2  # seconds at the end: the listener's next address waits for those who do not read
 
 
+class Tokens(NamedTuple):
+    """What the listener asks for; without a token of operators it asks for none."""
+
+    operators: Sequence[str] = ()
+    hooks: Sequence[str] = ()  # good for what a pod says of itself
+
+
 def admin_app(
     actions: AdminActions,
     views: AdminViews,
     scrape: Callable[[str], tuple[bytes, str]],
-    token: Callable[[], str | None],
+    tokens: Callable[[], Tokens],
 ) -> FastAPI:
     """The admin application.
 
-    `scrape` tells the metrics in the format of an `Accept` field, and its media type; `token` the one that is
+    `scrape` tells the metrics in the format of an `Accept` field, and its media type; `tokens` those that are
     asked for at present.
     """
 
     def authorised(request: Request) -> None:
-        given, wanted = request.headers.get("authorization", ""), token()
-        if wanted is not None and not hmac.compare_digest(given.encode(), f"Bearer {wanted}".encode()):
+        given, wanted = request.headers.get("authorization", ""), tokens()
+        if not wanted.operators or _is_one(given, wanted.operators):
+            return
+        if not _is_one(given, wanted.hooks):
             raise HTTPException(401, "a valid token is needed: Authorization: Bearer TOKEN")
+        if (request.method, request.scope["route"].path) not in FOR_HOOKS:
+            raise HTTPException(403, "this token may drain a backend, make it ready and look at it, no more")
 
     app = FastAPI(
         title="chainlit-sticky-proxy",
@@ -52,7 +63,7 @@ def admin_app(
         openapi_url=None,
         redirect_slashes=False,  # it would name the whole address, as a front may not have it
     )
-    app.add_middleware(BrowserGuard, named=lambda: token() is not None)
+    app.add_middleware(BrowserGuard, named=lambda: bool(tokens().operators))
     guarded: Any = Depends(authorised)  # FastAPI types what Depends returns as what it yields
 
     @app.get("/healthz", response_class=PlainTextResponse, include_in_schema=False)
@@ -91,6 +102,12 @@ def admin_app(
         return RedirectResponse("openapi.json")
 
     return app
+
+
+def _is_one(given: str, tokens: Sequence[str]) -> bool:
+    """Whether an Authorization field holds one of them; a comparison's time tells nothing."""
+    field = given.encode()
+    return any(hmac.compare_digest(field, f"Bearer {token}".encode()) for token in tokens)
 
 
 class _Quiet(uvicorn.Server):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import monotonic
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Depends, FastAPI, HTTPException, Path, Response
 from pydantic import BaseModel, Field
@@ -18,6 +18,19 @@ from proxy.affinity.health import Verdict
 from proxy.controlplane.drains import Drain, Drains
 from proxy.controlplane.reload import Reload
 from proxy.controlplane.rollout import RolloutError, RolloutProgress
+from proxy.controlplane.wants import Wish
+
+WANTED = {"wanted": 3, "low": 2, "high": 8, "serving": 3, "late": [], "answers": 70, "sessions": 400,
+          "reason": "70 answers and 400 sessions fill 1.60; 1 to spare"}  # fmt: skip
+
+FOR_HOOKS = frozenset(
+    (
+        ("GET", "/api/backends/{name}"),
+        ("POST", "/api/backends/{name}/drain"),
+        ("POST", "/api/backends/{name}/ready"),
+    )
+)
+"""Methods and routes for which `admin.hook_token` is good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +53,9 @@ class DrainStatus(BaseModel):
         description="Sessions that were in the middle of an answer at the deadline.", examples=[0]
     )
     empty: bool = Field(description="Whether nothing is left of it.", examples=[False])
+    until_restart: bool = Field(
+        description="Whether it ends by itself when the backend has been restarted.", examples=[False]
+    )
 
 
 class BackendStatus(BaseModel):
@@ -77,6 +93,25 @@ class DrainRequest(BaseModel):
         description="Seconds until everything has to leave; timeouts.drain if it is not given.",
         examples=[60],
     )
+    until: Literal["restart"] | None = Field(
+        default=None,
+        description="With restart the drain ends by itself when the backend was away and answers again, or"
+        " answers at another address. It leaves alone what an operator wished: maintenance, and a drain"
+        " without this.",
+        examples=["restart"],
+    )
+
+
+class ReadyRequest(BaseModel):
+    """What `ready` is to end."""
+
+    model_config = {"extra": "forbid"}
+
+    until: Literal["restart"] | None = Field(
+        default=None,
+        description="With restart nothing but a drain that was asked for with the same word.",
+        examples=["restart"],
+    )
 
 
 class RolloutRequest(BaseModel):
@@ -106,6 +141,21 @@ class RolloutStatus(BaseModel):
     new: str = Field(description="What takes its place.", examples=["replica-6"])
     reason: str = Field(
         description="Why it failed; empty if it did not.", examples=["replica-6 did not become healthy"]
+    )
+
+
+class WantedStatus(BaseModel):
+    """How many backends are wanted for what goes on, and why."""
+
+    wanted: int = Field(description="Within the bounds, where there are any.", examples=[3])
+    low: int | None = Field(description="The lower bound of replicas.count; null without.", examples=[2])
+    high: int | None = Field(description="The upper bound of it; null without.", examples=[8])
+    serving: int = Field(description="Backends that share the work now.", examples=[3])
+    late: list[str] = Field(description="Those whose event loop answers late.", examples=[[]])
+    answers: int = Field(description="Sessions whose app is answering.", examples=[70])
+    sessions: int = Field(description="Open sessions.", examples=[400])
+    reason: str = Field(
+        description="Why, in words.", examples=["70 answers and 400 sessions fill 1.60; 1 to spare"]
     )
 
 
@@ -150,6 +200,7 @@ def _drain_status(drain: Drain | None) -> DrainStatus | None:
         sent_away=drain.sent_away,
         forced=drain.forced,
         empty=drain.is_empty,
+        until_restart=drain.until_restart,
     )
 
 
@@ -163,6 +214,21 @@ def rollout_status(progress: RolloutProgress) -> RolloutStatus:
         old=progress.old,
         new=progress.new,
         reason=progress.reason,
+    )
+
+
+def wanted_status(wish: Wish) -> WantedStatus:
+    """What the API shows of how many are wanted."""
+    load = wish.load
+    return WantedStatus(
+        wanted=wish.wanted,
+        low=wish.low,
+        high=wish.high,
+        serving=load.serving,
+        late=list(load.late),
+        answers=load.answers,
+        sessions=load.sessions,
+        reason=wish.reason,
     )
 
 
@@ -213,13 +279,17 @@ def add_actions(app: FastAPI, actions: AdminActions, guarded: Any) -> None:
     @app.post("/api/backends/{name}/drain", **asked)  # noqa: FAST003 - `known` takes it
     async def drain(backend: Known, request: DrainRequest | None = None) -> BackendStatus:
         """No new sessions; those it has go on until they are at rest, or the time is up."""
-        drains.drain(backend, request.timeout if request else None)
+        wish = request or DrainRequest()
+        drains.drain_for(backend, wish.timeout, until_restart=wish.until is not None)
         return backend_status(backend, drains)
 
     @app.post("/api/backends/{name}/ready", **asked)  # noqa: FAST003 - `known` takes it
-    async def ready(backend: Staying) -> BackendStatus:
+    async def ready(backend: Staying, request: ReadyRequest | None = None) -> BackendStatus:
         """Take sessions again, with a slow start."""
-        drains.ready(backend)
+        if request and request.until:
+            drains.restarted(backend)
+        else:
+            drains.ready(backend)
         return backend_status(backend, drains)
 
     @app.post("/api/backends/{name}/maintenance", **asked)  # noqa: FAST003 - `known` takes it

@@ -27,13 +27,17 @@ from proxy.build import BUILD, Build
 from proxy.config import Config
 from proxy.config.dump import plain
 from proxy.controlplane.admin_actions import (
+    WANTED,
     AdminActions,
     BackendStatus,
     RolloutStatus,
+    WantedStatus,
     backend_status,
     rollout_status,
+    wanted_status,
 )
 from proxy.controlplane.events import Event, EventKind, EventLog, Traffic
+from proxy.controlplane.wants import Wish
 
 SHOWN = 8  # characters of a session id: enough to tell sessions apart, useless to who finds them
 STREAM = "/api/stream"
@@ -54,6 +58,7 @@ class AdminViews:
     config: Callable[[], Config]
     traffic: Callable[[], Traffic]
     not_ready: Callable[[], str]  # why no new clients should come, "" if they may
+    wish: Callable[[], Wish]  # how many backends are wanted
 
 
 class MoveStatus(BaseModel):
@@ -160,6 +165,7 @@ class Overview(BaseModel):
             {"state": "idle", "phase": None, "done": 0, "total": 0, "old": "", "new": "", "reason": ""}
         ],
     )
+    replicas: WantedStatus = Field(description="How many are wanted.", examples=[WANTED])
 
 
 def session_status(session: Session) -> SessionStatus:
@@ -223,6 +229,7 @@ def overview(actions: AdminActions, views: AdminViews) -> Overview:
         decisions=[DecisionCount(evidence=e, outcome=o, count=n) for e, o, n in traffic.decisions],
         moves={reason.value: count for reason, count in views.router.directory.moved.items()},
         rollout=rollout_status(actions.rollout()),
+        replicas=wanted_status(views.wish()),
     )
 
 
@@ -326,6 +333,11 @@ def add_views(app: FastAPI, actions: AdminActions, views: AdminViews, guarded: A
     async def glance() -> Overview:
         """All backends with their counts, affinity and the rollout; rates are the differences of two."""
         return overview(actions, views)
+
+    @app.get("/api/replicas", **asked)
+    async def replicas() -> WantedStatus:
+        """How many backends are wanted for what goes on, and why."""
+        return wanted_status(views.wish())
 
     @app.get("/api/config", **asked, responses={200: {"content": _CONFIG}})
     async def config() -> dict[str, Any]:

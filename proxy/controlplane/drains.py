@@ -5,7 +5,8 @@ at rest is sent away at a pace: at once where conversations outlive their instan
 that is left is just enough, because a session that is sent away begins anew elsewhere. A session in the
 middle of an answer is left to finish. At the deadline the rest has to go, and whoever comes back after it.
 One task looks at all drains a few times a second, so no state hangs on a timer. Whoever takes a drain back
-ends it with a reason, and those who wait for its end are told.
+ends it with a reason, and those who wait for its end are told. One that the backend's own hook asked for
+ends by itself when the backend was restarted: nobody has to say so at the worst moment, when it starts.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from typing import Protocol
 
 from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.fleet import Fleet
+from proxy.affinity.health import Verdict
 from proxy.affinity.pace import HANDED_OVER_PER_SECOND, PER_SECOND, Pace, time_for
 from proxy.affinity.session import Session
 from proxy.borders import Border, Where
@@ -74,6 +76,8 @@ class Drain:
     began: float
     deadline: float
     pace: Pace
+    lives: int  # of the backend, when it began
+    until_restart: bool = False  # whether it ends when the backend was restarted; else when it is taken back
     sent_away: int = 0  # sessions at rest
     forced: int = 0  # sessions that were answering at the deadline
     emptied_at: float | None = None  # when it was first empty
@@ -134,11 +138,30 @@ class Drains:
                 running.settled.clear()
             return running
         pace = Pace(now, HANDED_OVER_PER_SECOND if self._departures.hands_over else PER_SECOND)
-        drain = self._drains[backend] = Drain(backend, now, deadline, pace)
+        drain = self._drains[backend] = Drain(backend, now, deadline, pace, backend.lives)
         self._fleet.set_admin_state(backend, AdminState.DRAIN)
         self._departures.forget_placed(backend)
         self._wake.set()
         return drain
+
+    def drain_for(self, backend: Backend, within: float | None, *, until_restart: bool) -> None:
+        """As `drain`, for an operator or, until it was restarted, for the backend itself.
+
+        What an operator wished outlives a restart.
+        """
+        if not until_restart:
+            self.drain(backend, within).until_restart = False
+        elif backend.admin_state is not AdminState.MAINTENANCE:
+            began = backend not in self._drains
+            drain = self.drain(backend, within)
+            drain.until_restart = drain.until_restart or began
+
+    def restarted(self, backend: Backend) -> None:
+        """It has been restarted: a drain until then ends."""
+        drain = self._drains.get(backend)
+        if drain is not None and drain.until_restart:
+            log.info("backend %s is back from its restart: its drain ends", backend.name)
+            self.ready(backend)
 
     def ready(self, backend: Backend) -> None:
         """Take sessions again, with a slow start; what was not sent away stays."""
@@ -196,6 +219,10 @@ class Drains:
 
     def _look_at(self, drain: Drain, now: float) -> None:
         backend = drain.backend
+        if backend.lives != drain.lives and backend.health.verdict is Verdict.HEALTHY:
+            self.restarted(backend)
+            if drain.taken_back:
+                return
         if self._departures.is_empty(backend):
             self._found_empty(drain, now)
             return

@@ -25,6 +25,7 @@ class EventKind(StrEnum):
     RELOAD = "reload"
     ROLLOUT = "rollout"
     REPLICA = "replica"
+    SCALING = "scaling"  # how many backends are wanted, and who comes and goes for that
     CERTIFICATE = "certificate"  # got from an authority, or not
 
 

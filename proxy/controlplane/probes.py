@@ -6,12 +6,16 @@ those of other backends or proxies (jitter). What a probe that was no good one m
 """
 
 import asyncio
+import hmac
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from secrets import token_hex
 from time import monotonic
 from typing import NamedTuple
 from urllib.parse import quote
+
+from pydantic import SecretStr
 
 from proxy import net
 from proxy.affinity.backend import Backend
@@ -21,6 +25,7 @@ from proxy.borders import Where, fault
 from proxy.config import Config
 from proxy.config.values import statuses
 from proxy.errors import ConnectRefused, ConnectTimeout, ProxyError, Side, UpstreamTimeout
+from proxy.wire.head import ResponseHead
 
 log = logging.getLogger("proxy.probes")
 
@@ -29,8 +34,11 @@ _FASTER = 4  # times, while a verdict may be about to change
 _ERRORS = 500  # statuses from here on are errors of the backend
 _SOONEST = 0.2  # seconds between two probes of one backend, whatever traffic suspects
 
-Ask = Callable[[Backend, bytes, bytes, float], Awaitable[tuple[int, bytes]]]
-"""(backend, method, whole request, timeout in seconds) -> (status, body); raises ProxyError."""
+_CHALLENGE, _PROOF = "X-Chainlit-Proxy-Challenge", b"x-chainlit-proxy-proof"  # as in proxy/sessions/proof
+_CONTEXT = b"chainlit-proxy health\n"
+
+Ask = Callable[[Backend, bytes, bytes, float], Awaitable[tuple[ResponseHead, bytes]]]
+"""(backend, method, whole request, timeout in seconds) -> (head, body); raises ProxyError."""
 
 
 class _Met(NamedTuple):
@@ -52,10 +60,10 @@ class Prober:
         fleet: Fleet,
         config: Config,
         ask: Ask,
-        probed: Callable[[Backend, float], None] = lambda _backend, _seconds: None,
+        probed: Callable[[Backend, Observation, float], None] = lambda _backend, _met, _seconds: None,
         stood: Callable[[float], float] = lambda _now: 0.0,
     ) -> None:
-        """`ask` opens a new connection each time; `probed(backend, seconds)` is told of answered probes.
+        """`ask` opens a new connection each time; `probed(backend, met, seconds)` is told of each probe.
 
         `stood(now)` tells how many seconds this process stood still so far.
         """
@@ -120,8 +128,9 @@ class Prober:
         if self._stood(now) != stood and met is _SILENCE:
             met = None  # we were late ourselves
         if met is not None:
+            self._probed(backend, met.observation, now - started)
             if met is _GOOD:
-                self._probed(backend, now - started)
+                self._fleet.met(backend, net.last_address(backend.host))
             self._fleet.observe(backend, met.observation, now, met.reason)
         if not self.met_all.is_set() and all(other.health.met for other in self._fleet):
             self.met_all.set()
@@ -189,7 +198,13 @@ class Prober:
             return _GOOD
         if settings.type == "engineio":
             return await self._shake_hands(backend)
-        status, _ = await self._request(backend, b"GET", settings.path)
+        secrets = () if self.own_replicas else settings.secret or ()
+        challenge = token_hex(16) if secrets else ""
+        line = f"{_CHALLENGE}: {challenge}\r\n" if challenge else ""
+        head, _ = await self._request(backend, b"GET", settings.path, more=line)
+        if secrets and not _is_proved(secrets, challenge, head.fields.get(_PROOF) or b""):
+            return _Met(Observation.REFUSED, f"what answers at {backend.url} does not know health.secret")
+        status = head.status
         return _GOOD if self._is_good(status) else _bad(status, f"{status} to GET {settings.path}")
 
     def _is_good(self, status: int) -> bool:
@@ -203,7 +218,8 @@ class Prober:
 
         path = self._socketio_path
         target = f"{path}/?EIO=4&transport=polling"
-        status, body = await self._request(backend, b"GET", target)
+        head, body = await self._request(backend, b"GET", target)
+        status = head.status
         if status != 200:
             return _bad(status, f"{status} to the Engine.IO handshake at {path}")
         sid = _opened_sid(body.decode(errors="replace"))
@@ -214,10 +230,12 @@ class Prober:
         return _GOOD
 
     async def _request(
-        self, backend: Backend, method: bytes, target: str, body: bytes = b""
-    ) -> tuple[int, bytes]:
+        self, backend: Backend, method: bytes, target: str, body: bytes = b"", more: str = ""
+    ) -> tuple[ResponseHead, bytes]:
         host = self._settings.host or backend.authority
-        head = f"{target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: chainlit-proxy\r\nConnection: close\r\n"
+        head = (
+            f"{target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: chainlit-proxy\r\nConnection: close\r\n{more}"
+        )
         if method == b"POST":
             head += f"Content-Type: text/plain;charset=UTF-8\r\nContent-Length: {len(body)}\r\n"
         message = b"%b %b\r\n%b" % (method, head.encode(), body)
@@ -225,6 +243,16 @@ class Prober:
 
     def __repr__(self) -> str:
         return f"<Prober {self._settings.type} of {len(self._wake)} backends>"
+
+
+def _is_proved(secrets: Sequence[SecretStr], challenge: str, proof: bytes) -> bool:
+    """Whether it was made from the challenge with one of the secrets, of which it may hold several hashes."""
+    wanted = [
+        hmac.new(secret.get_secret_value().encode(), _CONTEXT + challenge.encode(), "sha256").hexdigest()
+        for secret in secrets
+    ]
+    given = [one.strip() for one in proof.split(b",")]
+    return any(hmac.compare_digest(one, own.encode()) for one in given for own in wanted)
 
 
 def _bad(status: int, reason: str) -> _Met:

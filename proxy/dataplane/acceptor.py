@@ -17,15 +17,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from time import monotonic
-from typing import Protocol
+from typing import Protocol, cast
 
-from proxy.dataplane.clients import REFUSALS, Ticket
+from proxy.dataplane.clients import Ticket, refusal
 from proxy.dataplane.dates import dated
 from proxy.dataplane.patience import Timer, within
 from proxy.dataplane.site import Site
 from proxy.errors import Limit
 from proxy.wire import reply
-from proxy.wire.forwarding import UNIX
+from proxy.wire.forwarding import HTTP2, UNIX
 from proxy.wire.proxy_protocol import LONGEST, ProxyHeaderError, read_proxy_header
 
 log = logging.getLogger("proxy.dataplane")
@@ -42,6 +42,36 @@ _REFUSAL = reply.error(400, "a connection of a trusted proxy has to begin with a
     close=True
 )
 """What a trusted peer is told that says something else; on a TLS listener it could not read it."""
+
+
+class Negotiated(asyncio.Protocol):
+    """A connection until its TLS handshake is over: what is spoken then was agreed on in it (ALPN).
+
+    Who agrees on nothing speaks HTTP/1.1 (RFC 9113 section 3.2).
+    """
+
+    def __init__(
+        self, http1: ConnectionFactory, http2: ConnectionFactory, address: str, ticket: Ticket | None
+    ) -> None:
+        """Both make the protocol that takes its place."""
+        self._http1 = http1
+        self._http2 = http2
+        self._address = address
+        self._ticket = ticket
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """As asyncio.Protocol."""
+        session = transport.get_extra_info("ssl_object")  # None on a unix socket
+        is_http2 = session is not None and session.selected_alpn_protocol() == HTTP2
+        make = self._http2 if is_http2 else self._http1
+        protocol = make(self._address, self._ticket)
+        connection = cast("asyncio.Transport", transport)  # uvloop's are no subclass
+        connection.set_protocol(protocol)
+        try:
+            protocol.connection_made(transport)
+        except Exception:
+            connection.abort()  # the loop, which is told, leaves it open
+            raise
 
 
 class Host(Protocol):
@@ -100,25 +130,22 @@ class Acceptor:
                 return  # that was one of the last descriptors: the listeners have shut
 
     def _begin(self, sock: socket.socket, address: str) -> None:
-        clients, origin = self.site.clients, self.site.origin(address)
-        limit = clients.over(origin)
-        if limit is not None:
-            self.site.stats.limits[limit] += 1
-            self.dismiss(sock, REFUSALS[limit])
-            return
-        ticket = clients.arrived(origin)
-        if self._greeted and origin.trusted:
+        origin = self.site.origin(address)
+        ticket = self.site.count(origin)
+        if not isinstance(ticket, Ticket):
+            self.dismiss(sock, refusal(ticket))
+        elif self._greeted and origin.trusted:
             self.greetings.add(Greeting(self, sock, address, ticket))
         else:
             self.admit(sock, address, ticket)
 
-    def dismiss(self, sock: socket.socket, refusal: bytes) -> None:
+    def dismiss(self, sock: socket.socket, answer: bytes) -> None:
         """Say why, where it can be read, and close."""
         if self.tls is None:
             with suppress(OSError):
                 sock.recv(LONGEST)  # unread bytes would reset the connection and take the answer away
             with suppress(OSError):
-                sock.send(dated(refusal))
+                sock.send(answer)
         sock.close()
 
     def admit(self, sock: socket.socket, client: str, ticket: Ticket) -> None:
@@ -209,7 +236,7 @@ class Greeting:
         self._acceptor.refused(self._peer, why)
         self._end()
         self._ticket.give_back()
-        self._acceptor.dismiss(self._sock, _REFUSAL)
+        self._acceptor.dismiss(self._sock, dated(_REFUSAL))
 
     def _end(self) -> None:
         self._timer.cancel()

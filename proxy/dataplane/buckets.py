@@ -10,6 +10,26 @@ from itertools import islice
 MOST_CLIENTS = 65_536  # some 10 MB; who was not seen for longest is forgotten, and starts with a full bucket
 
 
+class Bucket:
+    """The bucket of one connection, from which any number may be taken at once; owned by it."""
+
+    __slots__ = ("_interval", "_slack", "full")
+
+    def __init__(self, rate: float, burst: float) -> None:
+        """As Buckets."""
+        self._interval = 1 / rate
+        self._slack = self._interval * burst
+        self.full = 0.0  # when it is full again
+
+    def take(self, count: float, now: float) -> bool:
+        """Take tokens, or with a negative `count` put some in; return whether there were as many."""
+        self.full = max(self.full, now) + count * self._interval
+        return self.full - now <= self._slack
+
+    def __repr__(self) -> str:
+        return f"<Bucket full at {self.full}>"
+
+
 class Buckets:
     """The buckets of all clients for one limit; owned by the Plane."""
 

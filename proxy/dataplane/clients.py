@@ -11,6 +11,7 @@ import socket
 
 from proxy.config.sections import LimitSettings
 from proxy.dataplane.buckets import Buckets
+from proxy.dataplane.dates import dated
 from proxy.errors import Limit, OverLimit
 from proxy.wire import reply
 from proxy.wire.forwarding import UNIX, Origin
@@ -18,14 +19,19 @@ from proxy.wire.forwarding import UNIX, Origin
 _RETRY_AFTER = 5  # seconds: connections end by themselves, but not at once
 _IPV6_CUSTOMER = 8  # bytes
 
-REFUSALS = {
-    limit: reply.error(status, reason, retry_after=_RETRY_AFTER).http1(close=True)
+LIMIT_REPLIES = {
+    limit: reply.error(status, reason, retry_after=_RETRY_AFTER)
     for limit, status, reason in (
         (Limit.CONNECTIONS, 503, "too many connections"),
         (Limit.CONNECTIONS_PER_CLIENT, 429, "too many connections of one client"),
     )
 }
-"""What a connection that is one too many is told before anything is read of it."""
+_REFUSALS = {limit: answer.http1(close=True) for limit, answer in LIMIT_REPLIES.items()}
+
+
+def refusal(limit: Limit) -> bytes:
+    """What a connection in HTTP/1.1 that is one too many is told before anything is read of it."""
+    return dated(_REFUSALS[limit])
 
 
 def peer_of(transport: asyncio.BaseTransport) -> str:

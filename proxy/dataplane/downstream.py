@@ -9,7 +9,7 @@ import socket
 from time import monotonic
 from typing import Protocol, cast
 
-from proxy.dataplane.clients import REFUSALS, Ticket, peer_of
+from proxy.dataplane.clients import Ticket
 from proxy.dataplane.dates import dated
 from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.leg import AHEAD, BEHIND, Leg, Source
@@ -24,6 +24,7 @@ from proxy.wire.head import ResponseHead
 from proxy.wire.reply import Reply
 
 _MOST_AHEAD = 65536  # bytes of further requests that wait before reading stops
+_AGAIN = 0.5  # seconds in which a client that has connected or was answered asks: within a round trip or two
 _LINGER = 2.0  # seconds a client may go on sending after an answer that came early
 _NEVER = float("inf")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -61,6 +62,7 @@ class Downstream(asyncio.Protocol):
         "_buffer",
         "_host",
         "_reader",
+        "_rested_at",
         "_said_all",
         "_ticket",
         "closing",
@@ -87,48 +89,32 @@ class Downstream(asyncio.Protocol):
         self.closing = False  # set when no further request is taken
         self._buffer: bytes | bytearray = b""  # the latter while a head comes in pieces
         self.exchange: Exchange | None = None
+        self._rested_at = monotonic()  # when it was accepted, or answered last
         self._said_all = False  # whether the client has closed its half
         self._reader = RequestReader(site)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """As asyncio.Protocol."""
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass
-        self.leg = Leg(self.transport)
+        self.transport = connection = cast("asyncio.Transport", transport)  # uvloop's are no subclass
+        self.leg = Leg(connection)
+        waiting, scheme = self._ticket, b"http"
         try:
-            self._arrive()
-        except Exception:
-            self.closing = True
-            self.transport.abort()  # the loop, which is told, leaves it open
-            raise
-
-    def _arrive(self) -> None:
-        transport = self.transport
-        peer, scheme = peer_of(transport), b"http"
-        ticket = self._ticket
-        if ticket is None:
-            self._host.accepted(transport.get_extra_info("socket"))
-        else:  # only who has something to do before HTTP begins has TLS: see `acceptor`
-            ticket.give_back()
-            if transport.get_extra_info("sslcontext") is not None:
+            if waiting is None:
+                self._host.accepted(transport.get_extra_info("socket"))
+            elif transport.get_extra_info("sslcontext") is not None:  # only who waits has TLS: see `acceptor`
                 scheme = b"https"
-        self.site.stats.connections += 1
-        address = self._address or peer
-        if not address:  # it has been reset: nobody knows who it was, and nobody waits for an answer
-            self.closing = True
-            self.transport.abort()
-            return
-        origin = self.site.origin(address, scheme, "" if peer == address else peer)
-        self._reader.come_from(origin)
-        limit = self.site.clients.over(origin)
-        if limit is None:
-            self._ticket = self.site.clients.arrived(origin)
+            admitted = self.site.admit(connection, self._address, waiting, scheme)
+            if admitted is None:
+                self.closing = True
+                return
+            origin, self._ticket = admitted
+            self._reader.come_from(origin)
             self._host.admitted(self)
             self.deadline = monotonic() + self.site.timeouts.head
-            return
-        self.site.stats.limits[limit] += 1
-        self.closing = True  # nothing is read of it, and nothing kept: that stays cheap for thousands
-        self.transport.write(REFUSALS[limit])
-        self.transport.close()
+        except Exception:
+            self.closing = True
+            connection.abort()  # the loop, which is told, leaves it open
+            raise
 
     def data_received(self, data: bytes) -> None:
         """As asyncio.Protocol."""
@@ -263,7 +249,8 @@ class Downstream(asyncio.Protocol):
             return
         if self.leg.holds:
             self.leg.resume(BEHIND | AHEAD)
-        self.deadline = monotonic() + self.site.timeouts.idle
+        self._rested_at = now = monotonic()
+        self.deadline = now + self.site.timeouts.idle
         if self._buffer:
             self._next_soon()
 
@@ -358,7 +345,17 @@ class Downstream(asyncio.Protocol):
         return self.exchange is not None and self.exchange.request.is_poll
 
     def leave(self) -> None:
-        """The process is to end: close when no request is under way."""
+        """The process is to end: close when no request is under way, and none is on its way.
+
+        Whoever polls asks again when it was answered, and what comes to a closed connection is refused.
+        """
+        if self.exchange is None:
+            if monotonic() < self._rested_at + _AGAIN:
+                asyncio.get_running_loop().call_later(_AGAIN, self._leave)
+            else:
+                self.transport.close()
+
+    def _leave(self) -> None:
         if self.exchange is None:
             self.transport.close()
 

@@ -20,7 +20,7 @@ from proxy.errors import OddId
 from proxy.wire.engineio import PING
 from proxy.wire.guard import ClientPackets, is_plain
 from proxy.wire.packets import EVENT_HEADS, LONGEST_EVENT, BackendPackets, are_events
-from proxy.wire.turns import STREAM, TASK, turns_in
+from proxy.wire.turns import STREAM, TASK, TASK_END, turns_in
 from proxy.wire.websocket import (
     GOING_AWAY,
     LONGEST_CLOSE,
@@ -41,12 +41,17 @@ class Stream(Protocol):
     """What a side needs of its tunnel."""
 
     active: bool  # whether bytes came since the ticker last looked
-    talks: bool  # whether more than heartbeats came in a session since then
+    talks: bool  # whether the backend has said more than heartbeats in a session since then
+    asks: bool  # whether the client has
     pinged_at: float  # when its client last got Engine.IO's ping
 
     @property
     def is_closed(self) -> bool:
         """Whether it has ended."""
+        ...
+
+    def settle(self) -> float:
+        """A turn begins or ends: what was said until now is of it, or was before it. Return the time."""
         ...
 
     def close(self) -> None:
@@ -58,10 +63,7 @@ class Stream(Protocol):
         ...
 
     def backend_gone(self, *, ends: bool = False) -> bool:
-        """The backend's side of a session is gone; return whether another backend goes on with it.
-
-        `ends`: it has said that it is about to end.
-        """
+        """A session's backend is gone, or says that it `ends`; return whether another goes on with it."""
         ...
 
     def client_lost(self) -> bool:
@@ -82,8 +84,12 @@ class _Over:
 
     active = True
     talks = True
+    asks = True
     is_closed = True
     pinged_at = 0.0
+
+    def settle(self) -> float:
+        return 0.0
 
     def close(self) -> None:
         pass
@@ -235,9 +241,13 @@ class AppEnd(End):
         return True
 
     def _find_turns(self, data: bytes) -> None:
-        for begins in turns_in(data):
-            self._session.hear(begins=begins)
+        if not (events := turns_in(data)):
+            return
+        now = self._stream.settle()
+        for begins in events:
+            self._session.hear(now, begins=begins)
             self._untaken.hear(begins=begins)
+        self._stream.talks = not data.endswith(TASK_END)  # it has said more behind that
 
     @property
     def is_between(self) -> bool:
@@ -302,7 +312,7 @@ class ClientEnd(End):
         self.last = data
         self._stream.active = True
         if len(data) > _HEARTBEAT:
-            self._stream.talks = True
+            self._stream.asks = True
         packets = self.packets
         if is_plain(data) and packets.is_empty and not packets.owed_pongs:
             packets.has_parted = False

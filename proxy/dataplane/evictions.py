@@ -12,33 +12,19 @@ sees what goes on there. The others are told, and end what is left of the sessio
 from collections.abc import Collection, Iterator
 from math import inf
 from time import monotonic
-from typing import Protocol
 
 from proxy.affinity.backend import Backend
 from proxy.affinity.decision import EngineSession
 from proxy.affinity.session import Session
 from proxy.borders import Border, Where
+from proxy.dataplane.connection import Connection
 from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.leg import Leg
 from proxy.dataplane.site import Site
-from proxy.dataplane.tunnel import ANSWERED, TAKEN, Tunnel
+from proxy.dataplane.tunnel import Tunnel
 
 _LATELY = 5.0  # seconds: no longer is a client between two of its polls
 _STALLED = 5.0  # seconds: who takes nothing for so long is not waited for
-
-
-class Connection(Protocol):
-    """A client's connection, as far as evictions look at it."""
-
-    @property
-    def exchange(self) -> Exchange | None:
-        """What is under way on it."""
-        ...
-
-    @property
-    def leg(self) -> Leg:
-        """Its transport."""
-        ...
 
 
 class Evictions:
@@ -105,8 +91,7 @@ class Evictions:
     def _busy(self, now: float) -> set[Session | None]:
         """The sessions that would lose something by connecting anew; None stands for those without one."""
         engines = self._site.router.engines
-        asking = engines.asking(now - ANSWERED, now - TAKEN)
-        busy: set[Session | None] = {*engines.owed(now - _LATELY), *asking}
+        busy: set[Session | None] = {*engines.owed(now - _LATELY), *engines.asking(now)}
         busy.update(tunnel.session for tunnel in self._tunnels if not tunnel.is_silent(now))
         for exchange in self._under_way():
             if exchange.decision is not None and not exchange.request.is_poll:

@@ -89,6 +89,9 @@ class Exchange(Upgrade):
             if answer is not None:
                 self._answer(answer)
                 return
+        if head.path == self.site.health_path and head.method in reply.CHECKS:
+            self._answer(reply.LEAVING if self.site.leaving else reply.ALIVE)
+            return
         if request.kind.key is not None:
             self._inspect()
         else:
@@ -162,7 +165,9 @@ class Exchange(Upgrade):
         try:
             decision = self._decide(located)
         except NoBackend as error:
-            if not site.arrivals.hold(self, site.config.affinity.hold):
+            if site.cross_site.leave(request) is not None or not site.arrivals.hold(
+                self, site.config.affinity.hold
+            ):
                 self.refuse(error)
             return
         if isinstance(decision, Void):

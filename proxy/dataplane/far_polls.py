@@ -226,7 +226,7 @@ class FarPolls:
     def _take_said(self, sid: bytes, _rest: list[str]) -> None:
         engine = self._site.router.engines.get(sid)
         if engine is not None:
-            engine.said_at = monotonic()
+            engine.says(monotonic())
             engine.hears().said_elsewhere()
 
     def _take_turn(self, sid: bytes, rest: list[str]) -> None:

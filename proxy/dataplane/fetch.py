@@ -177,13 +177,17 @@ class _Unkept:
 _UNKEPT = _Unkept()
 
 
-async def ask(backend: Backend, method: bytes, message: bytes, timeout: float) -> tuple[int, bytes]:  # noqa: ASYNC109
-    """Send a whole request over a connection of its own: status and the first 64 KiB of the answer's body.
+async def ask(
+    backend: Backend,
+    method: bytes,
+    message: bytes,
+    timeout: float,  # noqa: ASYNC109
+) -> tuple[ResponseHead, bytes]:
+    """Send a whole request over a connection of its own: the head and the first 64 KiB of the answer's body.
 
     Raises ProxyError; the timeout, in seconds, is that of the connection and again that of the answer.
     """
     upstream = await connect(_UNKEPT, backend, timeout)
     request = Fetch(upstream, cut=True)
     upstream.send(request, method, message)
-    head, body = await request.answer(timeout)
-    return head.status, body
+    return await request.answer(timeout)

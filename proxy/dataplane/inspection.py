@@ -10,7 +10,7 @@ from proxy.dataplane.request import Request
 from proxy.errors import Limit, Odd, OddId, OverLimit
 from proxy.wire.engineio import LONGEST_SID, connect_in_payload, may_connect, session_in_json
 
-_LONGEST_PAYLOAD = 1_048_576  # bytes: python-engineio takes no more than 1000000, here with their framing
+LONGEST_PAYLOAD = 1_048_576  # bytes: python-engineio takes no more than 1000000, here with their framing
 
 
 def named_in_head(request: Request) -> str | None:
@@ -41,6 +41,6 @@ def is_too_long(request: Request, size: int, limit: int) -> bool:
     """Whether a body of which `size` bytes are here is passed on unread. Raises OverLimit for a payload."""
     if request.kind is not Kind.SOCKETIO:
         return size > limit
-    if size > max(_LONGEST_PAYLOAD, limit):
+    if size > max(LONGEST_PAYLOAD, limit):
         raise OverLimit(Limit.BODY, "Engine.IO payload too large", status=413)
     return False

@@ -17,7 +17,7 @@ from time import monotonic
 
 from proxy.affinity.pace import Pace, time_for
 from proxy.borders import Border, Where
-from proxy.dataplane.downstream import Downstream
+from proxy.dataplane.connection import Connection
 from proxy.dataplane.evictions import Evictions
 from proxy.dataplane.listeners import Listeners
 from proxy.dataplane.site import Site
@@ -37,7 +37,7 @@ class Leaving:
         site: Site,
         listeners: Listeners,
         evictions: Evictions,
-        connections: Collection[Downstream],
+        connections: Collection[Connection],
         tunnels: Collection[Tunnel],
     ) -> None:
         """All that are open, at any time."""
@@ -71,6 +71,9 @@ class Leaving:
                 await self._look_later()
             patient = not self._evictions.somebody_is_busy()
             self._close_doors()
+            until = min(monotonic() + _LAST_CALL, self._end - _LAST_CALL)
+            while not self._is_quiet() and monotonic() < until:  # who has just come or was just answered
+                await self._look_later()
             await self._part(min(monotonic() + farewell, self._end - _LAST_CALL), patient=patient)
         for tunnel in list(self._tunnels):
             with Border(Where.LEAVE):
@@ -85,7 +88,7 @@ class Leaving:
         self._site.stood(monotonic())
 
     def _close_doors(self) -> None:
-        """Nothing new is accepted; what is under way goes on."""
+        """Nothing new is accepted; what is under way goes on, and idle connections end."""
         self._site.leaving = True
         self._site.lingers.seconds = 0.0  # nobody could come back to this process
         self._site.lingers.end_all()

@@ -93,7 +93,7 @@ class LingeringEnd(asyncio.Protocol):
         answer = self.what.hear(data)
         for _, packet in self.what.packets[known:]:  # whole, however the bytes were cut
             for begins in turns_in(packet):
-                self.session.hear(begins=begins)
+                self.session.hear(monotonic(), begins=begins)
         if answer:
             self.up.write(answer)
         if self.what.state is State.OVER or self.what.state is State.WHOLE:

@@ -18,7 +18,7 @@ from collections.abc import Collection, Sequence
 from functools import partial
 
 from proxy import net
-from proxy.dataplane.acceptor import Acceptor, ConnectionFactory, Greeting
+from proxy.dataplane.acceptor import Acceptor, ConnectionFactory, Greeting, Negotiated
 from proxy.dataplane.clients import Ticket
 from proxy.dataplane.plain import Answer, PlainClient
 from proxy.dataplane.site import Site
@@ -57,6 +57,7 @@ class Listeners:
         """`client` makes the protocol of a connection."""
         self._site = site
         self._client = client
+        self.http2: ConnectionFactory | None = None  # set by the owner while TLS offers it
         self._shut_at = 0  # descriptors: set when they open
         self._room = 0  # descriptors that have to be free below that before they open again
         self._sockets: list[socket.socket] = []
@@ -155,7 +156,7 @@ class Listeners:
                     self._site,
                     self,
                     sock.dup(),
-                    self._plain_client if plain else self._client,
+                    self._plain_client if plain else self._secure_client,
                     None if plain else self._tls,
                     greeted=self._greeted,
                     greetings=self._greetings,
@@ -183,6 +184,11 @@ class Listeners:
             self._plain_clients.add(connection)
         else:
             connection.cut()
+
+    def _secure_client(self, address: str, ticket: Ticket | None) -> asyncio.Protocol:
+        if self.http2 is None:
+            return self._client(address, ticket)
+        return Negotiated(self._client, self.http2, address, ticket)
 
     def plain_left(self, connection: PlainClient) -> None:
         """As Owner."""

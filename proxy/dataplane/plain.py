@@ -4,7 +4,8 @@ Nothing of it reaches a backend. One request on a connection is answered, and th
 for below `/.well-known/acme-challenge/` is answered from what is known of its last part (RFC 8555 section
 8.3), everything else with 308, which keeps the method. The host of the new address is the one that was asked
 for, if it has the form of one; its port is that of the TLS listener, and none for 443. Behind a forwarded
-port, which shows in that 80 was asked for and ours is another, it is left out too.
+port, which shows in that 80 was asked for and ours is another, it is left out too. What came by https, as a
+trusted proxy says, is led nowhere: it would come back for ever.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 from proxy.affinity.decision import Decision
-from proxy.dataplane.clients import REFUSALS, Ticket, peer_of
+from proxy.dataplane.clients import Ticket
 from proxy.dataplane.dates import dated
 from proxy.dataplane.leg import Leg
 from proxy.dataplane.patience import Timer
@@ -30,19 +31,30 @@ _CHALLENGES = "/.well-known/acme-challenge/"
 _HOST = re.compile(rb"([A-Za-z0-9](?:[A-Za-z0-9._-]{0,253})|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
 _LINGER = 2.0  # seconds a client may go on sending after the answer
 _HTTP, _HTTPS = 80, 443
+_TWICE = (
+    "this address leads to https, and the request came by https already: "
+    "the proxy in front has to connect to the address with TLS"
+)
 
 Answer = Callable[[str], bytes | None]
 """What an authority is to read for a token; None: nothing is known of it."""
 
 
-def answer_to(head: RequestHead, answer: Answer, own_port: int, secure_port: int) -> Reply:
-    """What a plain request is answered; the ports are those of this listener and of the one with TLS."""
+def answer_to(
+    head: RequestHead, answer: Answer, own_port: int, secure_port: int, *, is_secure: bool = False
+) -> Reply:
+    """What a plain request is answered; the ports are those of this listener and of the one with TLS.
+
+    `is_secure`: by a trusted proxy's word its client came by https. Led there it would come here again.
+    """
     path = head.path.decode("ascii")
     if path.startswith(_CHALLENGES):
         text = answer(path.removeprefix(_CHALLENGES))
         return (
             reply.error(404, "not known") if text is None else Reply(200, text, b"application/octet-stream")
         )
+    if is_secure:
+        return reply.error(421, _TWICE)
     host = _HOST.fullmatch(head.fields.get(b"host") or b"")
     if host is None or not head.target.startswith(b"/"):
         return reply.error(400, "no Host that could be led to https")
@@ -106,25 +118,12 @@ class PlainClient(asyncio.Protocol):
         """As asyncio.Protocol."""
         self.transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass
         self._leg = Leg(self.transport)
-        site, peer = self._site, peer_of(transport)
-        if self._ticket is not None:
-            self._ticket.give_back()
-            self._ticket = None
-        site.stats.connections += 1
-        address = self._address or peer
-        if not address:  # it has been reset
+        site = self._site
+        admitted = site.admit(self.transport, self._address, self._ticket)
+        if admitted is None:
             self._answered = True
-            self.transport.abort()
             return
-        origin = site.origin(address, b"http", "" if peer == address else peer)
-        limit = site.clients.over(origin)
-        if limit is not None:
-            site.stats.limits[limit] += 1
-            self._answered = True
-            self.transport.write(dated(REFUSALS[limit]))
-            self.transport.close()
-            return
-        self._ticket = site.clients.arrived(origin)
+        origin, self._ticket = admitted
         self._reader.come_from(origin)
         self._timer = Timer(site.stood, site.timeouts.head, self._late)
         self._owner.plain_came(self)
@@ -145,7 +144,11 @@ class PlainClient(asyncio.Protocol):
             self._say(request, reply.error(error.status, error.reason, retry_after=error.retry_after))
             return
         _, own_port = (self.transport.get_extra_info("sockname") or ("", 0))[:2]
-        self._say(request, answer_to(request.head, self._owner.answer, own_port, self._owner.secure_port))
+        owner, is_secure = self._owner, request.known.secure
+        self._say(
+            request,
+            answer_to(request.head, owner.answer, own_port, owner.secure_port, is_secure=is_secure),
+        )
 
     def _count(self, request: Request) -> None:
         """Raises OverLimit for a client that asks too often."""

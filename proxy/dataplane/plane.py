@@ -14,7 +14,9 @@ from proxy.affinity.backend import Backend
 from proxy.affinity.router import Router
 from proxy.borders import Border, Where, fault, guarded
 from proxy.config import Config
+from proxy.dataplane.acceptor import ConnectionFactory
 from proxy.dataplane.clients import Ticket
+from proxy.dataplane.connection import Connection, Multiplexed
 from proxy.dataplane.downstream import Downstream
 from proxy.dataplane.evictions import Evictions
 from proxy.dataplane.leaving import Leaving
@@ -23,7 +25,7 @@ from proxy.dataplane.patience import Stood, never
 from proxy.dataplane.record import Record
 from proxy.dataplane.site import Site
 from proxy.dataplane.tunnel import Tunnel
-from proxy.errors import Limit, Odd
+from proxy.errors import Limit
 from proxy.tls import Certificates
 
 log = logging.getLogger("proxy.dataplane")
@@ -48,7 +50,8 @@ class Plane:
     ) -> None:
         """The rest is as in Site."""
         self.site = site = Site(config, router, access, suspect, stood)
-        self.connections: set[Downstream] = set()
+        self.connections: set[Connection] = set()
+        self.http2_connections: set[Multiplexed] = set()  # those of them that are in HTTP/2
         self.tunnels: set[Tunnel] = set()
         self.listeners = Listeners(site, self._connection)
         self.evictions = Evictions(site, self.connections, self.tunnels)
@@ -58,12 +61,19 @@ class Plane:
         router.fleet.listen(guarded(Where.LISTENER, self._backend_changed))
         self.certificates: Certificates | None = None  # of the TCP listeners; set by the app before `run`
         self._leaving: Leaving | None = None  # set when the process is to end
-        self._reported: dict[Limit, int] = dict(site.stats.limits)  # what the log has told
-        self._reported_ids: dict[Odd, int] = dict(site.stats.odd_ids)
+        self._reported: dict[str, dict[str, int]] = {}  # what the log has told, by how
         self._report_next = 0.0
 
     def _connection(self, address: str, ticket: Ticket | None) -> Downstream:
         return Downstream(self.site, self, address, ticket)
+
+    def _http2_connection(self) -> ConnectionFactory | None:
+        """What makes a connection in HTTP/2, None while that is not offered."""
+        if self.certificates is None or not self.site.config.tls.http2:
+            return None
+        from proxy.dataplane.http2 import Http2Connection  # noqa: PLC0415 - it brings h2, which others do not need
+
+        return lambda address, ticket: Http2Connection(self.site, self, address, ticket)
 
     async def run(self, sockets: Sequence[socket.socket], plain: Collection[socket.socket] = ()) -> None:
         """Serve clients on bound sockets until cancelled; those that are `plain` only lead to TLS."""
@@ -73,6 +83,7 @@ class Plane:
             try:
                 context = self.certificates.context if self.certificates else None
                 greeted = site.config.forwarded.proxy_protocol
+                self.listeners.http2 = self._http2_connection()
                 await self.listeners.open(sockets, self._descriptors(), context, greeted=greeted, plain=plain)
                 await self._tick_forever()
             finally:
@@ -99,7 +110,14 @@ class Plane:
         self.certificates = certificates
         context = certificates.context if certificates else None
         greeted = config.forwarded.proxy_protocol
+        self.listeners.http2 = self._http2_connection()
         await self.listeners.change(sockets, context, greeted=greeted, plain=plain)
+        offered = {
+            sock.getsockname()[1] for sock in set(sockets) - set(plain) if sock.family != socket.AF_UNIX
+        }
+        for multiplexed in list(self.http2_connections):  # they would go on for hours
+            if self.listeners.http2 is None or multiplexed.port not in offered:
+                multiplexed.leave()
 
     def _descriptors(self) -> int:
         """How many file descriptors there are; say so if they are too few for `limits.connections`."""
@@ -130,12 +148,22 @@ class Plane:
         """As Host."""
         self.listeners.accepted(sock)
 
-    def admitted(self, connection: Downstream) -> None:
+    def admitted(self, connection: Connection) -> None:
         """As Host."""
         self.connections.add(connection)
 
-    def left(self, connection: Downstream) -> None:
+    def left(self, connection: Connection) -> None:
         """As Host."""
+        self.connections.discard(connection)
+
+    def http2_admitted(self, connection: Multiplexed) -> None:
+        """As Host."""
+        self.http2_connections.add(connection)
+        self.connections.add(connection)
+
+    def http2_left(self, connection: Multiplexed) -> None:
+        """As Host."""
+        self.http2_connections.discard(connection)
         self.connections.discard(connection)
 
     def tunnel_opened(self, tunnel: Tunnel) -> None:
@@ -200,17 +228,19 @@ class Plane:
         """Say why clients were refused lately: a service that refuses should not do so in silence."""
         if now < self._report_next:
             return
-        news = {limit: count - self._reported[limit] for limit, count in self.site.stats.limits.items()}
-        limits = [f"{limit} {more}" for limit, more in news.items() if more and limit not in _COMMON]
-        odd = {what: count - self._reported_ids[what] for what, count in self.site.stats.odd_ids.items()}
-        if limits:
-            log.warning("clients were over limits: %s", ", ".join(limits))
-        named = [f"{what} {more}" for what, more in odd.items() if more]
-        if named:
-            log.warning("clients named odd ids and were refused: %s", ", ".join(named))
-        if limits or named:
-            self._reported, self._reported_ids = dict(self.site.stats.limits), dict(self.site.stats.odd_ids)
-            self._report_next = now + _REPORT
+        stats = self.site.stats
+        counted: dict[str, dict[str, int]] = {
+            "clients were over limits": {str(k): n for k, n in stats.limits.items() if k not in _COMMON},
+            "clients named odd ids and were refused": {str(k): n for k, n in stats.odd_ids.items()},
+            "clients broke the rules of HTTP/2": dict(stats.http2_errors),
+        }
+        for what, counts in counted.items():
+            before = self._reported.get(what, {})
+            news = [f"{name} {more}" for name, n in counts.items() if (more := n - before.get(name, 0))]
+            if news:
+                log.warning("%s: %s", what, ", ".join(news))
+                self._report_next = now + _REPORT
+        self._reported = counted
 
     def __repr__(self) -> str:
         return f"<Plane connections={len(self.connections)} tunnels={len(self.tunnels)}>"

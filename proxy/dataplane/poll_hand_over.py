@@ -160,7 +160,7 @@ class PollHandOver(HandOver):
     def hear(self, packet: bytes) -> None:
         """The instance tells of a turn, perhaps."""
         for begins in turns_in(packet):
-            self.session.hear(begins=begins)
+            self.session.hear(monotonic(), begins=begins)
 
     def pool(self, backend: Backend) -> Pool:
         """As of the site."""

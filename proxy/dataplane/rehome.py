@@ -117,7 +117,7 @@ def read_post(post: Post, content: bytes, *, is_connect: bool) -> None:
     """
     engine = post.decision.engine if post.decision else None
     if engine is not None and content[:1] != PONG:
-        engine.said_at = post.request.started
+        engine.says(post.request.started)
     if engine is None or engine.decided:
         if engine is not None:
             if engine.hand_over is not None and post.wait_to_say(engine, MOVES):

@@ -110,8 +110,8 @@ class Relay:
             self._draws = True
             self.client.draw_from(self.upstream.leg)
 
-    def _begin(self, head: ResponseHead, data: bytes) -> None:
-        """Pass on a response that may have to be changed."""
+    def _begin(self, head: ResponseHead, data: bytes, extra: bytes = b"") -> None:
+        """Pass on a response that may have to be changed; `extra` are further lines of its head."""
         request, site, decision = self.request, self.site, self.decision
         assert decision is not None
         if self.connect is not None:
@@ -119,10 +119,12 @@ class Relay:
             self.connect = None
         if self._watched and head.status == 400 and decision.engine is not None:
             site.router.engines.forget(decision.engine)  # its sid is made up, or is over
-        extra = timing_field(decision, self.first_byte) if site.timing else b""
+        extra += timing_field(decision, self.first_byte) if site.timing else b""
         if site.config.affinity.cookie.enabled:
             fleet = site.router.fleet
             extra = pin_fields(request, head, decision.backend, fleet, site.cookie_name) + extra
+        if request.is_handshake or request.head.method == b"OPTIONS":
+            site.cross_site.learn(request, head)
         if request.is_handshake and head.status == 200:
             self._rewriter = HandshakeAnswer(self, head, extra, site.config.health.evict_after)
         elif request.is_poll and head.status == 200 and (site.lingers.by_session or self._watched):
@@ -197,7 +199,7 @@ class Relay:
         ear = self._ear = self._ear or Ear()
         events = ear.hear(data)
         for begins in events:
-            session.hear(begins=begins)
+            session.hear(monotonic(), begins=begins)
             engine.untaken.hear(begins=begins)
             self.site.hand_overs.far.turns(engine, begins=begins)
         if ear.streamed and ear.streamed != engine.streamed:
@@ -263,7 +265,7 @@ class Relay:
             retry_after=error.retry_after,
         )
         broken = error.side is Side.DOWNSTREAM and not error.retry_after
-        self._answer(answer, close=broken)
+        self._answer(self.site.cross_site.leave(self.request) or answer, close=broken)
 
     def _broke(self) -> None:
         """What was to be done for it failed by a fault of ours."""
@@ -279,8 +281,7 @@ class Relay:
         It does not with `close`, nor if its client wants none, or has not sent all of this one.
         """
         request = self.request
-        if request.kind is not Kind.PLAIN:
-            answer = reply.readable(answer, request.head.fields.get(b"origin"))
+        answer = self.site.cross_site.readable(request, answer)
         close = close or not self.body.done or not request.head.keeps_alive
         self._leave_upstream()
         self.status = answer.status

@@ -37,7 +37,7 @@ def hear(content: bytes, request: Request, engine: EngineSession, site: Site) ->
         return False
     if inspection.brings_connect(content, site.limits.packets):
         engine.kept = None  # as in `rehome.read_post`
-    engine.said_at = request.started
+    engine.says(request.started)
     if ends_transport(content):
         site.router.engines.closed(engine, request.started)
     return rehome.note_said(site, request, engine, content)

@@ -21,7 +21,8 @@ from proxy.config import Config
 from proxy.config.values import Locate as LocateMode
 from proxy.dataplane import upstream_heads
 from proxy.dataplane.arrivals import Arrivals
-from proxy.dataplane.clients import Clients, Rates, client_key
+from proxy.dataplane.clients import Clients, Rates, Ticket, client_key, peer_of, refusal
+from proxy.dataplane.cross_site import CrossSite
 from proxy.dataplane.hand_overs import HandOvers
 from proxy.dataplane.head_cache import HeadCache, Known
 from proxy.dataplane.linger import Lingers
@@ -33,7 +34,9 @@ from proxy.dataplane.request import Request
 from proxy.dataplane.shared_directory import SharedDirectory
 from proxy.dataplane.stats import Stats
 from proxy.errors import ConnectFailed, ConnectRefused, Limit, OverLimit, ProxyError, UpstreamClosed
+from proxy.wire.deflate import Contexts
 from proxy.wire.forwarding import (
+    HTTP1,
     UNIX,
     IPAddress,
     Origin,
@@ -66,6 +69,8 @@ class Site:
         self.stood = stood
         self.stats = Stats()
         self.heads = HeadCache()
+        self.contexts = Contexts()
+        self.cross_site = CrossSite()
         self.clients = Clients(config.limits)
         self.leaving = False  # set when the process is to end: connections close after their exchange
         self.lingers = Lingers(config.affinity, self.stats, stood)
@@ -89,10 +94,13 @@ class Site:
         self.config = config
         self.timeouts, self.limits = config.timeouts, config.limits  # here and below: what requests look at
         self.timing = config.responses.timing
+        path = config.health.listen_path
+        self.health_path = path.encode() if path else None
         self.cookie_name = config.affinity.cookie.name.encode()
         self._trusted = [
             (each.version, int(each.netmask), int(each.network_address)) for each in config.forwarded.trusted
         ]
+        self._hops = config.forwarded.hops
         self.rates = Rates(config.limits) or None  # None: no request need be looked at
         engines = self.router.engines
         engines.most_packets, engines.most_bytes = config.limits.opening_frames, config.limits.opening_bytes
@@ -124,17 +132,56 @@ class Site:
 
     # Clients
 
-    def origin(self, address: str, scheme: bytes = b"http", peer: str = "") -> Origin:
-        """Where the connections from an address come from, and whether it is trusted; `peer` as in Origin."""
-        return self._origins(address, scheme, peer)
+    def origin(self, address: str, scheme: bytes = b"http", peer: str = "", protocol: str = HTTP1) -> Origin:
+        """Where the connections from an address come from, and whether it is trusted; rest as in Origin."""
+        return self._origins(address, scheme, peer, protocol)
 
-    def _read_origin(self, address: str, scheme: bytes, peer: str) -> Origin:
+    def _read_origin(self, address: str, scheme: bytes, peer: str, protocol: str) -> Origin:
         ip = read_address(address)
         peer = str(read_address(peer) or peer)
         if ip is None:
             # Who may open a listener's socket file is a proxy here. Who has no address otherwise is nobody.
-            return Origin(address, scheme, trusted=address == UNIX, peer=peer)
-        return Origin(str(ip), scheme, self.trusts(ip), peer)
+            return Origin(address, scheme, address == UNIX, peer, protocol, self._hops)
+        return Origin(str(ip), scheme, self.trusts(ip), peer, protocol, self._hops)
+
+    def admit(
+        self,
+        transport: asyncio.Transport,
+        address: str,
+        waiting: Ticket | None,
+        scheme: bytes = b"http",
+        protocol: str = HTTP1,
+        refuse: Callable[[Limit], bytes] = refusal,
+    ) -> tuple[Origin, Ticket] | None:
+        """Take a connection in that begins to speak a protocol, as its client's; None: it was ended.
+
+        `address` is the client's, "" if that is the peer; `waiting` is the ticket that it had until now. One
+        too many is told by `refuse`: nothing is read of it and nothing kept, which stays cheap for thousands.
+        """
+        if waiting is not None:
+            waiting.give_back()
+        self.stats.connections += 1
+        peer = peer_of(transport)
+        if not address:
+            address = peer
+            if not address:  # it has been reset: nobody knows who it was, and nobody waits for an answer
+                transport.abort()
+                return None
+        origin = self._origins(address, scheme, "" if peer == address else peer, protocol)
+        ticket = self.count(origin)
+        if isinstance(ticket, Ticket):
+            return origin, ticket
+        transport.write(refuse(ticket))
+        transport.close()
+        return None
+
+    def count(self, origin: Origin) -> Ticket | Limit:
+        """Count a connection, or a stream of one, until its ticket is given back; else what it is over."""
+        limit = self.clients.over(origin)
+        if limit is None:
+            return self.clients.arrived(origin)
+        self.stats.limits[limit] += 1
+        return limit
 
     def trusts(self, address: IPAddress) -> bool:
         """Whether an address is that of a trusted proxy."""
@@ -149,11 +196,12 @@ class Site:
         fields = head.fields
         if len(fields.lines) > self.limits.headers:
             raise OverLimit(Limit.HEADERS, "too many header fields", status=431)
-        address, request_id, known = origin.address, None, origin
-        if origin.trusted:
-            address = client_address(fields, origin, self.trusts)
-            known, request_id = self.origin(address), upstream_heads.given_id(fields)
-        client = "" if known.trusted else client_key(address)  # trusted proxies are nobody's client
+        address, request_id, is_proxy = origin.address, None, origin.trusted
+        if is_proxy:
+            address, request_id = client_address(fields, origin, self.trusts), upstream_heads.given_id(fields)
+            # Where they are counted, everybody may be in their networks.
+            is_proxy = address == origin.address if origin.hops else self.origin(address).trusted
+        client = "" if is_proxy else client_key(address)  # trusted proxies are nobody's client
         pins = self.config.affinity.cookie.enabled
         return Known(fields, origin, address, client, self.cookie_name, pins=pins, request_id=request_id)
 

@@ -43,9 +43,13 @@ class Stats:
     """All counters of the data plane; owned by the Plane."""
 
     __slots__ = (
+        "compressed",
         "connections",
         "decisions",
         "first_byte",
+        "http2_connections",
+        "http2_errors",
+        "http2_streams",
         "limits",
         "odd_ids",
         "pings",
@@ -61,7 +65,11 @@ class Stats:
 
     def __init__(self) -> None:
         self.connections = 0  # accepted since the start
+        self.http2_connections = 0  # of these in HTTP/2
+        self.http2_streams = 0  # requests on those
+        self.http2_errors: defaultdict[str, int] = defaultdict(int)  # that broke its rules, by error code
         self.tunnels = 0  # begun since the start
+        self.compressed = 0  # of these, those whose messages are compressed
         self.sid_pinned = 0  # decisions by a pinned sid, apart because nearly every request is one
         self.decisions: defaultdict[tuple[Evidence, Outcome], int] = defaultdict(int)
         self.requests: defaultdict[tuple[str, str, int], int] = defaultdict(int)  # backend, method, class

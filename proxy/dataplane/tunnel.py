@@ -8,10 +8,12 @@ close frame, between two frames of the backend.
 """
 
 import asyncio
+from time import monotonic
 from typing import Protocol
 
 from proxy.affinity.decision import EngineSession
 from proxy.affinity.session import Session
+from proxy.affinity.silence import is_silent
 from proxy.borders import Border, Where, fault
 from proxy.config.sections import TimeoutSettings
 from proxy.dataplane.clients import Ticket
@@ -29,8 +31,6 @@ _LAST_WORDS = 60.0  # seconds in which a side has to take some of what was writt
 _HALF_CLOSED = 10.0  # seconds that the other half may go on; a browser answers a close within one round trip
 _GONE = asyncio.Protocol()  # has the transports that are being closed
 _LAST = 15  # backends that a websocket's line in the log names behind its first
-ANSWERED = 1.0  # seconds in which an app that was asked says that it answers
-TAKEN = 10.0  # seconds in which it says so at the latest: what was said may be nothing that is answered
 
 
 class Owner(Protocol):
@@ -74,6 +74,7 @@ class Tunnel(Movable):
         "_owner",
         "_timeouts",
         "active",
+        "asks",
         "backends",
         "close_code",
         "deadline",
@@ -103,8 +104,9 @@ class Tunnel(Movable):
         self.backends = [pool.backend.name]  # those that it led to, the last is where it leads now
         self.keeper: Keeper | None = None  # set with that
         self.active = True  # whether bytes came since the ticker last looked
-        self.talks = False  # whether more than heartbeats came since then
-        self.spoke_at = 0.0  # set by the ticker when it did
+        self.talks = False  # whether its backend has said more than heartbeats since then
+        self.asks = False  # whether its client has
+        self.spoke_at = 0.0  # set by the ticker when they have
         self.deadline = 0.0  # set by the ticker
         self._owner: Owner | None = owner  # until it has ended
         self._timeouts = timeouts
@@ -160,9 +162,7 @@ class Tunnel(Movable):
         self.backends = [self.pool.backend.name]  # those before were guesses
         before = self._down_end, self._up_end
         if session is not None:
-            self.active = self.talks = (
-                True  # its client has just connected: it says hello now, and is greeted
-            )
+            self.active = self.talks = True  # its client has just connected: it says hello now, is greeted
         lingering = self._lingers.at(session, self.pool.backend)
         resumed: ResumedEnd | None = None
         if session is None:
@@ -224,8 +224,7 @@ class Tunnel(Movable):
             self._tell_frames()
             if self.engine is not None and self.kept is not None and self.has_upgraded:
                 self.engine.kept = None  # it polls no more
-            if self.talks:
-                self.talks, self.spoke_at = False, now
+            self._note_talk(now)
             half = any(end is not None and end.ended for end in (self._down_end, self._up_end))
             self.deadline = now + (_HALF_CLOSED if half else self._timeouts.tunnel_idle)
         elif self.deadline <= now:
@@ -255,7 +254,19 @@ class Tunnel(Movable):
 
     def is_silent(self, now: float) -> bool:
         """Whether nothing is on its way: what the client said last has reached an app that would answer."""
-        return not self.talks and now >= self.spoke_at + (TAKEN if len(self.untaken) else ANSWERED)
+        return not (self.talks or self.asks) and is_silent(now, self.spoke_at, self.session, self.untaken)
+
+    def _note_talk(self, now: float) -> None:
+        if self.asks and self.session is not None:
+            self.session.says()
+        if self.talks or self.asks:
+            self.talks, self.asks, self.spoke_at = False, False, now
+
+    def settle(self) -> float:
+        """As Stream."""
+        now = monotonic()
+        self._note_talk(now)
+        return now
 
     def client_lost(self, heard: bytes = b"") -> bool:
         """The client's connection is gone without a farewell; return whether the backend's side is kept.

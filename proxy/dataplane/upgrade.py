@@ -1,14 +1,20 @@
 """101: an exchange becomes a tunnel, and is told of when that has ended."""
 
+import asyncio
 from time import monotonic
+from typing import cast
 
 from proxy.affinity.decision import EngineSession
 from proxy.affinity.evidence import Kind
 from proxy.dataplane.chosen import Chosen
+from proxy.dataplane.compressed import Compressed
+from proxy.dataplane.inspection import LONGEST_PAYLOAD
+from proxy.dataplane.leg import Leg
 from proxy.dataplane.opening import Opening
 from proxy.dataplane.resuming import resumes
 from proxy.dataplane.tunnel import Tunnel
 from proxy.errors import BadResponse
+from proxy.wire.deflate import Agreed, Deflater, Inflater, agree
 from proxy.wire.head import ResponseHead
 
 
@@ -30,18 +36,24 @@ class Upgrade(Chosen):
         self._got_head(head)
         if engine is not None:
             engine.waiting.discard(self)  # from here on the opening waits
-        self._begin(head, b"")
+        is_websocket = chosen == b"websocket"
+        agreed = self._agree(head) if is_websocket else None
+        self._begin(head, b"", b"" if agreed is None else agreed.field)
         pool = site.pool(self.backend)
         pool.release(upstream)
         down, early = self.client.hand_over()
+        between = None if agreed is None else self._compress(down, agreed)
         tunnel = Tunnel(down, upstream.leg, pool, self, site.timeouts, site.lingers)
-        tunnel.websocket, tunnel.engine = chosen == b"websocket", engine
+        tunnel.websocket, tunnel.engine = is_websocket, engine
         if tunnel.websocket and request.kind is Kind.SOCKETIO:
             tunnel.stats = site.stats
         site.stats.tunnels += 1
         if engine is not None:
             engine.tunnels += 1
         self.client.tunnel_opened(tunnel)
+        if between is not None:
+            between.serve(tunnel, early)
+            early = b""
         if request.kind is Kind.SOCKETIO and self._opens(engine):
             Opening(site, self, request, tunnel).start(rest, early)
             return
@@ -54,6 +66,26 @@ class Upgrade(Chosen):
             site.hand_overs.keep(tunnel, request)
         self.let_go()
         tunnel.plain(early, upgraded=engine is None)
+
+    def _agree(self, head: ResponseHead) -> Agreed | None:
+        """How messages to the client are compressed; None: they are not.
+
+        Only where the backend was offered none, and speaks of none.
+        """
+        request, name = self.request, b"sec-websocket-extensions"
+        if not self.site.config.websocket.compress or request.kind is not Kind.SOCKETIO:
+            return None
+        return None if head.fields.get(name) is not None else agree(request.head.fields.get_all(name))
+
+    def _compress(self, down: Leg, agreed: Agreed) -> Compressed:
+        """From now on what is written to the client is compressed, and what it says is made plain."""
+        site = self.site
+        site.stats.compressed += 1
+        inflater = Inflater(max(LONGEST_PAYLOAD, site.limits.inspect))
+        deflater = Deflater(agreed, site.contexts)
+        between = Compressed(down.transport, deflater, inflater, site.stats, paused=down.paused)
+        down.transport = cast("asyncio.Transport", between)
+        return between
 
     def _opens(self, engine: EngineSession | None) -> bool:
         """Whether something has to be known or said before it is a plain tunnel."""

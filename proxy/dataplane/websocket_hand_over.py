@@ -156,7 +156,7 @@ class WebsocketHandOver(HandOver):
         """An instance says what is for the client."""
         if TASK in data:
             for begins in turns_in(data):
-                self.session.hear(begins=begins)
+                self.session.hear(monotonic(), begins=begins)
         self._tunnel.down.write(data)
 
     @property

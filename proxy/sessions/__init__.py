@@ -11,7 +11,7 @@ import importlib
 import json
 import logging
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -25,6 +25,7 @@ from .codecs import CODECS
 from .files import Files, FolderFiles
 from .hooks import Hooks
 from .patience import keep_clients
+from .proof import prove
 from .redis_store import RedisFiles, RedisStore
 from .sharing import Sharing
 from .sqlite_store import SqliteStore
@@ -52,6 +53,7 @@ class SharingSettings:
     retry_turn: bool = False
     files: str | None = None  # a folder that all instances reach
     file_limit: int = FILE_LIMIT
+    health: Sequence[str] = field(default=(), repr=False)  # secrets by which it proves itself to probes
 
     def to_text(self) -> str:
         """As the launcher reads it."""
@@ -98,14 +100,18 @@ def share(
     retry_turn: bool = False,
     files: str | None = None,
     file_limit: int = FILE_LIMIT,
+    health_secret: str | Sequence[str] = (),
 ) -> bool:
     """Shares the sessions of this process through `store`, such as redis://localhost:6379.
 
     Does nothing where the launcher does it already. Returns whether they are shared; why not is logged.
     Raises ValueError for a store that cannot be meant, ImportError without the package it needs. In any case
-    clients are kept while the app blocks its event loop.
+    clients are kept while the app blocks its event loop, and probes are answered with what `health_secret`
+    proves, the `health.secret` of the proxies.
     """
     keep_clients()
+    secrets = (health_secret,) if isinstance(health_secret, str) else health_secret
+    prove(secrets)
     try:
         _hook_in(SharingSettings(store, notice, retry_turn, files, file_limit), str)
     except Unknown as reason:
@@ -149,6 +155,7 @@ def share_from_start(settings: SharingSettings, status: Path | None = None) -> N
                 half.replace(status)
 
     def load_module(*arguments: Any, **named: Any) -> Any:
+        prove(settings.health)
         try:
             _hook_in(settings, tell)
             settings.try_store()

@@ -88,6 +88,11 @@ class ChunkedBody:
         self._in_trailers = False
         self._trailers = b""
 
+    @property
+    def trailers(self) -> bytes:
+        """The lines of its trailers, once it is done."""
+        return self._trailers
+
     def feed(self, data: bytes, payload: list[bytes] | None = None) -> int:
         """As Framer.feed; raises BodyError."""
         at = 0

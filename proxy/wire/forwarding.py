@@ -21,6 +21,7 @@ from proxy.wire.head import RequestHead, ResponseHead
 # RFC 9110 section 7.6.3: each is named with the version in which the message came.
 OUR_NAME = b"chainlit-proxy"
 _VIA = (b"1.0 " + OUR_NAME, b"1.1 " + OUR_NAME)
+_VIA_HTTP2 = b"2.0 " + OUR_NAME
 # An address in X-Forwarded-For; some proxies add the port.
 _PORT = rb"(?::[0-9]{1,5})?"
 _HOP = re.compile(
@@ -31,11 +32,14 @@ _TRACEPARENT = re.compile(
     rb"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
 )
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+HTTP1, HTTP2 = "http/1.1", "h2"  # RFC 7301 section 6, RFC 9113 section 3.1
 UNIX = "unix"  # the address of whoever comes by a socket file: none that could be told
 _MOST_HOPS = 100  # proxies in a row that may be trusted: a client can write their addresses before its own
 _MOST_ORIGINS = 8192  # of which is remembered what their requests get
 _REWRITTEN = HOP_BY_HOP | {b"content-length", b"via", b"x-request-id"}
 _FORWARDED = {b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"}
+# A probe's question: who could ask it through here could prove to be an instance (proxy/sessions/proof.py).
+_OURS = {b"x-chainlit-proxy-challenge"}
 
 
 class Variant(StrEnum):
@@ -55,7 +59,7 @@ class Variant(StrEnum):
 
 _OF_BODY = {b"content-type", b"content-encoding", b"expect", b"trailer"}
 _DROPPED = {
-    variant: _REWRITTEN | _FORWARDED | {b"cookie"} | without
+    variant: _REWRITTEN | _FORWARDED | _OURS | {b"cookie"} | without
     for variant, without in {
         Variant.NORMAL: set[bytes](),
         Variant.INSPECTED: {b"expect"},
@@ -84,6 +88,8 @@ class Origin:
     scheme: bytes  # http or https
     trusted: bool  # whether the peer's own forwarding fields are believed
     peer: str = ""  # who sent that header, "" where the peer speaks for itself
+    protocol: str = HTTP1  # what is spoken on it, as ALPN calls it
+    hops: int = 0  # addresses that those in front add to X-Forwarded-For; 0: their networks are known
 
 
 def request_fields(head: RequestHead, origin: Origin, variant: Variant, cookie: bytes) -> bytes:
@@ -105,7 +111,7 @@ def request_fields(head: RequestHead, origin: Origin, variant: Variant, cookie: 
     if head.minor == 0 and fields.get(b"host") is None:
         out.append(b"Host: localhost\r\n")
     out.append(_forwarded(fields, origin))
-    out.append(_via(fields, head.minor))
+    out.append(_via(fields, _VIA_HTTP2 if origin.protocol == HTTP2 else _VIA[head.minor]))
     if variant in _UPGRADES:
         out.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % fields.upgrade)
     elif variant in _ANSWERED_AS_IT_IS and _takes_trailers(fields):
@@ -147,10 +153,10 @@ def _framing(fields: Fields) -> bytes:
     return b"" if fields.length is None else b"Content-Length: %d\r\n" % fields.length
 
 
-def _via(fields: Fields, minor: int) -> bytes:
+def _via(fields: Fields, ours: bytes) -> bytes:
     if fields.via:
-        return b"Via: %b, %b\r\n" % (fields.via, _VIA[minor])
-    return b"Via: %b\r\n" % _VIA[minor]
+        return b"Via: %b, %b\r\n" % (fields.via, ours)
+    return b"Via: %b\r\n" % ours
 
 
 @lru_cache(maxsize=8192)
@@ -174,19 +180,20 @@ def client_address(fields: Fields, origin: Origin, is_trusted: Callable[[IPAddre
     """The client's own address: the peer's, or what trusted peers say of it.
 
     Every proxy adds who it was asked by at the end of X-Forwarded-For, so the list is read from there, as
-    far as those who wrote it are trusted; what is before that, anybody may have made up.
+    far as those who wrote it are trusted; what is before that, anybody may have made up. Where it is known
+    how many they add, so many are read, whoever they are: with fewer in it, the first.
     """
-    address = origin.address
+    address, counted = origin.address, origin.hops
     if not origin.trusted:
         return address
     hops = b",".join(fields.get_all(b"x-forwarded-for")).split(b",")
-    for hop in reversed(hops[-_MOST_HOPS:]):
+    for hop in reversed(hops[-(counted or _MOST_HOPS) :]):
         match = _HOP.fullmatch(hop.strip(b" \t"))
         ip = read_address(match[match.lastindex or 0].decode("ascii")) if match else None
         if ip is None:
             break  # nobody knows who that is: the one who said so has to do
         address = str(ip)
-        if not is_trusted(ip):
+        if not counted and not is_trusted(ip):
             break
     return address
 
@@ -194,12 +201,13 @@ def client_address(fields: Fields, origin: Origin, is_trusted: Callable[[IPAddre
 def client_scheme(fields: Fields, origin: Origin) -> bytes:
     """The scheme of the client's own request, http or https, by what trusted peers say of it.
 
-    Each may have added its own value at the end of X-Forwarded-Proto, so the first is the client's. Some say
-    wss of a websocket. Without it the first element of Forwarded tells (RFC 7239 section 5.4).
+    Each may have added its own value at the end of X-Forwarded-Proto, so the first is the client's, of those
+    that count. Some say wss of a websocket. Without it the first element of Forwarded tells (RFC 7239 section
+    5.4).
     """
     if not origin.trusted:
         return origin.scheme
-    said = b",".join(fields.get_all(b"x-forwarded-proto")).partition(b",")[0]
+    said = b",".join(fields.get_all(b"x-forwarded-proto")).split(b",")[-origin.hops :][0]
     if not said:
         element = b",".join(fields.get_all(b"forwarded")).partition(b",")[0]
         pairs = (pair.strip(b" \t") for pair in element.split(b";"))
@@ -216,6 +224,8 @@ def _forwarded(fields: Fields, origin: Origin) -> bytes:
     if not origin.trusted:
         return b"%bX-Forwarded-Host: %b\r\nForwarded: %b\r\n" % (before, host, element)
     chain = fields.get_all(b"x-forwarded-for")
+    if origin.hops and chain:  # what is before is nobody's word that counts
+        chain = [hop.strip(b" \t") for hop in b",".join(chain).split(b",")[-origin.hops :]]
     if origin.address != UNIX:
         chain.append(origin.address.encode())
     lines = [b"X-Forwarded-For: %b\r\n" % b", ".join(chain)] if chain else []
@@ -268,7 +278,7 @@ def _passed(head: ResponseHead) -> bytes:
     fields = head.fields
     passed = fields.passed
     if passed is None:
-        passed = fields.passed = fields.end_to_end(_REWRITTEN) + _via(fields, head.minor)
+        passed = fields.passed = fields.end_to_end(_REWRITTEN) + _via(fields, _VIA[head.minor])
     return passed
 
 
@@ -291,9 +301,9 @@ def response_head(
     passed = _passed(head)
     if (length is not None or not request.minor) and fields.get(b"trailer") is not None:
         # RFC 9110 section 6.6.2: what announces trailers goes with them, where the body is framed anew.
-        passed = fields.end_to_end(_REWRITTEN | {b"trailer"}) + _via(fields, head.minor)
+        passed = fields.end_to_end(_REWRITTEN | {b"trailer"}) + _via(fields, _VIA[head.minor])
     if unpacked and fields.get(b"content-encoding") is not None:
-        passed = fields.end_to_end(_REWRITTEN | {b"content-encoding"}) + _via(fields, head.minor)
+        passed = fields.end_to_end(_REWRITTEN | {b"content-encoding"}) + _via(fields, _VIA[head.minor])
     last = b""
     if status == 101:
         last = b"Connection: Upgrade\r\nUpgrade: %b\r\n" % fields.upgrade

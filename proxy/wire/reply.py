@@ -46,18 +46,18 @@ class Reply(NamedTuple):
 OK = Reply(200, b"OK", b"text/html")
 """What Engine.IO answers to a POST (engineio/base_server.py, _ok)."""
 
+CHECKS = (b"GET", b"HEAD", b"OPTIONS")
+"""How balancers ask for health; the last is what HAProxy does unless it is told otherwise."""
+
+ALIVE, LEAVING = Reply(200, b"alive\n"), Reply(503, b"leaving\n")
+"""What they are told on the clients' port."""
+
 UNKNOWN = Reply(400, UNKNOWN_SESSION, b"application/json")
 """What Engine.IO answers for a sid that it does not know: the client connects anew at once."""
 
 
-def readable(answer: Reply, origin: bytes | None) -> Reply:
-    """The answer as the script of a page from elsewhere may read it; `origin` is what its request said.
-
-    A widget on another site that may not read the answer to a poll, an upload or a button sees "network
-    error" and no status. Chainlit's own answers name the Origin in the same way.
-    """
-    if origin is None:
-        return answer
+def readable(answer: Reply, origin: bytes) -> Reply:
+    """The answer as a script of this origin may read it, in the way of Chainlit's own answers."""
     fields = b"Access-Control-Allow-Origin: %b\r\nAccess-Control-Allow-Credentials: true\r\nVary: Origin\r\n"
     return answer._replace(extra=answer.extra + fields % origin)
 

@@ -13,6 +13,7 @@ import zlib
 
 TASK = b'42["task_'
 STREAM = b'42["stream_'  # how the tokens of an answer come (chainlit/emitter.py)
+TASK_END = b'42["task_end",{}]'  # all of it
 _START = b'42["task_start"'
 _MARKS = re.compile(rb'42\["task_(?:start|end)"')
 MARK_SIZE = len(_START)  # bytes of which the last may be missing at the end of a piece

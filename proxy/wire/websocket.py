@@ -3,7 +3,7 @@
 The reader splits a byte stream into frames and hands out each with the bytes that made it, so that it can
 be passed on, held or said again as it came. After the first Socket.IO packet nobody reads frames until the
 proxy itself has one to send, for which the stream must be between two. Compression is not offered to the
-backend on this path, so a set RSV bit ends the reading.
+backend on this path, and that of the client is taken off before (`deflate`): a set RSV bit ends the reading.
 """
 
 from typing import NamedTuple
@@ -111,19 +111,18 @@ def close_code(last: bytes) -> int:
     return 0
 
 
-def client_frame(opcode: int, payload: bytes) -> bytes:
+def client_frame(opcode: int, payload: bytes, *, final: bool = True) -> bytes:
     """A client's frame. The mask of zeros is one as any other; there is no script to guess it."""
-    return _frame_head(opcode, len(payload), 0x80) + bytes(4) + payload
+    return _frame_head(opcode | 0x80 * final, len(payload), 0x80) + bytes(4) + payload
 
 
 def server_frame(opcode: int, payload: bytes) -> bytes:
     """A server's frame, unmasked."""
-    return _frame_head(opcode, len(payload), 0) + payload
+    return _frame_head(0x80 | opcode, len(payload), 0) + payload
 
 
-def _frame_head(opcode: int, length: int, masked: int) -> bytes:
+def _frame_head(first: int, length: int, masked: int) -> bytes:
     """RFC 6455 section 5.2: a short length stands in seven bits, a longer one behind them."""
-    first = 0x80 | opcode
     if length < 126:
         return bytes((first, masked | length))
     if length < 1 << 16:

@@ -99,6 +99,20 @@ def test_a_session_that_is_handed_over_may_come_back() -> None:
     assert min(found.values()) >= 10
 
 
+def test_sessions_that_are_lost_together_are_shared_out() -> None:
+    """Whoever has fewer sessions gets more of them, up to its share, and not all: none has arrived yet."""
+    router = router_of("a", "b", "c")
+    a, b, c = (backend_of(router.fleet, name) for name in "abc")
+    for home, many in ((a, 40), (b, 26), (c, 14)):
+        for number in range(many):
+            router.directory.opened(router.directory.assign(f"{home.name}{number}", home, 0.0))
+    kill(router.fleet, "a")
+    placed = [router.elsewhere(f"a{number}", a, 1.0, ()) for number in range(40)]
+    went = Counter(decision.backend for decision in placed if decision is not None)
+    assert max(26 + went[b], 14 + went[c]) <= 1.25 * 80 / 2 + 1
+    assert min(went[b], went[c]) >= 10
+
+
 def test_a_session_that_is_handed_over_goes_where_it_belongs() -> None:
     """Not where its first request was sent a moment ago: a rebalance moves it because of that."""
     router = router_of("a", "b", "c")

@@ -61,25 +61,31 @@ HELLO = """
     >> new 0{"sid":"b-sid-1"}
     << new 40/chainlit-proxy,
     """
+RESUME = """
+    << new 42/chainlit-proxy,0["resume", {"streaming": null}]
+    """
 ASKED = f"""{HELLO}
     >> new 40/chainlit-proxy,{{"sid":"1"}}
     << new {CONNECT}
+    {RESUME}
     """
-CONNECTED = f"""{ASKED}
-    >> new 40{{"sid":"2"}}
+ANSWERED = """
+    >> new 40{"sid":"2"}
     << connected
-    << client 40{{"sid":"2"}}
-    << new 42/chainlit-proxy,0["resume", {{"streaming": null}}]
+    << client 40{"sid":"2"}
     """
-RESUMED = f"""{CONNECTED}
-    >> new 42["task_end",{{}}]
-    << client 42["task_end",{{}}]
+GREETED = """
+    >> new 42["task_end",{}]
+    << client 42["task_end",{}]
     """
+CONNECTED = ASKED + ANSWERED
+RESUMED = CONNECTED + GREETED
 ONE, TWO = '42["client_message",{"id":1}]', '427["edit_message",{"id":2}]'
 SAID = """
     << new 42/chainlit-proxy,1["client_message",{"id":1}]
     << new 42/chainlit-proxy,2["edit_message",{"id":2}]
     """
+RESUMED_WITH_TWO = ASKED + SAID + ANSWERED + GREETED
 
 
 def test_a_session_that_goes_on() -> None:
@@ -98,22 +104,16 @@ def test_a_session_that_goes_on() -> None:
 def test_an_answer_that_was_cut_is_named() -> None:
     """The page shows a cursor behind it, which has to go."""
     run(
-        f"""{ASKED}
-        >> new 40{{"sid":"2"}}
-        << connected
-        << client 40{{"sid":"2"}}
-        << new 42/chainlit-proxy,0["resume", {{"streaming": "message-1"}}]
-        """,
+        ASKED.replace("null", '"message-1"'),
         streamed="message-1",
     )
 
 
 def test_messages_are_said_again_in_order() -> None:
-    """Behind the greeting, with the namespace put in; whoever asked for an acknowledgement gets it."""
+    """At once with the CONNECT, with the namespace put in; whoever asked for an acknowledgement gets it."""
     run(
-        f"""{RESUMED}
+        f"""{RESUMED_WITH_TWO}
         >> new 43/chainlit-proxy,0[true]
-        {SAID}
         >> new 43/chainlit-proxy,2[]
         << acknowledge 437[]
         >> new 42["task_start",{{}}]
@@ -130,9 +130,8 @@ def test_messages_are_said_again_in_order() -> None:
 def test_messages_that_are_being_answered() -> None:
     """`true` says that the answer is still to come; when it has come the message is answered."""
     machine = run(
-        f"""{RESUMED}
+        f"""{RESUMED_WITH_TWO}
         >> new 43/chainlit-proxy,0[true]
-        {SAID}
         >> new 43/chainlit-proxy,1[true]
         >> new 43/chainlit-proxy,2[true]
         << acknowledge 437[]
@@ -144,9 +143,8 @@ def test_messages_that_are_being_answered() -> None:
     )
     assert machine.being_answered == [ONE.encode(), TWO.encode()]
     machine = run(
-        f"""{RESUMED}
+        f"""{RESUMED_WITH_TWO}
         >> new 43/chainlit-proxy,0[true]
-        {SAID}
         >> new 43/chainlit-proxy,1[true]
         >> new 42["task_end",{{}}]
         << client 42["task_end",{{}}]
@@ -168,15 +166,13 @@ def test_acknowledgements_of_nothing() -> None:
         >> new 43/chainlit-proxy,0[true]
         >> new 40/chainlit-proxy,{{"sid":"1"}}
         << new {CONNECT}
+        {RESUME}
+        {SAID}
         >> new 43/chainlit-proxy,0[true]
-        >> new 40{{"sid":"2"}}
-        << connected
-        << client 40{{"sid":"2"}}
-        << new 42/chainlit-proxy,0["resume", {{"streaming": null}}]
+        {ANSWERED}
         >> new 43/chainlit-proxy,1[]
         >> new 43/chainlit-proxy,[]
         >> new 43/chainlit-proxy,0[true]
-        {SAID}
         >> new 43/chainlit-proxy,0[true]
         >> new 43/chainlit-proxy,3[]
         >> new 43/chainlit-proxy,1[]
@@ -203,6 +199,7 @@ def test_a_planned_move_tells_the_instance_before_last() -> None:
         << client 2
         >> parted
         << new {CONNECT}
+        {RESUME}
         >> parted
         """,
         planned=True,
@@ -228,9 +225,8 @@ def test_an_instance_that_refuses() -> None:
 def test_a_message_that_cannot_be_taken() -> None:
     """An instance that has lost the session meanwhile, or fails, says so: the user has to hear of it."""
     run(
-        f"""{RESUMED}
+        f"""{RESUMED_WITH_TWO}
         >> new 43/chainlit-proxy,0[true]
-        {SAID}
         >> new 43/chainlit-proxy,1[]
         >> new 43/chainlit-proxy,2[false]
         << give up: refused
@@ -260,10 +256,7 @@ def test_what_an_instance_says_too_early_is_not_for_the_client() -> None:
         >> new 6
         >> new 2
         << client 2
-        >> new 40{{"sid":"2"}}
-        << connected
-        << client 40{{"sid":"2"}}
-        << new 42/chainlit-proxy,0["resume", {{"streaming": null}}]
+        {ANSWERED}
         >> new 451-["x",{{"_placeholder":true,"num":0}}]
         << client 451-["x",{{"_placeholder":true,"num":0}}]
         >> new (binary) x
@@ -276,7 +269,7 @@ def test_what_an_instance_says_too_early_is_not_for_the_client() -> None:
 
 def test_nothing_of_what_is_kept_is_shown() -> None:
     """A CONNECT may have keys of the user."""
-    assert repr(run(ASKED, ONE)) == "<HandingOver connecting again=1>"
+    assert repr(run(ASKED + SAID, ONE, TWO)) == "<HandingOver connecting again=2>"
 
 
 PACKETS = st.sampled_from(

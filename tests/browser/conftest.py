@@ -1,6 +1,7 @@
 """One server and one Chromium for the run; each test has a browser context, with its own cookies."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
@@ -10,16 +11,30 @@ from tests.browser.chromium import FLAGS, MISSING, find
 from tests.browser.tab import Tab
 
 
+class Launch(Protocol):
+    """Starts the system's Chromium, with a fresh profile."""
+
+    def __call__(self, flags: Sequence[str] = FLAGS) -> Browser:
+        """Whoever starts one closes it."""
+        ...
+
+
 @pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    """The system's Chromium, with a fresh profile."""
+def launch() -> Iterator[Launch]:
+    """For a Chromium of one's own."""
     path = find()
     if path is None:
         pytest.fail(MISSING, pytrace=False)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
-        yield browser
-        browser.close()
+        yield lambda flags=FLAGS: playwright.chromium.launch(executable_path=path, args=list(flags))
+
+
+@pytest.fixture(scope="session")
+def chromium(launch: Launch) -> Iterator[Browser]:
+    """The one that most tests share."""
+    browser = launch()
+    yield browser
+    browser.close()
 
 
 @pytest.fixture(scope="session")

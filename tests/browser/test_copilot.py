@@ -84,3 +84,17 @@ def test_a_widget_does_not_notice_that_its_instance_is_killed(
     assert widget.noted(killed) == ["connected"]
     assert widget.failures == failures
     assert not widget.reloaded
+
+
+def test_a_widget_reads_the_proxys_own_refusals(
+    context: BrowserContext, server: ChatServer, elsewhere: str
+) -> None:
+    """A script of the other site's page sees the status, and no network error; with cookies too."""
+    widget = Tab(context, server.url, embedded_in=elsewhere)
+    ask = """async (url) => {
+        const body = "\\x1e".repeat(2000);
+        const got = await fetch(url, {method: "POST", body, credentials: "include"});
+        return [got.status, await got.text()];
+    }"""
+    status, text = widget.page.evaluate(ask, f"{server.url}ws/socket.io/?EIO=4&transport=polling&sid=x")
+    assert (status, text[:3]) == (413, "413")

@@ -80,4 +80,4 @@ def test_every_key_is_printed_in_the_order_of_the_reference() -> None:
             place = place[part][0] if part in {"backends", "certificates"} else place[part]
         assert key.path[-1] in place
     assert list(printed) == [path[0] for path, key in KEYS.items() if len(path) == 1]
-    assert sum(key.is_secret for key in KEYS.values()) == 5
+    assert sum(key.is_secret for key in KEYS.values()) == 7

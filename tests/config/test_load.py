@@ -31,11 +31,13 @@ def test_the_defaults_are_those_of_the_design() -> None:
         "/health",
         None,
         ("200-399",),
+        None,
         2,
         2,
         3,
         2,
         45,
+        None,
     ]
     assert list(config.timeouts.model_dump().values()) == [2, 10, 75, 300, 60, 60, 90, 4, 300, 30, 0, 45, 0]
     assert (config.limits.head, config.limits.inspect) == (32_768, 1_048_576)
@@ -214,7 +216,7 @@ def test_text_is_taken_as_it_is_written() -> None:
     )
     assert config.backends[0].name == "007"
     assert config.admin.token
-    assert config.admin.token.get_secret_value() == "0123"
+    assert config.admin.token[0].get_secret_value() == "0123"
     assert config.affinity.secret
     assert [secret.get_secret_value() for secret in config.affinity.secret] == ["2001-01-01"]
     assert loads("affinity: {cookie: {name: yes}}").affinity.cookie.name == "yes"

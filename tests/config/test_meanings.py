@@ -1,8 +1,10 @@
 """Values that YAML or an eye takes for something else: which are refused, and what is said of them."""
 
+import re
+
 import pytest
 
-from proxy.config import Problem, loads
+from proxy.config import ConfigError, Problem, dump, loads
 from tests.config.test_mistakes import mistakes
 
 DOLLAR = "in single quotes a $ is only a $"
@@ -84,4 +86,51 @@ def test_a_dollar_alone_is_one() -> None:
     for text, value in written.items():
         token = loads(f"admin: {{token: {text}}}").admin.token
         assert token
-        assert token.get_secret_value() == value
+        assert token[0].get_secret_value() == value
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+        ("::ffff:10.0.0.5", "10.0.0.5/32"),
+        ("::ffff:0:0/96", "0.0.0.0/0"),
+        ("2001:db8::/32", "2001:db8::/32"),
+        ("::/0", "::/0"),
+        ("10.0.0.5", "10.0.0.5/32"),
+    ],
+)
+def test_a_network_of_ipv4_is_one_however_it_is_written(written: str, meant: str) -> None:
+    """Clients are known by their IPv4 address on listeners for both families too: else none would match."""
+    config = loads(f"backends: [{{url: 'http://a:1'}}]\nforwarded: {{trusted: '{written}'}}")
+    assert [str(network) for network in config.forwarded.trusted] == [meant]
+
+
+@pytest.mark.parametrize(
+    ("text", "low", "high"),
+    [("4", 4, 4), ("2..8", 2, 8), ("'1..1'", 1, 1), ("256", 256, 256), ("1..256", 1, 256)],
+)
+def test_a_number_of_replicas_or_the_bounds_of_it(text: str, low: int, high: int) -> None:
+    """As it is written; `check` prints it so that it can be read again."""
+    count = loads(f"replicas: {{count: {text}}}").replicas.count
+    assert (count.low, count.high) == (low, high)
+    assert loads(dump(loads(f"replicas: {{count: {text}}}"))).replicas.count == count
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0", "must be a whole number from 1 to 256 such as 4, or a range of them such as 2..8 (got"),
+        ("8..2", "must begin with the smaller number: 2..8"),
+        ("2..", "must be a whole number from 1 to 256"),
+        ("2-8", "must be a whole number from 1 to 256"),
+        ("1..257", "must be a whole number from 1 to 256"),
+        ("2.5", "must be a whole number from 1 to 256"),
+        ("true", "must be a whole number from 1 to 256"),
+        ("[2, 8]", "must be a whole number from 1 to 256"),
+    ],
+)
+def test_wrong_bounds_are_told(text: str, message: str) -> None:
+    """A number that is too small or too large, bounds the wrong way round, another spelling."""
+    with pytest.raises(ConfigError, match=re.escape(f"replicas.count: {message}")):
+        loads(f"replicas: {{count: {text}}}")

@@ -26,7 +26,7 @@ NAMES = (
 )
 TOP = (
     "listen, socket, reuse_port, admin, backends, discovery, socketio_path, affinity, balance, health, "
-    "timeouts, limits, forwarded, log, otel, replicas, responses, sessions, tls"
+    "timeouts, limits, forwarded, log, otel, replicas, responses, sessions, tls, websocket"
 )
 NOT_LOOPBACK = "must be a loopback address such as 127.0.0.1:9901, because admin.token is not set"
 
@@ -34,7 +34,7 @@ NOT_LOOPBACK = "must be a loopback address such as 127.0.0.1:9901, because admin
 TABLE = [
     # keys
     ("health:\n  intervall: 2", 2, "health.intervall", ("unknown key, did you mean 'interval'? Allowed here: "
-     "type, path, host, status, interval, timeout, fall, rise, evict_after")),
+     "type, path, host, status, secret, interval, timeout, fall, rise, evict_after, listen_path")),
     ("\nssl: {cert: a}", 2, "ssl", f"unknown key. Allowed here: {TOP}"),
     ("discovery:\n  nomad: x", 2, "discovery.nomad",
      "unknown key. Allowed here: file, dns, kubernetes, docker"),
@@ -152,8 +152,13 @@ TABLE = [
     # secrets
     ("admin: {token: ''}", 1, "admin.token", "must not be empty; leave the key out to have none"),
     ("admin: {token: a b}", 1, "admin.token", "must be visible ASCII characters without spaces or line ends"),
-    ("admin: {token: [a]}", 1, "admin.token",
-     "must be visible ASCII characters without spaces or line ends (got a list)"),
+    ("admin: {token: [a, b c]}", 1, "admin.token[1]",
+     "must be visible ASCII characters without spaces or line ends"),
+    ("admin: {token: [a, a]}", 1, "admin.token", "must not hold a value twice"),
+    ("admin: {hook_token: {a: b}}", 1, "admin.hook_token",
+     "must be visible ASCII characters without spaces or line ends, or a list of them (got a mapping)"),
+    ("health: {type: tcp, secret: x}", 1, "health.secret",
+     "must be left out, unless health.type is http: no other probe can ask for it"),
     ("affinity: {secret: '***'}", 1, "affinity.secret",
      "must be the secret itself, not the mask that stands for one where it is printed"),
     ("affinity: {secret: [a, '***']}", 1, "affinity.secret[1]",
@@ -229,6 +234,11 @@ TABLE = [
     ("socketio_path: [/a, /a/]", 1, "socketio_path", 'must not hold a value twice (got "/a")'),
     ("forwarded:\n  trusted:\n  - 10.0.0.0/8\n  - 10.0.0.1/8", 4, "forwarded.trusted[1]",
      'must not have host bits: the network is written 10.0.0.0/8 (got "10.0.0.1/8")'),
+    ("forwarded:\n  trusted: []\n  hops: 2", 3, "forwarded.hops",
+     "must be 0, because forwarded.trusted is empty: nobody is believed (got 2)"),
+    ("forwarded: {hops: -1}", 1, "forwarded.hops", "must be a whole number, 0 or greater (got -1)"),
+    ("forwarded: {trusted: '::ffff:10.0.0.1/104'}", 1, "forwarded.trusted",
+     'must not have host bits: the network is written ::ffff:a00:0/104 (got "::ffff:10.0.0.1/104")'),
     ("forwarded: {proxy_protocol: v2}", 1, "forwarded.proxy_protocol", 'must be true or false (got "v2")'),
     ("forwarded: {trusted: all}", 1, "forwarded.trusted",
      'must be an IP address or network such as 10.0.0.0/8 (got "all")'),

@@ -34,6 +34,8 @@ IN_PLACE = [
     "admin: {{token: [{0}]}}",
     "admin: {{token: {{ {0} }}}}",
     "admin: {{token: {{{{ {0} }}}}}}",
+    "admin: {{token: [older, {0}], hook_token: {0}}}",
+    "health: {{secret: {0}, path: x}}",
     "affinity: {{secret: {0}, locate: x}}",
     "affinity: {{secret: {{a: {0}}}}}",
     "affinity: {{secret: [{0}, {0}]}}",
@@ -104,7 +106,7 @@ def test_the_effective_configuration_masks_secrets(secret: str) -> None:
     """A secret that is set is three stars in double quotes, one that is not is null."""
     config = loads(f"admin: {{token: {json.dumps(secret)}}}\naffinity: {{secret: {json.dumps(secret)}}}")
     assert config.admin.token
-    assert config.admin.token.get_secret_value() == secret
+    assert config.admin.token[0].get_secret_value() == secret
     printed = dump(config)
     assert printed.count('"***"') == 2
     assert MARK not in printed

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from proxy.affinity.backend import Backend as Known
 from proxy.affinity.fleet import Fleet
-from proxy.affinity.health import HealthRules, Verdict
+from proxy.affinity.health import HealthRules, Observation, Verdict
 from proxy.config import Config, HealthSettings
 from proxy.controlplane.probes import Prober
 from proxy.dataplane.fetch import ask
@@ -29,13 +29,20 @@ class Probing:
         self.backends = [Backend(name) for name in names]
         for backend in self.backends:
             self.fleet.add(backend.name, "127.0.0.1", backend.port, now=0.0)
-        self.timed: list[tuple[str, float]] = []
+        self.timed: list[tuple[str, float]] = []  # those that were answered
+        self.met: list[Observation] = []
         self.prober = Prober(
             self.fleet,
             Config(health=settings),
             ask,
-            lambda known, took: self.timed.append((known.name, took)),
+            self.probed,
         )
+
+    def probed(self, known: Known, met: Observation, seconds: float) -> None:
+        """A probe has ended."""
+        self.met.append(met)
+        if met is Observation.ANSWERED:
+            self.timed.append((known.name, seconds))
 
     @property
     def known(self) -> Known:

@@ -16,12 +16,13 @@ from proxy.affinity.backend import AdminState
 from proxy.affinity.health import Observation
 from proxy.app import App
 from proxy.config import Address, Config
-from proxy.controlplane.admin import AdminServer, admin_app
+from proxy.controlplane.admin import AdminServer, Tokens, admin_app
 from proxy.scrape import Scrape
 from tests.dataplane.loop import run_loop
 from tests.dataplane.peers import WAIT, Message, Peer, get
 
 TOKEN = "s3cret-token"
+HOOK_TOKEN = "a-hooks-token"
 OPEN = ["/healthz", "/readyz", "/metrics"]
 GUARDED = ["/api/backends", "/openapi.json", "/docs"]
 
@@ -59,7 +60,12 @@ def run(test: Test, *, token: str | None = None) -> None:
         app = admin.app
         scrape = Scrape(app.parts.collector.collect)
         server = AdminServer(
-            admin_app(app.actions(), app.admin.views(), scrape, lambda: token),
+            admin_app(
+                app.actions(),
+                app.admin.views(),
+                scrape,
+                lambda: Tokens([token] if token else (), [HOOK_TOKEN]),
+            ),
             [sock],
             app.parts.events.hang_up,
         )
@@ -146,7 +152,7 @@ def test_metrics() -> None:
     async def test(admin: Admin) -> None:
         answer = await admin.ask("/metrics")
         assert (answer.get(b"content-type") or b"").startswith(b"text/plain")
-        assert b"\nchainlit_proxy_open_connections 0\n" in answer.body
+        assert b'\nchainlit_proxy_open_connections{protocol="http/1.1"} 0\n' in answer.body
         answer = await admin.ask("/metrics", b"Accept: application/openmetrics-text; version=1.0.0")
         assert (answer.get(b"content-type") or b"").startswith(b"application/openmetrics-text")
         assert answer.body.endswith(b"\n# EOF\n")
@@ -294,7 +300,24 @@ def test_tokens_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -
         assert (await admin.ask("/api/backends", bearer(TOKEN))).status == 200
 
     run(test, token=TOKEN)
-    assert compared == [(b"Bearer wrong", b"Bearer s3cret-token"), (b"Bearer s3cret-token",) * 2]
+    assert compared == [
+        (b"Bearer wrong", b"Bearer s3cret-token"),
+        (b"Bearer wrong", b"Bearer a-hooks-token"),
+        (b"Bearer s3cret-token",) * 2,
+    ]
+
+
+def test_each_token_of_a_list_counts() -> None:
+    """While tokens are rotated the old and the new one are good, with the same effect."""
+
+    async def test(admin: Admin) -> None:
+        config = Config.model_validate({"admin": {"token": ["new", "old"], "hook_token": ["h1", "h2"]}})
+        app = App(config)
+        assert app.admin.tokens() == Tokens(["new", "old"], ["h1", "h2"])
+        assert admin.app.admin.tokens() == Tokens([], [])
+        assert (await admin.ask("/api/backends", bearer("x"))).status == 200
+
+    run(test)
 
 
 def test_nothing_else_is_there() -> None:

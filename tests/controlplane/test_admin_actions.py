@@ -9,7 +9,7 @@ import pytest
 
 from proxy.affinity.backend import AdminState
 from proxy.affinity.health import Observation
-from tests.controlplane.test_admin import TOKEN, Admin, bearer, run
+from tests.controlplane.test_admin import HOOK_TOKEN, TOKEN, Admin, bearer, run
 
 JSON = b"Content-Type: application/json"
 
@@ -149,3 +149,40 @@ def test_changes_need_the_token() -> None:
         assert (await post(admin, "/api/backends/a/drain", None, bearer(TOKEN)))[0] == 200
 
     run(test, token=TOKEN)
+
+
+def test_the_token_of_hooks_is_good_for_what_they_do() -> None:
+    """It drains, makes ready and looks at one backend; 403 tells that it may do no more."""
+
+    async def test(admin: Admin) -> None:
+        known(admin)
+        hook = bearer(HOOK_TOKEN)
+        until = {"until": "restart"}
+        status, told = await post(admin, "/api/backends/a/drain", until, hook)
+        assert (status, told["drain"]["until_restart"]) == (200, True)
+        assert (await admin.ask("/api/backends/a", hook)).status == 200
+        status, told = await post(admin, "/api/backends/a/ready", until, hook)
+        assert (status, told["admin_state"]) == (200, "ready")
+        for path in ("/api/backends/a/maintenance", "/api/reload", "/api/rollout"):
+            status, told = await post(admin, path, None, hook)
+            assert (status, "no more" in told["detail"]) == (403, True), path
+        for path in ("/api/backends", "/api/config", "/api/sessions", "/openapi.json"):
+            assert (await admin.ask(path, hook)).status == 403, path
+        a = admin.fleet.get("a")
+        assert a is not None
+        assert a.admin_state is AdminState.READY
+
+    run(test, token=TOKEN)
+
+
+def test_a_pod_that_is_back_ends_its_own_drain_alone() -> None:
+    """`ready` until a restart leaves an operator's wish as it is."""
+
+    async def test(admin: Admin) -> None:
+        known(admin)
+        for wish, state in (("drain", "drain"), ("maintenance", "maintenance")):
+            await post(admin, f"/api/backends/a/{wish}")
+            status, told = await post(admin, "/api/backends/a/ready", {"until": "restart"})
+            assert (status, told["admin_state"]) == (200, state)
+
+    run(test)

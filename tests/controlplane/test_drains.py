@@ -235,3 +235,54 @@ def test_asked_again_it_is_empty_when_it_is_looked_at_again(house: House) -> Non
     house.moves.open(house.a, 2)
     house.drains.drain(house.a, 50.0)
     assert not drain.is_empty
+
+
+def restart(house: House) -> None:
+    """The first one is away and answers again."""
+    house.fleet.observe(house.a, Observation.REFUSED, 1.0)
+    house.fleet.observe(house.a, Observation.ANSWERED, 2.0)
+    house.fleet.observe(house.a, Observation.ANSWERED, 3.0)
+
+
+def move(house: House) -> None:
+    """The first one answers at another address, as a new pod of the same name does."""
+    house.fleet.met(house.a, "10.0.0.1")
+    house.drains.drain_for(house.a, None, until_restart=True)
+    house.fleet.met(house.a, "10.0.0.2")
+
+
+@pytest.mark.parametrize("come_back", [restart, move])
+def test_a_drain_until_a_restart_ends_with_it(house: House, come_back: Callable[[House], None]) -> None:
+    """Nobody has to say that it is back, and until then it takes nobody."""
+    house.drains.drain_for(house.a, None, until_restart=True)
+    house.look(1.0)
+    assert house.a.admin_state is AdminState.DRAIN
+    come_back(house)
+    house.look(2.0)
+    assert (house.drains.get(house.a), house.a.takes_sessions) == (None, True)
+
+
+def test_silence_is_no_restart(house: House) -> None:
+    """An app that blocks its event loop while it drains is the same process afterwards."""
+    house.drains.drain_for(house.a, None, until_restart=True)
+    for second in range(4):
+        house.fleet.observe(house.a, Observation.SILENT, float(second))
+    house.fleet.observe(house.a, Observation.ANSWERED, 5.0)
+    house.fleet.observe(house.a, Observation.ANSWERED, 6.0)
+    house.look(6.0)
+    assert house.a.admin_state is AdminState.DRAIN
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_what_an_operator_wished_outlives_a_restart(house: House, again: bool) -> None:
+    """A drain without an end of its own stays, whoever asked first; so does maintenance."""
+    house.drains.drain_for(house.a, None, until_restart=again)
+    house.drains.drain_for(house.a, None, until_restart=not again)
+    restart(house)
+    house.look(2.0)
+    house.drains.restarted(house.a)
+    assert not house.a.takes_sessions
+    house.drains.maintenance(house.a)
+    house.drains.drain_for(house.a, None, until_restart=True)
+    house.drains.restarted(house.a)
+    assert house.a.admin_state is AdminState.MAINTENANCE

@@ -6,9 +6,10 @@ import pytest
 
 from proxy.affinity.backend import Backend as Known
 from proxy.affinity.fleet import Fleet
-from proxy.affinity.health import HealthRules
+from proxy.affinity.health import HealthRules, Observation
 from proxy.config import Config, HealthSettings
 from proxy.controlplane.probes import Prober
+from proxy.wire.head import ResponseHead, parse_response
 from tests.controlplane.probing import (
     DEGRADED,
     DOWN,
@@ -62,15 +63,15 @@ def test_the_final_dot_is_not_told(kind: str) -> None:
     fleet.add("a", "chat-0.chat.site.svc.cluster.local.", 8000, now=0.0)
     asked: list[tuple[str, bytes]] = []
 
-    async def recorded(known: Known, _method: bytes, message: bytes, _timeout: float) -> tuple[int, bytes]:
+    async def recorded(
+        known: Known, _method: bytes, message: bytes, _timeout: float
+    ) -> tuple[ResponseHead, bytes]:
         asked.append((known.host, message))
-        return 200, b'0{"sid":"abc"}'
+        return parse_response(b"HTTP/1.1 200 OK\r\n\r\n"), b'0{"sid":"abc"}'
 
     async def main() -> None:
         settings = HealthSettings.model_validate(FAST | {"type": kind})
-        task = asyncio.create_task(
-            Prober(fleet, Config(health=settings), recorded, lambda _known, _took: None).run()
-        )
+        task = asyncio.create_task(Prober(fleet, Config(health=settings), recorded).run())
         await eventually(lambda: len(asked) > 1, WAIT, "no probes")
         task.cancel()
         await asyncio.wait([task])
@@ -337,3 +338,22 @@ def test_probes_carry_no_cookies() -> None:
         assert [request.get(b"cookie") for request in probing.requests if request.get(b"cookie")] == []
 
     run(test, answers(ok(b"", b"Set-Cookie: a=b; Path=/")))
+
+
+def test_probes_without_an_answer_are_told() -> None:
+    """An app that blocks its event loop answers some quickly and the others never: both count."""
+
+    async def test(probing: Probing) -> None:
+        await eventually(lambda: Observation.SILENT in probing.met, WAIT, lambda: str(probing.met))
+        assert probing.met[:2] == [Observation.ANSWERED] * 2
+        assert len(probing.timed) == probing.met.count(Observation.ANSWERED)
+
+    said = 0
+
+    async def answer_twice(peer: Peer, _: Message) -> None:
+        nonlocal said
+        said += 1
+        if said < 3:
+            peer.say(ok())
+
+    run(test, answer_twice)

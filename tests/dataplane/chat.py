@@ -9,6 +9,7 @@ import asyncio
 import gzip
 import json
 
+from tests.dataplane import deflated
 from tests.dataplane.frames import ACCEPT, Socket, upgrade
 from tests.dataplane.peers import Message, Peer, get, ok, post
 from tests.dataplane.scripted import Backend
@@ -219,7 +220,10 @@ class Tab:
     async def socket(self, peer: Peer | None = None) -> Socket:
         """The websocket that was asked for."""
         peer = peer or await self.upgrade()
-        assert (await peer.response()).status == 101
+        answer = await peer.response()
+        assert answer.status == 101
+        if answer.all(b"sec-websocket-extensions"):
+            return deflated.Socket(peer)
         return Socket(peer, client=True)
 
     async def listen(self, wanted: bytes, poll: Peer | None = None) -> None:

@@ -53,6 +53,7 @@ class SharedChat(Chat):
     answers = False  # whether it is still answering what it took
     breaks = ""  # the step at which it is lost
     echo = True
+    _event: asyncio.Task[None] | None = None  # the last one that came by a POST
 
     async def _take(self, transport: Transport, packet: bytes) -> None:
         step = step_of(packet)
@@ -60,7 +61,24 @@ class SharedChat(Chat):
         if step and step == self.breaks and (step != "restore" or transport.proxied):
             await self.die()
         gate = self._gates.get(step)
+        if transport.socket is None and step in {"resume", "again"}:  # no POST waits for an event
+            self._event = asyncio.create_task(self._later(transport, packet, gate, self._event))
+            return
         if gate is not None and (transport.proxied or step in {"hello", "part"}):
+            await gate.wait()
+        self._hear(transport, packet)
+
+    async def _later(
+        self,
+        transport: Transport,
+        packet: bytes,
+        gate: asyncio.Event | None,
+        before: asyncio.Task[None] | None,
+    ) -> None:
+        """An event is taken when the one before it is, and its gate is open."""
+        if before is not None:
+            await before
+        if gate is not None:
             await gate.wait()
         self._hear(transport, packet)
 
@@ -223,9 +241,15 @@ Test = Callable[[Case], Awaitable[None]]
 
 
 def play(
-    test: Test, names: str = "ab", *, connect: bool = True, mode: str = "always", **affinity: Any
+    test: Test,
+    names: str = "ab",
+    *,
+    connect: bool = True,
+    mode: str = "always",
+    compress: bool = False,
+    **affinity: Any,
 ) -> None:
-    """Run a test with a client whose session is at `a`."""
+    """Run a test with a client whose session is at `a`; it may `compress` its websocket."""
 
     async def main(world: World) -> None:
         story: list[tuple[str, bytes]] = []
@@ -239,7 +263,7 @@ def play(
             story.clear()
         await test(case)
 
-    run(main, names, affinity={"hand_over": mode, **affinity})
+    run(main, names, affinity={"hand_over": mode, **affinity}, websocket={"compress": compress})
 
 
 def half(packet: bytes, *, masked: bool) -> tuple[bytes, bytes]:

@@ -31,7 +31,7 @@ BAD += [start for start, _ in heads.HOPELESS]
 async def told(world: World, request: bytes) -> Message:
     """What a connection is answered that is fed these bytes one by one."""
     client = await world.client()
-    (connection,) = world.plane.connections
+    connection = world.connection()
     for byte in request:
         connection.data_received(bytes((byte,)))
     answer = await client.response()

@@ -51,9 +51,12 @@ def session(world: World) -> Session:
 def still(world: World) -> bool:
     """Whether the sessions are at rest; nobody has said anything for a while."""
     for tunnel in world.plane.tunnels:
-        tunnel.tick(world.now() - LONG)
+        tunnel.tick(world.now())
+        tunnel.spoke_at = world.now() - LONG
     for engine in world.router.engines._named.values():
         engine.said_at -= LONG
+    for found in world.router.directory.sessions():
+        found.ended_at -= LONG
     return bool(world.plane.evictions.at_rest(on(world, "a")))
 
 

@@ -46,7 +46,7 @@ def test_who_reads_slowly_has_the_whole_answer(reads: bool, monkeypatch: pytest.
 
         world.backend.serve(answer)
         client = (await world.client(slow=True)).say(get())
-        (connection,) = world.plane.connections
+        connection = world.connection()
         await world.until(lambda: connection.leg.has_unsent and connection.exchange is None)
         leaving = await leave(world)
         await asyncio.sleep(0.3)

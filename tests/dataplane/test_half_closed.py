@@ -199,7 +199,7 @@ def test_a_request_of_a_half_closed_client_in_a_drain() -> None:
         backend = await world.backend.accept()
         await backend.request()
         client.half_close()
-        (connection,) = world.plane.connections
+        connection = world.connection()
         await world.until(lambda: connection._said_all)
         leaving = asyncio.create_task(world.plane.leave(4))
         await world.until(lambda: world.plane.site.leaving)

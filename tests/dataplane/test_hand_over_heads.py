@@ -2,14 +2,14 @@
 
 import pytest
 
-from proxy.dataplane.downstream import Downstream
+from proxy.dataplane.connection import Connection
 from tests.dataplane.peers import Message, Peer
 from tests.dataplane.shared_chat import ASK, GREETING, SharedChat
 from tests.dataplane.test_settled_polls import settled
 from tests.dataplane.world import World, run
 
 
-def has_head(connection: Downstream) -> bool:
+def has_head(connection: Connection) -> bool:
     """Whether the head of an answer has come for it."""
     exchange = connection.exchange
     return exchange is not None and bool(exchange.status or exchange._early)

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
+from proxy.affinity.silence import ANSWERED, TAKEN
 from proxy.controlplane.drains import Drains
 from proxy.dataplane.hand_over_counts import Reason, Result
-from proxy.dataplane.tunnel import ANSWERED, TAKEN
 from proxy.wire.engineio import UNKNOWN_SESSION
 from tests.dataplane.chat import PATH, Tab
 from tests.dataplane.peers import Peer, post
@@ -274,7 +274,7 @@ def test_the_deadline_of_a_drain() -> None:
 
     async def test(case: Case) -> None:
         tab, poll = await polling(case)
-        case.session.hear(begins=True)
+        case.session.hear(0.0, begins=True)
         fleet = case.world.router.fleet
         drains = Drains(fleet, case.world.plane.evictions)
         running = asyncio.create_task(drains.run())

@@ -211,7 +211,7 @@ def test_a_payload_that_came_while_its_backend_was_looked_for() -> None:
         asked = [await backend.accept() for backend in world.backends]
         for peer in asked:
             await peer.request()
-        (connection,) = world.plane.connections
+        connection = world.connection()
         await world.until(lambda: connection.paused)
         for peer in asked:
             peer.say(DENIES)

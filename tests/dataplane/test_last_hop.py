@@ -246,3 +246,33 @@ def test_a_few_proxies_are_no_loop(via: bytes) -> None:
         assert (await world.ask(get(b"/", b"Via: " + via))).status == 200
 
     run(test)
+
+
+def test_a_balancer_is_told_the_proxys_own_health() -> None:
+    """`health.listen_path` is answered here, also without a backend; it is 503 once the proxy is to end."""
+    path = b"/.chainlit-proxy/healthz"
+
+    async def test(world: World) -> None:
+        client = await world.client()
+        for method in (b"GET", b"HEAD", b"OPTIONS"):
+            client.say(get(path + b"?x=1").replace(b"GET", method, 1))
+            answer = await client.response(to_head=method == b"HEAD")
+            assert (answer.status, answer.body) == (200, b"" if method == b"HEAD" else b"alive\n")
+        world.plane.site.leaving = True
+        client.say(get(path))
+        assert (await client.response()).status == 503
+
+    run(test, healthy=False, health={"listen_path": path.decode()}, affinity={"hold": 0})
+
+
+def test_without_a_path_for_it_health_is_the_apps() -> None:
+    """No path is taken from the app unless one is named."""
+
+    async def test(world: World) -> None:
+        client = (await world.client()).say(get(b"/.chainlit-proxy/healthz"))
+        backend = await world.backend.accept()
+        await backend.request()
+        backend.say(ok(b"the app"))
+        assert (await client.response()).body == b"the app"
+
+    run(test)

@@ -359,7 +359,7 @@ def test_fault_of_ours_is_an_answer() -> None:
         client = (await world.client()).say(get())
         backend = await world.backend.accept()
         await backend.request()
-        (connection,) = world.plane.connections
+        connection = world.connection()
         exchange = connection.exchange
         assert exchange is not None
         exchange.spawn(fail)

@@ -273,7 +273,7 @@ def test_a_proxy_that_stood_still_finds_no_client_late() -> None:
         chats(world)
         await open_socket(world)
         await world.client()
-        (connection,), (tunnel,) = world.plane.connections, world.plane.tunnels
+        connection, (tunnel,) = world.connection(), world.plane.tunnels
         before = connection.deadline, tunnel.deadline
         world.plane.move_on(46.0)
         assert connection.deadline - before[0] == pytest.approx(46.0)

@@ -132,7 +132,7 @@ def test_a_reload_has_origins_read_anew() -> None:
     async def test(world: World) -> None:
         client = await world.client()
         await world.until(lambda: bool(world.plane.connections))
-        (connection,) = world.plane.connections
+        connection = world.connection()
         for trusted in ([], ["127.0.0.0/8"], []):
             config = Config.model_validate({"forwarded": {"trusted": trusted}})
             await world.plane.configure(config, [world.listening], None)

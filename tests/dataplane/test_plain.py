@@ -129,6 +129,31 @@ def test_everything_is_led_to_https(pair: dict[str, str]) -> None:
     play(test, pair)
 
 
+def test_what_came_by_https_is_not_led_there(pair: dict[str, str]) -> None:
+    """A trusted proxy that ends TLS in front of this address would bring it back for ever."""
+    asked = b"GET / HTTP/1.1\r\nHost: chat.test\r\nX-Forwarded-Proto: %b\r\n\r\n"
+
+    async def test(world: World, address: tuple[str, int]) -> None:
+        answer = await ask(world, address, asked % b"https")
+        assert answer.status == 421
+        assert b"has to connect to the address with TLS" in answer.body
+        assert (await ask(world, address, asked % b"http")).status == 308
+        challenge = (asked % b"https").replace(b" / ", b" /.well-known/acme-challenge/token ")
+        assert (await ask(world, address, challenge)).body == b"token.proof"
+
+    play(test, pair)
+
+
+def test_a_stranger_says_in_vain_that_it_came_by_https(pair: dict[str, str]) -> None:
+    """Only trusted proxies know."""
+
+    async def test(world: World, address: tuple[str, int]) -> None:
+        asked = b"GET / HTTP/1.1\r\nHost: chat.test\r\nX-Forwarded-Proto: https\r\n\r\n"
+        assert (await ask(world, address, asked)).status == 308
+
+    play(test, pair, forwarded={"trusted": []})
+
+
 def test_what_is_no_request_is_refused(pair: dict[str, str]) -> None:
     """As on any listener: malformed heads get 400, long ones 431, and late ones are closed."""
 

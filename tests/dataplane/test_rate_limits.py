@@ -89,6 +89,26 @@ def test_clients_behind_a_trusted_proxy_are_told_apart() -> None:
     run(test, **SLOW)
 
 
+def test_clients_are_told_apart_where_hops_are_counted() -> None:
+    """The client is so far from the end, and has a bucket of its own, also where its network is trusted."""
+
+    async def test(world: World) -> None:
+        world.backend.serve(echo)
+        proxy = await world.client()
+
+        async def ask(*addresses: str) -> int:
+            return (await proxy.say(get(b"/x", of(", ".join(addresses)))).response()).status
+
+        balancer = "198.51.100.1"
+        assert [await ask("192.0.2.1", balancer) for _ in range(3)] == [200, 200, 429]
+        assert [await ask("192.0.2.2", balancer) for _ in range(3)] == [200, 200, 429]
+        assert [await ask(f"1.1.1.{n}", "192.0.2.1", balancer) for n in range(3)] == [429] * 3
+        for _ in range(4):  # the balancer's own, such as health checks
+            assert (await proxy.say(get(b"/x")).response()).status == 200
+
+    run(test, **SLOW | {"forwarded": {"trusted": ["0.0.0.0/0"], "hops": 2}})
+
+
 def test_a_trusted_proxy_that_names_no_client_is_not_limited() -> None:
     """Its requests are those of everybody behind it."""
 

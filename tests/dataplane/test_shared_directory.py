@@ -168,7 +168,7 @@ def test_a_turn_that_a_poll_told_is_known_to_all(redis_server: RedisServer) -> N
                 return there.in_turn is answering
 
             for answering in (True, False):
-                here.hear(begins=answering)
+                here.hear(0.0, begins=answering)
                 one.shared.turn(one.connect("elsewhere", "c"))
                 one.shared.turn(here)
                 await eventually(partial(there_is, answering), WAIT, "two is told")

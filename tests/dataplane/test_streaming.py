@@ -21,7 +21,7 @@ def upload_head(length: int) -> bytes:
 
 def held(world: World) -> int:
     """Bytes that wait in this process to be written to either side."""
-    downs = [connection.transport for connection in world.plane.connections]
+    downs = [connection.leg.transport for connection in world.plane.connections]
     ups = [upstream.transport for pool in world.plane.site._pools.values() for upstream in pool._all]
     tunnels = [end for tunnel in world.plane.tunnels for end in (tunnel.down.transport, tunnel.up.transport)]
     return max((t.get_write_buffer_size() for t in (*downs, *ups, *tunnels)), default=0)
@@ -91,7 +91,7 @@ def test_client_that_stops_reading_stops_the_backend() -> None:
         await backend.request()
         backend.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LONG)
         sending = asyncio.create_task(send(backend, LONG))
-        (connection,) = world.plane.connections
+        connection = world.connection()
         await world.until(lambda: not connection.leg.writable and not world.upstream().transport.is_reading())
         assert held(world) < BOUND
         assert not sending.done()
@@ -109,7 +109,7 @@ def test_backend_that_stops_reading_stops_the_client() -> None:
         client = (await world.client()).say(upload_head(LONG))
         backend = await world.backend.accept()
         sending = asyncio.create_task(send(client, LONG))
-        (connection,) = world.plane.connections
+        connection = world.connection()
         await world.until(lambda: not connection.transport.is_reading())
         assert held(world) < BOUND
         assert not sending.done()
@@ -131,7 +131,7 @@ def test_body_waits_in_bounds_while_its_backend_is_not_known() -> None:
         asked = [await backend.accept() for backend in world.backends]
         for question in asked:
             assert (await question.request()).target == b"/project/file/x?session_id=session-s"
-        (connection,) = world.plane.connections
+        connection = world.connection()
         await world.until(lambda: not connection.transport.is_reading())
         assert connection.exchange is not None
         assert connection.exchange.body.held_size < BOUND
@@ -152,11 +152,9 @@ def test_held_body_that_the_backend_does_not_read() -> None:
         client = (await world.client()).say(get(b"/mcp", b"Content-Length: %d" % LONG, method=b"POST"))
         sending = asyncio.create_task(send(client, LONG))
         backend = await world.backend.accept()
-        await world.until(
-            lambda: held(world) > 0 and any(not c.transport.is_reading() for c in world.plane.connections)
-        )
+        await world.until(lambda: held(world) > 0 and any(c.leg.paused for c in world.plane.connections))
         await world.breathe()
-        (connection,) = world.plane.connections
+        connection = world.connection()
         assert not connection.transport.is_reading()
         before = held(world)
         assert not sending.done()
@@ -188,7 +186,7 @@ def test_connection_serves_on_after_a_slow_client() -> None:
         slow = (await world.client(slow=True)).say(get(b"/public/film"))
         backend = await world.backend.accept()
         await backend.request()
-        (connection,) = world.plane.connections
+        connection = world.connection()
         connection.transport.set_write_buffer_limits(high=1)  # whatever the client does not take is too much
         backend.say(ok(BLOCK * 2))
         await world.until(lambda: not connection.leg.writable)
@@ -216,7 +214,7 @@ def test_answer_before_the_body_is_read() -> None:
         upstream.transport.set_write_buffer_limits(high=1)  # whatever is not sent is too much
         upstream.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         backend.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        (connection,) = world.plane.connections
+        connection = world.connection()
         client.say(b"30000\r\n" + BLOCK * 3 + b"\r\n0\r\n\r\n")
         await backend.head()
         exchange = connection.exchange
@@ -242,7 +240,7 @@ def test_backend_that_stops_in_the_middle_of_a_body() -> None:
         client = (await world.client()).say(upload_head(LONG))
         sending = asyncio.create_task(send(client, LONG))
         backend = await world.backend.accept()
-        (connection,) = world.plane.connections
+        connection = world.connection()
         seen = 0
         while seen < 5:  # the kernel's buffers grow a few times before nothing moves any more
             seen = 0 if connection.transport.is_reading() else seen + 1
@@ -269,7 +267,7 @@ def test_client_that_asks_and_does_not_read() -> None:
         world.backend.serve(answer)
         client = await world.client(slow=True)
         client.say(get(b"/public/film") * 500)
-        (connection,) = world.plane.connections
+        connection = world.connection()
         await world.until(lambda: not connection.leg.writable)
         seen = -1
         while seen != answers:

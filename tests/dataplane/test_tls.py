@@ -14,6 +14,8 @@ from proxy import net
 from proxy.config import Address
 from proxy.config.tls_settings import TlsSettings
 from proxy.errors import Limit
+from tests.dataplane import deflated
+from tests.dataplane.chat import Tab, chats, connect_packet
 from tests.dataplane.frames import ACCEPT, Socket, upgrade
 from tests.dataplane.peers import WAIT, Cut, Message, Peer, get, ok, post
 from tests.dataplane.scripted import echo
@@ -58,7 +60,7 @@ def serial(peer: Peer) -> str:
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_offer(authority: Authority, version: ssl.TLSVersion) -> None:
-    """TLS 1.2 and 1.3 are spoken, with forward secrecy, ALPN http/1.1 and no compression."""
+    """TLS 1.2 and 1.3 are spoken, with forward secrecy, ALPN h2 and no compression."""
 
     async def test(world: World) -> None:
         context = authority.client()
@@ -67,11 +69,32 @@ def test_offer(authority: Authority, version: ssl.TLSVersion) -> None:
         client = await secure(world, context)
         session = client.writer.get_extra_info("ssl_object")
         assert session.version() == version.name.replace("_", ".")
-        assert session.selected_alpn_protocol() == "http/1.1"
+        assert session.selected_alpn_protocol() == "h2"
         assert session.compression() is None
         assert session.cipher()[0].startswith(("ECDHE-", "TLS_"))
 
     run(test, tls=authority.issue(NAME))
+
+
+def test_a_compressed_websocket(authority: Authority) -> None:
+    """Compression is inside of TLS: what both sides say is read, and a goodbye is answered."""
+
+    async def test(world: World) -> None:
+        chats(world)
+        tab = Tab(world)
+        client = (await secure(world, authority.client())).say(upgrade(tab.path + b"websocket"))
+        socket = await tab.socket(client)
+        assert isinstance(socket, deflated.Socket)
+        assert (await socket.hear()).startswith(b"0")
+        socket.say(connect_packet("session-s"), b'42["%b"]' % (b"question " * 1000))
+        assert [(await socket.hear())[:5] for _ in range(2)] == [b'40{"s', b'42["e']
+        (tunnel,) = world.plane.tunnels
+        tunnel.say_goodbye()
+        assert await socket.hear() == (1012).to_bytes(2, "big")
+        socket.say((1012).to_bytes(2, "big"), opcode=8)
+        await client.gone()
+
+    run(test, tls=authority.issue(NAME), websocket={"compress": True})
 
 
 def test_old_versions_are_refused(authority: Authority) -> None:

@@ -61,7 +61,7 @@ def test_much_that_comes_before_the_101() -> None:
         sending = asyncio.create_task(send(client, LONG))
         backend = await world.backend.accept()
         await backend.request()
-        (connection,) = world.plane.connections
+        connection = world.connection()
         await world.until(lambda: not connection.transport.is_reading())
         backend.say(ACCEPT)
         assert await receive(backend, LONG, world) == await sending

@@ -135,7 +135,7 @@ def test_a_turn_that_nobody_has_heard_for_long_is_over() -> None:
     session = directory.assign("session-S", backend, 0.0)
     for gap, heard, goes_on in ((5.0, False, True), (60.0, False, False), (60.0, True, True)):
         directory.opened(session)
-        session.hear(begins=True)
+        session.hear(0.0, begins=True)
         assert session.in_turn
         directory.closed(session, 100.0)
         session.is_awaited = heard
@@ -144,9 +144,9 @@ def test_a_turn_that_nobody_has_heard_for_long_is_over() -> None:
         directory.opened(session)
         session.is_awaited = False
         assert session.in_turn is goes_on
-        session.hear(begins=False)
+        session.hear(0.0, begins=False)
         assert session.in_turn is goes_on, "that is Chainlit's greeting"
-        session.hear(begins=False)
+        session.hear(0.0, begins=False)
         assert (session.in_turn, session.is_awaited) == (False, False)
         directory.closed(session, 200.0)
         session.came(200.0)

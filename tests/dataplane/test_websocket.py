@@ -5,10 +5,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohttp
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
@@ -37,7 +39,9 @@ async def greet(connection: ClientConnection) -> None:
     assert await connection.recv() == "40"
 
 
-def through(handler: Handler, test: Callable[[Connect], Awaitable[None]], **options: Any) -> None:
+def through(
+    handler: Handler, test: Callable[[Connect], Awaitable[None]], *, compress: bool = False, **options: Any
+) -> None:
     """Run a test with a websocket server as the only backend; it is given what connects by the proxy.
 
     Afterwards nothing may be held against the backend: every end of a websocket here is a graceful one.
@@ -45,9 +49,13 @@ def through(handler: Handler, test: Callable[[Connect], Awaitable[None]], **opti
 
     async def whole(world: World) -> None:
         @asynccontextmanager
-        async def connected(path: str, **wishes: Any) -> AsyncIterator[ClientConnection]:
+        async def connected(path: str, *, by_aiohttp: bool = False, **wishes: Any) -> AsyncIterator[Any]:
             world.guests += 1
             url = f"ws://{world.address[0]}:{world.address[1]}{path}"
+            if by_aiohttp:
+                async with aiohttp.ClientSession() as session, session.ws_connect(url, **wishes) as client:
+                    yield client
+                return
             async with asyncio.timeout(WAIT), connect(url, max_size=None, proxy=None, **wishes) as connection:
                 yield connection
 
@@ -65,7 +73,7 @@ def through(handler: Handler, test: Callable[[Connect], Awaitable[None]], **opti
             for pool in world.plane.site._pools.values():
                 pool.close_all()
 
-    run(whole, debug=False)
+    run(whole, debug=False, websocket={"compress": compress})
 
 
 @both
@@ -166,6 +174,55 @@ def test_compression_is_between_the_two_ends() -> None:
                 assert await connection.recv() == "a" * 100_000
 
     through(echo, test)
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [
+        {},
+        {"client_max_window_bits": 9},
+        {"server_max_window_bits": 10},
+        {"server_no_context_takeover": True, "client_no_context_takeover": True},
+    ],
+)
+def test_compression_is_between_the_client_and_the_proxy(wishes: dict[str, Any]) -> None:
+    """With `websocket.compress` a real client has it, whatever it wishes, and the instance has none."""
+    seen: list[list[str]] = []
+
+    async def look(connection: ServerConnection) -> None:
+        seen.append([extension.name for extension in connection.protocol.extensions])
+        await echo(connection)
+
+    async def test(connected: Connect) -> None:
+        offers = [ClientPerMessageDeflateFactory(**wishes)]
+        async with connected(WATCHED, extensions=offers, compression=None) as connection:
+            (extension,) = connection.protocol.extensions
+            assert extension.remote_no_context_takeover is ("server_no_context_takeover" in wishes)
+            await greet(connection)
+            for size in (0, 1, 31, 32, 1000, 100_000, 300_000):
+                for message in ("a" * size, bytes(range(256)) * (size // 256)):
+                    await connection.send(message)
+                    assert await connection.recv() == message
+            await (await connection.ping(b"x"))
+
+    through(look, test, compress=True)
+    assert seen == [[]]
+
+
+def test_a_client_of_aiohttp_has_it_too() -> None:
+    """It is what python-socketio connects with; it compresses where it may, and reads what comes."""
+
+    async def test(connected: Connect) -> None:
+        async with connected(WATCHED, by_aiohttp=True, compress=15) as client:
+            assert client.compress
+            await client.send_str("40")
+            assert await client.receive_str() == "40"
+            for number in range(50):
+                token = f'42["stream_token",{number},"{"x" * 100}"]'
+                await client.send_str(token)
+                assert await client.receive_str() == token
+
+    through(echo, test, compress=True)
 
 
 @both

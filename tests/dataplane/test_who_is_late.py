@@ -53,7 +53,7 @@ def test_the_client_has_its_whole_time_again_when_it_may_go_on() -> None:
         client = (await world.client()).say(upload_head(LONG))
         backend = await world.backend.accept()
         sending = asyncio.create_task(send(client, LONG // 2))
-        (connection,) = world.plane.connections
+        connection = world.connection()
         await world.until(lambda: connection.leg.paused)
         await asyncio.sleep(2 * SHORT)
         assert hits(world) == {}
@@ -240,7 +240,7 @@ def test_a_slow_client_does_not_slow_the_next_one_down() -> None:
     async def test(world: World) -> None:
         slow = await world.client(slow=True)
         await world.until(lambda: world.plane.connections)
-        (connection,) = world.plane.connections
+        connection = world.connection()
         connection.transport.set_write_buffer_limits(high=1000)
         slow.say(get(b"/long"))
         backend = await world.backend.accept()

@@ -20,6 +20,7 @@ from proxy import borders, net
 from proxy.affinity.backend import Backend as Known
 from proxy.affinity.health import Observation
 from proxy.config import Address, Config
+from proxy.dataplane.downstream import Downstream
 from proxy.dataplane.record import Record
 from proxy.dataplane.upstream import Upstream
 from proxy.parts import Parts
@@ -113,6 +114,12 @@ class World:
         plane = self.plane
         self._task = asyncio.create_task(plane.run([sock]))
         await self.until(lambda: plane.listeners._servers)
+
+    def connection(self) -> Downstream:
+        """The only connection of a client, in HTTP/1.1."""
+        (connection,) = self.plane.connections
+        assert isinstance(connection, Downstream)
+        return connection
 
     def upstream(self) -> Upstream:
         """The only connection to a backend."""

@@ -20,9 +20,14 @@ class ValuesError(ValueError):
     """Helm refuses the values."""
 
 
+def chosen(values: dict[str, Any]) -> dict[str, Any]:
+    """The values with a choice for what has no default."""
+    return {**values, "proxy": {"trusted": [], **values.get("proxy", {})}}
+
+
 def render(**values: Any) -> list[dict[str, Any]]:
-    """The objects of a release `site` in the namespace `chat`. Raises ValuesError."""
-    return render_all([values])[0]
+    """The objects of a release `site` in the namespace `chat`, by chosen values. Raises ValuesError."""
+    return render_all([chosen(values)])[0]
 
 
 def render_all(several: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:

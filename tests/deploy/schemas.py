@@ -12,7 +12,8 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 
-OLDEST, NEWEST = "1.25", "1.37"  # what the chart allows, and what is known
+NEWEST = "1.37"  # of those that the package knows; it is of the series that Kubernetes supports now
+VERSIONS = ("1.25", "1.35", "1.36", NEWEST)  # the oldest that the chart allows, and the newest three
 
 
 def mistakes(document: dict[str, Any], version: str = NEWEST) -> list[str]:

@@ -78,6 +78,28 @@ def test_what_is_built_is_a_stage() -> None:
     assert {service["build"]["target"] for service in SERVICES.values() if "build" in service} <= stages
 
 
+def test_an_image_is_built_once() -> None:
+    """Services are built at once, and two that give one name to what they build are in each other's way."""
+    built = [service["image"] for service in SERVICES.values() if "build" in service]
+    assert len(built) == len(set(built))
+    for service in SERVICES.values():
+        assert service["image"] not in built or "build" in service or service["pull_policy"] == "never"
+
+
+@pytest.mark.parametrize("name", CHATS)
+def test_uploads_do_not_take_the_machine(name: str) -> None:
+    """They are in a place of a size, which the memory of the container is above."""
+    (place,) = SERVICES[name]["tmpfs"]
+    (size,) = re.findall(r"size=(\d+)g", place)
+    assert int(size) < int(SERVICES[name]["mem_limit"].rstrip("g"))
+
+
+def test_commands_in_the_container_have_the_token() -> None:
+    """`chainlit-proxy status` needs no `--token`, which everybody on the machine could read."""
+    environment = SERVICES["proxy"]["environment"]
+    assert environment["CHAINLIT_PROXY_TOKEN"] == environment["ADMIN_TOKEN"]
+
+
 def test_the_configuration_of_the_proxy_passes_check() -> None:
     """With the token that compose asks for, and without it it does not."""
     for token, code in (("some-token", 0), ("", 2)):

@@ -1,16 +1,19 @@
-"""The images, really built and run, by `make images`; it needs Docker or Podman, and some minutes."""
+"""The images, really built and run, by `make images`; it takes some minutes."""
 
-import json
 import os
 import shutil
-import subprocess
-import time
-from collections.abc import Iterator
+import socket
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.deploy import stand_ins
+from tests.deploy.container import Container
+from tests.deploy.engine import Engine
 from tests.docs.pages import ROOT
+from tests.support.waiting import wait_until
 
 pytestmark = [
     pytest.mark.skipif("IMAGES" not in os.environ, reason="builds images, see `make images`"),
@@ -18,109 +21,161 @@ pytestmark = [
     pytest.mark.timeout(1800),
 ]
 
-CAREFUL = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
-CONFIG = "admin: {listen: '127.0.0.1:9901'}\nbackends: [{url: 'http://127.0.0.1:8001'}]\n"
+CONFIG = """
+admin: {listen: '127.0.0.1:9901'}
+backends: [{url: 'http://127.0.0.1:8001'}]
+affinity: {hold: 0}
+log: {access: true}
+"""
 OWN = {
     ".chainlit/config.toml": "[project]\n[UI]\nname = 'Our Bot'\n[meta]\ngenerated_by = '2.12.0'\n",
     "public/own.css": "a style",
 }
-WITHIN = 60.0  # seconds for a container to be healthy
-
-
-class Engine:
-    """Builds images and runs containers, which end with the test."""
-
-    def __init__(self, program: str) -> None:
-        self._program = program
-        self._running: list[str] = []
-
-    def __call__(self, *words: str, seconds: float = 120.0) -> str:
-        """What a command of the engine prints; it has to succeed."""
-        done = subprocess.run(
-            [self._program, *words], cwd=ROOT, capture_output=True, text=True, timeout=seconds, check=False
-        )
-        assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
-        return done.stdout.strip()
-
-    def build(self, target: str) -> str:
-        """Build a target of the Dockerfile; its name."""
-        name = f"chainlit-proxy-test-{target}"
-        # The network of the machine: that of containers may have no DNS of its own.
-        self("build", "--network", "host", "--target", target, "--tag", name, ".", seconds=1500.0)
-        return name
-
-    def run(self, *words: str) -> str:
-        """Start a container in the background; its id."""
-        container = self("run", "--detach", *CAREFUL, "--health-interval", "1s", *words)
-        self._running.append(container)
-        return container
-
-    def becomes_healthy(self, container: str) -> None:
-        """Wait until the health check of the image says so."""
-        deadline = time.monotonic() + WITHIN
-        while (state := json.loads(self("inspect", "--format", "{{json .State}}", container))) and (
-            state["Health"]["Status"] != "healthy"
-        ):
-            assert state["Running"], self("logs", container)
-            assert time.monotonic() < deadline, state["Health"]
-            time.sleep(0.5)
-
-    def stops(self, container: str) -> None:
-        """SIGTERM ends it with status 0, and SIGKILL is not needed."""
-        self("stop", "--time", "35", container)
-        assert self("inspect", "--format", "{{.State.ExitCode}}", container) == "0"
-
-    def end(self) -> None:
-        """Remove what was started."""
-        for container in self._running:
-            self("rm", "--force", container)
+# What a company's machines have, in both spellings; nobody listens there.
+BEHIND_A_PROXY = ("--env", "http_proxy=http://127.0.0.1:1", "--env", "HTTP_PROXY=http://127.0.0.1:1")
+MOST_OVER_BASE = {"proxy": 155e6, "chat": 165e6}  # bytes
+ASK = "import urllib.request as r; print(r.build_opener(r.ProxyHandler({{}})).open('{}').read().decode())"
+Start = Callable[..., Container]
 
 
 @pytest.fixture
-def engine() -> Iterator[Engine]:
-    """An engine that answers."""
-    for name in ("docker", "podman"):
-        program = shutil.which(name)
-        if program and subprocess.run([program, "info"], capture_output=True, check=False).returncode == 0:
-            engine = Engine(program)
-            yield engine
-            engine.end()
-            return
-    pytest.skip("neither Docker nor Podman answers on this machine")
+def start(engine: Engine) -> Iterator[Start]:
+    """Starts containers, which end with the test."""
+    started: list[Container] = []
+
+    def one(image: str, *words: str, command: tuple[str, ...] = ()) -> Container:
+        started.append(Container(engine, image, *words, command=command))
+        return started[-1]
+
+    yield one
+    for container in started:
+        container.remove()
 
 
-def test_the_proxy_runs(engine: Engine, tmp_path: Path) -> None:
-    """Not as root, without a place to write, and healthy whatever `http_proxy` names."""
+@pytest.fixture
+def configured(tmp_path: Path) -> tuple[str, ...]:
+    """A file for the proxy, as a volume."""
     tmp_path.chmod(0o755)
     (tmp_path / "proxy.yaml").write_text(CONFIG)
-    container = engine.run(
-        *("--volume", f"{tmp_path}:/etc/chainlit-proxy:ro", "--env", "http_proxy=http://127.0.0.1:1"),
-        engine.build("proxy"),
-    )
-    engine.becomes_healthy(container)
-    assert engine("exec", container, "id", "-u") == "10001"
-    engine.stops(container)
+    return ("--volume", f"{tmp_path}:/etc/chainlit-proxy:ro")
 
 
-def test_the_app_runs(engine: Engine, tmp_path: Path) -> None:
-    """The example, and an app with a configuration of its own in its place, which is used."""
-    image = engine.build("chat")
-    store = ("--env", "CHAINLIT_PROXY_SESSIONS=sqlite:///tmp/sessions.db", "--tmpfs", "/tmp:mode=1777")
-    container = engine.run(*store, "--env", "http_proxy=http://127.0.0.1:1", image)
-    engine.becomes_healthy(container)
-    assert engine("exec", container, "id", "-u") == "10001"
-    engine.stops(container)
+STORE = ("--env", "CHAINLIT_PROXY_SESSIONS=sqlite:///tmp/sessions.db", "--tmpfs", "/tmp:mode=1777")
 
+
+def falls_ill_and_recovers(container: Container) -> None:
+    """Healthy while it serves, unhealthy while it does not, and healthy again."""
+    container.becomes("healthy")
+    container.signal("STOP")
+    container.becomes("unhealthy")
+    container.signal("CONT")
+    container.becomes("healthy")
+
+
+def test_the_proxy_runs(start: Start, proxy_image: str, configured: tuple[str, ...]) -> None:
+    """Not as root, without a place to write, and healthy whatever `http_proxy` names, while it serves."""
+    container = start(proxy_image, *configured, *BEHIND_A_PROXY)
+    falls_ill_and_recovers(container)
+    container.may_do_nothing()
+    container.stop()
+
+
+def test_the_app_runs(start: Start, chat_image: str) -> None:
+    """The example, as careful, with a folder of its own for uploads and nothing else."""
+    container = start(chat_image, *STORE, *BEHIND_A_PROXY)
+    falls_ill_and_recovers(container)
+    container.may_do_nothing()
+    container.stop()
+
+
+def test_an_app_is_used_with_its_own_files(start: Start, chat_image: str, tmp_path: Path) -> None:
+    """An app with a configuration and a style sheet in the example's place has both in effect."""
     tmp_path.chmod(0o755)
     shutil.copy(ROOT / "examples/chat/app.py", tmp_path)
     for name, text in OWN.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    container = engine.run(*store, "--volume", f"{tmp_path}:/srv/chat:ro", image)
-    engine.becomes_healthy(container)
+    container = start(chat_image, *STORE, "--volume", f"{tmp_path}:/srv/chat:ro")
+    container.becomes("healthy")
     for path, text in {"": "<title>Our Bot</title>", "public/own.css": "a style"}.items():
-        program = (
-            f"import urllib.request as r; print(r.urlopen('http://127.0.0.1:8000/{path}').read().decode())"
+        assert text in container.python(ASK.format(f"http://127.0.0.1:8000/{path}"))
+
+
+def test_a_compiled_image_runs(engine: Engine, start: Start, configured: tuple[str, ...]) -> None:
+    """`BUILD=compiled` has compiled modules in it, no compiler, and serves."""
+    stand_ins.python(engine)
+    image = engine.build("proxy", "--build-arg", "BUILD=compiled", name="compiled")
+    container = start(image, *configured)
+    container.becomes("healthy")
+    assert "(compiled)" in container.run("chainlit-proxy", "--version")
+    assert container.sh("command -v gcc cc || echo none") == "none"
+    container.stop()
+
+
+@pytest.mark.parametrize("target", ["proxy", "chat"])
+def test_an_image_is_small_and_compiled_ahead(
+    engine: Engine, request: pytest.FixtureRequest, start: Start, target: str
+) -> None:
+    """Each module has its bytecode, which a read-only container could not keep; the size is in bounds."""
+    image = request.getfixturevalue(f"{target}_image")
+    base, whole = (
+        int(engine("image", "inspect", "--format", "{{.Size}}", name)) for name in (stand_ins.PYTHON, image)
+    )
+    print(f"{target}: {(whole - base) / 1e6:.0f} MB over the base")
+    assert whole - base < MOST_OVER_BASE[target]
+    container = start(image, "--entrypoint", "sleep", command=("600",))
+    sources = "find /opt/chainlit-proxy/lib -name '*.py' -not -path '*/__pycache__/*'"
+    missing = container.sh(
+        f"{sources} | while read f; do d=${{f%/*}} n=${{f##*/}};"
+        ' ls "$d/__pycache__/${n%.py}".cpython-*.pyc > /dev/null 2>&1 || echo "$f"; done'
+    )
+    assert missing == ""
+    first = "import sys, importlib.util as u; import json, asyncio, ssl;"
+    told = "print([m for m in (json, asyncio, ssl) if not __import__('os').path.exists(m.__cached__)])"
+    assert container.python(first + told) == "[]"
+
+
+def test_a_reader_of_the_log_that_stops_holds_nobody(
+    engine: Engine, start: Start, proxy_image: str, configured: tuple[str, ...]
+) -> None:
+    """A log driver that blocks, as those that send by TCP do: requests are answered, and it stops."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port, taken = server.getsockname()[1], list[socket.socket]()
+
+        def accept() -> None:
+            with server:
+                taken.append(server.accept()[0])  # and never reads
+
+        threading.Thread(target=accept, daemon=True).start()
+        driver = ("--log-driver", "syslog", "--log-opt", f"syslog-address=tcp://127.0.0.1:{port}")
+        container = start(proxy_image, *configured, *driver, "--log-opt", "mode=blocking")
+        container.becomes("healthy")
+        many = (
+            "import http.client as h\n"
+            "for n in range(20000):\n"
+            "    if n % 1000 == 0: c = h.HTTPConnection('127.0.0.1', 8000, timeout=20)\n"
+            "    c.request('POST', '/' + 'x' * 1000); c.getresponse().read()\n"
+            "print('all answered')"
         )
-        assert text in engine("exec", container, "python", "-c", program)
-    engine.stops(container)
+        assert container.python(many) == "all answered"
+        metrics = container.python(ASK.format("http://127.0.0.1:9901/metrics"))
+        dropped = [
+            line
+            for line in metrics.splitlines()
+            if line.startswith("chainlit_proxy_log_lines_dropped_total ")
+        ]
+        assert any(float(line.split()[-1]) > 0 for line in dropped), dropped
+        container.becomes("healthy")
+        for connection in taken:
+            connection.close()
+        container.stop()
+
+
+def test_orphans_are_reaped(start: Start, chat_image: str) -> None:
+    """What an app's children leave behind is ended by our own first process: `--init` is not needed."""
+    container = start(chat_image, *STORE)
+    container.becomes("healthy")
+    container.sh("(sleep 0.2 & exec sleep 0) & wait")
+    zombies = "grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null || true"
+    wait_until(lambda: container.sh(zombies) == "", 20, lambda: container.sh(zombies))
+    container.stop()

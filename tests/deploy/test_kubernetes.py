@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +13,64 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from proxy.cli import main
+from proxy.cli import hook, main
 from proxy.config import Config, loads
 from proxy.config.names import Resolver, doubts
-from tests.deploy.helm import CHART, ValuesError, lint, render, render_all
-from tests.deploy.schemas import NEWEST, OLDEST, mistakes
+from tests.deploy.helm import ValuesError, chosen, lint, render, render_all
+from tests.deploy.schemas import VERSIONS, mistakes
 from tests.docs.pages import ROOT
 from tests.docs.test_commands import parse
 from tests.docs.test_dockerfile import STEPS
 
 FOLDER = ROOT / "deploy/kubernetes"
 BASE = FOLDER / "base"
-ALL_ON = {
-    "proxy": {"discovery": {"enabled": True}, "service": {"type": "LoadBalancer", "annotations": {"a": "b"}}},
-    "chat": {"replicas": 5, "healthPath": "/chat/health", "env": [{"name": "MODEL", "value": "small"}]},
-    "serviceMonitor": {"enabled": True},
+POD: dict[str, Any] = {
+    "env": [{"name": "MODEL", "value": "small"}],
+    "envFrom": [{"secretRef": {"name": "more"}}],
+    "volumes": [{"name": "certificate", "secret": {"secretName": "certificate"}}],
+    "volumeMounts": [{"name": "certificate", "mountPath": "/etc/certificate", "readOnly": True}],
+    "podLabels": {"team": "a"},
+    "podAnnotations": {"note": "b"},
+    "nodeSelector": {"kubernetes.io/arch": "amd64"},
+    "tolerations": [{"key": "chat", "operator": "Exists"}],
+    "affinity": {"podAntiAffinity": {}},
+    "priorityClassName": "high",
 }
-LITTLE = {"proxy": {"autoscaling": {"enabled": False}, "replicas": 1}, "networkPolicy": {"enabled": False}}
-ENVIRONMENT = {"ADMIN_TOKEN": "some-token", "AFFINITY_SECRET": "some-secret", "NAMESPACE": "chat"}
+ALL_ON = {
+    "labels": {"team": "a"},
+    "imagePullSecrets": ["registry"],
+    "proxy": {
+        **POD,
+        "trusted": ["10.244.0.0/16"],
+        "discovery": {"enabled": True},
+        "service": {
+            "type": "LoadBalancer",
+            "annotations": {"a": "b"},
+            "appProtocol": "kubernetes.io/ws",
+            "externalTrafficPolicy": "Local",
+            "loadBalancerSourceRanges": ["203.0.113.0/24"],
+        },
+    },
+    "chat": {**POD, "replicas": 5, "healthPath": "/chat/health", "metrics": {"enabled": True}},
+    "networkPolicy": {"egress": [{"ports": [{"port": 4318}]}]},
+    "serviceMonitor": {"enabled": True, "namespace": "monitoring", "labels": {"release": "stack"}},
+    "prometheusRule": {"enabled": True, "namespace": "monitoring", "labels": {"release": "stack"}},
+    "dashboard": {"enabled": True},
+}
+LITTLE = {
+    "proxy": {"autoscaling": {"enabled": False}, "replicas": 1},
+    "chat": {"forwardedAllowIps": "10.244.0.0/16"},
+    "networkPolicy": {"enabled": False},
+}
+ENVIRONMENT = {
+    "ADMIN_TOKEN": "some-token",
+    "AFFINITY_SECRET": "some-secret",
+    "NAMESPACE": "chat",
+    "HOOK_TOKEN": "h",
+    "SESSIONS_URL": "redis://:password@valkey:6379/0",
+}
 PROXY, CHAT = ("Deployment", "chainlit-proxy"), ("StatefulSet", "chat")
-CRDS = {"ServiceMonitor"}  # validated by tests/deploy/test_monitoring.py
+CRDS = {"PodMonitor", "PrometheusRule", "ServiceMonitor"}  # validated by tests/deploy/test_monitoring.py
 
 Objects = dict[tuple[str, str], dict[str, Any]]
 
@@ -61,7 +100,13 @@ def base() -> Objects:
 @cache
 def charts() -> dict[str, Objects]:
     """What the chart renders: by default, with everything on, and with as little as can be."""
-    return dict(zip(("default", "all", "little"), map(keyed, render_all([{}, ALL_ON, LITTLE])), strict=True))
+    return dict(
+        zip(
+            ("default", "all", "little"),
+            map(keyed, render_all([chosen(values) for values in ({}, ALL_ON, LITTLE)])),
+            strict=True,
+        )
+    )
 
 
 def everything() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -75,12 +120,12 @@ def everything() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def test_every_object_keeps_to_the_schema() -> None:
-    """No field is unknown and no value is wrong, from the oldest to the newest Kubernetes."""
+    """No field is unknown and no value is wrong, in the newest three and the oldest Kubernetes."""
     seen = 0
     for name, document in everything():
         if document["kind"] in CRDS:
             continue
-        for version in (OLDEST, NEWEST):
+        for version in VERSIONS:
             assert mistakes(document, version) == [], f"{name}, {version}"
         seen += 1
     assert seen > 25
@@ -234,8 +279,11 @@ def test_there_is_time_to_leave() -> None:
     proxy, chat = (base()[key]["spec"]["template"]["spec"] for key in (PROXY, CHAT))
     sleep = int(container(base()[PROXY])["lifecycle"]["preStop"]["exec"]["command"][-1])
     assert proxy["terminationGracePeriodSeconds"] > sleep + Config().timeouts.shutdown
-    seconds = {entry["name"]: entry.get("value") for entry in container(base()[CHAT])["env"]}["DRAIN_SECONDS"]
-    assert chat["terminationGracePeriodSeconds"] > int(seconds) + 26  # Chainlit's end with clients that poll
+    seconds = int(container(base()[CHAT])["lifecycle"]["preStop"]["exec"]["command"][-1])
+    late = hook.LATE + hook.LOOK + hook.PATIENCE
+    assert (
+        chat["terminationGracePeriodSeconds"] > seconds + late + 26
+    )  # Chainlit's end with clients that poll
 
 
 def test_slow_is_not_dead() -> None:
@@ -256,9 +304,32 @@ def test_the_role_is_for_endpoints_only() -> None:
     assert ("Role", "chainlit-proxy") not in charts()["default"]
 
 
-def test_the_hook_is_one_file() -> None:
-    """The chart and the base have the same one."""
-    assert (CHART / "files/drain.py").read_bytes() == (BASE / "drain.py").read_bytes()
+@pytest.mark.parametrize("event", ["postStart", "preStop"])
+def test_the_hooks_are_ours(event: str) -> None:
+    """A command of the image, for all admin listeners, with a token from a file that is there."""
+    for objects in (base(), charts()["default"]):
+        pod = objects[CHAT]["spec"]["template"]["spec"]
+        program, *words = container(objects[CHAT])["lifecycle"][event]["exec"]["command"]
+        assert program == "chainlit-proxy"
+        parse(words)
+        given = dict(pairwise(words))
+        name, _, port = given["--proxies"].partition(":")
+        service = objects["Service", name]["spec"]
+        assert (service["clusterIP"], str(service["ports"][0]["port"])) == ("None", port)
+        (mount,) = (m for m in container(objects[CHAT])["volumeMounts"] if m["name"] == "hooks")
+        (volume,) = (v for v in pod["volumes"] if v["name"] == "hooks")
+        (item,) = volume["secret"]["items"]
+        assert given["--token-file"] == f"{mount['mountPath']}/{item['path']}"
+        entries = {entry["name"]: entry for entry in container(objects[PROXY])["env"]}
+        assert entries["HOOK_TOKEN"]["valueFrom"]["secretKeyRef"]["key"] == item["key"]
+
+
+def test_the_app_has_no_token_of_operators() -> None:
+    """What the app starts has the environment of the pod, and could do whatever an operator may."""
+    for objects in (base(), charts()["default"]):
+        entries = {entry["name"]: entry for entry in container(objects[CHAT])["env"]}
+        keys = {entry.get("valueFrom", {}).get("secretKeyRef", {}).get("key") for entry in entries.values()}
+        assert keys - {None} == {"sessions-url", "auth-secret"}
 
 
 def test_kustomize_builds_the_base_and_its_components(tmp_path: Path) -> None:
@@ -279,10 +350,12 @@ def test_kustomize_builds_the_base_and_its_components(tmp_path: Path) -> None:
         return keyed(list(yaml.safe_load_all(done.stdout)))
 
     plain, whole = built(copied / "base"), built(tmp_path)
-    maps = {("ConfigMap", name) for name in ("chainlit-proxy", "chainlit-hooks")}
+    maps = {("ConfigMap", "chainlit-proxy")}
     assert {key for key in plain if key[0] != "ConfigMap"} == base().keys() - maps
     added = {key for key in whole.keys() - plain.keys() if key[0] != "ConfigMap"}
-    assert added == {(kind, "chainlit-proxy") for kind in ("Role", "RoleBinding", *CRDS)}
+    kinds = ("Role", "RoleBinding", "ServiceMonitor", "PrometheusRule")
+    assert added == {(kind, "chainlit-proxy") for kind in kinds}
+    assert whole["ConfigMap", "chainlit-proxy-dashboard"]["metadata"]["labels"]["grafana_dashboard"] == "1"
     assert whole[PROXY]["spec"]["template"]["spec"]["automountServiceAccountToken"] is True
     mounted = whole[PROXY]["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"]
     assert "discovery" in yaml.safe_load(whole["ConfigMap", mounted]["data"]["proxy.yaml"])

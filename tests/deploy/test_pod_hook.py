@@ -1,18 +1,20 @@
 """What the hook of a pod does where a proxy cannot be told: it says so, and asks again."""
 
-import importlib.util
+import contextlib
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from tests.deploy.test_kubernetes import BASE
+from proxy.cli import hook as module
+from proxy.cli import main
 from tests.support.processes import free_port
 
 SERVICE = "chainlit-proxy-admin"
@@ -25,12 +27,14 @@ class Proxy:
 
     def __init__(self, answers: Callable[[str], tuple[int, dict[str, Any]]]) -> None:
         self.asked: list[str] = []
-        asked = self.asked
+        self.given: list[str | None] = []  # Authorization fields
+        asked, given = self.asked, self.given
 
         class Handler(BaseHTTPRequestHandler):
             def _answer(self) -> None:
                 self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 asked.append(f"{self.command} {self.path}")
+                given.append(self.headers.get("Authorization"))
                 status, told = answers(self.command)
                 body = json.dumps(told).encode()
                 self.send_response(status)
@@ -48,41 +52,50 @@ class Proxy:
         self.thread.start()
 
 
+class Hook:
+    """The command as a pod calls it, with less patience."""
+
+    def __init__(self, folder: Path) -> None:
+        self.log, self.token = folder / "log", folder / "token"
+        self.log.touch()
+        self.token.write_text("t\n")
+        self.port = 0
+
+    def run(self, wish: str, seconds: float = 0.6) -> int:
+        """Its status."""
+        at = ["--proxies", f"{SERVICE}:{self.port}", "--token-file", str(self.token)]
+        done = CliRunner().invoke(main, ["hook", wish, *at, "--name", "chat-0", "--timeout", str(seconds)])
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        return done.exit_code
+
+    def said(self) -> str:
+        """What stands in the log of the container."""
+        return self.log.read_text(encoding="utf-8")
+
+
 @pytest.fixture
-def hook(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
-    """The script as it is in a pod, with less patience."""
-    spec = importlib.util.spec_from_file_location("drain", BASE / "drain.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    (tmp_path / "log").touch()
-    for name, value in {
-        "LOG": str(tmp_path / "log"),
-        "LOOK": 0.05,
-        "LATE": 0.0,
-        "GONE": 0.2,
-        "BACK": 0.5,
-    }.items():
+def hook(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Hook:
+    """A pod's."""
+    made = Hook(tmp_path)
+    less = {"LOG": str(made.log), "LOOK": 0.05, "LATE": 0.0, "GONE": 0.2, "BACK": 0.5}
+    for name, value in less.items():
         monkeypatch.setattr(module, name, value)
-    for name, text in {"ADMIN_TOKEN": "t", "POD_NAME": "chat-0", "DRAIN_SECONDS": "0.6"}.items():
-        monkeypatch.setenv(name, text)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    monkeypatch.setattr("sys.argv", ["drain.py", "drain"])
-    return module
+    return made
 
 
 MakeProxy = Callable[[Callable[[str], tuple[int, dict[str, Any]]]], Proxy]
 
 
 @pytest.fixture
-def make_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeProxy]:
+def make_proxy(monkeypatch: pytest.MonkeyPatch, hook: Hook) -> Iterator[MakeProxy]:
     """Makes a proxy, which is what the service's name leads to."""
     made: list[Proxy] = []
 
     def make(answers: Callable[[str], tuple[int, dict[str, Any]]]) -> Proxy:
         made.append(Proxy(answers))
-        lead_to(monkeypatch, made[-1].server.server_port)
+        hook.port = made[-1].server.server_port
+        lead_to(monkeypatch)
         return made[-1]
 
     yield make
@@ -92,102 +105,149 @@ def make_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeProxy]:
         proxy.server.server_close()
 
 
-def lead_to(monkeypatch: pytest.MonkeyPatch, port: int, *failures: OSError) -> None:
-    """The service's name leads to a port of this machine, once it has failed so often."""
+def lead_to(
+    monkeypatch: pytest.MonkeyPatch, *failures: OSError, addresses: tuple[str, ...] = ("127.0.0.1",)
+) -> None:
+    """The service's name leads to addresses of this machine, once it has failed so often."""
     real, left = socket.getaddrinfo, list(failures)
 
-    def resolve(host: Any, *args: Any, **options: Any) -> list[Any]:
+    def resolve(host: Any, port: Any, *args: Any, **options: Any) -> list[Any]:
         if host != SERVICE:
-            return real(host, *args, **options)
+            return real(host, port, *args, **options)
         if left:
             raise left.pop()
-        return [(0, 0, 0, "", ("127.0.0.1", port))]
+        return [(0, 0, 0, "", (address, port)) for address in addresses]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    monkeypatch.setenv("PROXY_ADMIN", f"{SERVICE}:{port}")
 
 
-def said(tmp_path: Path) -> str:
-    """What stands in the log of the container."""
-    return (tmp_path / "log").read_text(encoding="utf-8")
-
-
-def test_a_question_that_fails_is_asked_again(
-    hook: ModuleType, make_proxy: MakeProxy, tmp_path: Path
-) -> None:
+def test_a_question_that_fails_is_asked_again(hook: Hook, make_proxy: MakeProxy) -> None:
     """One 503 is no end of a drain: it goes on until the pod is empty, and the log tells of it."""
     answers = iter([(503, {}), (200, BUSY), (200, BUSY), (503, {}), (200, BUSY), (200, EMPTY)])
     proxy = make_proxy(lambda _: next(answers))
-    assert hook.main() == 0
+    assert hook.run("drain", 5.0) == 0
     assert next(answers, None) is None
     assert proxy.asked.count("POST /api/backends/chat-0/drain") == 2
-    assert ": 503, " in said(tmp_path)
+    assert ": 503, " in hook.said()
 
 
 def test_a_name_that_does_not_resolve_is_asked_again(
-    hook: ModuleType, make_proxy: MakeProxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    hook: Hook, make_proxy: MakeProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A failure of DNS does not mean that there is no proxy."""
     proxy = make_proxy(lambda _: (200, EMPTY))
-    lead_to(monkeypatch, proxy.server.server_port, socket.gaierror(-3, "try again"))
-    assert hook.main() == 0
+    lead_to(monkeypatch, socket.gaierror(-3, "try again"))
+    assert hook.run("drain", 5.0) == 0
     assert proxy.asked
-    assert f"{SERVICE}: try again" in said(tmp_path)
+    assert f"{SERVICE}: try again" in hook.said()
 
 
 @pytest.mark.parametrize(
     ("status", "why"), [(401, "the token is wrong"), (403, "Forbidden"), (500, "Internal Server Error")]
 )
-def test_a_proxy_that_refuses_is_said(
-    hook: ModuleType, make_proxy: MakeProxy, tmp_path: Path, status: int, why: str
-) -> None:
+def test_a_proxy_that_refuses_is_said(hook: Hook, make_proxy: MakeProxy, status: int, why: str) -> None:
     """Without a drain the pod has its whole time, then the hook fails and Kubernetes makes an event of it."""
     proxy = make_proxy(lambda _: (status, {}))
-    assert hook.main() == 1
+    assert hook.run("drain") == 1
     assert len(proxy.asked) > 3
-    assert f"/api/backends/chat-0/drain: {status}, {why}" in said(tmp_path)
-    assert said(tmp_path).count(f": {status}, ") == 1, "once is enough"
-    assert "not all proxies were told" in said(tmp_path)
+    first, *rest = hook.said().splitlines()
+    assert f"/api/backends/chat-0/drain: {status}, {why}" in first
+    assert [line.count("not all proxies say that it is empty") for line in rest] == [1], "once is enough"
 
 
-def test_a_proxy_without_this_pod_holds_nothing(
-    hook: ModuleType, make_proxy: MakeProxy, tmp_path: Path
-) -> None:
-    """No session of it can be there: it is said, and not waited for."""
-    proxy = make_proxy(lambda _: (404, {}))
-    assert hook.main() == 0
-    assert len(proxy.asked) == 1
-    assert "404, it does not know this pod" in said(tmp_path)
+def test_a_proxy_that_tells_nothing_of_a_drain_did_not_say_empty(hook: Hook, make_proxy: MakeProxy) -> None:
+    """It was restarted, or the drain was taken back: it is told again, and is not done."""
+    answers = iter([(200, {}), (200, {"admin_state": "ready", "drain": None}), (200, {}), (200, EMPTY)])
+    proxy = make_proxy(lambda _: next(answers))
+    assert hook.run("drain", 5.0) == 0
+    assert proxy.asked.count("POST /api/backends/chat-0/drain") == 2
+
+
+def test_a_pod_that_nobody_knows_is_a_failure(hook: Hook, make_proxy: MakeProxy) -> None:
+    """A proxy without this pod holds none of its sessions, but if all say so the name may be wrong."""
+    make_proxy(lambda _: (404, {}))
+    assert hook.run("drain", 60.0) == 1
+    assert "404, it does not know this instance" in hook.said()
+    assert "none knows of it" in hook.said()
 
 
 def test_a_proxy_that_has_ended_is_not_waited_for_long(
-    hook: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    hook: Hook, make_proxy: MakeProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where nobody listens for a while there are no sessions, though DNS still names it."""
-    monkeypatch.setenv("DRAIN_SECONDS", "60")
-    lead_to(monkeypatch, free_port())
-    assert hook.main() == 0
-    assert "Connection refused" in said(tmp_path)
+    """Where nobody listens for a while there are no sessions, though DNS still names it: the others count."""
+    proxy = make_proxy(lambda _: (200, EMPTY))
+    lead_to(monkeypatch, addresses=("127.0.0.1", "127.0.0.2"))
+    assert hook.run("drain", 60.0) == 0
+    assert "Connection refused" in hook.said()
+    assert proxy.asked.count("POST /api/backends/chat-0/drain") == 1
 
 
-def test_a_drain_that_takes_too_long_is_no_failure(
-    hook: ModuleType, make_proxy: MakeProxy, tmp_path: Path
-) -> None:
-    """All were told, and moved what was left when the time was up."""
+def test_nobody_at_all_is_a_failure(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No proxy has said that the pod is empty."""
+    hook.port = free_port()
+    lead_to(monkeypatch)
+    assert hook.run("drain", 60.0) == 1
+    assert "no proxy says that it is empty" in hook.said()
+
+
+def test_all_are_asked_at_once(hook: Hook, make_proxy: MakeProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some proxies that do not answer take no more time than one."""
+    monkeypatch.setattr(module, "PATIENCE", 0.5)
+    addresses = tuple(f"127.0.0.{last}" for last in range(2, 8))
+    with contextlib.ExitStack() as stack:
+        port = free_port()
+        for address in addresses:  # they accept, and say nothing
+            stack.enter_context(socket.create_server((address, port)))
+        hook.port = port
+        lead_to(monkeypatch, addresses=addresses)
+        began = time.monotonic()
+        assert hook.run("drain", 0.0) == 1
+        assert time.monotonic() - began < 0.5 * len(addresses)
+    assert all(f"//{address}:" in hook.said() for address in addresses)
+
+
+def test_a_pod_that_does_not_become_empty_is_a_failure(hook: Hook, make_proxy: MakeProxy) -> None:
+    """All were told, and yet nobody has said that it is empty."""
     make_proxy(lambda _: (200, BUSY))
-    assert hook.main() == 0
-    assert "the time is up\n" in said(tmp_path)
+    assert hook.run("drain") == 1
+    assert "the time is up, and not all proxies say that it is empty: sessions are left" in hook.said()
 
 
-def test_ready_is_said_again(
-    hook: ModuleType, make_proxy: MakeProxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """A new pod's first words may be lost: a pod that stays drained would get nobody. It never fails."""
+def test_one_in_maintenance_is_empty(hook: Hook, make_proxy: MakeProxy) -> None:
+    """An operator has moved its sessions already, and a drain changes nothing of that wish."""
+    make_proxy(lambda _: (200, {"admin_state": "maintenance", "drain": None}))
+    assert hook.run("drain", 5.0) == 0
+
+
+def test_the_token_is_read_for_each_question(hook: Hook, make_proxy: MakeProxy) -> None:
+    """A Secret that is mounted changes while the pod runs; one that cannot be read is asked for again."""
+    hook.token.unlink()
+
+    def answer(_method: str) -> tuple[int, dict[str, Any]]:
+        if proxy.given[-1] == "Bearer new":
+            return 200, EMPTY
+        hook.token.write_text("new")
+        return 401, {}
+
+    proxy = make_proxy(answer)
+    threading.Timer(0.2, hook.token.write_text, ["old"]).start()
+    assert hook.run("drain", 5.0) == 0
+    assert proxy.given == ["Bearer old", "Bearer new", "Bearer new"]
+    assert f"--token-file {hook.token}: " in hook.said()
+
+
+def test_ready_is_said_again(hook: Hook, make_proxy: MakeProxy) -> None:
+    """A new pod's first words may be lost. It never fails: Kubernetes would end the container."""
     answers: Iterator[tuple[int, dict[str, Any]]] = iter([(503, {}), (200, {})])
-    monkeypatch.setattr("sys.argv", ["drain.py", "ready"])
     proxy = make_proxy(lambda _: next(answers))
-    assert hook.main() == 0
+    assert hook.run("ready") == 0
     assert proxy.asked == ["POST /api/backends/chat-0/ready"] * 2
     make_proxy(lambda _: (401, {}))
-    assert hook.main() == 0
-    assert "the token is wrong" in said(tmp_path)
+    assert hook.run("ready") == 0
+    assert "the token is wrong" in hook.said()
+
+
+def test_an_address_that_is_none(hook: Hook) -> None:
+    """It is said what is expected."""
+    done = CliRunner().invoke(main, ["hook", "drain", "--proxies", "nowhere"])
+    assert (done.exit_code, "must be HOST:PORT" in done.output) == (2, True)

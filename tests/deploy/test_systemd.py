@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from proxy.config import Config
+from proxy.controlplane.certificate_store import default_folder
 from tests.docs.pages import ROOT, found
 from tests.docs.test_commands import parse
 
 UNITS = ROOT / "deploy/systemd"
+INSTANCES = [UNITS / "chat@.service", UNITS / "chat.service"]
 SERVICE = UNITS / "chainlit-proxy.service"
 SOCKET = UNITS / "chainlit-proxy.socket"
 PROGRAM = "/opt/chainlit-proxy/bin/chainlit-proxy"
@@ -106,6 +108,30 @@ def test_the_units_on_the_page_run_the_app_as_it_is(tmp_path: Path, number: int)
     assert (service["DynamicUser"], "CHAINLIT_APP_ROOT" in block.text) == ("yes", False)
     assert instance["Install"]["WantedBy"] == "multi-user.target"
     assert instance["Unit"]["StartLimitIntervalSec"] == "0"
+    assert block.text.strip() == INSTANCES[number].read_text(encoding="utf-8").strip()
+
+
+@pytest.mark.parametrize("file", [SERVICE, INSTANCES[1]], ids=lambda file: str(file.name))
+def test_the_proxy_says_how_it_is(file: Path) -> None:
+    """Ready, and alive; a reload checks the file first and is asked for by a command of ours alone."""
+    text = file.read_text(encoding="utf-8")
+    service = unit(file)["Service"]
+    assert service["Type"] == "notify"
+    assert 2 < int(service["WatchdogSec"]) < Config().health.evict_after
+    program, *started = service["ExecStart"].split()
+    checking, reloading = (line.split() for line in re.findall(r"^ExecReload=(.*)$", text, re.MULTILINE))
+    assert checking[:3] == [program, "check", "--quiet"]
+    assert checking[-2:] == ["-c", started[started.index("-c") + 1]]
+    parse(checking[1:])
+    assert reloading == [program, "reload", "--pid", "$MAINPID"]
+    parse([*reloading[1:-1], "4711"])
+    assert "/bin/kill" not in text
+
+
+def test_the_state_is_for_the_proxy_alone() -> None:
+    """The keys of certificates that it gets itself are there."""
+    service = unit(SERVICE)["Service"]
+    assert (service["StateDirectory"], service["StateDirectoryMode"]) == ("chainlit-proxy", "0700")
 
 
 def test_the_service_may_do_little(analyze: str) -> None:
@@ -138,6 +164,16 @@ def test_the_port_stays_open() -> None:
     assert 0 < int(service["Service"]["RestartSec"]) <= int(service["Service"]["RestartMaxDelaySec"])
     stopping = {"RestartPreventExitStatus", "ExecStartPre", "ExecCondition", "SuccessExitStatus"}
     assert not stopping & service["Service"].keys()
+
+
+def test_certificates_outlive_restarts() -> None:
+    """The service's own folder is where tls.acme keeps them; the rest of the file system is read-only."""
+    service = unit(SERVICE)["Service"]
+    name = service["StateDirectory"]
+    folder = default_folder({"STATE_DIRECTORY": f"/var/lib/{name}"})
+    assert folder == Path("/var/lib", name, "acme")
+    assert (service["StateDirectoryMode"], service["ProtectSystem"]) == ("0700", "strict")
+    assert str(folder) in (ROOT / "docs/deployment/systemd.md").read_text(encoding="utf-8")
 
 
 def test_there_is_time_to_leave() -> None:

@@ -39,26 +39,40 @@ NOT_RUN = {
     "systemctl enable --now chat@8001.service chat@8002.service": _NEEDS_SYSTEMD
     + "the unit is read by tests/deploy/test_systemd.py",
     "systemctl restart chat@8001.service": _NEEDS_SYSTEMD + "a unit of the reader's own",
-    "export ADMIN_TOKEN=$(openssl rand -hex 16)": _NO_ENGINE + "sets a variable for the lines below it",
+    "install -m 600 /dev/null .env": _NO_ENGINE + "makes an empty file",
+    'echo "ADMIN_TOKEN=$(openssl rand -hex 16)" >> .env': _NO_ENGINE + "a line for the commands below it",
     "docker compose up --build --detach": _COMPOSE,
-    "docker compose exec proxy chainlit-proxy status --token $ADMIN_TOKEN": _COMPOSE,
+    "docker compose exec proxy chainlit-proxy status": _COMPOSE,
     "docker compose stop chat-b": _COMPOSE,
     "docker compose up --detach chat-d": _COMPOSE,
     "docker compose kill --signal HUP proxy": _COMPOSE,
-    "docker compose exec proxy chainlit-proxy drain chat-a --wait --token $ADMIN_TOKEN": _COMPOSE,
-    "docker compose up --build --detach --no-deps chat-a": _COMPOSE,
-    "docker compose exec proxy chainlit-proxy ready chat-a --token $ADMIN_TOKEN": _COMPOSE,
+    "docker compose exec proxy chainlit-proxy drain chat-a --wait": _COMPOSE,
+    "docker compose build chat-a": _COMPOSE,
+    "docker compose up --detach --no-deps chat-a": _COMPOSE,
+    "docker compose exec proxy chainlit-proxy ready chat-a": _COMPOSE,
     "kubectl create namespace chat": _CLUSTER,
     "kubectl --namespace chat create secret generic chainlit "
-    "--from-literal=admin-token=$(openssl rand -hex 16) --from-literal=affinity-secret=$(openssl "
-    "rand -hex 32) --from-literal=sessions-url=redis://:PASSWORD@valkey:6379/0 "
+    "--from-literal=admin-token=$(openssl rand -hex 16) --from-literal=hook-token=$(openssl rand -hex 16) "
+    "--from-literal=affinity-secret=$(openssl rand -hex 32) "
+    "--from-literal=sessions-url=redis://:PASSWORD@valkey:6379/0 "
     "--from-literal=auth-secret=$(openssl rand -hex 32)": _CLUSTER,
     "kubectl apply -k .": _CLUSTER,
     "kubectl apply --namespace chat -k deploy/kubernetes/base": _CLUSTER,
     "helm upgrade --install site deploy/kubernetes/chart --namespace chat --set "
     "proxy.image=registry.example.com/chainlit-proxy:0.1.0 --set "
-    "chat.image=registry.example.com/chat:42 --set chat.replicas=5 --set "
-    "serviceMonitor.enabled=true": _CLUSTER,
+    "chat.image=registry.example.com/chat:42 --set 'proxy.trusted={10.244.0.0/16}' --set "
+    "chat.replicas=5 --set serviceMonitor.enabled=true": _CLUSTER,
+    "helm upgrade site deploy/kubernetes/chart --namespace chat --reuse-values --set chat.replicas=3 "
+    "--set chat.backends=5": _CLUSTER,
+    "helm upgrade site deploy/kubernetes/chart --namespace chat --reuse-values --set "
+    "chat.backends=null": _CLUSTER,
+    "docker build --target proxy -t chainlit-proxy:0.1.0 .": _NO_ENGINE
+    + "the stages are built by tests/deploy/test_images.py",
+    "docker build --target chat -t chat:1 .": _NO_ENGINE
+    + "the stages are built by tests/deploy/test_images.py",
+    "kind load docker-image chainlit-proxy:0.1.0 chat:1": _CLUSTER,
+    "kubectl run --rm --stdin --image busybox --restart Never try -- wget -T 5 -O - "
+    "http://chat-0.chat.chat.svc.cluster.local.:8000/health": _CLUSTER,
     "kubectl --namespace chat exec deploy/chainlit-proxy -- sh -c 'chainlit-proxy status --token "
     "$ADMIN_TOKEN'": _CLUSTER,
     "kubectl --namespace chat port-forward deploy/chainlit-proxy 9901": _CLUSTER,

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from proxy.app import App
 from proxy.config import Config
-from proxy.controlplane.admin import admin_app
+from proxy.controlplane.admin import Tokens, admin_app
 from proxy.scrape import Scrape
 
 ROOT = Path(__file__).parents[2]
@@ -100,4 +100,9 @@ def _read(page: Path) -> Iterator[Piece]:
 def admin_of(token: str | None) -> FastAPI:
     """The admin application of a proxy that has nothing to do."""
     app = App(Config())
-    return admin_app(app.actions(), app.admin.views(), Scrape(app.parts.collector.collect), lambda: token)
+    return admin_app(
+        app.actions(),
+        app.admin.views(),
+        Scrape(app.parts.collector.collect),
+        lambda: Tokens([token] if token else ()),
+    )

@@ -29,14 +29,17 @@ def trusts(config: Config) -> Callable[[IPAddress], bool]:
 
 
 def test_the_client_behind_google() -> None:
-    """With the file of the page the client is the first of the two; without the second it is lost."""
+    """With the file of the page the client is the first of the two; where they are not counted it is lost."""
     (block,) = [piece for piece in found("yaml") if piece.page == BALANCER and "35.191" in piece.text]
     config = loads(block.text)
-    peer = Origin("35.191.3.4", b"http", trusted=trusts(config)(ipaddress.ip_address("35.191.3.4")))
+    is_trusted = trusts(config)(ipaddress.ip_address("35.191.3.4"))
+    peer = Origin("35.191.3.4", b"http", is_trusted, hops=config.forwarded.hops)
     fields = Fields(b"X-Forwarded-For: 192.0.2.66, 198.51.100.7, 203.0.113.10\r\n")
     assert client_address(fields, peer, trusts(config)) == "198.51.100.7"
-    without = loads(block.text.replace("- 203.0.113.10", "- 127.0.0.1"))
-    assert client_address(fields, peer, trusts(without)) == "203.0.113.10"
+    uncounted = Origin("35.191.3.4", b"http", is_trusted)
+    assert client_address(fields, uncounted, trusts(config)) == "203.0.113.10"
+    named = loads(block.text.replace("hops: 2", "  - 203.0.113.10"))
+    assert client_address(fields, uncounted, trusts(named)) == "198.51.100.7"
 
 
 def seconds(cell: str) -> float:

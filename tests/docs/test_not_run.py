@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ LATER = {"chat-d"}  # a service that the reader has just added
 COMPOSE_OPTIONS = {
     "up": {"--build", "--detach", "--no-deps"},
     "exec": set[str](),
+    "build": set[str](),
     "stop": set[str](),
     "kill": {"--signal"},
 }
@@ -83,14 +85,22 @@ def wanted(value: Any) -> list[tuple[str, str]]:
 def test_helm_accepts_the_values(line: str) -> None:
     """The chart is where the line says, and renders with what it sets."""
     words = shlex.split(line)
-    assert (ROOT / words[words.index("--install") + 2] / "Chart.yaml").exists()
+    assert (ROOT / words[words.index("site") + 1] / "Chart.yaml").exists()
     values: dict[str, Any] = {}
-    for setting in re.findall(r"--set (\S+)", line):
+    for setting in [word for before, word in pairwise(words) if before == "--set"]:
         path, _, value = setting.partition("=")
         *sections, key = path.split(".")
         place = values
         for section in sections:
             place = place.setdefault(section, {})
-        place[key] = yaml.safe_load(value)
+        # Helm writes a list as {a,b}.
+        place[key] = value[1:-1].split(",") if value.startswith("{") else yaml.safe_load(value)
     assert values
     assert render(**values)
+
+
+def test_the_images_of_the_first_look_are_those_of_the_base() -> None:
+    """What is loaded into the nodes is what the manifests ask for."""
+    (line,) = [line for line in NOT_RUN if line.startswith("kind load ")]
+    pods = [one["spec"]["template"]["spec"] for one in base().values() if "template" in one.get("spec", {})]
+    assert {one["containers"][0]["image"] for one in pods} == set(shlex.split(line)[3:])

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from proxy.cli import main
 from proxy.config import loads
 from proxy.config.found import found_backends
+from tests.deploy.crds import NOT_TO_BE_HAD, refusal
 from tests.deploy.schemas import mistakes
 from tests.docs.pages import ROOT, Piece, found
 from tests.support.certificates import Authority
@@ -22,7 +23,9 @@ BLOCKS = found("yaml")
 PART = re.compile(r"# part of ")
 SETTING = re.compile(r"[a-z_]+(?:\.[a-z_]+)+: \S+")
 KUBERNETES = [block for block in BLOCKS if "apiVersion:" in block.text]
-CONFIGURATIONS = [block for block in BLOCKS if block not in KUBERNETES]
+# Tried by tests/system/test_fronts.py and tests/deploy/test_chart.py.
+OTHERS = [block for block in BLOCKS if re.match(r"# (traefik\.yaml|routes\.yaml|values for)", block.text)]
+CONFIGURATIONS = [block for block in BLOCKS if block not in KUBERNETES and block not in OTHERS]
 LISTS = [block for block in found("json") if block.text.lstrip().startswith("[")]
 BACKENDS = "\nbackends:\n  - url: http://127.0.0.1:8001\n"
 CERTIFICATES = "/etc/chat/"  # where the pages have them
@@ -65,6 +68,12 @@ def test_a_configuration_passes_check(block: Piece, certificates: Path, tmp_path
 def test_an_object_for_kubernetes_is_valid(block: Piece) -> None:
     """Each document keeps to the schema of its kind, and has no field that the schema has not."""
     for document in yaml.safe_load_all(block.text):
+        if document["kind"] in NOT_TO_BE_HAD:
+            continue
+        if document["apiVersion"].startswith("gateway."):
+            assert refusal(document) == ""
+            assert refusal(document | {"spec": {"parentRefs": "chat", "listeners": "all"}})
+            continue
         if document["kind"] == "Kustomization":
             folders = [*document["resources"], *document["components"]]
             assert [folder for folder in folders if not (ROOT / folder / "kustomization.yaml").exists()] == []

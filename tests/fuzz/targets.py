@@ -13,6 +13,7 @@ from functools import partial
 from proxy.errors import BadRequest, BadResponse, BodyError, OddId, OverLimit
 from proxy.wire import cookies, engineio
 from proxy.wire.body import ChunkedBody, request_body, response_body
+from proxy.wire.deflate import CHUNK, Inflater
 from proxy.wire.forwarding import Origin, Variant, request_fields, request_head, response_head
 from proxy.wire.head import HeadSearch, parse_request, parse_response
 from proxy.wire.proxy_protocol import SIGNATURE, ProxyHeader, ProxyHeaderError, read_proxy_header
@@ -21,6 +22,7 @@ from tests.fuzz import machines
 
 ORIGIN = Origin("192.0.2.1", b"http", trusted=False)
 PIN = b"chainlit_pin"
+MOST_INFLATED = 1 << 22  # bytes: more than any input here can become
 BROKEN = re.compile(rb"\r[^\n]|(?<!\r)\n|\x00")
 
 
@@ -132,6 +134,25 @@ def websocket(data: bytes) -> None:
     assert raw + whole.rest == data
 
 
+def inflating(data: bytes) -> None:
+    """Compressed frames are read or refused, alike in whole and in pieces; what goes on is bounded."""
+    refused = [_inflated(data, size) for size in (len(data) or 1, 3)]
+    assert refused[0] == refused[1]
+
+
+def _inflated(data: bytes, size: int) -> bool:
+    inflater = Inflater(MOST_INFLATED)
+    for at in range(0, len(data), size):
+        inflater.push(data[at : at + size])
+        try:
+            while part := inflater.next():
+                assert len(part) <= max(CHUNK + 14, len(data))
+        except FrameError:
+            assert inflater.code in {1002, 1007}
+            return True
+    return False
+
+
 def proxy_protocol(data: bytes) -> None:
     """A header is found alike in whole and byte by byte, and ends within what has come."""
     whole = _header(data)
@@ -165,6 +186,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "engineio": engine,
     "chunked": chunked,
     "websocket": websocket,
+    "inflating": inflating,
     "proxy_protocol": proxy_protocol,
     "opening": machines.opening,
     "lingering": machines.lingering,
@@ -188,6 +210,11 @@ SEEDS: dict[str, list[bytes]] = {
         b'{"session_id":"a-b","x":[1,{}]}',
     ],
     "chunked": [b"\x033\r\nabc\r\n0\r\n\r\n", b'\x00a;x="\\""\r\n0123456789\r\n0\r\nX-Sum: 1\r\n\r\nrest'],
+    "inflating": [
+        b"\xc1\x87\x01\x02\x03\x04\xf3J\xce\xcd\xc8\xcb\x04",
+        b"\x41\x83\x00\x00\x00\x00\xf2\x48\xcd\x80\x84\x00\x00\x00\x00\xc9\xc9\x07\x00\x8a\x80\x00\x00\x00\x00",
+        b"\x81\x82\x01\x82\x03\x0442\xc2\x85\x00\x00\x00\x00K\x12\x04\x00\x00",
+    ],
     "websocket": [
         b"\x81\x85\x01\x02\x03\x0440{}\x00\x89\x00",
         b"\x82\x7e\x00\x03abc\x88\x02\x03\xe8",

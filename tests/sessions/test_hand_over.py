@@ -134,7 +134,9 @@ def test_an_edited_message_is_said_again(answers: Any) -> None:
     assert (resumed, acks) == (True, [[True], [True]])
     assert called == ["wait"]
     assert not ended
-    assert answers["edit_not_begun"] == [True, [], ["one"], ["other"]]
+    resumed, answer, before, after = answers["edit_not_begun"]
+    assert (resumed, before, after) == (True, ["one"], ["other"])
+    assert answer in ([], [True]), "its turn may have ended by then"
 
 
 def test_what_is_not_held_is_refused(answers: Any) -> None:

@@ -69,6 +69,15 @@ class HttpJournal:
 app.add_middleware(HttpJournal)
 
 
+if os.environ.get("LOGIN"):
+
+    @cl.header_auth_callback
+    async def login(headers: Any) -> cl.User | None:
+        """Whoever the header names."""
+        name = headers.get("x-user")
+        return cl.User(identifier=name) if name else None
+
+
 @cl.on_chat_start
 async def start() -> None:
     """Greets with a file, which the page fetches by HTTP."""

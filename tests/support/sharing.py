@@ -39,8 +39,18 @@ class RunSharing(Process, AdminListener):
     """`chainlit-proxy run` of the app for sessions; `sections` become its configuration."""
 
     def __init__(
-        self, folder: Path, replicas: int, env: dict[str, str] | None = None, **sections: Any
+        self,
+        folder: Path,
+        replicas: int,
+        /,
+        env: dict[str, str] | None = None,
+        most: int = 0,
+        by_file: bool = False,
+        **sections: Any,
     ) -> None:
+        """With `most` there are between `replicas` and so many; `by_file`: the sections tell how many."""
+        count = f"{replicas}..{most}" if most else str(replicas)
+        wanted = [] if by_file else ["--replicas", count]
         listen, admin = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
         self.url, self.admin, self.replicas = f"http://{listen}", f"http://{admin}", replicas
         self.journal = Journal(folder / "journal.jsonl")
@@ -51,7 +61,7 @@ class RunSharing(Process, AdminListener):
         (folder / "run.yaml").write_text(yaml.safe_dump(self.config))
         super().__init__(
             "run",
-            [*COMMAND, "run", "app.py", "--replicas", str(replicas), "-c", "run.yaml"],
+            [*COMMAND, "run", "app.py", *wanted, "-c", "run.yaml"],
             folder / "run.log",
             env={"JOURNAL": str(self.journal.path), "PYTHONPATH": str(ROOT), **(env or {})},
             cwd=folder,

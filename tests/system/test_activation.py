@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -175,3 +176,38 @@ def test_what_is_no_listener_is_refused(tmp_path: Path) -> None:
         )
     assert done.returncode == 2
     assert "descriptor 3 was handed over but is unfit: not a stream socket that listens" in done.stderr
+
+
+def test_a_restart_under_load_resets_nobody(manager: Manager, tmp_path: Path) -> None:
+    """A connection that was accepted just before the end is asked what it wants, and answered."""
+    host, port = manager.listen(socket.AF_INET, ("127.0.0.1", 0)).getsockname()
+    folder = tmp_path / "next"
+    folder.mkdir()
+    proxies = [manager.hand_over(proxy_on(where, f"{host}:{port}")) for where in (tmp_path, folder)]
+    answers: list[str] = []
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            try:
+                with socket.create_connection((host, port), timeout=30) as client:
+                    client.sendall(b"GET / HTTP/1.1\r\nHost: chat\r\nConnection: close\r\n\r\n")
+                    answers.append(client.recv(12).decode())
+            except OSError as error:
+                answers.append(repr(error))
+
+    threads = [threading.Thread(target=ask) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    try:
+        for proxy in proxies * 3:
+            with running(proxy):
+                seen = len(answers)
+                wait_until(lambda seen=seen: len(answers) > seen + 100, 20, "answers")  # type: ignore[misc]
+        with running(proxies[0]):
+            over.set()
+            for thread in threads:
+                thread.join()
+    finally:
+        over.set()
+    assert set(answers) == {"HTTP/1.1 503"}

@@ -143,6 +143,39 @@ def test_two_deaths_in_a_row(run: RunSharing) -> None:
     asyncio.run(scenario())
 
 
+def test_a_kill_is_not_noticed_on_compressed_websockets(run: RunSharing) -> None:
+    """Clients of `ws` go on with one stream of compressed messages, of which two instances said a part."""
+
+    async def scenario() -> None:
+        before = counted(run, "compressed_websockets_total")
+        async with unnoticed(run.url, run.journal, FEW) as talks:
+            assert counted(run, "compressed_websockets_total") > before, "nobody has one"
+            victim = most_used(talks)
+            streaming = await stream([talk for talk in talks if talk.at == victim], "stream 100 0.01")
+            await together(streaming)
+            os.kill(run.pids()[victim], signal.SIGKILL)
+            await together(talk.say() for talk in talks)
+            assert victim not in {talk.at for talk in talks}
+        plain, packed = (
+            counted(run, f'compressed_bytes_total{{form="{form}"}}') for form in ("plain", "packed")
+        )
+        assert packed < plain / 3
+
+    try:
+        run.configure(websocket={"compress": True})
+        asyncio.run(scenario())
+    finally:
+        run.configure()
+
+
+def counted(run: RunSharing, name: str) -> float:
+    """What the proxy has counted."""
+    (line,) = (
+        line for line in run.get("/metrics").splitlines() if line.startswith(f"chainlit_proxy_{name} ")
+    )
+    return float(line.rpartition(" ")[2])
+
+
 def test_a_frozen_instance_is_left_and_runs_nothing_later(run: RunSharing) -> None:
     """What was said into it is run by another once it is given up; it wakes up and does not run it again."""
 

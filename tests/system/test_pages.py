@@ -114,9 +114,14 @@ def test_mounted_in_fastapi(make_typist: MakeTypist) -> None:
 
 
 def test_every_command_for_a_running_proxy(command: RunCommand, tmp_path: Path) -> None:
-    """What the pages tell to type against a proxy that runs is done by one, in the order of the pages."""
+    """What the pages tell to type against a proxy that runs is done by one, in the order of the pages.
+
+    But for what asks a site as users see it, and the hooks of pods: test_doctor.py, test_load.py and
+    test_pod_hooks.py do that.
+    """
     typed = [line for piece in found("sh") for _, line in lines(piece)]
-    ours = [line for line in typed if re.match(r"chainlit-proxy (?!run|serve|replica|check)", line)]
+    others = "run|serve|replica|check|doctor|load|hook"
+    ours = [line for line in typed if re.match(rf"chainlit-proxy (?!{others})", line)]
     assert len({line.split()[1] for line in ours}) > 7
     typist = Typist(tmp_path, "operations.md", CHAINLIT_PROXY_ADMIN=command.admin)
     for line in dict.fromkeys(ours):

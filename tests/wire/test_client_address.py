@@ -84,3 +84,43 @@ def test_a_socket_file_is_walked_too() -> None:
     """A proxy on a socket file has no address of its own."""
     unix = Origin("unix", b"http", trusted=True)
     assert (asked("203.0.113.7", origin=unix), asked(origin=unix)) == ("203.0.113.7", "unix")
+
+
+def counted(hops: int, *values: str) -> str:
+    """Who asks, where it is known how many addresses those in front add."""
+    return asked(*values, origin=Origin("10.0.0.1", b"http", trusted=True, hops=hops))
+
+
+@pytest.mark.parametrize(
+    ("hops", "values", "address"),
+    [
+        (1, ("203.0.113.7",), "203.0.113.7"),
+        (1, ("1.1.1.1, 203.0.113.7",), "203.0.113.7"),
+        (2, ("203.0.113.7, 198.51.100.1",), "203.0.113.7"),  # as Google's balancer
+        (2, ("1.1.1.1, 203.0.113.7,198.51.100.1",), "203.0.113.7"),
+        (2, ("1.1.1.1", "203.0.113.7", "198.51.100.1"), "203.0.113.7"),
+        (2, ("203.0.113.7, 10.0.0.9",), "203.0.113.7"),  # of ours or not
+        (2, ("10.0.0.8, 10.0.0.9",), "10.0.0.8"),  # a client in our own network
+        (3, ("203.0.113.7, 198.51.100.1",), "203.0.113.7"),  # there are no more
+        (2, (), "10.0.0.1"),  # the proxy itself asks
+        (2, ("203.0.113.7, unknown",), "10.0.0.1"),
+        (2, ("unknown, 198.51.100.1",), "198.51.100.1"),
+        (2, ("203.0.113.7:4711, [2001:db8::1]:443",), "203.0.113.7"),
+    ],
+)
+def test_where_those_in_front_are_counted(hops: int, values: tuple[str, ...], address: str) -> None:
+    """So many addresses are taken from the end, whatever networks they are of, and nothing before them."""
+    assert counted(hops, *values) == address
+
+
+@given(st.lists(st.text("0123456789abcdef.:, []x", max_size=30), max_size=4))
+def test_no_prefix_changes_who_is_counted(made_up: list[str]) -> None:
+    """Whatever a client sends, the proxies in front add their addresses behind it."""
+    assert counted(2, *made_up, "203.0.113.7, 198.51.100.1") == "203.0.113.7"
+    assert counted(1, ",".join([*made_up, "203.0.113.7"])) == "203.0.113.7"
+
+
+def test_strangers_are_who_they_are_where_hops_are_counted() -> None:
+    """Only trusted peers are believed, however many hops there are."""
+    stranger = Origin("192.0.2.1", b"http", trusted=False, hops=2)
+    assert asked("203.0.113.7, 198.51.100.1", origin=stranger) == "192.0.2.1"

@@ -69,6 +69,7 @@ TAKEN_OUT = [
     ("Upgrade: websocket", {}),
     ("Connection: upgrade, http2-settings\nUpgrade: h2c\nHTTP2-Settings: x", {}),
     ("X-Request-ID: theirs", {}),
+    ("X-Chainlit-Proxy-Challenge: 1", {}),  # else a stranger could have an instance prove for it
     ("Cookie: pin=t", {}),
     ("Cookie: pin=t\nCookie: a=1", {"cookie": ["a=1"]}),
     ("Connection: cookie\nCookie: a=1", {"connection": [], "cookie": ["a=1"]}),
@@ -181,6 +182,8 @@ FORWARDED = [
      b'for="[2001:db8::1]";proto=https;host="h"'),
     (Origin("unix", b"http", trusted=True), SAID, b"203.0.113.7, 198.51.100.1", b"https", b"chat.example.org",
      b'for=203.0.113.7;proto=https, for=unknown;proto=http;host="h"'),
+    (Origin("10.0.0.1", b"http", trusted=True, hops=1), SAID, b"198.51.100.1, 10.0.0.1", b"https",
+     b"chat.example.org", b'for=203.0.113.7;proto=https, for=10.0.0.1;proto=http;host="h"'),
     (Origin("unix", b"http", trusted=True), "", None, b"http", b"h", b'for=unknown;proto=http;host="h"'),
 ]  # fmt: skip
 

@@ -1,18 +1,62 @@
+{{/* Whether there are several proxies, which then share a directory of sessions. */}}
+{{- define "chainlit-proxy.several" -}}
+{{- if or .Values.proxy.autoscaling.enabled (gt (int .Values.proxy.replicas) 1) }}yes{{ end -}}
+{{- end -}}
+
+{{/* Whether they share it in Redis. */}}
+{{- define "chainlit-proxy.directory" -}}
+{{- if and (include "chainlit-proxy.several" .) .Values.proxy.directory.enabled }}yes{{ end -}}
+{{- end -}}
+
+{{/* How long a pod of the proxy may take to end: its preStop, its timeouts and some air. */}}
+{{- define "chainlit-proxy.grace" -}}
+{{- $timeouts := (include "chainlit-proxy.config" . | fromYaml).timeouts -}}
+{{- add 15 (ceil (addf ($timeouts.shutdown | default 0) ($timeouts.hand_over | default 0))) -}}
+{{- end -}}
+
+{{/* Values that nobody can guess, and those that contradict each other. */}}
+{{- define "chainlit-proxy.checked" -}}
+{{- if kindIs "invalid" .Values.proxy.trusted -}}
+{{- fail "proxy.trusted has to be chosen: the networks that connections of your ingress controller or load balancer come from, such as [10.244.0.0/16]; [] if clients connect without one. Whoever is in it is believed whose request it is; if the controller is not, all users are one client. See docs/deployment/kubernetes.md" -}}
+{{- end -}}
+{{- range list "listen" "admin" "backends" "discovery" -}}
+{{- if hasKey $.Values.proxy.config . -}}
+{{- fail (printf "proxy.config.%s is the chart's: its ports, probes, policies and hooks are made for it" .) -}}
+{{- end -}}
+{{- end -}}
+{{- if lt (int .Values.proxy.autoscaling.maxReplicas) (int .Values.proxy.autoscaling.minReplicas) -}}
+{{- fail "proxy.autoscaling.maxReplicas is less than minReplicas" -}}
+{{- end -}}
+{{- if and .Values.chat.backends (lt (int .Values.chat.backends) (int .Values.chat.replicas)) -}}
+{{- fail "chat.backends is less than chat.replicas: the proxies would not know the last pods" -}}
+{{- end -}}
+{{- if not (or .Values.networkPolicy.enabled .Values.chat.forwardedAllowIps) -}}
+{{- fail "chat.forwardedAllowIps has to be chosen without networkPolicy.enabled: the network of the pods, such as 10.244.0.0/16. Whoever is in it can be any client to the app" -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The configuration of the proxy: every pod of the instances is a backend, found or by its own name. */}}
 {{- define "chainlit-proxy.config" -}}
+{{- include "chainlit-proxy.checked" . -}}
 {{- $domain := .Values.clusterDomain | trimSuffix "." -}}
 {{- $backends := list -}}
-{{- range $number := until (int .Values.chat.replicas) -}}
+{{- range $number := until (int (.Values.chat.backends | default .Values.chat.replicas)) -}}
 {{- $name := printf "chat-%d" $number -}}
 {{- $backends = append $backends (dict "name" $name "url" (printf "http://%s.chat.${NAMESPACE}.svc.%s.:8000" $name $domain)) -}}
 {{- end -}}
+{{- $affinity := dict "secret" "${AFFINITY_SECRET}" -}}
+{{- if include "chainlit-proxy.directory" . -}}
+{{- $_ := set $affinity "directory" (dict "redis" "${SESSIONS_URL}") -}}
+{{- else if include "chainlit-proxy.several" . -}}
+{{- $_ := set $affinity "locate" "always" -}}
+{{- end -}}
 {{- $config := dict
   "listen" "0.0.0.0:8000"
-  "admin" (dict "listen" "0.0.0.0:9901" "token" "${ADMIN_TOKEN}")
-  "affinity" (dict "secret" "${AFFINITY_SECRET}")
-  "health" (dict "path" .Values.chat.healthPath)
+  "admin" (dict "listen" "0.0.0.0:9901" "token" "${ADMIN_TOKEN}" "hook_token" "${HOOK_TOKEN}")
+  "affinity" $affinity
+  "health" (dict "path" .Values.chat.healthPath "listen_path" "/.chainlit-proxy/healthz")
   "sessions" (dict "shared" true)
-  "timeouts" (dict "farewell" 10)
+  "timeouts" (dict "farewell" 10 "shutdown" 30)
   "log" (dict "format" "json")
   "forwarded" (dict "trusted" .Values.proxy.trusted)
 -}}

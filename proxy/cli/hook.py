@@ -1,0 +1,218 @@
+"""`chainlit-proxy hook`: an instance tells every proxy that it goes, and that it is back.
+
+For the hooks of a pod and the like, which run beside the app. All addresses of a name are told at once, also
+one that joins meanwhile: proxies share nothing. A drain is over when each of them has *said* that the
+instance is empty. Who cannot be told is asked again until the time is up; only where for a while nobody
+listens, or the instance is not known, no session of it can be, and somebody else has to say that it is empty.
+All that fails is said, also in the log of the container, since the output of a hook is shown nowhere else,
+and ends the command with status 1. The token is read anew for each question: a mounted Secret may change.
+"""
+
+import contextlib
+import json
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from proxy.cli.actions import SECONDS
+from proxy.cli.failing import fail
+
+LOOK = 1.0  # seconds between two questions
+LATE = 5.0  # seconds that a proxy may take longer than it was given
+PATIENCE = 5.0  # seconds for an answer
+GONE = 15.0  # seconds after which a proxy that refuses connections has ended, though DNS still names it
+BACK = 20.0  # seconds in which `ready` is said again: a new pod's first packets may be dropped
+LOG = "/proc/1/fd/2"  # standard error of the container
+_MOST = 32  # proxies that are asked at once
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # `http_proxy` names is for others
+_MEANINGS = {
+    401: "the token is wrong: it must be admin.hook_token of the proxy, or admin.token",
+    404: "it does not know this instance: is it among its backends, by this name?",
+}
+
+
+class _Failed(Exception):  # noqa: N818 - what happened
+    """A proxy could not be told. `holds_nothing`: nobody listens there, or it knows no such backend."""
+
+    def __init__(self, why: str, *, holds_nothing: bool = False) -> None:
+        super().__init__(why)
+        self.holds_nothing = holds_nothing
+
+
+@click.command()
+@click.argument("wish", type=click.Choice(["drain", "ready"]))
+@click.option(
+    "--proxies",
+    metavar="HOST:PORT",
+    envvar="CHAINLIT_PROXY_ADMIN",
+    default="127.0.0.1:9901",
+    show_default=True,
+    help="The admin listeners: all addresses of the name, such as that of a headless Service.",
+)
+@click.option("--name", metavar="NAME", help="What the backend is called.  [default: the name of this host]")
+@click.option(
+    "--token-file", metavar="FILE", help="A file that holds admin.hook_token; it is read for each question."
+)
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=SECONDS,
+    default=300.0,
+    show_default=True,
+    help="When everything has to have left.",
+)
+def hook(wish: str, proxies: str, name: str | None, token_file: str | None, timeout: float) -> None:
+    """Tell all proxies that this instance goes (drain) or is back (ready), from a hook of it.
+
+    A drain takes no new sessions, returns when all proxies say that the instance is empty, and ends by itself
+    when it was restarted. Status 1: some proxy did not say so in time. `ready` is a courtesy and never fails.
+    """
+    host, colon, port = proxies.removeprefix("http://").rstrip("/").rpartition(":")
+    if not (colon and port.isdigit() and host):
+        fail(f"--proxies: must be HOST:PORT, such as chainlit-proxy-admin:9901 (got {proxies!r})")
+    told = _Hook(host.strip("[]"), int(port), name or socket.gethostname(), token_file)
+    if wish == "ready":
+        told.ready()
+    elif not told.drain(timeout):
+        sys.exit(1)
+
+
+class _Hook:
+    """One instance, and all proxies; made by the command."""
+
+    def __init__(self, host: str, port: int, name: str, token_file: str | None) -> None:
+        self._host, self._port, self._name, self._token_file = host, port, name, token_file
+        self._said: set[str] = set()
+        self._told: set[str] = set()  # proxies that were told of the drain
+        self._silent: dict[str, float] = {}  # proxies that hold nothing, it seems, and since when
+        self._deadline = 0.0
+
+    def drain(self, seconds: float) -> bool:
+        """Have this instance emptied; return whether all proxies say that it is."""
+        self._deadline = time.monotonic() + seconds
+        with ThreadPoolExecutor(_MOST) as threads:
+            while True:
+                answers = self._all(threads, self._look)
+                if answers and all(answer in {"empty", "gone"} for answer in answers):
+                    if "empty" in answers:
+                        return True
+                    self._say("no proxy says that it is empty: none knows of it, or none is there")
+                    return False
+                if time.monotonic() > self._deadline + LATE:
+                    left = {"draining": "sessions are left", "gone": "no such backend"}
+                    why = sorted({left.get(answer, answer) for answer in answers if answer != "empty"})
+                    self._say(f"the time is up, and not all proxies say that it is empty: {'; '.join(why)}")
+                    return False
+                time.sleep(LOOK)
+
+    def ready(self) -> None:
+        """Have a drain of this instance ended.
+
+        A failed postStart would end the container, and the proxies notice a restart by themselves.
+        """
+        self._deadline = time.monotonic() + BACK
+        done: set[str] = set()
+
+        def tell(proxy: str) -> str:
+            if proxy not in done:
+                try:
+                    self._ask(proxy, "/ready", {"until": "restart"})
+                except _Failed as error:
+                    if not error.holds_nothing:
+                        return str(error)
+                    self._say(str(error))
+                done.add(proxy)
+            return ""
+
+        with ThreadPoolExecutor(_MOST) as threads:
+            while any(self._all(threads, tell)):
+                if time.monotonic() > self._deadline:
+                    self._say("not all proxies were told: they will notice by themselves")
+                    return
+                time.sleep(LOOK)
+
+    def _all(self, threads: ThreadPoolExecutor, ask: Any) -> list[str]:
+        """What each proxy answers, asked at once; what went wrong is said."""
+        try:
+            answers = list(threads.map(ask, sorted(self._proxies())))
+        except _Failed as error:
+            answers = [str(error)]
+        for text in sorted(set(answers) - {"", "empty", "draining", "gone"}):
+            self._say(text)
+        return answers
+
+    def _proxies(self) -> set[str]:
+        """The admin listeners of all proxies, by address. Raises _Failed."""
+        try:
+            found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise _Failed(f"{self._host}: {error.strerror or error}") from None
+        hosts = {str(where[0]) for *_, where in found}
+        return {f"http://{f'[{host}]' if ':' in host else host}:{self._port}" for host in hosts}
+
+    def _look(self, proxy: str) -> str:
+        """Tell a proxy, if it was not told or does not drain, and ask how far it is."""
+        try:
+            if proxy not in self._told:
+                left = max(0.0, self._deadline - time.monotonic())
+                self._ask(proxy, "/drain", {"timeout": left, "until": "restart"})
+                self._told.add(proxy)
+            backend = self._ask(proxy)
+        except _Failed as error:
+            if not error.holds_nothing:
+                self._silent.pop(proxy, None)
+                return str(error)
+            self._say(str(error))
+            since = self._silent.setdefault(proxy, time.monotonic())
+            return "gone" if time.monotonic() - since >= GONE else "draining"
+        self._silent.pop(proxy, None)
+        state = backend.get("drain")
+        if isinstance(state, dict):
+            return "empty" if state.get("empty") else "draining"
+        if backend.get("admin_state") == "maintenance":
+            return "empty"
+        self._told.discard(proxy)  # it was restarted, or somebody has taken the drain back
+        return "draining"
+
+    def _ask(self, proxy: str, wish: str = "", body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """What a proxy says of this instance, after a wish if there is one. Raises _Failed."""
+        url = f"{proxy}/api/backends/{quote(self._name, safe='')}{wish}"
+        headers = {"Content-Type": "application/json"}
+        if self._token_file is not None:
+            try:
+                token = Path(self._token_file).read_text(encoding="ascii").strip()
+            except (OSError, ValueError) as error:
+                raise _Failed(f"--token-file {self._token_file}: {error}") from None
+            headers["Authorization"] = f"Bearer {token}"
+        data = json.dumps(body).encode() if wish else None
+        request = urllib.request.Request(url, data, headers)  # noqa: S310 - it is http
+        try:
+            with _DIRECT.open(request, timeout=PATIENCE) as answer:
+                return dict(json.load(answer))
+        except urllib.error.HTTPError as error:
+            with error:
+                why = f"{url}: {error.code}, {_MEANINGS.get(error.code, error.reason)}"
+                raise _Failed(why, holds_nothing=error.code == 404) from None
+        except urllib.error.URLError as error:
+            refused = isinstance(error.reason, ConnectionRefusedError)
+            raise _Failed(f"{url}: {error.reason}", holds_nothing=refused) from None
+        except (OSError, ValueError) as error:
+            raise _Failed(f"{url}: {error}") from None
+
+    def _say(self, text: str) -> None:
+        """Say it once, where somebody reads it."""
+        if text in self._said:
+            return
+        self._said.add(text)
+        line = f"chainlit-proxy hook: {self._name}: {text}"
+        click.echo(line, err=True)
+        with contextlib.suppress(OSError), Path(LOG).open("a", encoding="utf-8") as log:
+            log.write(line + "\n")

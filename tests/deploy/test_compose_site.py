@@ -1,0 +1,180 @@
+"""The whole of compose.yaml, started by `make images`: a browser in front, and things that break behind.
+
+Grafana is left out where its image cannot be pulled: Debian does not have it.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.browser.chromium import FLAGS, MISSING, find
+from tests.browser.tab import Tab
+from tests.deploy import stand_ins
+from tests.deploy.compose_site import Site
+from tests.deploy.engine import Engine
+from tests.deploy.test_files import queries, rules
+from tests.support.waiting import wait_until
+
+pytestmark = [
+    pytest.mark.skipif("IMAGES" not in os.environ, reason="builds images, see `make images`"),
+    pytest.mark.system,
+    pytest.mark.timeout(1800),
+]
+
+# What a site has no data for that serves without TLS and makes no error.
+WITHOUT = ("certificate_expiry", 'code=~"5xx|aborted"')
+
+
+@pytest.fixture(scope="module")
+def site(
+    engine: Engine, proxy_image: str, chat_image: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    """The site, healthy; gone with its volumes and networks at the end."""
+    images = {
+        "chainlit-proxy": proxy_image,
+        "chainlit-proxy-chat": chat_image,
+        stand_ins.VALKEY: stand_ins.other(engine, stand_ins.VALKEY, stand_ins.OF_VALKEY),
+        stand_ins.PROMETHEUS: stand_ins.other(engine, stand_ins.PROMETHEUS, stand_ins.OF_PROMETHEUS),
+    }
+    if stand_ins.have(engine, stand_ins.GRAFANA):
+        images[stand_ins.GRAFANA] = stand_ins.GRAFANA
+    else:
+        print(f"not started: {stand_ins.GRAFANA}, which is not here, cannot be pulled and is not in Debian")
+    site = Site(engine, images, tmp_path_factory.mktemp("site"))
+    try:
+        site.compose("up", "--detach")
+        site.wait_well()
+        yield site
+    finally:
+        print(site.compose("logs", "--no-color", "--tail", "60"))
+        site.compose("down", "--volumes", "--timeout", "40")
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """The system's Chromium, with a fresh profile."""
+    path = find()
+    if path is None:
+        pytest.fail(MISSING, pytrace=False)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def tabs(site: Site, chromium: Browser) -> Iterator[list[Tab]]:
+    """Three chats, each with its own cookies and a name that it was told."""
+    contexts = [chromium.new_context(viewport={"width": 1000, "height": 900}) for _ in range(3)]
+    tabs = [Tab(context, f"{site.url}/") for context in contexts]
+    for number, tab in enumerate(tabs):
+        assert f"Person{'abc'[number]}" in tab.say(f"my name is Person{'abc'[number]}")
+    yield tabs
+    for context in contexts:
+        context.close()
+
+
+def all_remember(tabs: list[Tab]) -> None:
+    """Each chat knows who it talks with."""
+    for number, tab in enumerate(tabs):
+        assert f"You are Person{'abc'[number]}." in tab.say("who am I?")
+        assert not tab.reloaded
+
+
+def test_an_instance_is_killed_in_the_middle_of_an_answer(site: Site, tabs: list[Tab]) -> None:
+    """Its chat goes on elsewhere with all that it knew, the others notice nothing, and it comes back."""
+    tab = tabs[0]
+    counted = {name: backend["tunnels"] for name, backend in site.backends().items()}
+    before = tab.messages.count()
+    tab.send("tell me more")
+    tab.begun(before)
+    victim = home_of(site, tab)
+    site.engine("kill", "--signal", "KILL", site.container(victim))
+    killed = time.time()
+    print(f"killed {victim} of {counted}; connected anew after {tab.wait_connected(killed):.2f} s")
+    others = [other for other in tabs[1:] if not other.was_closed(killed)]
+    assert len(others) >= len(tabs) - 1 - (counted[victim] - 1)
+    all_remember(tabs)
+    # `restart: unless-stopped` does not start again what an operator killed; the test does.
+    site.compose("up", "--detach", "--no-deps", victim)
+    site.wait_well()
+    all_remember(tabs)
+
+
+def home_of(site: Site, tab: Tab) -> str:
+    """The service whose instance holds a chat: the session of its page, looked up at the proxy."""
+    cookies = {cookie["name"]: cookie["value"] for cookie in tab.page.context.cookies()}
+    session = cookies["X-Chainlit-Session-id"]
+    return str(json.loads(site.get(f"/api/where/{session}"))["backend"])
+
+
+def test_an_instance_that_is_stopped_hands_over(site: Site, tabs: list[Tab]) -> None:
+    """It ends within its grace with status 0, its chat goes on elsewhere, and nothing is forgotten."""
+    victim = home_of(site, tabs[1])
+    began = time.time()
+    site.compose("stop", victim)
+    took = time.time() - began
+    assert took < int(str(site.services[victim]["stop_grace_period"]).rstrip("s"))
+    assert site.state(victim)["ExitCode"] == 0, site.told(victim)
+    all_remember(tabs)
+    site.compose("up", "--detach", "--no-deps", victim)
+    site.wait_well()
+
+
+def test_the_proxy_is_replaced(site: Site, tabs: list[Tab]) -> None:
+    """It leaves within its grace with status 0; every chat is at its instance again with the next one."""
+    homes = [home_of(site, tab) for tab in tabs]
+    began = time.time()
+    site.compose("stop", "proxy")
+    took = time.time() - began
+    assert site.state("proxy")["ExitCode"] == 0, site.told("proxy")
+    assert took < int(str(site.services["proxy"]["stop_grace_period"]).rstrip("s"))
+    site.compose("rm", "--force", "proxy")
+    site.compose("up", "--detach", "--no-deps", "proxy")
+    site.wait_well()
+    for tab in tabs:
+        tab.wait_connected(began)
+    all_remember(tabs)
+    assert [home_of(site, tab) for tab in tabs] == homes
+    print(f"the proxy stopped in {took:.1f} s")
+
+
+def test_valkey_is_lost_and_comes_back(site: Site, tabs: list[Tab]) -> None:
+    """Without it every chat goes on where it is; with it again a chat survives its instance as before."""
+    site.engine("kill", "--signal", "KILL", site.container("valkey"))
+    all_remember(tabs)
+    site.compose("up", "--detach", "--no-deps", "valkey")
+    site.wait_well()
+    all_remember(tabs)  # and kept anew
+    victim = home_of(site, tabs[2])
+    killed = time.time()
+    site.engine("kill", "--signal", "KILL", site.container(victim))
+    tabs[2].wait_connected(killed)
+    all_remember(tabs)
+    site.compose("up", "--detach", "--no-deps", victim)
+    site.wait_well()
+
+
+def test_prometheus_scrapes_and_every_panel_has_data(site: Site, tabs: list[Tab]) -> None:
+    """It finds the proxy by the name of its service, loads every alert, and answers every panel."""
+
+    def up() -> bool:
+        found = site.ask_prometheus("query", query='up{job="chainlit-proxy"}')["result"]
+        return [one["value"][1] for one in found] == ["1"]
+
+    wait_until(up, 60, lambda: site.told("prometheus"))
+    loaded = [rule for group in site.ask_prometheus("rules")["groups"] for rule in group["rules"]]
+    assert {rule["name"] for rule in loaded} == {rule["alert"] for rule in rules()}
+    lacking = {query for query in queries() if not any(name in query for name in WITHOUT)}
+
+    def answered() -> bool:
+        lacking.difference_update(
+            [query for query in lacking if site.ask_prometheus("query", query=query)["result"]]
+        )
+        return not lacking
+
+    wait_until(answered, 120, lambda: f"no data: {lacking}")
