@@ -160,12 +160,28 @@ class Compressed(asyncio.Protocol):
             self._stream.say_goodbye(inflater.code, inflater.reason)
 
     def eof_received(self) -> bool:
-        """As asyncio.Protocol; behind what it said."""
+        """As asyncio.Protocol; behind what it said.
+
+        TLS closes at once: what came is heard now or never.
+        """
         self._read()
-        if self._paused and self._inflater is not None and self._inflater.has_more:
-            self._has_ended = True
-            return True
+        inflater = self._inflater
+        if self._paused and inflater is not None and inflater.has_more:
+            if self._below.get_extra_info("ssl_object") is None:
+                self._has_ended = True
+                return True
+            self._read_last(inflater)
         return bool(self._protocol.eof_received())
+
+    def _read_last(self, inflater: Inflater) -> None:
+        """Have its protocol hear what came before the end, though it has enough: some of it, of a bomb."""
+        left = inflater.longest
+        try:
+            while left > 0 and not self._below.is_closing() and (plain := inflater.next()):
+                left -= len(plain)
+                self._protocol.data_received(plain)
+        except FrameError:
+            self._refuse(inflater)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """As asyncio.Protocol."""

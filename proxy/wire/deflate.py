@@ -210,7 +210,6 @@ class Inflater:
         "_final",
         "_is_first",
         "_left",
-        "_longest",
         "_mask",
         "_opcode",
         "_packed",
@@ -218,11 +217,12 @@ class Inflater:
         "_size",
         "_unpacker",
         "code",
+        "longest",
         "reason",
     )
 
     def __init__(self, longest: int) -> None:
-        self._longest = longest
+        self.longest = longest
         self._buffer = bytearray()  # what came and was not read
         self._passing = 0  # bytes to come of a frame that is not compressed
         self._unpacker: zlib._Decompress | None = None  # set while a compressed message is under way
@@ -308,7 +308,7 @@ class Inflater:
         self._packed = unpacker.unconsumed_tail
         self._size += len(plain)
         self._credit -= len(plain)
-        if self._size > self._longest or self._credit < 0:
+        if self._size > self.longest or self._credit < 0:
             raise self._refused(TOO_BIG, b"too much for one message, or for what was received")
         over = self._final and not self._left and not self._packed
         behind = unpacker.unused_data
@@ -330,7 +330,7 @@ class Inflater:
             return False
         del buffer[: len(part)]
         self._left -= len(part)
-        self._credit = min(self._longest, self._credit + _FREELY * len(part))
+        self._credit = min(self.longest, self._credit + _FREELY * len(part))
         self._packed = apply_mask(part, self._mask)
         turn = len(part) % 4
         self._mask = self._mask[turn:] + self._mask[:turn]
