@@ -1,14 +1,11 @@
 """Compressed websockets: to the client they are, to everybody else they are plain ones."""
 
 import asyncio
-from typing import Any, cast
 
 import pytest
 
 from proxy.dataplane.compressed import Compressed
-from proxy.dataplane.stats import Stats
 from proxy.errors import Limit
-from proxy.wire.deflate import Contexts, Deflater, Inflater, agree
 from tests.dataplane.chat import Chat, Tab, chats, connect_packet
 from tests.dataplane.deflated import Socket, in_frames, packed, said
 from tests.dataplane.frames import ACCEPT, frame, upgrade
@@ -254,62 +251,6 @@ def test_a_client_that_has_said_all() -> None:
         await side(chat).peer.gone()
 
     run(test, affinity={"linger": 0}, websocket=ON)
-
-
-class Secure:
-    """A transport with TLS: it closes when its client has said all, whoever would have it stay open."""
-
-    def set_protocol(self, _protocol: asyncio.BaseProtocol) -> None:
-        """As Transport."""
-
-    def is_closing(self) -> bool:
-        """As Transport."""
-        return False
-
-    def pause_reading(self) -> None:
-        """As Transport."""
-
-    def get_extra_info(self, name: str, _default: Any = None) -> object:
-        """As Transport."""
-        return self if name == "ssl_object" else None
-
-
-class Busy(asyncio.Protocol):
-    """Who has enough with the first piece that comes."""
-
-    def __init__(self, between: Compressed) -> None:
-        self.between = between
-        self.heard = 0
-        self.has_ended = False
-
-    def data_received(self, data: bytes) -> None:
-        """As Protocol."""
-        self.between.pause_reading()
-        self.heard += len(data)
-
-    def eof_received(self) -> bool:
-        """As Protocol."""
-        self.has_ended = True
-        return False
-
-
-@pytest.mark.parametrize(("count", "all_of_it"), [(10, True), (100, False)])
-def test_a_client_with_tls_that_has_said_all(count: int, all_of_it: bool) -> None:
-    """What it said before it closed is heard, however slow its instance is; only so much of what is huge."""
-    agreed = agree([b"permessage-deflate"])
-    assert agreed is not None
-    longest, size = 1_000_000, 90_000
-    deflater, inflater = Deflater(agreed, Contexts()), Inflater(longest)
-    between = Compressed(cast("asyncio.Transport", Secure()), deflater, inflater, Stats())
-    busy = Busy(between)
-    between.set_protocol(busy)
-    message = said(b'42["say","%b"]' % (b"abcdefgh" * (size // 8)))
-    between.data_received(message * count)
-    assert busy.heard < size
-    assert not between.eof_received()
-    assert busy.has_ended
-    assert (busy.heard >= size * count) is all_of_it
-    assert busy.heard < longest + 2 * size
 
 
 def test_a_slow_instance_stops_its_client() -> None:
