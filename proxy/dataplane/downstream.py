@@ -385,7 +385,7 @@ class Downstream(asyncio.Protocol):
         """As asyncio.Protocol."""
         self.leg.caught_up()
         if self.exchange is None:
-            self.leg.resume(AHEAD)
+            self._bound_ahead()
             self._next_soon()
 
     def __repr__(self) -> str:

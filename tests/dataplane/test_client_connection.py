@@ -89,6 +89,26 @@ def test_a_long_pipeline_waits_at_its_client(path: bytes) -> None:
     run(test, debug=False)
 
 
+def test_a_pipeline_of_a_slow_client() -> None:
+    """When it takes answers again what it has sent ahead is looked at first, before more is read."""
+
+    async def test(world: World) -> None:
+        world.backend.serve(echo)
+        client = await world.client()
+        await client.say(get(b"/0")).response()
+        connection = world.connection()
+        connection.pause_writing()
+        connection.data_received(get(b"/1", b"X: " + b"x" * 8000) * 20)
+        assert connection.leg.paused
+        connection.resume_writing()
+        assert connection.leg.paused
+        for _ in range(20):
+            assert (await client.response()).body == b"/1 "
+        assert not connection.leg.paused
+
+    run(test)
+
+
 def test_long_heads_in_a_pipeline() -> None:
     """One that is longer than what may be sent ahead is read to its end, and so is a body behind others."""
 
