@@ -150,6 +150,7 @@ class Downstream(asyncio.Protocol):
         if request is None:
             if not isinstance(buffer, bytearray):
                 self._buffer = bytearray(buffer)  # it comes in pieces: they are added in place
+            self.leg.resume(AHEAD)
             if self._said_all:
                 self.transport.close()
             else:
@@ -172,6 +173,15 @@ class Downstream(asyncio.Protocol):
             self._buffer = rest
             if exchange.ended:
                 self._next_soon()
+        if self.leg.holds or len(rest) > _MOST_AHEAD:
+            self._bound_ahead()
+
+    def _bound_ahead(self) -> None:
+        """Read on only when few of the requests that came are left: one that ends may be a short one."""
+        if len(self._buffer) > _MOST_AHEAD:
+            self.leg.pause(AHEAD)
+        else:
+            self.leg.resume(AHEAD)
 
     def forget(self) -> None:
         """What was read of fields is read anew: whom to trust, or the cookie's name, has changed."""
@@ -248,7 +258,8 @@ class Downstream(asyncio.Protocol):
             self.close(linger=linger)
             return
         if self.leg.holds:
-            self.leg.resume(BEHIND | AHEAD)
+            self._bound_ahead()
+            self.leg.resume(BEHIND)
         self._rested_at = now = monotonic()
         self.deadline = now + self.site.timeouts.idle
         if self._buffer:
@@ -385,7 +396,7 @@ class Downstream(asyncio.Protocol):
         """As asyncio.Protocol."""
         self.leg.caught_up()
         if self.exchange is None:
-            self.leg.resume(AHEAD)
+            self._bound_ahead()
             self._next_soon()
 
     def __repr__(self) -> str:
