@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import click
 
 from proxy.cli.actions import SECONDS, bar
+from proxy.cli.doctor import TOKEN
 from proxy.cli.failing import fail
 
 if TYPE_CHECKING:
@@ -168,9 +169,15 @@ def load(
 
 def _checked(url: str, *, is_mine: bool) -> str:
     """The URL without its last slash. Ends the command if it is none, or that of somebody else."""
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or "@" in parts.netloc:
-        fail(f"{url!r}: must be a URL such as http://127.0.0.1:8000, without a password or query")
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
+            raise ValueError
+        if "?" in url or "#" in url or not url.isprintable():
+            raise ValueError
+    except ValueError:
+        # It is not repeated: what is wrong with it may be the password.
+        fail("URL: must be a URL such as http://127.0.0.1:8000, without a password, query or fragment")
     try:
         found = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_STREAM)
     except (OSError, ValueError) as error:
@@ -204,12 +211,12 @@ def _headers(cookies: tuple[str, ...], headers: tuple[str, ...]) -> dict[str, st
     found = {}
     for header in headers:
         name, colon, value = header.partition(":")
-        if not colon or not name.strip():
-            fail("--header: must be 'NAME: VALUE'")
+        if not colon or not TOKEN.fullmatch(name.strip()) or not value.strip().isprintable():
+            fail("--header: must be 'NAME: VALUE', the name of letters, digits and dashes, and no line end")
         found[name.strip()] = value.strip()
     for cookie in cookies:
-        if "=" not in cookie:
-            fail("--cookie: must be NAME=VALUE")
+        if "=" not in cookie or not cookie.isprintable():
+            fail("--cookie: must be NAME=VALUE, without a line end")
     return found | ({"Cookie": "; ".join(cookies)} if cookies else {})
 
 
