@@ -157,9 +157,9 @@ class Drains:
             drain.until_restart = drain.until_restart or began
 
     def restarted(self, backend: Backend) -> None:
-        """It has been restarted: a drain until then ends."""
+        """It has been restarted: a drain until then ends, unless it is to leave the fleet by now."""
         drain = self._drains.get(backend)
-        if drain is not None and drain.until_restart:
+        if drain is not None and drain.until_restart and not backend.leaving:
             log.info("backend %s is back from its restart: its drain ends", backend.name)
             self.ready(backend)
 

@@ -262,6 +262,15 @@ def test_a_drain_until_a_restart_ends_with_it(house: House, come_back: Callable[
     assert (house.drains.get(house.a), house.a.takes_sessions) == (None, True)
 
 
+def test_one_that_is_to_leave_stays_drained(house: House) -> None:
+    """What no list has any more takes no sessions again when it is restarted, and leaves when it is empty."""
+    house.drains.drain_for(house.a, None, until_restart=True)
+    house.a.leaving = True
+    restart(house)
+    house.look(2.0)
+    assert (house.a.admin_state, house.emptied) == (AdminState.DRAIN, ["a"])
+
+
 def test_silence_is_no_restart(house: House) -> None:
     """An app that blocks its event loop while it drains is the same process afterwards."""
     house.drains.drain_for(house.a, None, until_restart=True)
