@@ -182,6 +182,31 @@ def test_nothing_happens_during_a_rollout(app: App, tmp_path: Path) -> None:
     play(app, tmp_path, Span(2, 3), scene)
 
 
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_a_rollout_leaves_somebody_to_serve(app: App, tmp_path: Path, by_hand: bool) -> None:
+    """Whoever is drained already, by an operator or to be fewer, is no reason to replace nobody."""
+
+    async def scene(house: Elastics) -> None:
+        house.bounds = Span(1, 3)
+        gate = house.gate = asyncio.Event()
+        if by_hand:
+            house.drain(last(house))
+        house.answers = {"replica-1": 1}
+        house.want(1)
+        if not by_hand:
+            await house.until(lambda: house.drained)
+        served: list[bool] = []
+        house.fleet.listen(lambda _backend, _what: served.append(any(b.takes_sessions for b in house.fleet)))
+        running = house.rollout.begin(asyncio.create_task)
+        await house.until(lambda: ("replica-1", None) in house.drained)
+        gate.set()
+        assert (await house.ended(running)).state is RolloutState.DONE
+        assert all(served)
+        await house.until(lambda: len(house.supervisor.replicas) == 1)
+
+    play(app, tmp_path, Span(2, 3), scene)
+
+
 def test_one_that_does_not_start_is_tried_again_later(app: App, tmp_path: Path) -> None:
     """Not at the next look, but after a pause; the others serve on."""
 
