@@ -24,6 +24,8 @@ from proxy.cli.loading import _checked
         (["http://127.0.0.1:1", "--header", "x"], "--header: must be 'NAME: VALUE'"),
         (["http://127.0.0.1:1", "--header", "x: a\nb"], "--header: must be 'NAME: VALUE'"),
         (["http://127.0.0.1:1", "--cookie", "x"], "--cookie: must be NAME=VALUE"),
+        (["http://127.0.0.1:1", "--json", "/nowhere/a.json"], "--json /nowhere/a.json: cannot be written"),
+        (["http://127.0.0.1:1", "--html", "/nowhere/a.html"], "--html /nowhere/a.html: cannot be written"),
         (["http://127.0.0.1:1", "--users", "0"], "Invalid value for '--users'"),
         (["http://127.0.0.1:1", "--say", "/nowhere"], "--say /nowhere: cannot be read: No such file"),
     ],

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ipaddress
+import os
 import signal
 import socket
 import sys
@@ -145,6 +146,9 @@ def load(
     address = _checked(url, is_mine=is_mine)
     if target == 0:
         fail("--target: must be a number greater than 0")
+    for option, file in (("--json", json_file), ("--html", html_file)):
+        if file is not None and not os.access(file if file.exists() else file.parent, os.W_OK):
+            fail(f"{option} {file}: cannot be written")  # which would be known when all has been measured
     from proxy.load.protocol import Transport  # noqa: PLC0415 - nobody else needs it
     from proxy.load.run import Plan  # noqa: PLC0415
     from proxy.load.user import Habits  # noqa: PLC0415
