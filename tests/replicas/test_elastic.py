@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from proxy.affinity.backend import AdminState, Backend
+from proxy.affinity.health import Observation
 from proxy.affinity.wanted import Load
 from proxy.config.values import Span
 from proxy.controlplane.elastic import Elastic
@@ -119,6 +120,30 @@ def test_who_is_leaving_stays_if_more_are_wanted(app: App, tmp_path: Path) -> No
         await scene(house)
 
     play(app, tmp_path, Span(2, 3), begun)
+
+
+def test_who_is_leaving_stays_if_the_others_die(app: App, tmp_path: Path) -> None:
+    """While they are started again somebody has to take sessions."""
+
+    async def scene(house: Elastics) -> None:
+        house.bounds = Span(1, 3)
+        gate = house.gate = asyncio.Event()
+        house.answers = {"replica-1": 1}
+        house.want(1)
+        await house.until(lambda: house.drained)
+        first, leaving = house.fleet.get("replica-1"), house.fleet.get("replica-2")
+        assert first is not None
+        assert leaving is not None
+        house.fleet.observe(first, Observation.ENDED, 0.0, "the process ended")
+        house.wish = AdminState.READY
+        house.want(1)
+        assert leaving.takes_sessions
+        house.want(1)
+        assert leaving.takes_sessions, "nobody else does yet"
+        gate.set()
+        await house.until(lambda: any("stays" in text for text in house.said))
+
+    play(app, tmp_path, Span(2, 3), scene)
 
 
 def test_sessions_that_are_not_shared_keep_their_replica(app: App, tmp_path: Path) -> None:
