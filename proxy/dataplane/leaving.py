@@ -105,10 +105,11 @@ class Leaving:
         Whoever waits in the backlog of a socket that somebody else keeps is answered by the next process; to
         close these connections would be to refuse their clients.
         """
+        known = set(self._connections).difference(last)  # beside these there are streams of the last
         until = min(monotonic() + _FIRST_WORDS, deadline)
         while any(c.is_new for c in last if c in self._connections) and monotonic() < until:
             await self._look_later()
-        while any(c.exchange is not None and not c.waits_for_news for c in last) and monotonic() < deadline:
+        while any(map(_is_asked, set(self._connections) - known)) and monotonic() < deadline:
             await self._look_later()
         for connection in last:
             with Border(Where.LEAVE):
@@ -139,3 +140,7 @@ class Leaving:
 
     def __repr__(self) -> str:
         return f"<Leaving {len(self._connections)} connections, {len(self._tunnels)} tunnels>"
+
+
+def _is_asked(connection: Connection) -> bool:
+    return connection.exchange is not None and not connection.waits_for_news

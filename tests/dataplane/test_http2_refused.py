@@ -1,0 +1,65 @@
+"""What a stream of HTTP/2 may hold that nobody serves, and what is owed to those that end unserved."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from h2.settings import SettingCodes
+
+from proxy.dataplane import tunnel
+from tests.dataplane.frames import ACCEPT
+from tests.dataplane.multiplexed import NAME, Browser
+from tests.dataplane.peers import ok
+from tests.dataplane.test_http2_websockets import ask, wanted
+from tests.dataplane.test_leaving import leave
+from tests.dataplane.world import World, run
+from tests.support.certificates import Authority
+
+SHORT = 1.0  # seconds
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """Who signs."""
+    return Authority(tmp_path)
+
+
+def test_a_goodbye_that_is_not_taken(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that opens no window for the close frame is waited for as long as any other, and no longer."""
+    monkeypatch.setattr(tunnel, "_LAST_WORDS", SHORT)
+
+    async def test(world: World) -> None:
+        client = await Browser.open(world, authority)
+        client.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 0})
+        number = ask(client)
+        backend = await world.backend.accept()
+        await backend.request()
+        backend.say(ACCEPT)
+        await client.answer(number, to_head=True)
+        (websocket,) = world.plane.tunnels
+        websocket.send_away()
+        await world.until(lambda: not world.plane.tunnels)
+        await client.answer(number)
+        assert client.answers[number].reset is not None
+
+    run(test, tls=wanted(authority))
+
+
+def test_who_has_just_come_is_answered(authority: Authority) -> None:
+    """A connection that was accepted before the end says what it wants, and hears what it is answered."""
+
+    async def test(world: World) -> None:
+        client = await Browser.open(world, authority)
+        await world.until(lambda: bool(world.plane.http2_connections))
+        leaving = await leave(world)
+        await world.breathe()
+        number = client.ask()
+        backend = await world.backend.accept()
+        await backend.request()
+        assert not (await asyncio.wait([leaving], timeout=SHORT / 2))[0]
+        backend.say(ok(b"last"))
+        assert (await client.answer(number)).body == b"last"
+        await client.gone()
+        await leaving
+
+    run(test, tls=authority.issue(NAME))
