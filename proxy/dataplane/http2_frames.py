@@ -124,6 +124,8 @@ class Frames:
         """The client's settings have changed: fields of every answer would fill any table, to no use."""
         encoder = self._library.encoder
         encoder.header_table_size = min(self._library.remote_settings.header_table_size, _TABLE)
+        if changes := encoder.table_size_changes:  # RFC 7541 section 4.2: no more than these are told
+            encoder.table_size_changes = sorted({min(changes), changes[-1]})
 
     def client_leaves(self) -> None:
         """The client has said GOAWAY: for the library that is the end, and not only that of new streams."""

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 from h2.settings import SettingCodes
+from hyperframe.frame import PingFrame, SettingsFrame
 
 from proxy.dataplane import tunnel
 from tests.dataplane.frames import ACCEPT
-from tests.dataplane.multiplexed import NAME, Browser
+from tests.dataplane.multiplexed import NAME, Browser, Raw
 from tests.dataplane.peers import ok
 from tests.dataplane.test_http2_websockets import ask, wanted
 from tests.dataplane.test_leaving import leave
@@ -43,6 +44,21 @@ def test_a_goodbye_that_is_not_taken(authority: Authority, monkeypatch: pytest.M
         assert client.answers[number].reset is not None
 
     run(test, tls=wanted(authority))
+
+
+def test_tables_that_change_again_and_again(authority: Authority) -> None:
+    """RFC 7541 section 4.2: of all sizes between two heads the smallest and the last are told, and kept."""
+
+    async def test(world: World) -> None:
+        client = await Raw.open(world, authority)
+        for size in [100, 200] * 100:
+            client.say(SettingsFrame(0, {SettingsFrame.HEADER_TABLE_SIZE: size}))
+        client.say(PingFrame(0, b"12345678"))
+        await client.wait_for(PingFrame)
+        (connection,) = world.plane.http2_connections
+        assert connection._frames._library.encoder.table_size_changes == [100, 200]  # type: ignore[attr-defined]
+
+    run(test, tls=authority.issue(NAME))
 
 
 def test_who_has_just_come_is_answered(authority: Authority) -> None:
