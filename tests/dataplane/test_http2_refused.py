@@ -25,6 +25,24 @@ def authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path)
 
 
+@pytest.mark.parametrize("path", [b"/any", b"/health-of-proxy"])
+def test_success_without_a_switch_opens_no_websocket(authority: Authority, path: bytes) -> None:
+    """RFC 8441 section 5: there 2xx is the yes, so what is none must not be said with it."""
+
+    async def test(world: World) -> None:
+        client = await Browser.open(world, authority)
+        number = ask(client, path)
+        if path == b"/any":
+            backend = await world.backend.accept()
+            await backend.request()
+            backend.say(ok(b"\x81\x05hello"))
+        answer = await client.answer(number)
+        assert answer.status == 502
+        assert not world.plane.tunnels
+
+    run(test, tls=wanted(authority), health={"listen_path": "/health-of-proxy"})
+
+
 def test_a_goodbye_that_is_not_taken(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that opens no window for the close frame is waited for as long as any other, and no longer."""
     monkeypatch.setattr(tunnel, "_LAST_WORDS", SHORT)
