@@ -173,7 +173,7 @@ class Http2Connection(asyncio.Protocol):
         self.host.admitted(stream)
         self.deadline = _NEVER
         if not isinstance(counted, Ticket):
-            self._refuse(stream, LIMIT_REPLIES[counted])
+            self._refuse(stream, LIMIT_REPLIES[counted], fields)
             return size
         try:
             key = b64encode(os.urandom(16)) if site.config.tls.http2_websockets else b""
@@ -181,16 +181,16 @@ class Http2Connection(asyncio.Protocol):
             request, _ = self._reader.read(head)
         except (BadRequest, OverLimit) as error:
             site.stats.refused(error)
-            self._refuse(stream, reply.error(error.status, error.reason))
+            self._refuse(stream, reply.error(error.status, error.reason), fields)
             return size
         assert request is not None
         stream.ask(request)
         self._fresh.append(stream)
         return size
 
-    def _refuse(self, stream: Stream, answer: reply.Reply) -> None:
+    def _refuse(self, stream: Stream, answer: reply.Reply, fields: FieldList) -> None:
         self.site.stats.answered("", b"", answer.status)
-        stream.reply(answer)
+        stream.reply(answer, head_only=(b":method", b"HEAD") in fields)
         stream.ended(keep=True, linger=False)
 
     def _hear(self, event: events.DataReceived) -> int:

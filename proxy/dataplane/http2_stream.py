@@ -278,7 +278,7 @@ class Stream:
 
     def ended(self, *, keep: bool, linger: bool) -> None:
         """As Client."""
-        self.exchange = None
+        self.exchange = self._early = None
         self.deadline = _NEVER
         self.leg.draw_from(None)
         decoder, self._decoder = self._decoder, None

@@ -8,6 +8,7 @@ from h2.settings import SettingCodes
 from hyperframe.frame import PingFrame, SettingsFrame
 
 from proxy.dataplane import tunnel
+from proxy.dataplane.http2_stream import Stream
 from tests.dataplane.frames import ACCEPT
 from tests.dataplane.multiplexed import NAME, Browser, Raw
 from tests.dataplane.peers import ok
@@ -23,6 +24,42 @@ SHORT = 1.0  # seconds
 def authority(tmp_path: Path) -> Authority:
     """Who signs."""
     return Authority(tmp_path)
+
+
+def test_a_refused_stream_keeps_no_body(authority: Authority) -> None:
+    """It counts for no limit, so a client that takes no answer cannot have it hold a window of its upload."""
+
+    async def test(world: World) -> None:
+        client = await Browser.open(world, authority)
+        client.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 0})
+        client.ask(b"/1")
+        number = client.ask(b"/2", method=b"POST", ends=False)
+        answer = await client.answer(number, to_head=True)
+        assert answer.status == 429
+        client.say(number, b"x" * 50_000)
+        stats, before = world.plane.site.stats, len(world.plane.connections)
+        client.ask(b"/3")
+        await world.until(lambda: stats.http2_streams == 3)
+        assert len(world.plane.connections) == before + 1
+        (held,) = [each for each in world.plane.connections if isinstance(each, Stream) and each.id == number]
+        assert not held._early
+
+    run(test, tls=authority.issue(NAME), limits={"connections_per_client": 2}, forwarded={"trusted": []})
+
+
+@pytest.mark.parametrize("path", [b"/", b"/#broken"])
+def test_a_refused_head_request_has_no_content(authority: Authority, path: bytes) -> None:
+    """RFC 9110 section 9.3.2: whatever refuses it, the answer to HEAD is a head."""
+
+    async def test(world: World) -> None:
+        client = await Browser.open(world, authority)
+        client.ask(b"/1")
+        answer = await client.answer(client.ask(path, method=b"HEAD"))
+        assert answer.status == (429 if path == b"/" else 400)
+        assert answer.body == b""
+
+    most = 2 if path == b"/" else 0
+    run(test, tls=authority.issue(NAME), limits={"connections_per_client": most}, forwarded={"trusted": []})
 
 
 @pytest.mark.parametrize("path", [b"/any", b"/health-of-proxy"])
