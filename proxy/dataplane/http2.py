@@ -125,7 +125,8 @@ class Http2Connection(asyncio.Protocol):
         if not frames.progress.is_partial:
             self._whole_by = _NEVER
         elif found or self._whole_by == _NEVER:
-            self._whole_by = now + self.site.timeouts.head
+            timeouts = self.site.timeouts
+            self._whole_by = now + (timeouts.body if frames.progress.is_body else timeouts.head)
         if frames.progress.block > 2 * self.site.limits.head:
             self._over(Limit.HEAD)
         if not self._overhead.take(len(piece) - content * (1 + 1 / WORTH), now):
@@ -359,7 +360,7 @@ class Http2Connection(asyncio.Protocol):
             if now >= self.deadline and not self.leg.is_taking(now, timeouts.write):
                 (self.transport.abort if self.transport.is_closing() else self.transport.close)()
         elif now >= self._whole_by:
-            self._over(Limit.SLOW_HEAD)
+            self._over(Limit.SLOW_BODY if self._frames.progress.is_body else Limit.SLOW_HEAD)
         elif now >= self.deadline:
             limits[Limit.IDLE] += 1
             self._end(ErrorCodes.NO_ERROR)

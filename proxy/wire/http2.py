@@ -20,7 +20,7 @@ _NEVER_INDEXED = frozenset((b"x-request-id", b"content-length", b"date", b"set-c
 _OF_CONNECTION = HOP_BY_HOP - {b"te"}
 
 _PREFACE, _FRAME_HEAD = 24, 9  # bytes: RFC 9113 sections 3.4 and 4.1
-_HEADERS, _CONTINUATION, _END_HEADERS = 0x1, 0x9, 0x4  # sections 6.2 and 6.10
+_DATA, _HEADERS, _CONTINUATION, _END_HEADERS = 0x0, 0x1, 0x9, 0x4  # sections 6.1, 6.2 and 6.10
 _SETTINGS, _ACK = 0x4, 0x1  # section 6.5
 _PROTOCOL_ERROR, _FRAME_SIZE_ERROR = 0x1, 0x6  # section 7
 
@@ -34,13 +34,14 @@ class Progress:
     block of fields, and of SETTINGS what the library does not look at.
     """
 
-    __slots__ = ("_begun", "_block", "_is_first", "_is_open", "_left", "error")
+    __slots__ = ("_begun", "_block", "_is_first", "_is_open", "_kind", "_left", "error")
 
     def __init__(self) -> None:
         self._begun = b""  # what has come of a frame's head
         self._left = _PREFACE  # bytes until the next frame
         self._is_open = False  # whether a block of fields goes on in the next frame
         self._block = 0  # bytes of it
+        self._kind = _SETTINGS  # of the frame that goes on
         self._is_first = True  # whether no frame has come
         self.error = 0  # the code of a rule that was broken, 0: of none
 
@@ -48,6 +49,11 @@ class Progress:
     def is_partial(self) -> bool:
         """Whether a frame, or a block of fields, has begun that is not whole."""
         return self._left > 0 or self._is_open or self._begun != b""
+
+    @property
+    def is_body(self) -> bool:
+        """Whether what has begun is some of a body."""
+        return self._left > 0 and self._kind == _DATA
 
     @property
     def block(self) -> int:
@@ -73,6 +79,7 @@ class Progress:
             self._begun = b""
             self._left = int.from_bytes(head[:3], "big")
             kind, flags = head[3], head[4]
+            self._kind = kind
             if kind == _HEADERS:
                 self._block = 0
             if kind in (_HEADERS, _CONTINUATION):

@@ -9,6 +9,7 @@ from hyperframe.frame import PingFrame, SettingsFrame
 
 from proxy.dataplane import tunnel
 from proxy.dataplane.http2_stream import Stream
+from proxy.errors import Limit
 from tests.dataplane.frames import ACCEPT
 from tests.dataplane.multiplexed import NAME, Browser, Raw
 from tests.dataplane.peers import ok
@@ -99,6 +100,33 @@ def test_a_goodbye_that_is_not_taken(authority: Authority, monkeypatch: pytest.M
         assert client.answers[number].reset is not None
 
     run(test, tls=wanted(authority))
+
+
+def test_a_body_that_stalls_within_a_frame(authority: Authority) -> None:
+    """It has `timeouts.body` for its next piece, wherever the network has cut it."""
+
+    async def test(world: World) -> None:
+        client = await Browser.open(world, authority)
+        number = client.ask(method=b"POST", ends=False)
+        backend = await world.backend.accept()
+        await backend.head()
+        client.h2.send_data(number, b"x" * 1000)
+        whole = client.h2.data_to_send()
+        client.peer.say(whole[:500])
+        (connection,) = world.plane.http2_connections
+        await world.until(lambda: connection._frames.progress.is_partial)  # type: ignore[attr-defined]
+        moments = world.plane.site.timeouts.head + SHORT
+        connection.tick(world.plane.site.loop.time() + moments)
+        client.peer.say(whole[500:])
+        assert len(await backend.some()) > 0
+        assert client.goaway is None
+        client.peer.say(whole[:500])
+        await world.until(lambda: connection._frames.progress.is_partial)  # type: ignore[attr-defined]
+        connection.tick(world.plane.site.loop.time() + world.plane.site.timeouts.body + SHORT)
+        assert await client.gone() == 11
+        assert world.plane.site.stats.limits[Limit.SLOW_BODY] == 1
+
+    run(test, tls=authority.issue(NAME))
 
 
 def test_tables_that_change_again_and_again(authority: Authority) -> None:
