@@ -118,7 +118,7 @@ class Http2Connection(asyncio.Protocol):
         except ProtocolError as error:
             self._broken(error)
             return
-        content = sum([self._take(event) for event in found])
+        content = sum([self._take(event) for event in found]) + frames.progress.take_heads()
         fresh, self._fresh = self._fresh, []
         for stream in fresh:
             stream.begin()
@@ -135,19 +135,19 @@ class Http2Connection(asyncio.Protocol):
     # What the client says
 
     def _take(self, event: events.Event) -> int:
-        """Act on an event; return how many of its bytes are of a request or a body."""
+        """Act on an event; return how many of its bytes are of a body."""
         if self.closing:
             return 0
         if isinstance(event, events.DataReceived):
             return self._hear(event)
         if isinstance(event, events.RequestReceived):
-            return self._ask(event)
-        if isinstance(event, events.StreamEnded):
+            self._ask(event)
+        elif isinstance(event, events.StreamEnded):
             stream = self.streams.get(event.stream_id or 0)
             if stream is not None and not stream.heard_all:
                 stream.heard_end()
         elif isinstance(event, events.TrailersReceived):
-            return self._hear_trailers(event)
+            self._hear_trailers(event)
         elif isinstance(event, events.StreamReset):  # by the client, or by the library for what it did
             if (reset := self.streams.get(event.stream_id or 0)) is not None:
                 self.left(reset)
@@ -158,13 +158,12 @@ class Http2Connection(asyncio.Protocol):
             self._client_leaves(event)
         return 0
 
-    def _ask(self, event: events.RequestReceived) -> int:
+    def _ask(self, event: events.RequestReceived) -> None:
         number, fields = event.stream_id or 0, event.headers or []
-        size = sum([len(name) + len(value) for name, value in fields])
         if self.leaving:
             self._frames.reset(number, ErrorCodes.REFUSED_STREAM)  # section 8.7: it may be said again
             self._count_reset()
-            return size
+            return
         site, origin = self.site, self._reader.origin
         counted = site.count(origin)
         ticket = counted if isinstance(counted, Ticket) else None
@@ -175,7 +174,7 @@ class Http2Connection(asyncio.Protocol):
         self.deadline = _NEVER
         if not isinstance(counted, Ticket):
             self._refuse(stream, LIMIT_REPLIES[counted], fields)
-            return size
+            return
         try:
             key = b64encode(os.urandom(16)) if site.config.tls.http2_websockets else b""
             head = request_head(fields, has_body=event.stream_ended is None, key=key)
@@ -183,11 +182,10 @@ class Http2Connection(asyncio.Protocol):
         except (BadRequest, OverLimit) as error:
             site.stats.refused(error)
             self._refuse(stream, reply.error(error.status, error.reason), fields)
-            return size
+            return
         assert request is not None
         stream.ask(request)
         self._fresh.append(stream)
-        return size
 
     def _refuse(self, stream: Stream, answer: reply.Reply, fields: FieldList) -> None:
         self.site.stats.answered("", b"", answer.status)
@@ -202,14 +200,13 @@ class Http2Connection(asyncio.Protocol):
             stream.hear(data, size)
         return len(data)
 
-    def _hear_trailers(self, event: events.TrailersReceived) -> int:
-        stream, fields = self.streams.get(event.stream_id or 0), event.headers or []
+    def _hear_trailers(self, event: events.TrailersReceived) -> None:
+        stream = self.streams.get(event.stream_id or 0)
         if stream is not None:
             try:
-                stream.heard_end(trailer_lines(fields))
+                stream.heard_end(trailer_lines(event.headers or []))
             except BadRequest:
                 self.malformed(stream)
-        return sum([len(name) + len(value) for name, value in fields])
 
     def _count_reset(self) -> None:
         if not self._resets.take(1, monotonic()):

@@ -21,6 +21,8 @@ _OF_CONNECTION = HOP_BY_HOP - {b"te"}
 
 _PREFACE, _FRAME_HEAD = 24, 9  # bytes: RFC 9113 sections 3.4 and 4.1
 _DATA, _HEADERS, _CONTINUATION, _END_HEADERS = 0x0, 0x1, 0x9, 0x4  # sections 6.1, 6.2 and 6.10
+_OF_HEADS = (_HEADERS, _CONTINUATION)
+_BESIDE = 64  # bytes that a request may have beside its head: of its frames, and of windows for its answer
 _SETTINGS, _ACK = 0x4, 0x1  # section 6.5
 _PROTOCOL_ERROR, _FRAME_SIZE_ERROR = 0x1, 0x6  # section 7
 
@@ -34,13 +36,14 @@ class Progress:
     block of fields, and of SETTINGS what the library does not look at.
     """
 
-    __slots__ = ("_begun", "_block", "_is_first", "_is_open", "_kind", "_left", "error")
+    __slots__ = ("_begun", "_block", "_heads", "_is_first", "_is_open", "_kind", "_left", "error")
 
     def __init__(self) -> None:
         self._begun = b""  # what has come of a frame's head
         self._left = _PREFACE  # bytes until the next frame
         self._is_open = False  # whether a block of fields goes on in the next frame
         self._block = 0  # bytes of it
+        self._heads = 0  # bytes of such blocks since somebody asked
         self._kind = _SETTINGS  # of the frame that goes on
         self._is_first = True  # whether no frame has come
         self.error = 0  # the code of a rule that was broken, 0: of none
@@ -60,6 +63,11 @@ class Progress:
         """Bytes of a block of fields that is not whole."""
         return self._block if self._is_open else 0
 
+    def take_heads(self) -> int:
+        """Bytes of requests' heads that have come since this was called before, as they came."""
+        heads, self._heads = self._heads, 0
+        return heads
+
     def feed(self, data: bytes) -> None:
         """More has come."""
         at, end = 0, len(data)
@@ -67,7 +75,9 @@ class Progress:
             if self._left:
                 step = min(self._left, end - at)
                 self._left -= step
-                self._block += step
+                if self._kind in _OF_HEADS:
+                    self._block += step
+                    self._heads += step
                 at += step
                 continue
             step = _FRAME_HEAD - len(self._begun)
@@ -82,7 +92,8 @@ class Progress:
             self._kind = kind
             if kind == _HEADERS:
                 self._block = 0
-            if kind in (_HEADERS, _CONTINUATION):
+                self._heads += _BESIDE
+            if kind in _OF_HEADS:
                 self._is_open = not flags & _END_HEADERS
             acknowledges = kind == _SETTINGS and flags & _ACK
             if self._is_first and (kind != _SETTINGS or acknowledges):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from h2.settings import SettingCodes
-from hyperframe.frame import PingFrame, SettingsFrame
+from hyperframe.frame import DataFrame, GoAwayFrame, PingFrame, SettingsFrame
 
 from proxy.dataplane import tunnel
 from proxy.dataplane.http2_stream import Stream
@@ -19,6 +19,7 @@ from tests.dataplane.world import World, run
 from tests.support.certificates import Authority
 
 SHORT = 1.0  # seconds
+BROKEN = [(b":method", b"no such"), (b":scheme", b"https"), (b":authority", NAME.encode()), (b":path", b"/")]
 
 
 @pytest.fixture
@@ -127,6 +128,23 @@ def test_a_body_that_stalls_within_a_frame(authority: Authority) -> None:
         assert world.plane.site.stats.limits[Limit.SLOW_BODY] == 1
 
     run(test, tls=authority.issue(NAME))
+
+
+def test_fields_that_are_not_said_pay_for_nothing(authority: Authority) -> None:
+    """What a table of compression stands for has not come: it makes no room for pings."""
+
+    async def test(world: World) -> None:
+        client = await Raw.open(world, authority)
+        large = (b"x-large", b"x" * 3000)
+        client.say(client.head(1, [*BROKEN, large]))
+        await client.wait_for(DataFrame, 1)
+        for number in range(3, 100, 2):
+            head = client.head(number, [*BROKEN, *[large] * 6])
+            client.say(head, *[PingFrame(0, b"12345678")] * 600)
+        last = [frame for frame in await client.frames() if isinstance(frame, GoAwayFrame)]
+        assert last[0].additional_data == b"http2_overhead"
+
+    run(test, tls=authority.issue(NAME), debug=False)
 
 
 def test_tables_that_change_again_and_again(authority: Authority) -> None:

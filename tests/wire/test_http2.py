@@ -97,6 +97,8 @@ def test_how_far_frames_have_come(step: int) -> None:
         assert progress.is_partial == (end not in whole), end
         in_block = len(PREFACE + settings + headers) <= end < len(PREFACE + settings + headers) + 9
         assert progress.block == 2 or not in_block
+    assert progress.take_heads() == 64 + 3  # its two frames hold three bytes, and it has some beside them
+    assert progress.take_heads() == 0
 
 
 WEBSOCKET = [
