@@ -118,7 +118,8 @@ class Http2Connection(asyncio.Protocol):
         except ProtocolError as error:
             self._broken(error)
             return
-        content = sum([self._take(event) for event in found]) + frames.progress.take_heads()
+        content = sum([self._take(event) for event in found])
+        content += frames.progress.take_heads() + frames.take_ignored()
         fresh, self._fresh = self._fresh, []
         for stream in fresh:
             stream.begin()

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 from h2.settings import SettingCodes
-from hyperframe.frame import DataFrame, GoAwayFrame, PingFrame, SettingsFrame
+from hyperframe.frame import DataFrame, GoAwayFrame, PingFrame, RstStreamFrame, SettingsFrame
 
 from proxy.dataplane import tunnel
 from proxy.dataplane.http2_stream import Stream
 from proxy.errors import Limit
 from tests.dataplane.frames import ACCEPT
-from tests.dataplane.multiplexed import NAME, Browser, Raw
+from tests.dataplane.multiplexed import NAME, Browser, Raw, request
 from tests.dataplane.peers import ok
+from tests.dataplane.scripted import echo
 from tests.dataplane.test_http2_websockets import ask, wanted
 from tests.dataplane.test_leaving import leave
 from tests.dataplane.world import World, run
@@ -128,6 +129,21 @@ def test_a_body_that_stalls_within_a_frame(authority: Authority) -> None:
         assert world.plane.site.stats.limits[Limit.SLOW_BODY] == 1
 
     run(test, tls=authority.issue(NAME))
+
+
+def test_what_is_on_its_way_when_its_body_is_refused(authority: Authority) -> None:
+    """A client says all that it has a window for before it hears of it (RFC 9113 section 5.1): no flood."""
+
+    async def test(world: World) -> None:
+        world.backend.serve(echo)
+        client = await Raw.open(world, authority)
+        long = request(b"/", (b"content-length", b"9000000"), method=b"POST")
+        client.say(client.head(1, long, "END_HEADERS"))
+        await client.wait_for(RstStreamFrame, 1)
+        client.say(*[DataFrame(1, b"x" * 16_000)] * 16, client.head(3))
+        assert "END_STREAM" in (await client.wait_for(DataFrame, 3)).flags
+
+    run(test, tls=authority.issue(NAME), debug=False, limits={"body": 1000})
 
 
 def test_fields_that_are_not_said_pay_for_nothing(authority: Authority) -> None:
