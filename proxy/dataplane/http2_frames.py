@@ -12,11 +12,11 @@ from h2.config import H2Configuration
 from h2.connection import ConnectionState, H2Connection
 from h2.errors import ErrorCodes
 from h2.events import Event
-from h2.exceptions import DenialOfServiceError, ProtocolError, StreamClosedError
+from h2.exceptions import DenialOfServiceError, ProtocolError
 from h2.settings import SettingCodes, Settings
 from hpack import Encoder
 from hpack.exceptions import HPACKError
-from hyperframe.frame import DataFrame, Frame, GoAwayFrame, SettingsFrame
+from hyperframe.frame import GoAwayFrame, SettingsFrame
 
 from proxy.config.sections import LimitSettings
 from proxy.errors import Limit
@@ -34,22 +34,7 @@ _CONFIG = H2Configuration(
     validate_outbound_headers=False,  # they were parsed strictly, or are ours
     normalize_outbound_headers=False,
 )
-
-
-def _ignore(
-    library: H2Connection, events: list[Event], error: StreamClosedError, frame: DataFrame
-) -> tuple[list[Frame], list[Event]]:
-    """As the library's own, which tells nobody of it."""
-    own = library.__dict__
-    own["ignored"] = own.get("ignored", 0) + len(frame.data)
-    return H2Connection._handle_data_on_closed_stream(library, events, error, frame)  # noqa: SLF001 - no event tells
-
-
-_Library = type(
-    "_Library",
-    (H2Connection,),
-    {"MAX_CLOSED_STREAMS": _MOST_CLOSED, "_handle_data_on_closed_stream": _ignore},
-)
+_Library = type("_Library", (H2Connection,), {"MAX_CLOSED_STREAMS": _MOST_CLOSED})
 # Huffman code would spare a fifth of a head, and take as long as all the rest of it, 9 ms for 10 KB.
 _Encoder = type("_Encoder", (Encoder,), {"encode": partialmethod(Encoder.encode, huffman=False)})
 
@@ -68,12 +53,13 @@ def _is_compression(error: ProtocolError) -> bool:
 class Frames:
     """Owned by its connection, which sends `to_send`."""
 
-    __slots__ = ("_goaway", "_library", "_owed", "_received", "progress")
+    __slots__ = ("_goaway", "_library", "_owed", "_received", "_told", "progress")
 
     def __init__(self, limits: LimitSettings, *, websockets: bool) -> None:
         """With `websockets` they are offered (RFC 8441)."""
         self._received = 0  # bytes of bodies that the connection's window was not opened for again
         self._owed: dict[int, int] = {}  # the same of streams
+        self._told = 0  # bytes of bodies of which the library has told since `take_ignored`
         self._goaway = b""  # what is to be sent behind what the library has
         self.progress = Progress()  # of what the client says
         self._library: H2Connection = _Library(_CONFIG)
@@ -115,11 +101,12 @@ class Frames:
 
         A client sends all that it has the window for before it hears that its body is not wanted.
         """
-        ignored: int = self._library.__dict__.pop("ignored", 0)
-        return ignored
+        told, self._told = self._told, 0
+        return self.progress.take_bodies() - told
 
     def received(self, size: int) -> None:
         """So many bytes of bodies came: the connection's window is opened again, for half of it at a time."""
+        self._told += size
         self._received += size
         if self._received >= _ALL_WINDOWS // 2:
             self._library.increment_flow_control_window(self._received)

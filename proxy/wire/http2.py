@@ -36,7 +36,18 @@ class Progress:
     block of fields, and of SETTINGS what the library does not look at.
     """
 
-    __slots__ = ("_begun", "_block", "_heads", "_is_first", "_is_open", "_kind", "_left", "error")
+    __slots__ = (
+        "_begun",
+        "_block",
+        "_bodies",
+        "_heads",
+        "_is_first",
+        "_is_open",
+        "_kind",
+        "_left",
+        "_size",
+        "error",
+    )
 
     def __init__(self) -> None:
         self._begun = b""  # what has come of a frame's head
@@ -44,6 +55,8 @@ class Progress:
         self._is_open = False  # whether a block of fields goes on in the next frame
         self._block = 0  # bytes of it
         self._heads = 0  # bytes of such blocks since somebody asked
+        self._bodies = 0  # bytes of whole frames of bodies since then
+        self._size = 0  # bytes of the frame that goes on
         self._kind = _SETTINGS  # of the frame that goes on
         self._is_first = True  # whether no frame has come
         self.error = 0  # the code of a rule that was broken, 0: of none
@@ -68,6 +81,11 @@ class Progress:
         heads, self._heads = self._heads, 0
         return heads
 
+    def take_bodies(self) -> int:
+        """Bytes of whole frames of bodies, padding too, that have come since this was called before."""
+        bodies, self._bodies = self._bodies, 0
+        return bodies
+
     def feed(self, data: bytes) -> None:
         """More has come."""
         at, end = 0, len(data)
@@ -78,6 +96,8 @@ class Progress:
                 if self._kind in _OF_HEADS:
                     self._block += step
                     self._heads += step
+                elif self._kind == _DATA and not self._left:
+                    self._bodies += self._size
                 at += step
                 continue
             step = _FRAME_HEAD - len(self._begun)
@@ -87,7 +107,7 @@ class Progress:
                 self._begun = head
                 return
             self._begun = b""
-            self._left = int.from_bytes(head[:3], "big")
+            self._left = self._size = int.from_bytes(head[:3], "big")
             kind, flags = head[3], head[4]
             self._kind = kind
             if kind == _HEADERS:
