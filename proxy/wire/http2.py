@@ -133,7 +133,7 @@ def request_head(fields: Iterable[tuple[bytes, bytes]], *, has_body: bool, key: 
     and no length it announces chunks. With a `key` it may ask for a websocket (RFC 8441 section 5), which has
     this one in HTTP/1.1, where its client's has none.
     """
-    method = target = authority = host = protocol = b""
+    method = target = authority = host = protocol = length = b""
     cookies, lines = [], []
     framed = not has_body
     for name, value in fields:
@@ -155,13 +155,15 @@ def request_head(fields: Iterable[tuple[bytes, bytes]], *, has_body: bool, key: 
             if name == b"content-length":
                 if not has_body and value.strip(b"0"):
                     raise BadRequest("a Content-Length without content")  # section 8.1.1
-                framed = True
+                framed, length = True, value
             elif name == b"te":  # the library has looked that it asks for trailers alone
                 lines.append(b"Connection: TE\r\n")
             lines.append(b"%b: %b\r\n" % (name, value))
     if method == b"CONNECT":
         if not key or protocol.lower() != b"websocket":
             raise BadRequest("CONNECT to no forward proxy")
+        if length.strip(b"0"):  # in HTTP/1.1 it would be no wish for a websocket, and any 2xx were its yes
+            raise BadRequest("a Content-Length where a websocket begins")
         method, framed = b"GET", True
         lines += [b"Connection: Upgrade\r\n", b"Upgrade: websocket\r\n", b"Sec-WebSocket-Key: %b\r\n" % key]
     if not (target.startswith(b"/") or (target == b"*" and method == b"OPTIONS")):

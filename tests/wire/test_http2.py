@@ -130,3 +130,9 @@ def test_what_is_no_websocket(key: bytes, protocol: bytes) -> None:
     fields = [(name, protocol if name == b":protocol" else value) for name, value in WEBSOCKET]
     with pytest.raises(BadRequest):
         request_head(fields, has_body=True, key=key)
+
+
+def test_a_websocket_has_no_content() -> None:
+    """What has some is no wish for a websocket in HTTP/1.1, so its answer could be none to one."""
+    with pytest.raises(BadRequest):
+        request_head([*WEBSOCKET, (b"content-length", b"3")], has_body=True, key=b"A" * 24)
