@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Protocol, cast
 
 from proxy.dataplane.clients import Ticket
+from proxy.dataplane.connection import AGAIN
 from proxy.dataplane.dates import dated
 from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.leg import AHEAD, BEHIND, Leg, Source
@@ -24,7 +25,6 @@ from proxy.wire.head import ResponseHead
 from proxy.wire.reply import Reply
 
 _MOST_AHEAD = 65536  # bytes of further requests that wait before reading stops
-_AGAIN = 0.5  # seconds in which a client that has connected or was answered asks: within a round trip or two
 _LINGER = 2.0  # seconds a client may go on sending after an answer that came early
 _NEVER = float("inf")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -361,14 +361,10 @@ class Downstream(asyncio.Protocol):
         Whoever polls asks again when it was answered, and what comes to a closed connection is refused.
         """
         if self.exchange is None:
-            if monotonic() < self._rested_at + _AGAIN:
-                asyncio.get_running_loop().call_later(_AGAIN, self._leave)
+            if monotonic() < self._rested_at + AGAIN:
+                asyncio.get_running_loop().call_later(AGAIN, self.leave)
             else:
                 self.transport.close()
-
-    def _leave(self) -> None:
-        if self.exchange is None:
-            self.transport.close()
 
     def eof_received(self) -> bool:
         """As asyncio.Protocol: a client that has said all may still read the answer."""

@@ -345,9 +345,9 @@ class Tunnel(Movable):
         if not self.down.may_write:
             self.close()
             return
+        self.down.write(close_frame(code, reason))
         if self.down.has_unsent:
             self.down.give_up_after(_LAST_WORDS, self._lingers.stood)
-        self.down.write(close_frame(code, reason))
         self.close_code = code
         self.down.read_with(Parting(self.down, self._lingers.stood))
         self._end((self.up,))
