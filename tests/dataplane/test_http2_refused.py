@@ -8,6 +8,7 @@ from h2.settings import SettingCodes
 from hyperframe.frame import DataFrame, GoAwayFrame, PingFrame, RstStreamFrame, SettingsFrame
 
 from proxy.dataplane import tunnel
+from proxy.dataplane.connection import AGAIN
 from proxy.dataplane.http2_stream import Stream
 from proxy.errors import Limit
 from tests.dataplane.frames import ACCEPT
@@ -189,7 +190,7 @@ def test_who_has_just_come_is_answered(authority: Authority) -> None:
         number = client.ask()
         backend = await world.backend.accept()
         await backend.request()
-        assert not (await asyncio.wait([leaving], timeout=SHORT / 2))[0]
+        assert not (await asyncio.wait([leaving], timeout=AGAIN / 2))[0]
         backend.say(ok(b"last"))
         assert (await client.answer(number)).body == b"last"
         await client.gone()
