@@ -223,6 +223,8 @@ class App:
 
     async def reload(self) -> Reload:
         """Read the configuration again; a bad one changes nothing."""
+        if not self._serving.is_set():  # the manager is told of it with the start
+            return await self.reloads.reload()
         self._manager.reloading()
         done = await self.reloads.reload()
         if not self._leaving.is_set():

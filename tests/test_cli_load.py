@@ -14,12 +14,18 @@ from proxy.cli.loading import _checked
     [
         (["ftp://127.0.0.1"], "must be a URL such as http://127.0.0.1:8000"),
         (["http://a:b@127.0.0.1"], "without a password"),
-        (["http://127.0.0.1/?a=b"], "without a password or query"),
+        (["http://127.0.0.1/?a=b"], "without a password, query or fragment"),
+        (["http://127.0.0.1/#"], "without a password, query or fragment"),
+        (["http://[::1"], "without a password, query or fragment"),
+        (["http://127.0.0.1:99999"], "Port out of range"),
         (["http://8.8.8.8"], "is at a public address, 8.8.8.8"),
         (["http://[2606:4700::1111]:8000"], "is at a public address, 2606:4700::1111"),
         (["http://127.0.0.1:1", "--target", "0"], "--target: must be a number greater than 0"),
         (["http://127.0.0.1:1", "--header", "x"], "--header: must be 'NAME: VALUE'"),
+        (["http://127.0.0.1:1", "--header", "x: a\nb"], "--header: must be 'NAME: VALUE'"),
         (["http://127.0.0.1:1", "--cookie", "x"], "--cookie: must be NAME=VALUE"),
+        (["http://127.0.0.1:1", "--json", "/nowhere/a.json"], "--json /nowhere/a.json: cannot be written"),
+        (["http://127.0.0.1:1", "--html", "/nowhere/a.html"], "--html /nowhere/a.html: cannot be written"),
         (["http://127.0.0.1:1", "--users", "0"], "Invalid value for '--users'"),
         (["http://127.0.0.1:1", "--say", "/nowhere"], "--say /nowhere: cannot be read: No such file"),
     ],
@@ -29,6 +35,12 @@ def test_what_cannot_be_done_is_refused(arguments: list[str], message: str) -> N
     result = CliRunner().invoke(main, ["load", *arguments])
     assert result.exit_code == 2
     assert message in result.output
+
+
+def test_a_password_is_not_repeated() -> None:
+    """Whoever reads the log of a job does not get it."""
+    result = CliRunner().invoke(main, ["load", "http://ada:hunter22@127.0.0.1"])
+    assert (result.exit_code, "hunter22" in result.output) == (2, False)
 
 
 def test_questions_are_needed(tmp_path: Path) -> None:

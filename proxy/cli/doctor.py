@@ -15,7 +15,7 @@ from proxy.cli.failing import fail
 if TYPE_CHECKING:
     from proxy.doctor.browser import Settings
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 _IDLE = 100.0  # seconds: more than the limits of 30, 60 and 90 seconds that proxies have by default
 
 
@@ -103,7 +103,7 @@ def read(
     given = {}
     for header in headers:
         name, colon, value = header.partition(":")
-        if not colon or not _TOKEN.fullmatch(name) or not value.strip().isprintable():
+        if not colon or not TOKEN.fullmatch(name) or not value.strip().isprintable():
             fail("--header: must be NAME:VALUE, the name of letters, digits and dashes, and no line end")
         if name.lower() == "cookie":
             fail("--header: a cookie goes into --cookie")
@@ -115,7 +115,7 @@ def read(
     for cookie in cookies:
         for pair in filter(None, map(str.strip, cookie.split(";"))):
             name, equals, value = pair.partition("=")
-            if not equals or not _TOKEN.fullmatch(name) or not value.isprintable():
+            if not equals or not TOKEN.fullmatch(name) or not value.isprintable():
                 fail("--cookie: must be NAME=VALUE, or several of them separated by `;`")
             kept[name] = value
     base = address.with_user(None).with_path(address.path.rstrip("/") or "/")

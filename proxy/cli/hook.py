@@ -10,12 +10,14 @@ and ends the command with status 1. The token is read anew for each question: a 
 
 import contextlib
 import json
+import re
 import socket
 import sys
 import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -32,6 +34,7 @@ GONE = 15.0  # seconds after which a proxy that refuses connections has ended, t
 BACK = 20.0  # seconds in which `ready` is said again: a new pod's first packets may be dropped
 LOG = "/proc/1/fd/2"  # standard error of the container
 _MOST = 32  # proxies that are asked at once
+_TOKEN = re.compile(r"[!-~]+")  # as admin.hook_token
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # `http_proxy` names is for others
 _MEANINGS = {
     401: "the token is wrong: it must be admin.hook_token of the proxy, or admin.token",
@@ -76,7 +79,9 @@ def hook(wish: str, proxies: str, name: str | None, token_file: str | None, time
     when it was restarted. Status 1: some proxy did not say so in time. `ready` is a courtesy and never fails.
     """
     host, colon, port = proxies.removeprefix("http://").rstrip("/").rpartition(":")
-    if not (colon and port.isdigit() and host):
+    if not (
+        colon and re.fullmatch("[0-9]{1,5}", port) and int(port) < 1 << 16 and re.fullmatch("[^/@]+", host)
+    ):
         fail(f"--proxies: must be HOST:PORT, such as chainlit-proxy-admin:9901 (got {proxies!r})")
     told = _Hook(host.strip("[]"), int(port), name or socket.gethostname(), token_file)
     if wish == "ready":
@@ -153,8 +158,8 @@ class _Hook:
         """The admin listeners of all proxies, by address. Raises _Failed."""
         try:
             found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            raise _Failed(f"{self._host}: {error.strerror or error}") from None
+        except (OSError, UnicodeError) as error:
+            raise _Failed(f"{self._host}: {getattr(error, 'strerror', None) or error}") from None
         hosts = {str(where[0]) for *_, where in found}
         return {f"http://{f'[{host}]' if ':' in host else host}:{self._port}" for host in hosts}
 
@@ -191,6 +196,8 @@ class _Hook:
                 token = Path(self._token_file).read_text(encoding="ascii").strip()
             except (OSError, ValueError) as error:
                 raise _Failed(f"--token-file {self._token_file}: {error}") from None
+            if not _TOKEN.fullmatch(token):  # what cannot be sent would be said
+                raise _Failed(f"--token-file {self._token_file}: must hold one token, and nothing else")
             headers["Authorization"] = f"Bearer {token}"
         data = json.dumps(body).encode() if wish else None
         request = urllib.request.Request(url, data, headers)  # noqa: S310 - it is http
@@ -204,8 +211,8 @@ class _Hook:
         except urllib.error.URLError as error:
             refused = isinstance(error.reason, ConnectionRefusedError)
             raise _Failed(f"{url}: {error.reason}", holds_nothing=refused) from None
-        except (OSError, ValueError) as error:
-            raise _Failed(f"{url}: {error}") from None
+        except (OSError, ValueError, TypeError, HTTPException) as error:  # cut off, or no answer of a proxy
+            raise _Failed(f"{url}: {error!r}") from None
 
     def _say(self, text: str) -> None:
         """Say it once, where somebody reads it."""

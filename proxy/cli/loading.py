@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ipaddress
+import os
 import signal
 import socket
 import sys
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 import click
 
 from proxy.cli.actions import SECONDS, bar
+from proxy.cli.doctor import TOKEN
 from proxy.cli.failing import fail
 
 if TYPE_CHECKING:
@@ -144,6 +146,9 @@ def load(
     address = _checked(url, is_mine=is_mine)
     if target == 0:
         fail("--target: must be a number greater than 0")
+    for option, file in (("--json", json_file), ("--html", html_file)):
+        if file is not None and not os.access(file if file.exists() else file.parent, os.W_OK):
+            fail(f"{option} {file}: cannot be written")  # which would be known when all has been measured
     from proxy.load.protocol import Transport  # noqa: PLC0415 - nobody else needs it
     from proxy.load.run import Plan  # noqa: PLC0415
     from proxy.load.user import Habits  # noqa: PLC0415
@@ -168,9 +173,15 @@ def load(
 
 def _checked(url: str, *, is_mine: bool) -> str:
     """The URL without its last slash. Ends the command if it is none, or that of somebody else."""
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or "@" in parts.netloc:
-        fail(f"{url!r}: must be a URL such as http://127.0.0.1:8000, without a password or query")
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
+            raise ValueError
+        if "?" in url or "#" in url or not url.isprintable():
+            raise ValueError
+    except ValueError:
+        # It is not repeated: what is wrong with it may be the password.
+        fail("URL: must be a URL such as http://127.0.0.1:8000, without a password, query or fragment")
     try:
         found = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_STREAM)
     except (OSError, ValueError) as error:
@@ -204,12 +215,12 @@ def _headers(cookies: tuple[str, ...], headers: tuple[str, ...]) -> dict[str, st
     found = {}
     for header in headers:
         name, colon, value = header.partition(":")
-        if not colon or not name.strip():
-            fail("--header: must be 'NAME: VALUE'")
+        if not colon or not TOKEN.fullmatch(name.strip()) or not value.strip().isprintable():
+            fail("--header: must be 'NAME: VALUE', the name of letters, digits and dashes, and no line end")
         found[name.strip()] = value.strip()
     for cookie in cookies:
-        if "=" not in cookie:
-            fail("--cookie: must be NAME=VALUE")
+        if "=" not in cookie or not cookie.isprintable():
+            fail("--cookie: must be NAME=VALUE, without a line end")
     return found | ({"Cookie": "; ".join(cookies)} if cookies else {})
 
 

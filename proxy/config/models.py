@@ -27,10 +27,22 @@ class AdminSettings(s.Settings):
     take the old one out."""
     hook_token: v.Tokens | None = None
     """A token that may drain a backend, make it ready and look at it, and nothing else: for `chainlit-proxy
-    hook`, which runs beside the app. In a list each counts."""
+    hook`, which runs beside the app. In a list each counts. It needs `admin.token`, and is another one."""
     listen: v.OneAddress = Address("127.0.0.1", 9901)
     """Where metrics, health and the API are served. Loopback, because by default there is no token."""
     socket: s.AdminSocketSettings = s.AdminSocketSettings()
+
+    @field_validator("hook_token")
+    @classmethod
+    def _is_another(cls, value: v.Tokens | None, info: ValidationInfo) -> v.Tokens | None:
+        tokens = info.data.get("token", "unreadable")
+        if value is None or tokens == "unreadable":
+            return value
+        if tokens is None:
+            raise ValueError("needs admin.token: without it everybody may do everything")
+        if set(value) & set(tokens):
+            raise ValueError("must be another token than admin.token, which may do everything")
+        return value
 
     @field_validator("listen")
     @classmethod

@@ -147,19 +147,21 @@ class Drains:
     def drain_for(self, backend: Backend, within: float | None, *, until_restart: bool) -> None:
         """As `drain`, for an operator or, until it was restarted, for the backend itself.
 
-        What an operator wished outlives a restart.
+        What an operator wished outlives a restart, and gets no more time by what the backend asks for.
         """
         if not until_restart:
             self.drain(backend, within).until_restart = False
         elif backend.admin_state is not AdminState.MAINTENANCE:
-            began = backend not in self._drains
+            before = self._drains.get(backend)
+            latest = inf if before is None or before.until_restart else before.deadline
             drain = self.drain(backend, within)
-            drain.until_restart = drain.until_restart or began
+            drain.deadline = min(drain.deadline, latest)
+            drain.until_restart = drain.until_restart or before is None
 
     def restarted(self, backend: Backend) -> None:
-        """It has been restarted: a drain until then ends."""
+        """It has been restarted: a drain until then ends, unless it is to leave the fleet by now."""
         drain = self._drains.get(backend)
-        if drain is not None and drain.until_restart:
+        if drain is not None and drain.until_restart and not backend.leaving:
             log.info("backend %s is back from its restart: its drain ends", backend.name)
             self.ready(backend)
 

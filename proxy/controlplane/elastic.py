@@ -5,7 +5,7 @@ it is retired. Where conversations do not outlive their instance, only one witho
 an operator has taken out of service does not count, and is replaced as far as the upper bound allows; one
 that has died counts, since it is started again; one that was given up does not. While a rollout runs
 nothing happens here but that it hears how many are wanted. If more are wanted again, whoever is just
-leaving stays.
+leaving stays; also if nobody else takes sessions any more.
 """
 
 import asyncio
@@ -89,7 +89,9 @@ class Elastic:
             return
         alive = [replica for replica in self._supervisor.replicas if replica.state is not ReplicaState.FAILED]
         serving = [replica for replica in alive if replica not in self._going and self._serves(replica)]
-        if len(serving) < target:
+        if self._going and not any(backend.takes_sessions for backend in self._fleet):
+            self._add(len(self._going), 0)  # the others died meanwhile, and take a while to come back
+        elif len(serving) < target:
             self._add(target - len(serving), max(0, bounds.high - len(alive)))
         elif len(serving) > target:
             self._leave_one(serving)

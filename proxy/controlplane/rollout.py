@@ -162,7 +162,7 @@ class Rollout:
         """One old replica by a new one, or by none if there are more than are wanted."""
         self.progress = replace(self.progress, phase=Phase.STARTING, old=old.name, new="")
         new = None
-        if len(self._supervisor.replicas) <= self._supervisor.count:
+        if not self._is_one_too_many(old):
             new = await self._supervisor.start_another()
             self.progress = replace(self.progress, phase=Phase.CHECKING, new=new.name)
             try:
@@ -178,6 +178,12 @@ class Rollout:
         log.info("rollout: %s", text)
         self._tell(text)
         self.progress = replace(self.progress, done=self.progress.done + 1)
+
+    def _is_one_too_many(self, old: Replica) -> bool:
+        """Whether as many as are wanted serve without it: somebody may be drained, by hand or to be fewer."""
+        others = (self._fleet.get(other.name) for other in self._supervisor.replicas if other is not old)
+        serving = sum(other is not None and other.takes_sessions and not other.leaving for other in others)
+        return serving >= self._supervisor.count
 
     async def _retire(self, replica: Replica) -> None:
         """Stops one that takes no sessions meanwhile, whatever an operator wishes of it."""

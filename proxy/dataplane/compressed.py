@@ -34,6 +34,7 @@ class Compressed(asyncio.Protocol):
         "_deflater",
         "_has_ended",
         "_inflater",
+        "_is_held",
         "_is_reading",
         "_paused",
         "_protocol",
@@ -58,6 +59,7 @@ class Compressed(asyncio.Protocol):
         self._stream: Stream | None = None  # set when there is a tunnel, until the connection is lost
         self._protocol = _NOBODY  # until somebody listens, before anything can come
         self._paused = paused
+        self._is_held = paused  # whether `below` is not read: it goes on when all that came was heard
         self._is_reading = False  # whether somebody is hearing what came
         self._has_ended = False  # whether the client has said all, and that waits behind what it said
         below.set_protocol(self)
@@ -111,16 +113,22 @@ class Compressed(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         """As Transport: what has come waits here."""
-        self._paused = True
+        self._paused = self._is_held = True
         self._below.pause_reading()
 
     def resume_reading(self) -> None:
-        """As Transport."""
+        """As Transport: what waits here is heard first, since TLS at once gives all that it has itself."""
         self._paused = False
-        self._below.resume_reading()
         inflater = self._inflater
         if self._has_ended or (inflater is not None and inflater.has_more):
             asyncio.get_running_loop().call_soon(self._read)  # whoever resumes may be in the middle of it
+        else:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        if self._is_held and not self._below.is_closing():
+            self._is_held = False
+            self._below.resume_reading()
 
     # As Protocol: what the client says
 
@@ -146,10 +154,14 @@ class Compressed(asyncio.Protocol):
             self._refuse(inflater)
         finally:
             self._is_reading = False
-        if self._has_ended and not self._paused:
+        if self._paused:
+            return
+        if self._has_ended:
             self._has_ended = False
             if not self._protocol.eof_received():
                 self._below.close()
+        elif self._is_held:
+            self._read_on()
 
     def _refuse(self, inflater: Inflater) -> None:
         """What the client says cannot be read: tell it why; then only its own goodbye is looked for."""
@@ -160,12 +172,28 @@ class Compressed(asyncio.Protocol):
             self._stream.say_goodbye(inflater.code, inflater.reason)
 
     def eof_received(self) -> bool:
-        """As asyncio.Protocol; behind what it said."""
+        """As asyncio.Protocol; behind what it said.
+
+        TLS closes at once: what came is heard now or never.
+        """
         self._read()
-        if self._paused and self._inflater is not None and self._inflater.has_more:
-            self._has_ended = True
-            return True
+        inflater = self._inflater
+        if self._paused and inflater is not None and inflater.has_more:
+            if self._below.get_extra_info("ssl_object") is None:
+                self._has_ended = True
+                return True
+            self._read_last(inflater)
         return bool(self._protocol.eof_received())
+
+    def _read_last(self, inflater: Inflater) -> None:
+        """Have its protocol hear what came before the end, though it has enough: some of it, of a bomb."""
+        left = inflater.longest
+        try:
+            while left > 0 and not self._below.is_closing() and (plain := inflater.next()):
+                left -= len(plain)
+                self._protocol.data_received(plain)
+        except FrameError:
+            self._refuse(inflater)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """As asyncio.Protocol."""

@@ -5,6 +5,8 @@ from typing import Protocol
 from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.leg import Leg
 
+AGAIN = 0.5  # seconds in which a client that has connected or was answered asks: within a round trip or two
+
 
 class Connection(Protocol):
     """A client's connection in either protocol, or a stream of one, which is looked at as another."""

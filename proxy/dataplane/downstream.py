@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Protocol, cast
 
 from proxy.dataplane.clients import Ticket
+from proxy.dataplane.connection import AGAIN
 from proxy.dataplane.dates import dated
 from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.leg import AHEAD, BEHIND, Leg, Source
@@ -24,7 +25,6 @@ from proxy.wire.head import ResponseHead
 from proxy.wire.reply import Reply
 
 _MOST_AHEAD = 65536  # bytes of further requests that wait before reading stops
-_AGAIN = 0.5  # seconds in which a client that has connected or was answered asks: within a round trip or two
 _LINGER = 2.0  # seconds a client may go on sending after an answer that came early
 _NEVER = float("inf")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -150,6 +150,7 @@ class Downstream(asyncio.Protocol):
         if request is None:
             if not isinstance(buffer, bytearray):
                 self._buffer = bytearray(buffer)  # it comes in pieces: they are added in place
+            self.leg.resume(AHEAD)
             if self._said_all:
                 self.transport.close()
             else:
@@ -172,6 +173,15 @@ class Downstream(asyncio.Protocol):
             self._buffer = rest
             if exchange.ended:
                 self._next_soon()
+        if self.leg.holds or len(rest) > _MOST_AHEAD:
+            self._bound_ahead()
+
+    def _bound_ahead(self) -> None:
+        """Read on only when few of the requests that came are left: one that ends may be a short one."""
+        if len(self._buffer) > _MOST_AHEAD:
+            self.leg.pause(AHEAD)
+        else:
+            self.leg.resume(AHEAD)
 
     def forget(self) -> None:
         """What was read of fields is read anew: whom to trust, or the cookie's name, has changed."""
@@ -248,7 +258,8 @@ class Downstream(asyncio.Protocol):
             self.close(linger=linger)
             return
         if self.leg.holds:
-            self.leg.resume(BEHIND | AHEAD)
+            self._bound_ahead()
+            self.leg.resume(BEHIND)
         self._rested_at = now = monotonic()
         self.deadline = now + self.site.timeouts.idle
         if self._buffer:
@@ -350,14 +361,10 @@ class Downstream(asyncio.Protocol):
         Whoever polls asks again when it was answered, and what comes to a closed connection is refused.
         """
         if self.exchange is None:
-            if monotonic() < self._rested_at + _AGAIN:
-                asyncio.get_running_loop().call_later(_AGAIN, self._leave)
+            if monotonic() < self._rested_at + AGAIN:
+                asyncio.get_running_loop().call_later(AGAIN, self.leave)
             else:
                 self.transport.close()
-
-    def _leave(self) -> None:
-        if self.exchange is None:
-            self.transport.close()
 
     def eof_received(self) -> bool:
         """As asyncio.Protocol: a client that has said all may still read the answer."""
@@ -385,7 +392,7 @@ class Downstream(asyncio.Protocol):
         """As asyncio.Protocol."""
         self.leg.caught_up()
         if self.exchange is None:
-            self.leg.resume(AHEAD)
+            self._bound_ahead()
             self._next_soon()
 
     def __repr__(self) -> str:

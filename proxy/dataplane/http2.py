@@ -18,6 +18,7 @@ from h2.exceptions import DenialOfServiceError, ProtocolError, TooManyStreamsErr
 
 from proxy.dataplane.buckets import Bucket
 from proxy.dataplane.clients import LIMIT_REPLIES, Ticket
+from proxy.dataplane.connection import AGAIN
 from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.http2_frames import Frames, refusal
 from proxy.dataplane.http2_legs import SharedLeg
@@ -69,6 +70,7 @@ class Http2Connection(asyncio.Protocol):
         self.deadline = _NEVER
         self.closing = False  # set when nothing more is read of it
         self.leaving = False  # set when it takes no further streams
+        self._come_at = monotonic()
         self.streams: dict[int, Stream] = {}
         self.port = 0  # of its listener
         self.host = host
@@ -118,13 +120,15 @@ class Http2Connection(asyncio.Protocol):
             self._broken(error)
             return
         content = sum([self._take(event) for event in found])
+        content += frames.progress.take_heads() + frames.take_ignored()
         fresh, self._fresh = self._fresh, []
         for stream in fresh:
             stream.begin()
         if not frames.progress.is_partial:
             self._whole_by = _NEVER
         elif found or self._whole_by == _NEVER:
-            self._whole_by = now + self.site.timeouts.head
+            timeouts = self.site.timeouts
+            self._whole_by = now + (timeouts.body if frames.progress.is_body else timeouts.head)
         if frames.progress.block > 2 * self.site.limits.head:
             self._over(Limit.HEAD)
         if not self._overhead.take(len(piece) - content * (1 + 1 / WORTH), now):
@@ -133,19 +137,19 @@ class Http2Connection(asyncio.Protocol):
     # What the client says
 
     def _take(self, event: events.Event) -> int:
-        """Act on an event; return how many of its bytes are of a request or a body."""
+        """Act on an event; return how many of its bytes are of a body."""
         if self.closing:
             return 0
         if isinstance(event, events.DataReceived):
             return self._hear(event)
         if isinstance(event, events.RequestReceived):
-            return self._ask(event)
-        if isinstance(event, events.StreamEnded):
+            self._ask(event)
+        elif isinstance(event, events.StreamEnded):
             stream = self.streams.get(event.stream_id or 0)
             if stream is not None and not stream.heard_all:
                 stream.heard_end()
         elif isinstance(event, events.TrailersReceived):
-            return self._hear_trailers(event)
+            self._hear_trailers(event)
         elif isinstance(event, events.StreamReset):  # by the client, or by the library for what it did
             if (reset := self.streams.get(event.stream_id or 0)) is not None:
                 self.left(reset)
@@ -156,13 +160,12 @@ class Http2Connection(asyncio.Protocol):
             self._client_leaves(event)
         return 0
 
-    def _ask(self, event: events.RequestReceived) -> int:
+    def _ask(self, event: events.RequestReceived) -> None:
         number, fields = event.stream_id or 0, event.headers or []
-        size = sum([len(name) + len(value) for name, value in fields])
         if self.leaving:
             self._frames.reset(number, ErrorCodes.REFUSED_STREAM)  # section 8.7: it may be said again
             self._count_reset()
-            return size
+            return
         site, origin = self.site, self._reader.origin
         counted = site.count(origin)
         ticket = counted if isinstance(counted, Ticket) else None
@@ -171,24 +174,23 @@ class Http2Connection(asyncio.Protocol):
         self.host.admitted(stream)
         self.deadline = _NEVER
         if not isinstance(counted, Ticket):
-            self._refuse(stream, LIMIT_REPLIES[counted])
-            return size
+            self._refuse(stream, LIMIT_REPLIES[counted], fields)
+            return
         try:
             key = b64encode(os.urandom(16)) if site.config.tls.http2_websockets else b""
             head = request_head(fields, has_body=event.stream_ended is None, key=key)
             request, _ = self._reader.read(head)
         except (BadRequest, OverLimit) as error:
             site.stats.refused(error)
-            self._refuse(stream, reply.error(error.status, error.reason))
-            return size
+            self._refuse(stream, reply.error(error.status, error.reason), fields)
+            return
         assert request is not None
         stream.ask(request)
         self._fresh.append(stream)
-        return size
 
-    def _refuse(self, stream: Stream, answer: reply.Reply) -> None:
+    def _refuse(self, stream: Stream, answer: reply.Reply, fields: FieldList) -> None:
         self.site.stats.answered("", b"", answer.status)
-        stream.reply(answer)
+        stream.reply(answer, head_only=(b":method", b"HEAD") in fields)
         stream.ended(keep=True, linger=False)
 
     def _hear(self, event: events.DataReceived) -> int:
@@ -199,14 +201,13 @@ class Http2Connection(asyncio.Protocol):
             stream.hear(data, size)
         return len(data)
 
-    def _hear_trailers(self, event: events.TrailersReceived) -> int:
-        stream, fields = self.streams.get(event.stream_id or 0), event.headers or []
+    def _hear_trailers(self, event: events.TrailersReceived) -> None:
+        stream = self.streams.get(event.stream_id or 0)
         if stream is not None:
             try:
-                stream.heard_end(trailer_lines(fields))
+                stream.heard_end(trailer_lines(event.headers or []))
             except BadRequest:
                 self.malformed(stream)
-        return sum([len(name) + len(value) for name, value in fields])
 
     def _count_reset(self) -> None:
         if not self._resets.take(1, monotonic()):
@@ -325,12 +326,13 @@ class Http2Connection(asyncio.Protocol):
             self.leg.reset()
 
     def leave(self) -> None:
-        """It takes no further streams, and ends with the last of those that are open."""
-        if self.closing or self.leaving:
-            return
-        self.leaving = True
-        self._frames.take_no_more()
-        self._turns.soon()
+        """It takes no further streams, once it was heard, and ends with the last of those that are open."""
+        if not self.streams and monotonic() < self._come_at + AGAIN:
+            asyncio.get_running_loop().call_later(AGAIN, self.leave)
+        elif not (self.closing or self.leaving):
+            self.leaving = True
+            self._frames.take_no_more()
+            self._turns.soon()
 
     @property
     def requests(self) -> int:
@@ -357,7 +359,7 @@ class Http2Connection(asyncio.Protocol):
             if now >= self.deadline and not self.leg.is_taking(now, timeouts.write):
                 (self.transport.abort if self.transport.is_closing() else self.transport.close)()
         elif now >= self._whole_by:
-            self._over(Limit.SLOW_HEAD)
+            self._over(Limit.SLOW_BODY if self._frames.progress.is_body else Limit.SLOW_HEAD)
         elif now >= self.deadline:
             limits[Limit.IDLE] += 1
             self._end(ErrorCodes.NO_ERROR)

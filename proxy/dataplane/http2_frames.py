@@ -53,12 +53,13 @@ def _is_compression(error: ProtocolError) -> bool:
 class Frames:
     """Owned by its connection, which sends `to_send`."""
 
-    __slots__ = ("_goaway", "_library", "_owed", "_received", "progress")
+    __slots__ = ("_goaway", "_library", "_owed", "_received", "_told", "progress")
 
     def __init__(self, limits: LimitSettings, *, websockets: bool) -> None:
         """With `websockets` they are offered (RFC 8441)."""
         self._received = 0  # bytes of bodies that the connection's window was not opened for again
         self._owed: dict[int, int] = {}  # the same of streams
+        self._told = 0  # bytes of bodies of which the library has told since `take_ignored`
         self._goaway = b""  # what is to be sent behind what the library has
         self.progress = Progress()  # of what the client says
         self._library: H2Connection = _Library(_CONFIG)
@@ -95,8 +96,17 @@ class Frames:
             self.take_no_more(error.error_code)
             raise
 
+    def take_ignored(self) -> int:
+        """Bytes of bodies that came since this was called before for streams that are closed.
+
+        A client sends all that it has the window for before it hears that its body is not wanted.
+        """
+        told, self._told = self._told, 0
+        return self.progress.take_bodies() - told
+
     def received(self, size: int) -> None:
         """So many bytes of bodies came: the connection's window is opened again, for half of it at a time."""
+        self._told += size
         self._received += size
         if self._received >= _ALL_WINDOWS // 2:
             self._library.increment_flow_control_window(self._received)
@@ -124,6 +134,8 @@ class Frames:
         """The client's settings have changed: fields of every answer would fill any table, to no use."""
         encoder = self._library.encoder
         encoder.header_table_size = min(self._library.remote_settings.header_table_size, _TABLE)
+        if changes := encoder.table_size_changes:  # RFC 7541 section 4.2: no more than these are told
+            encoder.table_size_changes = sorted({min(changes), changes[-1]})
 
     def client_leaves(self) -> None:
         """The client has said GOAWAY: for the library that is the end, and not only that of new streams."""

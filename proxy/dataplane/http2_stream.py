@@ -243,7 +243,7 @@ class Stream:
         top = response_head(
             head, request.head, request.id, close=False, extra=extra, length=length, unpacked=unpacked
         )
-        self.head = response_fields(top)
+        self.head = self._head_of(top)
         self._decoder = ChunkedBody() if head.fields.chunked and length is None else None
         self.write(data)
 
@@ -265,13 +265,20 @@ class Stream:
         """Give a whole response of the proxy's own."""
         whole = dated(reply.http1(request_id=request_id, head_only=head_only))
         head, _, body = whole.partition(b"\r\n\r\n")
-        self.head = response_fields(head + b"\r\n\r\n")
+        self.head = self._head_of(head + b"\r\n\r\n")
         self.leg.add(body)
         self._carrier.has_more(self)
 
+    def _head_of(self, top: bytes) -> FieldList:
+        """To who asks for a websocket 2xx is the yes (RFC 8441 section 5), which here only a switch is."""
+        fields = response_fields(top)
+        if self._is_websocket and top[9:10] == b"2":
+            fields[0] = (b":status", b"502")
+        return fields
+
     def ended(self, *, keep: bool, linger: bool) -> None:
         """As Client."""
-        self.exchange = None
+        self.exchange = self._early = None
         self.deadline = _NEVER
         self.leg.draw_from(None)
         decoder, self._decoder = self._decoder, None

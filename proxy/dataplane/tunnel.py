@@ -76,6 +76,7 @@ class Tunnel(Movable):
         "active",
         "asks",
         "backends",
+        "between",
         "close_code",
         "deadline",
         "engine",
@@ -106,6 +107,7 @@ class Tunnel(Movable):
         self.active = True  # whether bytes came since the ticker last looked
         self.talks = False  # whether its backend has said more than heartbeats since then
         self.asks = False  # whether its client has
+        self.between: asyncio.Protocol | None = None  # who makes plain what its client says, if it has to be
         self.spoke_at = 0.0  # set by the ticker when they have
         self.deadline = 0.0  # set by the ticker
         self._owner: Owner | None = owner  # until it has ended
@@ -282,7 +284,7 @@ class Tunnel(Movable):
 
     def client_said_all(self) -> None:
         """Its client had closed its half before there was a tunnel: nothing tells of it again."""
-        end = self._down_end
+        end = self.between or self._down_end
         if not self._closed and end is not None and not end.eof_received():
             self.down.close()
 
@@ -343,9 +345,9 @@ class Tunnel(Movable):
         if not self.down.may_write:
             self.close()
             return
+        self.down.write(close_frame(code, reason))
         if self.down.has_unsent:
             self.down.give_up_after(_LAST_WORDS, self._lingers.stood)
-        self.down.write(close_frame(code, reason))
         self.close_code = code
         self.down.read_with(Parting(self.down, self._lingers.stood))
         self._end((self.up,))
@@ -395,5 +397,4 @@ class Tunnel(Movable):
             self.cut()
 
     def __repr__(self) -> str:
-        up, down = self.received
-        return f"<Tunnel to {self.pool.backend.name} up={up} down={down} closed={self._closed}>"
+        return f"<Tunnel to {self.pool.backend.name} received={self.received} closed={self._closed}>"

@@ -44,7 +44,7 @@ class Upgrade(Chosen):
         down, early = self.client.hand_over()
         between = None if agreed is None else self._compress(down, agreed)
         tunnel = Tunnel(down, upstream.leg, pool, self, site.timeouts, site.lingers)
-        tunnel.websocket, tunnel.engine = is_websocket, engine
+        tunnel.websocket, tunnel.engine, tunnel.between = is_websocket, engine, between
         if tunnel.websocket and request.kind is Kind.SOCKETIO:
             tunnel.stats = site.stats
         site.stats.tunnels += 1

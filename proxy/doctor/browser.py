@@ -23,6 +23,7 @@ import proxy
 PATIENCE = 20.0  # seconds for an answer, as the page waits for a connection
 SHOWN = 160  # characters of a body that are evidence
 _LOOKED_AT = 1 << 16  # bytes of it
+_MOST = 8 << 20  # bytes of a body that are read, once it is decompressed: pages and assets are smaller
 SOCKET = "/ws/socket.io/"
 _AGENT = f"Mozilla/5.0 (compatible; chainlit-proxy-doctor/{proxy.__version__}"
 
@@ -111,6 +112,7 @@ class Browser:
             cookie_jar=jar,
             # Another one for each browser: where clients are told apart by it, they are.
             headers={"User-Agent": f"{_AGENT}; {site.number()})", **site.settings.headers},
+            trace_configs=[_staying()],
         )
 
     async def __aenter__(self) -> Self:
@@ -141,7 +143,7 @@ class Browser:
         `told` is how it is shown, where the path has an id in it.
         """
         url = self.site.settings.url.origin() / (path if outside else self.site.root + path).lstrip("/")
-        asked = f"{method} {told or path}"
+        asked = printable(self.site.mask(f"{method} {told or path}"))  # the site names some paths itself
         self._count(asked, options)
         begun = time.monotonic()
         if method != "GET":
@@ -151,7 +153,9 @@ class Browser:
                 asyncio.timeout(patience),
                 self._http.request(method, url, allow_redirects=False, **options) as response,
             ):
-                body = await response.read()
+                body = b""
+                while len(body) < _MOST and (chunk := await response.content.readany()):
+                    body += chunk
                 spent = time.monotonic() - begun
                 return Answer(asked, response.status, response.headers, body, spent, mask=self.site.mask)
         except TimeoutError:
@@ -173,7 +177,7 @@ class Browser:
                 return await self._http.ws_connect(
                     url % dict(query),
                     origin=self.origin,
-                    max_msg_size=0,
+                    max_msg_size=_MOST,
                     timeout=aiohttp.ClientWSTimeout(ws_close=0.05),
                 )
         except aiohttp.WSServerHandshakeError as error:
@@ -191,3 +195,23 @@ class Browser:
         data = options.get("data")
         if isinstance(data, (str, bytes)):
             self.site.sent_bytes += len(data)
+
+
+def printable(text: str) -> str:
+    """Without what a site might have a terminal do."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _staying() -> aiohttp.TraceConfig:
+    """Has a redirect end a websocket, which aiohttp would follow: for requests it is an answer."""
+
+    async def redirected(_http: object, _context: object, met: aiohttp.TraceRequestRedirectParams) -> None:
+        response = met.response
+        response.close()
+        raise aiohttp.WSServerHandshakeError(
+            response.request_info, (), status=response.status, headers=response.headers
+        )
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_request_redirect.append(redirected)
+    return tracing

@@ -19,10 +19,11 @@ from typing import Any
 import aiohttp
 from socketio import packet as socketio
 
-from proxy.doctor.browser import SOCKET, Answer, Browser
+from proxy.doctor.browser import SHOWN, SOCKET, Answer, Browser
 
 PATIENCE = 10.0  # seconds for a CONNECT, and for what is asked on an open connection
 _LONGEST_POLL = 60.0  # seconds; the server's ping ends one after 25
+_MOST_EVENTS = 50_000  # that wait to be looked at: an answer has fewer tokens
 _PAUSE = 0.02  # seconds
 _SEPARATOR = "\x1e"  # Engine.IO protocol 4
 _PING, _PONG, _MESSAGE, _UPGRADE, _NOOP, _CLOSE = "2", "3", "4", "5", "6", "1"
@@ -46,7 +47,7 @@ class Engine:
     def __init__(self, browser: Browser, transport: Transport) -> None:
         self.browser = browser
         self.transport = transport
-        self.events: asyncio.Queue[tuple[float, str, Any]] = asyncio.Queue()  # when, name, data
+        self.events: asyncio.Queue[tuple[float, str]] = asyncio.Queue(_MOST_EVENTS)  # when, name
         self.opened_at = 0.0
         self.ended = ""  # why it has; set once
         self.gone = asyncio.Event()  # set with it
@@ -243,7 +244,10 @@ class Engine:
         if text[:1] == _PING:
             await self.send(_PONG)
         elif text[:1] == _MESSAGE:
-            self._heard(text[1:])
+            try:
+                self._heard(text[1:])
+            except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+                raise RefusedError("what came is no packet of Socket.IO") from None
         return text[:1] != _CLOSE
 
     def _heard(self, text: str) -> None:
@@ -257,7 +261,8 @@ class Engine:
             else:
                 waiting.set_result(time.monotonic())
         elif packet.packet_type == socketio.EVENT and isinstance(packet.data, list) and packet.data:
-            self.events.put_nowait((time.monotonic(), str(packet.data[0]), packet.data[1:]))
+            if not self.events.full():
+                self.events.put_nowait((time.monotonic(), str(packet.data[0])[:SHOWN]))
         elif packet.packet_type == socketio.DISCONNECT:
             self._end("the app ended the connection")
 

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import proxy
 from proxy.doctor import pages, sessions, waits
-from proxy.doctor.browser import SHOWN, Settings, Site
+from proxy.doctor.browser import SHOWN, Settings, Site, printable
 from proxy.doctor.engine import Transport
 from proxy.doctor.findings import Finding, Report, Severity, Verdict, failed, skipped
 from proxy.doctor.sessions import Checked
@@ -118,11 +118,6 @@ async def _run(step: Step, site: Site) -> Verdict:
 def _masked(site: Site, verdict: Verdict) -> Verdict:
     return replace(
         verdict,
-        what=_printable(site.mask(verdict.what)),
-        evidence=tuple(_printable(site.mask(text)) for text in verdict.evidence),
+        what=printable(site.mask(verdict.what)),
+        evidence=tuple(printable(site.mask(text)) for text in verdict.evidence),
     )
-
-
-def _printable(text: str) -> str:
-    """Without what a site might have a terminal do."""
-    return "".join(character if character.isprintable() else "?" for character in text)

@@ -16,6 +16,7 @@ from proxy.doctor.tab import body_of
 
 LOADS = 8  # page loads, each by another browser: of two instances one would be missed once in 128 times
 _ASSETS = 3  # of a page that are fetched
+_PROVIDERS = 20  # that are asked for: Chainlit knows fewer (chainlit/oauth_providers.py)
 SOON = 14.0  # days that a certificate should still last
 _DAY = 86400.0
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
@@ -171,7 +172,7 @@ async def oauth_redirect(site: Site) -> Verdict:
         if not providers:
             return skipped("the app has no OAuth")
         evidence, wrong = [], False
-        for provider in providers:
+        for provider in providers[:_PROVIDERS]:
             answer = await browser.ask("GET", f"/auth/oauth/{provider}")
             query = parse_qs(urlsplit(answer.headers.get("Location", "")).query)
             address = query.get("redirect_uri", [""])[0]

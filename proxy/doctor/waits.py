@@ -156,7 +156,7 @@ async def _tokens(tab: Tab) -> tuple[list[float], float]:
                 raise RefusedError(tab.engine.ended)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1):
-                    at, event, _ = await tab.engine.events.get()
+                    at, event = await tab.engine.events.get()
                     if event == "stream_token":
                         tokens.append(at)
                     elif event == "task_end":

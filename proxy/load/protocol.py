@@ -22,6 +22,13 @@ _POLL = aiohttp.ClientTimeout(
     total=90.0
 )  # a poll is answered at the next ping, after 25 s, by a healthy server
 
+_NOT_ITS_OWN = (
+    ValueError,
+    KeyError,
+    TypeError,
+    RecursionError,
+)  # what an answer that nobody thought of raises
+
 Heard = Callable[[str, list[Any], str], None]
 """(event, its arguments, the packet that acknowledges it: "" if none is wanted). Tokens have no arguments."""
 
@@ -57,14 +64,16 @@ class Line:
             raise LineError(f"not connected within {_OPENING:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise LineError(_kind(error)) from None
+        except _NOT_ITS_OWN:
+            raise LineError("an answer is not Engine.IO's") from None
 
     async def _open(self, connect: str) -> None:
         if self._transport is Transport.WEBSOCKET:
             self._query["transport"] = "websocket"
             self._websocket = await self._upgrade()
-            await self._websocket.receive_str()  # OPEN
+            await _frame(self._websocket)  # OPEN
             await self._websocket.send_str(connect)
-            self._connected(await self._websocket.receive_str())
+            self._connected(await _frame(self._websocket))
             return
         opened = await self._get()
         if not opened or not opened[0].startswith("0"):
@@ -78,14 +87,14 @@ class Line:
         if self._transport is Transport.PAGE:
             websocket = await self._upgrade("websocket")
             await websocket.send_str("2probe")
-            if (answer := await websocket.receive_str()) != "3probe":
+            if (answer := await _frame(websocket)) != "3probe":
                 raise LineError(f"the upgrade was answered with {answer[:20]!r}")
             await websocket.send_str("5")
             self._websocket = websocket
 
     def _connected(self, packet: str) -> None:
         if packet.startswith("44"):
-            raise LineError(f"refused: {packet[2:80]}")
+            raise LineError(f"refused: {packet[2:80]!r}")
         if not packet.startswith("40"):
             raise LineError(f"CONNECT was answered with {packet[:20]!r}")
 
@@ -110,6 +119,8 @@ class Line:
             raise LineError("no ping for 90 s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise LineError(_kind(error)) from None
+        except _NOT_ITS_OWN:
+            raise LineError("a packet is not Socket.IO's") from None
 
     async def _take(self, packet: str) -> None:
         if packet.startswith(_STREAMED):
@@ -136,7 +147,12 @@ class Line:
                 return
             headers = {"Content-Type": "text/plain;charset=UTF-8"}
             async with self._http.post(
-                self._socket_url, params=self._query, data=packet, headers=headers, timeout=_REQUEST
+                self._socket_url,
+                params=self._query,
+                data=packet,
+                headers=headers,
+                timeout=_REQUEST,
+                allow_redirects=False,
             ) as answer:
                 await answer.read()
                 if answer.status != 200:
@@ -147,7 +163,9 @@ class Line:
             raise LineError(_kind(error)) from None
 
     async def _get(self) -> list[str]:
-        async with self._http.get(self._socket_url, params=self._query, timeout=_POLL) as answer:
+        async with self._http.get(
+            self._socket_url, params=self._query, timeout=_POLL, allow_redirects=False
+        ) as answer:
             text = await answer.text()
             if answer.status != 200:
                 raise LineError(f"{answer.status} to a {'poll' if 'sid' in self._query else 'handshake'}")
@@ -160,6 +178,25 @@ class Line:
                 await self.send("41")
                 if self._websocket is not None:
                     await self._websocket.close()
+
+
+def staying() -> aiohttp.TraceConfig:
+    """Has a redirected websocket end, too, where requests say so: what is sent with each is for one host."""
+
+    async def redirected(_http: object, _context: object, met: aiohttp.TraceRequestRedirectParams) -> None:
+        met.response.close()
+        raise aiohttp.WSServerHandshakeError(met.response.request_info, (), status=met.response.status)
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_request_redirect.append(redirected)
+    return tracing
+
+
+async def _frame(websocket: aiohttp.ClientWebSocketResponse) -> str:
+    message = await websocket.receive()
+    if message.type is not aiohttp.WSMsgType.TEXT:
+        raise LineError(f"websocket closed ({websocket.close_code})")
+    return str(message.data)
 
 
 def _kind(error: Exception) -> str:

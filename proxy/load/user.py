@@ -15,7 +15,7 @@ from typing import Any
 
 import aiohttp
 
-from proxy.load.protocol import Line, LineError, Transport
+from proxy.load.protocol import Line, LineError, Transport, staying
 from proxy.load.tally import Answer, Tally
 
 _BACK = (0.5, 1.5)  # seconds after which Socket.IO's client comes back
@@ -57,6 +57,7 @@ class User:
             connector_owner=False,
             cookie_jar=aiohttp.CookieJar(unsafe=True),  # "unsafe": cookies for an address, not a name
             headers=self._habits.headers,
+            trace_configs=[staying()],
         ) as http:
             self._tally.opened += 1
             talking = asyncio.create_task(self._talk())
@@ -100,7 +101,9 @@ class User:
         """As the page does before each connect; versions before 2.5.5 have no such address."""
         try:
             async with http.post(
-                f"{self._habits.url}/set-session-cookie", json={"session_id": self._session}
+                f"{self._habits.url}/set-session-cookie",
+                json={"session_id": self._session},
+                allow_redirects=False,
             ) as answer:
                 await answer.read()
         except (aiohttp.ClientError, OSError, TimeoutError):
@@ -113,8 +116,8 @@ class User:
             await self._usable.wait()
             try:
                 await self._ask()
-            except LineError:
-                continue  # which its line tells as well
+            except LineError as error:  # its line may go on: one question can be refused alone
+                self._tally.errors.append((monotonic(), f"question: {error}"))
             await asyncio.sleep(think * self._random.uniform(0.5, 1.5))
 
     async def _ask(self) -> None:

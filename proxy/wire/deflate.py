@@ -123,7 +123,7 @@ class Contexts:
 class Deflater:
     """What the proxy says on one websocket: messages of some length compressed, all else as it comes."""
 
-    __slots__ = ("_agreed", "_contexts", "_held", "_is_broken", "_left", "_packer")
+    __slots__ = ("_agreed", "_contexts", "_held", "_is_over", "_left", "_packer")
 
     def __init__(self, agreed: Agreed, contexts: Contexts) -> None:
         self._agreed = agreed
@@ -131,7 +131,7 @@ class Deflater:
         self._packer: zlib._Compress | None = None  # set while what was said before is known
         self._held = b""  # the head of a frame as far as it has come
         self._left = 0  # bytes to come of a frame that passes as it comes
-        self._is_broken = False  # since a frame that nobody could read
+        self._is_over = False  # since a frame that nobody could read, or the end of its connection
 
     def pack(self, data: bytes) -> bytes:
         """What goes out for these bytes of a server's frames."""
@@ -139,7 +139,7 @@ class Deflater:
         if (
             size >= _SHORTEST + 2
             and data[0] == _TEXT_FRAME
-            and not (self._left or self._held or self._is_broken)
+            and not (self._left or self._held or self._is_over)
         ):
             second = data[1]  # nearly all is one message
             if second == size - 2 < 126:
@@ -152,14 +152,14 @@ class Deflater:
         at = min(self._left, size)
         self._left -= at
         out = data[:at]
-        while at < size and not self._is_broken:
+        while at < size and not self._is_over:
             body, end = _extent(data, at)
             if end < 0:
                 self._held = data[at:]
                 break
             first = data[at]
             if first & (_COMPRESSED | _OTHER_BITS):  # it would be taken for one of ours
-                self._is_broken = True
+                self._is_over = True
             elif end > size:
                 self._left = end - size
                 out += data[at:]
@@ -189,9 +189,10 @@ class Deflater:
         self._packer = None
 
     def leave(self) -> None:
-        """Its connection has ended."""
+        """Its connection has ended: who still says something, in the same moment, begins no new context."""
         self._contexts.left(self)
         self._packer = None
+        self._is_over = True
 
     def __repr__(self) -> str:
         return f"<Deflater {self._agreed!r} left={self._left} held={len(self._held)}>"
@@ -210,7 +211,6 @@ class Inflater:
         "_final",
         "_is_first",
         "_left",
-        "_longest",
         "_mask",
         "_opcode",
         "_packed",
@@ -218,11 +218,12 @@ class Inflater:
         "_size",
         "_unpacker",
         "code",
+        "longest",
         "reason",
     )
 
     def __init__(self, longest: int) -> None:
-        self._longest = longest
+        self.longest = longest
         self._buffer = bytearray()  # what came and was not read
         self._passing = 0  # bytes to come of a frame that is not compressed
         self._unpacker: zlib._Decompress | None = None  # set while a compressed message is under way
@@ -308,7 +309,7 @@ class Inflater:
         self._packed = unpacker.unconsumed_tail
         self._size += len(plain)
         self._credit -= len(plain)
-        if self._size > self._longest or self._credit < 0:
+        if self._size > self.longest or self._credit < 0:
             raise self._refused(TOO_BIG, b"too much for one message, or for what was received")
         over = self._final and not self._left and not self._packed
         behind = unpacker.unused_data
@@ -330,7 +331,7 @@ class Inflater:
             return False
         del buffer[: len(part)]
         self._left -= len(part)
-        self._credit = min(self._longest, self._credit + _FREELY * len(part))
+        self._credit = min(self.longest, self._credit + _FREELY * len(part))
         self._packed = apply_mask(part, self._mask)
         turn = len(part) % 4
         self._mask = self._mask[turn:] + self._mask[:turn]

@@ -188,8 +188,7 @@ def client_address(fields: Fields, origin: Origin, is_trusted: Callable[[IPAddre
         return address
     hops = b",".join(fields.get_all(b"x-forwarded-for")).split(b",")
     for hop in reversed(hops[-(counted or _MOST_HOPS) :]):
-        match = _HOP.fullmatch(hop.strip(b" \t"))
-        ip = read_address(match[match.lastindex or 0].decode("ascii")) if match else None
+        ip = _read_hop(hop)
         if ip is None:
             break  # nobody knows who that is: the one who said so has to do
         address = str(ip)
@@ -198,17 +197,22 @@ def client_address(fields: Fields, origin: Origin, is_trusted: Callable[[IPAddre
     return address
 
 
+def _read_hop(hop: bytes) -> IPAddress | None:
+    match = _HOP.fullmatch(hop.strip(b" \t"))
+    return read_address(match[match.lastindex or 0].decode("ascii")) if match else None
+
+
 def client_scheme(fields: Fields, origin: Origin) -> bytes:
     """The scheme of the client's own request, http or https, by what trusted peers say of it.
 
     Each may have added its own value at the end of X-Forwarded-Proto, so the first is the client's, of those
     that count. Some say wss of a websocket. Without it the first element of Forwarded tells (RFC 7239 section
-    5.4).
+    5.4), unless it is counted who may be believed: a client can write that one.
     """
     if not origin.trusted:
         return origin.scheme
     said = b",".join(fields.get_all(b"x-forwarded-proto")).split(b",")[-origin.hops :][0]
-    if not said:
+    if not said and not origin.hops:
         element = b",".join(fields.get_all(b"forwarded")).partition(b",")[0]
         pairs = (pair.strip(b" \t") for pair in element.split(b";"))
         said = next((pair[6:].strip(b'"') for pair in pairs if pair[:6].lower() == b"proto="), b"")
@@ -223,28 +227,35 @@ def _forwarded(fields: Fields, origin: Origin) -> bytes:
         element = b'%b;host="%b"' % (element, host)
     if not origin.trusted:
         return b"%bX-Forwarded-Host: %b\r\nForwarded: %b\r\n" % (before, host, element)
-    chain = fields.get_all(b"x-forwarded-for")
-    if origin.hops and chain:  # what is before is nobody's word that counts
-        chain = [hop.strip(b" \t") for hop in b",".join(chain).split(b",")[-origin.hops :]]
+    chain, elements = fields.get_all(b"x-forwarded-for"), fields.get_all(b"forwarded")
+    proto = client_scheme(fields, origin)
+    if origin.hops:  # what is before is nobody's word that counts, and nobody has counted in Forwarded
+        chain = [hop.strip(b" \t") for hop in b",".join(chain).split(b",")[-origin.hops :]] if chain else []
+        elements = [b"for=" + _node(_read_hop(hop)) for hop in chain]
+        if elements:
+            elements[0] += b";proto=" + proto
     if origin.address != UNIX:
         chain.append(origin.address.encode())
     lines = [b"X-Forwarded-For: %b\r\n" % b", ".join(chain)] if chain else []
     shown_host = fields.get(b"x-forwarded-host") or host
-    proto = client_scheme(fields, origin)
     lines.append(b"X-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\n" % (proto, shown_host))
-    lines.append(b"Forwarded: %b\r\n" % b", ".join([*fields.get_all(b"forwarded"), element]))
+    lines.append(b"Forwarded: %b\r\n" % b", ".join([*elements, element]))
     return b"".join(lines)
 
 
 @lru_cache(maxsize=_MOST_ORIGINS)
 def _seen(origin: Origin) -> tuple[bytes, bytes]:
     """What a stranger's requests get of its address: two lines, and the start of an element of Forwarded."""
-    peer = origin.address.encode()
-    node = b'"[%b]"' % peer if b":" in peer else peer
-    chain = b"X-Forwarded-For: %b\r\n" % peer
-    if origin.address == UNIX:
-        node, chain = b"unknown", b""  # RFC 7239 section 6.2
+    node = _node(read_address(origin.address))
+    chain = b"" if origin.address == UNIX else b"X-Forwarded-For: %b\r\n" % origin.address.encode()
     return chain + b"X-Forwarded-Proto: %b\r\n" % origin.scheme, b"for=%b;proto=%b" % (node, origin.scheme)
+
+
+def _node(ip: IPAddress | None) -> bytes:
+    """How Forwarded names an address (RFC 7239 section 6)."""
+    if ip is None:
+        return b"unknown"
+    return (b'"[%b]"' if ip.version == 6 else b"%b") % str(ip).encode()
 
 
 _SCHEMES = {b"http": b"http", b"https": b"https", b"ws": b"http", b"wss": b"https"}

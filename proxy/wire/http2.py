@@ -20,7 +20,9 @@ _NEVER_INDEXED = frozenset((b"x-request-id", b"content-length", b"date", b"set-c
 _OF_CONNECTION = HOP_BY_HOP - {b"te"}
 
 _PREFACE, _FRAME_HEAD = 24, 9  # bytes: RFC 9113 sections 3.4 and 4.1
-_HEADERS, _CONTINUATION, _END_HEADERS = 0x1, 0x9, 0x4  # sections 6.2 and 6.10
+_DATA, _HEADERS, _CONTINUATION, _END_HEADERS = 0x0, 0x1, 0x9, 0x4  # sections 6.1, 6.2 and 6.10
+_OF_HEADS = (_HEADERS, _CONTINUATION)
+_BESIDE = 64  # bytes that a request may have beside its head: of its frames, and of windows for its answer
 _SETTINGS, _ACK = 0x4, 0x1  # section 6.5
 _PROTOCOL_ERROR, _FRAME_SIZE_ERROR = 0x1, 0x6  # section 7
 
@@ -34,13 +36,28 @@ class Progress:
     block of fields, and of SETTINGS what the library does not look at.
     """
 
-    __slots__ = ("_begun", "_block", "_is_first", "_is_open", "_left", "error")
+    __slots__ = (
+        "_begun",
+        "_block",
+        "_bodies",
+        "_heads",
+        "_is_first",
+        "_is_open",
+        "_kind",
+        "_left",
+        "_size",
+        "error",
+    )
 
     def __init__(self) -> None:
         self._begun = b""  # what has come of a frame's head
         self._left = _PREFACE  # bytes until the next frame
         self._is_open = False  # whether a block of fields goes on in the next frame
         self._block = 0  # bytes of it
+        self._heads = 0  # bytes of such blocks since somebody asked
+        self._bodies = 0  # bytes of whole frames of bodies since then
+        self._size = 0  # bytes of the frame that goes on
+        self._kind = _SETTINGS  # of the frame that goes on
         self._is_first = True  # whether no frame has come
         self.error = 0  # the code of a rule that was broken, 0: of none
 
@@ -50,9 +67,24 @@ class Progress:
         return self._left > 0 or self._is_open or self._begun != b""
 
     @property
+    def is_body(self) -> bool:
+        """Whether what has begun is some of a body."""
+        return self._left > 0 and self._kind == _DATA
+
+    @property
     def block(self) -> int:
         """Bytes of a block of fields that is not whole."""
         return self._block if self._is_open else 0
+
+    def take_heads(self) -> int:
+        """Bytes of requests' heads that have come since this was called before, as they came."""
+        heads, self._heads = self._heads, 0
+        return heads
+
+    def take_bodies(self) -> int:
+        """Bytes of whole frames of bodies, padding too, that have come since this was called before."""
+        bodies, self._bodies = self._bodies, 0
+        return bodies
 
     def feed(self, data: bytes) -> None:
         """More has come."""
@@ -61,7 +93,11 @@ class Progress:
             if self._left:
                 step = min(self._left, end - at)
                 self._left -= step
-                self._block += step
+                if self._kind in _OF_HEADS:
+                    self._block += step
+                    self._heads += step
+                elif self._kind == _DATA and not self._left:
+                    self._bodies += self._size
                 at += step
                 continue
             step = _FRAME_HEAD - len(self._begun)
@@ -71,11 +107,13 @@ class Progress:
                 self._begun = head
                 return
             self._begun = b""
-            self._left = int.from_bytes(head[:3], "big")
+            self._left = self._size = int.from_bytes(head[:3], "big")
             kind, flags = head[3], head[4]
+            self._kind = kind
             if kind == _HEADERS:
                 self._block = 0
-            if kind in (_HEADERS, _CONTINUATION):
+                self._heads += _BESIDE
+            if kind in _OF_HEADS:
                 self._is_open = not flags & _END_HEADERS
             acknowledges = kind == _SETTINGS and flags & _ACK
             if self._is_first and (kind != _SETTINGS or acknowledges):
@@ -95,7 +133,7 @@ def request_head(fields: Iterable[tuple[bytes, bytes]], *, has_body: bool, key: 
     and no length it announces chunks. With a `key` it may ask for a websocket (RFC 8441 section 5), which has
     this one in HTTP/1.1, where its client's has none.
     """
-    method = target = authority = host = protocol = b""
+    method = target = authority = host = protocol = length = b""
     cookies, lines = [], []
     framed = not has_body
     for name, value in fields:
@@ -117,13 +155,15 @@ def request_head(fields: Iterable[tuple[bytes, bytes]], *, has_body: bool, key: 
             if name == b"content-length":
                 if not has_body and value.strip(b"0"):
                     raise BadRequest("a Content-Length without content")  # section 8.1.1
-                framed = True
+                framed, length = True, value
             elif name == b"te":  # the library has looked that it asks for trailers alone
                 lines.append(b"Connection: TE\r\n")
             lines.append(b"%b: %b\r\n" % (name, value))
     if method == b"CONNECT":
         if not key or protocol.lower() != b"websocket":
             raise BadRequest("CONNECT to no forward proxy")
+        if length.strip(b"0"):  # in HTTP/1.1 it would be no wish for a websocket, and any 2xx were its yes
+            raise BadRequest("a Content-Length where a websocket begins")
         method, framed = b"GET", True
         lines += [b"Connection: Upgrade\r\n", b"Upgrade: websocket\r\n", b"Sec-WebSocket-Key: %b\r\n" % key]
     if not (target.startswith(b"/") or (target == b"*" and method == b"OPTIONS")):

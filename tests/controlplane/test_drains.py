@@ -262,6 +262,27 @@ def test_a_drain_until_a_restart_ends_with_it(house: House, come_back: Callable[
     assert (house.drains.get(house.a), house.a.takes_sessions) == (None, True)
 
 
+@pytest.mark.parametrize(("hooks", "left"), [(300.0, 20.0), (5.0, 5.0)])
+def test_a_hook_gives_an_operators_drain_no_more_time(house: House, hooks: float, left: float) -> None:
+    """Whoever waits for its end gets it when it was promised; a backend that ends sooner is empty by then."""
+    began = house.drains.drain(house.a, 20.0).began
+    house.drains.drain_for(house.a, hooks, until_restart=True)
+    drain = house.drains.get(house.a)
+    assert drain is not None
+    assert drain.deadline - began == pytest.approx(left, abs=1.0)
+    house.drains.drain_for(house.a, 60.0, until_restart=False)
+    assert drain.deadline - began == pytest.approx(60.0, abs=1.0)
+
+
+def test_one_that_is_to_leave_stays_drained(house: House) -> None:
+    """What no list has any more takes no sessions again when it is restarted, and leaves when it is empty."""
+    house.drains.drain_for(house.a, None, until_restart=True)
+    house.a.leaving = True
+    restart(house)
+    house.look(2.0)
+    assert (house.a.admin_state, house.emptied) == (AdminState.DRAIN, ["a"])
+
+
 def test_silence_is_no_restart(house: House) -> None:
     """An app that blocks its event loop while it drains is the same process afterwards."""
     house.drains.drain_for(house.a, None, until_restart=True)

@@ -5,6 +5,7 @@ import pytest
 from tests.dataplane.chat import PATH
 from tests.dataplane.peers import Cut, chunked, get, ok, post
 from tests.dataplane.scripted import echo
+from tests.dataplane.test_streaming import BOUND
 from tests.dataplane.world import World, run
 
 
@@ -69,6 +70,59 @@ def test_pipelined_requests_that_the_proxy_answers_itself() -> None:
             assert (await client.response()).body == b"/1 "
 
     run(test)
+
+
+@pytest.mark.parametrize("path", [b"/1", b"/ws/socket.io/?EIO=4&transport=polling&sid=forged.x"])
+def test_a_long_pipeline_waits_at_its_client(path: bytes) -> None:
+    """However much is sent ahead, of one request after another no more is read than is needed."""
+
+    async def test(world: World) -> None:
+        world.backend.serve(echo)
+        client = await world.client()
+        client.say(get(path, b"X: " + b"x" * 8000) * 500)  # 4 MB
+        most = 0
+        for _ in range(500):
+            await client.response()
+            most = max(most, len(world.connection()._buffer))
+        assert 0 < most < BOUND
+
+    run(test, debug=False)
+
+
+def test_a_pipeline_of_a_slow_client() -> None:
+    """When it takes answers again what it has sent ahead is looked at first, before more is read."""
+
+    async def test(world: World) -> None:
+        world.backend.serve(echo)
+        client = await world.client()
+        await client.say(get(b"/0")).response()
+        connection = world.connection()
+        connection.pause_writing()
+        connection.data_received(get(b"/1", b"X: " + b"x" * 8000) * 20)
+        assert connection.leg.paused
+        connection.resume_writing()
+        assert connection.leg.paused
+        for _ in range(20):
+            assert (await client.response()).body == b"/1 "
+        assert not connection.leg.paused
+
+    run(test)
+
+
+def test_long_heads_in_a_pipeline() -> None:
+    """One that is longer than what may be sent ahead is read to its end, and so is a body behind others."""
+
+    async def test(world: World) -> None:
+        world.backend.serve(echo)
+        client = await world.client()
+        lines = [b"X-%d: " % number + b"x" * 6000 for number in range(20)]
+        forged = get(b"/ws/socket.io/?EIO=4&transport=polling&sid=forged.x", *lines)
+        client.say((forged + post(b"/2", bytes(200_000))) * 5)
+        for _ in range(5):
+            assert (await client.response()).status == 400
+            assert len((await client.response()).body) == 200_003
+
+    run(test, debug=False, limits={"head": 200_000})
 
 
 def test_connection_close_is_obeyed() -> None:

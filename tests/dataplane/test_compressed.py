@@ -145,6 +145,27 @@ def test_what_is_said_ahead() -> None:
     run(test, websocket=ON)
 
 
+@pytest.mark.parametrize("compress", [False, True])
+def test_all_is_said_ahead(compress: bool) -> None:
+    """Whoever says all before the answer to the upgrade is heard, and then has said all."""
+
+    async def test(world: World) -> None:
+        opening = connect_packet("session-s")
+        packet = said(opening) if compress else frame(opening, masked=True)
+        client = (await world.client()).say(upgrade(WEBSOCKET) + packet)
+        client.half_close()
+        backend = await world.backend.accept()
+        await backend.request()
+        await world.until(lambda: world.connection()._said_all)
+        backend.say(ACCEPT + frame(b'0{"sid":"abc"}'))
+        assert (await client.response()).status == 101
+        assert await Plain(backend, client=False).hear() == opening
+        backend.half_close()
+        await backend.gone()
+
+    run(test, affinity={"linger": 0}, websocket={"compress": compress})
+
+
 @pytest.mark.parametrize(
     ("wrong", "code", "limit"),
     [

@@ -6,6 +6,7 @@ import pytest
 from h2.settings import SettingCodes
 
 from proxy.dataplane.http2_stream import Stream
+from proxy.dataplane.leg import MOVING
 from proxy.errors import Limit
 from tests.dataplane.chat import PATH, chats, connect_packet
 from tests.dataplane.frames import ACCEPT, frame
@@ -127,6 +128,27 @@ def test_a_slow_client_pauses_its_backend(authority: Authority) -> None:
         await world.until(lambda: not world.plane.tunnels)
 
     run(test, tls=wanted(authority), debug=False, timeouts={"write": SHORT})
+
+
+def test_who_is_not_read_is_not_heard(authority: Authority) -> None:
+    """What has come within the windows waits, and the end behind it, as when a hand-over reads no client."""
+
+    async def test(world: World) -> None:
+        client = await Browser.open(world, authority)
+        number, backend = await opened(world, client)
+        (tunnel,) = world.plane.tunnels
+        (connection,) = world.plane.http2_connections
+        tunnel.down.pause(MOVING)
+        client.say(number, b"one")
+        client.say(number, b"two", ends=True)
+        await world.until(lambda: connection.streams[number].heard_all)  # type: ignore[attr-defined]
+        assert tunnel.frames == (0, 0)
+        tunnel.down.resume(MOVING)
+        assert await backend.read(6) == b"onetwo"
+        await backend.gone()
+        await world.until(lambda: not world.plane.tunnels)
+
+    run(test, tls=wanted(authority))
 
 
 def test_large_messages(authority: Authority) -> None:

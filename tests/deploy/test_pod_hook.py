@@ -236,6 +236,57 @@ def test_the_token_is_read_for_each_question(hook: Hook, make_proxy: MakeProxy) 
     assert f"--token-file {hook.token}: " in hook.said()
 
 
+def test_a_token_that_cannot_be_sent_is_not_said(hook: Hook, make_proxy: MakeProxy) -> None:
+    """A file that holds two is a mistake that the log tells of, without what it holds."""
+    proxy = make_proxy(lambda _: (200, EMPTY))
+    hook.token.write_text("hunter22\nhunter23\n")
+    assert hook.run("drain") == 1
+    assert "must hold one token" in hook.said()
+    assert "hunter2" not in hook.said()
+    assert not proxy.asked
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{", b"HTTP/1.1 200 OK\r\n\r\n7", b"220 mail\r\n"],
+    ids=["cut", "number", "mail"],
+)
+def test_an_answer_that_is_none_is_asked_for_again(
+    hook: Hook, make_proxy: MakeProxy, monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    """A proxy that ends while it answers is no end of the hook: the pod would be stopped at once."""
+    made = make_proxy(lambda _: (200, EMPTY))
+    handler, first = made.server.RequestHandlerClass, iter([True])
+    whole = handler.handle  # type: ignore[attr-defined]
+
+    def handle(self: BaseHTTPRequestHandler) -> None:
+        if not next(first, False):
+            whole(self)
+            return
+        self.connection.recv(1 << 16)
+        self.connection.sendall(answer)
+
+    monkeypatch.setattr(handler, "handle", handle)
+    assert hook.run("drain", 5.0) == 0
+    assert "/drain: " in hook.said()
+
+
+def test_a_name_that_is_none_is_said(hook: Hook) -> None:
+    """It fails with a reason, as one that does not resolve."""
+    done = CliRunner().invoke(main, ["hook", "drain", "--proxies", "a..b:9901", "--timeout", "0"])
+    assert done.exit_code == 1
+    assert "a..b: " in hook.said()
+
+
+@pytest.mark.parametrize(
+    "proxies", ["127.0.0.1:\u00b2", "127.0.0.1:99999", "https://127.0.0.1:9901", "a@b:1"]
+)
+def test_what_is_no_address_is_refused(hook: Hook, proxies: str) -> None:
+    """At once, and nobody is asked."""
+    done = CliRunner().invoke(main, ["hook", "drain", "--proxies", proxies, "--timeout", "0"])
+    assert (done.exit_code, "must be HOST:PORT" in done.output, hook.said()) == (2, True, "")
+
+
 def test_ready_is_said_again(hook: Hook, make_proxy: MakeProxy) -> None:
     """A new pod's first words may be lost. It never fails: Kubernetes would end the container."""
     answers: Iterator[tuple[int, dict[str, Any]]] = iter([(503, {}), (200, {})])

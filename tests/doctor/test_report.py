@@ -1,6 +1,7 @@
 """The report and the command: what is shown, what is not, and how it ends."""
 
 import asyncio
+import contextlib
 import json
 import socket
 
@@ -12,13 +13,14 @@ from yarl import URL
 from proxy.cli import main
 from proxy.cli.doctor import read
 from proxy.doctor import report as shown
-from proxy.doctor.browser import Settings, Site
+from proxy.doctor.browser import SOCKET, Browser, Settings, Site
 from proxy.doctor.examination import STEPS, examine
-from proxy.doctor.findings import Finding, Report, Severity, failed, passed
+from proxy.doctor.findings import Finding, Report, Severity, Verdict, failed, passed
+from proxy.doctor.sessions import upgrade
 from proxy.doctor.topics import TOPICS
 from proxy.doctor.waits import lumps
 from tests.docs.pages import ROOT, anchors, table
-from tests.doctor.site import deployment
+from tests.doctor.site import Handler, deployment
 
 SECRET = "token-that-nobody-may-see"
 
@@ -107,13 +109,62 @@ def test_a_site_cannot_speak_to_the_terminal() -> None:
     async def odd(_: web.Request) -> web.StreamResponse:
         return web.Response(status=500, text="\x1b]0;title\x07\x1b[2J")
 
-    async def run() -> Report:
-        async with deployment({"/": odd}) as site:
+    async def names(_: web.Request) -> web.StreamResponse:
+        return web.json_response({"requireLogin": True, "oauthProviders": ["\x1b[2J", *map(str, range(999))]})
+
+    async def run(answers: dict[str, Handler]) -> Report:
+        async with deployment(answers) as site:
             return await examine(site.settings)
 
-    text = "".join(line.text for line in shown.lines(asyncio.run(run())))
+    text = "".join(line.text for line in shown.lines(asyncio.run(run({"/": odd}))))
     assert "?]0;title?" in text
     assert text.isprintable()
+    report = asyncio.run(run({"/auth/config": names}))
+    text = "".join(line.text for line in shown.lines(report))
+    assert "GET /auth/oauth/?[2J" in text
+    assert text.isprintable()
+    assert sum(asked.startswith("GET /auth/oauth/") for asked in report.sent) <= 20
+
+
+def test_a_site_gets_nothing_for_another() -> None:
+    """A redirect is an answer, that of a websocket too: what was given goes to the site alone."""
+    told: list[str] = []
+
+    async def run() -> Verdict:
+        async def taken(request: web.Request) -> web.StreamResponse:
+            told.append(request.headers.get("X-Token", ""))
+            return web.Response(text="taken")
+
+        async with deployment({SOCKET: taken}) as other:
+
+            async def away(_: web.Request) -> web.StreamResponse:
+                raise web.HTTPTemporaryRedirect(str(other.settings.url.origin().with_path(SOCKET)))
+
+            async with deployment({SOCKET: away}, headers={"X-Token": SECRET}) as site:
+                return await upgrade(site)
+
+    verdict = asyncio.run(run())
+    assert not told
+    assert verdict.severity is Severity.FAILED
+    assert ": 307 in" in verdict.evidence[0]
+
+
+def test_a_long_answer_is_read_in_part() -> None:
+    """An answer that never ends, or grows when it is decompressed, does not fill this machine."""
+
+    async def long(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(64):
+                await response.write(bytes(1 << 20))
+        return response
+
+    async def run() -> int:
+        async with deployment({"/": long}) as site, Browser(site) as browser:
+            return len((await browser.ask("GET", "/")).body)
+
+    assert 8 << 20 <= asyncio.run(run()) < 12 << 20
 
 
 def test_a_check_that_stumbles_is_one_finding() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from proxy.affinity.backend import AdminState, Backend
+from proxy.affinity.health import Observation
 from proxy.affinity.wanted import Load
 from proxy.config.values import Span
 from proxy.controlplane.elastic import Elastic
@@ -121,6 +122,30 @@ def test_who_is_leaving_stays_if_more_are_wanted(app: App, tmp_path: Path) -> No
     play(app, tmp_path, Span(2, 3), begun)
 
 
+def test_who_is_leaving_stays_if_the_others_die(app: App, tmp_path: Path) -> None:
+    """While they are started again somebody has to take sessions."""
+
+    async def scene(house: Elastics) -> None:
+        house.bounds = Span(1, 3)
+        gate = house.gate = asyncio.Event()
+        house.answers = {"replica-1": 1}
+        house.want(1)
+        await house.until(lambda: house.drained)
+        first, leaving = house.fleet.get("replica-1"), house.fleet.get("replica-2")
+        assert first is not None
+        assert leaving is not None
+        house.fleet.observe(first, Observation.ENDED, 0.0, "the process ended")
+        house.wish = AdminState.READY
+        house.want(1)
+        assert leaving.takes_sessions
+        house.want(1)
+        assert leaving.takes_sessions, "nobody else does yet"
+        gate.set()
+        await house.until(lambda: any("stays" in text for text in house.said))
+
+    play(app, tmp_path, Span(2, 3), scene)
+
+
 def test_sessions_that_are_not_shared_keep_their_replica(app: App, tmp_path: Path) -> None:
     """Only an empty one leaves where a conversation would begin anew."""
 
@@ -178,6 +203,31 @@ def test_nothing_happens_during_a_rollout(app: App, tmp_path: Path) -> None:
         assert (await house.ended(running)).state is RolloutState.DONE
         house.want(3)
         await house.until(lambda: len(list(house.fleet)) == 3)
+
+    play(app, tmp_path, Span(2, 3), scene)
+
+
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_a_rollout_leaves_somebody_to_serve(app: App, tmp_path: Path, by_hand: bool) -> None:
+    """Whoever is drained already, by an operator or to be fewer, is no reason to replace nobody."""
+
+    async def scene(house: Elastics) -> None:
+        house.bounds = Span(1, 3)
+        gate = house.gate = asyncio.Event()
+        if by_hand:
+            house.drain(last(house))
+        house.answers = {"replica-1": 1}
+        house.want(1)
+        if not by_hand:
+            await house.until(lambda: house.drained)
+        served: list[bool] = []
+        house.fleet.listen(lambda _backend, _what: served.append(any(b.takes_sessions for b in house.fleet)))
+        running = house.rollout.begin(asyncio.create_task)
+        await house.until(lambda: ("replica-1", None) in house.drained)
+        gate.set()
+        assert (await house.ended(running)).state is RolloutState.DONE
+        assert all(served)
+        await house.until(lambda: len(house.supervisor.replicas) == 1)
 
     play(app, tmp_path, Span(2, 3), scene)
 

@@ -84,6 +84,28 @@ def test_a_life_as_its_manager_hears_it(manager: Manager, proxy: ProxyProcess) -
     assert proxy.wait(20) == 0
 
 
+def test_a_reload_before_the_start_is_no_start(manager: Manager, tmp_path: Path) -> None:
+    """It is ready when clients are served, and not because the file was read again while it waited."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        config = {
+            "listen": f"127.0.0.1:{free_port()}",
+            "admin": {"listen": f"127.0.0.1:{free_port()}"},
+            "backends": [{"name": "a", "url": f"http://127.0.0.1:{silent.getsockname()[1]}"}],
+            "health": {"timeout": 3},
+        }
+        proxy = ProxyProcess(config, tmp_path)
+        proxy.env = {**proxy.env, "NOTIFY_SOCKET": manager.name}
+        proxy.launch()
+        try:
+            probe, _ = silent.accept()  # the first one: it runs, and waits for the answer
+            with probe:
+                proxy.send(signal.SIGHUP)
+                told = manager.hears()
+            assert (told.get("READY"), told.get("STATUS")) == ("1", f"listening on {proxy.url}")
+        finally:
+            proxy.kill9()
+
+
 def test_a_proxy_that_cannot_start_is_never_ready(manager: Manager, tmp_path: Path) -> None:
     """A mistake in the file ends it before it has said anything, by which the manager knows."""
     proxy = ProxyProcess({"listen": "127.0.0.1:0", "admin": {"listen": "127.0.0.1:0"}, "x": 1}, tmp_path)

@@ -98,6 +98,25 @@ def test_the_scheme_where_hops_are_counted(hops: int, value: str, scheme: bytes)
     assert client_scheme(request(f"X-Forwarded-Proto: {value}").fields, counted) == scheme
 
 
+@pytest.mark.parametrize(
+    ("lines", "elements"),
+    [
+        ("Forwarded: for=1.1.1.1;proto=https", b""),
+        (
+            "Forwarded: for=1.1.1.1\nX-Forwarded-For: 1.1.1.1, 9.9.9.9, 8.8.8.8",
+            b"for=9.9.9.9;proto=http, for=8.8.8.8, ",
+        ),
+        ("X-Forwarded-For: [2001:db8::1]:80, _x", b'for="[2001:db8::1]";proto=http, for=unknown, '),
+        ("X-Forwarded-For: 9.9.9.9\nX-Forwarded-Proto: https", b"for=9.9.9.9;proto=https, "),
+    ],
+)
+def test_forwarded_where_hops_are_counted(lines: str, elements: bytes) -> None:
+    """It is made of what those in front have added to X-Forwarded-For: nothing tells who wrote the rest."""
+    counted = Origin("10.0.0.1", b"http", trusted=True, hops=2)
+    told = sent(lines, counted).get_all(b"forwarded")
+    assert told == [elements + b'for=10.0.0.1;proto=http;host="h"']
+
+
 def test_many_fields_are_looked_at_once() -> None:
     """Names are compared as a whole and not each with each."""
     lines = "\n".join(f"a_{at}: 1" for at in range(10_000))

@@ -153,6 +153,7 @@ def test_contexts_are_bounded() -> None:
             assert len(contexts) <= 2
     for deflater, _ in clients:
         deflater.leave()
+        assert deflater.pack(frame(TOKENS[0])) == b""  # whoever hears a moment later that it is gone
     assert len(contexts) == 0
 
 

@@ -183,7 +183,7 @@ FORWARDED = [
     (Origin("unix", b"http", trusted=True), SAID, b"203.0.113.7, 198.51.100.1", b"https", b"chat.example.org",
      b'for=203.0.113.7;proto=https, for=unknown;proto=http;host="h"'),
     (Origin("10.0.0.1", b"http", trusted=True, hops=1), SAID, b"198.51.100.1, 10.0.0.1", b"https",
-     b"chat.example.org", b'for=203.0.113.7;proto=https, for=10.0.0.1;proto=http;host="h"'),
+     b"chat.example.org", b'for=198.51.100.1;proto=https, for=10.0.0.1;proto=http;host="h"'),
     (Origin("unix", b"http", trusted=True), "", None, b"http", b"h", b'for=unknown;proto=http;host="h"'),
 ]  # fmt: skip
 

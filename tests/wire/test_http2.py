@@ -97,6 +97,8 @@ def test_how_far_frames_have_come(step: int) -> None:
         assert progress.is_partial == (end not in whole), end
         in_block = len(PREFACE + settings + headers) <= end < len(PREFACE + settings + headers) + 9
         assert progress.block == 2 or not in_block
+    assert progress.take_heads() == 64 + 3  # its two frames hold three bytes, and it has some beside them
+    assert progress.take_heads() == 0
 
 
 WEBSOCKET = [
@@ -128,3 +130,9 @@ def test_what_is_no_websocket(key: bytes, protocol: bytes) -> None:
     fields = [(name, protocol if name == b":protocol" else value) for name, value in WEBSOCKET]
     with pytest.raises(BadRequest):
         request_head(fields, has_body=True, key=key)
+
+
+def test_a_websocket_has_no_content() -> None:
+    """What has some is no wish for a websocket in HTTP/1.1, so its answer could be none to one."""
+    with pytest.raises(BadRequest):
+        request_head([*WEBSOCKET, (b"content-length", b"3")], has_body=True, key=b"A" * 24)
