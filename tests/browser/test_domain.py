@@ -19,15 +19,14 @@ from tests.browser.chromium import FLAGS
 from tests.browser.conftest import Launch
 from tests.browser.tab import Tab
 from tests.support.pebble_server import Pebble
-from tests.support.processes import free_port
 from tests.support.proxy_process import AdminListener
 from tests.support.waiting import wait_until
+from tests.system.test_https import LIFE, NAME, RENEWED, pebble, proof_port
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
-NAME = "chat.test"
-LIFE = 30  # seconds of a certificate: it is renewed after 20 or 21
-RENEWED = "chainlit_proxy_certificate_renewals_total"
+__all__ = ["pebble", "proof_port"]
+
 CONNECTIONS = 20  # of either kind
 
 
@@ -94,23 +93,6 @@ class Load(threading.Thread):
                     return
                 if message.data == "2":
                     await socket.send_str("3")
-
-
-@pytest.fixture
-def proof_port() -> int:
-    """Where the proxy is asked for proofs."""
-    return free_port()
-
-
-@pytest.fixture
-def pebble(tmp_path: Path, proof_port: int) -> Iterator[Pebble]:
-    """An authority whose certificates are soon over."""
-    folder = tmp_path / "pebble"
-    folder.mkdir()
-    authority = Pebble(folder, proof_port, certificateValidityPeriod=LIFE)
-    authority.start()
-    yield authority
-    authority.end()
 
 
 @pytest.fixture
