@@ -1,7 +1,7 @@
 """Heads of HTTP/2 in the form of HTTP/1.1, and back."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.errors import BadRequest, ProxyError
@@ -45,6 +45,7 @@ PIECE = st.text(alphabet="aA:/ ?#*\r\n\t\0\x7f\u00e9-", max_size=6).map(lambda t
     fields=st.lists(st.tuples(st.sampled_from([b"x", b"te", b"cookie", b"host"]) | PIECE, PIECE), max_size=4),
     has_body=st.booleans(),
 )
+@example(method=b"GET", path=b"/", authority=b"chat.test", fields=[(b"cookie:", b"a=1")], has_body=False)
 def test_nothing_is_smuggled(
     method: bytes, path: bytes, authority: bytes, fields: list[tuple[bytes, bytes]], has_body: bool
 ) -> None:
@@ -81,6 +82,8 @@ def test_trailers() -> None:
     assert trailer_fields(b"X-Sum: 4\r\nX-B: c\r\n") == [(b"x-sum", b"4"), (b"x-b", b"c")]
     with pytest.raises(ProxyError):
         trailer_lines([(b"x", b"y\r\nz: 1")])
+    with pytest.raises(ProxyError):
+        trailer_lines([(b"x:", b"y")])
 
 
 @pytest.mark.parametrize("step", [1, 2, 7, 10, 1000])
