@@ -121,11 +121,11 @@ class Relay:
             site.router.engines.forget(decision.engine)  # its sid is made up, or is over
         extra += timing_field(decision, self.first_byte) if site.timing else b""
         if site.config.affinity.cookie.enabled:
-            fleet = site.router.fleet
-            extra = pin_fields(request, head, decision.backend, fleet, site.cookie_name) + extra
-        if request.is_handshake or request.head.method == b"OPTIONS":
+            extra = pin_fields(request, head, decision.backend, site.router.fleet, site.cookie_name) + extra
+        opens = head.status == 200 and request.is_handshake
+        if opens or request.head.method == b"OPTIONS":
             site.cross_site.learn(request, head)
-        if request.is_handshake and head.status == 200:
+        if opens:
             self._rewriter = HandshakeAnswer(self, head, extra, site.config.health.evict_after)
         elif request.is_poll and head.status == 200 and (site.lingers.by_session or self._watched):
             backend, engine = decision.backend, decision.engine
