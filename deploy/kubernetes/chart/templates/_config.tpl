@@ -45,6 +45,9 @@
 {{- if and $scaling.keda.enabled (not $scaling.keda.server) -}}
 {{- fail "chat.autoscaling.keda.server has to be chosen: the address of Prometheus, such as http://prometheus-operated.monitoring.svc:9090" -}}
 {{- end -}}
+{{- if and .Values.proxy.healthSecret (not .Values.chat.healthSecret) -}}
+{{- fail "proxy.healthSecret needs chat.healthSecret: pods that do not know the secret are down" -}}
+{{- end -}}
 {{- if and .Values.chat.backends (lt (int .Values.chat.backends) (int .Values.chat.replicas)) -}}
 {{- fail "chat.backends is less than chat.replicas: the proxies would not know the last pods" -}}
 {{- end -}}
@@ -78,6 +81,9 @@
   "log" (dict "format" "json")
   "forwarded" (dict "trusted" .Values.proxy.trusted)
 -}}
+{{- if .Values.proxy.healthSecret -}}
+{{- $_ := set $config.health "secret" "${HEALTH_SECRET}" -}}
+{{- end -}}
 {{- if .Values.proxy.discovery.enabled -}}
 {{- $_ := set $config "discovery" (dict "kubernetes" (dict "service" "chat" "port" "http")) -}}
 {{- else -}}
