@@ -102,8 +102,8 @@ def serve(file: str) -> None:
     "--listen",
     metavar="HOST:PORT",
     multiple=True,
-    help="Where clients connect; may be given several times.  [default: `listen` of the file, else "
-    "127.0.0.1:8000]",
+    help="Where clients connect, :PORT for every interface; may be given several times.  [default: `listen` "
+    "of the file, else 127.0.0.1:8000]",
 )
 @click.option(
     "--admin",

@@ -105,6 +105,19 @@ def test_an_address_is_read_and_written_the_same(text: str, address: Address, *,
     )
 
 
+@pytest.mark.parametrize("text", [":8000", "'*:8000'"])
+def test_an_address_without_a_host_is_every_interface(text: str) -> None:
+    """For clients, beside TLS too, and for operators where they need a token."""
+    everywhere = Address("0.0.0.0", 8000)
+    assert loads(f"listen: {text}").listen == (everywhere,)
+    assert loads("", changes={"listen": [text.strip("'")]}).listen == (everywhere,)
+    admin = loads(f"admin: {{token: x, listen: '{text.strip(chr(39))}'}}\nlisten: 127.0.0.1:1").admin
+    assert admin.listen == everywhere
+    with pytest.raises(ConfigError):
+        loads("backends: [{url: 'http://:80', name: a}]")
+    assert Address.parse_door("http://:80") == Address("0.0.0.0", 80)
+
+
 @pytest.mark.parametrize(
     ("one", "other", "collide"),
     [
@@ -187,7 +200,6 @@ def test_a_name_that_can_be_looked_up(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "",
         ".",
         "a..b",
         ".a",

@@ -103,16 +103,19 @@ TABLE = [
     ("affinity: {cookie: {name: access_token_0}}", 1, "affinity.cookie.name",
      'must not be the name of one of Chainlit\'s own cookies (got "access_token_0")'),
     # addresses
-    ("listen: :8000", 1, "listen", ('must name the host as well: "0.0.0.0:8000" for every interface, '
-     '"127.0.0.1:8000" for this machine only (got ":8000")')),
-    ("listen: 80", 1, "listen", ('must name the host as well: "0.0.0.0:80" for every interface, '
-     '"127.0.0.1:80" for this machine only (got "80")')),
+    ("listen: :65536", 1, "listen", f'must be {LISTEN} (got ":65536")'),
+    ("listen: '*'", 1, "listen", f'must be {LISTEN} (got "*")'),
+    ("listen: 80", 1, "listen", ('must be ":80" for every interface, or "127.0.0.1:80" for this machine only '
+     '(got "80")')),
+    ("admin: {listen: ':9901'}", 1, "admin.listen", ("must be a loopback address such as 127.0.0.1:9901, "
+     'because admin.token is not set (got "0.0.0.0:9901")')),
+    ("discovery: {dns: {name: a, port: 1, servers: ':53'}}", 1, "discovery.dns.servers",
+     'must be an IP address with its port such as 10.0.0.2:53 (got ":53")'),
     ("listen: localhost", 1, "listen", f'must be {LISTEN} (got "localhost")'),
     ("listen:\n- 127.0.0.1:1\n- 127.0.0.1:65536", 3, "listen[1]",
      f'must be {LISTEN} (got "127.0.0.1:65536")'),
     ("listen: 127.0.0.256:80", 1, "listen", f'must be {LISTEN} (got "127.0.0.256:80")'),
-    ("listen: '::1:80'", 1, "listen", ('must name the host as well: "0.0.0.0:1:80" for every interface, '
-     '"127.0.0.1:1:80" for this machine only (got "::1:80")')),
+    ("listen: '::1:80'", 1, "listen", f'must be {LISTEN} (got "::1:80")'),
     ("listen: '[::g]:80'", 1, "listen", f'must be {LISTEN} (got "[::g]:80")'),
     ("listen: a..b:8000", 1, "listen", f'must be {LISTEN}; {NAMES} (got "a..b:8000")'),
     (f"listen: {'a' * 64}.b:80", 1, "listen", f'must be {LISTEN}; {NAMES} (got "{"a" * 60}...")'),
