@@ -252,9 +252,11 @@ class Config(s.Settings):
     user. Takes effect at the start."""
     admin: AdminSettings = AdminSettings()
     backends: Annotated[
-        tuple[BackendSettings, ...], v.Allowed("a list of mappings, each with at least a url")
+        tuple[Annotated[BackendSettings, v.Allowed("a url, or a mapping with at least one")], ...],
+        v.Allowed("a list of urls, or of mappings with at least a url"),
     ] = ()
-    """The Chainlit instances, one entry each. `serve` needs at least one, or discovery."""
+    """The Chainlit instances, one entry each: a mapping, or its url alone, as in `- http://127.0.0.1:8001`.
+    `serve` needs at least one, or discovery."""
     discovery: s.DiscoverySettings = s.DiscoverySettings()
     socketio_path: v.SocketioPaths = ("/ws/socket.io",)
     """Where Chainlit's Socket.IO endpoint is. Compared with the end of a request's path, so that a root path

@@ -23,9 +23,11 @@ default but the `url` of a backend, so a whole file may be as short as this:
 
 ```yaml
 backends:
-  - url: http://127.0.0.1:8001
-  - url: http://127.0.0.1:8002
+  - http://127.0.0.1:8001
+  - http://127.0.0.1:8002
 ```
+
+A mapping in place of a url gives a backend more than that: `{url: http://127.0.0.1:8001, name: a}`.
 
 `config.example.yaml` has every key with its default. `chainlit-proxy check -c proxy.yaml` prints what is
 in effect, with secrets as `"***"`. For a file of `run`, which has no backends, say

@@ -52,9 +52,9 @@ TABLE = [
     ("health: fast", 1, "health", "must be a mapping of keys to values (got text)"),
     ("affinity:\n  cookie: [a]", 2, "affinity.cookie", "must be a mapping of keys to values (got a list)"),
     ("backends: {name: a}", 1, "backends",
-     "must be a list of mappings, each with at least a url (got a mapping)"),
-    ("backends:\n- http://a:1", 2, "backends[0]", "must be a mapping of keys to values (got text)"),
-    ("backends:\n-", 2, "backends[0]", "must be a mapping of keys to values (got nothing)"),
+     "must be a list of urls, or of mappings with at least a url (got a mapping)"),
+    ("backends:\n- [a]", 2, "backends[0]", "must be a url, or a mapping with at least one (got a list)"),
+    ("backends:\n-", 2, "backends[0]", "must be a url, or a mapping with at least one (got nothing)"),
     # a collector of spans
     ("otel: {endpoint: 'collector:4318'}", 1, "otel.endpoint",
      'must be an http or https URL such as http://127.0.0.1:4318/v1/traces (got "collector:4318")'),
@@ -216,7 +216,8 @@ TABLE = [
     ("backends:\n- {name: x, url: 'http://a:1'}\n- name: x\n  url: http://a:2", 3, "backends[1].name",
      'must differ from that of backends[0] (got "x")'),
     ("backends:\n- {name: 'b:1', url: 'http://a:1'}\n- url: http://b:1", 3, "backends[1].name",
-     'must differ from that of backends[0] (got "b:1")'),
+     ("is made from the url, and must differ from that of backends[0]: give it a name of its own "
+      '(got "b:1")')),
     ("backends:\n- url: http://a:8000\n- url: http://localhost:8000", 3, "backends[1].url",
      'must not be the proxy itself, which listens on 0.0.0.0:8000 (got "http://localhost:8000")'),
     ("backends:\n- url: http://127.0.0.1:9901", 2, "backends[0].url",
