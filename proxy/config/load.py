@@ -7,6 +7,7 @@ allowed; pydantic's own words and inputs never leave this module, and neither do
 import difflib
 import os
 import re
+import sys
 from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
@@ -26,6 +27,8 @@ _CLOCK = re.compile("[0-9]{1,4}(?::[0-5]?[0-9]){1,2}")
 _OCTAL = re.compile("0[0-9]{1,20}")
 _URL = re.compile(r"(?i:https?|http\+unix)://")
 _QUOTED = re.compile(r"[-+]?[0-9]*\.?[0-9]+|true|false")
+STDIN = "-"
+"""The name of a file that stands for standard input."""
 NO_BACKEND = (
     "must list at least one Chainlit instance, such as - url: http://127.0.0.1:8001; or set discovery"
 )
@@ -49,10 +52,10 @@ class Options(TypedDict, total=False):
 
 
 def load(path: str | os.PathLike[str], **options: Unpack[Options]) -> Config:
-    """Read a YAML file and look at the files it names. Raises ConfigError."""
+    """Read a YAML file, `-` is standard input, and look at the files it names. Raises ConfigError."""
     name = os.fspath(path)
     try:
-        data = Path(path).read_bytes()
+        data = sys.stdin.buffer.read() if name == STDIN else Path(path).read_bytes()
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or "not a file name"
     else:

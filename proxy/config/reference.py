@@ -18,8 +18,10 @@ _INTRODUCTION = """\
 This page is made from the models in `proxy/config`, by
 `python -m proxy.config.reference > docs/configuration.md`.
 
-`chainlit-proxy serve -c proxy.yaml` reads one YAML file, `run` can read one as well. Every key has a
-default but the `url` of a backend, so a whole file may be as short as this:
+`chainlit-proxy serve -c proxy.yaml` reads one YAML file, `run` can read one as well. `serve` and `check`
+take the file as an argument too, `-` as standard input, and without either read `proxy.yaml` of the
+working directory. Every key has a default but the `url` of a backend, so a whole file may be as short as
+this:
 
 ```yaml
 backends:
