@@ -283,7 +283,9 @@ def check(named: str | None, file: str | None, command: str, *, quiet: bool) -> 
 def _one_file(named: str | None, option: str | None) -> str:
     """The file of an argument or of -c."""
     if named is not None and option is not None:
-        fail("FILE: must be left out beside -c")
+        raise click.UsageError("FILE must be left out beside -c")
+    if named is None and option is None and not Path("proxy.yaml").exists():
+        raise click.UsageError("no FILE is named, and there is no proxy.yaml here")
     return next((file for file in (named, option) if file is not None), "proxy.yaml")
 
 
