@@ -1,8 +1,7 @@
 """The way up: an exchange's response, from its backend to its client, and however it ends.
 
 What comes is passed on as it comes, at the client's pace. After 101 it becomes a tunnel. Whatever ends it, a
-whole response, an error, the proxy's own answer or the client's leaving, `_end` leaves everything that knows
-of it, once.
+whole response, an error, our own answer or the client's leaving: `_end` leaves all that know of it, once.
 """
 
 from math import inf
@@ -193,8 +192,7 @@ class Relay:
     def note_turns(self, data: bytes) -> None:
         """As Sink: an answer to a poll may tell of turns; its next poll may come to another proxy."""
         engine = self._engine
-        session = engine.session if engine is not None else None
-        if engine is None or session is None:
+        if engine is None or (session := engine.session) is None:
             return
         ear = self._ear = self._ear or Ear()
         events = ear.hear(data)
@@ -325,6 +323,8 @@ class Relay:
         if self.ended:
             return
         self.ended = True
+        if self._is_held and self._work is not None:
+            self._work.cancel()  # its place among those that are held is free
         if self._asked is not None:
             self._asked.given_up()
         self.bytes_in = self.bytes_in or self.body.size

@@ -1,6 +1,7 @@
 """Requests of a session whose instance is gone wait until it has connected to another one."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +13,11 @@ from proxy.dataplane.arrivals import Held
 from proxy.dataplane.dialing import Dial
 from tests.dataplane.chat import Tab, chats, connect_packet
 from tests.dataplane.frames import Socket
+from tests.dataplane.multiplexed import NAME, Browser
 from tests.dataplane.peers import Peer, get, post
 from tests.dataplane.test_evictions import drain, on, open_poll, open_socket, still
 from tests.dataplane.world import World, run
+from tests.support.certificates import Authority
 
 UPLOAD = b"/project/file?session_id=session-S"
 PATIENCE = 2.0
@@ -227,3 +230,26 @@ def test_who_leaves_before_the_event_loop_turns_is_held_no_more() -> None:
         assert guest.work is None
 
     run(test, "a")
+
+
+def test_who_is_answered_meanwhile_is_held_no_more(tmp_path: Path) -> None:
+    """A stream of HTTP/2 goes on with its body: too long, it is refused at once, and its place is free."""
+    authority = Authority(tmp_path)
+
+    async def test(world: World) -> None:
+        client = await Browser.open(world, authority)
+        number = client.ask(b"/upload", method=b"POST", ends=False)
+        arrivals = world.plane.site.arrivals
+        await world.until(lambda: len(arrivals) == 1)
+        client.say(number, b"x" * 2000)
+        assert (await client.answer(number, to_head=True)).status == 413
+        assert not len(arrivals)
+        assert not arrivals._backends
+
+    run(
+        test,
+        healthy=False,
+        affinity={"hold": 19},
+        limits={"body": 1000},
+        tls=authority.issue(NAME),
+    )

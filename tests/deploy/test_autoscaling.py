@@ -124,6 +124,16 @@ def test_values_that_contradict_each_other_are_refused(values: dict[str, Any], t
         render(proxy={"discovery": {"enabled": True}}, chat=values)
 
 
+@pytest.mark.parametrize(
+    ("name", "figure"),
+    [("answers", 0), ("answers", 0.5), ("sessions", "2k"), ("sessions", None), ("spare", -1)],
+)
+def test_a_figure_that_the_query_cannot_divide_by_is_refused(name: str, figure: object) -> None:
+    """By 0 all pods there may be would be wanted, long before a proxy refuses its configuration."""
+    with pytest.raises(ValuesError, match=rf"proxy\.config\.replicas\.{name} has to be a whole number"):
+        scaled("keda", config={"replicas": {name: figure}})
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_proxies_have_to_find_pods_that_come_and_go(kind: str) -> None:
     """A list of backends would lack the new ones, or those that still drain."""

@@ -91,6 +91,8 @@ def test_helm_accepts_the_values(line: str) -> None:
     """The chart is where the line says, and renders with what it sets."""
     words = shlex.split(line)
     assert (ROOT / words[words.index("site") + 1] / "Chart.yaml").exists()
+    # A chart that is newer than the release would be without the defaults of its new values.
+    assert "--reuse-values" not in words
     values: dict[str, Any] = {}
     for setting in [word for before, word in pairwise(words) if before == "--set"]:
         path, _, value = setting.partition("=")

@@ -45,6 +45,15 @@
 {{- if and $scaling.keda.enabled (not $scaling.keda.server) -}}
 {{- fail "chat.autoscaling.keda.server has to be chosen: the address of Prometheus, such as http://prometheus-operated.monitoring.svc:9090" -}}
 {{- end -}}
+{{- $figures := .Values.proxy.config.replicas | default dict -}}
+{{- range $name, $least := dict "answers" 1 "sessions" 1 "spare" 0 -}}
+{{- if and $scaling.keda.enabled (hasKey $figures $name) -}}
+{{- $figure := get $figures $name -}}
+{{- if or (kindIs "invalid" $figure) (kindIs "string" $figure) (lt (int $figure) $least) -}}
+{{- fail (printf "proxy.config.replicas.%s has to be a whole number, %d or greater: chat.autoscaling.keda asks by it" $name $least) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if and .Values.proxy.healthSecret (not .Values.chat.healthSecret) -}}
 {{- fail "proxy.healthSecret needs chat.healthSecret: pods that do not know the secret are down" -}}
 {{- end -}}
