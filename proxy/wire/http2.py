@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from hpack import NeverIndexedHeaderTuple
 
 from proxy.errors import BadRequest
-from proxy.wire.fields import HOP_BY_HOP
+from proxy.wire.fields import HOP_BY_HOP, is_field
 
 # Different in each answer, or a secret: in the table of an encoder they would only push out others.
 _NEVER_INDEXED = frozenset((b"x-request-id", b"content-length", b"date", b"set-cookie", b"server-timing"))
@@ -181,11 +181,12 @@ def request_head(fields: Iterable[tuple[bytes, bytes]], *, has_body: bool, key: 
 
 def trailer_lines(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     """Trailers as they end a chunked body, without the empty line. Raises BadRequest."""
-    lines = [_line(*field) for field in fields]
-    found = b"".join(lines)
-    if found.count(b"\n") != len(lines):
-        raise BadRequest("malformed trailer")
-    return found
+    lines = []
+    for name, value in fields:
+        if name in HOP_BY_HOP or not is_field(name, value):
+            raise BadRequest("malformed trailer")
+        lines.append(_line(name, value))
+    return b"".join(lines)
 
 
 def _line(name: bytes, value: bytes) -> bytes:
