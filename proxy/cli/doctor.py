@@ -15,7 +15,7 @@ from proxy.cli.failing import fail
 if TYPE_CHECKING:
     from proxy.doctor.browser import Settings
 
-TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 _IDLE = 100.0  # seconds: more than the limits of 30, 60 and 90 seconds that proxies have by default
 
 
@@ -100,23 +100,28 @@ def read(
         fail("URL: must be one such as https://chat.example.com/ or http://127.0.0.1:8000")
     if address.query_string or address.fragment:
         fail("URL: must have no query and no fragment")
-    given = {}
+    given, kept = login(cookies, headers)
+    if address.user is not None:
+        user = f"{address.user}:{address.password or ''}".encode()
+        given["Authorization"] = f"Basic {b64encode(user).decode()}"
+    base = address.with_user(None).with_path(address.path.rstrip("/") or "/")
+    return Settings(base, given, kept, say, idle, large)
+
+
+def login(cookies: tuple[str, ...], headers: tuple[str, ...]) -> tuple[dict[str, str], dict[str, str]]:
+    """The fields and cookies of two options; ends the command where it cannot be one, repeats no secret."""
+    given, kept = {}, {}
     for header in headers:
         name, colon, value = header.partition(":")
-        if not colon or not TOKEN.fullmatch(name) or not value.strip().isprintable():
+        if not colon or not _TOKEN.fullmatch(name) or not value.strip().isprintable():
             fail("--header: must be NAME:VALUE, the name of letters, digits and dashes, and no line end")
         if name.lower() == "cookie":
             fail("--header: a cookie goes into --cookie")
         given[name] = value.strip()
-    if address.user is not None:
-        user = f"{address.user}:{address.password or ''}".encode()
-        given["Authorization"] = f"Basic {b64encode(user).decode()}"
-    kept = {}
     for cookie in cookies:
         for pair in filter(None, map(str.strip, cookie.split(";"))):
             name, equals, value = pair.partition("=")
-            if not equals or not TOKEN.fullmatch(name) or not value.isprintable():
+            if not equals or not _TOKEN.fullmatch(name) or not value.isprintable():
                 fail("--cookie: must be NAME=VALUE, or several of them separated by `;`")
             kept[name] = value
-    base = address.with_user(None).with_path(address.path.rstrip("/") or "/")
-    return Settings(base, given, kept, say, idle, large)
+    return given, kept

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import click
 
 from proxy.cli.actions import SECONDS, bar
-from proxy.cli.doctor import TOKEN
+from proxy.cli.doctor import login
 from proxy.cli.failing import fail
 
 if TYPE_CHECKING:
@@ -95,12 +95,13 @@ _TRANSPORTS = ("mix", "page", "websocket", "polling")
     "cookies",
     metavar="NAME=VALUE",
     multiple=True,
-    help="Sent with every request, such as that of a login; may be given several times.",
+    help="Sent with every request, such as that of a login; may be given several times, and hold several "
+    "separated by `;`.",
 )
 @click.option(
     "--header",
     "headers",
-    metavar="'NAME: VALUE'",
+    metavar="NAME:VALUE",
     multiple=True,
     help="Sent with every request; may be given several times.",
 )
@@ -212,16 +213,9 @@ def _questions(file: Path | None) -> tuple[str, ...]:
 
 
 def _headers(cookies: tuple[str, ...], headers: tuple[str, ...]) -> dict[str, str]:
-    found = {}
-    for header in headers:
-        name, colon, value = header.partition(":")
-        if not colon or not TOKEN.fullmatch(name.strip()) or not value.strip().isprintable():
-            fail("--header: must be 'NAME: VALUE', the name of letters, digits and dashes, and no line end")
-        found[name.strip()] = value.strip()
-    for cookie in cookies:
-        if "=" not in cookie or not cookie.isprintable():
-            fail("--cookie: must be NAME=VALUE, without a line end")
-    return found | ({"Cookie": "; ".join(cookies)} if cookies else {})
+    given, kept = login(cookies, headers)
+    cookie = "; ".join(f"{name}={value}" for name, value in kept.items())
+    return given | ({"Cookie": cookie} if cookie else {})
 
 
 def _run(plan: "Plan") -> "Outcome":

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from proxy import logs, output
 from proxy.cli.failing import fail
 from proxy.config import Config, ConfigError, Problem, dump, load, loads
-from proxy.config.load import Options
+from proxy.config.load import STDIN, Options
 from proxy.config.names import doubts
 from proxy.config.sections import SessionSettings
 from proxy.config.values import Span
@@ -73,9 +73,14 @@ class _Replicas(click.ParamType[int | str]):
 
 
 @click.command()
-@click.option("-c", "--config", "file", metavar="FILE", required=True, help="The configuration, in YAML.")
-def serve(file: str) -> None:
-    """Stand in front of Chainlit instances that something else runs."""
+@click.argument("named", metavar="[FILE]", required=False)
+@_CONFIG
+def serve(named: str | None, file: str | None) -> None:
+    """Stand in front of Chainlit instances that something else runs.
+
+    FILE is the configuration, `-` is standard input; without one it is proxy.yaml here.
+    """
+    file = _one_file(named, file)
     config = _with_sharing(_load(file, need_backends=True), sharing=False)
     app = _bound(config, lambda: _with_sharing(load(_again(file), need_backends=True), sharing=False))
     _run(app)
@@ -102,8 +107,8 @@ def serve(file: str) -> None:
     "--listen",
     metavar="HOST:PORT",
     multiple=True,
-    help="Where clients connect; may be given several times.  [default: `listen` of the file, else "
-    "127.0.0.1:8000]",
+    help="Where clients connect, :PORT for every interface; may be given several times.  [default: `listen` "
+    "of the file, else 127.0.0.1:8000]",
 )
 @click.option(
     "--admin",
@@ -249,7 +254,8 @@ def replica(
 
 
 @click.command()
-@click.option("-c", "--config", "file", metavar="FILE", required=True, help="The configuration, in YAML.")
+@click.argument("named", metavar="[FILE]", required=False)
+@_CONFIG
 @click.option(
     "--for",
     "command",
@@ -259,8 +265,12 @@ def replica(
     help="The command that is to read the file: `run` has no backends, and other defaults.",
 )
 @click.option("--quiet", is_flag=True, help="Print nothing but mistakes.")
-def check(file: str, command: str, *, quiet: bool) -> None:
-    """Validate a configuration and print it as it takes effect, secrets masked."""
+def check(named: str | None, file: str | None, command: str, *, quiet: bool) -> None:
+    """Validate a configuration and print it as it takes effect, secrets masked.
+
+    FILE is the configuration, `-` is standard input; without one it is proxy.yaml here.
+    """
+    file = _one_file(named, file)
     try:
         config = _read_for_run(file, {}, "", None) if command == "run" else load(file, need_backends=True)
     except ConfigError as error:
@@ -268,6 +278,15 @@ def check(file: str, command: str, *, quiet: bool) -> None:
     if not quiet:
         _warn_of_names(config)
         click.echo(dump(config), nl=False)
+
+
+def _one_file(named: str | None, option: str | None) -> str:
+    """The file of an argument or of -c."""
+    if named is not None and option is not None:
+        raise click.UsageError("FILE must be left out beside -c")
+    if named is None and option is None and not Path("proxy.yaml").exists():
+        raise click.UsageError("no FILE is named, and there is no proxy.yaml here")
+    return next((file for file in (named, option) if file is not None), "proxy.yaml")
 
 
 def _warn_of_names(config: Config) -> None:
@@ -309,7 +328,7 @@ def _read(file: str | None, **options: Unpack[Options]) -> Config:
 def _again(file: str) -> str:
     """The file, to be read once more. Raises ConfigError for a pipe: what it held has gone."""
     path = Path(file)
-    if path.exists() and not path.is_file():
+    if file == STDIN or (path.exists() and not path.is_file()):
         raise ConfigError([Problem(file, None, "", "cannot be read again: it is a pipe or a device")])
     return file
 

@@ -1,7 +1,8 @@
 """Addresses in the configuration: where a listener binds, and where a backend is.
 
-Rules: a listener is `host:port`, `[v6]:port` or `unix:/path`, one that only leads to HTTPS is
-`http://host:port`; a backend is `http://host:port`, `https://host:port` or `http+unix:///path`.
+Rules: a listener is `host:port`, `[v6]:port` or `unix:/path`, where `:port` and `*:port` are `0.0.0.0:port`;
+one that only leads to HTTPS is `http://host:port`; a backend is `http://host:port`, `https://host:port` or
+`http+unix:///path`.
 What cannot be meant is refused with the form that is allowed. Names are not resolved here, but each is one
 that can be looked up (RFC 1123 2.1, and the underscore that Docker and SRV records use).
 A text that may hold a password is never repeated in a message.
@@ -14,7 +15,7 @@ from typing import Self
 
 from proxy.config.problems import got
 
-LISTEN_FORMS = "host:port, [v6]:port or unix:/path"
+LISTEN_FORMS = "host:port, :port for every interface, [v6]:port or unix:/path"
 DOOR_FORMS = f"{LISTEN_FORMS}; beside TLS http://host:port for what only leads to https"
 URL_FORMS = "http://host:port, https://host:port or http+unix:///path"
 UNIX = "http+unix://"
@@ -29,7 +30,8 @@ _LONGEST_NAME = 253  # RFC 1035 2.3.4: 255 bytes on the wire
 _ADDRESS = re.compile(r"(?:\[(?P<v6>[^\[\]]*)\]|(?P<host>[^\[\]:]*)):(?P<port>[0-9]{1,5})")
 _UNIX_PATH_BYTES = 107  # sun_path has 108 with its final zero
 _HIGHEST_PORT = 65535
-_EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - compared, not bound
+_EVERY = "0.0.0.0"  # noqa: S104 - whoever writes no host asks for it
+_EVERYWHERE = {_EVERY, "::"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +52,13 @@ class Address:
         """Read the address of a listener; port 0 means any free one. Raises ValueError."""
         if text.startswith("unix:"):
             return cls(path=_unix_path(text))
-        if text.startswith((":", "*:")) or text.isdecimal():
-            port = text.lstrip(":*") or "8000"
+        if text.isdecimal():
             raise ValueError(
-                f'must name the host as well: "0.0.0.0:{port}" for every interface, "127.0.0.1:{port}" '
-                f"for this machine only{got(text)}"
+                f'must be ":{text}" for every interface, or "127.0.0.1:{text}" for this machine only'
+                + got(text)
             )
-        if (pair := _host_and_port(text)) is None:
+        is_bare = text.startswith((":", "*:"))
+        if (pair := _host_and_port(_EVERY + text.removeprefix("*") if is_bare else text)) is None:
             raise ValueError(f"must be {LISTEN_FORMS}{_of_names(text)}{got(text)}")
         return cls(*pair)
 

@@ -50,7 +50,10 @@ def conflicts(data: Any, *, alone: bool) -> Iterator[tuple[KeyPath, str]]:
             yield (*place, "url"), f"must differ from that of backends[{same_url}]{got(backend.url)}"
         # A name made from a url that is given twice is no mistake of its own.
         if same_name != index and (same_url == index or "name" in backend.model_fields_set):
-            yield (*place, "name"), f"must differ from that of backends[{same_name}]{got(backend.name)}"
+            rule = f"must differ from that of backends[{same_name}]"
+            if "name" not in backend.model_fields_set:
+                rule = f"is made from the url, and {rule}: give it a name of its own"
+            yield (*place, "name"), rule + got(backend.name)
         for address in own:
             if address.answers(backend.address):
                 message = f"must not be the proxy itself, which listens on {address}{got(backend.url)}"

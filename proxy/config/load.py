@@ -7,6 +7,7 @@ allowed; pydantic's own words and inputs never leave this module, and neither do
 import difflib
 import os
 import re
+import sys
 from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
@@ -24,7 +25,10 @@ from proxy.config.problems import ConfigError, KeyPath, Problem, got, got_type
 _DOORS = ("0.0.0.0:443", "http://0.0.0.0:80")  # where browsers and authorities come by themselves
 _CLOCK = re.compile("[0-9]{1,4}(?::[0-5]?[0-9]){1,2}")
 _OCTAL = re.compile("0[0-9]{1,20}")
+_URL = re.compile(r"(?i:https?|http\+unix)://")
 _QUOTED = re.compile(r"[-+]?[0-9]*\.?[0-9]+|true|false")
+STDIN = "-"
+"""The name of a file that stands for standard input."""
 NO_BACKEND = (
     "must list at least one Chainlit instance, such as - url: http://127.0.0.1:8001; or set discovery"
 )
@@ -48,10 +52,10 @@ class Options(TypedDict, total=False):
 
 
 def load(path: str | os.PathLike[str], **options: Unpack[Options]) -> Config:
-    """Read a YAML file and look at the files it names. Raises ConfigError."""
+    """Read a YAML file, `-` is standard input, and look at the files it names. Raises ConfigError."""
     name = os.fspath(path)
     try:
-        data = Path(path).read_bytes()
+        data = sys.stdin.buffer.read() if name == STDIN else Path(path).read_bytes()
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or "not a file name"
     else:
@@ -84,6 +88,7 @@ def validated(
 ) -> Config:
     """Return the configuration of a document; `alone`, it is one of backends only. Raises ConfigError."""
     config, errors = None, []
+    _spell_out_backends(document.data)
     try:
         config = Config.model_validate(document.data)
     except ValidationError as error:
@@ -104,6 +109,18 @@ def validated(
         # Raised here, after the except block: the error carries no context that holds the input.
         raise ConfigError(sorted(document.problems, key=lambda problem: problem.line or 0))
     return config
+
+
+def _spell_out_backends(data: Any) -> None:
+    """Make a backend that is its url alone the mapping that it stands for.
+
+    Other text stays as it is: it may be a secret, and no message repeats what stands for a section.
+    """
+    items = data.get("backends") if isinstance(data, dict) else None
+    if isinstance(items, list):
+        data["backends"] = [
+            {"url": item} if isinstance(item, str) and _URL.match(item) else item for item in items
+        ]
 
 
 def _explain(detail: ErrorDetails, document: Document) -> None:

@@ -240,10 +240,11 @@ class Config(s.Settings):
     """The whole configuration, made by `load` and handed down by `app`."""
 
     listen: v.Addresses = (Address("0.0.0.0", 8000),)  # noqa: S104 - a proxy is there to be reached
-    """Where clients connect: a name is all the addresses that it has here. Port 0 takes any free one. The
-    default of `run` is 127.0.0.1:8000. Where tls.acme names domains it is 0.0.0.0:443 and http://0.0.0.0:80.
-    What begins with http:// stays plain beside TLS: it only leads to https, and answers the questions of
-    tls.acme's authority."""
+    """Where clients connect: a name is all the addresses that it has here. `:8000` and `"*:8000"` (in quotes)
+    are 0.0.0.0:8000, every interface by IPv4; "[::]:8000" is IPv6. Port 0 takes any free one. The default of
+    `run` is 127.0.0.1:8000. Where tls.acme names domains it is 0.0.0.0:443 and http://0.0.0.0:80. What begins
+    with http:// stays plain beside TLS: it only leads to https, and answers the questions of tls.acme's
+    authority."""
     socket: s.SocketSettings = s.SocketSettings()
     reuse_port: v.Flag = False
     """Whether other processes may listen on the same addresses (SO_REUSEPORT). With it a new proxy is started
@@ -251,9 +252,11 @@ class Config(s.Settings):
     user. Takes effect at the start."""
     admin: AdminSettings = AdminSettings()
     backends: Annotated[
-        tuple[BackendSettings, ...], v.Allowed("a list of mappings, each with at least a url")
+        tuple[Annotated[BackendSettings, v.Allowed("a url, or a mapping with at least one")], ...],
+        v.Allowed("a list of urls, or of mappings with at least a url"),
     ] = ()
-    """The Chainlit instances, one entry each. `serve` needs at least one, or discovery."""
+    """The Chainlit instances, one entry each: a mapping, or its url alone, as in `- http://127.0.0.1:8001`.
+    `serve` needs at least one, or discovery."""
     discovery: s.DiscoverySettings = s.DiscoverySettings()
     socketio_path: v.SocketioPaths = ("/ws/socket.io",)
     """Where Chainlit's Socket.IO endpoint is. Compared with the end of a request's path, so that a root path

@@ -18,14 +18,18 @@ _INTRODUCTION = """\
 This page is made from the models in `proxy/config`, by
 `python -m proxy.config.reference > docs/configuration.md`.
 
-`chainlit-proxy serve -c proxy.yaml` reads one YAML file, `run` can read one as well. Every key has a
-default but the `url` of a backend, so a whole file may be as short as this:
+`chainlit-proxy serve -c proxy.yaml` reads one YAML file, `run` can read one as well. `serve` and `check`
+take the file as an argument too, `-` as standard input, and without either read `proxy.yaml` of the
+working directory. Every key has a default but the `url` of a backend, so a whole file may be as short as
+this:
 
 ```yaml
 backends:
-  - url: http://127.0.0.1:8001
-  - url: http://127.0.0.1:8002
+  - http://127.0.0.1:8001
+  - http://127.0.0.1:8002
 ```
+
+A mapping in place of a url gives a backend more than that: `{url: http://127.0.0.1:8001, name: a}`.
 
 `config.example.yaml` has every key with its default. `chainlit-proxy check -c proxy.yaml` prints what is
 in effect, with secrets as `"***"`. For a file of `run`, which has no backends, say

@@ -36,6 +36,7 @@ OTLP_FORM = "an http or https URL such as http://127.0.0.1:4318/v1/traces"
 REDIS_FORMS = "redis://HOST:PORT, rediss://HOST:PORT or unix:///SOCKET"
 STORE_FORMS = f"sqlite, sqlite:///FILE, {REDIS_FORMS}"
 MOST_REPLICAS = 256
+SERVER_FORM = "an IP address with its port such as 10.0.0.2:53"
 SPAN_FORM = f"a whole number from 1 to {MOST_REPLICAS} such as 4, or a range of them such as 2..8"
 STATUS_FORMS = "a status such as 204, a range such as 200-399 or a class such as 2xx"
 
@@ -119,6 +120,12 @@ class StoreUrl(SecretStr):
 
 def _address(value: object) -> object:
     return Address.parse(value) if isinstance(value, str) else value
+
+
+def _server(value: object) -> object:
+    if isinstance(value, str) and value.startswith((":", "*:")):  # nobody can be asked at every interface
+        raise ValueError(f"must be {SERVER_FORM}{got(value)}")
+    return _address(value)
 
 
 def _span(value: object) -> object:
@@ -349,9 +356,11 @@ Addresses = Annotated[Several[Door], Field(min_length=1), AfterValidator(_distin
 Domain = Annotated[str, AfterValidator(_domain), Allowed(DOMAIN_FORM)]
 Domains = Annotated[Several[Domain], Field(max_length=100), AfterValidator(_distinct)]
 DnsServer = Annotated[
-    OneAddress,
+    InstanceOf[Address],
+    BeforeValidator(_server),
+    PlainSerializer(str),
     Predicate(lambda server: is_ip(server.host)),
-    Allowed("an IP address with its port such as 10.0.0.2:53"),
+    Allowed(SERVER_FORM),
 ]
 DnsServers = Several[DnsServer]
 Networks = Several[

@@ -19,7 +19,8 @@ from proxy.affinity.backend import Backend
 from proxy.affinity.fleet import Fleet
 from proxy.affinity.session import Session
 from proxy.borders import Work
-from proxy.dataplane.patience import Stood, running_time, within
+from proxy.dataplane.dialing import Dial
+from proxy.dataplane.patience import Stood, Timer, running_time
 
 _MOST = 1000  # requests; each holds at most the 64 KiB of its body that were read
 _PER_CLIENT = 250
@@ -47,8 +48,8 @@ class Guest(Protocol):
         """The client that it counts for, "" for nobody."""
         ...
 
-    def halt(self) -> None:
-        """It is held from now on: nobody is late with anything."""
+    def halt(self, stay: Dial) -> None:
+        """It is held from now on: nobody is late with anything; `stay` is cancelled if it ends meanwhile."""
         ...
 
     def go_on(self) -> None:
@@ -60,15 +61,68 @@ class Guest(Protocol):
         ...
 
 
+class _Stay:
+    """One request that is held, in the group of all that wait for the same; as Dial.
+
+    It is there as soon as it is made: what it waits for may happen before the event loop turns.
+    """
+
+    __slots__ = ("_arrivals", "_began", "_group", "_guest", "_key", "_timer")
+
+    def __init__(self, arrivals: "Arrivals", guest: Guest, key: str | None) -> None:
+        self._arrivals = arrivals
+        self._guest = guest
+        self._key = key
+        self._began = running_time(arrivals.stood)
+        self._timer: Timer | None = None  # set while it is held
+        self._group: set[_Stay] = set()  # others that wait for the same
+
+    def begin(self, group: "set[_Stay]", seconds: float) -> None:
+        """It is held with these, for at most so many seconds."""
+        self._group = group
+        group.add(self)
+        self._timer = Timer(self._arrivals.stood, seconds, lambda: self.end(Held.IN_VAIN))
+        self._arrivals.took(self._guest.whose, 1)
+
+    def end(self, how: Held) -> None:
+        """It is held no more."""
+        if self._timer is not None:
+            self.cancel()
+            self.go_on(how)
+
+    def go_on(self, how: Held) -> None:
+        """It goes on, in a turn of its own."""
+        self._arrivals.counts[how] += 1
+        hoped = how in (Held.CONNECTED, Held.BACK)
+        self._guest.held_for += running_time(self._arrivals.stood) - self._began if hoped else inf
+        self._guest.spawn(self._decide)
+
+    async def _decide(self) -> None:
+        if not self._guest.ended:
+            self._guest.go_on()
+
+    def cancel(self) -> None:
+        """As Dial: it leaves, whatever comes."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._group.discard(self)
+            self._arrivals.took(self._guest.whose, -1)
+            self._arrivals.left(self._key, self._group)
+
+    def __repr__(self) -> str:
+        return f"<Stay held={self._timer is not None}>"
+
+
 class Arrivals:
     """All that are held, by session, or for a backend; owned by the Site."""
 
     def __init__(self, fleet: Fleet, stood: Stood) -> None:
         self.counts = dict.fromkeys(Held, 0)
+        self.stood = stood
         self._fleet = fleet
-        self._stood = stood
-        self._sessions: dict[str, set[asyncio.Event]] = {}
-        self._backends: set[asyncio.Event] = set()  # of those that wait for any backend
+        self._sessions: dict[str, set[_Stay]] = {}
+        self._backends: set[_Stay] = set()  # those that wait for any backend
         self._held = 0
         self._held_of: Counter[str] = Counter()  # by client
         self._is_over = False  # set when the process is to end
@@ -81,48 +135,29 @@ class Arrivals:
         patience = seconds - guest.held_for
         if patience <= 0 or self._is_over:
             return False
-        guest.halt()
-        guest.spawn(lambda: self._keep(guest, patience, session_id))
+        stay = _Stay(self, guest, session_id)
+        guest.halt(stay)
+        if self._held >= _MOST or self._held_of[guest.whose] >= _PER_CLIENT:
+            stay.go_on(Held.TOO_MANY)
+        elif session_id is not None:
+            stay.begin(self._sessions.setdefault(session_id, set()), patience)
+        else:
+            stay.begin(self._backends, patience)
+            self._release_if_there_is_one()  # it may have come since
         return True
 
-    async def _keep(self, guest: Guest, patience: float, session_id: str | None) -> None:
-        if session_id is None:
-            result = await self._wait(guest, self._backends, patience, Held.BACK)
-        else:
-            waiting = self._sessions.setdefault(session_id, set())
-            try:
-                result = await self._wait(guest, waiting, patience, Held.CONNECTED)
-            finally:
-                if not waiting and self._sessions.get(session_id) is waiting:
-                    del self._sessions[session_id]
-        guest.held_for += result
-        if not guest.ended:
-            guest.go_on()
+    def took(self, whose: str, places: int) -> None:
+        """So many places more are a client's."""
+        self._held += places
+        if whose:
+            self._held_of[whose] += places
+            if not self._held_of[whose]:
+                del self._held_of[whose]
 
-    async def _wait(self, guest: Guest, waiting: set[asyncio.Event], patience: float, hoped: Held) -> float:
-        """The seconds that it took; infinite if it was in vain."""
-        if self._held >= _MOST or self._held_of[guest.whose] >= _PER_CLIENT:
-            self.counts[Held.TOO_MANY] += 1
-            return inf
-        released, began = asyncio.Event(), running_time(self._stood)
-        waiting.add(released)
-        self._held += 1
-        if guest.whose:
-            self._held_of[guest.whose] += 1
-        try:
-            self._release_if_there_is_one()  # it may have come since
-            async with within(patience, self._stood):
-                await released.wait()
-        except TimeoutError:
-            result = Held.IN_VAIN
-        else:
-            result = Held.IN_VAIN if self._is_over else hoped
-        finally:
-            self._held -= 1
-            self._held_of -= Counter([guest.whose])  # who has none left is not in it
-            waiting.discard(released)
-        self.counts[result] += 1
-        return inf if result is Held.IN_VAIN else running_time(self._stood) - began
+    def left(self, key: str | None, group: set[_Stay]) -> None:
+        """One of a group is held no more."""
+        if key is not None and not group and self._sessions.get(key) is group:
+            del self._sessions[key]
 
     def arrived(self, session: Session) -> None:
         """A session has connected."""
@@ -130,8 +165,8 @@ class Arrivals:
 
     def release(self, key: str) -> None:
         """What requests were held for under this key has happened."""
-        for waiter in self._sessions.pop(key, ()):
-            waiter.set()
+        for stay in list(self._sessions.pop(key, ())):
+            stay.end(Held.CONNECTED)
 
     def backend_changed(self, _backend: Backend, _event: str) -> None:
         """A backend may take sessions now."""
@@ -141,15 +176,15 @@ class Arrivals:
         if self._backends and any(backend.takes_sessions for backend in self._fleet):
             loop = asyncio.get_running_loop()
             pause = min(_BETWEEN, _ALL / len(self._backends))
-            for number, waiter in enumerate(self._backends):
-                loop.call_later(number * pause, waiter.set)
+            for number, stay in enumerate(self._backends):
+                loop.call_later(number * pause, stay.end, Held.BACK)
 
     def let_all_go(self) -> None:
         """The process is to end: nobody is held any more."""
         self._is_over = True
-        for waiting in (self._backends, *self._sessions.values()):
-            for waiter in waiting:
-                waiter.set()
+        for group in (self._backends, *list(self._sessions.values())):
+            for stay in list(group):
+                stay.end(Held.IN_VAIN)
 
     def __len__(self) -> int:
         return self._held

@@ -35,7 +35,7 @@ class CrossSite:
         self._leaves: OrderedDict[_Question, bytes] = OrderedDict()  # what instances have answered
 
     def learn(self, request: Request, head: ResponseHead) -> None:
-        """An instance has answered a handshake or a preflight."""
+        """An instance has opened a transport, or has answered a preflight."""
         origin = request.head.fields.get(b"origin")
         if origin is None or len(origin) > _LONGEST:
             return
@@ -46,7 +46,7 @@ class CrossSite:
             if allowed and len(leave := _lines(head.fields)) + sum(map(len, question)) <= _LONGEST:
                 self._leaves[question] = leave
                 _bound(self._leaves)
-        elif request.is_handshake and head.status == 200:
+        elif request.is_handshake:
             self._refused.pop(origin, None)
             if not allowed:
                 self._refused[origin] = None

@@ -173,7 +173,8 @@ class Downstream(asyncio.Protocol):
             self._buffer = rest
             if exchange.ended:
                 self._next_soon()
-        if self.leg.holds or len(rest) > _MOST_AHEAD:
+            self._bound_ahead()
+        elif self.leg.holds:
             self._bound_ahead()
 
     def _bound_ahead(self) -> None:

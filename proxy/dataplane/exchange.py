@@ -18,7 +18,7 @@ from proxy.affinity.evidence import Evidence, Kind
 from proxy.affinity.retry import Next
 from proxy.affinity.router import Asked, Locate, Located
 from proxy.dataplane import inspection, rehome, settled, upstream_heads
-from proxy.dataplane.dialing import dial
+from proxy.dataplane.dialing import Dial, dial
 from proxy.dataplane.last_hop import last_hop
 from proxy.dataplane.poll_hand_over import MOVES, transport_key
 from proxy.dataplane.pool import Pool
@@ -234,10 +234,11 @@ class Exchange(Upgrade):
         """As Guest."""
         return self.request.known.client
 
-    def halt(self) -> None:
+    def halt(self, stay: Dial) -> None:
         """As Guest: what was tried before counts no more, and who was chosen has it no more."""
         self._attempt += 1
         self._let_go()
+        self._work = stay
         self._failures, self._avoid = 0, ()
         self._is_held = True
         if not self.body.done:

@@ -1,8 +1,7 @@
 """The way up: an exchange's response, from its backend to its client, and however it ends.
 
 What comes is passed on as it comes, at the client's pace. After 101 it becomes a tunnel. Whatever ends it, a
-whole response, an error, the proxy's own answer or the client's leaving, `_end` leaves everything that knows
-of it, once.
+whole response, an error, our own answer or the client's leaving: `_end` leaves all that know of it, once.
 """
 
 from math import inf
@@ -121,11 +120,11 @@ class Relay:
             site.router.engines.forget(decision.engine)  # its sid is made up, or is over
         extra += timing_field(decision, self.first_byte) if site.timing else b""
         if site.config.affinity.cookie.enabled:
-            fleet = site.router.fleet
-            extra = pin_fields(request, head, decision.backend, fleet, site.cookie_name) + extra
-        if request.is_handshake or request.head.method == b"OPTIONS":
+            extra = pin_fields(request, head, decision.backend, site.router.fleet, site.cookie_name) + extra
+        opens = head.status == 200 and request.is_handshake
+        if opens or request.head.method == b"OPTIONS":
             site.cross_site.learn(request, head)
-        if request.is_handshake and head.status == 200:
+        if opens:
             self._rewriter = HandshakeAnswer(self, head, extra, site.config.health.evict_after)
         elif request.is_poll and head.status == 200 and (site.lingers.by_session or self._watched):
             backend, engine = decision.backend, decision.engine
@@ -193,8 +192,7 @@ class Relay:
     def note_turns(self, data: bytes) -> None:
         """As Sink: an answer to a poll may tell of turns; its next poll may come to another proxy."""
         engine = self._engine
-        session = engine.session if engine is not None else None
-        if engine is None or session is None:
+        if engine is None or (session := engine.session) is None:
             return
         ear = self._ear = self._ear or Ear()
         events = ear.hear(data)
@@ -325,6 +323,8 @@ class Relay:
         if self.ended:
             return
         self.ended = True
+        if self._is_held and self._work is not None:
+            self._work.cancel()  # its place among those that are held is free
         if self._asked is not None:
             self._asked.given_up()
         self.bytes_in = self.bytes_in or self.body.size

@@ -54,10 +54,13 @@ class RequestReader:
         head, line_end = None, 0
         if self._search is None:
             line_end = buffer.find(b"\r\n")
-            if known is not None and not buffer.startswith(self._block, line_end + 2):
+            at = line_end + 2
+            if known is not None and not buffer.startswith(self._block, at):
                 known = self._turn_back()
-            if known is not None and buffer.startswith(self._block, line_end + 2):
-                end = line_end + 2 + len(self._block)
+                if known is not None and not buffer.startswith(self._block, at):
+                    known = None
+            if known is not None:
+                end = at + len(self._block)
                 if end <= limit + 4:
                     head = repeated_request(bytes(buffer[:line_end]), known.fields)
         if head is None or known is None:

@@ -95,6 +95,12 @@ _FORWARDS = 2  # a proxy says in it whose request it is
 _UNDERSCORED = 4  # its name has a `_`
 _ASKED = 8  # nearly every request is asked for it
 
+
+def is_field(name: bytes, value: bytes) -> bool:
+    """Whether it may be a field's line (RFC 9110 section 5)."""
+    return bool(name) and not name.translate(None, _TOKEN) and not value.translate(None, _TEXT)
+
+
 _known_lines: Final[dict[bytes, Line]] = {}  # by themselves with their CR
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from hpack import NeverIndexedHeaderTuple
 
 from proxy.errors import BadRequest
-from proxy.wire.fields import HOP_BY_HOP
+from proxy.wire.fields import HOP_BY_HOP, is_field
 
 # Different in each answer, or a secret: in the table of an encoder they would only push out others.
 _NEVER_INDEXED = frozenset((b"x-request-id", b"content-length", b"date", b"set-cookie", b"server-timing"))
@@ -158,7 +158,7 @@ def request_head(fields: Iterable[tuple[bytes, bytes]], *, has_body: bool, key: 
                 framed, length = True, value
             elif name == b"te":  # the library has looked that it asks for trailers alone
                 lines.append(b"Connection: TE\r\n")
-            lines.append(b"%b: %b\r\n" % (name, value))
+            lines.append(_line(name, value))
     if method == b"CONNECT":
         if not key or protocol.lower() != b"websocket":
             raise BadRequest("CONNECT to no forward proxy")
@@ -181,11 +181,19 @@ def request_head(fields: Iterable[tuple[bytes, bytes]], *, has_body: bool, key: 
 
 def trailer_lines(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     """Trailers as they end a chunked body, without the empty line. Raises BadRequest."""
-    lines = [b"%b: %b\r\n" % field for field in fields]
-    found = b"".join(lines)
-    if found.count(b"\n") != len(lines):
-        raise BadRequest("malformed trailer")
-    return found
+    lines = []
+    for name, value in fields:
+        if name in HOP_BY_HOP or not is_field(name, value):
+            raise BadRequest("malformed trailer")
+        lines.append(_line(name, value))
+    return b"".join(lines)
+
+
+def _line(name: bytes, value: bytes) -> bytes:
+    """A field's line; what is behind a colon in its name would be taken for the value."""
+    if b":" in name:
+        raise BadRequest("malformed header field")
+    return b"%b: %b\r\n" % (name, value)
 
 
 def response_fields(head: bytes) -> FieldList:

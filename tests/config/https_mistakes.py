@@ -1,6 +1,6 @@
 """Every mistake about HTTPS: its line, its key and its words; a part of the table of `test_mistakes`."""
 
-LISTEN = "host:port, [v6]:port or unix:/path"
+LISTEN = "host:port, :port for every interface, [v6]:port or unix:/path"
 DOORS = f"{LISTEN}; beside TLS http://host:port for what only leads to https"
 DOMAIN = "a host name with a dot in it such as chat.example.com, not an IP address and without *"
 

@@ -105,6 +105,52 @@ def test_an_address_is_read_and_written_the_same(text: str, address: Address, *,
     )
 
 
+def test_a_backend_is_its_url_alone() -> None:
+    """Its name is host:port, as without `name` in a mapping, so its pins stay; the two may be mixed."""
+    bare = loads("backends: ['http://A.b:1', 'http+unix:///run/c.sock', {url: 'http://[::1]:2', name: x}]")
+    assert bare == loads(
+        "backends: [{url: 'http://a.b:1'}, {url: 'http+unix:///run/c.sock'}, "
+        "{url: 'http://[::1]:2', name: x}]"
+    )
+    assert [backend.name for backend in bare.backends] == ["a.b:1", "c", "x"]
+
+
+@pytest.mark.parametrize(
+    ("backends", "mistake"),
+    [
+        ("- b\n- http://a:1", "2: backends[0]: must be a url, or a mapping with at least one (got text)"),
+        ("- http://a:1/x", "2: backends[0].url: must end after the port"),
+        (
+            "- http://a:1\n- http://a:1",
+            '3: backends[1].url: must differ from that of backends[0] (got "http://a:1")',
+        ),
+        (
+            "- http://a:1\n- https://a:1",
+            "3: backends[1].name: is made from the url, and must differ from that of backends[0]: give it",
+        ),
+    ],
+)
+def test_a_bare_url_that_cannot_be_a_backend(backends: str, mistake: str) -> None:
+    """Two with one name are one mistake, even where both were made from urls that differ."""
+    with pytest.raises(ConfigError) as error:
+        loads(f"backends:\n{backends}")
+    (problem,) = error.value.problems
+    assert str(problem).startswith(f"config:{mistake}")
+
+
+@pytest.mark.parametrize("text", [":8000", "'*:8000'"])
+def test_an_address_without_a_host_is_every_interface(text: str) -> None:
+    """For clients, beside TLS too, and for operators where they need a token."""
+    everywhere = Address("0.0.0.0", 8000)
+    assert loads(f"listen: {text}").listen == (everywhere,)
+    assert loads("", changes={"listen": [text.strip("'")]}).listen == (everywhere,)
+    admin = loads(f"admin: {{token: x, listen: '{text.strip(chr(39))}'}}\nlisten: 127.0.0.1:1").admin
+    assert admin.listen == everywhere
+    with pytest.raises(ConfigError):
+        loads("backends: [{url: 'http://:80', name: a}]")
+    assert Address.parse_door("http://:80") == Address("0.0.0.0", 80)
+
+
 @pytest.mark.parametrize(
     ("one", "other", "collide"),
     [
@@ -187,7 +233,6 @@ def test_a_name_that_can_be_looked_up(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "",
         ".",
         "a..b",
         ".a",

@@ -52,9 +52,9 @@ TABLE = [
     ("health: fast", 1, "health", "must be a mapping of keys to values (got text)"),
     ("affinity:\n  cookie: [a]", 2, "affinity.cookie", "must be a mapping of keys to values (got a list)"),
     ("backends: {name: a}", 1, "backends",
-     "must be a list of mappings, each with at least a url (got a mapping)"),
-    ("backends:\n- http://a:1", 2, "backends[0]", "must be a mapping of keys to values (got text)"),
-    ("backends:\n-", 2, "backends[0]", "must be a mapping of keys to values (got nothing)"),
+     "must be a list of urls, or of mappings with at least a url (got a mapping)"),
+    ("backends:\n- [a]", 2, "backends[0]", "must be a url, or a mapping with at least one (got a list)"),
+    ("backends:\n-", 2, "backends[0]", "must be a url, or a mapping with at least one (got nothing)"),
     # a collector of spans
     ("otel: {endpoint: 'collector:4318'}", 1, "otel.endpoint",
      'must be an http or https URL such as http://127.0.0.1:4318/v1/traces (got "collector:4318")'),
@@ -103,16 +103,19 @@ TABLE = [
     ("affinity: {cookie: {name: access_token_0}}", 1, "affinity.cookie.name",
      'must not be the name of one of Chainlit\'s own cookies (got "access_token_0")'),
     # addresses
-    ("listen: :8000", 1, "listen", ('must name the host as well: "0.0.0.0:8000" for every interface, '
-     '"127.0.0.1:8000" for this machine only (got ":8000")')),
-    ("listen: 80", 1, "listen", ('must name the host as well: "0.0.0.0:80" for every interface, '
-     '"127.0.0.1:80" for this machine only (got "80")')),
+    ("listen: :65536", 1, "listen", f'must be {LISTEN} (got ":65536")'),
+    ("listen: '*'", 1, "listen", f'must be {LISTEN} (got "*")'),
+    ("listen: 80", 1, "listen", ('must be ":80" for every interface, or "127.0.0.1:80" for this machine only '
+     '(got "80")')),
+    ("admin: {listen: ':9901'}", 1, "admin.listen", ("must be a loopback address such as 127.0.0.1:9901, "
+     'because admin.token is not set (got "0.0.0.0:9901")')),
+    ("discovery: {dns: {name: a, port: 1, servers: ':53'}}", 1, "discovery.dns.servers",
+     'must be an IP address with its port such as 10.0.0.2:53 (got ":53")'),
     ("listen: localhost", 1, "listen", f'must be {LISTEN} (got "localhost")'),
     ("listen:\n- 127.0.0.1:1\n- 127.0.0.1:65536", 3, "listen[1]",
      f'must be {LISTEN} (got "127.0.0.1:65536")'),
     ("listen: 127.0.0.256:80", 1, "listen", f'must be {LISTEN} (got "127.0.0.256:80")'),
-    ("listen: '::1:80'", 1, "listen", ('must name the host as well: "0.0.0.0:1:80" for every interface, '
-     '"127.0.0.1:1:80" for this machine only (got "::1:80")')),
+    ("listen: '::1:80'", 1, "listen", f'must be {LISTEN} (got "::1:80")'),
     ("listen: '[::g]:80'", 1, "listen", f'must be {LISTEN} (got "[::g]:80")'),
     ("listen: a..b:8000", 1, "listen", f'must be {LISTEN}; {NAMES} (got "a..b:8000")'),
     (f"listen: {'a' * 64}.b:80", 1, "listen", f'must be {LISTEN}; {NAMES} (got "{"a" * 60}...")'),
@@ -213,7 +216,8 @@ TABLE = [
     ("backends:\n- {name: x, url: 'http://a:1'}\n- name: x\n  url: http://a:2", 3, "backends[1].name",
      'must differ from that of backends[0] (got "x")'),
     ("backends:\n- {name: 'b:1', url: 'http://a:1'}\n- url: http://b:1", 3, "backends[1].name",
-     'must differ from that of backends[0] (got "b:1")'),
+     ("is made from the url, and must differ from that of backends[0]: give it a name of its own "
+      '(got "b:1")')),
     ("backends:\n- url: http://a:8000\n- url: http://localhost:8000", 3, "backends[1].url",
      'must not be the proxy itself, which listens on 0.0.0.0:8000 (got "http://localhost:8000")'),
     ("backends:\n- url: http://127.0.0.1:9901", 2, "backends[0].url",

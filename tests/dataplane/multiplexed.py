@@ -171,6 +171,45 @@ class Browser:
             return None if self.goaway is None else int(self.goaway.error_code or 0)
 
 
+class Websocket:
+    """A websocket on a stream of a browser (RFC 8441); as a Peer."""
+
+    def __init__(self, client: Browser, number: int) -> None:
+        self.client = client
+        self.number = number
+        self._heard = 0  # bytes
+
+    @classmethod
+    async def open(cls, client: Browser, path: bytes, cookie: bytes) -> "Websocket":
+        """Ask for one, as Chromium does; it is there."""
+        number = client.ask(
+            path,
+            (b":protocol", b"websocket"),
+            (b"sec-websocket-version", b"13"),
+            (b"cookie", cookie),
+            method=b"CONNECT",
+            ends=False,
+        )
+        assert (await client.answer(number, to_head=True)).status == 200
+        return cls(client, number)
+
+    @property
+    def answer(self) -> Answer:
+        """What has come of it."""
+        return self.client.answers[self.number]
+
+    def say(self, data: bytes) -> None:
+        """Send some bytes."""
+        self.client.say(self.number, data)
+
+    async def some(self) -> bytes:
+        """What comes next."""
+        while len(self.answer.body) == self._heard:
+            await self.client.hear()
+        heard, self._heard = self.answer.body[self._heard :], len(self.answer.body)
+        return heard
+
+
 class Raw:
     """A client that says whatever frames its test wants, and hears frames."""
 

@@ -1,17 +1,23 @@
 """Requests of a session whose instance is gone wait until it has connected to another one."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from proxy.affinity.health import Observation
+from proxy.borders import Work
+from proxy.borders import held as held_work
 from proxy.dataplane import arrivals
 from proxy.dataplane.arrivals import Held
+from proxy.dataplane.dialing import Dial
 from tests.dataplane.chat import Tab, chats, connect_packet
 from tests.dataplane.frames import Socket
+from tests.dataplane.multiplexed import NAME, Browser
 from tests.dataplane.peers import Peer, get, post
 from tests.dataplane.test_evictions import drain, on, open_poll, open_socket, still
 from tests.dataplane.world import World, run
+from tests.support.certificates import Authority
 
 UPLOAD = b"/project/file?session_id=session-S"
 PATIENCE = 2.0
@@ -167,3 +173,83 @@ def test_an_instance_that_is_back_has_forgotten_its_sessions() -> None:
         assert len(instances["a"].asked("post")) == 1
 
     run(test)
+
+
+class Guest:
+    """A request that may be held, as `arrivals.Guest`."""
+
+    ended = False
+    held_for = 0.0
+    whose = "somebody"
+
+    def __init__(self) -> None:
+        self.has_gone_on = asyncio.Event()
+        self.stay: Dial | None = None
+        self.work: asyncio.Task[None] | None = None
+
+    def halt(self, stay: Dial) -> None:
+        """As Guest."""
+        self.stay = stay
+
+    def go_on(self) -> None:
+        """As Guest."""
+        self.has_gone_on.set()
+
+    def spawn(self, work: Work) -> None:
+        """As Guest."""
+        self.work = asyncio.create_task(held_work(work, lambda: None))
+
+
+def test_what_happens_before_the_event_loop_turns_is_not_missed() -> None:
+    """Its session connects, or its hand-over ends, in the moment in which it is held: it goes on at once."""
+
+    async def test(world: World) -> None:
+        arrivals, guest = world.plane.site.arrivals, Guest()
+        assert arrivals.hold(guest, PATIENCE, "session-S")
+        arrivals.release("session-S")
+        async with asyncio.timeout(PATIENCE / 4):
+            await guest.has_gone_on.wait()
+        assert arrivals.counts[Held.CONNECTED] == 1
+        assert 0 <= guest.held_for < PATIENCE
+
+    run(test, "a")
+
+
+def test_who_leaves_before_the_event_loop_turns_is_held_no_more() -> None:
+    """Nothing is kept of it, and it does not go on."""
+
+    async def test(world: World) -> None:
+        arrivals, guest = world.plane.site.arrivals, Guest()
+        assert arrivals.hold(guest, PATIENCE, "session-S")
+        assert guest.stay is not None
+        guest.stay.cancel()
+        arrivals.release("session-S")
+        assert not len(arrivals)
+        assert not arrivals._held_of
+        assert not arrivals._sessions
+        assert guest.work is None
+
+    run(test, "a")
+
+
+def test_who_is_answered_meanwhile_is_held_no_more(tmp_path: Path) -> None:
+    """A stream of HTTP/2 goes on with its body: too long, it is refused at once, and its place is free."""
+    authority = Authority(tmp_path)
+
+    async def test(world: World) -> None:
+        client = await Browser.open(world, authority)
+        number = client.ask(b"/upload", method=b"POST", ends=False)
+        arrivals = world.plane.site.arrivals
+        await world.until(lambda: len(arrivals) == 1)
+        client.say(number, b"x" * 2000)
+        assert (await client.answer(number, to_head=True)).status == 413
+        assert not len(arrivals)
+        assert not arrivals._backends
+
+    run(
+        test,
+        healthy=False,
+        affinity={"hold": 19},
+        limits={"body": 1000},
+        tls=authority.issue(NAME),
+    )

@@ -62,10 +62,19 @@ NOT_RUN = {
     "proxy.image=registry.example.com/chainlit-proxy:0.1.0 --set "
     "chat.image=registry.example.com/chat:42 --set 'proxy.trusted={10.244.0.0/16}' --set "
     "chat.replicas=5 --set serviceMonitor.enabled=true": _CLUSTER,
-    "helm upgrade site deploy/kubernetes/chart --namespace chat --reuse-values --set chat.replicas=3 "
-    "--set chat.backends=5": _CLUSTER,
-    "helm upgrade site deploy/kubernetes/chart --namespace chat --reuse-values --set "
+    "helm upgrade site deploy/kubernetes/chart --namespace chat --reset-then-reuse-values --set "
+    "chat.replicas=3 --set chat.backends=5": _CLUSTER,
+    "helm upgrade site deploy/kubernetes/chart --namespace chat --reset-then-reuse-values --set "
     "chat.backends=null": _CLUSTER,
+    "kubectl --namespace chat create secret generic chainlit-health "
+    "--from-literal=health-secret=$(openssl rand -hex 32)": _CLUSTER,
+    "helm upgrade site deploy/kubernetes/chart --namespace chat --reset-then-reuse-values --set "
+    "chat.healthSecret=chainlit-health": _CLUSTER,
+    "helm upgrade site deploy/kubernetes/chart --namespace chat --reset-then-reuse-values --set "
+    "chat.healthSecret=chainlit-health --set proxy.healthSecret=chainlit-health": _CLUSTER,
+    "helm upgrade site deploy/kubernetes/chart --namespace chat --reset-then-reuse-values --set "
+    "proxy.discovery.enabled=true --set chat.autoscaling.keda.enabled=true --set "
+    "chat.autoscaling.keda.server=http://prometheus-operated.monitoring.svc:9090": _CLUSTER,
     "docker build --target proxy -t chainlit-proxy:0.1.0 .": _NO_ENGINE
     + "the stages are built by tests/deploy/test_images.py",
     "docker build --target chat -t chat:1 .": _NO_ENGINE

@@ -63,11 +63,16 @@ def test_kubectl_is_asked_for_what_there_is(line: str) -> None:
 
 
 def test_the_secret_has_what_the_pods_want() -> None:
-    """Its name and its keys are those that the manifests refer to, all of them."""
-    (line,) = [line for line in KUBECTL if "create secret" in line]
-    name = shlex.split(line)[shlex.split(line).index("generic") + 1]
-    given = {(name, key) for key in re.findall(r"--from-literal=([\w-]+)=", line)}
-    assert given == set(wanted(list(base().values())))
+    """Names and keys are those that the manifests refer to, all of them; the chart may want one more."""
+    lines = [shlex.split(line) for line in KUBECTL if "create secret" in line]
+    given = {
+        (line[line.index("generic") + 1], key)
+        for line in lines
+        for key in re.findall(r"--from-literal=([\w-]+)=", " ".join(line))
+    }
+    chart = render(chat={"healthSecret": "chainlit-health"}, proxy={"healthSecret": "chainlit-health"})
+    assert {pair for pair in given if pair[0] == "chainlit"} == set(wanted(list(base().values())))
+    assert given == set(wanted(chart))
 
 
 def wanted(value: Any) -> list[tuple[str, str]]:
@@ -86,6 +91,8 @@ def test_helm_accepts_the_values(line: str) -> None:
     """The chart is where the line says, and renders with what it sets."""
     words = shlex.split(line)
     assert (ROOT / words[words.index("site") + 1] / "Chart.yaml").exists()
+    # A chart that is newer than the release would be without the defaults of its new values.
+    assert "--reuse-values" not in words
     values: dict[str, Any] = {}
     for setting in [word for before, word in pairwise(words) if before == "--set"]:
         path, _, value = setting.partition("=")

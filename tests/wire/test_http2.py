@@ -1,7 +1,7 @@
 """Heads of HTTP/2 in the form of HTTP/1.1, and back."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.errors import BadRequest, ProxyError
@@ -45,6 +45,7 @@ PIECE = st.text(alphabet="aA:/ ?#*\r\n\t\0\x7f\u00e9-", max_size=6).map(lambda t
     fields=st.lists(st.tuples(st.sampled_from([b"x", b"te", b"cookie", b"host"]) | PIECE, PIECE), max_size=4),
     has_body=st.booleans(),
 )
+@example(method=b"GET", path=b"/", authority=b"chat.test", fields=[(b"cookie:", b"a=1")], has_body=False)
 def test_nothing_is_smuggled(
     method: bytes, path: bytes, authority: bytes, fields: list[tuple[bytes, bytes]], has_body: bool
 ) -> None:
@@ -79,8 +80,25 @@ def test_trailers() -> None:
     """They are lines in HTTP/1.1, and none brings another with it."""
     assert trailer_lines([(b"x-sum", b"4")]) == b"x-sum: 4\r\n"
     assert trailer_fields(b"X-Sum: 4\r\nX-B: c\r\n") == [(b"x-sum", b"4"), (b"x-b", b"c")]
+    assert trailer_lines([(b"x", b"")]) == b"x: \r\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (b"x", b"y\r\nz: 1"),
+        (b"x", b"y\0"),
+        (b"x:", b"y"),
+        (b"x\r", b"y"),
+        (b"x y", b"z"),
+        (b"", b"y"),
+        (b"transfer-encoding", b"chunked"),
+    ],
+)
+def test_trailers_that_are_none(name: bytes, value: bytes) -> None:
+    """Nobody reads them anew on their way to the instance: what is no field is refused here."""
     with pytest.raises(ProxyError):
-        trailer_lines([(b"x", b"y\r\nz: 1")])
+        trailer_lines([(b"x-sum", b"4"), (name, value)])
 
 
 @pytest.mark.parametrize("step", [1, 2, 7, 10, 1000])

@@ -14,6 +14,11 @@
 {{- add 15 (ceil (addf ($timeouts.shutdown | default 0) ($timeouts.hand_over | default 0))) -}}
 {{- end -}}
 
+{{/* Whether an autoscaler has the number of instances. */}}
+{{- define "chainlit-proxy.chat.scaled" -}}
+{{- if or .Values.chat.autoscaling.hpa.enabled .Values.chat.autoscaling.keda.enabled }}yes{{ end -}}
+{{- end -}}
+
 {{/* Values that nobody can guess, and those that contradict each other. */}}
 {{- define "chainlit-proxy.checked" -}}
 {{- if kindIs "invalid" .Values.proxy.trusted -}}
@@ -26,6 +31,31 @@
 {{- end -}}
 {{- if lt (int .Values.proxy.autoscaling.maxReplicas) (int .Values.proxy.autoscaling.minReplicas) -}}
 {{- fail "proxy.autoscaling.maxReplicas is less than minReplicas" -}}
+{{- end -}}
+{{- $scaling := .Values.chat.autoscaling -}}
+{{- if lt (int $scaling.maxReplicas) (int $scaling.minReplicas) -}}
+{{- fail "chat.autoscaling.maxReplicas is less than minReplicas" -}}
+{{- end -}}
+{{- if and $scaling.hpa.enabled $scaling.keda.enabled -}}
+{{- fail "chat.autoscaling.hpa and chat.autoscaling.keda are both enabled: one of them may set the number of pods" -}}
+{{- end -}}
+{{- if and (include "chainlit-proxy.chat.scaled" .) (not .Values.proxy.discovery.enabled) -}}
+{{- fail "chat.autoscaling needs proxy.discovery.enabled: the proxies would not know the pods that come, nor those that drain" -}}
+{{- end -}}
+{{- if and $scaling.keda.enabled (not $scaling.keda.server) -}}
+{{- fail "chat.autoscaling.keda.server has to be chosen: the address of Prometheus, such as http://prometheus-operated.monitoring.svc:9090" -}}
+{{- end -}}
+{{- $figures := .Values.proxy.config.replicas | default dict -}}
+{{- range $name, $least := dict "answers" 1 "sessions" 1 "spare" 0 -}}
+{{- if and $scaling.keda.enabled (hasKey $figures $name) -}}
+{{- $figure := get $figures $name -}}
+{{- if or (kindIs "invalid" $figure) (kindIs "string" $figure) (lt (int $figure) $least) -}}
+{{- fail (printf "proxy.config.replicas.%s has to be a whole number, %d or greater: chat.autoscaling.keda asks by it" $name $least) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.proxy.healthSecret (not .Values.chat.healthSecret) -}}
+{{- fail "proxy.healthSecret needs chat.healthSecret: pods that do not know the secret are down" -}}
 {{- end -}}
 {{- if and .Values.chat.backends (lt (int .Values.chat.backends) (int .Values.chat.replicas)) -}}
 {{- fail "chat.backends is less than chat.replicas: the proxies would not know the last pods" -}}
@@ -60,6 +90,9 @@
   "log" (dict "format" "json")
   "forwarded" (dict "trusted" .Values.proxy.trusted)
 -}}
+{{- if .Values.proxy.healthSecret -}}
+{{- $_ := set $config.health "secret" "${HEALTH_SECRET}" -}}
+{{- end -}}
 {{- if .Values.proxy.discovery.enabled -}}
 {{- $_ := set $config "discovery" (dict "kubernetes" (dict "service" "chat" "port" "http")) -}}
 {{- else -}}

@@ -16,6 +16,16 @@ app.kubernetes.io/instance: {{ (index . 0).Release.Name | quote }}
 {{- toYaml (merge $own $more $root.Values.labels) -}}
 {{- end -}}
 
+{{/* What it says of the number of pods, which an autoscaler may have in its hands: `list $ "StatefulSet" "chat" scaled replicas`. */}}
+{{- define "chainlit-proxy.replicas" -}}
+{{- if not (index . 3) -}}
+replicas: {{ index . 4 }}
+{{- else if $running := lookup "apps/v1" (index . 1) (index . 0).Release.Namespace (index . 2) -}}
+# As many as there are: without it a release that begins to scale by itself would fall to one for a moment.
+replicas: {{ $running.spec.replicas }}
+{{- end }}
+{{- end -}}
+
 {{/* Where an object for Prometheus or Grafana goes, and its labels: `list $ "chat" .Values.serviceMonitor`. */}}
 {{- define "chainlit-proxy.monitoring" -}}
 {{- with (index . 2).namespace }}namespace: {{ . | quote }}
