@@ -25,6 +25,7 @@ FOREIGN_OPTIONS = {
     "benchmarks": {"--compiled", "--write"},
     "docker": {"--stop-timeout", "--scale", "--build-arg"},
     "gunicorn": {"--keep-alive"},
+    "helm": {"--reset-then-reuse-values", "--reuse-values"},
     "py-spy": {"--native"},
     "uvicorn": {"--workers", "--ws-ping-timeout"},
 }
