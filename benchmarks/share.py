@@ -17,8 +17,10 @@ import socket
 import statistics
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from time import monotonic
+from typing import TextIO
 
 from benchmarks.browsers import Browser
 from benchmarks.stage import (
@@ -213,28 +215,32 @@ def proxy() -> Parts:
     return made
 
 
-async def measure(name: str, units: int) -> float:
-    """CPU microseconds for one unit, of a fresh proxy."""
+@asynccontextmanager
+async def prepared(name: str, units: int) -> AsyncIterator[list[Unit]]:
+    """The units of a work, at most so many, before a fresh proxy, which ends behind the block."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, Loop)
     work, _, count = WORKS[name]
-    made = proxy()
-    serving = loop.create_task(made.plane.run([socket.socket()]))
+    serving = loop.create_task(proxy().plane.run([socket.socket()]))
     await loop.listening.wait()
     stage = Stage(loop)
-    browsers = [Browser(number, HOST) for number in range(min(count, units))]
-    ready = await work(stage, browsers)
-    gc.collect()
-    gc.freeze()
-    begun = time.process_time()
-    done = 0
-    while done < units:
-        for unit in ready[: units - done]:
-            await unit()
-        done += len(ready[: units - done])
-    took = time.process_time() - begun
+    yield await work(stage, [Browser(number, HOST) for number in range(min(count, units))])
     serving.cancel()
     await asyncio.gather(serving, return_exceptions=True)
+
+
+async def measure(name: str, units: int) -> float:
+    """CPU microseconds for one unit, of a fresh proxy."""
+    async with prepared(name, units) as ready:
+        gc.collect()
+        gc.freeze()
+        begun = time.process_time()
+        done = 0
+        while done < units:
+            for unit in ready[: units - done]:
+                await unit()
+            done += len(ready[: units - done])
+        took = time.process_time() - begun
     gc.unfreeze()
     return took / done * 1e6
 
@@ -245,6 +251,13 @@ def once(name: str, units: int) -> float:
         return runner.run(measure(name, units))
 
 
+def without_log() -> TextIO:
+    """Where to tell what was found; the proxy's access log goes where nobody reads it from now on."""
+    told = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    return told
+
+
 def main() -> None:
     """Prints the best and the median of some runs."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.share", description=__doc__)
@@ -252,9 +265,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--units", type=int, default=3000, help="of each work in a run")
     options = parser.parse_args()
-    # The log goes where nobody reads it; what is told here goes where it went.
-    told = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    told = without_log()
     for name in options.works:
         _, words, _ = WORKS[name]
         took = [once(name, options.units) for _ in range(options.runs)]

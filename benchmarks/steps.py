@@ -9,17 +9,14 @@ in it: hold the times of `benchmarks.share` beside it.
 import argparse
 import asyncio
 import json
-import os
-import socket
 import sys
 from collections import Counter
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from benchmarks.browsers import Browser
-from benchmarks.share import WORKS, proxy
-from benchmarks.stage import HOST, Loop, Stage
+from benchmarks.share import WORKS, prepared, without_log
+from benchmarks.stage import Loop
 
 UNITS = 200
 SHOWN = 25  # functions
@@ -43,24 +40,18 @@ class Steps:
 
 async def count(name: str) -> dict[str, float]:
     """The steps of one unit of a work, by function; the stage's are left out."""
-    loop = asyncio.get_running_loop()
-    assert isinstance(loop, Loop)
-    work, made, steps = WORKS[name][0], proxy(), Steps()
-    serving = loop.create_task(made.plane.run([socket.socket()]))
-    await loop.listening.wait()
-    ready = await work(Stage(loop), [Browser(number, HOST) for number in range(UNITS)])
+    steps = Steps()
+    async with prepared(name, UNITS) as ready:
 
-    async def do() -> None:
-        for unit in ready:
-            await unit()
+        async def do() -> None:
+            for unit in ready:
+                await unit()
 
-    sys.settrace(steps.trace)  # of what is called from now on
-    try:
-        await loop.create_task(do())
-    finally:
-        sys.settrace(None)
-    serving.cancel()
-    await asyncio.gather(serving, return_exceptions=True)
+        sys.settrace(steps.trace)  # of what is called from now on
+        try:
+            await asyncio.create_task(do())
+        finally:
+            sys.settrace(None)
     ours = ("stage.", "share.", "wire.frame", "wire._mask", "browsers.", "steps.")
     return {name: n / len(ready) for name, n in steps.counts.items() if not name.startswith(ours)}
 
@@ -72,8 +63,7 @@ def main() -> None:
     parser.add_argument("--save", type=Path, help="write them to this file")
     parser.add_argument("--against", type=Path, help="a file of another tree, with which they are compared")
     options = parser.parse_args()
-    told = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # the access log
+    told = without_log()
     with asyncio.Runner(loop_factory=Loop) as runner:
         steps = runner.run(count(options.work))
     if options.save:

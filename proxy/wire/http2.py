@@ -158,7 +158,9 @@ def request_head(fields: Iterable[tuple[bytes, bytes]], *, has_body: bool, key: 
                 framed, length = True, value
             elif name == b"te":  # the library has looked that it asks for trailers alone
                 lines.append(b"Connection: TE\r\n")
-            lines.append(_line(name, value))
+            if b":" in name:  # what is behind it would be taken for the value
+                raise BadRequest("malformed header field")
+            lines.append(b"%b: %b\r\n" % (name, value))
     if method == b"CONNECT":
         if not key or protocol.lower() != b"websocket":
             raise BadRequest("CONNECT to no forward proxy")
@@ -185,15 +187,8 @@ def trailer_lines(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     for name, value in fields:
         if name in HOP_BY_HOP or not is_field(name, value):
             raise BadRequest("malformed trailer")
-        lines.append(_line(name, value))
+        lines.append(b"%b: %b\r\n" % (name, value))
     return b"".join(lines)
-
-
-def _line(name: bytes, value: bytes) -> bytes:
-    """A field's line; what is behind a colon in its name would be taken for the value."""
-    if b":" in name:
-        raise BadRequest("malformed header field")
-    return b"%b: %b\r\n" % (name, value)
 
 
 def response_fields(head: bytes) -> FieldList:

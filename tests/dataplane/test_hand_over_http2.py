@@ -12,7 +12,7 @@ from tests.dataplane.multiplexed import NAME, Browser, Websocket
 from tests.dataplane.peers import Peer
 from tests.dataplane.shared_chat import AGAIN, ASK, BYE, CONNECT, HELLO, RESUME, TALK, Case, SharedChat, lose
 from tests.dataplane.test_evictions import on
-from tests.dataplane.world import World, run
+from tests.dataplane.world import Test, World, run
 from tests.support.certificates import Authority
 
 
@@ -39,6 +39,12 @@ async def at_a(world: World, client: Browser) -> tuple[Case, Websocket]:
     return case, websocket
 
 
+def play(test: Test, authority: Authority) -> None:
+    """Run a test where such websockets are taken, and sessions are handed over."""
+    tls = {**authority.issue(NAME), "http2_websockets": True}
+    run(test, "ab", tls=tls, affinity={"hand_over": "always"})
+
+
 @pytest.mark.parametrize("how", ["killed", "ended", "reset", "1012", "down"])
 def test_its_instance_is_lost(how: str, authority: Authority) -> None:
     """However that goes, the stream stays open, and requests beside it on the connection are answered."""
@@ -57,12 +63,7 @@ def test_its_instance_is_lost(how: str, authority: Authority) -> None:
         assert not websocket.answer.whole
         assert (await client.answer(client.ask(b"/", method=b"HEAD"))).status
 
-    run(
-        test,
-        "ab",
-        tls={**authority.issue(NAME), "http2_websockets": True},
-        affinity={"hand_over": "always"},
-    )
+    play(test, authority)
 
 
 def test_what_was_said_and_not_taken(authority: Authority) -> None:
@@ -80,9 +81,4 @@ def test_what_was_said_and_not_taken(authority: Authority) -> None:
         await case.greeted()
         await case.arrived()
 
-    run(
-        test,
-        "ab",
-        tls={**authority.issue(NAME), "http2_websockets": True},
-        affinity={"hand_over": "always"},
-    )
+    play(test, authority)
