@@ -71,7 +71,10 @@ CMD ["replica", "app.py", "--", "--headless", "--host", "0.0.0.0", "--port", "80
 
 FROM base AS proxy
 COPY --from=build /opt/chainlit-proxy /opt/chainlit-proxy
-ENV CHAINLIT_PROXY_ADMIN=http://127.0.0.1:9901
+# Huge pages for Python's objects, where the kernel leaves that to the program: docs/benchmarks/cpu.md has what it saves.
+ENV CHAINLIT_PROXY_ADMIN=http://127.0.0.1:9901 \
+    PYTHONMALLOC=malloc \
+    GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 USER 10001:10001
 WORKDIR /etc/chainlit-proxy
 EXPOSE 8000
