@@ -20,7 +20,7 @@ import proxy
 from proxy import net
 from proxy.build import BUILD
 from proxy.cli import main
-from proxy.cli.serving import RUN_DEFAULTS
+from proxy.cli.reading import RUN_DEFAULTS
 from proxy.config import Address, dump, loads
 from proxy.config.fields import key_at
 
@@ -389,6 +389,7 @@ def test_status_where_no_http_is_spoken() -> None:
     ("module", "late"),
     [
         ("serving", LATE | {"proxy.doctor"}),
+        ("checking", LATE | {"proxy.doctor", "uvloop", "proxy.replicas"}),
         ("actions", LATE | {"asyncio", "pydantic", "uvloop"}),
         ("doctor", LATE | {"pydantic", "proxy.doctor"}),
     ],

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from proxy.cli import main
-from proxy.cli.serving import _again
+from proxy.cli.reading import again
 from proxy.config import ConfigError
 
 GOOD = "listen: 127.0.0.1:8123\nbackends: [http://127.0.0.1:8001]\n"
@@ -53,4 +53,4 @@ def test_a_file_that_is_not_there(command: str, tmp_path: Path, monkeypatch: pyt
 def test_standard_input_cannot_be_read_again() -> None:
     """A reload is refused and leaves what runs."""
     with pytest.raises(ConfigError, match="cannot be read again"):
-        _again("-")
+        again("-")

@@ -12,7 +12,7 @@ _MODULES = {
     "run": "serving",
     "serve": "serving",
     "replica": "serving",
-    "check": "serving",
+    "check": "checking",
     "status": "actions",
     "drain": "actions",
     "ready": "actions",
