@@ -6,13 +6,14 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from math import isfinite
+from math import isfinite, nan
 from typing import Any, TypeVar
 
 import click
 
 from proxy.cli.client import AdminClient
 from proxy.cli.failing import fail
+from proxy.units import Unit, seconds
 
 _COLUMNS = ("name", "health", "admin_state", "sessions", "tunnels", "pid", "url")  # of `status`
 _ROLLOUT = ("state", "phase", "done", "total", "reason")
@@ -21,19 +22,26 @@ _WIDTH = 30  # characters of the bar of a drain
 _LATE = 30.0  # seconds after its deadline in which a drain has to end
 
 
-class _Seconds(click.FloatRange):
-    """A time that ends."""
+class _Seconds(click.ParamType[float]):
+    """A time that ends, as in the configuration."""
 
     name = "seconds"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """As click.FloatRange."""
-        if not isfinite(seconds := super().convert(value, param, ctx)):
-            self.fail(f"{value} is no number of seconds.", param, ctx)
-        return seconds
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """As click.ParamType."""
+        read = seconds(value) if isinstance(value, str) else None
+        try:
+            number = float(value) if read is None else read
+        except ValueError:
+            number = nan
+        if not isfinite(number) or number < 0:
+            self.fail(
+                f"must be {Unit.SECONDS.value}, 0 or greater (got {json.dumps(str(value))})", param, ctx
+            )
+        return number
 
 
-SECONDS = _Seconds(min=0)
+SECONDS = _Seconds()
 F = TypeVar("F", bound=Callable[..., Any])
 
 

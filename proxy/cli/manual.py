@@ -22,6 +22,8 @@ It failed while running.
 .TP
 .B 2
 Something has to be put right: the configuration, the command line, a port that is taken.
+.SH TIMES
+SECONDS is a number of them, or has a unit: 500ms, 30s, 5m, 1h, 2d, 1m30s.
 .SH SIGNALS
 .TP
 .B SIGTERM, SIGINT

@@ -26,7 +26,7 @@ from proxy.cli.reading import (
 )
 from proxy.config import Config, ConfigError
 from proxy.config.sections import SessionSettings
-from proxy.config.values import Span
+from proxy.config.span import Span
 from proxy.net import ListenError
 from proxy.ports import Ports
 from proxy.replicas import (

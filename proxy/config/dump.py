@@ -11,7 +11,8 @@ from pydantic import SecretStr
 from proxy.config.address import Address
 from proxy.config.models import Config
 from proxy.config.sections import Settings
-from proxy.config.values import MASK, Network, Span
+from proxy.config.span import Span
+from proxy.config.values import MASK, Network
 
 
 def dump(config: Config) -> str:
