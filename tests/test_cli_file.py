@@ -14,7 +14,7 @@ GOOD = "listen: 127.0.0.1:8123\nbackends: [http://127.0.0.1:8001]\n"
 
 
 def _check(*arguments: str, text: str | None = None) -> Result:
-    return CliRunner().invoke(main, ["check", *arguments], input=text)
+    return CliRunner().invoke(main, ["check", "--print", *arguments], input=text)
 
 
 def test_a_file_is_an_argument_an_option_standard_input_or_the_one_here(

@@ -13,6 +13,7 @@ _MODULES = {
     "serve": "serving",
     "replica": "serving",
     "check": "checking",
+    "schema": "checking",
     "status": "actions",
     "drain": "actions",
     "ready": "actions",

@@ -32,7 +32,7 @@ Leave within \\fItimeouts.shutdown\\fR; a second one ends at once.
 .B SIGHUP
 Read the configuration again; replicas of \\fBrun\\fR are replaced one by one as well.
 .SH FILES
-A configuration is YAML. \\fBcheck\\fR prints every key as it takes effect.
+A configuration is YAML. \\fBcheck \\-\\-print\\fR prints every key as it takes effect.
 .PP
 Sockets that systemd hands over (\\fBsd_listen_fds\\fR(3)) serve the addresses of \\fIlisten\\fR and
 \\fIadmin.listen\\fR that they listen on.

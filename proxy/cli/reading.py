@@ -51,6 +51,13 @@ def read_for_serve(file: str) -> Config:
     return _with_sharing(load(file, need_backends=True), sharing=False)
 
 
+def defaults_of(command: str) -> Config:
+    """What `serve` or `run` has where its file is silent."""
+    if command == "run":
+        return read_for_run(None, {}, "", None)
+    return _with_sharing(loads(""), sharing=False)
+
+
 def read_for_replica(file: str | None, changes: Mapping[str, Any]) -> Config:
     """Options first, then the file, then the defaults. Raises ConfigError."""
     return _read(file, changes=changes, need_store=True)

@@ -31,9 +31,14 @@ backends:
 
 A mapping in place of a url gives a backend more than that: `{url: http://127.0.0.1:8001, name: a}`.
 
-`config.example.yaml` has every key with its default. `chainlit-proxy check -c proxy.yaml` prints what is
-in effect, with secrets as `"***"`. For a file of `run`, which has no backends, say
-`chainlit-proxy check -c run.yaml --for run`.
+`config.example.yaml` has every key with its default. `chainlit-proxy check -c proxy.yaml` says whether a file
+is right: `proxy.yaml is valid: 2 backends, listens on 0.0.0.0:8000`. With `--print` it prints every key as it
+takes effect, secrets as `"***"`, with `--changed` those that differ from the defaults. For a file of `run`,
+which has no backends, say `chainlit-proxy check -c run.yaml --for run`.
+
+Editors complete and check the keys with `chainlit-proxy schema > proxy.schema.json` and, for those that speak
+to the YAML language server, this as the first line of the file:
+`# yaml-language-server: $schema=proxy.schema.json`.
 
 An option of the command line wins over the file, and the file over the default. Two defaults of `run` are
 others, as it is for one developer: `listen` is `127.0.0.1:8000` and `log.access` is `false`, unless the file

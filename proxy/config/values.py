@@ -264,7 +264,8 @@ def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
     return values
 
 
-Several = Annotated[tuple[T, ...], BeforeValidator(_as_list)]
+ONE_ALONE = BeforeValidator(_as_list)
+Several = Annotated[tuple[T, ...], ONE_ALONE]
 
 _Strict = Field(strict=True, allow_inf_nan=False)
 
