@@ -6,14 +6,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from math import isfinite, nan
 from typing import Any, TypeVar
 
 import click
 
 from proxy.cli.client import AdminClient
 from proxy.cli.failing import fail
-from proxy.units import Unit, seconds
+from proxy.cli.seconds import Seconds
 
 _COLUMNS = ("name", "health", "admin_state", "sessions", "tunnels", "pid", "url")  # of `status`
 _ROLLOUT = ("state", "phase", "done", "total", "reason")
@@ -22,26 +21,7 @@ _WIDTH = 30  # characters of the bar of a drain
 _LATE = 30.0  # seconds after its deadline in which a drain has to end
 
 
-class _Seconds(click.ParamType[float]):
-    """A time that ends, as in the configuration."""
-
-    name = "seconds"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """As click.ParamType."""
-        read = seconds(value) if isinstance(value, str) else None
-        try:
-            number = float(value) if read is None else read
-        except ValueError:
-            number = nan
-        if not isfinite(number) or number < 0:
-            self.fail(
-                f"must be {Unit.SECONDS.value}, 0 or greater (got {json.dumps(str(value))})", param, ctx
-            )
-        return number
-
-
-SECONDS = _Seconds()
+SECONDS = Seconds()
 F = TypeVar("F", bound=Callable[..., Any])
 
 

@@ -41,7 +41,7 @@ def check(
         raise click.UsageError("--print and --changed exclude each other")
     file = one_file(named, file)
     try:
-        config = read_for_run(file, {}, "", None) if command == "run" else read_for_serve(file)
+        config = read_for_run(file, {}, "", None) if command == "run" else read_for_serve(file, {})
     except ConfigError as error:
         fail("\n".join(map(str, _with_hint(error))))
     if not quiet:

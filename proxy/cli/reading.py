@@ -18,6 +18,8 @@ from proxy.config.names import doubts
 
 # Where neither the file nor an option says otherwise, `run` is for one developer at one terminal.
 RUN_DEFAULTS = {"listen": "127.0.0.1:8000", "log.access": False}
+FREE_ADMIN = "127.0.0.1:0"
+"""Where the admin listener of `run` is if its default is taken and nobody has named another address."""
 CONFIG = click.option("-c", "--config", "file", metavar="FILE", help="The configuration, in YAML.")
 
 
@@ -46,9 +48,9 @@ def root_path(options: Sequence[str], environ: Mapping[str, str] = os.environ) -
     return ""  # Chainlit says what is wrong
 
 
-def read_for_serve(file: str) -> Config:
-    """The file, then the defaults. Raises ConfigError."""
-    return _with_sharing(load(file, need_backends=True), sharing=False)
+def read_for_serve(file: str, changes: Mapping[str, Any]) -> Config:
+    """Options first, then the file, then the defaults. Raises ConfigError."""
+    return _with_sharing(load(file, need_backends=True, changes=changes), sharing=False)
 
 
 def defaults_of(command: str) -> Config:
@@ -63,10 +65,19 @@ def read_for_replica(file: str | None, changes: Mapping[str, Any]) -> Config:
     return _read(file, changes=changes, need_store=True)
 
 
-def read_for_run(file: str | None, changes: Mapping[str, Any], root: str, state: Path | None) -> Config:
-    """Options first, then the file, then the defaults of `run`, key by key. Raises ConfigError."""
+def read_for_run(
+    file: str | None,
+    changes: Mapping[str, Any],
+    root: str,
+    state: Path | None,
+    admin: str = "",
+) -> Config:
+    """Options first, then the file, then the defaults of `run`, key by key. Raises ConfigError.
+
+    `admin` is where its listener is if nobody names another address; empty: at the default.
+    """
     below = {"affinity.roots": root, "health.path": f"{root}/health"} if root else {}
-    defaults = {**RUN_DEFAULTS, **below}
+    defaults = {**RUN_DEFAULTS, **below, **({"admin.listen": admin} if admin else {})}
     acme = {"tls.acme.folder": str(state.absolute() / "acme")} if state else {}
     config = _read(file, defaults=defaults, changes=changes, acme=acme, need_store=True)
     given = [

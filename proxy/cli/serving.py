@@ -1,12 +1,13 @@
 """The commands that are the proxy, and the one that is an instance."""
 
 import asyncio
+import logging
 import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import uvloop
@@ -14,8 +15,10 @@ from pydantic import SecretStr
 
 from proxy import logs, output
 from proxy.cli.failing import fail
+from proxy.cli.foreign import OurCommand
 from proxy.cli.reading import (
     CONFIG,
+    FREE_ADMIN,
     again,
     one_file,
     read_for_replica,
@@ -24,10 +27,10 @@ from proxy.cli.reading import (
     root_path,
     warn_of_names,
 )
-from proxy.config import Config, ConfigError
+from proxy.config import Address, Config, ConfigError
 from proxy.config.sections import SessionSettings
 from proxy.config.span import Span
-from proxy.net import ListenError
+from proxy.net import ListenError, bound_address
 from proxy.ports import Ports
 from proxy.replicas import (
     LAUNCHER,
@@ -47,8 +50,11 @@ if TYPE_CHECKING:
     from proxy.app import App
     from proxy.sessions import SharingSettings
 
+log = logging.getLogger("proxy")
+
 # May hold a password, and is not for what the app starts.
 _SECRETS = ("CHAINLIT_PROXY_SESSIONS", "CHAINLIT_PROXY_HEALTH_SECRET")
+_F = TypeVar("_F", bound=Callable[..., Any])
 _MISLEADING = "Your app is available at"  # Chainlit's line with the port of one replica
 
 
@@ -75,23 +81,44 @@ class _Replicas(click.ParamType[int | str]):
             self.fail(str(error), param, ctx)
 
 
-@click.command()
+def _listen(default: str) -> Callable[[_F], _F]:
+    return click.option(
+        "--listen",
+        metavar="HOST:PORT",
+        multiple=True,
+        help="Where clients connect, :PORT for every interface; may be given several times.  [default: "
+        f"`listen` of the file, else {default}]",
+    )
+
+
+def _admin(default: str) -> Callable[[_F], _F]:
+    return click.option(
+        "--admin",
+        metavar="HOST:PORT",
+        help=f"Where metrics and the API are.  [default: `admin.listen` of the file, else {default}]",
+    )
+
+
+@click.command(cls=OurCommand)
 @click.argument("named", metavar="[FILE]", required=False)
 @CONFIG
-def serve(named: str | None, file: str | None) -> None:
+@_listen("0.0.0.0:8000")
+@_admin("127.0.0.1:9901")
+def serve(named: str | None, file: str | None, listen: tuple[str, ...], admin: str | None) -> None:
     """Stand in front of Chainlit instances that something else runs.
 
     FILE is the configuration, `-` is standard input; without one it is proxy.yaml here.
     """
     file = one_file(named, file)
+    given = {"listen": list(listen) or None, "admin.listen": admin}
     try:
-        config = read_for_serve(file)
+        config = read_for_serve(file, given)
     except ConfigError as error:
         fail(str(error))
-    _run(_bound(config, lambda: read_for_serve(again(file))))
+    _run(_bound(config, lambda: read_for_serve(again(file), given)))
 
 
-@click.command()
+@click.command(cls=OurCommand)
 @click.argument("app", type=click.Path(path_type=Path))
 @click.option(
     "--replicas",
@@ -108,18 +135,8 @@ def serve(named: str | None, file: str | None) -> None:
     help="Serve HTTPS under this name, on ports 443 and 80, with a certificate from Let's Encrypt; may be "
     "given several times.",
 )
-@click.option(
-    "--listen",
-    metavar="HOST:PORT",
-    multiple=True,
-    help="Where clients connect, :PORT for every interface; may be given several times.  [default: `listen` "
-    "of the file, else 127.0.0.1:8000]",
-)
-@click.option(
-    "--admin",
-    metavar="HOST:PORT",
-    help="Where metrics and the API are.  [default: `admin.listen` of the file, else 127.0.0.1:9901]",
-)
+@_listen("127.0.0.1:8000")
+@_admin("127.0.0.1:9901, or a free port if it is taken")
 @click.option(
     "--state",
     metavar="DIR",
@@ -128,7 +145,7 @@ def serve(named: str | None, file: str | None) -> None:
     "for this app among the user's]",
 )
 @CONFIG
-@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+@click.argument("options", metavar="[-- CHAINLIT-OPTIONS]", nargs=-1, type=click.UNPROCESSED)
 def run(
     app: Path,
     replicas: int | str | None,
@@ -144,21 +161,23 @@ def run(
     What stands behind `--` goes to `chainlit run`.
     """
 
-    def read(file: str | None) -> Config:
+    def read(file: str | None, admin_default: str = "") -> Config:
         given = {
             "listen": list(listen) or None,
             "admin.listen": admin,
             "tls.acme.domains": list(domains) or None,
             "replicas.count": replicas,
         }
-        return read_for_run(file, given, root_path(options), state)
+        return read_for_run(file, given, root_path(options), state, admin_default)
 
     _not_as_process_1()
     try:
         config = read(file)
     except ConfigError as error:
         fail(str(error))
-    proxy_app = _bound(config, lambda: read(None if file is None else again(file)))
+    otherwise = None if "listen" in config.admin.model_fields_set else _with_free_admin(config)
+    proxy_app = _bound(config, lambda: read(None if file is None else again(file), admin_default), otherwise)
+    admin_default = FREE_ADMIN if proxy_app.config is otherwise else ""  # for reloads, which keep the port
     try:
         check_app(app, options)
         own = folder.of_run(state, app)
@@ -190,7 +209,7 @@ def run(
             shutil.rmtree(path, ignore_errors=True)
 
 
-@click.command()
+@click.command(cls=OurCommand)
 @click.argument("app", type=click.Path(path_type=Path))
 @click.option(
     "--sessions",
@@ -211,7 +230,7 @@ def run(
     help="The health.secret of the proxies. Everybody here can read an option: prefer the variable.",
 )
 @CONFIG
-@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+@click.argument("options", metavar="[-- CHAINLIT-OPTIONS]", nargs=-1, type=click.UNPROCESSED)
 def replica(
     app: Path,
     sessions: str | None,
@@ -281,19 +300,37 @@ def _not_as_process_1() -> None:
         os.execv(command[0], command)  # noqa: S606  # our own command line again
 
 
-def _bound(config: Config, read: Callable[[], Config]) -> "App":
-    """The app, whose ports are bound before the rest is loaded: who comes meanwhile waits in their queues."""
+def _with_free_admin(config: Config) -> Config:
+    """As it is, with any free port for the admin listener."""
+    admin = config.admin.model_copy(update={"listen": Address.parse(FREE_ADMIN)})
+    return config.model_copy(update={"admin": admin})
+
+
+def _bound(config: Config, read: Callable[[], Config], otherwise: Config | None = None) -> "App":
+    """The app, whose ports are bound before the rest is loaded: who comes meanwhile waits in their queues.
+
+    With the configuration `otherwise` if not all ports of the first can be had.
+    """
     ports = Ports()
     try:
-        ports.bind(config)
+        used = ports.bind(config, otherwise)
     except ListenError as error:
         fail(str(error))
     from proxy.app import App  # noqa: PLC0415
 
     output.take_over()
     logs.set_up(config.log)
+    if used is otherwise:
+        (admin,) = ports.bound.admin.values()
+        where = bound_address(admin).removeprefix("http://")
+        log.warning(
+            "%s is taken, by another chainlit-proxy perhaps: the admin listener of this one has a free port, "
+            "which commands have to name, as in chainlit-proxy status --admin %s",
+            config.admin.listen,
+            where,
+        )
     try:
-        return App(config, read, ports)
+        return App(used, read, ports)
     except CertificateError as error:
         fail(str(error))
 
