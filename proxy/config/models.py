@@ -29,8 +29,8 @@ class AdminSettings(s.Settings):
     """A token that may drain a backend, make it ready and look at it, and nothing else: for `chainlit-proxy
     hook`, which runs beside the app. In a list each counts. It needs `admin.token`, and is another one."""
     listen: v.OneAddress = Address("127.0.0.1", 9901)
-    """Where metrics, health and the API are served. Loopback, because by default there is no token. `run` takes
-    a free port, and says which, where 9901 is taken and no other is named."""
+    """Where metrics, health and the API are served. Loopback, because by default there is no token. Where
+    9901 is taken and no other is named `run` takes a free port, and says which."""
     socket: s.AdminSocketSettings = s.AdminSocketSettings()
 
     @field_validator("hook_token")
