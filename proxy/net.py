@@ -24,6 +24,9 @@ from proxy.tls import Trust
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
+TAKEN = "the port is taken"
+"""How a ListenError ends where another process has the port."""
+
 _BACKLOG = 1024
 _STREAM = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)  # of a socket that does not block
 _FIRST_INHERITED = 3  # sd_listen_fds(3): SD_LISTEN_FDS_START
@@ -227,7 +230,7 @@ def bind(address: Address, *, shared: bool = False, access: SocketSettings = _AN
     except OSError as error:
         reason = error.strerror or str(error)
         if error.errno == errno.EADDRINUSE:
-            reason = "the socket is in use" if address.is_unix else "the port is taken"
+            reason = "the socket is in use" if address.is_unix else TAKEN
         raise ListenError(f"cannot listen on {address}: {reason}") from None
     return sock
 

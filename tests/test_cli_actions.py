@@ -91,6 +91,14 @@ def test_drain_does_not_wait_unless_asked(admin: type[Admin]) -> None:
     assert admin.asked == [("POST /api/backends/a%2Fb/drain", {"timeout": 7.0})]
 
 
+@pytest.mark.parametrize(("text", "seconds"), [("500ms", 0.5), ("1m30s", 90), ("2h", 7200), ("1e1", 10)])
+def test_a_time_may_have_units(admin: type[Admin], text: str, seconds: float) -> None:
+    """As in the configuration."""
+    admin.script.append((200, backend(sent_away=0)))
+    assert call(admin, "drain", "a", "--timeout", text).exit_code == 0
+    assert admin.asked == [("POST /api/backends/a/drain", {"timeout": seconds})]
+
+
 def test_drain_waits_for_the_end(admin: type[Admin]) -> None:
     """With --wait it asks until the backend is empty, and says what became of its sessions."""
     admin.script += [
@@ -151,13 +159,13 @@ def test_a_password_in_the_address_is_not_repeated(admin: type[Admin], url: str)
     assert "s3cret" not in result.stderr
 
 
-@pytest.mark.parametrize("seconds", ["nan", "inf", "1e400", "-1", "x"])
+@pytest.mark.parametrize("seconds", ["nan", "inf", "1e400", "-1", "x", "5x", ""])
 @pytest.mark.parametrize("command", [("drain", "a"), ("rollout",)])
 def test_a_time_that_is_none(admin: type[Admin], command: tuple[str, ...], seconds: str) -> None:
     """It is a mistake of the command line, and the proxy is not asked."""
     result = call(admin, *command, "--timeout", seconds)
     assert (result.exit_code, admin.asked) == (2, [])
-    assert "Invalid value for '--timeout'" in result.stderr
+    assert "Invalid value for '--timeout': must be a duration such as 30s, 5m" in result.stderr
 
 
 @pytest.mark.parametrize("answer", [{}, [], None, [1], "text", {"backends": []}])

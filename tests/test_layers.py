@@ -22,6 +22,7 @@ LAYERS = [
         "proxy.names",
         "proxy.steering",
         "proxy.tls",
+        "proxy.units",
         "proxy.sessions",
     },
     {"proxy.wire"},

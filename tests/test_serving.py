@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from proxy.cli import main
-from proxy.cli.serving import root_path
+from proxy.cli.reading import root_path
 
 
 @pytest.fixture

@@ -12,7 +12,9 @@ _MODULES = {
     "run": "serving",
     "serve": "serving",
     "replica": "serving",
-    "check": "serving",
+    "check": "checking",
+    "schema": "checking",
+    "version": "version",
     "status": "actions",
     "drain": "actions",
     "ready": "actions",
@@ -46,6 +48,6 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(f"{proxy.__version__} ({BUILD})", prog_name="chainlit-proxy")
+@click.version_option(f"{proxy.__version__} ({BUILD})", "-V", "--version", prog_name="chainlit-proxy")
 def main() -> None:
     """Make several Chainlit instances behave as one."""

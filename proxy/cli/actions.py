@@ -6,13 +6,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from math import isfinite
 from typing import Any, TypeVar
 
 import click
 
 from proxy.cli.client import AdminClient
 from proxy.cli.failing import fail
+from proxy.cli.seconds import Seconds
 
 _COLUMNS = ("name", "health", "admin_state", "sessions", "tunnels", "pid", "url")  # of `status`
 _ROLLOUT = ("state", "phase", "done", "total", "reason")
@@ -21,19 +21,7 @@ _WIDTH = 30  # characters of the bar of a drain
 _LATE = 30.0  # seconds after its deadline in which a drain has to end
 
 
-class _Seconds(click.FloatRange):
-    """A time that ends."""
-
-    name = "seconds"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """As click.FloatRange."""
-        if not isfinite(seconds := super().convert(value, param, ctx)):
-            self.fail(f"{value} is no number of seconds.", param, ctx)
-        return seconds
-
-
-SECONDS = _Seconds(min=0)
+SECONDS = Seconds()
 F = TypeVar("F", bound=Callable[..., Any])
 
 

@@ -106,6 +106,10 @@ def unusable(config: Config) -> Iterator[tuple[KeyPath, str]]:
 
 def _unusable_tls(settings: TlsSettings) -> Iterator[tuple[KeyPath, str]]:
     for place, cert, key in settings.pairs():
+        missing = list(tls.unreadable(cert=cert, key=key))
+        yield from (((*place, error.key), str(error)) for error in missing)
+        if missing:
+            continue
         try:
             tls.server_context(cert, key, place=key_text(place))
         except tls.CertificateError as error:

@@ -29,7 +29,8 @@ class AdminSettings(s.Settings):
     """A token that may drain a backend, make it ready and look at it, and nothing else: for `chainlit-proxy
     hook`, which runs beside the app. In a list each counts. It needs `admin.token`, and is another one."""
     listen: v.OneAddress = Address("127.0.0.1", 9901)
-    """Where metrics, health and the API are served. Loopback, because by default there is no token."""
+    """Where metrics, health and the API are served. Loopback, because by default there is no token. Where
+    9901 is taken and no other is named `run` takes a free port, and says which."""
     socket: s.AdminSocketSettings = s.AdminSocketSettings()
 
     @field_validator("hook_token")
@@ -143,7 +144,7 @@ class AffinitySettings(s.Settings):
     """Seconds that the backend's side of a websocket is kept when its client is lost, so that what the app
     says meanwhile reaches it when it connects again; 0 lets go at once. Longer than a change of networks,
     shorter than the 20 after which a backend misses the answer to a ping."""
-    linger_bytes: v.Count = 1_048_576
+    linger_bytes: v.Bytes = 1_048_576
     """Bytes that are kept for one session meanwhile; with more it is let go of."""
     linger_sessions: v.Count = 1000
     """Sessions that are waited for at once; with one more the oldest is let go of. Each holds a connection to
@@ -253,7 +254,10 @@ class Config(s.Settings):
     admin: AdminSettings = AdminSettings()
     backends: Annotated[
         tuple[Annotated[BackendSettings, v.Allowed("a url, or a mapping with at least one")], ...],
-        v.Allowed("a list of urls, or of mappings with at least a url"),
+        v.Allowed(
+            "a list of urls such as - http://127.0.0.1:8001, or of mappings such as "
+            '- {name: a, url: "http://127.0.0.1:8001"}'
+        ),
     ] = ()
     """The Chainlit instances, one entry each: a mapping, or its url alone, as in `- http://127.0.0.1:8001`.
     `serve` needs at least one, or discovery."""

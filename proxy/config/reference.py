@@ -31,9 +31,14 @@ backends:
 
 A mapping in place of a url gives a backend more than that: `{url: http://127.0.0.1:8001, name: a}`.
 
-`config.example.yaml` has every key with its default. `chainlit-proxy check -c proxy.yaml` prints what is
-in effect, with secrets as `"***"`. For a file of `run`, which has no backends, say
-`chainlit-proxy check -c run.yaml --for run`.
+`config.example.yaml` has every key with its default. `chainlit-proxy check -c proxy.yaml` says whether a file
+is right: `proxy.yaml is valid: 2 backends, listens on 0.0.0.0:8000`. With `--print` it prints every key as it
+takes effect, secrets as `"***"`, with `--changed` those that differ from the defaults. For a file of `run`,
+which has no backends, say `chainlit-proxy check -c run.yaml --for run`.
+
+Editors complete and check the keys with `chainlit-proxy schema > proxy.schema.json` and, for those that speak
+to the YAML language server, this as the first line of the file:
+`# yaml-language-server: $schema=proxy.schema.json`.
 
 An option of the command line wins over the file, and the file over the default. Two defaults of `run` are
 others, as it is for one developer: `listen` is `127.0.0.1:8000` and `log.access` is `false`, unless the file
@@ -41,7 +46,13 @@ or an option has them.
 
 ## Rules
 
-- Times are in seconds and may have a fraction, sizes are in bytes.
+- A duration is a number of seconds, or has a unit: `500ms`, `30s`, `5m`, `1h`, `2d`, `1.5h`, `1m30s`. A size
+  is a number of bytes, or has a unit: `32k`, `512KB`, `512MiB`, `1g`. All of these are powers of 1024, as in
+  nginx and Docker: 32k, 32KB and 32KiB are the same.
+- True and false may be written `true`, `yes`, `on` and `false`, `no`, `off`. The case of words does not
+  matter.
+- A relative path is one from the folder of the file that names it; on standard input, from the working
+  directory.
 - A key that takes a list also takes one value alone.
 - A section without content, all its keys commented out for instance, has its defaults.
 - `${NAME}` is the value of an environment variable; one that is not set, or empty, is a mistake.
@@ -56,9 +67,9 @@ or an option has them.
   the line, the key and what is allowed:
 
 ```text
-proxy.yaml:7: health.interval: must be a number greater than 0 (got "fast")
-proxy.yaml:9: health.timeot: unknown key, did you mean 'timeout'? Allowed here: type, path, host, status, ...
-proxy.yaml:12: admin.token: environment variable ADMIN_TOKEN is not set; ${ADMIN_TOKEN:-...} gives a default
+proxy.yaml:7: health.interval: must be a duration such as 30s, 5m or a number of seconds, greater than 0 ...
+proxy.yaml:9: health.timeot: unknown key, did you mean 'timeout'?
+proxy.yaml:12: admin.token: environment variable ADMIN_TOKEN is not set: export it, or write ...
 ```
 """
 

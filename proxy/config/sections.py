@@ -4,6 +4,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from proxy.config import values as v
 from proxy.config.problems import got
+from proxy.config.span import Span
 
 
 class Settings(BaseModel):
@@ -67,7 +68,7 @@ class SessionSettings(Settings):
     files: v.File | None = None
     """A folder that all instances reach, in which uploaded files are kept. By default beside the file of
     sqlite, and with Redis in the store itself."""
-    file_limit: v.CountOrZero = 10_485_760
+    file_limit: v.BytesOrZero = 10_485_760
     """Bytes of the largest uploaded file that is copied to the folder or the store; a larger one stays on its
     instance alone. Files on the same disk are linked, whatever their size."""
 
@@ -75,7 +76,7 @@ class SessionSettings(Settings):
 class ReplicaSettings(Settings):
     """The instances that `run` starts, and how many are wanted: that is reckoned for those of `serve` too."""
 
-    count: v.Replicas = v.Span(2, 2)
+    count: v.Replicas = Span(2, 2)
     """How many `run` starts, such as 4. With a range such as 2..8 it starts the lower number, and more of
     them as they are wanted."""
     answers: v.Count = 50
@@ -103,7 +104,7 @@ class LimitSettings(Settings):
     head: v.HeadBytes = 32_768
     """Bytes of the head of a request. Chainlit spreads a large login over several cookies of 3000 characters
     each, so the 8192 of other proxies are too few."""
-    inspect: v.Count = 1_048_576
+    inspect: v.Bytes = 1_048_576
     """Bytes of the largest JSON body that is read to find a session id; a larger one is passed on unread. Of
     an Engine.IO payload it is the most that is taken, if it is above 1048576."""
     packets: v.Count = 1000
@@ -112,7 +113,7 @@ class LimitSettings(Settings):
     headers: v.Count = 100
     """Header fields of a request; more are answered 431. A browser sends some 20, and each proxy in front
     adds a few."""
-    body: v.CountOrZero = 536_870_912
+    body: v.BytesOrZero = 536_870_912
     """Bytes of the body of a request, chunk sizes included; a larger one is answered 413. 0 sets no limit.
     512 MiB, since Chainlit itself takes files of 500 MB unless its config says otherwise, and writes them to
     disk before it looks at their size."""
@@ -123,7 +124,7 @@ class LimitSettings(Settings):
     """Connections that one address, or one /64 network in IPv6, has open at once; one more is answered 429
     and closed. 0 sets no limit. An address may be an office of hundreds; those in forwarded.trusted have no
     limit, so name the load balancer there."""
-    requests_per_second: v.SecondsOrZero = 2000.0
+    requests_per_second: v.RateOrZero = 2000.0
     """Requests that one client may make per second, on average; more are answered 429. 0 sets no limit. One
     tab that polls makes some 50 while a text is streamed, so an office may have 40 of those at a time."""
     burst: v.Count = 10_000
@@ -139,11 +140,11 @@ class LimitSettings(Settings):
     http2_streams: v.Count = 100
     """Requests that a client may have under way at once on a connection in HTTP/2. Each counts as one of
     connections and connections_per_client while it is open, beside the connection itself."""
-    http2_resets_per_second: v.Seconds = 20.0
+    http2_resets_per_second: v.Rate = 20.0
     """Requests per second that may be reset on a connection in HTTP/2 before their answer is whole, on
     average, and ten times as many at once; with more the connection ends. A page that is left resets all that
     it asked for."""
-    http2_overhead: v.Count = 4096
+    http2_overhead: v.Bytes = 4096
     """Bytes per second of a connection in HTTP/2 that may be something else than requests and bodies, on
     average, and 65536 at once; with more it ends. A browser says next to nothing else, and what it says to
     take an answer is not counted."""
@@ -258,7 +259,7 @@ class DnsSettings(Settings):
     """Whom to ask, instead of the servers of the system."""
     shortest: v.Seconds = 1.0
     """Seconds between two questions at least, however short the time to live of an answer is."""
-    longest: v.Seconds = 30.0
+    longest: v.Seconds = Field(default=30.0, validate_default=True)
     """Seconds between two questions at most, however long the time to live of an answer is. After a failure
     the pause grows from shortest to this."""
 

@@ -91,7 +91,7 @@ class TlsSettings(Settings):
     http2_websockets: v.Flag = False
     """Whether clients that speak HTTP/2 may have websockets on the same connection (RFC 8441). Without it
     browsers open one in HTTP/1.1 for each, whose frames cost less here."""
-    hsts: v.CountOrZero = 0
+    hsts: v.WholeSeconds = 0
     """Seconds for which browsers are told to come by HTTPS only (Strict-Transport-Security), 31536000 for a
     year; 0 does not tell them. They cannot be told otherwise before that is over, so begin with 300."""
     acme: AcmeSettings = AcmeSettings()

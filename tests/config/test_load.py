@@ -302,7 +302,7 @@ def test_a_variable_cannot_add_yaml() -> None:
     nested = loads("affinity: {secret: ${NESTED}}", environ=environ).affinity.secret
     assert nested
     assert nested[0].get_secret_value() == "${EVIL}"
-    with pytest.raises(ConfigError, match="must be a number greater than 0"):
+    with pytest.raises(ConfigError, match="must be a duration"):
         loads("health: {interval: ${LIST}}", environ=environ)
 
 

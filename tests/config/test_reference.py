@@ -66,7 +66,7 @@ def test_the_mistakes_in_the_reference_are_what_is_said() -> None:
         loads(text, name="proxy.yaml", environ={})
     assert len(shown) == len(caught.value.problems)
     for line, problem in zip(shown, caught.value.problems, strict=True):
-        assert str(problem).startswith(line.removesuffix(", ..."))
+        assert str(problem).startswith(line.removesuffix(" ..."))
 
 
 def test_the_example_is_complete_and_has_the_defaults() -> None:

@@ -11,7 +11,23 @@
 {{/* How long a pod of the proxy may take to end: its preStop, its timeouts and some air. */}}
 {{- define "chainlit-proxy.grace" -}}
 {{- $timeouts := (include "chainlit-proxy.config" . | fromYaml).timeouts -}}
-{{- add 15 (ceil (addf ($timeouts.shutdown | default 0) ($timeouts.hand_over | default 0))) -}}
+{{- $shutdown := include "chainlit-proxy.seconds" ($timeouts.shutdown | default 0) -}}
+{{- $handOver := include "chainlit-proxy.seconds" ($timeouts.hand_over | default 0) -}}
+{{- add 15 (ceil (addf $shutdown $handOver)) -}}
+{{- end -}}
+
+{{/* A duration as the proxy reads it: a number of seconds, or numbers with units such as 1m30s. */}}
+{{- define "chainlit-proxy.seconds" -}}
+{{- if kindIs "string" . -}}
+{{- $units := dict "d" 86400 "h" 3600 "m" 60 "s" 1 "ms" 0.001 -}}
+{{- $total := 0.0 -}}
+{{- range regexFindAll "[0-9.]+ ?(ms|[dhms])" . -1 -}}
+{{- $total = addf $total (mulf (regexFind "^[0-9.]+" .) (get $units (regexFind "[a-z]+$" .))) -}}
+{{- end -}}
+{{- $total -}}
+{{- else -}}
+{{- . -}}
+{{- end -}}
 {{- end -}}
 
 {{/* Whether an autoscaler has the number of instances. */}}
