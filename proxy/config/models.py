@@ -27,7 +27,8 @@ class AdminSettings(s.Settings):
     take the old one out."""
     hook_token: v.Tokens | None = None
     """A token that may drain a backend, make it ready and look at it, and nothing else: for `chainlit-proxy
-    hook`, which runs beside the app. In a list each counts. It needs `admin.token`, and is another one."""
+    hook`, which runs beside the app. From a backend's address it moves that one only, and never what an
+    operator wished. In a list each counts. It needs `admin.token`, and is another one."""
     listen: v.OneAddress = Address("127.0.0.1", 9901)
     """Where metrics, health and the API are served. Loopback, because by default there is no token."""
     socket: s.AdminSocketSettings = s.AdminSocketSettings()
@@ -201,7 +202,8 @@ class HealthSettings(s.Settings):
     listen_path: v.UrlPath | None = None
     """A path on the listeners of clients where the proxy tells its own health, for a balancer that can ask
     nowhere else, such as /.chainlit-proxy/healthz: 200 as long as it serves, 503 once it is to end. Whether
-    there are backends makes no difference. It is no path of the app any more."""
+    there are backends makes no difference. It is no path of the app any more, so neither its page (/, or one
+    of affinity.roots) nor a socketio_path may be named."""
 
     @field_validator("secret")
     @classmethod
