@@ -1,7 +1,7 @@
 """Renders the chart with Helm's own code, in a process of its own: a library in Go goes badly with forks.
 
-Reads a list of values from its input and prints, for each, `{"documents": [...]}` or `{"error": ...}`; called
-with `lint`, a list of what the linter says of them.
+Reads a list of values from its input and prints, for each, `{"documents": [...], "notes": ...}` or
+`{"error": ...}`; called with `lint`, a list of what the linter says of them.
 """
 
 import json
@@ -71,7 +71,8 @@ def main() -> None:
             return {"error": str(error)}
         files = [text for name, text in sorted(texts.items()) if name.endswith(".yaml")]
         return {
-            "documents": [document for text in files for document in yaml.safe_load_all(text) if document]
+            "documents": [document for text in files for document in yaml.safe_load_all(text) if document],
+            "notes": "".join(text for name, text in texts.items() if name.endswith("NOTES.txt")),
         }
 
     def linted(values: dict[str, Any]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Values that are taken away, by `null`: the chart renders without them, or says which it needs."""
+"""What the chart says: which value it needs, where one is taken away by `null`, and what comes next."""
 
 import re
 from typing import Any
@@ -53,6 +53,20 @@ def refusals(several: list[dict[str, Any]]) -> list[str]:
     """What Helm says of each of several values; "" of those that it takes."""
     answers = ask([chosen(values) if values.get("proxy", values) else values for values in several])
     return [str(answer.get("error", "")) for answer in answers]
+
+
+def test_what_an_installation_is_told() -> None:
+    """How to try whether policies hold, by a name that cannot fall through; what it means without them."""
+    trusted = "10.244.0.0/16"
+    policies, none = ask(
+        [
+            chosen({"clusterDomain": "cluster.example", "chat": {"healthPath": "/chat/health"}}),
+            chosen({"networkPolicy": {"enabled": False}, "chat": {"forwardedAllowIps": trusted}}),
+        ]
+    )
+    assert "http://chat-0.chat.chat.svc.cluster.example.:8000/chat/health" in policies["notes"]
+    assert "set chat.forwardedAllowIps" in policies["notes"]
+    assert f"every pod of the cluster that is in {trusted} can be any client" in none["notes"]
 
 
 def test_what_is_passed_on_may_be_missing() -> None:
