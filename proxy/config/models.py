@@ -183,8 +183,8 @@ class HealthSettings(s.Settings):
     secret: v.Secrets | None = None
     """What only our instances and proxies know: with it a backend is believed to be one of them if it answers
     the challenge of each probe, and is down otherwise, whatever it answers. The instances have to be started
-    by `replica` or call `share`, with the same secret. A list has each of them count, so that one can be
-    replaced. It does not hold for `run`, which knows its replicas."""
+    by `replica` or call `chainlit_proxy.share`, with the same secret. A list has each of them count, so that
+    one can be replaced. It does not hold for `run`, which knows its replicas."""
     interval: v.Seconds = 2.0
     """Seconds between two probes of a backend."""
     timeout: v.Seconds = 2.0
