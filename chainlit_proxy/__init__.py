@@ -17,8 +17,8 @@ __all__ = ["on_restore", "register_codec", "share"]
 _Kind = TypeVar("_Kind")
 _Callback = TypeVar("_Callback", bound=Callable[[], Awaitable[None]])
 
-_PLACE = Path(__file__).absolute().parents[1] / "proxy" / "sessions"
-_NAME = "_chainlit_proxy_sessions"  # also known to proxy/sessions/codecs.py
+_PROXY = Path(__file__).absolute().parents[1] / "proxy"
+_SESSIONS = "_chainlit_proxy_sessions"  # also known to proxy/sessions/codecs.py
 
 
 def share(
@@ -73,17 +73,20 @@ def register_codec(
 
 def _sessions() -> Any:
     """The implementation; whoever asks first has it loaded."""
-    if loaded := sys.modules.get(_NAME):
-        return loaded
+    return sys.modules.get(_SESSIONS) or _load(_SESSIONS, _PROXY / "sessions")
+
+
+def _load(name: str, folder: Path) -> Any:
+    """The package in a folder, under a name; whatever else of that name the import path has."""
     spec = importlib.util.spec_from_file_location(
-        _NAME, _PLACE / "__init__.py", submodule_search_locations=[str(_PLACE)]
+        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
     assert spec
     assert spec.loader
-    sessions = sys.modules[_NAME] = importlib.util.module_from_spec(spec)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(sessions)
+        spec.loader.exec_module(module)
     except BaseException:
-        del sys.modules[_NAME]  # half of it would be taken for the whole
+        del sys.modules[name]  # half of it would be taken for the whole
         raise
-    return sessions
+    return module

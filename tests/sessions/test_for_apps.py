@@ -5,12 +5,13 @@ import importlib.util
 import inspect
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import chainlit_proxy
-from proxy import sessions
+from proxy import __version__, sessions
 from proxy.sessions.codecs import CODECS
 from tests.docs.pages import ROOT
 
@@ -93,6 +94,17 @@ def test_an_app_may_have_a_proxy_of_its_own(tmp_path: Path, own: str) -> None:
     (tmp_path / own).write_text("NAME = 'the app'")
     program = "import proxy, chainlit_proxy\nprint(proxy.NAME, chainlit_proxy.on_restore(print) is print)"
     assert told(program, tmp_path) == ["the app True"]
+
+
+@pytest.mark.parametrize("own", ["proxy.py", "proxy/__init__.py"])
+def test_the_command_is_ours(tmp_path: Path, own: str) -> None:
+    """Though an image puts the app's folder on the import path, by PYTHONPATH for instance."""
+    (tmp_path / own).parent.mkdir(exist_ok=True)
+    (tmp_path / own).write_text("raise SystemExit('the app')")
+    program = "import sys; sys.argv[1:] = ['--version']\nfrom chainlit_proxy.__main__ import main\nmain()"
+    assert told(program, tmp_path)[0].startswith(f"chainlit-proxy, version {__version__} ")
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
+    assert scripts == {"chainlit-proxy": "chainlit_proxy.__main__:main"}
 
 
 def test_it_is_one_with_what_the_launcher_loads(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from tests.system.test_sessions_elsewhere import Site, kill_home, opened
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
-# Without the present folder on its path, as the command `chainlit-proxy` is started.
-COMMAND = [sys.executable, "-P", "-m", "proxy"]
+# As the command `chainlit-proxy`, with the app's folder first on its import path.
+COMMAND = [sys.executable, "-m", "chainlit_proxy"]
 USES_ITS_OWN = "\nimport proxy\nassert proxy.NAME == 'the app'\n"
 HEALTH = {"interval": 0.5, "timeout": 1, "fall": 2, "rise": 1, "evict_after": 2}
 
