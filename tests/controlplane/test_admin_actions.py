@@ -208,9 +208,8 @@ def test_a_hook_moves_nothing_that_an_operator_wished() -> None:
         assert (await post(admin, "/api/backends/a/ready", None, hook))[1]["admin_state"] == "ready"
         for wish, state in (("drain", "drain"), ("maintenance", "maintenance")):
             await post(admin, f"/api/backends/a/{wish}", None, bearer(TOKEN))
-            for body in (None, {}):
-                _, told = await post(admin, "/api/backends/a/ready", body, hook)
-                assert told["admin_state"] == state
+            _, told = await post(admin, "/api/backends/a/ready", {}, hook)
+            assert told["admin_state"] == state
 
     run(test, token=TOKEN)
 

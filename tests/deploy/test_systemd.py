@@ -103,7 +103,7 @@ def test_the_units_are_started_with_the_machine(analyze: str, tmp_path: Path) ->
         shutil.copy(file, folder)
     names = ["chainlit-proxy.socket", "chainlit-proxy.service", "chat.service", "chat@8001.service"]
     program = Path(analyze).with_name("systemctl")
-    command = [program, f"--root={tmp_path}", "enable", *names]
+    command = [str(program), f"--root={tmp_path}", "enable", *names]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     wanted = {path.name for path in folder.glob("*.wants/*")}

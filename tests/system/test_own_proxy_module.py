@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
 # As the command `chainlit-proxy`, with the app's folder first on its import path.
 COMMAND = [sys.executable, "-m", "chainlit_proxy"]
-USES_ITS_OWN = "\nimport proxy\nassert proxy.NAME == 'the app'\n"
+USES_ITS_OWN = "import proxy\nassert proxy.NAME == 'the app'\n"
 HEALTH = {"interval": 0.5, "timeout": 1, "fall": 2, "rise": 1, "evict_after": 2}
 
 
@@ -23,8 +23,8 @@ def own(folder: Path, module: str) -> None:
     """Give the app in a folder its module, which it needs."""
     (folder / module).parent.mkdir(exist_ok=True)
     (folder / module).write_text("NAME = 'the app'")
-    with (folder / "app.py").open("a") as app:
-        app.write(USES_ITS_OWN)
+    app = folder / "app.py"
+    app.write_text(USES_ITS_OWN + app.read_text())
 
 
 @pytest.mark.parametrize("module", ["proxy.py", "proxy/__init__.py"])
