@@ -17,6 +17,7 @@ ENV COMPILE="python -m compileall -q -j 0 --invalidation-mode unchecked-hash"
 RUN python -m venv --without-pip /opt/chainlit-proxy
 COPY pyproject.toml hatch_build.py README.md LICENSE constraints.txt ./
 COPY proxy ./proxy
+COPY chainlit_proxy ./chainlit_proxy
 COPY deploy/man ./deploy/man
 COPY deploy/completion ./deploy/completion
 

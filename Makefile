@@ -1,8 +1,10 @@
-# `make run` starts the example, `make test` runs every check; both set up what they need first.
+# `make run` starts the example, `make test` runs every check; each sets up what it needs first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# What a user needs, and no more: the proxy and Chainlit.
+STAMP_TO_RUN := $(VENV)/.installed-to-run
 JS := tests/js/node_modules/.package-lock.json
 # What runs the tests: on the sources, or, with COMPILED=1, on a compiled build of them.
 PYTEST := $(BIN)/$(if $(COMPILED),python -m tests.compiled,pytest)
@@ -15,7 +17,7 @@ FAST := tests/wire tests/affinity tests/test_borders.py tests/test_log_lines.py 
 	bench-sessions lock clean
 
 help:
-	@echo "make run     two Chainlit instances of examples/chat/app.py behind the proxy on port 8000"
+	@echo "make run     two Chainlit instances of examples/chat/app.py behind the proxy on PORT (8000)"
 	@echo "make test    every check and test"
 	@echo "make docs    the documentation as a site, in artefacts/site"
 	@echo "make check   formatting, lint and types only"
@@ -42,12 +44,18 @@ help:
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[acme,chainlit,dev,dns,docker,kubernetes,otel,redis,terminal]'
-	touch $@
+	touch $@ $(STAMP_TO_RUN)
 
 setup: $(STAMP)
 
-run: $(STAMP)
-	cd examples/chat && ../../$(BIN)/chainlit-proxy run app.py --replicas 2 --listen 127.0.0.1:8000
+$(STAMP_TO_RUN): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[chainlit]'
+	touch $@
+
+PORT ?= 8000
+run: $(STAMP_TO_RUN)
+	cd examples/chat && ../../$(BIN)/chainlit-proxy run app.py --replicas 2 --listen 127.0.0.1:$(PORT)
 
 # The variable silences a notice of the theme about the future of MkDocs.
 docs: $(STAMP)

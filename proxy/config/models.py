@@ -27,7 +27,8 @@ class AdminSettings(s.Settings):
     take the old one out."""
     hook_token: v.Tokens | None = None
     """A token that may drain a backend, make it ready and look at it, and nothing else: for `chainlit-proxy
-    hook`, which runs beside the app. In a list each counts. It needs `admin.token`, and is another one."""
+    hook`, which runs beside the app. From a backend's address it moves that one only, and never what an
+    operator wished. In a list each counts. It needs `admin.token`, and is another one."""
     listen: v.OneAddress = Address("127.0.0.1", 9901)
     """Where metrics, health and the API are served. Loopback, because by default there is no token. Where
     9901 is taken and no other is named `run` takes a free port, and says which."""
@@ -183,8 +184,8 @@ class HealthSettings(s.Settings):
     secret: v.Secrets | None = None
     """What only our instances and proxies know: with it a backend is believed to be one of them if it answers
     the challenge of each probe, and is down otherwise, whatever it answers. The instances have to be started
-    by `replica` or call `share`, with the same secret. A list has each of them count, so that one can be
-    replaced. It does not hold for `run`, which knows its replicas."""
+    by `replica` or call `chainlit_proxy.share`, with the same secret. A list has each of them count, so that
+    one can be replaced. It does not hold for `run`, which knows its replicas."""
     interval: v.Seconds = 2.0
     """Seconds between two probes of a backend."""
     timeout: v.Seconds = 2.0
@@ -202,7 +203,8 @@ class HealthSettings(s.Settings):
     listen_path: v.UrlPath | None = None
     """A path on the listeners of clients where the proxy tells its own health, for a balancer that can ask
     nowhere else, such as /.chainlit-proxy/healthz: 200 as long as it serves, 503 once it is to end. Whether
-    there are backends makes no difference. It is no path of the app any more."""
+    there are backends makes no difference. It is no path of the app any more, so neither its page (/, or one
+    of affinity.roots) nor a socketio_path may be named."""
 
     @field_validator("secret")
     @classmethod

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Annotated, Any, Literal
 
-from fastapi import Depends, FastAPI, HTTPException, Path, Response
+from fastapi import Depends, FastAPI, HTTPException, Path, Request, Response
 from pydantic import BaseModel, Field
 
+from proxy import net
 from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.fleet import Fleet
 from proxy.affinity.health import Verdict
@@ -173,6 +174,25 @@ class ReloadStatus(BaseModel):
     )
 
 
+def speaks_for_others(fleet: Fleet, peer: str, name: str) -> bool:
+    """Whether a client at this address is one of the backends, and not the one that it names.
+
+    An address that no backend is at tells nothing: hooks may come by another network, or through a gateway.
+    """
+    address = peer.removeprefix("::ffff:")
+    there = {
+        other.name
+        for other in fleet
+        if other.health.verdict is not Verdict.DOWN and net.last_address(other.host) == address
+    }
+    return bool(there) and name not in there
+
+
+def _by_hook(request: Request) -> bool:
+    """Whether it came with a token of hooks, which moves nothing that an operator wished."""
+    return bool(getattr(request.state, "by_hook", False))
+
+
 def backend_status(backend: Backend, drains: Drains) -> BackendStatus:
     """What the API shows of a backend."""
     return BackendStatus(
@@ -277,16 +297,17 @@ def add_actions(app: FastAPI, actions: AdminActions, guarded: Any) -> None:
         return backend_status(backend, drains)
 
     @app.post("/api/backends/{name}/drain", **asked)  # noqa: FAST003 - `known` takes it
-    async def drain(backend: Known, request: DrainRequest | None = None) -> BackendStatus:
+    async def drain(backend: Known, http: Request, request: DrainRequest | None = None) -> BackendStatus:
         """No new sessions; those it has go on until they are at rest, or the time is up."""
         wish = request or DrainRequest()
-        drains.drain_for(backend, wish.timeout, until_restart=wish.until is not None)
+        until_restart = wish.until is not None or _by_hook(http)
+        drains.drain_for(backend, wish.timeout, until_restart=until_restart)
         return backend_status(backend, drains)
 
     @app.post("/api/backends/{name}/ready", **asked)  # noqa: FAST003 - `known` takes it
-    async def ready(backend: Staying, request: ReadyRequest | None = None) -> BackendStatus:
+    async def ready(backend: Staying, http: Request, request: ReadyRequest | None = None) -> BackendStatus:
         """Take sessions again, with a slow start."""
-        if request and request.until:
+        if (request and request.until) or _by_hook(http):
             drains.restarted(backend)
         else:
             drains.ready(backend)

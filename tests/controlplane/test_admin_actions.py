@@ -175,6 +175,45 @@ def test_the_token_of_hooks_is_good_for_what_they_do() -> None:
     run(test, token=TOKEN)
 
 
+def test_an_app_cannot_move_others_with_its_hooks_token() -> None:
+    """It can read the one of its pod: from the address of a backend that moves this backend, and no other."""
+
+    async def test(admin: Admin) -> None:
+        hook, until = bearer(HOOK_TOKEN), {"until": "restart"}
+        here = admin.fleet.add("here", "127.0.0.1", 1, now=0.0)
+        there = admin.fleet.add("there", "127.0.0.9", 1, now=0.0)
+        for backend in (here, there):
+            admin.fleet.observe(backend, Observation.ANSWERED, 0.0)
+        for wish in ("drain", "ready"):
+            status, told = await post(admin, f"/api/backends/there/{wish}", until, hook)
+            assert (status, "that it comes from" in told["detail"]) == (403, True)
+            assert (await post(admin, f"/api/backends/here/{wish}", until, hook))[0] == 200
+        assert (await admin.ask("/api/backends/there", hook)).status == 403
+        assert (await post(admin, "/api/backends/there/drain", None, bearer(TOKEN)))[0] == 200
+        # Who is down may be where another one is by now; an address without a backend tells nothing.
+        admin.fleet.observe(here, Observation.REFUSED, 1.0)
+        assert (await post(admin, "/api/backends/there/ready", until, hook))[0] == 200
+
+    run(test, token=TOKEN)
+
+
+def test_a_hook_moves_nothing_that_an_operator_wished() -> None:
+    """Whatever it says, its drain ends with a restart, and it ends no other."""
+
+    async def test(admin: Admin) -> None:
+        known(admin)
+        hook = bearer(HOOK_TOKEN)
+        status, told = await post(admin, "/api/backends/a/drain", None, hook)
+        assert (status, told["drain"]["until_restart"]) == (200, True)
+        assert (await post(admin, "/api/backends/a/ready", None, hook))[1]["admin_state"] == "ready"
+        for wish, state in (("drain", "drain"), ("maintenance", "maintenance")):
+            await post(admin, f"/api/backends/a/{wish}", None, bearer(TOKEN))
+            _, told = await post(admin, "/api/backends/a/ready", {}, hook)
+            assert told["admin_state"] == state
+
+    run(test, token=TOKEN)
+
+
 def test_a_pod_that_is_back_ends_its_own_drain_alone() -> None:
     """`ready` until a restart leaves an operator's wish as it is."""
 

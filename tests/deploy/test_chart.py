@@ -241,7 +241,7 @@ def test_strings_stay_strings() -> None:
             assert pod["priorityClassName"] == nasty
             assert pod["imagePullSecrets"] == [{"name": nasty}]
         chat = container(objects[CHAT])
-        assert (chat["args"], chat["readinessProbe"]["httpGet"]["path"]) == ([nasty], f"/{nasty}")
+        assert (chat["args"], chat["startupProbe"]["httpGet"]["path"]) == ([nasty], f"/{nasty}")
         assert {"name": "FORWARDED_ALLOW_IPS", "value": nasty} in chat["env"]
         assert objects["Service", "chainlit-proxy"]["metadata"]["annotations"] == {"a": nasty}
         assert objects["Service", "chainlit-proxy"]["spec"]["ports"][0]["appProtocol"] == nasty

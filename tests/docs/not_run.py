@@ -41,6 +41,7 @@ NOT_RUN = {
     "systemctl restart chat@8001.service": _NEEDS_SYSTEMD + "a unit of the reader's own",
     "install -m 600 /dev/null .env": _NO_ENGINE + "makes an empty file",
     'echo "ADMIN_TOKEN=$(openssl rand -hex 16)" >> .env': _NO_ENGINE + "a line for the commands below it",
+    'echo "HEALTH_SECRET=$(openssl rand -hex 32)" >> .env': _NO_ENGINE + "as the one before",
     "docker compose up --build --detach": _COMPOSE,
     "docker compose exec proxy chainlit-proxy status": _COMPOSE,
     "docker compose stop chat-b": _COMPOSE,

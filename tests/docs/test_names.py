@@ -20,7 +20,7 @@ from tests.docs.pages import ROOT, Piece, admin_of, found, table
 AFFINITY = ROOT / "docs/affinity.md"
 SESSIONS = ROOT / "docs/sessions.md"
 OPERATIONS = ROOT / "docs/operations.md"
-FOLDERS = ("proxy", "tests", "docs", "examples", "benchmarks", "deploy")
+FOLDERS = ("proxy", "chainlit_proxy", "tests", "docs", "examples", "benchmarks", "deploy")
 KEY = re.compile(rf"^((?:{'|'.join(sorted({path[0] for path in KEYS}))})(?:\.[a-z_]+)+)(?=:|$)")
 FILE = re.compile(rf"^(?:{'|'.join(FOLDERS)})(?:/[\w.-]+)+$")
 METRIC = re.compile(r"\bchainlit_proxy_\w+")

@@ -270,7 +270,7 @@ def test_a_process_whose_engine_is_not_known() -> None:
 
 
 IN_AN_APP = """
-from proxy.sessions import share
+from chainlit_proxy import share
 assert share("sqlite:///" + {folder!r} + "/sessions.db")
 import engineio.async_socket as sockets, uvicorn
 print(hasattr(sockets.AsyncSocket, "none_to_poll"), uvicorn.Config("app").ws_ping_timeout)

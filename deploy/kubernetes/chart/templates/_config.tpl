@@ -73,6 +73,11 @@
 {{- if and .Values.proxy.healthSecret (not .Values.chat.healthSecret) -}}
 {{- fail "proxy.healthSecret needs chat.healthSecret: pods that do not know the secret are down" -}}
 {{- end -}}
+{{- $known := .Values.chat.envFrom -}}
+{{- range .Values.chat.env }}{{ if eq .name "CHAINLIT_PROXY_HEALTH_SECRET" }}{{ $known = true }}{{ end }}{{ end -}}
+{{- if and (dig "health" dict .Values.proxy.config | default dict).secret (not (or .Values.chat.healthSecret $known)) -}}
+{{- fail "proxy.config.health.secret needs pods that know it: name its Secret in chat.healthSecret first, then in proxy.healthSecret, which sets this key. See docs/deployment/kubernetes.md" -}}
+{{- end -}}
 {{- if and .Values.chat.backends (lt (int .Values.chat.backends) (int .Values.chat.replicas)) -}}
 {{- fail "chat.backends is less than chat.replicas: the proxies would not know the last pods" -}}
 {{- end -}}
