@@ -15,6 +15,9 @@ from proxy.dataplane import buckets, clients, last_hop
 from tests.docs.pages import PAGES, ROOT, Piece, pieces, table
 
 OPERATIONS = ROOT / "docs/operations.md"
+METRICS = ROOT / "docs/metrics.md"
+LOGS = ROOT / "docs/logs.md"
+FAILURES = ROOT / "docs/failures.md"
 LIMITS = ROOT / "docs/limits.md"
 TROUBLESHOOTING = ROOT / "docs/troubleshooting.md"
 MANUAL = [page for page in PAGES if page.name not in {"CHANGELOG.md", "configuration.md"}]
@@ -34,12 +37,12 @@ LEFT_OVER = re.compile(
     r"\b(?:TODO|FIXME|XXX|not tested yet|untested yet|not implemented|coming soon)\b", re.IGNORECASE
 )
 FIGURES: list[tuple[Path, str, float]] = [
-    (OPERATIONS, "exported for {:.0f} more seconds", metrics._AFTERWARDS),
+    (METRICS, "exported for {:.0f} more seconds", metrics._AFTERWARDS),
     (OPERATIONS, "The last {:.0f} are kept in memory", events._SIZE),
     (OPERATIONS, "moved to it as well, five every two seconds" if rebalance._AT_ONCE == 5 else "?", 0),
-    (OPERATIONS, "at most {:.0f} MiB", output._MAX_BYTES / (1 << 20)),
-    (OPERATIONS, "MiB and {:,.0f}", output._MAX_LINES),
-    (OPERATIONS, "four times as often while" if probes._FASTER == 4 else "?", 0),
+    (LOGS, "at most {:.0f} MiB", output._MAX_BYTES / (1 << 20)),
+    (LOGS, "MiB and {:,.0f}", output._MAX_LINES),
+    (FAILURES, "four times as often while" if probes._FASTER == 4 else "?", 0),
     (LIMITS, "the {:.0f} clients that asked last", buckets.MOST_CLIENTS),
     (LIMITS, "up to {:.0f} per listener", net._BACKLOG),
     (LIMITS, "`Retry-After: {:.0f}`", clients._RETRY_AFTER),
