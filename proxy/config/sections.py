@@ -257,10 +257,10 @@ class DnsSettings(Settings):
     servers: v.DnsServers = ()
     """DNS servers to ask instead of the system's."""
     shortest: v.Seconds = 1.0
-    """Ask again after this many seconds at the earliest, even if the TTL is shorter."""
+    """Seconds until it asks again at the earliest, even if the TTL is shorter."""
     longest: v.Seconds = Field(default=30.0, validate_default=True)
-    """Ask again after this many seconds at the latest, even if the TTL is longer. After a failure the pause
-    grows from shortest to this."""
+    """Seconds until it asks again at the latest, even if the TTL is longer. After a failure the pause grows from
+    shortest to this."""
 
     @field_validator("port")
     @classmethod
