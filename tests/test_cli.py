@@ -141,18 +141,6 @@ def test_wrong_use_exits_2(args: list[str]) -> None:
     assert "Usage:" in result.stderr
 
 
-def test_check_warns_of_names_that_may_be_public(config: Path) -> None:
-    """A name that may be looked up as a stranger's is told with its key; the file is right all the same."""
-    config.write_text(
-        "backends: [{url: 'http://chat-0.chat:8000'}, {url: 'http://chat-0.chat.:8000', name: b}]"
-    )
-    result = call("check", "-c", str(config))
-    assert result.exit_code == 0
-    told, verdict = result.stderr.splitlines()
-    assert "is valid: 2 backends" in verdict
-    assert told.startswith("backends[0].url: chat-0.chat is a relative name")
-
-
 @pytest.mark.parametrize("command", ["check", "serve"])
 def test_mistakes_exit_2_each_on_a_line(config: Path, command: str) -> None:
     """A bad file: exit 2, and one line for each mistake with its line and key, on standard error."""

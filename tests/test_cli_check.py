@@ -117,6 +117,17 @@ def test_a_list_of_backends_that_is_not_there_yet_is_told(config: Path) -> None:
     assert result.stderr.splitlines()[0] == warning
 
 
+def test_check_warns_of_names_that_may_be_public(config: Path) -> None:
+    """A name that may be looked up as a stranger's is told with its key; the file is right all the same."""
+    result = _check(
+        config, "backends: [{url: 'http://chat-0.chat:8000'}, {url: 'http://chat-0.chat.:8000', name: b}]"
+    )
+    assert result.exit_code == 0
+    told, verdict = result.stderr.splitlines()
+    assert "is valid: 2 backends" in verdict
+    assert told.startswith("backends[0].url: chat-0.chat is a relative name")
+
+
 def test_the_schema_is_printed() -> None:
     """As JSON, on standard output."""
     result = CliRunner().invoke(main, ["schema"])

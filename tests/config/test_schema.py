@@ -58,7 +58,7 @@ def test_every_key_is_told_where_it_stands(key: Key) -> None:
         (ROOT / "config.example.yaml").read_text(encoding="utf-8"),
         dump(loads(BACKEND)),
         BACKEND,
-        "backends: [{url: 'http://a:1', weight: 2, tls: {verify: no}}, 'http+unix:///run/a']",
+        "backends: [{url: 'https://a:1', weight: 2, tls: {verify: no}}, 'http+unix:///run/a']",
         "backends:\nhealth:\n",
         "listen: [':8000', 'unix:/run/a']",
         "health:\n  interval: 30s\n  timeout: ${TIMEOUT}\n  status: 204\n  evict_after: 0.5\n",
