@@ -18,7 +18,7 @@ help:
 	@echo "make run     two Chainlit instances of examples/chat/app.py behind the proxy on port 8000"
 	@echo "make test    every check and test"
 	@echo "make docs    the documentation as a site, in artefacts/site"
-	@echo "make check   formatting, lint and types only"
+	@echo "make check   formatting, lint, types and how the pages read"
 	@echo "make unit    the unit tests only"
 	@echo "make compiled  wheels in dist: compiled ones, for each CPython that is here, and the pure one"
 	@echo "make unit-compiled  those of the unit tests that concern what is compiled, on a compiled build"
@@ -84,6 +84,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python -m tests.docs.prose
 
 unit: $(STAMP) $(JS) dns pebble redis
 	$(PYTEST) -n 4 tests -m "not system and not browser"
