@@ -3,6 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# What `make run` needs: the proxy and Chainlit, and nothing of what tests and builds need.
+RUN_VENV := .venv-run
+RUN_STAMP := $(RUN_VENV)/.installed
+PORT ?= 8000
 JS := tests/js/node_modules/.package-lock.json
 # What runs the tests: on the sources, or, with COMPILED=1, on a compiled build of them.
 PYTEST := $(BIN)/$(if $(COMPILED),python -m tests.compiled,pytest)
@@ -15,7 +19,7 @@ FAST := tests/wire tests/affinity tests/test_borders.py tests/test_log_lines.py 
 	bench-sessions lock clean
 
 help:
-	@echo "make run     two Chainlit instances of examples/chat/app.py behind the proxy on port 8000"
+	@echo "make run     two Chainlit instances of examples/chat/app.py behind the proxy on PORT (8000)"
 	@echo "make test    every check and test"
 	@echo "make docs    the documentation as a site, in artefacts/site"
 	@echo "make check   formatting, lint, types and how the pages read"
@@ -46,8 +50,13 @@ $(STAMP): pyproject.toml constraints.txt
 
 setup: $(STAMP)
 
-run: $(STAMP)
-	cd examples/chat && ../../$(BIN)/chainlit-proxy run app.py --replicas 2 --listen 127.0.0.1:8000
+$(RUN_STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(RUN_VENV)
+	$(RUN_VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[chainlit]'
+	touch $@
+
+run: $(RUN_STAMP)
+	cd examples/chat && ../../$(RUN_VENV)/bin/chainlit-proxy run app.py --replicas 2 --listen 127.0.0.1:$(PORT)
 
 # The variable silences a notice of the theme about the future of MkDocs.
 docs: $(STAMP)
@@ -181,4 +190,4 @@ lock:
 	rm -rf $(VENV)-lock
 
 clean:
-	rm -rf $(VENV) $(VENV)-installed $(VENV)-lock $(VENV)-chainlit $(VENV)-compiled tests/js/node_modules benchmarks/.venv-peers artefacts .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(RUN_VENV) $(VENV)-installed $(VENV)-lock $(VENV)-chainlit $(VENV)-compiled tests/js/node_modules benchmarks/.venv-peers artefacts .mypy_cache .ruff_cache .pytest_cache .hypothesis
