@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# What a user needs, and no more: the proxy and Chainlit.
-STAMP_TO_RUN := $(VENV)/.installed-to-run
+# What `make run` needs: the proxy and Chainlit, and nothing of what tests and builds need.
+RUN_VENV := .venv-run
+RUN_STAMP := $(RUN_VENV)/.installed
+PORT ?= 8000
 JS := tests/js/node_modules/.package-lock.json
 # What runs the tests: on the sources, or, with COMPILED=1, on a compiled build of them.
 PYTEST := $(BIN)/$(if $(COMPILED),python -m tests.compiled,pytest)
@@ -14,7 +16,7 @@ FAST := tests/wire tests/affinity tests/test_borders.py tests/test_log_lines.py 
 
 .PHONY: help setup run docs test check unit compiled unit-compiled system browser chromium dns fronts http2 pebble prometheus \
 	redis full compat images fuzz soak hostile bench bench-peers bench-features bench-share bench-lifecycle \
-	bench-sessions lock clean
+	bench-sessions recording newcomer lock clean
 
 help:
 	@echo "make run     two Chainlit instances of examples/chat/app.py behind the proxy on PORT (8000)"
@@ -27,6 +29,7 @@ help:
 	@echo "make system  the tests with real Chainlit processes and Socket.IO clients"
 	@echo "make browser the tests in real Chromium"
 	@echo "make full    the system tests with as many clients and rounds as they were made for"
+	@echo "make newcomer  the commands of README and quickstart, typed in an empty folder"
 	@echo "make compat  shared sessions with every minor release of Chainlit 2, and what is newer on the index"
 	@echo "make images  build the images and start all of deploy/ in containers; install the wheel on each CPython"
 	@echo "make fuzz    coverage-guided fuzzing of the parsers and machines, FUZZ_SECONDS for each (120)"
@@ -38,6 +41,7 @@ help:
 	@echo "make bench-share  the CPU time of this proxy's own Python, without kernel and peers (seconds)"
 	@echo "make bench-lifecycle  what users notice when instances and proxies come and go, SESSIONS of them (120)"
 	@echo "make bench-sessions  what shared sessions cost an instance"
+	@echo "make recording  the animated picture of the README, docs/images/kill-9.svg"
 	@echo "With COMPILED=1 unit, system, browser, full and hostile test a compiled build."
 	@echo "make lock    resolve the dependencies anew into constraints.txt"
 
@@ -48,14 +52,13 @@ $(STAMP): pyproject.toml constraints.txt
 
 setup: $(STAMP)
 
-$(STAMP_TO_RUN): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[chainlit]'
+$(RUN_STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(RUN_VENV)
+	$(RUN_VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[chainlit]'
 	touch $@
 
-PORT ?= 8000
-run: $(STAMP_TO_RUN)
-	cd examples/chat && ../../$(BIN)/chainlit-proxy run app.py --replicas 2 --listen 127.0.0.1:$(PORT)
+run: $(RUN_STAMP)
+	cd examples/chat && ../../$(RUN_VENV)/bin/chainlit-proxy run app.py --replicas 2 --listen 127.0.0.1:$(PORT)
 
 # The variable silences a notice of the theme about the future of MkDocs.
 docs: $(STAMP)
@@ -136,6 +139,10 @@ full: $(STAMP) $(JS) chromium dns fronts http2 pebble prometheus redis
 	FULL=1 $(PYTEST) tests -m "system and not browser"
 	FULL=1 $(PYTEST) tests/browser/test_blocked.py
 
+# What README and quickstart say, typed on a machine that has only Python; it installs from the package index.
+newcomer: $(STAMP)
+	FULL=1 $(PYTEST) tests/system/test_newcomer.py
+
 # Each in a virtual environment of its own below .venv-chainlit.
 compat: $(STAMP) $(JS) redis
 	COMPAT=all $(BIN)/pytest tests/system/test_sessions_compat.py
@@ -186,6 +193,10 @@ SESSIONS ?= 120
 bench-lifecycle: $(STAMP)
 	$(BIN)/python -m benchmarks.lifecycle --sessions $(SESSIONS)
 
+# The picture of the README, by a real run.
+recording: $(STAMP) chromium
+	$(BIN)/python -m benchmarks.recording
+
 lock:
 	$(PYTHON) -m venv --clear $(VENV)-lock
 	$(VENV)-lock/bin/pip install --quiet --disable-pip-version-check '.[acme,chainlit,dev,dns,docker,kubernetes,otel,redis,terminal]'
@@ -193,4 +204,4 @@ lock:
 	rm -rf $(VENV)-lock
 
 clean:
-	rm -rf $(VENV) $(VENV)-installed $(VENV)-lock $(VENV)-chainlit $(VENV)-compiled tests/js/node_modules benchmarks/.venv-peers artefacts .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(RUN_VENV) $(VENV)-installed $(VENV)-lock $(VENV)-chainlit $(VENV)-compiled tests/js/node_modules benchmarks/.venv-peers artefacts .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -112,7 +112,7 @@ class AffinitySettings(s.Settings):
     than sessions live, it knows all of them and does not ask for unknown ids. Do not set it if there is a
     second proxy: conversations would start over."""
     locate_timeout: v.Seconds = 2.0
-    """Seconds that backends have to answer that question. Normally they take milliseconds, unless an app
+    """Seconds in which backends must answer that question. Normally they take milliseconds, unless an app
     blocks its event loop."""
     locate_questions: v.Count = 1000
     """Questions under way at once, each about one session; equal ones are asked once. Requests above the

@@ -119,11 +119,12 @@ def faults(page: Path) -> Iterator[Fault]:
 def _by_proselint(page: Path, text: str, without: list[str]) -> Iterator[Fault]:
     padded = f"\n{text}\n"  # its checks look at what is before and behind a word
     for check in __register__:
-        if not any(map(check.matches_partial, without)):
-            for result in check.check_with_flags(padded):
-                yield Fault(
-                    page, padded.count("\n", 0, result.span[0]), f"{result.message} ({result.check_path})"
-                )
+        if any(map(check.matches_partial, without)):
+            continue
+        for result in check.check_with_flags(padded):
+            start, end = result.span
+            if "\n\n" not in padded[start:end].strip():  # the end of one paragraph and the start of the next
+                yield Fault(page, padded.count("\n", 0, start), f"{result.message} ({result.check_path})")
 
 
 def main(arguments: list[str]) -> int:

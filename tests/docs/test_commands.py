@@ -19,6 +19,7 @@ from proxy.cli import main
 from tests.docs.not_run import NOT_RUN
 from tests.docs.pages import ROOT, Piece, found
 
+CHECKOUT = "~/chainlit-sticky-proxy"  # where the pages have this repository
 # Options of other programs that the text of the pages speaks of.
 FOREIGN_OPTIONS = {
     "chainlit run": {"--host", "--port", "--ssl-cert", "--root-path", "--watch", "--headless", "--debug"},
@@ -79,13 +80,15 @@ def test_a_command_is_right(piece: Piece, line: str) -> None:
             lines_of = {word: rf"^{word}:" for word in targets if "=" not in word}
             lines_of |= {word: rf"\b{word.partition('=')[0]}\b" for word in targets if "=" in word}
             assert all(re.search(pattern, makefile, re.MULTILINE) for pattern in lines_of.values())
-        case ["python", "-m", module, *_]:
+        case ["python" | "python3", "-m", module, *_]:
             assert importlib.util.find_spec(module)
         case ["pip", "install", place]:
             project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
             extras = project["optional-dependencies"]
-            known = {".", *(f".[{extra}]" for extra in extras)}
+            known = {".", CHECKOUT, "chainlit", *(f".[{extra}]" for extra in extras)}
             assert place in known.union(*extras.values())
+        case [".", script]:
+            assert script == ".venv/bin/activate"  # typed by tests/system/test_newcomer.py
         case ["uvicorn", *rest]:
             uvicorn.main.make_context("uvicorn", rest).close()
         case ["chainlit", *rest]:

@@ -5,13 +5,19 @@ from pathlib import Path
 import pytest
 
 from tests.docs import prose
-from tests.docs.pages import PAGES, ROOT
+from tests.docs.pages import PAGES, ROOT, pieces
 
 
 @pytest.mark.parametrize("page", prose.finished(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_page_reads_well(page: Path) -> None:
     """No long sentence, no banned phrase, and no more words than its budget: see `prose.toml`."""
     assert [str(fault) for fault in prose.faults(page)] == []
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs/deployment").glob("*.md")), ids=lambda page: page.stem)
+def test_a_deployment_ends_with_a_proof(page: Path) -> None:
+    """The last section of each page tells how to see that the deployment works."""
+    assert [piece.text for piece in pieces(page) if piece.kind == "heading"][-1] == "How to see that it works"
 
 
 def test_exceptions_and_budgets_are_of_pages() -> None:

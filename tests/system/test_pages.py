@@ -87,7 +87,7 @@ def talk(typist: Typist, below: str = "", kinds: Sequence[Kind] = PYTHON_KINDS) 
 
 def test_two_instances_by_hand(make_typist: MakeTypist) -> None:
     """The quickstart's instances and its proxy carry every kind of client; `status` prints what is shown."""
-    typist = make_typist("quickstart.md", "Instances that something else runs")
+    typist = make_typist("quickstart.md", "Instances that you start yourself")
     start(typist, typist.text("yaml"))
     assert typist.type("chainlit-proxy status").split() == typist.text("text").split()
     talk(typist)
