@@ -100,10 +100,9 @@ class App:
     def _front(self) -> str:
         addresses = self._addresses()
         first = next((each for each in addresses if each.startswith("https:")), addresses[0])
-        root = "".join(f"{root.rstrip('/')}/" for root in self.config.affinity.roots[:1])
         if domains := self.config.tls.acme.domains:
-            return f"https://{domains[0]}:{first.rpartition(':')[2]}".removesuffix(":443") + root
-        return first.replace("//0.0.0.0:", "//localhost:") + root
+            return f"https://{domains[0]}:{first.rpartition(':')[2]}".removesuffix(":443")
+        return first.replace("//0.0.0.0:", "//localhost:")
 
     # A life
 

@@ -28,13 +28,3 @@ def test_the_example_needs_what_a_user_needs(tmp_path: Path) -> None:
 def test_its_port_can_be_another(tmp_path: Path) -> None:
     """8000 may be taken."""
     assert told(tmp_path, "run", "PORT=8123").rstrip().endswith("--listen 127.0.0.1:8123")
-
-
-def test_who_has_installed_everything_can_run_it(tmp_path: Path) -> None:
-    """Nothing is installed twice: what is installed to develop has it."""
-    made = told(tmp_path, "setup")
-    stamps = made.splitlines()[-1].split()[1:]
-    for stamp in stamps:
-        (tmp_path / stamp).parent.mkdir(exist_ok=True)
-        (tmp_path / stamp).touch()
-    assert "pip install" not in told(tmp_path, "run", "-o", "pyproject.toml", "-o", "constraints.txt")
