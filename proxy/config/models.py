@@ -240,10 +240,9 @@ class Config(s.Settings):
 
     listen: v.Addresses = (Address("0.0.0.0", 8000),)  # noqa: S104 - a proxy is there to be reached
     """Where clients connect. A name stands for all its addresses. `:8000` and `"*:8000"` (in quotes) are
-    0.0.0.0:8000, every IPv4 interface; "[::]:8000" is IPv6. Port 0 takes a free one. The default is
-    127.0.0.1:8000 for `run`; with tls.acme domains it is 0.0.0.0:443 and http://0.0.0.0:80. Addresses that
-    begin with http:// stay plain if TLS is on: they redirect to https and answer the authority of
-    tls.acme."""
+    0.0.0.0:8000, every IPv4 interface; "[::]:8000" is IPv6. Port 0 takes a free one. The default of `run` is
+    127.0.0.1:8000. With tls.acme domains it is 0.0.0.0:443 and http://0.0.0.0:80. Addresses that begin with
+    http:// stay plain if TLS is on: they redirect to https and answer the authority of tls.acme."""
     socket: s.SocketSettings = s.SocketSettings()
     reuse_port: v.Flag = False
     """Whether other processes may listen on the same addresses (SO_REUSEPORT). A new proxy can then start
