@@ -11,9 +11,9 @@ import json
 import sys
 import urllib.request
 import uuid
+from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic
-from types import TracebackType
 from typing import Self
 
 import uvloop
@@ -116,39 +116,33 @@ class Crowd:
         self.backends.kill9()
 
 
-class RealSession:
-    """A session with a websocket through the proxy; a context manager."""
+class RealSession(ExitStack):
+    """A session with a websocket through the proxy; open while it is entered."""
 
     def __init__(self, proxy: ProxyProcess) -> None:
+        super().__init__()
         self.id = str(uuid.uuid4())
         self._url = f"ws{proxy.url.removeprefix('http')}{ENDPOINT}websocket"
-        self._socket: ClientConnection | None = None
+        self._socket: ClientConnection  # set once it is entered
 
     def __enter__(self) -> Self:
-        self.open()
-        return self
+        self._open()
+        return super().__enter__()
 
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
-    ) -> None:
-        if self._socket is not None:
-            self._socket.close()
-
-    def open(self) -> None:
+    def _open(self) -> None:
         """Connect, as a page does that upgrades at once."""
-        self._socket = connect(self._url)
+        self._socket = self.enter_context(connect(self._url))
         assert str(self._socket.recv(PATIENCE)).startswith("0")
         self._socket.send(f"40{json.dumps({'sessionId': self.id, 'clientType': 'webapp'})}")
         assert str(self._socket.recv(PATIENCE)).startswith("40")
 
     def come_back(self) -> None:
         """Wait until the connection ends, and connect anew, as Socket.IO's client does."""
-        assert self._socket is not None
         try:
             while True:
                 self._socket.recv(PATIENCE)
         except ConnectionClosed:
-            self.open()
+            self._open()
 
 
 def open_polling(proxy: ProxyProcess) -> str:

@@ -22,17 +22,20 @@ const STILL = {requests: 0, frames: 0, probe: null, cpu: null, history: []};
 const rates = new Map(); // by name
 const rateOf = ({name}) => rates.get(name) ?? STILL;
 
+// What was wished of a backend, and how far that is; "" while it is to be ready.
+function wishOf({admin_state: state, drain, leaving}) {
+  if (!drain) return state === "ready" ? "" : state;
+  const word = drain.empty ? "drained" : `drains, ${Math.max(0, Math.ceil(drain.seconds_left))} s left`;
+  return `${word}, ${drain.sent_away + drain.forced} sent away${leaving ? ", leaves the fleet then" : ""}`;
+}
+
 // How a backend is, in words: the tone is its colour, the rank puts what is wrong first.
-function stateOf({health, admin_state: state, drain, leaving, reason, takes_sessions: takes}) {
-  if (health === "down" && !reason) return {word: "not met yet", tone: "out", rank: 3};
-  if (health === "down") return {word: "down", tone: "bad", rank: 0};
-  if (health === "degraded") return {word: takes ? "degraded, the last resort" : "degraded", tone: "warn", rank: 1};
-  if (state === "maintenance") return {word: "maintenance", tone: "out", rank: 2};
-  if (drain) {
-    const left = `${Math.max(0, Math.ceil(drain.seconds_left))} s left`, away = drain.sent_away + drain.forced;
-    const word = drain.empty ? "drained" : `drains, ${left}`;
-    return {word: `${word}, ${away} sent away${leaving ? ", leaves the fleet then" : ""}`, tone: "out", rank: 2};
-  }
+function stateOf(backend) {
+  const {health, reason, takes_sessions: takes} = backend, wished = wishOf(backend), also = wished && `; ${wished}`;
+  if (health === "down" && !reason) return {word: `not met yet${also}`, tone: "out", rank: 3};
+  if (health === "down") return {word: `down${also}`, tone: "bad", rank: 0};
+  if (health === "degraded") return {word: `degraded${takes ? ", the last resort" : also}`, tone: "warn", rank: 1};
+  if (wished) return {word: wished, tone: "out", rank: 2};
   return takes === false ? {word: "takes no new sessions", tone: "out", rank: 2} : {word: "healthy", tone: "good", rank: 4};
 }
 const whyOf = ({reason, since: at}) => reason ? `for ${ago(now.at - at)}: ${reason}` : "";
@@ -122,6 +125,7 @@ class Card {
   show(backend) {
     const {word, tone} = stateOf(backend);
     if (this.node.className !== `card ${backend.health}`) this.node.className = `card ${backend.health}`;
+    this.node.dataset.tone = tone;
     put(this.state, word, tone);
     put(this.why, whyOf(backend), tone);
     hide(this.why, !backend.reason);
@@ -253,7 +257,8 @@ function showBackends() {
     table = null;
     if (many) makeTable();
   }
-  $("backends").className = many ? "" : "cards";
+  $("backends").className = many ? "many" : "cards";
+  if (many) $("backends").tabIndex = 0; else $("backends").removeAttribute("tabindex");  // what scrolls is reached by keys
   hide($("filter"), !many);
   const there = new Set(now.backends.map(({name}) => name));
   for (const [name, one] of shown) if (!there.has(name)) { one.remove(); shown.delete(name); }

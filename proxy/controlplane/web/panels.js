@@ -114,7 +114,7 @@ function happened(event) {
   seen = event.id;
   const item = make("li");
   item.dataset.kind = event.kind;
-  item.append(make("span", `${clock(event.at)} `, "faint"), `${event.backend || event.kind.replaceAll("_", " ")} ${event.text}`);
+  item.append(make("span", `${clock(event.at)} `, "faint"), `${event.backend || (event.kind === "backend" ? "" : event.kind.replaceAll("_", " "))} ${event.text}`.trim());
   if (event.lines.length) item.append(make("pre", event.lines.join("\n")));
   const kinds = $("events-kind");
   if (![...kinds.options].some(({value}) => value === event.kind)) kinds.add(new Option(event.kind.replaceAll("_", " "), event.kind));
