@@ -143,7 +143,8 @@ class Overview(BaseModel):
         examples=[""],
     )
     lately: LatelyStatus = Field(
-        description="The last minutes.", examples=[{"seconds": 300.0, "times": [], "counts": []}]
+        description="What happened in the last minutes.",
+        examples=[{"seconds": 300.0, "times": [], "counts": []}],
     )
 
 
