@@ -129,6 +129,7 @@ class App:
                     parts.drains.run,
                     parts.rebalance.run,
                     parts.wants.run,
+                    parts.recent.run,
                     *([self.replicas.elastic.run] if self.replicas.elastic else []),
                     parts.plane.site.shared.run,
                     partial(self.admin.run, self.actions, self._serving),

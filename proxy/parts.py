@@ -22,12 +22,14 @@ from proxy.controlplane.events import EventKind, EventLog
 from proxy.controlplane.membership import Member, Membership, trusted
 from proxy.controlplane.probes import Prober
 from proxy.controlplane.rebalance import Rebalance
+from proxy.controlplane.recent import Recent
 from proxy.controlplane.reload import ReloadCounts
 from proxy.controlplane.renewals import Renewals
 from proxy.controlplane.wants import Lateness, Wants
 from proxy.dataplane.fetch import ask
 from proxy.dataplane.plane import Plane
 from proxy.exchange_log import ExchangeLog
+from proxy.figures import Figures
 from proxy.metrics import ProxyCollector
 from proxy.output import lines_dropped
 from proxy.probe_times import ProbeTimes
@@ -76,6 +78,8 @@ class Parts:
             self.not_ready,
             self.wants,
         )
+        self.figures = Figures(self.plane, times)
+        self.recent = Recent(self.figures.counted)
         for move_on in (self.fleet.stood, self.drains.move_on, self.plane.move_on):
             standstill.listen(move_on)
         self.configure(config, trusted(config.backends))

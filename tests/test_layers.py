@@ -34,6 +34,7 @@ LAYERS = [
         "proxy.changes",
         "proxy.exchange_log",
         "proxy.exposition",
+        "proxy.figures",
         "proxy.local_replicas",
         "proxy.logs",
         "proxy.metric_families",

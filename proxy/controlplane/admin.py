@@ -22,9 +22,10 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 
 import proxy
 from proxy.controlplane.admin_actions import FOR_HOOKS, AdminActions, add_actions, speaks_for_others
-from proxy.controlplane.admin_views import STREAM, AdminViews, add_views
+from proxy.controlplane.admin_views import AdminViews, add_views
 from proxy.controlplane.guard import BrowserGuard
 from proxy.controlplane.page import add_page
+from proxy.controlplane.streams import STREAM
 
 _PROBED = {"/healthz", "/readyz"}
 _LAST_ANSWERS = 2  # seconds at the end: the listener's next address waits for those who do not read

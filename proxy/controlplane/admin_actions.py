@@ -72,6 +72,7 @@ class BackendStatus(BaseModel):
     )
     since: float = Field(description="When the verdict was reached, in unix time.", examples=[1700000000.5])
     admin_state: AdminState = Field(description="The operator's wish.", examples=["ready"])
+    takes_sessions: bool = Field(description="Whether new sessions are placed here.", examples=[True])
     sessions: int = Field(description="Sessions that are open here, or were just placed.", examples=[41])
     tunnels: int = Field(description="Open websockets and other upgraded connections.", examples=[40])
     unanswered: int = Field(
@@ -201,8 +202,9 @@ def backend_status(backend: Backend, drains: Drains) -> BackendStatus:
         weight=backend.weight,
         health=backend.health.verdict,
         reason=backend.health.reason,
-        since=time.time() - monotonic() + backend.health.since,
+        since=round(time.time() - monotonic() + backend.health.since, 1),
         admin_state=backend.admin_state,
+        takes_sessions=backend.takes_sessions,
         sessions=backend.sessions,
         tunnels=backend.tunnels,
         unanswered=backend.unanswered,

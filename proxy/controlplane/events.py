@@ -69,6 +69,11 @@ class EventLog:
         self._events.append(Event(self._last, time.time(), kind, backend, text, lines))
         self._wake()
 
+    @property
+    def last(self) -> int:
+        """The number of the last one, 0 before there is any."""
+        return self._last
+
     def after(self, seen: int) -> list[Event]:
         """Those that are newer than number `seen`, oldest first.
 

@@ -27,7 +27,9 @@ FILES += ["config.example.yaml", "mkdocs.yml", "compose.yaml", "Dockerfile", ".d
 SKIPPED = shutil.ignore_patterns("__pycache__", "node_modules", ".files", ".chainlit", "chainlit.md")
 IN_WHEEL = [
     "proxy/cli/__init__.py",
-    "proxy/controlplane/page.html",
+    "proxy/controlplane/web/page.html",
+    "proxy/controlplane/web/page.css",
+    "proxy/controlplane/web/start.js",
     "proxy/py.typed",
     "chainlit_proxy/__init__.py",
     "chainlit_proxy/py.typed",
