@@ -33,7 +33,7 @@ def _check(config: Path, text: str, *args: str) -> Result:
          "is valid: 1 backend, listens on 127.0.0.1:80, unix:/run/a"),
         (BACKENDS + "discovery: {file: /dev/null}", (),
          "is valid: 2 backends and those of discovery.file, listens on 0.0.0.0:8000"),
-        ("discovery: {file: /dev/null}", (), "is valid: those of discovery.file, listens on 0.0.0.0:8000"),
+        ("discovery: {file: /dev/null}", (), "is valid: backends of discovery.file, listens on 0.0.0.0:8000"),
         ("", ("--for", "run"), "is valid for run: 2 replicas, listens on 127.0.0.1:8000"),
         ("replicas: {count: 1}", ("--for", "run"), "is valid for run: 1 replica, listens on 127.0.0.1:8000"),
         ("replicas: {count: 1..4}", ("--for", "run"),

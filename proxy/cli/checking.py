@@ -70,10 +70,12 @@ def _backends(command: str, config: Config) -> Iterator[str]:
     if command == "run":
         count = config.replicas.count
         yield f"{count} {'replica' if str(count) == '1' else 'replicas'}"
-    elif config.backends or not config.discovery.parts():
-        yield f"{len(config.backends)} {'backend' if len(config.backends) == 1 else 'backends'}"
-    for source in config.discovery.parts():
-        yield f"those of discovery.{source}"
+        return
+    number = len(config.backends)
+    if number or not config.discovery.parts():
+        yield f"{number} {'backend' if number == 1 else 'backends'}"
+    for index, source in enumerate(config.discovery.parts(), number):
+        yield f"{'those' if index else 'backends'} of discovery.{source}"
 
 
 def _with_hint(error: ConfigError) -> Iterator[object]:
