@@ -194,7 +194,7 @@ def test_the_configuration_passes_check(name: str, tmp_path: Path) -> None:
     assert [backend.url for backend in config.backends] == [
         f"http://chat-{number}.{service}.chat.svc.cluster.local.:{port}" for number in range(chat["replicas"])
     ]
-    assert config.health.path == container(objects[CHAT])["readinessProbe"]["httpGet"]["path"]
+    assert config.health.path == container(objects[CHAT])["startupProbe"]["httpGet"]["path"]
 
 
 @pytest.mark.parametrize("name", ["base", "default", "all", "little"])
