@@ -23,6 +23,7 @@ LAYERS = [
         "proxy.steering",
         "proxy.tls",
         "proxy.sessions",
+        "proxy.words",
     },
     {"proxy.wire"},
     {"proxy.affinity"},

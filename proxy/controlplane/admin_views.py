@@ -114,7 +114,10 @@ class Where(BaseModel):
 class EventStatus(BaseModel):
     """One thing that happened."""
 
-    id: int = Field(description="They count from 1 since the start.", examples=[12])
+    id: int = Field(
+        description="Greater than that of any event before, of an earlier process too.",
+        examples=[1700000000512],
+    )
     at: float = Field(description="When, in unix time.", examples=[1700000000.5])
     kind: EventKind = Field(description="What it tells of.", examples=["backend"])
     backend: str = Field(description="Which backend it is about; empty for none.", examples=["replica-1"])
@@ -288,8 +291,9 @@ def add_views(app: FastAPI, actions: AdminActions, views: AdminViews, guarded: A
         if found is None:
             raise HTTPException(
                 404,
-                "no session, sid or pin of that name is known: it has not come through this proxy since it"
-                " started, was forgotten after affinity.session_timeout, or its backend is gone",
+                "no session, sid or pin of that name is known here: it has not come through this proxy since"
+                f" it started, or it ended more than {views.config().affinity.session_timeout:g} s ago"
+                " (affinity.session_timeout)",
             )
         return found
 
