@@ -50,7 +50,7 @@ def order(settings: AcmeSettings, store: CertificateStore) -> None:
             if error.code not in {"unauthorized", "accountDoesNotExist"}:
                 raise
             log.warning(
-                "the account at the authority is of no use any more, another is made: %s", _said(error)
+                "the authority does not accept the account any more, registering another: %s", _said(error)
             )
             acme = client.ClientV2(directory, _registered(settings, store, directory))
             wanted = acme.new_order(request)
@@ -94,7 +94,7 @@ def _connected(
     try:
         network = _network(settings, kept[0] if kept else None)
     except (ValueError, TypeError):  # or it is encrypted
-        log.warning("the account's key cannot be used, another account is made: %s", store.folder)
+        log.warning("the account's key in %s cannot be used, registering another account", store.folder)
         kept, network = None, _network(settings, None)
     directory = client.ClientV2.get_directory(settings.directory, network)
     if kept is None:
@@ -121,7 +121,7 @@ def _registered(
     )
     account = client.ClientV2(directory, network).new_account(wanted)
     store.keep_account(key, account.uri)
-    log.info("an account was made at %s", settings.directory)
+    log.info("registered an account at %s", settings.directory)
     return network
 
 

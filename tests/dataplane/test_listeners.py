@@ -29,7 +29,7 @@ def test_few_descriptors() -> None:
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
-    assert done.stderr.count("no more connections for now") == 2, done.stderr
+    assert done.stderr.count("no longer accepting connections") == 2, done.stderr
     assert done.stderr.count("limits.connections is 10000, but 128 file descriptors") == 1, done.stderr
 
 

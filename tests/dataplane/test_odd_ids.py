@@ -219,6 +219,6 @@ def test_one_line_tells(caplog: pytest.LogCaptureFixture) -> None:
             await world.ask(post(b"/project/action", JSON))
             world.plane._report_limits(world.now())
         told = [record.getMessage() for record in caplog.records if "odd" in record.getMessage()]
-        assert told == ["clients named odd ids and were refused: session 3"]
+        assert told == ["clients were refused for malformed ids: session 3"]
 
     run(test)
