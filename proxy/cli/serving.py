@@ -46,7 +46,8 @@ RUN_DEFAULTS = {"listen": "127.0.0.1:8000", "log.access": False}
 # May hold a password, and is not for what the app starts.
 _SECRETS = ("CHAINLIT_PROXY_SESSIONS", "CHAINLIT_PROXY_HEALTH_SECRET")
 _MISLEADING = "Your app is available at"  # Chainlit's line with the port of one replica
-_CONFIG = click.option("-c", "--config", "file", metavar="FILE", help="The configuration, in YAML.")
+_FILE = click.Path(readable=False)  # completed by the Tab key; what is wrong is said when it is read
+_CONFIG = click.option("-c", "--config", "file", metavar="FILE", type=_FILE, help="The configuration (YAML).")
 
 
 class _Folder(click.Path):
@@ -73,7 +74,7 @@ class _Replicas(click.ParamType[int | str]):
 
 
 @click.command()
-@click.argument("named", metavar="[FILE]", required=False)
+@click.argument("named", metavar="[FILE]", type=_FILE, required=False)
 @_CONFIG
 def serve(named: str | None, file: str | None) -> None:
     """Stand in front of Chainlit instances that something else runs.
@@ -254,7 +255,7 @@ def replica(
 
 
 @click.command()
-@click.argument("named", metavar="[FILE]", required=False)
+@click.argument("named", metavar="[FILE]", type=_FILE, required=False)
 @_CONFIG
 @click.option(
     "--for",
@@ -394,7 +395,6 @@ def _run(app: "App") -> None:
 
 
 def _print_line(line: str) -> None:
-    if _MISLEADING in line:
-        return
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    if _MISLEADING not in line:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
