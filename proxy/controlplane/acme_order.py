@@ -135,7 +135,7 @@ def _answers(
             continue
         found = [each for each in body.challenges if isinstance(each.chall, challenges.HTTP01)]
         if not found:
-            raise OrderError(f"the authority takes no proof over HTTP for {body.identifier.value}")
+            raise OrderError(f"the authority offers no HTTP-01 challenge for {body.identifier.value}")
         yield found[0].chall.encode("token"), (found[0], found[0].validation(acme.net.key))
 
 
@@ -155,7 +155,7 @@ def _told() -> Iterator[None]:
     except requests.RequestException as error:
         raise OrderError(f"the authority cannot be reached: {_reason(error)}") from None
     except CertificateError as error:
-        raise OrderError(f"what the authority issued is no pair: {error}") from None
+        raise OrderError(f"the certificate that was issued cannot be used: {error}") from None
     except (errors.Error, JoseError, ValueError, KeyError, TypeError, AttributeError) as error:
         # Not by its text, which may be all that was answered.
         raise OrderError(f"the authority's answer is not understood ({type(error).__name__})") from None
