@@ -5,13 +5,14 @@ They are written by hand: a library for terminals would weigh more than the whol
 
 import os
 import select
+import shutil
 import signal
 import sys
 import termios
 import time
 import tty
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import click
@@ -59,6 +60,15 @@ class Screen:
     def __init__(self) -> None:
         # Where keys are read; None: nobody types.
         self.keys = sys.stdin.fileno() if sys.stdin.isatty() and sys.stdout.isatty() else None
+
+    @property
+    def size(self) -> os.terminal_size:
+        """Columns and lines as they are now; COLUMNS, maybe of another time, counts without a terminal."""
+        with suppress(OSError):
+            found = os.get_terminal_size(sys.stdout.fileno())
+            if found.columns and found.lines:
+                return found
+        return shutil.get_terminal_size()
 
     def show(self, picture: str) -> None:
         """Draw it in place of the one before."""

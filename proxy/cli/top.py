@@ -1,7 +1,6 @@
 """`chainlit-proxy top`: what the backends do, live."""
 
 import json
-import shutil
 from contextlib import suppress
 from typing import Any
 
@@ -38,8 +37,7 @@ def top(admin: str, token: str | None, as_json: bool) -> None:
     lost = False
     with suppress(KeyboardInterrupt), screen() as terminal:
         while True:
-            size = shutil.get_terminal_size()
-            terminal.show(picture(before, now, size.columns, size.lines, lost=lost))
+            terminal.show(picture(before, now, *terminal.size, lost=lost))
             if terminal.wait(_STEP):
                 return
             try:

@@ -16,7 +16,7 @@ import asyncio
 import importlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 from weakref import WeakSet
 
@@ -30,7 +30,7 @@ SOCKETS: WeakSet[Any] = WeakSet()
 """Those of python-engineio in this process, of which each puts itself in."""
 
 _BEHIND: set[asyncio.Task[None]] = set()  # what goes on when its client is not kept for it any more
-_LAST: list[Callable[[], Awaitable[None]]] = []  # what is done when all that has ended
+_LAST: list[Callable[[], Awaitable[None]]] = []  # what is done when the clients have gone
 
 
 async def behind(work: Coroutine[Any, Any, None], seconds: float) -> None:
@@ -44,8 +44,17 @@ async def behind(work: Coroutine[Any, Any, None], seconds: float) -> None:
 
 
 def at_the_end(work: Callable[[], Awaitable[None]]) -> None:
-    """Has it done when a uvicorn here has ended, its clients and its app."""
+    """Has it done when a uvicorn's clients have gone, before its app ends: Chainlit's ends the process."""
     _LAST.append(work)
+
+
+async def _end(app: Callable[[], Awaitable[None]]) -> None:
+    for work in _LAST:
+        try:
+            await work()
+        except Exception:
+            log.exception("an instance has not ended in order")
+    await app()
 
 
 def leave_polls() -> None:
@@ -63,14 +72,10 @@ def leave_polls() -> None:
         try:
             leave(SOCKETS, self.server_state.tasks)
             wait_for(_BEHIND, self.server_state.tasks)
+            self.lifespan.shutdown = partial(_end, self.lifespan.shutdown)
         except Exception:
             log.exception("polling clients could not be told to connect anew")
         await shut_down(self, *arguments, **named)
-        for work in _LAST:
-            try:
-                await work()
-            except Exception:
-                log.exception("an instance has not ended in order")
 
     setattr(shutdown, _MARK, True)
     server.shutdown = shutdown
