@@ -155,7 +155,7 @@ def test_without_a_home_it_is_temporary(
     assert own.temporary
     assert own.path.parent == state.parent / "temp"
     assert "will be lost when this process ends" in caplog.text
-    assert "Not a directory; name one that can be written with --state" in caplog.text
+    assert "Not a directory; name a folder that can be written with --state" in caplog.text
     os.close(own.lock)
     monkeypatch.setattr(tempfile, "tempdir", str(state))
     with pytest.raises(folder.FolderError, match=r"no temporary folder can be made: .*; name a folder"):
