@@ -27,6 +27,7 @@ from proxy.parts import Parts, certificates_of
 from proxy.ports import Bound, Ports
 from proxy.service_manager import ServiceManager
 from proxy.tls import Certificates
+from proxy.words import counted
 
 if TYPE_CHECKING:
     from proxy.controlplane.admin_actions import AdminActions
@@ -170,19 +171,26 @@ class App:
             async with asyncio.timeout(self.config.health.timeout + _PROBE_START):
                 await self.parts.prober.met_all.wait()
         except TimeoutError:
-            log.warning("not all backends could be probed")
+            log.warning("not all backends have answered their first probe, starting all the same")
 
     def _tell_where(self) -> None:
         log.info(
-            "listening on %s, admin on %s, %d backends",
+            "listening on %s, admin on %s, %s",
             ", ".join(self._addresses()),
             ", ".join(map(net.bound_address, self._admin_sockets())),
-            len(self.parts.fleet),
+            counted(len(self.parts.fleet), "backend"),
         )
         self._manager.ready(f"listening on {', '.join(self._addresses())}")
 
     async def _leave(self, tasks: asyncio.TaskGroup) -> None:
-        log.info("leaving")
+        if left := len(self.parts.router.directory.open()):
+            log.info(
+                "leaving: %s may take up to %g s (timeouts.shutdown); a second signal ends it at once",
+                counted(left, "session"),
+                self.config.timeouts.shutdown,
+            )
+        else:
+            log.info("leaving")
         self._manager.stopping()
         self.parts.changes.leaving = True
         self.reloads.stop()

@@ -226,7 +226,7 @@ def bind(address: Address, *, shared: bool = False, access: SocketSettings = _AN
             sock.close()
             raise
     except UnicodeError:  # as in `connect`
-        raise ListenError(f"cannot listen on {address}: {address.host} is no name of a host") from None
+        raise ListenError(f"cannot listen on {address}: {address.host} is not a host name") from None
     except OSError as error:
         reason = error.strerror or str(error)
         if error.errno == errno.EADDRINUSE:
@@ -320,7 +320,9 @@ def _adopt(descriptor: int) -> socket.socket:
             sock.detach()
             raise OSError(errno.EINVAL, "not a stream socket that listens")
     except OSError as error:
-        raise ListenError(f"descriptor {descriptor} was handed over but is unfit: {error.strerror}") from None
+        raise ListenError(
+            f"the socket handed over as descriptor {descriptor} cannot be used: {error.strerror}"
+        ) from None
     sock.setblocking(False)
     return sock
 

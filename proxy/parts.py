@@ -3,6 +3,7 @@
 No part knows who joined it: each takes the narrow things that it needs. `App` gives them ports and a life.
 """
 
+import time
 from functools import partial
 from ssl import TLSVersion
 
@@ -42,7 +43,8 @@ class Parts:
     def __init__(self, config: Config) -> None:
         """Raises CertificateError."""
         self.fleet = Fleet(HealthRules())
-        self.events = EventLog()
+        # By milliseconds: whoever followed the process before this one misses nothing of this one.
+        self.events = EventLog(before=int(time.time() * 1000))
         self.standstill = standstill = Standstill()
         self.changes = Changes(self.fleet, self.events)  # told first, so that lost sessions still count
         affinity = config.affinity
@@ -110,8 +112,7 @@ class Parts:
         """A drained backend has no sessions any more: one that was to leave the fleet does."""
         drain = self.drains.get(backend)
         if drain is not None:
-            text = f"is drained: {drain.sent_away} sessions were sent away, {drain.forced} while answering"
-            self.events.record(EventKind.DRAIN, text, backend.name)
+            self.events.record(EventKind.DRAIN, drain.told, backend.name)
         if backend.leaving:
             self.fleet.remove(backend)
 

@@ -24,6 +24,7 @@ LAYERS = [
         "proxy.tls",
         "proxy.units",
         "proxy.sessions",
+        "proxy.words",
     },
     {"proxy.wire"},
     {"proxy.affinity"},

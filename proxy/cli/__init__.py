@@ -1,33 +1,56 @@
 """The command line. Exit codes: 0 done, 1 it failed while running, 2 the user can put it right."""
 
 from importlib import import_module
+from typing import NamedTuple
 
 import click
+from click.shell_completion import CompletionItem
 
 import proxy
 from proxy.build import BUILD
 
-# The module of each command, loaded with it: who asks a running proxy needs nothing of what one consists of.
-_MODULES = {
-    "run": "serving",
-    "serve": "serving",
-    "replica": "serving",
-    "check": "checking",
-    "schema": "checking",
-    "version": "version",
-    "status": "actions",
-    "drain": "actions",
-    "ready": "actions",
-    "maintenance": "actions",
-    "rollout": "actions",
-    "reload": "actions",
-    "hook": "hook",
-    "where": "views",
-    "events": "views",
-    "top": "views",
-    "doctor": "doctor",
-    "load": "loading",
+
+class _Entry(NamedTuple):
+    """A command: the module that has it, loaded with it, and a summary of at most 45 characters."""
+
+    module: str
+    summary: str
+
+
+# Who asks a running proxy needs nothing of what one consists of, and who asks for help needs no command.
+_GROUPS = {
+    "Run it": {
+        "run": _Entry("serving", "Start instances of an app, and the proxy"),
+        "serve": _Entry("serving", "Stand in front of instances that run already"),
+        "replica": _Entry("serving", "Start one instance that shares its sessions"),
+        "check": _Entry("checking", "Check a configuration file"),
+        "schema": _Entry("checking", "Print the JSON schema of that file"),
+    },
+    "Look": {
+        "status": _Entry("views", "Show the backends"),
+        "top": _Entry("top", "Show sessions and load of all backends, live"),
+        "sessions": _Entry("views", "List the sessions"),
+        "where": _Entry("views", "Show which backend holds a session"),
+        "events": _Entry("views", "Show what happened lately"),
+    },
+    "Operate": {
+        "drain": _Entry("actions", "Empty a backend without cutting anybody off"),
+        "ready": _Entry("actions", "Give a backend sessions again"),
+        "maintenance": _Entry("actions", "Take a backend out at once"),
+        "rollout": _Entry("actions", "Replace the replicas of run, one by one"),
+        "reload": _Entry("actions", "Have the configuration read again"),
+        "hook": _Entry("hook", "Drain an instance from a hook of its own"),
+    },
+    "Examine": {
+        "doctor": _Entry("doctor", "Examine a deployment from the outside"),
+        "load": _Entry("loading", "Simulate users, and measure what they wait"),
+    },
+    "Shell": {
+        "completion": _Entry("completion", "Print a script for the Tab key"),
+        "version": _Entry("version", "Print the version and the build"),
+    },
 }
+_COMMANDS = {name: entry for group in _GROUPS.values() for name, entry in group.items()}
 
 
 class Commands(click.Group):
@@ -35,7 +58,7 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """As click.Group."""
-        return sorted(_MODULES)
+        return sorted(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """As click.Group."""
@@ -43,8 +66,21 @@ class Commands(click.Group):
 
     def all(self, names: list[str] | None = None) -> dict[str, click.Command]:
         """The commands of these names, or all of them; one that is unknown is left out."""
-        wanted = _MODULES if names is None else [name for name in names if name in _MODULES]
-        return {name: getattr(import_module(f"proxy.cli.{_MODULES[name]}"), name) for name in wanted}
+        wanted = _COMMANDS if names is None else [name for name in names if name in _COMMANDS]
+        return {name: getattr(import_module(f"proxy.cli.{_COMMANDS[name].module}"), name) for name in wanted}
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """As click.Group, by what they are for."""
+        widest = max(map(len, _COMMANDS))
+        for title, commands in _GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(f"{name:<{widest}}", entry.summary) for name, entry in commands.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """As click.Group, without loading them all."""
+        names = [name for name in sorted(_COMMANDS) if name.startswith(incomplete)]
+        items = [CompletionItem(name, help=_COMMANDS[name].summary) for name in names]
+        return items + click.Command.shell_complete(self, ctx, incomplete)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from proxy.cli.failing import fail
-from proxy.cli.reading import CONFIG, defaults_of, one_file, read_for_run, read_for_serve, warn_of_names
+from proxy.cli.reading import CONFIG, FILE, defaults_of, one_file, read_for_run, read_for_serve, warn_of_names
 from proxy.config import Config, ConfigError, dump
 from proxy.config.load import NO_BACKEND, STDIN
 from proxy.config.schema import schema as schema_of_all
@@ -17,7 +17,7 @@ _OF_RUN = "; a file for `run`, which makes its own backends, is checked with --f
 
 
 @click.command()
-@click.argument("named", metavar="[FILE]", required=False)
+@click.argument("named", metavar="[FILE]", type=FILE, required=False)
 @CONFIG
 @click.option(
     "--for",

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from proxy.cli.actions import SECONDS
 from proxy.cli.failing import fail
+from proxy.cli.options import SECONDS
 
 if TYPE_CHECKING:
     from proxy.doctor.browser import Settings

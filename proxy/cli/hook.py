@@ -24,8 +24,8 @@ from urllib.parse import quote
 
 import click
 
-from proxy.cli.actions import SECONDS
 from proxy.cli.failing import fail
+from proxy.cli.options import SECONDS
 
 LOOK = 1.0  # seconds between two questions
 LATE = 5.0  # seconds that a proxy may take longer than it was given
@@ -66,7 +66,10 @@ class _Failed(Exception):  # noqa: N818 - what happened
 )
 @click.option("--name", metavar="NAME", help="What the backend is called.  [default: the name of this host]")
 @click.option(
-    "--token-file", metavar="FILE", help="A file that holds admin.hook_token; it is read for each question."
+    "--token-file",
+    metavar="FILE",
+    type=click.Path(readable=False),
+    help="A file that holds admin.hook_token; it is read for each question.",
 )
 @click.option(
     "--timeout",
@@ -74,7 +77,7 @@ class _Failed(Exception):  # noqa: N818 - what happened
     type=SECONDS,
     default=300.0,
     show_default=True,
-    help="When everything has to have left.",
+    help="Seconds until the rest is moved, finished or not.",
 )
 def hook(wish: str, proxies: str, name: str | None, token_file: str | None, timeout: float) -> None:
     """Tell all proxies that this instance goes (drain) or is back (ready), or ask if they take it (taken).

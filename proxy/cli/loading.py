@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 
 import click
 
-from proxy.cli.actions import SECONDS, bar
 from proxy.cli.doctor import login
 from proxy.cli.failing import fail
+from proxy.cli.options import SECONDS
+from proxy.cli.screen import bar
 
 if TYPE_CHECKING:
     from proxy.load.run import Crowd, Outcome, Plan

@@ -20,7 +20,8 @@ from proxy.config.names import doubts
 RUN_DEFAULTS = {"listen": "127.0.0.1:8000", "log.access": False}
 FREE_ADMIN = "127.0.0.1:0"
 """Where the admin listener of `run` is if its default is taken and nobody has named another address."""
-CONFIG = click.option("-c", "--config", "file", metavar="FILE", help="The configuration, in YAML.")
+FILE = click.Path(readable=False)  # completed by the Tab key; what is wrong is said when it is read
+CONFIG = click.option("-c", "--config", "file", metavar="FILE", type=FILE, help="The configuration (YAML).")
 
 
 def one_file(named: str | None, option: str | None) -> str:

@@ -18,6 +18,7 @@ from proxy.cli.failing import fail
 from proxy.cli.foreign import OurCommand
 from proxy.cli.reading import (
     CONFIG,
+    FILE,
     FREE_ADMIN,
     again,
     one_file,
@@ -100,7 +101,7 @@ def _admin(default: str) -> Callable[[_F], _F]:
 
 
 @click.command(cls=OurCommand)
-@click.argument("named", metavar="[FILE]", required=False)
+@click.argument("named", metavar="[FILE]", type=FILE, required=False)
 @CONFIG
 @_listen("0.0.0.0:8000")
 @_admin("127.0.0.1:9901")
@@ -341,7 +342,6 @@ def _run(app: "App") -> None:
 
 
 def _print_line(line: str) -> None:
-    if _MISLEADING in line:
-        return
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    if _MISLEADING not in line:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()

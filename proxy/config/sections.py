@@ -259,8 +259,8 @@ class DnsSettings(Settings):
     shortest: v.Seconds = 1.0
     """Seconds until it asks again at the earliest, even if the TTL is shorter."""
     longest: v.Seconds = Field(default=30.0, validate_default=True)
-    """Seconds until it asks again at the latest, even if the TTL is longer. After a failure the pause grows from
-    shortest to this."""
+    """Seconds until it asks again at the latest, even if the TTL is longer. After a failure the pause grows
+    from shortest to this."""
 
     @field_validator("port")
     @classmethod

@@ -102,6 +102,21 @@ class DrainRequest(BaseModel):
         " without this.",
         examples=["restart"],
     )
+    force: bool = Field(
+        default=False,
+        description="Also the only backend that takes new sessions; until restart it needs no force.",
+        examples=[False],
+    )
+
+
+class MaintenanceRequest(BaseModel):
+    """How a backend is to be taken out."""
+
+    model_config = {"extra": "forbid"}
+
+    force: bool = Field(
+        default=False, description="Also the only backend that takes new sessions.", examples=[False]
+    )
 
 
 class ReadyRequest(BaseModel):
@@ -265,6 +280,17 @@ def reload_status(result: Reload) -> ReloadStatus:
     )
 
 
+def _keep_one(fleet: Fleet, backend: Backend, *, force: bool) -> None:
+    """An operator does not take the last one that takes new sessions by mistake. Raises HTTPException."""
+    others = any(other.takes_sessions for other in fleet if other is not backend)
+    if backend.takes_sessions and not (others or force):
+        raise HTTPException(
+            409,
+            f"{backend.name} is the only backend that takes new sessions: without it nobody can begin a"
+            ' chat. To do it all the same, say --force (in the API "force": true)',
+        )
+
+
 def add_actions(app: FastAPI, actions: AdminActions, guarded: Any) -> None:
     """Add the routes; `guarded` is what asks for the token."""
     fleet, drains = actions.fleet, actions.drains
@@ -300,9 +326,10 @@ def add_actions(app: FastAPI, actions: AdminActions, guarded: Any) -> None:
 
     @app.post("/api/backends/{name}/drain", **asked)  # noqa: FAST003 - `known` takes it
     async def drain(backend: Known, http: Request, request: DrainRequest | None = None) -> BackendStatus:
-        """No new sessions; those it has go on until they are at rest, or the time is up."""
+        """No new sessions; those it has leave when at rest, or when the time is up. 409 for the last one."""
         wish = request or DrainRequest()
         until_restart = wish.until is not None or _by_hook(http)
+        _keep_one(fleet, backend, force=wish.force or until_restart)
         drains.drain_for(backend, wish.timeout, until_restart=until_restart)
         return backend_status(backend, drains)
 
@@ -316,8 +343,9 @@ def add_actions(app: FastAPI, actions: AdminActions, guarded: Any) -> None:
         return backend_status(backend, drains)
 
     @app.post("/api/backends/{name}/maintenance", **asked)  # noqa: FAST003 - `known` takes it
-    async def maintenance(backend: Staying) -> BackendStatus:
-        """Take it out now: its sessions move at once."""
+    async def maintenance(backend: Staying, request: MaintenanceRequest | None = None) -> BackendStatus:
+        """Take it out now: its sessions move at once; 409 as for a drain."""
+        _keep_one(fleet, backend, force=request is not None and request.force)
         drains.maintenance(backend)
         return backend_status(backend, drains)
 

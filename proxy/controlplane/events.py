@@ -33,7 +33,7 @@ class EventKind(StrEnum):
 class Event:
     """One thing that happened."""
 
-    id: int  # they count from 1
+    id: int  # greater than that of any before it, of an earlier process too
     at: float  # unix time
     kind: EventKind
     backend: str  # its name, "" if it is about none
@@ -56,9 +56,10 @@ class Traffic:
 class EventLog:
     """All that are remembered; created by the app, written by who is told of changes."""
 
-    def __init__(self, size: int = _SIZE) -> None:
+    def __init__(self, size: int = _SIZE, before: int = 0) -> None:
+        """`before` is a number that an earlier process cannot have reached: the first event is the next."""
         self._events: deque[Event] = deque(maxlen=size)
-        self._last = 0
+        self._last = before
         self._news = asyncio.Event()  # of the next event; a new one after each
         self.rounds = 0  # how often followers were told to go
         self.closed = False  # set when the proxy leaves: nobody may follow any more

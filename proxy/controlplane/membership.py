@@ -170,7 +170,7 @@ class Membership:
                 for source in self.sources.values():
                     await source.asked.wait()
         except TimeoutError:
-            log.warning("discovery has not answered yet")
+            log.warning("discovery has not answered yet, starting without it")
 
     def _follow(self, name: str) -> None:
         if self._tasks is not None:
@@ -197,7 +197,7 @@ class Membership:
             try:
                 self._found[name] = trusted(member.settings for member in members)
             except CertificateError as error:
-                log.error("discovery.%s: the changed authorities are not used: %s", name, error)  # noqa: TRY400
+                log.error("discovery.%s: the changed CA certificates are not used: %s", name, error)  # noqa: TRY400
 
     def _join(self) -> None:
         joining: dict[str, Member] = {}

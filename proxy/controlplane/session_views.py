@@ -175,8 +175,8 @@ def add_session_views(
         if found is None:
             raise HTTPException(
                 404,
-                "no session, sid or pin of that name is known: it has not come through this proxy since it"
-                " started, was forgotten after affinity.session_timeout, or its backend is gone",
+                "no session, sid or pin of that name is known here: it has not come through this proxy since"
+                " it started, or it ended longer ago than affinity.session_timeout",
             )
         return _where(found, websockets())
 

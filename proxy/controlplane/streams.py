@@ -36,7 +36,10 @@ State = dict[str, Any]
 class EventStatus(BaseModel):
     """One thing that happened."""
 
-    id: int = Field(description="They count from 1 since the start.", examples=[12])
+    id: int = Field(
+        description="Greater than that of any event before, of an earlier process too.",
+        examples=[1700000000512],
+    )
     at: float = Field(description="When, in unix time.", examples=[1700000000.5])
     kind: EventKind = Field(description="What it tells of.", examples=["backend"])
     backend: str = Field(description="Which backend it is about; empty for none.", examples=["replica-1"])

@@ -238,7 +238,7 @@ async def _open(post: Post, decision: Decision, engine: EngineSession) -> bytes:
         for content in rehome.payloads(engine.said.again()):
             response = await tell(pool, b"POST", heads.post(sid, content), site.timeouts.response)
             if response.status != 200:
-                raise BadResponse(f"the backend answered {response.status} to what was said again")
+                raise BadResponse(f"the backend answered {response.status} to a repeated message")
     return sid
 
 

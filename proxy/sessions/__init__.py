@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from .chat import Unknown, find, made
 from .codecs import CODECS
+from .ending import at_the_end
 from .files import Files, FolderFiles
 from .hooks import Hooks
 from .patience import keep_clients
@@ -54,6 +55,16 @@ class SharingSettings:
     files: str | None = None  # a folder that all instances reach
     file_limit: int = FILE_LIMIT
     health: Sequence[str] = field(default=(), repr=False)  # secrets by which it proves itself to probes
+
+    @property
+    def place(self) -> str:
+        """Where sessions are shared: the store without what may be a secret. Raises ValueError."""
+        scheme, _, _ = self.store.partition("://")
+        where = urlsplit(self.store)
+        if scheme in {"sqlite", "unix"}:
+            return f"{scheme}://{where.path}"
+        host = f"[{where.hostname}]" if ":" in (where.hostname or "") else where.hostname
+        return f"{scheme}://{host}{f':{where.port}' if where.port else ''}"
 
     def to_text(self) -> str:
         """As the launcher reads it."""
@@ -112,29 +123,33 @@ def share(
     keep_clients()
     secrets = (health_secret,) if isinstance(health_secret, str) else health_secret
     prove(secrets)
+    settings = SharingSettings(store, notice, retry_turn, files, file_limit)
     try:
-        _hook_in(SharingSettings(store, notice, retry_turn, files, file_limit), str)
+        if _hook_in(settings, str):
+            log.info("sessions are shared in %s", settings.place)
     except Unknown as reason:
         log.warning("sessions are not shared: %s", reason)
         return False
     return True
 
 
-def _hook_in(settings: SharingSettings, tell: Callable[[str], object]) -> None:
-    """Shares, once in a process; `tell` is told why the store is down, and "" when it is back.
+def _hook_in(settings: SharingSettings, tell: Callable[[str], object]) -> bool:
+    """Shares, once in a process: whether it was this call. `tell` hears why the store is down, "" when back.
 
     Raises Unknown, ValueError, ImportError.
     """
     if _hooks() is not None:
-        return
+        return False
     names = find()
     store, files = settings.open()
     sharing = Sharing(store, files, lambda: float(names["config"].project.session_timeout), tell)
     hooks = Hooks(names, sharing, settings.notice, retry_turn=settings.retry_turn)
     CODECS.register(names["Message"], names["Message"].to_dict, partial(made, names["Message"]))
     hooks.install()
+    at_the_end(store.rest)
     sharing.counts.show()
     setattr(names["sio"], _MARK, hooks)
+    return True
 
 
 def share_from_start(settings: SharingSettings, status: Path | None = None) -> None:
@@ -159,6 +174,7 @@ def share_from_start(settings: SharingSettings, status: Path | None = None) -> N
         try:
             _hook_in(settings, tell)
             settings.try_store()
+            log.info("sessions are shared in %s", settings.place)
             tell("")
         except (Unknown, StoreDown, ValueError, ImportError) as error:
             log.error("sessions are not shared: %s", error)  # noqa: TRY400 - the text says it all

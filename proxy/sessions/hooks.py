@@ -81,7 +81,7 @@ class Hooks:
     async def _connect(self, sid: str, environ: Any, auth: Any) -> Any:
         names_one = isinstance(auth, dict) and "sessionId" in auth
         if names_one and not is_session_id(auth["sessionId"]):
-            log.debug("a client was refused: what it names is no session id")
+            log.debug("a client was refused: malformed session id")
             raise ConnectionRefusedError("malformed session id")
         transport = self._hand_overs.of(sid)  # now: later the mapping may be gone
         before = self._names["WebsocketSession"].get_by_id(auth["sessionId"]) if names_one else None

@@ -10,7 +10,8 @@ _WAIT_PAGE = b"""<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1"><meta http-equiv="refresh" content="3">
 <style>:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;margin:20vh auto;max-width:30em;
 padding:0 1em;text-align:center}</style></head>
-<body><h1>One moment</h1><p>The chat is starting or being updated. This page tries again by itself.</p></body>
+<body><h1>One moment</h1>
+<p>No part of the chat answers at the moment. This page tries again every 3 seconds.</p></body>
 </html>
 """
 

@@ -45,6 +45,51 @@ def test_the_three_wishes() -> None:
     run(test)
 
 
+@pytest.mark.parametrize("wish", ["drain", "maintenance"])
+def test_the_last_one_needs_force(wish: str) -> None:
+    """Nobody takes the only backend that takes new sessions by mistake: 409, and nothing has changed."""
+
+    async def test(admin: Admin) -> None:
+        known(admin)
+        a, b = admin.fleet
+        assert (await post(admin, f"/api/backends/b/{wish}"))[0] == 200
+        status, told = await post(admin, f"/api/backends/a/{wish}", {"force": False})
+        assert (status, "a is the only backend that takes new sessions" in told["detail"]) == (409, True)
+        assert a.admin_state is AdminState.READY
+        assert (await post(admin, f"/api/backends/b/{wish}"))[0] == 200, "it takes none: nothing is lost"
+        status, told = await post(admin, f"/api/backends/a/{wish}", {"force": True})
+        assert (status, told["admin_state"], told["takes_sessions"]) == (200, wish, False)
+        assert b.admin_state is a.admin_state
+
+    run(test)
+
+
+def test_one_that_is_down_is_no_other() -> None:
+    """What counts is who takes new sessions, not who is configured."""
+
+    async def test(admin: Admin) -> None:
+        known(admin)
+        a, _ = admin.fleet
+        admin.fleet.observe(a, Observation.REFUSED, 1.0)
+        assert (await post(admin, "/api/backends/b/drain"))[0] == 409
+        assert (await post(admin, "/api/backends/a/drain"))[0] == 200
+
+    run(test)
+
+
+def test_a_pod_that_goes_is_not_kept() -> None:
+    """It says of itself that it goes, and goes anyhow: no force is asked of it, by its token either."""
+
+    async def test(admin: Admin) -> None:
+        known(admin)
+        for name in "ab":
+            body = {"until": "restart", "timeout": 5}
+            status, told = await post(admin, f"/api/backends/{name}/drain", body, bearer(HOOK_TOKEN))
+            assert (status, told["admin_state"]) == (200, "drain")
+
+    run(test, token=TOKEN)
+
+
 def test_a_drain_has_a_deadline() -> None:
     """That of the request, else that of the configuration."""
 

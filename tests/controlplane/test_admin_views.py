@@ -15,7 +15,9 @@ from proxy.affinity.evidence import Evidence
 from proxy.affinity.health import Observation
 from proxy.affinity.pins import join_pin
 from proxy.affinity.session import Session
+from proxy.app import App
 from proxy.build import BUILD
+from proxy.config import Config
 from proxy.controlplane import session_views
 from proxy.controlplane.admin_views import cpu_seconds
 from proxy.controlplane.events import EventKind
@@ -152,9 +154,13 @@ def test_the_last_events() -> None:
         admin.app.parts.events.record(EventKind.REPLICA, "ended with 1", "a", ("Traceback", "boom"))
         admin.app.parts.events.record(EventKind.RELOAD, "applied: log")
         first, second = (await ask(admin, "events"))[1]
-        assert (first["id"], first["kind"], first["backend"]) == (1, "replica", "a")
+        assert (second["id"], first["kind"], first["backend"]) == (first["id"] + 1, "replica", "a")
         assert first["lines"] == ["Traceback", "boom"]
-        assert (await ask(admin, "events?after=1"))[1] == [second]
+        assert (await ask(admin, f"events?after={first['id']}"))[1] == [second]
+        later = App(Config()).parts.events
+        for _ in range(3):
+            later.record(EventKind.RELOAD, "applied: log")
+        assert len(later.after(second["id"])) == 3, "who followed this process misses some of the next"
 
     run(test)
 
@@ -175,11 +181,13 @@ def test_events_come_as_they_happen() -> None:
     async def test(admin: Admin) -> None:
         admin.app.parts.events.record(EventKind.RELOAD, "one")
         peer = await follow(admin, "")
-        assert b'id: 1\nevent: event\ndata: {"id":1,' in await peer.until(b'"lines":[]}\n\n')
+        (number,) = (b"%d" % event.id for event in admin.app.parts.events.after(0))
+        wanted = b'id: %b\nevent: event\ndata: {"id":%b,' % (number, number)
+        assert wanted in await peer.until(b'"lines":[]}\n\n')
         admin.app.parts.events.record(EventKind.RELOAD, "two")
         assert b'"text":"two"' in await peer.until(b'"lines":[]}\n\n')
         peer.close()
-        again = await follow(admin, "", b"Last-Event-ID: 1")
+        again = await follow(admin, "", b"Last-Event-ID: " + number)
         assert b'"text":"one"' not in await again.until(b'"text":"two"')
         again.close()
 

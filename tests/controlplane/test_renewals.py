@@ -302,7 +302,7 @@ def test_an_account_that_was_deactivated(
             assert after is not None
             assert before[0] != after[0]
             assert before[1] != after[1]
-            assert "is of no use any more, another is made" in caplog.text
+            assert "does not accept the account any more, registering another" in caplog.text
 
     play(test)
 

@@ -1,0 +1,12 @@
+"""Words that the log, the events, the API and the commands have in common: one fact, one sentence."""
+
+
+def counted(number: int, noun: str) -> str:
+    """Such as `1 session` or `2 sessions`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def drained(sent_away: int, forced: int) -> str:
+    """How a drain ended, behind the backend's name: `forced` sessions had not finished at its deadline."""
+    cut = f", {forced} of them in the middle of an answer" if forced else ""
+    return f"is drained: {counted(sent_away + forced, 'session')} moved{cut}"
