@@ -15,8 +15,8 @@ from proxy.config.fields import KEYS, Key
 _INTRODUCTION = """\
 # Configuration
 
-This page is generated from the models in `proxy/config`: `python -m proxy.config.reference >
-docs/configuration.md`.
+This page is generated from the models in `proxy/config`:
+`python -m proxy.config.reference > docs/configuration.md`.
 
 `chainlit-proxy serve -c proxy.yaml` reads one YAML file; for `run` a file is optional. `serve` and
 `check` also accept the file as an argument, and `-` for standard input. Without either they read
@@ -37,8 +37,8 @@ effect, secrets as `"***"`; with `--changed` only those that differ from the def
 has no backends: check it with `chainlit-proxy check -c run.yaml --for run`.
 
 Editors that use the YAML language server complete and check the keys. Write the schema with
-`chainlit-proxy schema > proxy.schema.json`, and begin your file with `# yaml-language-server:
-$schema=proxy.schema.json`.
+`chainlit-proxy schema > proxy.schema.json`, and begin your file with
+`# yaml-language-server: $schema=proxy.schema.json`.
 
 Command-line options override the file, and the file overrides the defaults. `run` has two defaults for
 development: `listen` is `127.0.0.1:8000` and `log.access` is `false`, unless the file or an option sets
