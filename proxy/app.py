@@ -93,17 +93,12 @@ class App:
         ]
 
     def _public_address(self) -> str:
-        """Where a browser opens the app, below its root path if it has one."""
-        front = self._front()
-        roots = [root for root in self.config.affinity.roots if root != "/" and front.startswith("http")]
-        return f"{front}{roots[0]}/" if roots else front
-
-    def _front(self) -> str:
         addresses = self._addresses()
         first = next((each for each in addresses if each.startswith("https:")), addresses[0])
+        root = "".join(f"{root.rstrip('/')}/" for root in self.config.affinity.roots[:1])
         if domains := self.config.tls.acme.domains:
-            return f"https://{domains[0]}:{first.rpartition(':')[2]}".removesuffix(":443")
-        return first.replace("//0.0.0.0:", "//localhost:")
+            return f"https://{domains[0]}:{first.rpartition(':')[2]}".removesuffix(":443") + root
+        return first.replace("//0.0.0.0:", "//localhost:") + root
 
     # A life
 
