@@ -79,7 +79,7 @@ class Commands(click.Group):
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """As click.Group, without loading them all."""
         names = [name for name in sorted(_COMMANDS) if name.startswith(incomplete)]
-        items = [CompletionItem(name, help=_COMMANDS[name].summary) for name in names]
+        items = [CompletionItem(name, help=_COMMANDS[name].summary.replace(",", "")) for name in names]
         return items + click.Command.shell_complete(self, ctx, incomplete)
 
 

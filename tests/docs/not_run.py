@@ -19,7 +19,7 @@ NOT_RUN = {
     "docker run -p 8000:8000 -v ./proxy.yaml:/etc/chainlit-proxy/proxy.yaml:ro --stop-timeout 35 "
     "chainlit-proxy": _NO_ENGINE + "the port, the path and the user are read by test_dockerfile.py",
     "kill -HUP 4711": "a made-up process id; the signal is sent by tests/system/test_reload.py",
-    'eval "$(_CHAINLIT_PROXY_COMPLETE=bash_source chainlit-proxy)"': "run by tests/docs/test_manual.py",
+    'eval "$(chainlit-proxy completion bash)"': "run by tests/docs/test_manual.py",
     "python -m venv /opt/chainlit-proxy": _NEEDS_SYSTEMD
     + "an ordinary environment, as the Makefile makes one",
     "/opt/chainlit-proxy/bin/pip install .": _NEEDS_SYSTEMD
