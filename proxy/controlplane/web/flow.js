@@ -12,7 +12,7 @@ let svg = null, layers = {}, plan = "";
 // Where the boxes are, for so many in such a width.
 function layout(number, width) {
   if (number <= FEW) {
-    const across = Math.max(1, Math.min(number, Math.floor(width / 120)));
+    const across = Math.max(1, Math.min(number, Math.floor(width / 76)));
     return {across, wide: width / across, high: 64, from: TOP + 56, named: true};
   }
   const least = number <= 40 ? 80 : number <= 100 ? 44 : 30;
