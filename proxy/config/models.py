@@ -162,6 +162,16 @@ class BalanceSettings(s.Settings):
     rebalance: v.Flag = False
     """Whether sessions at rest are moved, one by one, to a backend that was added and holds less than its
     share. A moved session begins anew unless conversations outlive their instance."""
+    most_sessions: v.CountOrZero = 0
+    """Sessions that a backend may have at once, 0 for any number. Page loads beyond that of all backends wait
+    in a queue, and are told their place. Each proxy counts the sessions that come through it."""
+    most_answers: v.CountOrZero = 0
+    """Messages that an instance answers at once, 0 for any number. The next wait for their turn, and the chat
+    tells their place. For instances that share their sessions: `run` and `replica` tell it to them when
+    they start."""
+    queue: v.Count = 1000
+    """How many wait at most, page loads at each proxy and messages at each instance; those beyond are told to
+    try again. One client has a quarter of these places at most."""
 
 
 class HealthSettings(s.Settings):

@@ -30,6 +30,7 @@ from proxy.controlplane.admin_actions import (
     WANTED,
     AdminActions,
     BackendStatus,
+    QueueStatus,
     RolloutStatus,
     WantedStatus,
     backend_status,
@@ -166,6 +167,10 @@ class Overview(BaseModel):
         ],
     )
     replicas: WantedStatus = Field(description="How many are wanted.", examples=[WANTED])
+    queue: QueueStatus = Field(
+        description="Who waits for a place.",
+        examples=[{"waiting": 0, "kept": 0, "admitted": 0, "given_up": 0, "turned_away": 0}],
+    )
 
 
 def session_status(session: Session) -> SessionStatus:
@@ -230,6 +235,7 @@ def overview(actions: AdminActions, views: AdminViews) -> Overview:
         moves={reason.value: count for reason, count in views.router.directory.moved.items()},
         rollout=rollout_status(actions.rollout()),
         replicas=wanted_status(views.wish()),
+        queue=QueueStatus(**traffic.queue),
     )
 
 

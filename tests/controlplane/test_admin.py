@@ -136,6 +136,7 @@ def test_backends() -> None:
             "admin_state": "ready",
             "sessions": 3,
             "tunnels": 2,
+            "most_sessions": 0,
             "unanswered": 0,
             "pid": 42,
             "leaving": False,
