@@ -12,20 +12,18 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 import uvloop
-from pydantic import SecretStr
 
 from proxy import logs, output
 from proxy.cli.failing import fail
+from proxy.cli.telling import can_limit, tell_replicas
 from proxy.config import Config, ConfigError, Problem, dump, load, loads
 from proxy.config.load import STDIN, Options
 from proxy.config.names import doubts
-from proxy.config.sections import SessionSettings
 from proxy.config.values import Span
 from proxy.net import ListenError
 from proxy.ports import Ports
 from proxy.replicas import (
     LAUNCHER,
-    SHARING,
     ReplicaError,
     Supervisor,
     folder,
@@ -39,7 +37,6 @@ from proxy.tls import CertificateError
 
 if TYPE_CHECKING:
     from proxy.app import App
-    from proxy.sessions import SharingSettings
 
 # Where neither the file nor an option says otherwise, `run` is for one developer at one terminal.
 RUN_DEFAULTS = {"listen": "127.0.0.1:8000", "log.access": False}
@@ -161,7 +158,7 @@ def run(
         fail(str(error))
     path = own.path.absolute()
     if config.sessions.shared is True:
-        _tell_replicas(config.sessions, f"sqlite://{path}/sessions/sessions.db")
+        tell_replicas(config, f"sqlite://{path}/sessions/sessions.db")
     supervisor = Supervisor(
         app,
         config.replicas.count.low,
@@ -205,6 +202,14 @@ def run(
     envvar="CHAINLIT_PROXY_HEALTH_SECRET",
     help="The health.secret of the proxies. Everybody here can read an option: prefer the variable.",
 )
+@click.option(
+    "--most-answers",
+    metavar="N",
+    type=int,
+    envvar="CHAINLIT_PROXY_MOST_ANSWERS",
+    help="How many messages to answer at once; the others wait for their turn.  [default: "
+    "`balance.most_answers` of the file, else any number]",
+)
 @_CONFIG
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def replica(
@@ -212,6 +217,7 @@ def replica(
     sessions: str | None,
     state: Path | None,
     health_secret: str | None,
+    most_answers: int | None,
     file: str | None,
     options: tuple[str, ...],
 ) -> None:
@@ -220,7 +226,8 @@ def replica(
     What stands behind `--` goes to `chainlit run`.
     """
     _not_as_process_1()
-    given = {"sessions.store": sessions, "health.secret": health_secret}
+    given: dict[str, Any] = {"sessions.store": sessions, "health.secret": health_secret}
+    given["balance.most_answers"] = most_answers
     try:
         config = _read(file, changes=given, need_store=True)
         _warn_of_names(config)
@@ -229,7 +236,7 @@ def replica(
         if store == "sqlite":
             fail("--sessions: must name the store that the instances share, such as redis://127.0.0.1:6379")
         require_chainlit()
-        _tell_replicas(settings, store, config.health.secret or ()).open()
+        tell_replicas(config, store, config.health.secret or ()).open()
         for name in _SECRETS:
             os.environ.pop(name, None)
         own = folder.named(state) if state else folder.temporary()
@@ -317,7 +324,7 @@ def _read_for_run(file: str | None, changes: Mapping[str, Any], root: str, state
     if given:
         message = "must not be set for `run`, its backends are the replicas"
         raise ConfigError([Problem(str(file), None, key, message) for key in given])
-    return _with_sharing(config, sharing=True)
+    return can_limit(_with_sharing(config, sharing=True), file)
 
 
 def _read(file: str | None, **options: Unpack[Options]) -> Config:
@@ -346,22 +353,6 @@ def _with_sharing(config: Config, *, sharing: bool) -> Config:
         return config
     sessions = config.sessions.model_copy(update={"shared": sharing})
     return config.model_copy(update={"sessions": sessions})
-
-
-def _tell_replicas(
-    settings: SessionSettings, own: str, secrets: Sequence[SecretStr] = ()
-) -> "SharingSettings":
-    """Tells the launcher of replicas, which has our environment; `own` is the store where none is named."""
-    from proxy.sessions import SharingSettings  # noqa: PLC0415 - who only serves has none
-
-    named = settings.store.get_secret_value()
-    store = own if named == "sqlite" else named
-    health = [secret.get_secret_value() for secret in secrets]
-    told = SharingSettings(
-        store, settings.notice, settings.retry_turn, settings.files, settings.file_limit, health
-    )
-    os.environ[SHARING] = told.to_text()
-    return told
 
 
 def _not_as_process_1() -> None:

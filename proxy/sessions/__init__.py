@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from .answers import Answers
 from .chat import Unknown, find, made
 from .codecs import CODECS
 from .files import Files, FolderFiles
@@ -35,6 +36,7 @@ __all__ = ["SharingSettings", "keep_clients", "on_restore", "register_codec", "s
 
 NOTICE = "The answer was cut off because its server went away. Please ask again."
 FILE_LIMIT = 10 * 1024 * 1024
+MOST_WAITING = 1000
 SCHEMES = ("redis", "rediss", "unix")
 FORMS = "redis://HOST:PORT, rediss://HOST:PORT, unix:///SOCKET or sqlite:///FILE"
 
@@ -54,6 +56,8 @@ class SharingSettings:
     files: str | None = None  # a folder that all instances reach
     file_limit: int = FILE_LIMIT
     health: Sequence[str] = field(default=(), repr=False)  # secrets by which it proves itself to probes
+    most_answers: int = 0  # messages that it answers at once, 0 for any number
+    most_waiting: int = MOST_WAITING  # for their turn then
 
     def to_text(self) -> str:
         """As the launcher reads it."""
@@ -101,10 +105,13 @@ def share(
     files: str | None = None,
     file_limit: int = FILE_LIMIT,
     health_secret: str | Sequence[str] = (),
+    most_answers: int = 0,
+    most_waiting: int = MOST_WAITING,
 ) -> bool:
     """Shares the sessions of this process through `store`, such as redis://localhost:6379.
 
     Does nothing where the launcher does it already. Returns whether they are shared; why not is logged.
+    With `most_answers` so many messages are answered at once, and `most_waiting` wait for their turn.
     Raises ValueError for a store that cannot be meant, ImportError without the package it needs. In any case
     clients are kept while the app blocks its event loop, and probes are answered with what `health_secret`
     proves, the `health.secret` of the proxies.
@@ -113,7 +120,18 @@ def share(
     secrets = (health_secret,) if isinstance(health_secret, str) else health_secret
     prove(secrets)
     try:
-        _hook_in(SharingSettings(store, notice, retry_turn, files, file_limit), str)
+        _hook_in(
+            SharingSettings(
+                store,
+                notice,
+                retry_turn,
+                files,
+                file_limit,
+                most_answers=most_answers,
+                most_waiting=most_waiting,
+            ),
+            str,
+        )
     except Unknown as reason:
         log.warning("sessions are not shared: %s", reason)
         return False
@@ -130,7 +148,10 @@ def _hook_in(settings: SharingSettings, tell: Callable[[str], object]) -> None:
     names = find()
     store, files = settings.open()
     sharing = Sharing(store, files, lambda: float(names["config"].project.session_timeout), tell)
-    hooks = Hooks(names, sharing, settings.notice, retry_turn=settings.retry_turn)
+    answers = None
+    if settings.most_answers:
+        answers = Answers(settings.most_answers, settings.most_waiting, sharing.counts)
+    hooks = Hooks(names, sharing, settings.notice, retry_turn=settings.retry_turn, answers=answers)
     CODECS.register(names["Message"], names["Message"].to_dict, partial(made, names["Message"]))
     hooks.install()
     sharing.counts.show()
