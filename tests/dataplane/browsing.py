@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from proxy.config import Config
 from tests.dataplane.chat import Tab, connect_packet
 from tests.dataplane.frames import Socket
 from tests.dataplane.peers import Message, get, post
@@ -104,3 +105,10 @@ def browsers(world: World, count: int) -> list[Browser]:
 def run_full(test: Any, names: str = "a", most: int = 1, **settings: Any) -> None:
     """Run a test where each backend may have so many sessions."""
     run(test, names, balance={"most_sessions": most, **settings.pop("balance", {})}, **settings)
+
+
+def configure(world: World, **sections: Any) -> None:
+    """Go by other settings."""
+    config: Config = world.plane.site.config.model_copy(update=sections)
+    world.plane.site.configure(config)
+    world.parts.fleet.configure(config)

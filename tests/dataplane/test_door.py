@@ -1,16 +1,16 @@
 """Where each backend may have so many sessions only, the others wait in a queue, and are told their place."""
 
 import re
-from typing import Any
 
 import pytest
 
-from proxy.config import Config
+from proxy.affinity.backend import AdminState
 from tests.dataplane.browsing import (
     FULL,
     TRY_AGAIN_LATER,
     Browser,
     browsers,
+    configure,
     counts,
     leave,
     place_in,
@@ -285,13 +285,6 @@ def test_a_session_that_an_instance_holds_is_never_refused() -> None:
     run_full(test, "ab")
 
 
-def configure(world: World, **sections: Any) -> None:
-    """Go by other settings."""
-    config: Config = world.plane.site.config.model_copy(update=sections)
-    world.plane.site.configure(config)
-    world.parts.fleet.configure(config)
-
-
 def test_the_limit_can_be_lifted_and_the_queue_goes_on() -> None:
     """With more room as many more come in; without a limit everybody does."""
 
@@ -310,6 +303,23 @@ def test_the_limit_can_be_lifted_and_the_queue_goes_on() -> None:
         await three.visit("session-3")
 
     run_full(test)
+
+
+def test_a_backend_that_drains_or_dies_has_no_room() -> None:
+    """Its sessions go on, and who waits comes in when there is a backend again."""
+
+    async def test(world: World) -> None:
+        chats(world)
+        one, two = browsers(world, 2)
+        await one.visit("session-1")
+        (other,) = (backend for backend in world.router.fleet if not backend.sessions)
+        for state in (AdminState.MAINTENANCE, AdminState.DRAIN):
+            world.parts.fleet.set_admin_state(other, state)
+            assert await two.place() == b"1 of 1"
+        world.parts.fleet.set_admin_state(other, AdminState.READY)
+        await two.visit("session-2")
+
+    run_full(test, "ab")
 
 
 def test_new_sessions_go_where_there_is_room() -> None:
