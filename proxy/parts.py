@@ -65,7 +65,8 @@ class Parts:
         hand_overs.counts.tell = partial(self.events.record, EventKind.HAND_OVER)
         self.rebalance = Rebalance(self.fleet, self.router.placement, self.plane.evictions)
         scaling = partial(self.events.record, EventKind.SCALING)
-        self.wants = Wants(self.fleet, directory.answering, directory.open, lateness, scaling)
+        waiting = self.plane.site.doorway.queue
+        self.wants = Wants(self.fleet, directory.answering, directory.open, lateness, scaling, waiting)
         self.membership = Membership(self.fleet, self.drains, self.prober, self.plane.site.moved)
         self.reload_counts = ReloadCounts()
         self.collector = ProxyCollector(

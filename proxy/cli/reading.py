@@ -12,6 +12,7 @@ from typing import Any, Unpack
 
 import click
 
+from proxy.cli.telling import can_limit
 from proxy.config import Config, ConfigError, Problem, load, loads
 from proxy.config.load import STDIN, Options
 from proxy.config.names import doubts
@@ -88,7 +89,7 @@ def read_for_run(
     if given:
         message = "must not be set for `run`, its backends are the replicas"
         raise ConfigError([Problem(str(file), None, key, message) for key in given])
-    return _with_sharing(config, sharing=True)
+    return can_limit(_with_sharing(config, sharing=True), file)
 
 
 def _read(file: str | None, **options: Unpack[Options]) -> Config:

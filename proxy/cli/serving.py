@@ -5,13 +5,12 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import uvloop
-from pydantic import SecretStr
 
 from proxy import logs, output
 from proxy.cli.failing import fail
@@ -28,14 +27,13 @@ from proxy.cli.reading import (
     root_path,
     warn_of_names,
 )
+from proxy.cli.telling import tell_replicas
 from proxy.config import Address, Config, ConfigError
-from proxy.config.sections import SessionSettings
 from proxy.config.span import Span
 from proxy.net import ListenError, bound_address
 from proxy.ports import Ports
 from proxy.replicas import (
     LAUNCHER,
-    SHARING,
     ReplicaError,
     Supervisor,
     folder,
@@ -49,7 +47,6 @@ from proxy.tls import CertificateError
 
 if TYPE_CHECKING:
     from proxy.app import App
-    from proxy.sessions import SharingSettings
 
 log = logging.getLogger("proxy")
 
@@ -186,7 +183,7 @@ def run(
         fail(str(error))
     path = own.path.absolute()
     if config.sessions.shared is True:
-        _tell_replicas(config.sessions, f"sqlite://{path}/sessions/sessions.db")
+        tell_replicas(config, f"sqlite://{path}/sessions/sessions.db")
     supervisor = Supervisor(
         app,
         config.replicas.count.low,
@@ -230,6 +227,14 @@ def run(
     envvar="CHAINLIT_PROXY_HEALTH_SECRET",
     help="The health.secret of the proxies. Everybody here can read an option: prefer the variable.",
 )
+@click.option(
+    "--most-answers",
+    metavar="N",
+    type=int,
+    envvar="CHAINLIT_PROXY_MOST_ANSWERS",
+    help="How many messages to answer at once; the others wait for their turn.  [default: "
+    "`balance.most_answers` of the file, else any number]",
+)
 @CONFIG
 @click.argument("options", metavar="[-- CHAINLIT-OPTIONS]", nargs=-1, type=click.UNPROCESSED)
 def replica(
@@ -237,6 +242,7 @@ def replica(
     sessions: str | None,
     state: Path | None,
     health_secret: str | None,
+    most_answers: int | None,
     file: str | None,
     options: tuple[str, ...],
 ) -> None:
@@ -245,7 +251,8 @@ def replica(
     What stands behind `--` goes to `chainlit run`.
     """
     _not_as_process_1()
-    given = {"sessions.store": sessions, "health.secret": health_secret}
+    given: dict[str, Any] = {"sessions.store": sessions, "health.secret": health_secret}
+    given["balance.most_answers"] = most_answers
     try:
         config = read_for_replica(file, given)
         warn_of_names(config)
@@ -254,7 +261,7 @@ def replica(
         if store == "sqlite":
             fail("--sessions: must name the store that the instances share, such as redis://127.0.0.1:6379")
         require_chainlit()
-        _tell_replicas(settings, store, config.health.secret or ()).open()
+        tell_replicas(config, store, config.health.secret or ()).open()
         for name in _SECRETS:
             os.environ.pop(name, None)
         own = folder.named(state) if state else folder.temporary()
@@ -276,22 +283,6 @@ def replica(
         *options,
     ]
     os.execv(sys.executable, command)  # noqa: S606  # our own launcher
-
-
-def _tell_replicas(
-    settings: SessionSettings, own: str, secrets: Sequence[SecretStr] = ()
-) -> "SharingSettings":
-    """Tells the launcher of replicas, which has our environment; `own` is the store where none is named."""
-    from proxy.sessions import SharingSettings  # noqa: PLC0415 - who only serves has none
-
-    named = settings.store.get_secret_value()
-    store = own if named == "sqlite" else named
-    health = [secret.get_secret_value() for secret in secrets]
-    told = SharingSettings(
-        store, settings.notice, settings.retry_turn, settings.files, settings.file_limit, health
-    )
-    os.environ[SHARING] = told.to_text()
-    return told
 
 
 def _not_as_process_1() -> None:

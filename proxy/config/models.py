@@ -161,6 +161,16 @@ class BalanceSettings(s.Settings):
     rebalance: v.Flag = False
     """Whether idle sessions move, one by one, to a backend that was added and has less than its share. A
     moved session starts over unless sessions are shared."""
+    most_sessions: v.CountOrZero = 0
+    """Sessions that a backend may have at once, 0 for any number. When all backends are full, page loads wait
+    in a queue and show their place. Each proxy counts the sessions that come through it."""
+    most_answers: v.CountOrZero = 0
+    """Messages that an instance answers at once, 0 for any number. Others wait for their turn, and the chat
+    shows their place. For instances that share their sessions: `run` and `replica` pass it to them when they
+    start."""
+    queue: v.Count = 1000
+    """How many may wait: page loads at each proxy, and messages at each instance. Others are asked to try
+    again. One client has a quarter of these places at most."""
 
 
 class HealthSettings(s.Settings):

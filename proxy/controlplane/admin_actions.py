@@ -74,6 +74,7 @@ class BackendStatus(BaseModel):
     admin_state: AdminState = Field(description="The operator's wish.", examples=["ready"])
     takes_sessions: bool = Field(description="Whether new sessions are placed here.", examples=[True])
     sessions: int = Field(description="Sessions that are open here, or were just placed.", examples=[41])
+    most_sessions: int = Field(description="How many there may be, 0 for any number.", examples=[50])
     tunnels: int = Field(description="Open websockets and other upgraded connections.", examples=[40])
     unanswered: int = Field(
         description="Requests and probes that it should have answered at once, and has not.", examples=[0]
@@ -161,6 +162,16 @@ class RolloutStatus(BaseModel):
     )
 
 
+class QueueStatus(BaseModel):
+    """Who waits because every backend has balance.most_sessions sessions."""
+
+    waiting: int = Field(description="Now.", examples=[12])
+    kept: int = Field(description="Who was let in, and whose session has not come yet.", examples=[2])
+    admitted: int = Field(description="Who has waited and was let in, since the start.", examples=[40])
+    given_up: int = Field(description="Who has waited and asked no more.", examples=[3])
+    turned_away: int = Field(description="Questions of those who found the queue full.", examples=[0])
+
+
 class WantedStatus(BaseModel):
     """How many backends are wanted for what goes on, and why."""
 
@@ -221,6 +232,7 @@ def backend_status(backend: Backend, drains: Drains) -> BackendStatus:
         admin_state=backend.admin_state,
         takes_sessions=backend.takes_sessions,
         sessions=backend.sessions,
+        most_sessions=backend.most_sessions,
         tunnels=backend.tunnels,
         unanswered=backend.unanswered,
         pid=backend.pid,

@@ -23,6 +23,7 @@ from proxy.controlplane.admin_actions import (
     WANTED,
     AdminActions,
     BackendStatus,
+    QueueStatus,
     RolloutStatus,
     WantedStatus,
     backend_status,
@@ -146,6 +147,10 @@ class Overview(BaseModel):
         description="What happened in the last minutes.",
         examples=[{"seconds": 300.0, "times": [], "counts": []}],
     )
+    queue: QueueStatus = Field(
+        description="Who waits for a place.",
+        examples=[{"waiting": 0, "kept": 0, "admitted": 0, "given_up": 0, "turned_away": 0}],
+    )
 
 
 def cpu_seconds(pid: int | None) -> float | None:
@@ -194,6 +199,7 @@ def overview(actions: AdminActions, views: AdminViews) -> Overview:
         replicas=wanted_status(views.wish()),
         not_ready=views.not_ready(),
         lately=lately_status(lately),
+        queue=QueueStatus(**traffic.queue),
     )
 
 

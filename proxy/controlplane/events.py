@@ -8,7 +8,7 @@ may come back later. The log is lost with the process; the log on standard error
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -51,6 +51,7 @@ class Traffic:
     turns: dict[str, int]  # sessions whose app is answering, now
     probes: dict[str, tuple[int, float]]  # answered ones, and the seconds that they took together
     decisions: Sequence[tuple[str, str, int]]  # evidence, outcome, how often
+    queue: Mapping[str, int]  # who waits for a place among the sessions, now and since the start
 
 
 class EventLog:

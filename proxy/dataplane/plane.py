@@ -206,7 +206,12 @@ class Plane:
                 site, rates = self.site, self.site.rates
                 with border:
                     site.hand_overs.weigh(self.tunnels)
-                sweeps = [site.hand_overs.far.sweep, site.router.sweep, site.locator.sweep]
+                sweeps = [
+                    site.hand_overs.far.sweep,
+                    site.router.sweep,
+                    site.locator.sweep,
+                    site.doorway.sweep,
+                ]
                 limits = [self._report_limits] if rates is None else [self._report_limits, rates.sweep]
                 for sweep in (*sweeps, *limits):
                     with border:

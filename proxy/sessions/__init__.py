@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from .answers import Answers
 from .chat import Unknown, find, made
 from .codecs import CODECS
 from .ending import at_the_end
@@ -36,6 +37,7 @@ __all__ = ["SharingSettings", "keep_clients", "on_restore", "register_codec", "s
 
 NOTICE = "The answer was cut off because its server went away. Please ask again."
 FILE_LIMIT = 10 * 1024 * 1024
+MOST_WAITING = 1000
 SCHEMES = ("redis", "rediss", "unix")
 FORMS = "redis://HOST:PORT, rediss://HOST:PORT, unix:///SOCKET or sqlite:///FILE"
 
@@ -55,6 +57,8 @@ class SharingSettings:
     files: str | None = None  # a folder that all instances reach
     file_limit: int = FILE_LIMIT
     health: Sequence[str] = field(default=(), repr=False)  # secrets by which it proves itself to probes
+    most_answers: int = 0  # messages that it answers at once, 0 for any number
+    most_waiting: int = MOST_WAITING  # for their turn then
 
     @property
     def place(self) -> str:
@@ -112,10 +116,13 @@ def share(
     files: str | None = None,
     file_limit: int = FILE_LIMIT,
     health_secret: str | Sequence[str] = (),
+    most_answers: int = 0,
+    most_waiting: int = MOST_WAITING,
 ) -> bool:
     """Shares the sessions of this process through `store`, such as redis://localhost:6379.
 
     Does nothing where the launcher does it already. Returns whether they are shared; why not is logged.
+    With `most_answers` so many messages are answered at once, and `most_waiting` wait for their turn.
     Raises ValueError for a store that cannot be meant, ImportError without the package it needs. In any case
     clients are kept while the app blocks its event loop, and probes are answered with what `health_secret`
     proves, the `health.secret` of the proxies.
@@ -123,7 +130,15 @@ def share(
     keep_clients()
     secrets = (health_secret,) if isinstance(health_secret, str) else health_secret
     prove(secrets)
-    settings = SharingSettings(store, notice, retry_turn, files, file_limit)
+    settings = SharingSettings(
+        store,
+        notice,
+        retry_turn,
+        files,
+        file_limit,
+        most_answers=most_answers,
+        most_waiting=most_waiting,
+    )
     try:
         if _hook_in(settings, str):
             log.info("sessions are shared in %s", settings.place)
@@ -143,7 +158,10 @@ def _hook_in(settings: SharingSettings, tell: Callable[[str], object]) -> bool:
     names = find()
     store, files = settings.open()
     sharing = Sharing(store, files, lambda: float(names["config"].project.session_timeout), tell)
-    hooks = Hooks(names, sharing, settings.notice, retry_turn=settings.retry_turn)
+    answers = None
+    if settings.most_answers:
+        answers = Answers(settings.most_answers, settings.most_waiting, sharing.counts)
+    hooks = Hooks(names, sharing, settings.notice, retry_turn=settings.retry_turn, answers=answers)
     CODECS.register(names["Message"], names["Message"].to_dict, partial(made, names["Message"]))
     hooks.install()
     at_the_end(store.rest)

@@ -137,6 +137,7 @@ def test_backends() -> None:
             "sessions": 3,
             "tunnels": 2,
             "takes_sessions": True,
+            "most_sessions": 0,
             "unanswered": 0,
             "pid": 42,
             "leaving": False,

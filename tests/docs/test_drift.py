@@ -106,7 +106,7 @@ def test_nothing_is_left_over(page: Path) -> None:
 def test_what_needs_a_start_is_told() -> None:
     """The table of the reload names all keys that take effect with the next start, and no other."""
     (row,) = [row for row in table(OPERATIONS, "Reload") if row[1] == "with the next start"]
-    assert tuple(re.findall(r"`(\w+)`", row[0])) == reload._AT_START
+    assert tuple(re.findall(r"`([\w.]+)`", row[0])) == reload._AT_START
 
 
 def test_the_table_of_the_reload_names_keys() -> None:

@@ -1,0 +1,219 @@
+"""Who waits while the backends have as many sessions as they may have, and for whom a place is kept.
+
+Who wants in asks again every few seconds, under a name of its own: a ticket, or its session. The oldest is
+let in first. Who was silent for a moment is passed over and keeps its place: a page in a tab that is not
+shown is woken once a minute. Who is let in has its place kept until its session has come, and goes back to
+the head of the queue if that takes too long. A page that is loaded anew has a session already: the new
+session takes the old one's place, as its heir.
+
+Pure: how much room there is, is an argument, as is the time.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import NamedTuple
+
+EVERY = 3  # seconds between two questions of one page
+PRESENT = 10.0  # seconds since its last question: then it is its turn no more until it asks again
+FORGOTTEN = 90.0  # the same, until it has no place any more: browsers wake hidden pages once a minute
+KEPT = 30.0  # seconds from being let in until the session connects: a large page over a slow network
+_SHARE = 4  # a client has one in so many of all places at most
+
+
+class Place(NamedTuple):
+    """What somebody is told who has to wait."""
+
+    number: int  # 1 is the next; 0: the queue is full, it has none
+    of: int  # how many wait
+
+
+@dataclass(slots=True)
+class _Ticket:
+    """One that waits."""
+
+    whose: str  # the client that it counts for, "" for nobody
+    browser: bytes  # by which it is found if it does not name its ticket; empty: it does
+    since: float
+    seen: float  # when it asked last
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A place that is kept."""
+
+    ticket: _Ticket
+    until: float
+
+
+class Queue:
+    """All of them; made by the data plane's door, which is asked."""
+
+    __slots__ = (
+        "_followed",
+        "_heirs",
+        "_held_of",
+        "_kept",
+        "_line",
+        "admitted",
+        "given_up",
+        "most",
+        "turned_away",
+        "waited",
+    )
+
+    def __init__(self, most: int, waited: Callable[[float], None] = lambda _: None) -> None:
+        """At most so many wait; `waited` is told of the seconds of each that is let in."""
+        self.most = most
+        self.waited = waited
+        self.admitted = 0  # who have waited, and were let in
+        self.given_up = 0  # who have asked no more
+        self.turned_away = 0  # who found the queue full, or had too many places: counted at each question
+        self._line: dict[str, _Ticket] = {}  # by name, oldest first
+        self._kept: dict[str, _Kept] = {}  # by name: let in, and its session has not come
+        self._heirs: dict[str, tuple[str, float]] = {}  # session -> whose place it takes, until when
+        self._followed: dict[str, float] = {}  # whose places others have taken, and how long that is known
+        self._held_of: Counter[str] = Counter()  # places by client, kept ones among them
+
+    def ask(self, name: str, whose: str, browser: bytes, now: float, room: int) -> Place | None:
+        """Somebody wants in; None: it is let in, and has a place kept for it.
+
+        `room` is how many more sessions there may be, without those for whom a place is kept. `browser` is
+        empty where who asks has named its ticket, so that it will do so again.
+        """
+        self.sweep(now)
+        if name in self._kept:
+            return None
+        room -= len(self._kept)
+        ticket = self._line.get(name)
+        if ticket is None:
+            return self._come(name, _Ticket(whose, browser, now, now), now, room)
+        ticket.seen, ticket.browser = now, ticket.browser and browser
+        before = list(takewhile(lambda other: other is not ticket, self._line.values()))
+        ahead = sum(other.seen > now - PRESENT for other in before)
+        if ahead >= room:
+            return Place(len(before) + 1, len(self._line))
+        del self._line[name]
+        self.admitted += 1
+        self.waited(now - ticket.since)
+        self._keep(name, ticket, now)
+        return None
+
+    def _come(self, name: str, ticket: _Ticket, now: float, room: int) -> Place | None:
+        ahead = sum(waiting.seen > now - PRESENT for waiting in self._line.values())
+        has_its_share = self._held_of[ticket.whose] >= max(1, self.most // _SHARE)
+        if has_its_share or (ahead >= room and len(self._line) >= self.most):
+            self.turned_away += 1
+            return Place(0, len(self._line))
+        self._hold(ticket, 1)
+        if ahead < room:
+            self._keep(name, ticket, now)
+            return None
+        self._line[name] = ticket
+        return Place(len(self._line), len(self._line))
+
+    def take(self, session: str, name: str, browser: bytes, now: float) -> bool:
+        """A session begins: whether a place was kept for it, for this ticket, or for this browser."""
+        self.sweep(now)
+        if session in self._kept:
+            return True
+        if name not in self._kept:
+            name = self.kept_for(browser)
+        kept = self._kept.pop(name, None)
+        if kept is None:
+            return False
+        kept.ticket.browser = b""
+        self._kept[session] = kept
+        return True
+
+    def kept_for(self, browser: bytes) -> str:
+        """The name of a place that is kept for a browser that does not say its ticket, "" for none."""
+        if not browser:
+            return ""
+        return next((name for name, kept in self._kept.items() if kept.ticket.browser == browser), "")
+
+    def has(self, name: str) -> bool:
+        """Whether a place is kept under this name, or is to be taken over."""
+        return name in self._kept or name in self._heirs
+
+    def waits(self, name: str) -> bool:
+        """Whether it has a place in the queue."""
+        return name in self._line
+
+    def came(self, session: str) -> None:
+        """It is one of the sessions now: nothing is kept for it any more."""
+        self._heirs.pop(session, None)
+        if (kept := self._kept.pop(session, None)) is not None:
+            self._hold(kept.ticket, -1)
+        elif (ticket := self._line.pop(session, None)) is not None:
+            self._hold(ticket, -1)
+
+    def kept(self) -> list[str]:
+        """The names for which places are kept."""
+        return list(self._kept)
+
+    def leaves(self, session: str, now: float) -> None:
+        """A browser that has a session loads a page: its next session takes the place of this one."""
+        self._heirs.setdefault(session, (session, now + KEPT))
+
+    def becomes(self, before: str, session: str, now: float) -> None:
+        """What a browser has been known by is this session from now on."""
+        if session in self._kept:
+            return
+        if (kept := self._kept.pop(before, None)) is not None:
+            self._kept[session] = kept
+        elif before in self._heirs:
+            self._heirs[session] = (self._heirs.pop(before)[0], now + KEPT)
+
+    def inherited(self, session: str) -> str:
+        """Whose place a session is to take, "" for nobody's."""
+        return self._heirs.get(session, ("", 0.0))[0]
+
+    def inheritances(self) -> list[str]:
+        """The sessions whose places are to be taken by others."""
+        return [old for old, _ in self._heirs.values()]
+
+    def succeed(self, session: str, whose: str, now: float) -> bool:
+        """The session takes the place of the other one, which is kept until it has come; one session does."""
+        before, _ = self._heirs.pop(session)
+        if before in self._followed:
+            return False
+        self._followed[before] = now + 2 * KEPT
+        ticket = self._line.pop(session, None)
+        if ticket is None:
+            self._hold(ticket := _Ticket(whose, b"", now, now), 1)
+        self._keep(session, ticket, now)
+        return True
+
+    def _keep(self, name: str, ticket: _Ticket, now: float) -> None:
+        self._kept[name] = _Kept(ticket, now + KEPT)
+
+    def _hold(self, ticket: _Ticket, places: int) -> None:
+        if ticket.whose:
+            self._held_of[ticket.whose] += places
+            if not self._held_of[ticket.whose]:
+                del self._held_of[ticket.whose]
+
+    def sweep(self, now: float) -> None:
+        """Take note of what time has done."""
+        late = [name for name, kept in self._kept.items() if kept.until <= now]
+        for name in late:
+            ticket = self._kept.pop(name).ticket
+            if ticket.seen > ticket.since:  # it has waited: it may be typing its password
+                self._line = {name: ticket, **self._line}
+            else:
+                self._hold(ticket, -1)
+        for name in [name for name, ticket in self._line.items() if ticket.seen <= now - FORGOTTEN]:
+            self._hold(self._line.pop(name), -1)
+            self.given_up += 1
+        for session in [session for session, (_, until) in self._heirs.items() if until <= now]:
+            del self._heirs[session]
+        for session in [session for session, until in self._followed.items() if until <= now]:
+            del self._followed[session]
+
+    def __len__(self) -> int:
+        return len(self._line)
+
+    def __repr__(self) -> str:
+        return f"<Queue waiting={len(self._line)} kept={len(self._kept)} heirs={len(self._heirs)}>"
