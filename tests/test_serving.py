@@ -76,7 +76,7 @@ def test_the_root_path_is_that_of_chainlit(options: list[str], environ: dict[str
     assert root_path(options, environ) == root
 
 
-@pytest.mark.parametrize(("roots", "end"), [("[]", ""), ("/chat", "/chat/"), ("/", "")])
+@pytest.mark.parametrize(("roots", "end"), [("[]", ""), ("/chat", "/chat/"), ("/", "/")])
 def test_the_address_to_open_is_below_the_root_path(roots: str, end: str) -> None:
     """What `run` tells to open is where Chainlit answers."""
     listen = "127.0.0.1:0"

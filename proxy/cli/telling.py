@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
-from proxy.config import Config, ConfigError, Problem
+from proxy.config import Config
 from proxy.replicas import SHARING
 
 if TYPE_CHECKING:
@@ -31,11 +31,3 @@ def tell_replicas(config: Config, own: str, secrets: Sequence[SecretStr] = ()) -
     )
     os.environ[SHARING] = told.to_text()
     return told
-
-
-def can_limit(config: Config, file: str | None) -> Config:
-    """The same, for replicas. Raises ConfigError where they cannot have messages wait."""
-    if config.balance.most_answers and config.sessions.shared is not True:
-        text = "must be 0 where sessions.shared is false: what has messages wait is a part of sharing"
-        raise ConfigError([Problem(str(file), None, "balance.most_answers", text)])
-    return config
