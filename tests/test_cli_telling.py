@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.cli.telling import can_limit, tell_replicas
+from proxy.cli.reading import _can_limit as can_limit
+from proxy.cli.telling import tell_replicas
 from proxy.config import ConfigError, loads
 from proxy.replicas.launch import SHARING
 from proxy.sessions import SharingSettings
