@@ -29,6 +29,8 @@ def share(
     files: str | None = None,
     file_limit: int = 10 * 1024 * 1024,
     health_secret: str | Sequence[str] = (),
+    most_answers: int = 0,
+    most_waiting: int = 1000,
 ) -> bool:
     """Share the sessions of this process through `store`, such as redis://localhost:6379; at the app's top.
 
@@ -44,6 +46,8 @@ def share(
         files=files,
         file_limit=file_limit,
         health_secret=health_secret,
+        most_answers=most_answers,
+        most_waiting=most_waiting,
     )
     return shared
 

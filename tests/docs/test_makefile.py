@@ -12,7 +12,12 @@ def told(folder: Path, *words: str) -> str:
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, folder)
     done = subprocess.run(
-        ["make", "-n", *words], cwd=folder, capture_output=True, text=True, timeout=30, check=True
+        ["make", "-n", "--no-print-directory", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
     )
     return done.stdout
 
