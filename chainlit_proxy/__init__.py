@@ -29,13 +29,17 @@ def share(
     files: str | None = None,
     file_limit: int = 10 * 1024 * 1024,
     health_secret: str | Sequence[str] = (),
+    most_answers: int = 0,
+    most_waiting: int = 1000,
 ) -> bool:
     """Share the sessions of this process through `store`, such as redis://localhost:6379; at the app's top.
 
     It does nothing where `run` or `replica` does it already. The arguments are the keys of the section
     `sessions`; `file_limit` is in bytes. Probes are answered with what `health_secret` proves, the
-    `health.secret` of the proxies. Returns whether sessions are shared; why not is logged. Raises ValueError
-    for a store that cannot be meant, and ImportError without the package that it needs.
+    `health.secret` of the proxies. With `most_answers` so many messages are answered at once and
+    `most_waiting` wait for their turn (`balance.most_answers` and `balance.queue`). Returns whether sessions
+    are shared; why not is logged. Raises ValueError for a store that cannot be meant, and ImportError without
+    the package that it needs.
     """
     shared: bool = _sessions().share(
         store,
@@ -44,6 +48,8 @@ def share(
         files=files,
         file_limit=file_limit,
         health_secret=health_secret,
+        most_answers=most_answers,
+        most_waiting=most_waiting,
     )
     return shared
 
