@@ -21,7 +21,7 @@ from proxy.dataplane.request import Request
 from proxy.dataplane.stats import LIVES, Histogram
 from proxy.errors import Limit, OverLimit
 from proxy.wire.cookies import get_cookie, ticket_cookie
-from proxy.wire.reply import Reply, queue_page
+from proxy.wire.reply import ADMITTED, Reply, queue_page
 
 _COOKIE = b"chainlit_queue"
 _FIELD = b"x-chainlit-queue"  # with which the waiting page asks, also where cookies are refused
@@ -44,12 +44,22 @@ class Door:
         self.queue = Queue(most, self.seconds.add)
 
     def turns_away(self, request: Request) -> Reply | None:
-        """What somebody is told who has to wait to get a page; None: it may go on."""
-        if request.kind is not Kind.PLAIN:
+        """What somebody is told who has to wait to get a page; None: it may go on.
+
+        A page that waits is told that it is its turn, too: the app hears of one page load only, which may be
+        the return from a login that is good for once.
+        """
+        if request.kind is not Kind.PLAIN or request.head.method != b"GET":
             return None
         field = request.head.fields.get(_FIELD)
         if field is None and not _is_page(request):
             return None
+        answer = self._place(request, field)
+        if answer is None and field is not None and self._takes_sessions:
+            return ADMITTED
+        return answer
+
+    def _place(self, request: Request, field: bytes | None) -> Reply | None:
         queue, known, now = self.queue, request.known, self._now
         self._note_arrivals()
         hints, cookie = known.hints, _cookie_of(request)
@@ -59,7 +69,7 @@ class Door:
         if not name and queue.waits(session_id):
             name = session_id  # of a page that could not connect, and is loaded anew
         browser = b"" if cookie else hints.client
-        if not any(each.takes_sessions for each in self._router.fleet):
+        if not self._takes_sessions:
             return None
         if not name and queue.kept_for(browser):
             return None
@@ -131,6 +141,10 @@ class Door:
         """Seconds in which this process ran: nobody could ask in others."""
         return running_time(self._stood)
 
+    @property
+    def _takes_sessions(self) -> bool:
+        return any(each.takes_sessions for each in self._router.fleet)
+
     def _room(self) -> int:
         """How many more sessions there may be, but for those whose places are kept."""
         free = self._router.fleet.room
@@ -178,8 +192,8 @@ class Door:
 
 def _is_page(request: Request) -> bool:
     """Whether a browser shows a person what it gets."""
-    head, fields = request.head, request.head.fields
-    if head.method != b"GET" or request.wants_upgrade or b"text/html" not in (fields.get(b"accept") or b""):
+    fields = request.head.fields
+    if request.wants_upgrade or b"text/html" not in (fields.get(b"accept") or b""):
         return False
     return fields.get(b"sec-fetch-mode") in _MODES and fields.get(b"sec-fetch-dest") in _DESTINATIONS
 
