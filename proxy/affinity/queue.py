@@ -20,7 +20,7 @@ FORGOTTEN = 90.0  # the same, until it has no place any more: browsers wake hidd
 KEPT = 30.0  # seconds from being let in until the session connects: a large page over a slow network
 _SHARE = 4  # a client has one in so many of all places at most
 _HEIRS = 4  # of one session: as many pages as a browser may load at once with the cookie of the session
-_PAUSE = 1.0  # seconds between two looks for who has asked no more: there may be thousands
+_PAUSE = 1.0  # seconds between two looks at what has expired: there may be thousands
 
 
 class Place(NamedTuple):
@@ -77,7 +77,7 @@ class Queue:
         self._heirs: dict[str, tuple[str, float]] = {}  # session -> whose place it takes, until when
         self._followed: dict[str, float] = {}  # whose places others have taken, and how long that is known
         self._held_of: Counter[str] = Counter()  # places by client, kept ones among them
-        self._looked = float("-inf")  # when those that wait were looked at last
+        self._looked = float("-inf")  # when it was last looked what has expired
 
     def ask(self, name: str, whose: str, browser: bytes, now: float, room: int) -> Place | None:
         """Somebody wants in; None: it is let in, and has a place kept for it.
@@ -167,6 +167,10 @@ class Queue:
         if (ticket := self._line.pop(name, None)) is not None:
             self._hold(ticket, -1)
 
+    def is_kept(self, name: str) -> bool:
+        """Whether a place is kept under this name."""
+        return name in self._kept
+
     def kept(self) -> list[str]:
         """The names for which places are kept."""
         return list(self._kept)
@@ -223,19 +227,19 @@ class Queue:
                 del self._held_of[ticket.whose]
 
     def sweep(self, now: float) -> None:
-        """Take note of what time has done."""
-        late = [name for name, kept in self._kept.items() if kept.until <= now]
-        for name in late:
+        """Take note of what time has done, if the last look is long enough ago."""
+        if now < self._looked + _PAUSE:
+            return
+        self._looked = now
+        for name in [name for name, kept in self._kept.items() if kept.until <= now]:
             ticket = self._kept.pop(name).ticket
             if ticket.seen > ticket.since:  # it has waited: it may be typing its password
                 self._line = {name: ticket, **self._line}
             else:
                 self._hold(ticket, -1)
-        if now >= self._looked + _PAUSE:
-            self._looked = now
-            for name in [name for name, ticket in self._line.items() if ticket.seen <= now - FORGOTTEN]:
-                self._give_up(name)
-                self.given_up += 1
+        for name in [name for name, ticket in self._line.items() if ticket.seen <= now - FORGOTTEN]:
+            self._give_up(name)
+            self.given_up += 1
         for session in [session for session, (_, until) in self._heirs.items() if until <= now]:
             del self._heirs[session]
         for session in [session for session, until in self._followed.items() if until <= now]:

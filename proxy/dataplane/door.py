@@ -34,12 +34,13 @@ _MODES, _DESTINATIONS = (b"navigate", None), (b"document", b"iframe", b"frame", 
 class Door:
     """Made by the Site; asked by exchanges and openings while there is a limit."""
 
-    __slots__ = ("_router", "_stood", "queue", "seconds")
+    __slots__ = ("_coming", "_router", "_stood", "queue", "seconds")
 
     def __init__(self, router: Router, most: int, stood: Stood) -> None:
         """At most so many wait."""
         self._router = router
         self._stood = stood
+        self._coming: set[str] = set()  # sessions whose CONNECT was let in, and may not be answered yet
         self.seconds = Histogram(LIVES)  # that those have waited who were let in
         self.queue = Queue(most, self.seconds.add)
 
@@ -92,7 +93,10 @@ class Door:
 
     def refuses(self, claim: Claim | None, request: Request) -> bool:
         """Whether the session that a CONNECT names may not begin: then its claim has ended."""
-        if claim is None or self._lets_in(claim, request):
+        if claim is None:
+            return False
+        if self._lets_in(claim, request):
+            self._coming.add(claim.session_id)
             return False
         self._router.refused(claim)
         return True
@@ -134,6 +138,8 @@ class Door:
     def sweep(self, _now: float) -> None:
         """Forget who asks no more; called every few seconds."""
         self._note_arrivals()
+        for name in self.queue.kept():  # some may have come while there was no limit
+            self._note_arrival(name)
         self.queue.sweep(self._now)
 
     @property
@@ -154,10 +160,18 @@ class Door:
         return free
 
     def _note_arrivals(self) -> None:
-        """Nothing is kept any more for sessions that have come."""
-        for name in self.queue.kept():
-            if (session := self._session(name)) is not None and session.connected:
-                self.queue.came(name)
+        """Nothing is kept any more for sessions that have come.
+
+        Of thousands for whom places may be kept, few are just connecting.
+        """
+        for name in list(self._coming):
+            self._note_arrival(name)
+            if not (self.queue.is_kept(name) or self.queue.waits(name)):
+                self._coming.discard(name)
+
+    def _note_arrival(self, name: str) -> None:
+        if (session := self._session(name)) is not None and session.connected:
+            self.queue.came(name)
 
     def _session(self, session_id: str) -> Session | None:
         return self._router.directory.get(session_id, monotonic())

@@ -1,6 +1,6 @@
 """What the page of the queue asks, and who asks as it does."""
 
-from tests.dataplane.browsing import PAGE, browsers, leave, place_in, run_full
+from tests.dataplane.browsing import PAGE, browsers, configure, counts, leave, place_in, run_full
 from tests.dataplane.chat import chats
 from tests.dataplane.peers import get, post
 from tests.dataplane.world import World
@@ -81,3 +81,22 @@ def test_a_session_that_ended_keeps_one_place() -> None:
         assert (await three.load()).status == 200
 
     run_full(test, most=2)
+
+
+def test_who_came_while_there_was_no_limit_has_no_place_any_more() -> None:
+    """Though nobody asked at the door: its session is one, and not one and a place."""
+
+    async def test(world: World) -> None:
+        chats(world)
+        one, two = browsers(world, 2)
+        assert (await one.load()).status == 200
+        await one.announce("session-1")
+        balance = world.plane.site.config.balance
+        configure(world, balance=balance.model_copy(update={"most_sessions": 0}))
+        await one.connect("session-1")
+        configure(world, balance=balance.model_copy(update={"most_sessions": 2}))
+        world.plane.site.doorway.sweep(world.now())
+        assert counts(world)["kept"] == 0
+        assert (await two.load()).status == 200
+
+    run_full(test)
