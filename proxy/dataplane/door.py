@@ -4,7 +4,7 @@ Two things are looked at: page loads, for which there is a page that tells the p
 CONNECT packets with which sessions begin. A handshake is let through: it may be that of a tab that has long
 been in, for all that its cookie names is the newest tab of its browser. Whoever has a session, or had one a
 moment ago, is not looked at. The rule of the queue is `affinity.queue`. Where no backend takes sessions at
-all this has no say.
+all, who waits goes on waiting, and this has no say on others.
 """
 
 import re
@@ -70,7 +70,7 @@ class Door:
         if not name and queue.waits(session_id):
             name = session_id  # of a page that could not connect, and is loaded anew
         browser = b"" if cookie else hints.client
-        if not self._takes_sessions:
+        if not (self._takes_sessions or queue.waits(name)):
             return None
         if not name and queue.kept_for(browser):
             return None

@@ -1,5 +1,7 @@
 """What the page of the queue asks, and who asks as it does."""
 
+from proxy.affinity.backend import AdminState
+from proxy.affinity.health import Observation
 from tests.dataplane.browsing import PAGE, browsers, configure, counts, leave, place_in, run_full
 from tests.dataplane.chat import chats
 from tests.dataplane.peers import get, post
@@ -100,3 +102,28 @@ def test_who_came_while_there_was_no_limit_has_no_place_any_more() -> None:
         assert (await two.load()).status == 200
 
     run_full(test)
+
+
+def test_who_waits_keeps_its_place_while_no_backend_takes_sessions() -> None:
+    """It is not sent to a chat that cannot connect while the last one drains, nor put at the end later."""
+
+    async def test(world: World) -> None:
+        chats(world)
+        one, two, three = browsers(world, 3)
+        first = await one.visit("session-1")
+        assert [await each.place() for each in (two, three)] == [b"1 of 1", b"2 of 2"]
+        a = world.known("a")
+        asks = b"X-Chainlit-Queue: " + three.cookies[b"chainlit_queue"]
+        world.parts.fleet.set_admin_state(a, AdminState.DRAIN)
+        await leave(world, first)
+        for _ in range(2):
+            assert place_in((await world.ask(get(b"/", asks, *three.fields))).body) == b"2 of 2"
+            assert await two.place() == b"1 of 2"
+            world.observe("a", Observation.REFUSED)
+        world.parts.fleet.set_admin_state(a, AdminState.READY)
+        for _ in range(3):
+            world.observe("a", Observation.ANSWERED)
+        await two.visit("session-2")
+        assert place_in((await world.ask(get(b"/", asks, *three.fields))).body) == b"1 of 1"
+
+    run_full(test, affinity={"hold": 0})
