@@ -231,12 +231,16 @@ class Queue:
         if now < self._looked + _PAUSE:
             return
         self._looked = now
+        back: dict[str, _Ticket] = {}
         for name in [name for name, kept in self._kept.items() if kept.until <= now]:
             ticket = self._kept.pop(name).ticket
             if ticket.seen > ticket.since:  # it has waited: it may be typing its password
-                self._line = {name: ticket, **self._line}
+                back[name] = ticket
             else:
                 self._hold(ticket, -1)
+        if back:
+            first = sorted(back.items(), key=lambda item: item[1].since)  # as they came
+            self._line = {**dict(first), **self._line}
         for name in [name for name, ticket in self._line.items() if ticket.seen <= now - FORGOTTEN]:
             self._give_up(name)
             self.given_up += 1

@@ -70,6 +70,18 @@ def test_a_place_is_kept_for_a_while() -> None:
     assert not queue.take("session-a", "a", b"", KEPT)
 
 
+@pytest.mark.parametrize("come", ["abc", "cab"])
+def test_who_gives_way_together_comes_back_in_order(come: str) -> None:
+    """The oldest is the first again, in whatever order their sessions were announced."""
+    queue = Queue(10)
+    for number, name in enumerate("abcd"):
+        queue.ask(name, "", b"", number / 10, 0)
+    assert asks(queue, *"abc", now=1, room=3) == [None] * 3
+    assert all(queue.take(f"session-{name}", name, b"", 2.0) for name in come)
+    told = asks(queue, "d", *(f"session-{name}" for name in "abc"), now=1 + KEPT)
+    assert told == [Place(4, 4), Place(1, 4), Place(2, 4), Place(3, 4)]
+
+
 def test_the_queue_is_bounded() -> None:
     """Who finds it full gets no number, and a place as soon as there is one."""
     queue = Queue(2)
