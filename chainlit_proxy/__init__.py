@@ -36,8 +36,10 @@ def share(
 
     It does nothing where `run` or `replica` does it already. The arguments are the keys of the section
     `sessions`; `file_limit` is in bytes. Probes are answered with what `health_secret` proves, the
-    `health.secret` of the proxies. Returns whether sessions are shared; why not is logged. Raises ValueError
-    for a store that cannot be meant, and ImportError without the package that it needs.
+    `health.secret` of the proxies. With `most_answers` so many messages are answered at once and
+    `most_waiting` wait for their turn (`balance.most_answers` and `balance.queue`). Returns whether sessions
+    are shared; why not is logged. Raises ValueError for what cannot be meant, and ImportError without the
+    package that the store needs.
     """
     shared: bool = _sessions().share(
         store,

@@ -12,7 +12,6 @@ Pure: how much room there is, is an argument, as is the time.
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import NamedTuple
 
 EVERY = 3  # seconds between two questions of one page
@@ -20,6 +19,8 @@ PRESENT = 10.0  # seconds since its last question: then it is its turn no more u
 FORGOTTEN = 90.0  # the same, until it has no place any more: browsers wake hidden pages once a minute
 KEPT = 30.0  # seconds from being let in until the session connects: a large page over a slow network
 _SHARE = 4  # a client has one in so many of all places at most
+_HEIRS = 4  # of one session: as many pages as a browser may load at once with the cookie of the session
+_PAUSE = 1.0  # seconds between two looks at what has expired: there may be thousands
 
 
 class Place(NamedTuple):
@@ -56,6 +57,7 @@ class Queue:
         "_held_of",
         "_kept",
         "_line",
+        "_looked",
         "admitted",
         "given_up",
         "most",
@@ -75,6 +77,7 @@ class Queue:
         self._heirs: dict[str, tuple[str, float]] = {}  # session -> whose place it takes, until when
         self._followed: dict[str, float] = {}  # whose places others have taken, and how long that is known
         self._held_of: Counter[str] = Counter()  # places by client, kept ones among them
+        self._looked = float("-inf")  # when it was last looked what has expired
 
     def ask(self, name: str, whose: str, browser: bytes, now: float, room: int) -> Place | None:
         """Somebody wants in; None: it is let in, and has a place kept for it.
@@ -90,10 +93,8 @@ class Queue:
         if ticket is None:
             return self._come(name, _Ticket(whose, browser, now, now), now, room)
         ticket.seen, ticket.browser = now, ticket.browser and browser
-        before = list(takewhile(lambda other: other is not ticket, self._line.values()))
-        ahead = sum(other.seen > now - PRESENT for other in before)
-        if ahead >= room:
-            return Place(len(before) + 1, len(self._line))
+        if not self._has_turn(ticket, now, room):
+            return Place(list(self._line).index(name) + 1, len(self._line))
         del self._line[name]
         self.admitted += 1
         self.waited(now - ticket.since)
@@ -101,17 +102,29 @@ class Queue:
         return None
 
     def _come(self, name: str, ticket: _Ticket, now: float, room: int) -> Place | None:
-        ahead = sum(waiting.seen > now - PRESENT for waiting in self._line.values())
+        has_turn = self._has_turn(ticket, now, room)
         has_its_share = self._held_of[ticket.whose] >= max(1, self.most // _SHARE)
-        if has_its_share or (ahead >= room and len(self._line) >= self.most):
+        if has_its_share or not (has_turn or len(self._line) < self.most):
             self.turned_away += 1
             return Place(0, len(self._line))
         self._hold(ticket, 1)
-        if ahead < room:
+        if has_turn:
             self._keep(name, ticket, now)
             return None
         self._line[name] = ticket
         return Place(len(self._line), len(self._line))
+
+    def _has_turn(self, ticket: _Ticket, now: float, room: int) -> bool:
+        """Whether there is room for it and for all who came before it and have asked of late."""
+        if room <= 0:
+            return False
+        for other in self._line.values():
+            if other is ticket:
+                break
+            room -= other.seen > now - PRESENT
+            if not room:
+                return False
+        return True
 
     def take(self, session: str, name: str, browser: bytes, now: float) -> bool:
         """A session begins: whether a place was kept for it, for this ticket, or for this browser."""
@@ -124,6 +137,7 @@ class Queue:
         if kept is None:
             return False
         kept.ticket.browser = b""
+        self._give_up(session)
         self._kept[session] = kept
         return True
 
@@ -144,24 +158,41 @@ class Queue:
     def came(self, session: str) -> None:
         """It is one of the sessions now: nothing is kept for it any more."""
         self._heirs.pop(session, None)
-        if (kept := self._kept.pop(session, None)) is not None:
+        self._give_up(session)
+
+    def _give_up(self, name: str) -> None:
+        """It has no place any more, of those that are counted."""
+        if (kept := self._kept.pop(name, None)) is not None:
             self._hold(kept.ticket, -1)
-        elif (ticket := self._line.pop(session, None)) is not None:
+        if (ticket := self._line.pop(name, None)) is not None:
             self._hold(ticket, -1)
+
+    def is_kept(self, name: str) -> bool:
+        """Whether a place is kept under this name."""
+        return name in self._kept
 
     def kept(self) -> list[str]:
         """The names for which places are kept."""
         return list(self._kept)
 
     def leaves(self, session: str, now: float) -> None:
-        """A browser that has a session loads a page: its next session takes the place of this one."""
-        self._heirs.setdefault(session, (session, now + KEPT))
+        """A browser that has a session loads a page: its next session takes the place of this one.
+
+        One of the next ones does: of more than a few only the newest are known.
+        """
+        if session in self._heirs:
+            return
+        others = [name for name, (before, _) in self._heirs.items() if before == session]
+        for name in others[: 1 - _HEIRS]:
+            del self._heirs[name]
+        self._heirs[session] = session, now + KEPT
 
     def becomes(self, before: str, session: str, now: float) -> None:
         """What a browser has been known by is this session from now on."""
         if session in self._kept:
             return
         if (kept := self._kept.pop(before, None)) is not None:
+            self._give_up(session)
             self._kept[session] = kept
         elif before in self._heirs:
             self._heirs[session] = (self._heirs.pop(before)[0], now + KEPT)
@@ -170,9 +201,9 @@ class Queue:
         """Whose place a session is to take, "" for nobody's."""
         return self._heirs.get(session, ("", 0.0))[0]
 
-    def inheritances(self) -> list[str]:
+    def inheritances(self) -> set[str]:
         """The sessions whose places are to be taken by others."""
-        return [old for old, _ in self._heirs.values()]
+        return {before for before, _ in self._heirs.values()}
 
     def succeed(self, session: str, whose: str, now: float) -> bool:
         """The session takes the place of the other one, which is kept until it has come; one session does."""
@@ -180,9 +211,9 @@ class Queue:
         if before in self._followed:
             return False
         self._followed[before] = now + 2 * KEPT
-        ticket = self._line.pop(session, None)
-        if ticket is None:
-            self._hold(ticket := _Ticket(whose, b"", now, now), 1)
+        waits = self._line.get(session)
+        self._give_up(session)
+        self._hold(ticket := waits or _Ticket(whose, b"", now, now), 1)
         self._keep(session, ticket, now)
         return True
 
@@ -196,16 +227,22 @@ class Queue:
                 del self._held_of[ticket.whose]
 
     def sweep(self, now: float) -> None:
-        """Take note of what time has done."""
-        late = [name for name, kept in self._kept.items() if kept.until <= now]
-        for name in late:
+        """Take note of what time has done, if the last look is long enough ago."""
+        if now < self._looked + _PAUSE:
+            return
+        self._looked = now
+        back: dict[str, _Ticket] = {}
+        for name in [name for name, kept in self._kept.items() if kept.until <= now]:
             ticket = self._kept.pop(name).ticket
             if ticket.seen > ticket.since:  # it has waited: it may be typing its password
-                self._line = {name: ticket, **self._line}
+                back[name] = ticket
             else:
                 self._hold(ticket, -1)
+        if back:
+            first = sorted(back.items(), key=lambda item: item[1].since)  # as they came
+            self._line = {**dict(first), **self._line}
         for name in [name for name, ticket in self._line.items() if ticket.seen <= now - FORGOTTEN]:
-            self._hold(self._line.pop(name), -1)
+            self._give_up(name)
             self.given_up += 1
         for session in [session for session, (_, until) in self._heirs.items() if until <= now]:
             del self._heirs[session]

@@ -170,7 +170,7 @@ class BalanceSettings(s.Settings):
     start."""
     queue: v.Count = 1000
     """How many may wait: page loads at each proxy, and messages at each instance. Others are asked to try
-    again. One client has a quarter of these places at most."""
+    again. One client has a quarter of a proxy's places at most, one chat four of an instance's."""
 
 
 class HealthSettings(s.Settings):

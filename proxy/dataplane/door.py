@@ -4,7 +4,7 @@ Two things are looked at: page loads, for which there is a page that tells the p
 CONNECT packets with which sessions begin. A handshake is let through: it may be that of a tab that has long
 been in, for all that its cookie names is the newest tab of its browser. Whoever has a session, or had one a
 moment ago, is not looked at. The rule of the queue is `affinity.queue`. Where no backend takes sessions at
-all this has no say.
+all, who waits goes on waiting, and this has no say on others.
 """
 
 import re
@@ -21,7 +21,7 @@ from proxy.dataplane.request import Request
 from proxy.dataplane.stats import LIVES, Histogram
 from proxy.errors import Limit, OverLimit
 from proxy.wire.cookies import get_cookie, ticket_cookie
-from proxy.wire.reply import Reply, queue_page
+from proxy.wire.reply import ADMITTED, Reply, queue_page
 
 _COOKIE = b"chainlit_queue"
 _FIELD = b"x-chainlit-queue"  # with which the waiting page asks, also where cookies are refused
@@ -34,22 +34,33 @@ _MODES, _DESTINATIONS = (b"navigate", None), (b"document", b"iframe", b"frame", 
 class Door:
     """Made by the Site; asked by exchanges and openings while there is a limit."""
 
-    __slots__ = ("_router", "_stood", "queue", "seconds")
+    __slots__ = ("_coming", "_router", "_stood", "queue", "seconds")
 
     def __init__(self, router: Router, most: int, stood: Stood) -> None:
         """At most so many wait."""
         self._router = router
         self._stood = stood
+        self._coming: set[str] = set()  # sessions whose CONNECT was let in, and may not be answered yet
         self.seconds = Histogram(LIVES)  # that those have waited who were let in
         self.queue = Queue(most, self.seconds.add)
 
     def turns_away(self, request: Request) -> Reply | None:
-        """What somebody is told who has to wait to get a page; None: it may go on."""
-        if request.kind is not Kind.PLAIN:
+        """What somebody is told who has to wait to get a page; None: it may go on.
+
+        A page that waits is told that it is its turn, too: the app hears of one page load only, which may be
+        the return from a login that is good for once.
+        """
+        if request.kind is not Kind.PLAIN or request.head.method != b"GET":
             return None
         field = request.head.fields.get(_FIELD)
         if field is None and not _is_page(request):
             return None
+        answer = self._place(request, field)
+        if answer is None and field is not None and self._takes_sessions:
+            return ADMITTED
+        return answer
+
+    def _place(self, request: Request, field: bytes | None) -> Reply | None:
         queue, known, now = self.queue, request.known, self._now
         self._note_arrivals()
         hints, cookie = known.hints, _cookie_of(request)
@@ -59,7 +70,7 @@ class Door:
         if not name and queue.waits(session_id):
             name = session_id  # of a page that could not connect, and is loaded anew
         browser = b"" if cookie else hints.client
-        if not any(each.takes_sessions for each in self._router.fleet):
+        if not (self._takes_sessions or queue.waits(name)):
             return None
         if not name and queue.kept_for(browser):
             return None
@@ -82,7 +93,10 @@ class Door:
 
     def refuses(self, claim: Claim | None, request: Request) -> bool:
         """Whether the session that a CONNECT names may not begin: then its claim has ended."""
-        if claim is None or self._lets_in(claim, request):
+        if claim is None:
+            return False
+        if self._lets_in(claim, request):
+            self._coming.add(claim.session_id)
             return False
         self._router.refused(claim)
         return True
@@ -124,12 +138,18 @@ class Door:
     def sweep(self, _now: float) -> None:
         """Forget who asks no more; called every few seconds."""
         self._note_arrivals()
+        for name in self.queue.kept():  # some may have come while there was no limit
+            self._note_arrival(name)
         self.queue.sweep(self._now)
 
     @property
     def _now(self) -> float:
         """Seconds in which this process ran: nobody could ask in others."""
         return running_time(self._stood)
+
+    @property
+    def _takes_sessions(self) -> bool:
+        return any(each.takes_sessions for each in self._router.fleet)
 
     def _room(self) -> int:
         """How many more sessions there may be, but for those whose places are kept."""
@@ -140,10 +160,18 @@ class Door:
         return free
 
     def _note_arrivals(self) -> None:
-        """Nothing is kept any more for sessions that have come."""
-        for name in self.queue.kept():
-            if (session := self._session(name)) is not None and session.connected:
-                self.queue.came(name)
+        """Nothing is kept any more for sessions that have come.
+
+        Of thousands for whom places may be kept, few are just connecting.
+        """
+        for name in list(self._coming):
+            self._note_arrival(name)
+            if not (self.queue.is_kept(name) or self.queue.waits(name)):
+                self._coming.discard(name)
+
+    def _note_arrival(self, name: str) -> None:
+        if (session := self._session(name)) is not None and session.connected:
+            self.queue.came(name)
 
     def _session(self, session_id: str) -> Session | None:
         return self._router.directory.get(session_id, monotonic())
@@ -178,8 +206,8 @@ class Door:
 
 def _is_page(request: Request) -> bool:
     """Whether a browser shows a person what it gets."""
-    head, fields = request.head, request.head.fields
-    if head.method != b"GET" or request.wants_upgrade or b"text/html" not in (fields.get(b"accept") or b""):
+    fields = request.head.fields
+    if request.wants_upgrade or b"text/html" not in (fields.get(b"accept") or b""):
         return False
     return fields.get(b"sec-fetch-mode") in _MODES and fields.get(b"sec-fetch-dest") in _DESTINATIONS
 

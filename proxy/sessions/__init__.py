@@ -43,6 +43,8 @@ FORMS = "redis://HOST:PORT, rediss://HOST:PORT, unix:///SOCKET or sqlite:///FILE
 
 log = logging.getLogger("chainlit_proxy.sessions")
 _MARK = "_chainlit_proxy_hooks"  # on Chainlit's Socket.IO server, once sharing is hooked in
+_Restores = Callable[[], Coroutine[Any, Any, None]]
+_early: list[_Restores] = []  # what is to run at restores, from before sessions were shared
 register_codec = CODECS.register
 """register_codec(type, encode, decode): how values of a type of the app are stored."""
 
@@ -123,10 +125,12 @@ def share(
 
     Does nothing where the launcher does it already. Returns whether they are shared; why not is logged.
     With `most_answers` so many messages are answered at once, and `most_waiting` wait for their turn.
-    Raises ValueError for a store that cannot be meant, ImportError without the package it needs. In any case
+    Raises ValueError for what cannot be meant, ImportError without the package the store needs. In any case
     clients are kept while the app blocks its event loop, and probes are answered with what `health_secret`
     proves, the `health.secret` of the proxies.
     """
+    if min(most_answers, most_waiting) < 0:
+        raise ValueError("most_answers and most_waiting must be 0 or greater")
     keep_clients()
     secrets = (health_secret,) if isinstance(health_secret, str) else health_secret
     prove(secrets)
@@ -163,6 +167,7 @@ def _hook_in(settings: SharingSettings, tell: Callable[[str], object]) -> bool:
         answers = Answers(settings.most_answers, settings.most_waiting, sharing.counts)
     hooks = Hooks(names, sharing, settings.notice, retry_turn=settings.retry_turn, answers=answers)
     CODECS.register(names["Message"], names["Message"].to_dict, partial(made, names["Message"]))
+    hooks.on_restore += _early
     hooks.install()
     at_the_end(store.rest)
     sharing.counts.show()
@@ -211,13 +216,13 @@ def share_from_start(settings: SharingSettings, status: Path | None = None) -> N
         tell(reason)
 
 
-def on_restore(callback: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], Coroutine[Any, Any, None]]:
+def on_restore(callback: _Restores) -> _Restores:
     """Has `callback` run when a session was taken over, in its context and before its next message.
 
     For what cannot be stored, such as clients and models: make it again there. A decorator, like Chainlit's.
     """
-    if (hooks := _hooks()) is not None:
-        hooks.on_restore.append(callback)
+    hooks = _hooks()
+    (_early if hooks is None else hooks.on_restore).append(callback)
     return callback
 
 

@@ -19,16 +19,21 @@ _WAIT_PAGE = _PAGE % (
     b"No part of the chat answers at the moment. This page tries again every 3 seconds.",
     b"",
 )
-# The script asks where cookies are refused, too, and does not begin the page anew each time.
+# The script asks where cookies are refused, too, and does not begin the page anew each time. It goes on where
+# an answer is cut off, or where it asked too often (429). A redirect may lead to a login on another site.
 _ASKS = b"""
 <script>
-const ask = () => fetch(location.href, {headers: {"X-Chainlit-Queue": "%b"}, cache: "no-store"})
-  .then(async (answer) => {
-    if (answer.status !== 503) return location.reload();
-    const told = await answer.text();
-    if (!told.startsWith("<")) document.getElementById("told").textContent = told;
-    setTimeout(ask, %d);
-  }, () => setTimeout(ask, %d));
+const ask = async () => {
+  try {
+    const answer = await fetch(location.href,
+      {headers: {"X-Chainlit-Queue": "%b"}, cache: "no-store", redirect: "manual"});
+    if (answer.status === 503) {
+      const told = await answer.text();
+      if (/^[A-Z]/.test(told)) document.getElementById("told").textContent = told;
+    } else if (answer.status !== 429) return location.reload();
+  } catch {}
+  setTimeout(ask, %d);
+};
 setTimeout(ask, %d);
 </script>"""
 
@@ -60,6 +65,9 @@ class Reply(NamedTuple):
         )
         return head if head_only else head + self.body
 
+
+ADMITTED = Reply(202, b"It is your turn.\n")
+"""What a page that waits is told then, so that it loads the chat. No cache keeps a 202."""
 
 OK = Reply(200, b"OK", b"text/html")
 """What Engine.IO answers to a POST (engineio/base_server.py, _ok)."""
@@ -103,6 +111,6 @@ def queue_page(number: int, of: int, ticket: str, seconds: int, lines: bytes, *,
     if as_text:
         return Reply(503, told.encode(), _TEXT, extra)
     pause = seconds * 1000
-    script = _ASKS % (ticket.encode(), pause, pause, pause)
+    script = _ASKS % (ticket.encode(), pause, pause)
     without = b"<noscript>%b</noscript>" % (_REFRESH % seconds)
     return Reply(503, _PAGE % (without, told.encode(), script), b"text/html; charset=utf-8", extra)

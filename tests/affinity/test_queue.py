@@ -1,9 +1,10 @@
 """The queue of those for whom there is no room: oldest first, bounded, and nobody is let in twice."""
 
+from collections import Counter
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.affinity.queue import FORGOTTEN, KEPT, PRESENT, Place, Queue
@@ -69,6 +70,18 @@ def test_a_place_is_kept_for_a_while() -> None:
     assert not queue.take("session-a", "a", b"", KEPT)
 
 
+@pytest.mark.parametrize("come", ["abc", "cab"])
+def test_who_gives_way_together_comes_back_in_order(come: str) -> None:
+    """The oldest is the first again, in whatever order their sessions were announced."""
+    queue = Queue(10)
+    for number, name in enumerate("abcd"):
+        queue.ask(name, "", b"", number / 10, 0)
+    assert asks(queue, *"abc", now=1, room=3) == [None] * 3
+    assert all(queue.take(f"session-{name}", name, b"", 2.0) for name in come)
+    told = asks(queue, "d", *(f"session-{name}" for name in "abc"), now=1 + KEPT)
+    assert told == [Place(4, 4), Place(1, 4), Place(2, 4), Place(3, 4)]
+
+
 def test_the_queue_is_bounded() -> None:
     """Who finds it full gets no number, and a place as soon as there is one."""
     queue = Queue(2)
@@ -106,9 +119,9 @@ def test_a_session_takes_the_place_of_the_one_before() -> None:
     queue.becomes("one", "two", 1.0)
     queue.becomes("two", "three", 2.0)
     assert (queue.inherited("two"), queue.inherited("three")) == ("", "one")
-    assert queue.inheritances() == ["one"]
+    assert queue.inheritances() == {"one"}
     assert queue.succeed("three", "client", 3.0)
-    assert queue.inheritances() == []
+    assert queue.inheritances() == set()
     queue.leaves("one", 3.0)
     queue.becomes("one", "another", 3.0)
     assert not queue.succeed("another", "client", 3.0), "that place is taken"
@@ -161,3 +174,68 @@ def test_when_room_appears_no_more_come_in_than_there_is(room: int) -> None:
     told = asks(queue, *reversed(names), now=3.0, room=room) + asks(queue, *names, now=3.0, room=room)
     assert sum(place is None for place in told[20:]) == room
     assert sorted(queue.kept()) == names[:room]
+
+
+def test_one_session_leaves_one_place() -> None:
+    """However often its browser says that another one is to come, nobody else waits for more than that."""
+    queue = Queue(10)
+    for number in range(1000):
+        queue.leaves("one", 0.0)
+        queue.becomes("one", f"next-{number}", 0.0)
+    assert queue.inheritances() == {"one"}
+    assert queue.inherited("next-999") == "one"
+    assert "heirs=4" in repr(queue), "and little is remembered of it"
+
+
+_NAMES, _CLIENTS = st.sampled_from("abcd"), st.sampled_from(["", "x", "y"])
+_BROWSERS = st.sampled_from([b"", BROWSER])
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("ask"), _NAMES, _CLIENTS, _BROWSERS, st.integers(-1, 3)),
+            st.tuples(st.just("take"), _NAMES, _NAMES, _BROWSERS),
+            st.tuples(st.just("leaves"), _NAMES),
+            st.tuples(st.just("becomes"), _NAMES, _NAMES),
+            st.tuples(st.just("succeed"), _NAMES, _CLIENTS),
+            st.tuples(st.just("came"), _NAMES),
+            st.tuples(st.just("later"), st.floats(0, 40)),
+        ),
+        max_size=40,
+    ),
+)
+@example(
+    [
+        ("leaves", "a"),
+        ("becomes", "a", "b"),
+        ("ask", "c", "x", BROWSER, 1),
+        ("take", "b", "c", b""),
+        ("succeed", "b", "y"),
+    ]
+)
+@example([("ask", "b", "x", b"", 0), ("ask", "c", "y", b"", 2), ("take", "b", "c", b"")])
+def test_whatever_is_said_in_any_order_no_place_is_lost(said: list[tuple[object, ...]]) -> None:
+    """What counts for a client is what waits or is kept for it: else it had fewer places for ever."""
+    queue, now = Queue(8), 0.0
+    for what, *given_to in said:
+        match what, *given_to:
+            case "later", float(pause):
+                now += pause
+            case "ask", str(name), str(whose), bytes(browser), int(room):
+                queue.ask(name, whose, browser, now, room)
+            case "take", str(session), str(name), bytes(browser):
+                queue.take(session, name, browser, now)
+            case "succeed", str(session), str(whose):
+                if queue.inherited(session):
+                    queue.succeed(session, whose, now)
+            case "leaves", str(session):
+                queue.leaves(session, now)
+            case "becomes", str(before), str(session):
+                queue.becomes(before, session, now)
+            case "came", str(session):
+                queue.came(session)
+    line, kept = queue._line, queue._kept
+    assert not set(line) & set(kept)
+    tickets = [*line.values(), *(each.ticket for each in kept.values())]
+    assert queue._held_of == Counter(ticket.whose for ticket in tickets if ticket.whose)

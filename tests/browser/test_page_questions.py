@@ -16,7 +16,7 @@ from tests.support.crowd import Crowd
 
 pytestmark = pytest.mark.browser
 
-ONLY = "chat-0 is the only backend that takes new sessions: nobody could begin a chat without it."
+ONLY = "chat-0 is the only backend that takes new sessions: without it nobody can begin a chat."
 
 
 @pytest.fixture(scope="module")
@@ -41,34 +41,50 @@ def dashboard(context: BrowserContext, few: Crowd) -> Dashboard:
 @pytest.mark.parametrize(
     ("press", "again"), [("Drain", "Drain it all the same"), ("Maintenance", "Take it out all the same")]
 )
-def test_a_refusal_may_be_overruled(dashboard: Dashboard, press: str, again: str) -> None:
-    """The text of a 409 is shown with a button that says what it does; only that one sends `force`."""
+def test_a_refusal_may_be_overruled(dashboard: Dashboard, few: Crowd, press: str, again: str) -> None:
+    """Why the last one is kept is shown with a button that says what it does; only that one takes it."""
+    names = list(few.proxy.backends())
+    try:
+        for name in names[1:]:
+            few.proxy.post(f"/api/backends/{name}/drain")
+        button = dashboard.page.get_by_role("button", name=f"{press} chat-0", exact=True)
+        for yes in (False, True):
+            button.click()
+            if press == "Maintenance":
+                dashboard.answer(yes=True)
+            box = dashboard.page.get_by_role("dialog")
+            expect(box.locator("#question-text")).to_have_text(ONLY)  # not how the command line is told
+            expect(box.get_by_role("button").first).to_be_focused()  # the one that does nothing
+            expect(box.get_by_role("button", name=again)).to_be_visible()
+            assert few.proxy.backends()["chat-0"]["admin_state"] == "ready"
+            if yes:
+                dashboard.answer(yes=True)
+            else:
+                dashboard.page.keyboard.press("Escape")
+            expect(box).to_be_hidden()
+        expect(dashboard.card("chat-0")).to_contain_text(f"{press.lower()}", ignore_case=True, timeout=LATER)
+        assert few.proxy.backends()["chat-0"]["admin_state"] == press.lower()
+        expect(dashboard.page.locator("#said")).to_be_hidden()
+    finally:
+        for name in names:
+            few.proxy.post(f"/api/backends/{name}/ready")
+
+
+def test_what_force_cannot_help_is_not_asked(dashboard: Dashboard) -> None:
+    """A refusal that has another reason is told, and no button offers to do it all the same."""
+    reason = "chat-0 is about to leave the fleet"
     bodies: list[object] = []
 
     def refuse(route: Route) -> None:
-        bodies.append(body := json.loads(route.request.post_data or "{}"))
-        if body.get("force"):
-            route.fulfill(json={})
-        else:
-            route.fulfill(status=409, json={"detail": ONLY})
+        bodies.append(json.loads(route.request.post_data or "{}"))
+        route.fulfill(status=409, json={"detail": reason})
 
-    dashboard.page.route(re.compile(r"/api/backends/chat-0/(drain|maintenance)$"), refuse)
-    button = dashboard.page.get_by_role("button", name=f"{press} chat-0", exact=True)
-    for yes in (False, True):
-        button.click()
-        if press == "Maintenance":
-            dashboard.answer(yes=True)
-        box = dashboard.page.get_by_role("dialog")
-        expect(box).to_contain_text(ONLY)
-        expect(box.get_by_role("button").first).to_be_focused()  # the one that does nothing
-        expect(box.get_by_role("button", name=again)).to_be_visible()
-        if yes:
-            dashboard.answer(yes=True)
-        else:
-            dashboard.page.keyboard.press("Escape")
-        expect(box).to_be_hidden()
-    assert bodies == [{}, {}, {"force": True}]
-    expect(dashboard.page.locator("#said")).to_be_hidden()
+    dashboard.page.route(re.compile(r"/api/backends/chat-0/maintenance$"), refuse)
+    dashboard.page.get_by_role("button", name="Maintenance chat-0", exact=True).click()
+    dashboard.answer(yes=True)
+    expect(dashboard.page.locator("#said")).to_have_text(f"Not done: {reason}")
+    expect(dashboard.page.get_by_role("dialog")).to_be_hidden()
+    assert bodies == [{}]
 
 
 def test_what_cannot_be_done_is_said(dashboard: Dashboard) -> None:

@@ -36,6 +36,8 @@ TABLE = [
     ("limits:\n  burst: 0400", 2, "limits.burst",
      'must be a whole number, 1 or greater (got "0400"); write 400'),
     ("limits: {burst: 0o400}", 1, "limits.burst", 'must be a whole number, 1 or greater (got "0o400")'),
+    ("limits: {http2_streams: -0x" + "7" * 5000 + "}", 1, "limits.http2_streams",
+     f"must be a whole number, 1 or greater (got -0x{'7' * 57}...)"),
     ("limits: {burst: 0b11}", 1, "limits.burst", 'must be a whole number, 1 or greater (got "0b11")'),
     ("limits: {burst: 1e3}", 1, "limits.burst", "must be a whole number, 1 or greater (got 1000.0)"),
     ("limits: {burst: 2001-01-01}", 1, "limits.burst",

@@ -117,7 +117,7 @@ def test_who_refuses_cookies_waits_too() -> None:
         asked = await world.ask(get(b"/", field, *shy.fields))
         assert place_in(asked.body) == b"1 of 2"
         await leave(world, first)
-        assert (await world.ask(get(b"/", field, *shy.fields))).status == 200
+        assert (await world.ask(get(b"/", field, *shy.fields))).status == 202
         await shy.visit("session-9")
         assert await two.place() == b"1 of 1"
 

@@ -132,6 +132,10 @@ def proxys(**values: Any) -> Config:
             "a variable is there twice",
         ),
         ({"proxy": {"env": [{"name": "A"}, {"name": "A"}]}}, "a variable is there twice"),
+        *(
+            ({"proxy": {"config": {"timeouts": {"shutdown": text}}}}, "or durations such as 1m30s")
+            for text in ("${SHUTDOWN}", "90", "1h30", "0x10")
+        ),
     ],
 )
 def test_values_that_break_the_pods_are_refused(values: dict[str, Any], told: str) -> None:

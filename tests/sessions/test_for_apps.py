@@ -123,6 +123,26 @@ def test_it_is_one_with_what_the_launcher_loads(tmp_path: Path) -> None:
     assert told(load + app + first + older + last, tmp_path) == ["True [True, True]"]
 
 
+def test_what_runs_at_restores_may_be_told_before_sessions_are_shared(tmp_path: Path) -> None:
+    """As by a module that is imported at the app's top, above `share`; a second `share` adds nothing."""
+    program = (
+        "from chainlit_proxy import on_restore, share\n"
+        "@on_restore\nasync def above(): ...\n"
+        f"shared = [share('sqlite://{tmp_path}/sessions.db') for _ in range(2)]\n"
+        "@on_restore\nasync def below(): ...\n"
+        "import sys; hooks = sys.modules['_chainlit_proxy_sessions']._hooks()\n"
+        "print(shared, [each.__name__ for each in hooks.on_restore])"
+    )
+    assert told(program, tmp_path)[-1] == "[True, True] ['above', 'below']"
+
+
+@pytest.mark.parametrize("limit", ["most_answers", "most_waiting"])
+def test_limits_of_answers_are_none_or_some(limit: str) -> None:
+    """With less than none no message was ever answered."""
+    with pytest.raises(ValueError, match="must be 0 or greater"):
+        chainlit_proxy.share("redis://127.0.0.1:1", **{limit: -1})  # type: ignore[arg-type]
+
+
 def test_the_app_may_have_a_module_of_this_name_too(tmp_path: Path) -> None:
     """The launcher does not take it from an app that had it before."""
     (tmp_path / "chainlit_proxy.py").write_text("NAME = 'the app'")

@@ -47,8 +47,9 @@ async function wish(backend, what) {
     try {
       await ask(at, {});
     } catch (error) {
-      if (error.status !== 409 || what === "ready") throw error;
-      if (!await agrees(`${title} ${backend.name}?`, error.message, force)) return;
+      const [why, how] = error.message.split(" To do it all the same, ");  // how is told to the command line
+      if (error.status !== 409 || !how) throw error;  // it cannot be done in any case
+      if (!await agrees(`${title} ${backend.name}?`, why, force)) return;
       await ask(at, {force: true});
     }
     say("");

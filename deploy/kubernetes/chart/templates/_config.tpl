@@ -19,6 +19,9 @@
 {{/* A duration as the proxy reads it: a number of seconds, or numbers with units such as 1m30s. */}}
 {{- define "chainlit-proxy.seconds" -}}
 {{- if kindIs "string" . -}}
+{{- if not (regexMatch "^([0-9]+([.][0-9]+)? ?(ms|[dhms]) ?)+$" .) -}}
+{{- fail (printf "proxy.config.timeouts must have numbers of seconds, without quotes, or durations such as 1m30s, and no variables (got %q): how long Kubernetes waits for a pod of the proxy follows from them" .) -}}
+{{- end -}}
 {{- $units := dict "d" 86400 "h" 3600 "m" 60 "s" 1 "ms" 0.001 -}}
 {{- $total := 0.0 -}}
 {{- range regexFindAll "[0-9.]+ ?(ms|[dhms])" . -1 -}}
