@@ -1,13 +1,15 @@
 """The command line. Exit codes: 0 done, 1 it failed while running, 2 the user can put it right."""
 
+import errno
 from importlib import import_module
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 from click.shell_completion import CompletionItem
 
 import proxy
 from proxy.build import BUILD
+from proxy.cli.failing import fail
 
 
 class _Entry(NamedTuple):
@@ -63,6 +65,27 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """As click.Group."""
         return self.all([cmd_name]).get(cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click.Group; where there is no such command, with the one that was probably meant."""
+        name = args[0]
+        if name not in _COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            from difflib import get_close_matches  # noqa: PLC0415 - for a mistake alone
+
+            for near in get_close_matches(name, _COMMANDS, 1):
+                ctx.fail(f"No such command {name!r}. Did you mean {near!r}?")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click.Group; a full disk behind standard output ends the command with a line."""
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            fail(f"{error.filename or 'standard output'}: {error.strerror}", 1)
 
     def all(self, names: list[str] | None = None) -> dict[str, click.Command]:
         """The commands of these names, or all of them; one that is unknown is left out."""

@@ -11,7 +11,7 @@ import click
 
 from proxy.cli.client import AdminClient, AskError
 from proxy.cli.failing import fail
-from proxy.cli.options import backend_names, to_a_proxy
+from proxy.cli.options import backend_names, one_word, to_a_proxy
 from proxy.cli.screen import ago, moment, table
 from proxy.words import counted
 
@@ -123,7 +123,7 @@ def sessions(
 
 
 @click.command()
-@click.argument("wanted", metavar="[ID]", required=False)
+@click.argument("wanted", metavar="[ID]", required=False, callback=one_word)
 @to_a_proxy
 def where(wanted: str | None, admin: str, token: str | None, as_json: bool) -> None:
     """Show which backend holds a session, and why.
