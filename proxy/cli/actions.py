@@ -12,7 +12,7 @@ import click
 from proxy.cli.client import AdminClient, AskError
 from proxy.cli.failing import INTERRUPTED, fail
 from proxy.cli.options import NAME, SECONDS, to_a_proxy
-from proxy.cli.screen import bar
+from proxy.cli.screen import bar, can_draw
 from proxy.words import counted, drained
 
 _ROLLOUT = ("state", "phase", "done", "total", "reason")
@@ -67,13 +67,13 @@ def _until_empty(client: AdminClient, name: str, backend: dict[str, Any]) -> dic
         if not isinstance(state, dict):
             fail(f"{name} is set to {backend['admin_state']}: the drain was ended", 1)
         if state["empty"]:
-            if sys.stderr.isatty():
+            if can_draw(sys.stderr):
                 click.echo(err=True)
             return backend
         sessions, tunnels = counted(backend["sessions"], "session"), counted(backend["tunnels"], "tunnel")
         if state["seconds_left"] < -_LATE:
             fail(f"{name} still has {sessions} and {tunnels}", 1)
-        if sys.stderr.isatty():
+        if can_draw(sys.stderr):
             left = f"{sessions}, {max(0, state['seconds_left']):.0f} s left"
             done = bar(1 - min(backend["sessions"], begun) / begun, _WIDTH)
             click.echo(f"\r{name} {done} {left}\x1b[K", nl=False, err=True)  # and nothing behind it
