@@ -23,7 +23,7 @@ class _Entry(NamedTuple):
 _GROUPS = {
     "Run it": {
         "run": _Entry("serving", "Start instances of an app, and the proxy"),
-        "serve": _Entry("serving", "Stand in front of instances that run already"),
+        "serve": _Entry("serving", "Start the proxy for running instances"),
         "replica": _Entry("serving", "Start one instance that shares its sessions"),
         "check": _Entry("checking", "Check a configuration file"),
         "schema": _Entry("checking", "Print the JSON schema of that file"),
@@ -33,19 +33,19 @@ _GROUPS = {
         "top": _Entry("top", "Show sessions and load of all backends, live"),
         "sessions": _Entry("views", "List the sessions"),
         "where": _Entry("views", "Show which backend holds a session"),
-        "events": _Entry("views", "Show what happened lately"),
+        "events": _Entry("views", "Show recent events"),
     },
     "Operate": {
-        "drain": _Entry("actions", "Empty a backend without cutting anybody off"),
-        "ready": _Entry("actions", "Give a backend sessions again"),
-        "maintenance": _Entry("actions", "Take a backend out at once"),
+        "drain": _Entry("actions", "Empty a backend without cutting anyone off"),
+        "ready": _Entry("actions", "Put a backend back into service"),
+        "maintenance": _Entry("actions", "Take a backend out of service at once"),
         "rollout": _Entry("actions", "Replace the replicas of run, one by one"),
-        "reload": _Entry("actions", "Have the configuration read again"),
-        "hook": _Entry("hook", "Drain an instance from a hook of its own"),
+        "reload": _Entry("actions", "Reload the configuration"),
+        "hook": _Entry("hook", "Drain an instance from its own hook"),
     },
     "Examine": {
         "doctor": _Entry("doctor", "Examine a deployment from the outside"),
-        "load": _Entry("loading", "Simulate users, and measure what they wait"),
+        "load": _Entry("loading", "Simulate users, and measure response times"),
     },
     "Shell": {
         "completion": _Entry("completion", "Print a script for the Tab key"),

@@ -77,7 +77,7 @@ class _Failed(Exception):  # noqa: N818 - what happened
     type=SECONDS,
     default=300.0,
     show_default=True,
-    help="Seconds until the rest is moved, finished or not.",
+    help="Seconds until the remaining sessions are moved, finished or not.",
 )
 def hook(wish: str, proxies: str, name: str | None, token_file: str | None, timeout: float) -> None:
     """Tell all proxies that this instance goes (drain) or is back (ready), or ask if they take it (taken).

@@ -35,7 +35,7 @@ def to_a_proxy(command: F) -> F:
     wrapped: Any = told
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Print JSON."),
-        click.option("--token", envvar="CHAINLIT_PROXY_TOKEN", help="The admin token, where one is set."),
+        click.option("--token", envvar="CHAINLIT_PROXY_TOKEN", help="The admin token, if one is set."),
         click.option(
             "--admin",
             metavar="URL",

@@ -108,16 +108,14 @@ def _state(session: dict[str, Any]) -> str:
     show_default=True,
     help="How many to list.",
 )
-@click.option(
-    "--offset", metavar="N", type=click.IntRange(min=0), default=0, help="How many to pass over first."
-)
+@click.option("--offset", metavar="N", type=click.IntRange(min=0), default=0, help="How many to skip first.")
 @to_a_proxy
 def sessions(
     backend: str | None, limit: int, offset: int, admin: str, token: str | None, as_json: bool
 ) -> None:
     """List the sessions that the proxy knows, connected ones first.
 
-    Of an id only the beginning is told, since a whole one opens its session; `where` takes it as it is.
+    Only the beginning of an id is shown, since a whole one opens its session; `where` accepts it.
     """
     _list_sessions(AdminClient(admin, token), backend, limit, offset, as_json=as_json)
 
@@ -128,8 +126,8 @@ def sessions(
 def where(wanted: str | None, admin: str, token: str | None, as_json: bool) -> None:
     """Show which backend holds a session, and why.
 
-    ID is a session id (or its first 8 characters), an Engine.IO sid or a pin cookie. Without one, sessions
-    are listed as by the command `sessions`.
+    ID is a session id (or its first 8 characters), an Engine.IO sid or a pin cookie. Without one, it lists
+    sessions, as `sessions` does.
     """
     client = AdminClient(admin, token)
     if wanted is None:
@@ -152,11 +150,11 @@ def where(wanted: str | None, admin: str, token: str | None, as_json: bool) -> N
 
 @click.command()
 @click.option(
-    "--follow", is_flag=True, help="Go on with what happens from now on, until Ctrl-C; reconnects by itself."
+    "--follow", is_flag=True, help="Continue with new events until Ctrl-C; reconnects automatically."
 )
 @to_a_proxy
 def events(follow: bool, admin: str, token: str | None, as_json: bool) -> None:
-    """Show what happened lately: health, drains, reloads, rollouts, replicas."""
+    """Show recent events: health, drains, reloads, rollouts, replicas."""
     client = AdminClient(admin, token)
     if follow:
         with suppress(KeyboardInterrupt):
