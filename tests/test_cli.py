@@ -349,7 +349,7 @@ def test_status_where_no_proxy_is(url: str) -> None:
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
     assert f"{url}/api/backends: no proxy answers there" in result.stderr
     assert "urlopen" not in result.stderr
-    assert "is it running? Say with --admin or CHAINLIT_PROXY_ADMIN" in result.stderr
+    assert "set it with --admin or CHAINLIT_PROXY_ADMIN" in result.stderr
 
 
 def test_status_where_something_else_answers(admin: tuple[type[Admin], str]) -> None:

@@ -162,8 +162,8 @@ class AdminClient:
 
     def _nobody(self, url: str, why: str) -> NoReturn:
         raise AskError(
-            f"{url}: no proxy answers there ({why}); is it running? Say with --admin or CHAINLIT_PROXY_ADMIN"
-            " where its admin listener is, the address behind `admin on` in its log",
+            f"{url}: no proxy answers there ({why}); is it running? Its log has the address of its admin"
+            " listener, after `admin on`: set it with --admin or CHAINLIT_PROXY_ADMIN",
             lost=True,
         )
 
