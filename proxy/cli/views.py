@@ -16,6 +16,7 @@ from proxy.cli.screen import ago, moment, table
 from proxy.words import counted
 
 _BACKEND = ("name", "health", "admin_state", "sessions", "tunnels", "pid", "url")  # columns of `status`
+TITLES = ("BACKEND", "HEALTH", "ADMIN STATE", "SESSIONS", "TUNNELS", "PID", "URL", "WHY")
 _EVENT = ("at", "kind", "backend", "text", "lines")
 _AGAIN = 1.0  # seconds until the next try to follow
 _PAGE = 500  # the most sessions that the API tells at once
@@ -33,9 +34,7 @@ def status(check: bool, admin: str, token: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(backends, indent=2))
     else:
-        rows: list[tuple[str, ...]] = [
-            ("BACKEND", "HEALTH", "ADMIN STATE", "SESSIONS", "TUNNELS", "PID", "URL", "WHY")
-        ]
+        rows: list[tuple[str, ...]] = [TITLES]
         for backend in backends:
             shown = ("-" if backend[column] is None else str(backend[column]) for column in _BACKEND)
             rows.append((*shown, _why(backend)))
