@@ -36,6 +36,10 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         """As HTTPRedirectHandler: the redirect is an error."""
 
 
+# The token is for one address alone: no proxy of the environment, no redirect on the way.
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
+
+
 class AdminClient:
     """One running proxy; made from `--admin` and `--token`. What it is asked raises AskError."""
 
@@ -117,7 +121,7 @@ class AdminClient:
     def _ask(self, method: str, path: str, body: bytes | None, also: tuple[int, ...] = ()) -> Any:
         with self._open(method, path, body, self._wait, also) as response:
             try:
-                return json.loads(_whole(response, time.monotonic() + self._wait))
+                return json.loads(whole(response, time.monotonic() + self._wait))
             except json.JSONDecodeError:
                 self._nobody(self._url + path, "its answer is not JSON")
             except (OSError, ValueError, http.client.HTTPException) as error:
@@ -136,11 +140,9 @@ class AdminClient:
         url = self._url + path
         headers = self._headers | ({} if body is None else {"Content-Type": "application/json"})
         headers |= more or {}
-        # The token is for this address alone: no proxy of the environment, no redirect on the way.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
         try:
             request = urllib.request.Request(url, body, headers, method=method)  # noqa: S310 - checked above
-            return opener.open(request, timeout=wait)
+            return DIRECT.open(request, timeout=wait)
         except urllib.error.HTTPError as error:
             if error.code in also:
                 return error
@@ -168,7 +170,7 @@ class AdminClient:
         )
 
 
-def _whole(response: Any, until: float) -> bytes:
+def whole(response: Any, until: float) -> bytes:
     """All of an answer. Raises OSError where it stalls, and ValueError where it does not end in time."""
     read = bytearray()
     while piece := response.read1():
@@ -188,7 +190,7 @@ def _text(error: Exception) -> str:
 def _reason(error: urllib.error.HTTPError, until: float) -> str:
     """What the API says of a refusal, "" if it says nothing."""
     try:
-        detail = json.loads(_whole(error, until))["detail"]
+        detail = json.loads(whole(error, until))["detail"]
     except (OSError, ValueError, TypeError, LookupError, http.client.HTTPException):
         return ""
     return detail if isinstance(detail, str) else ""
