@@ -136,6 +136,20 @@ def test_wrong_use_exits_2(args: list[str]) -> None:
     assert "Usage:" in result.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_told_in_a_line() -> None:
+    """What cannot be printed ends the command with status 1, without a traceback."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "proxy", "schema"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, "standard output: No space left on device\n")
+
+
 @pytest.mark.parametrize("command", ["check", "serve"])
 def test_mistakes_exit_2_each_on_a_line(config: Path, command: str) -> None:
     """A bad file: exit 2, and one line for each mistake with its line and key, on standard error."""
@@ -279,7 +293,7 @@ def test_status_with_a_token(admin: tuple[type[Admin], str]) -> None:
     assert [result.exit_code for result in good] == [0, 0]
     for words, why in (
         ((), "needs a token: give it with CHAINLIT_PROXY_TOKEN or --token"),
-        (("--token", "no"), "the token that was given is not the one of this proxy"),
+        (("--token", "no"), "this proxy does not accept the token that was given"),
     ):
         result = call("status", "--admin", admin[1], *words)
         assert (result.exit_code, result.stdout) == (1, "")
@@ -307,7 +321,7 @@ def test_status_sends_the_token_nowhere_else(
         assert call("status", "--admin", admin[1], "--token", "hunter2").exit_code == 0
         admin[0].status, admin[0].location = 302, url
         result = call("status", "--admin", admin[1], "--token", "hunter2")
-        assert (result.exit_code, "answered 302" in result.stderr) == (1, True)
+        assert (result.exit_code, "no proxy answers there (it answers 302)" in result.stderr) == (1, True)
         with pytest.raises(BlockingIOError):
             other.accept()
 
@@ -335,7 +349,7 @@ def test_status_where_no_proxy_is(url: str) -> None:
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
     assert f"{url}/api/backends: no proxy answers there" in result.stderr
     assert "urlopen" not in result.stderr
-    assert "is it running? Say with --admin or CHAINLIT_PROXY_ADMIN" in result.stderr
+    assert "set it with --admin or CHAINLIT_PROXY_ADMIN" in result.stderr
 
 
 def test_status_where_something_else_answers(admin: tuple[type[Admin], str]) -> None:

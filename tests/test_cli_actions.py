@@ -86,9 +86,9 @@ def test_a_wish_is_told_and_what_is_so_printed(admin: type[Admin], wish: str) ->
 def test_drain_does_not_wait_unless_asked(admin: type[Admin]) -> None:
     """Without --wait it returns at once, and hands the time on."""
     admin.script.append((200, backend(sent_away=0)))
-    result = call(admin, "drain", "a/b", "--timeout", "7")
+    result = call(admin, "drain", "a?b", "--timeout", "7")
     assert (result.exit_code, result.stdout) == (0, "a is set to drain, 4 sessions\n")
-    assert admin.asked == [("POST /api/backends/a%2Fb/drain", {"timeout": 7.0})]
+    assert admin.asked == [("POST /api/backends/a%3Fb/drain", {"timeout": 7.0})]
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("500ms", 0.5), ("1m30s", 90), ("2h", 7200), ("1e1", 10)])
@@ -224,7 +224,7 @@ def test_something_else_answers(admin: type[Admin], command: tuple[str, ...], an
     admin.script.append((200, answer))
     result = call(admin, *command)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "no proxy answers there (what it says is not of this API)" in result.stderr
+    assert "no proxy answers there (its answer is not from this API)" in result.stderr
 
 
 @pytest.mark.parametrize(

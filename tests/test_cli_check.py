@@ -132,3 +132,9 @@ def test_the_schema_is_printed() -> None:
     """As JSON, on standard output."""
     result = CliRunner().invoke(main, ["schema"])
     assert (result.exit_code, json.loads(result.stdout)) == (0, schema())
+
+
+def test_mistakes_on_standard_input_name_it() -> None:
+    """As a good file from there is named, and not by the `-` that stands for it."""
+    result = CliRunner().invoke(main, ["check", "-"], input="backends: [http://127.0.0.1:1]\nlisten: 8000\n")
+    assert (result.exit_code, result.stderr.split(" must")[0]) == (2, "standard input:2: listen:")

@@ -41,9 +41,9 @@ def test_a_file_that_is_not_there(command: str, tmp_path: Path, monkeypatch: pyt
     """What was looked for is named; two files are one too many."""
     monkeypatch.chdir(tmp_path)
     for arguments, message in (
-        ([], "no FILE is named, and there is no proxy.yaml here"),
+        ([], "no FILE is given, and this folder has no proxy.yaml"),
         (["a.yaml"], "a.yaml: cannot be read: No such file or directory"),
-        (["a.yaml", "-c", "b.yaml"], "FILE must be left out beside -c"),
+        (["a.yaml", "-c", "b.yaml"], "the file is given twice: as FILE and with -c"),
     ):
         result = CliRunner().invoke(main, [command, *arguments])
         assert result.exit_code == 2

@@ -1,4 +1,4 @@
-"""Options that other programs have: what is said of them, wherever they stand."""
+"""Options that other programs have, and commands that nobody has: what is said of them."""
 
 import pytest
 from click.testing import CliRunner, Result
@@ -80,3 +80,9 @@ def test_the_version_is_told_in_all_three_ways() -> None:
     told = _call("--version").stdout
     assert _call("-V").stdout == _call("version").stdout == told
     assert told.startswith("chainlit-proxy, version ")
+
+
+def test_a_typo_is_told_with_what_was_meant() -> None:
+    """The nearest command, where there is one."""
+    assert "No such command 'serv'. Did you mean 'serve'?" in _call("serv").stderr
+    assert "Did you mean" not in _call("fly").stderr

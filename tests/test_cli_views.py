@@ -1,9 +1,11 @@
 """The commands that show what a running proxy does: what they ask and print."""
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
@@ -49,6 +51,7 @@ class Admin(BaseHTTPRequestHandler):
     """A stand-in for the admin API."""
 
     away: ClassVar[list[int]] = []  # behind which events nobody may follow yet, the first time
+    foreign: ClassVar[bool] = False  # whether it is another service, which answers in HTML
 
     def do_GET(self) -> None:
         """As BaseHTTPRequestHandler."""
@@ -58,6 +61,8 @@ class Admin(BaseHTTPRequestHandler):
         if self.path == "/api/stream":
             status, text = self.stream(int(self.headers["last-event-id"]))
         self.send_response(status)
+        if self.path == "/api/stream" and not self.foreign:
+            self.send_header("Content-Type", "text/event-stream; charset=utf-8")
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text.encode())
@@ -116,7 +121,7 @@ def test_where(url: str) -> None:
 
 def test_where_nobody_knows(url: str) -> None:
     """What the API says is what the user reads, with status 1."""
-    result = call(url, "where", "x/y")
+    result = call(url, "where", "x?y")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "nobody knows that\n"
 
@@ -190,3 +195,40 @@ def test_sessions(url: str) -> None:
 def test_top_as_json(url: str) -> None:
     """One overview as it came."""
     assert json.loads(call(url, "top", "--json").stdout) == ANSWERS["/api/overview"]
+
+
+def test_nobody_follows_another_service(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that is no stream of events ends the command: it is not waited for."""
+    monkeypatch.setattr(Admin, "foreign", True)
+    result = call(url, "events", "--follow")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "/api/stream: no proxy answers there (its answer is not from this API)" in result.stderr
+
+
+@pytest.mark.parametrize("args", [("where", ""), ("where", "a/b"), ("ready", ""), ("drain", "a/b")])
+def test_what_is_no_name_is_told(url: str, args: tuple[str, str]) -> None:
+    """As of a variable that is empty: the proxy is not asked for an address that it does not have."""
+    result = call(url, *args)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f'(got "{args[1]}")' in result.stderr
+
+
+def test_an_answer_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read for as long as an answer may take, and not for as long as it goes on."""
+    monkeypatch.setattr("proxy.cli.client._LARGEST", 10_000)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def go_on() -> None:
+            peer, _ = server.accept()
+            with peer, suppress(OSError):
+                peer.recv(1000)
+                peer.sendall(b"HTTP/1.1 200 OK\r\n\r\n[")
+                while True:
+                    peer.sendall(b"1," * 500)
+
+        thread = threading.Thread(target=go_on)
+        thread.start()
+        result = call(f"http://127.0.0.1:{server.getsockname()[1]}", "status")
+        thread.join()
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "no proxy answers there (its answer does not end)" in result.stderr

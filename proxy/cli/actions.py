@@ -12,7 +12,7 @@ import click
 from proxy.cli.client import AdminClient, AskError
 from proxy.cli.failing import INTERRUPTED, fail
 from proxy.cli.options import NAME, SECONDS, to_a_proxy
-from proxy.cli.screen import bar
+from proxy.cli.screen import bar, can_draw
 from proxy.words import counted, drained
 
 _ROLLOUT = ("state", "phase", "done", "total", "reason")
@@ -25,12 +25,13 @@ _FORCE = click.option("--force", is_flag=True, help="Even if no other backend ta
 
 @click.command()
 @NAME
-@click.option("--wait", is_flag=True, help="Return when it is empty.")
+@click.option("--wait", is_flag=True, help="Wait until it is empty.")
 @click.option(
     "--timeout",
     metavar="SECONDS",
     type=SECONDS,
-    help="Seconds until the rest is moved, finished or not.  [default: timeouts.drain of the proxy]",
+    help="Seconds until the remaining sessions are moved, finished or not.  "
+    "[default: timeouts.drain of the proxy]",
 )
 @_FORCE
 @to_a_proxy
@@ -43,7 +44,7 @@ def drain(
     token: str | None,
     as_json: bool,
 ) -> None:
-    """Give a backend no new sessions, and move those it has as soon as they are at rest."""
+    """Give a backend no new sessions, and move its sessions as soon as they are idle."""
     client = AdminClient(admin, token)
     backend = client.backend(name, "drain", {"timeout": timeout, **_forced(force=force)})
     if wait:
@@ -67,13 +68,13 @@ def _until_empty(client: AdminClient, name: str, backend: dict[str, Any]) -> dic
         if not isinstance(state, dict):
             fail(f"{name} is set to {backend['admin_state']}: the drain was ended", 1)
         if state["empty"]:
-            if sys.stderr.isatty():
+            if can_draw(sys.stderr):
                 click.echo(err=True)
             return backend
         sessions, tunnels = counted(backend["sessions"], "session"), counted(backend["tunnels"], "tunnel")
         if state["seconds_left"] < -_LATE:
             fail(f"{name} still has {sessions} and {tunnels}", 1)
-        if sys.stderr.isatty():
+        if can_draw(sys.stderr):
             left = f"{sessions}, {max(0, state['seconds_left']):.0f} s left"
             done = bar(1 - min(backend["sessions"], begun) / begun, _WIDTH)
             click.echo(f"\r{name} {done} {left}\x1b[K", nl=False, err=True)  # and nothing behind it
@@ -98,7 +99,7 @@ def _stopped_waiting(what_goes_on: str) -> None:
 @NAME
 @to_a_proxy
 def ready(name: str, admin: str, token: str | None, as_json: bool) -> None:
-    """Give a backend sessions again, a growing share of the new ones."""
+    """Put a backend back into service, with a growing share of new sessions."""
     _tell(AdminClient(admin, token).backend(name, "ready"), as_json=as_json)
 
 
@@ -107,7 +108,7 @@ def ready(name: str, admin: str, token: str | None, as_json: bool) -> None:
 @_FORCE
 @to_a_proxy
 def maintenance(name: str, force: bool, admin: str, token: str | None, as_json: bool) -> None:
-    """Take a backend out now: its sessions move at once, even in the middle of an answer."""
+    """Take a backend out of service now: its sessions move at once, even in the middle of an answer."""
     backend = AdminClient(admin, token).backend(name, "maintenance", _forced(force=force))
     _tell(backend, as_json=as_json)
 
@@ -117,11 +118,11 @@ def maintenance(name: str, force: bool, admin: str, token: str | None, as_json: 
     "--pid",
     metavar="PID",
     type=click.IntRange(min=2),
-    help="Send SIGHUP to this process, and ask no admin listener: the log tells what came of it.",
+    help="Send SIGHUP to this process instead of asking the admin listener; the log has the result.",
 )
 @to_a_proxy
 def reload(pid: int | None, admin: str, token: str | None, as_json: bool) -> None:
-    """Have a running proxy read its configuration again; a bad one changes nothing."""
+    """Reload the configuration of a running proxy; one with errors changes nothing."""
     if pid is not None:
         try:
             os.kill(pid, signal.SIGHUP)
@@ -146,17 +147,17 @@ def reload(pid: int | None, admin: str, token: str | None, as_json: bool) -> Non
 @click.option(
     "--wait",
     is_flag=True,
-    help="Return when it is done, with status 1 if it failed; where one runs already, wait for that.",
+    help="Wait until it is done, with status 1 if it failed; if one is already running, wait for that one.",
 )
 @click.option(
     "--timeout",
     metavar="SECONDS",
     type=SECONDS,
-    help="Seconds that the drain of each may take.  [default: timeouts.drain of the proxy]",
+    help="Seconds that each drain may take.  [default: timeouts.drain of the proxy]",
 )
 @to_a_proxy
 def rollout(wait: bool, timeout: float | None, admin: str, token: str | None, as_json: bool) -> None:
-    """Replace the replicas of `run` by new ones, one after the other, without losing a session."""
+    """Replace the replicas of `run` with new ones, one after the other, without losing a session."""
     client = AdminClient(admin, token)
     state = _begun(client, timeout, join=wait)
     if wait:

@@ -25,15 +25,15 @@ _OF_RUN = "; a file for `run`, which makes its own backends, is checked with --f
     type=click.Choice(["serve", "run"]),
     default="serve",
     show_default=True,
-    help="The command that is to read the file: `run` has no backends, and other defaults.",
+    help="The command that will read the file: for `run` it has no backends, and other defaults apply.",
 )
-@click.option("--print", "whole", is_flag=True, help="Print every key as it takes effect, secrets masked.")
+@click.option("--print", "whole", is_flag=True, help="Print every key in effect, secrets masked.")
 @click.option("--changed", is_flag=True, help="Print the keys that differ from the defaults, secrets masked.")
-@click.option("--quiet", is_flag=True, help="Say nothing but mistakes.")
+@click.option("--quiet", is_flag=True, help="Print only errors.")
 def check(
     named: str | None, file: str | None, command: str, *, whole: bool, changed: bool, quiet: bool
 ) -> None:
-    """Check a configuration file, and say whether it is right.
+    """Check a configuration file, and report whether it is valid.
 
     FILE is the configuration, `-` is standard input; without one it is proxy.yaml here.
     """

@@ -3,6 +3,7 @@
 import http.client
 import json
 import re
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -13,9 +14,11 @@ from proxy.cli.failing import BAD_USE
 
 _HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+):\d{1,5}")
 _BACKEND = ("name", "admin_state", "sessions", "tunnels")  # what every version tells of one
-_ELSEWHERE = {404, 405, 501}  # what a web server answers that is no proxy, without saying more
+_ELSEWHERE = {*range(300, 400), 404, 405, 501}  # what a web server answers that is no proxy, with no reason
+_FOREIGN = "its answer is not from this API"
 _AWAY = {502, 503, 504}  # what is answered while a proxy starts, ends or cannot be reached
 _WAIT = 10.0  # seconds for an answer
+_LARGEST = 64 << 20  # bytes of an answer
 _SILENCE = 60.0  # seconds without a line of a stream, which says every 15 that it lives
 
 
@@ -31,6 +34,10 @@ class AskError(Exception):
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_args: Any, **_kwargs: Any) -> None:
         """As HTTPRedirectHandler: the redirect is an error."""
+
+
+# The token is for one address alone: no proxy of the environment, no redirect on the way.
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
 
 
 class AdminClient:
@@ -80,6 +87,8 @@ class AdminClient:
         Raises AskError, a lost one, when the stream ends.
         """
         with self._open("GET", path, None, _SILENCE, more={"Last-Event-ID": str(seen)}) as stream:
+            if stream.headers.get_content_type() != "text/event-stream":
+                self._nobody(self._url + path, _FOREIGN)
             yield None
             kind = ""
             try:
@@ -106,15 +115,15 @@ class AdminClient:
 
     def _with(self, fields: tuple[str, ...], path: str, found: Any) -> dict[str, Any]:
         if not isinstance(found, dict) or not set(fields) <= found.keys():
-            self._nobody(self._url + path, "what it says is not of this API")
+            self._nobody(self._url + path, _FOREIGN)
         return found
 
     def _ask(self, method: str, path: str, body: bytes | None, also: tuple[int, ...] = ()) -> Any:
         with self._open(method, path, body, self._wait, also) as response:
             try:
-                return json.load(response)
+                return json.loads(whole(response, time.monotonic() + self._wait))
             except json.JSONDecodeError:
-                self._nobody(self._url + path, "what it says is no JSON")
+                self._nobody(self._url + path, "its answer is not JSON")
             except (OSError, ValueError, http.client.HTTPException) as error:
                 self._nobody(self._url + path, _text(error))
 
@@ -131,11 +140,9 @@ class AdminClient:
         url = self._url + path
         headers = self._headers | ({} if body is None else {"Content-Type": "application/json"})
         headers |= more or {}
-        # The token is for this address alone: no proxy of the environment, no redirect on the way.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
         try:
             request = urllib.request.Request(url, body, headers, method=method)  # noqa: S310 - checked above
-            return opener.open(request, timeout=wait)
+            return DIRECT.open(request, timeout=wait)
         except urllib.error.HTTPError as error:
             if error.code in also:
                 return error
@@ -147,20 +154,30 @@ class AdminClient:
     def _refused(self, url: str, error: urllib.error.HTTPError) -> NoReturn:
         status = error.code
         if status == 401 and self._headers:
-            raise AskError(f"{self._url}: the token that was given is not the one of this proxy")
+            raise AskError(f"{self._url}: this proxy does not accept the token that was given")
         if status == 401:
             raise AskError(f"{self._url}: needs a token: give it with CHAINLIT_PROXY_TOKEN or --token")
-        reason = _reason(error)
+        reason = _reason(error, time.monotonic() + self._wait)
         if status in _ELSEWHERE and reason in {"", http.client.responses[status]}:
             self._nobody(url, f"it answers {status}")
         raise AskError(reason or f"{url}: answered {status}", status=status, lost=status in _AWAY)
 
     def _nobody(self, url: str, why: str) -> NoReturn:
         raise AskError(
-            f"{url}: no proxy answers there ({why}); is it running? Say with --admin or CHAINLIT_PROXY_ADMIN"
-            " where its admin listener is, the address behind `admin on` in its log",
+            f"{url}: no proxy answers there ({why}); is it running? Its log has the address of its admin"
+            " listener, after `admin on`: set it with --admin or CHAINLIT_PROXY_ADMIN",
             lost=True,
         )
+
+
+def whole(response: Any, until: float) -> bytes:
+    """All of an answer. Raises OSError where it stalls, and ValueError where it does not end in time."""
+    read = bytearray()
+    while piece := response.read1():
+        read += piece
+        if len(read) > _LARGEST or time.monotonic() > until:
+            raise ValueError("its answer does not end")
+    return bytes(read)
 
 
 def _text(error: Exception) -> str:
@@ -170,10 +187,10 @@ def _text(error: Exception) -> str:
     return " ".join(text.split())
 
 
-def _reason(error: urllib.error.HTTPError) -> str:
+def _reason(error: urllib.error.HTTPError, until: float) -> str:
     """What the API says of a refusal, "" if it says nothing."""
     try:
-        detail = json.load(error)["detail"]
+        detail = json.loads(whole(error, until))["detail"]
     except (OSError, ValueError, TypeError, LookupError, http.client.HTTPException):
         return ""
     return detail if isinstance(detail, str) else ""

@@ -24,6 +24,7 @@ from urllib.parse import quote
 
 import click
 
+from proxy.cli.client import DIRECT, whole
 from proxy.cli.failing import fail
 from proxy.cli.options import SECONDS
 
@@ -35,7 +36,6 @@ BACK = 20.0  # seconds in which `ready` is said again: a new pod's first packets
 LOG = "/proc/1/fd/2"  # standard error of the container
 _MOST = 32  # proxies that are asked at once
 _TOKEN = re.compile(r"[!-~]+")  # as admin.hook_token
-_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # `http_proxy` names is for others
 _MEANINGS = {
     401: "the token is wrong: it must be admin.hook_token of the proxy, or admin.token",
     403: "the token is good for the backend at this address alone: is --name what the proxy calls it?",
@@ -77,7 +77,7 @@ class _Failed(Exception):  # noqa: N818 - what happened
     type=SECONDS,
     default=300.0,
     show_default=True,
-    help="Seconds until the rest is moved, finished or not.",
+    help="Seconds until the remaining sessions are moved, finished or not.",
 )
 def hook(wish: str, proxies: str, name: str | None, token_file: str | None, timeout: float) -> None:
     """Tell all proxies that this instance goes (drain) or is back (ready), or ask if they take it (taken).
@@ -239,8 +239,8 @@ class _Hook:
         data = json.dumps(body).encode() if wish else None
         request = urllib.request.Request(url, data, headers)  # noqa: S310 - it is http
         try:
-            with _DIRECT.open(request, timeout=PATIENCE) as answer:
-                return dict(json.load(answer))
+            with DIRECT.open(request, timeout=PATIENCE) as answer:
+                return dict(json.loads(whole(answer, time.monotonic() + PATIENCE)))
         except urllib.error.HTTPError as error:
             with error:
                 why = f"{url}: {error.code}, {_MEANINGS.get(error.code, error.reason)}"

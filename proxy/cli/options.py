@@ -35,7 +35,7 @@ def to_a_proxy(command: F) -> F:
     wrapped: Any = told
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Print JSON."),
-        click.option("--token", envvar="CHAINLIT_PROXY_TOKEN", help="The admin token, where one is set."),
+        click.option("--token", envvar="CHAINLIT_PROXY_TOKEN", help="The admin token, if one is set."),
         click.option(
             "--admin",
             metavar="URL",
@@ -67,4 +67,12 @@ def backend_names(
     return [CompletionItem(name) for name in list(found) if name.startswith(incomplete)]
 
 
-NAME = click.argument("name", metavar="NAME", shell_complete=backend_names)
+def one_word(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """A name or an id as it was given. Raises BadParameter for what is none, such as an empty variable."""
+    if value is not None and (not value or "/" in value):
+        what = "the name of a backend" if param.name == "name" else "a session id, a sid or a pin"
+        raise click.BadParameter(f'must be {what} (got "{value}")', ctx, param)
+    return value
+
+
+NAME = click.argument("name", metavar="NAME", callback=one_word, shell_complete=backend_names)

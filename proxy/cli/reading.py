@@ -27,9 +27,9 @@ CONFIG = click.option("-c", "--config", "file", metavar="FILE", type=FILE, help=
 def one_file(named: str | None, option: str | None) -> str:
     """The file of an argument or of -c."""
     if named is not None and option is not None:
-        raise click.UsageError("FILE must be left out beside -c")
+        raise click.UsageError("the file is given twice: as FILE and with -c")
     if named is None and option is None and not Path("proxy.yaml").exists():
-        raise click.UsageError("no FILE is named, and there is no proxy.yaml here")
+        raise click.UsageError("no FILE is given, and this folder has no proxy.yaml")
     return next((file for file in (named, option) if file is not None), "proxy.yaml")
 
 

@@ -14,11 +14,17 @@ import tty
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import IO
 
 import click
 
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"  # the alternate screen, without a cursor
 _HOME, _REST_OF_LINE, _REST = "\x1b[H", "\x1b[K", "\x1b[J"
+
+
+def can_draw(stream: IO[str]) -> bool:
+    """Whether it is a terminal on which a line can be written again; `dumb` is that of editors and logs."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def bar(part: float, width: int) -> str:
@@ -59,7 +65,7 @@ class Screen:
 
     def __init__(self) -> None:
         # Where keys are read; None: nobody types.
-        self.keys = sys.stdin.fileno() if sys.stdin.isatty() and sys.stdout.isatty() else None
+        self.keys = sys.stdin.fileno() if sys.stdin.isatty() and can_draw(sys.stdout) else None
 
     @property
     def size(self) -> os.terminal_size:
@@ -72,7 +78,7 @@ class Screen:
 
     def show(self, picture: str) -> None:
         """Draw it in place of the one before."""
-        if not sys.stdout.isatty():
+        if not can_draw(sys.stdout):
             click.echo(picture)
             return
         lines = (line + _REST_OF_LINE for line in picture.split("\n"))
@@ -96,7 +102,7 @@ class Screen:
 def screen() -> Iterator[Screen]:
     """The terminal's other screen for the block; what was on it before is there again afterwards."""
     shown = Screen()
-    if not sys.stdout.isatty():
+    if not can_draw(sys.stdout):
         yield shown
         return
     keys = shown.keys

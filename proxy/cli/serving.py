@@ -103,7 +103,7 @@ def _admin(default: str) -> Callable[[_F], _F]:
 @_listen("0.0.0.0:8000")
 @_admin("127.0.0.1:9901")
 def serve(named: str | None, file: str | None, listen: tuple[str, ...], admin: str | None) -> None:
-    """Stand in front of Chainlit instances that something else runs.
+    """Start the proxy in front of Chainlit instances that run on their own.
 
     FILE is the configuration, `-` is standard input; without one it is proxy.yaml here.
     """
@@ -154,9 +154,9 @@ def run(
     file: str | None,
     options: tuple[str, ...],
 ) -> None:
-    """Start N instances of a Chainlit APP, or as many as are needed, and the proxy before them.
+    """Start N instances of a Chainlit APP, or as many as are needed, and the proxy in front of them.
 
-    What stands behind `--` goes to `chainlit run`.
+    Options after `--` go to `chainlit run`.
     """
 
     def read(file: str | None, admin_default: str = "") -> Config:
@@ -225,14 +225,14 @@ def run(
     "--health-secret",
     metavar="TEXT",
     envvar="CHAINLIT_PROXY_HEALTH_SECRET",
-    help="The health.secret of the proxies. Everybody here can read an option: prefer the variable.",
+    help="The health.secret of the proxies. Everyone on this machine can read options: use the variable.",
 )
 @click.option(
     "--most-answers",
     metavar="N",
     type=int,
     envvar="CHAINLIT_PROXY_MOST_ANSWERS",
-    help="How many messages to answer at once; the others wait for their turn.  [default: "
+    help="How many messages to answer at once; others wait for their turn.  [default: "
     "`balance.most_answers` of the file, else any number]",
 )
 @CONFIG
@@ -246,9 +246,9 @@ def replica(
     file: str | None,
     options: tuple[str, ...],
 ) -> None:
-    """Start one instance of a Chainlit APP that shares its sessions, in place of `chainlit run`.
+    """Start one instance of a Chainlit APP that shares its sessions, instead of `chainlit run`.
 
-    What stands behind `--` goes to `chainlit run`.
+    Options after `--` go to `chainlit run`.
     """
     _not_as_process_1()
     given: dict[str, Any] = {"sessions.store": sessions, "health.secret": health_secret}

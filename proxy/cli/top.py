@@ -26,7 +26,7 @@ _NAME, _SESSIONS = 0, 3  # columns
 def top(admin: str, token: str | None, as_json: bool) -> None:
     """Show sessions and load of all backends, refreshed every second (q or Ctrl-C ends it).
 
-    Where the terminal is narrow, columns are left out from the right. With --json: one overview, once.
+    A narrow terminal drops columns from the right. --json prints one overview and ends.
     """
     client = AdminClient(admin, token, _WAIT)
     now = client.get("/api/overview", *_OVERVIEW)

@@ -6,7 +6,7 @@ import click
 @click.command()
 @click.pass_context
 def version(context: click.Context) -> None:
-    """Print the version, and which build of it this is."""
+    """Print the version and the build."""
     main = context.find_root().command
     option = next(each for each in main.params if each.name == "version")
     assert option.callback

@@ -11,11 +11,12 @@ import click
 
 from proxy.cli.client import AdminClient, AskError
 from proxy.cli.failing import fail
-from proxy.cli.options import backend_names, to_a_proxy
+from proxy.cli.options import backend_names, one_word, to_a_proxy
 from proxy.cli.screen import ago, moment, table
 from proxy.words import counted
 
 _BACKEND = ("name", "health", "admin_state", "sessions", "tunnels", "pid", "url")  # columns of `status`
+TITLES = ("BACKEND", "HEALTH", "ADMIN STATE", "SESSIONS", "TUNNELS", "PID", "URL", "WHY")
 _EVENT = ("at", "kind", "backend", "text", "lines")
 _AGAIN = 1.0  # seconds until the next try to follow
 _PAGE = 500  # the most sessions that the API tells at once
@@ -33,9 +34,7 @@ def status(check: bool, admin: str, token: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(backends, indent=2))
     else:
-        rows: list[tuple[str, ...]] = [
-            ("BACKEND", "HEALTH", "ADMIN STATE", "SESSIONS", "TUNNELS", "PID", "URL", "WHY")
-        ]
+        rows: list[tuple[str, ...]] = [TITLES]
         for backend in backends:
             shown = ("-" if backend[column] is None else str(backend[column]) for column in _BACKEND)
             rows.append((*shown, _why(backend)))
@@ -108,28 +107,26 @@ def _state(session: dict[str, Any]) -> str:
     show_default=True,
     help="How many to list.",
 )
-@click.option(
-    "--offset", metavar="N", type=click.IntRange(min=0), default=0, help="How many to pass over first."
-)
+@click.option("--offset", metavar="N", type=click.IntRange(min=0), default=0, help="How many to skip first.")
 @to_a_proxy
 def sessions(
     backend: str | None, limit: int, offset: int, admin: str, token: str | None, as_json: bool
 ) -> None:
     """List the sessions that the proxy knows, connected ones first.
 
-    Of an id only the beginning is told, since a whole one opens its session; `where` takes it as it is.
+    Only the beginning of an id is shown, since a whole one opens its session; `where` accepts it.
     """
     _list_sessions(AdminClient(admin, token), backend, limit, offset, as_json=as_json)
 
 
 @click.command()
-@click.argument("wanted", metavar="[ID]", required=False)
+@click.argument("wanted", metavar="[ID]", required=False, callback=one_word)
 @to_a_proxy
 def where(wanted: str | None, admin: str, token: str | None, as_json: bool) -> None:
     """Show which backend holds a session, and why.
 
-    ID is a session id (or its first 8 characters), an Engine.IO sid or a pin cookie. Without one, sessions
-    are listed as by the command `sessions`.
+    ID is a session id (or its first 8 characters), an Engine.IO sid or a pin cookie. Without one, it lists
+    sessions, as `sessions` does.
     """
     client = AdminClient(admin, token)
     if wanted is None:
@@ -152,11 +149,11 @@ def where(wanted: str | None, admin: str, token: str | None, as_json: bool) -> N
 
 @click.command()
 @click.option(
-    "--follow", is_flag=True, help="Go on with what happens from now on, until Ctrl-C; reconnects by itself."
+    "--follow", is_flag=True, help="Continue with new events until Ctrl-C; reconnects automatically."
 )
 @to_a_proxy
 def events(follow: bool, admin: str, token: str | None, as_json: bool) -> None:
-    """Show what happened lately: health, drains, reloads, rollouts, replicas."""
+    """Show recent events: health, drains, reloads, rollouts, replicas."""
     client = AdminClient(admin, token)
     if follow:
         with suppress(KeyboardInterrupt):

@@ -260,7 +260,12 @@ class Config(s.Settings):
     effect at the start."""
     admin: AdminSettings = AdminSettings()
     backends: Annotated[
-        tuple[Annotated[BackendSettings, v.Allowed("a url, or a mapping with at least one")], ...],
+        tuple[
+            Annotated[
+                BackendSettings, v.Allowed("a url such as http://127.0.0.1:8001, or a mapping with a url")
+            ],
+            ...,
+        ],
         v.Allowed(
             "a list of urls such as - http://127.0.0.1:8001, or of mappings such as "
             '- {name: a, url: "http://127.0.0.1:8001"}'

@@ -33,7 +33,8 @@ class Problem:
 
     def __str__(self) -> str:
         """Return `file:line: key: message`, without the parts that are not known."""
-        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        file = "standard input" if self.file == "-" else self.file
+        place = file if self.line is None else f"{file}:{self.line}"
         return ": ".join(part for part in (place, self.key, self.message) if part)
 
 

@@ -31,8 +31,10 @@ backends:
 
 Use a mapping instead of a url to set more keys of a backend: `{url: http://127.0.0.1:8001, name: a}`.
 
-`config.example.yaml` contains every key with its default. `chainlit-proxy check -c proxy.yaml` validates
-a file: `proxy.yaml is valid: 2 backends, listens on 0.0.0.0:8000`. With `--print` it prints every key in
+`config.example.yaml` contains every key with its default, and a sentence on each.
+
+`chainlit-proxy check -c proxy.yaml` validates a file:
+`proxy.yaml is valid: 2 backends, listens on 0.0.0.0:8000`. With `--print` it prints every key in
 effect, secrets as `"***"`; with `--changed` only those that differ from the defaults. A file for `run`
 has no backends: check it with `chainlit-proxy check -c run.yaml --for run`.
 

@@ -20,6 +20,7 @@ from proxy.controlplane.drains import Drain, Drains
 from proxy.controlplane.reload import Reload
 from proxy.controlplane.rollout import RolloutError, RolloutProgress
 from proxy.controlplane.wants import Wish
+from proxy.words import no_backend
 
 WANTED = {"wanted": 3, "low": 2, "high": 8, "serving": 3, "late": [], "answers": 70, "sessions": 400,
           "reason": "70 answers and 400 sessions fill 1.60; 1 to spare"}  # fmt: skip
@@ -313,8 +314,7 @@ def add_actions(app: FastAPI, actions: AdminActions, guarded: Any) -> None:
     ) -> Backend:
         backend = fleet.get(name)
         if backend is None:
-            names = ", ".join(other.name for other in fleet) or "none"
-            raise HTTPException(404, f"there is no backend {name!r}; there are: {names}")
+            raise HTTPException(404, no_backend(name, [other.name for other in fleet]))
         return backend
 
     Known = Annotated[Backend, Depends(known)]  # noqa: N806 - a type

@@ -18,6 +18,7 @@ from proxy.affinity.evidence import Evidence
 from proxy.affinity.pins import split_pin
 from proxy.affinity.router import Router
 from proxy.affinity.session import MoveReason, Session
+from proxy.words import no_backend
 
 SHOWN = 8  # characters of a session id: enough to tell sessions apart, useless to who finds them
 
@@ -196,5 +197,7 @@ def add_session_views(
         known = directory.open() if connected else directory.sessions()
         if backend is not None:
             known = [s for s in known if s.backend is not None and s.backend.name == backend]
+            if not known and router.fleet.get(backend) is None:
+                raise HTTPException(404, no_backend(backend, [other.name for other in router.fleet]))
         page, sockets = known[offset : offset + limit], websockets()
         return SessionPage(total=len(known), sessions=[session_status(session, sockets) for session in page])

@@ -234,7 +234,7 @@ def guarded(tmp_path: Path) -> Iterator[str]:
 
 
 def test_the_token_is_asked_for(context: BrowserContext, guarded: str) -> None:
-    """Nothing is shown before; a wrong one is asked for again; the right one stays with the tab alone."""
+    """Nothing is shown before; one that is wrong or none is told and asked for again; the right one stays."""
     page = context.new_page()
     for _ in range(100):
         try:
@@ -243,11 +243,17 @@ def test_the_token_is_asked_for(context: BrowserContext, guarded: str) -> None:
         except Exception:
             page.wait_for_timeout(100)
     field = page.get_by_label("Admin token")
-    for token in ("wrong", TOKEN):
+    for token, said in (
+        ("wrong", "The proxy does not accept this token."),
+        (f"“{TOKEN}”", "A token has no spaces and no characters outside ASCII"),
+        (TOKEN, ""),
+    ):
         expect(field).to_be_visible(timeout=LATER)
         expect(page.locator("#backends article")).to_have_count(0)
         field.fill(token)
         field.press("Enter")
+        expect(page.locator("#said")).to_contain_text(said, timeout=LATER)
+    expect(page.locator("#said")).to_be_hidden()
     expect(page.locator("#backends article")).to_have_count(1, timeout=LATER)
     expect(field).to_be_hidden()
     assert page.evaluate("sessionStorage.getItem('token')") == TOKEN

@@ -97,6 +97,18 @@ def test_what_cannot_be_done_is_said(dashboard: Dashboard) -> None:
     expect(dashboard.page.locator("#said")).to_have_text("Not done: there is no backend 'chat-0'")
 
 
+def test_a_front_that_answers_in_html(dashboard: Dashboard) -> None:
+    """What is no answer of the API is told in words, and not in those of a JSON parser."""
+    dashboard.page.route(
+        re.compile(r"/ready$"), lambda route: route.fulfill(status=502, body="<h1>Bad Gateway</h1>")
+    )
+    dashboard.page.route(re.compile(r"/drain$"), lambda route: route.abort())
+    dashboard.page.evaluate("wish({name: 'chat-0'}, 'ready')")
+    expect(dashboard.page.locator("#said")).to_have_text("Not done: the answer was 502", timeout=LATER)
+    dashboard.page.evaluate("wish({name: 'chat-0'}, 'drain')")
+    expect(dashboard.page.locator("#said")).to_have_text("Not done: the proxy does not answer", timeout=LATER)
+
+
 def test_a_button_says_what_happens_then(dashboard: Dashboard, few: Crowd) -> None:
     """With the number of sessions that it is about, and the time that it takes at most."""
     sessions = few.proxy.backends()["chat-1"]["sessions"]

@@ -20,6 +20,7 @@ def mistakes(text: str, *, need_backends: bool = False) -> tuple[Problem, ...]:
     return caught.value.problems
 
 
+ONE = "a url such as http://127.0.0.1:8001, or a mapping with a url"
 DURATION = "must be a duration such as 30s, 5m or a number of seconds"
 SIZE = "must be a size such as 512k, 10MB or a number of bytes"
 STATUSES = "a status such as 204, a range such as 200-399 or a class such as 2xx"
@@ -55,8 +56,9 @@ TABLE = [
     ("backends: {name: a}", 1, "backends",
      ("must be a list of urls such as - http://127.0.0.1:8001, or of mappings such as "
       '- {name: a, url: "http://127.0.0.1:8001"} (got a mapping)')),
-    ("backends:\n- [a]", 2, "backends[0]", "must be a url, or a mapping with at least one (got a list)"),
-    ("backends:\n-", 2, "backends[0]", "must be a url, or a mapping with at least one (got nothing)"),
+    ("backends:\n- [a]", 2, "backends[0]", f"must be {ONE} (got a list)"),
+    ("backends:\n-", 2, "backends[0]", f"must be {ONE} (got nothing)"),
+    ("backends:\n- 127.0.0.1:8001", 2, "backends[0]", f"must be {ONE} (got text)"),
     # a collector of spans
     ("otel: {endpoint: 'collector:4318'}", 1, "otel.endpoint",
      'must be an http or https URL such as http://127.0.0.1:4318/v1/traces (got "collector:4318")'),

@@ -140,6 +140,10 @@ def test_sessions_come_by_pages() -> None:
         assert sorted(seen) == [session_id[:8] for session_id in ids]
         _, page = await ask(admin, "sessions?backend=a")
         assert (page["total"], {session["backend"] for session in page["sessions"]}) == (5, {"a"})
+        assert (await ask(admin, "sessions?backend=c")) == (
+            404,
+            {"detail": "there is no backend 'c'; there are: a, b"},
+        )
         assert (await ask(admin, "sessions?connected=true"))[1] == {"total": 0, "sessions": []}
         for wrong in ("limit=0", "limit=501", "offset=-1"):
             assert (await ask(admin, f"sessions?{wrong}"))[0] == 422

@@ -38,6 +38,8 @@ class Proxy:
                 status, told = answers(self.command)
                 body = json.dumps(told).encode()
                 self.send_response(status)
+                if "location" in told:
+                    self.send_header("Location", told["location"])
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -130,6 +132,15 @@ def test_a_question_that_fails_is_asked_again(hook: Hook, make_proxy: MakeProxy)
     assert next(answers, None) is None
     assert proxy.asked.count("POST /api/backends/chat-0/drain") == 2
     assert ": 503, " in hook.said()
+
+
+def test_the_token_goes_to_no_other_address(hook: Hook, make_proxy: MakeProxy) -> None:
+    """A redirect is told like any other answer that is of no use, and nobody follows it."""
+    other = make_proxy(lambda _: (200, EMPTY))
+    make_proxy(lambda _: (302, {"location": f"http://127.0.0.1:{other.server.server_port}/"}))
+    assert hook.run("drain") == 1
+    assert other.given == []
+    assert ": 302, " in hook.said()
 
 
 def test_a_name_that_does_not_resolve_is_asked_again(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from proxy import metrics, net, output
+from proxy.cli.views import TITLES
 from proxy.config import Config
 from proxy.config.fields import KEYS
 from proxy.controlplane import events, probes, rebalance, reload
@@ -101,6 +102,20 @@ def test_nothing_is_told_twice(page: Path) -> None:
 def test_nothing_is_left_over(page: Path) -> None:
     """No page says that something is still to be done or to be tested."""
     assert LEFT_OVER.findall(text_of(page)) == []
+
+
+def test_the_columns_of_status_are_those_that_it_prints() -> None:
+    """Wherever a page shows what `chainlit-proxy status` prints."""
+    shown = [
+        (str(piece), tuple(re.split(r" {2,}", line)))
+        for page in MANUAL
+        for piece in pieces(page)
+        if piece.kind == "text"
+        for line in piece.text.splitlines()
+        if line.startswith("BACKEND  HEALTH   ADMIN")
+    ]
+    assert shown
+    assert [place for place, titles in shown if titles != TITLES] == []
 
 
 def test_what_needs_a_start_is_told() -> None:

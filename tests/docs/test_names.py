@@ -69,7 +69,7 @@ def test_every_metric_is_told() -> None:
 
 def test_every_metric_of_an_instance_is_told() -> None:
     """The page on shared sessions has each of them, and no other."""
-    assert {code(name) for name, _ in table(SESSIONS, "What an instance tells")} == instance_metrics()
+    assert {code(name) for name, _ in table(SESSIONS, "Metrics of an instance")} == instance_metrics()
 
 
 @pytest.mark.parametrize("piece", having(METRIC, "span", "promql"), ids=str)

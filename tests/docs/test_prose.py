@@ -14,7 +14,11 @@ def test_a_page_reads_well(page: Path) -> None:
     assert [str(fault) for fault in prose.faults(page)] == []
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs/deployment").glob("*.md")), ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [*sorted((ROOT / "docs/deployment").glob("*.md")), ROOT / "docs/https.md"],
+    ids=lambda page: page.stem,
+)
 def test_a_deployment_ends_with_a_proof(page: Path) -> None:
     """The last section of each page tells how to see that the deployment works."""
     assert [piece.text for piece in pieces(page) if piece.kind == "heading"][-1] == "How to see that it works"

@@ -99,6 +99,18 @@ def test_top_fits(proxy: ProxyProcess, size: tuple[int, int]) -> None:
             assert 3 <= len(picture) <= lines
 
 
+def test_a_terminal_that_cannot_draw(proxy: ProxyProcess) -> None:
+    """Pictures and lines stand below each other there, without a code that would be shown as text."""
+    with Terminal("top", "--admin", proxy.admin, kind="dumb") as terminal:
+        terminal.read_until(lambda text: text.count("BACKEND") > 1)
+        terminal.interrupt()
+        assert terminal.end() == 0
+        assert "\x1b" not in terminal.text
+    with Terminal("drain", "a", "--wait", "--admin", proxy.admin, kind="dumb") as terminal:
+        assert terminal.end() == 0
+        assert terminal.text.splitlines() == ["a is drained: 0 sessions moved"]
+
+
 def test_a_proxy_that_restarts_is_waited_for(proxy: ProxyProcess) -> None:
     """`top` shows that it is away and then goes on; `events --follow` tells all that happens afterwards."""
     watching = Terminal("top", "--admin", proxy.admin, size=(24, 80))

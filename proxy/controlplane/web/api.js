@@ -22,10 +22,10 @@ async function ask(path, body) {
   const answer = await fetch(path, {
     method: body === undefined ? "GET" : "POST", headers: {...headers(), ...more},
     body: body === undefined ? undefined : JSON.stringify(body),
-  });
-  const said = await answer.json();
-  if (!answer.ok)
-    throw new Refused(answer.status, typeof said.detail === "string" ? said.detail : `answered ${answer.status}`);
+  }).catch(() => { throw new Refused(0, "the proxy does not answer"); });
+  const said = await answer.json().catch(() => null);  // a front has pages of its own
+  if (!answer.ok || said === null)
+    throw new Refused(answer.status, typeof said?.detail === "string" ? said.detail : `the answer was ${answer.status}`);
   return said;
 }
 
@@ -95,6 +95,7 @@ async function follow() {
   try {
     const answer = await fetch(`api/stream?state=true&changes=true&after=${seen}`, {headers: headers(), signal: stop.signal});
     if (answer.status === 401) {
+      if (sessionStorage.getItem("token") !== null) say("The proxy does not accept this token.");
       sessionStorage.removeItem("token");
       answers(true);
       $("login").hidden = false;

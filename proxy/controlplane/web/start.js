@@ -52,8 +52,14 @@ function forget() {
 
 $("login").addEventListener("submit", (event) => {
   event.preventDefault();
-  sessionStorage.setItem("token", $("token").value.trim());
+  const token = $("token").value.trim();
   $("token").value = "";
+  if (!/^[!-~]+$/.test(token)) {  // it could not be sent, and not even be refused
+    say("A token has no spaces and no characters outside ASCII: was something else copied?");
+    return;
+  }
+  say("");
+  sessionStorage.setItem("token", token);
   $("login").hidden = true;
   follow();
 });
