@@ -17,6 +17,7 @@ ENV COMPILE="python -m compileall -q -j 0 --invalidation-mode unchecked-hash"
 RUN python -m venv --without-pip /opt/chainlit-proxy
 COPY pyproject.toml hatch_build.py README.md LICENSE constraints.txt ./
 COPY proxy ./proxy
+COPY chainlit_proxy ./chainlit_proxy
 COPY deploy/man ./deploy/man
 COPY deploy/completion ./deploy/completion
 
@@ -71,7 +72,10 @@ CMD ["replica", "app.py", "--", "--headless", "--host", "0.0.0.0", "--port", "80
 
 FROM base AS proxy
 COPY --from=build /opt/chainlit-proxy /opt/chainlit-proxy
-ENV CHAINLIT_PROXY_ADMIN=http://127.0.0.1:9901
+# Huge pages for Python's objects, where the kernel leaves that to the program: docs/benchmarks/cpu.md has what it saves.
+ENV CHAINLIT_PROXY_ADMIN=http://127.0.0.1:9901 \
+    PYTHONMALLOC=malloc \
+    GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 USER 10001:10001
 WORKDIR /etc/chainlit-proxy
 EXPOSE 8000

@@ -1,8 +1,12 @@
-# `make run` starts the example, `make test` runs every check; both set up what they need first.
+# `make run` starts the example, `make test` runs every check; each sets up what it needs first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# What `make run` needs: the proxy and Chainlit, and nothing of what tests and builds need.
+RUN_VENV := .venv-run
+RUN_STAMP := $(RUN_VENV)/.installed
+PORT ?= 8000
 JS := tests/js/node_modules/.package-lock.json
 # What runs the tests: on the sources, or, with COMPILED=1, on a compiled build of them.
 PYTEST := $(BIN)/$(if $(COMPILED),python -m tests.compiled,pytest)
@@ -10,21 +14,22 @@ PYTEST := $(BIN)/$(if $(COMPILED),python -m tests.compiled,pytest)
 FAST := tests/wire tests/affinity tests/test_borders.py tests/test_log_lines.py tests/test_logs.py \
 	tests/test_metrics.py tests/test_tracing.py $(ALSO)
 
-.PHONY: help setup run docs test check unit compiled unit-compiled system browser chromium dns http2 pebble prometheus \
+.PHONY: help setup run docs test check unit compiled unit-compiled system browser chromium dns fronts http2 pebble prometheus \
 	redis full compat images fuzz soak hostile bench bench-peers bench-features bench-share bench-lifecycle \
-	bench-sessions lock clean
+	bench-sessions recording newcomer lock clean
 
 help:
-	@echo "make run     two Chainlit instances of examples/chat/app.py behind the proxy on port 8000"
+	@echo "make run     two Chainlit instances of examples/chat/app.py behind the proxy on PORT (8000)"
 	@echo "make test    every check and test"
 	@echo "make docs    the documentation as a site, in artefacts/site"
-	@echo "make check   formatting, lint and types only"
+	@echo "make check   formatting, lint, types and how the pages read"
 	@echo "make unit    the unit tests only"
 	@echo "make compiled  wheels in dist: compiled ones, for each CPython that is here, and the pure one"
 	@echo "make unit-compiled  those of the unit tests that concern what is compiled, on a compiled build"
 	@echo "make system  the tests with real Chainlit processes and Socket.IO clients"
 	@echo "make browser the tests in real Chromium"
 	@echo "make full    the system tests with as many clients and rounds as they were made for"
+	@echo "make newcomer  the commands of README and quickstart, typed in an empty folder"
 	@echo "make compat  shared sessions with every minor release of Chainlit 2, and what is newer on the index"
 	@echo "make images  build the images and start all of deploy/ in containers; install the wheel on each CPython"
 	@echo "make fuzz    coverage-guided fuzzing of the parsers and machines, FUZZ_SECONDS for each (120)"
@@ -36,18 +41,24 @@ help:
 	@echo "make bench-share  the CPU time of this proxy's own Python, without kernel and peers (seconds)"
 	@echo "make bench-lifecycle  what users notice when instances and proxies come and go, SESSIONS of them (120)"
 	@echo "make bench-sessions  what shared sessions cost an instance"
+	@echo "make recording  the animated picture of the README, docs/images/kill-9.svg"
 	@echo "With COMPILED=1 unit, system, browser, full and hostile test a compiled build."
 	@echo "make lock    resolve the dependencies anew into constraints.txt"
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[acme,chainlit,dev,dns,docker,kubernetes,otel,redis,terminal]'
-	touch $@
+	touch $@ $(STAMP_TO_RUN)
 
 setup: $(STAMP)
 
-run: $(STAMP)
-	cd examples/chat && ../../$(BIN)/chainlit-proxy run app.py --replicas 2 --listen 127.0.0.1:8000
+$(RUN_STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(RUN_VENV)
+	$(RUN_VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[chainlit]'
+	touch $@
+
+run: $(RUN_STAMP)
+	cd examples/chat && ../../$(RUN_VENV)/bin/chainlit-proxy run app.py --replicas 2 --listen 127.0.0.1:$(PORT)
 
 # The variable silences a notice of the theme about the future of MkDocs.
 docs: $(STAMP)
@@ -56,6 +67,10 @@ docs: $(STAMP)
 # The DNS server of the tests; Debian's where the machine has none.
 dns: $(STAMP)
 	@$(BIN)/python -m tests.support.dns_server
+
+# What others put in front of Chainlit, nginx and HAProxy; Debian's where the machine has none.
+fronts: $(STAMP)
+	@$(BIN)/python -m tests.support.front_programs
 
 # The programs of the tests of HTTP/2; Debian's where the machine has none.
 http2: $(STAMP)
@@ -84,8 +99,9 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python -m tests.docs.prose
 
-unit: $(STAMP) $(JS) dns pebble redis
+unit: $(STAMP) $(JS) dns fronts pebble redis
 	$(PYTEST) -n 4 tests -m "not system and not browser"
 
 # Most of them wait for something: six at a time keep two cores busy.
@@ -109,7 +125,7 @@ compiled: $(STAMP)
 SYSTEM := tests/deploy tests/hostile tests/replicas tests/system
 
 # Most of them wait more than they compute, so two run at a time, but for those that take the time.
-system: $(STAMP) $(JS) dns http2 pebble prometheus redis
+system: $(STAMP) $(JS) dns fronts http2 pebble prometheus redis
 	$(PYTEST) -n 2 --dist worksteal $(SYSTEM) -m "system and not alone"
 	$(PYTEST) $(SYSTEM) -m "system and alone"
 
@@ -119,9 +135,13 @@ browser: $(STAMP) $(JS) chromium
 test: check unit unit-compiled system browser
 
 # The system tests with as many clients and rounds as they were made for; twice the time.
-full: $(STAMP) $(JS) chromium dns http2 pebble prometheus redis
+full: $(STAMP) $(JS) chromium dns fronts http2 pebble prometheus redis
 	FULL=1 $(PYTEST) tests -m "system and not browser"
 	FULL=1 $(PYTEST) tests/browser/test_blocked.py
+
+# What README and quickstart say, typed on a machine that has only Python; it installs from the package index.
+newcomer: $(STAMP)
+	FULL=1 $(PYTEST) tests/system/test_newcomer.py
 
 # Each in a virtual environment of its own below .venv-chainlit.
 compat: $(STAMP) $(JS) redis
@@ -173,6 +193,10 @@ SESSIONS ?= 120
 bench-lifecycle: $(STAMP)
 	$(BIN)/python -m benchmarks.lifecycle --sessions $(SESSIONS)
 
+# The picture of the README, by a real run.
+recording: $(STAMP) chromium
+	$(BIN)/python -m benchmarks.recording
+
 lock:
 	$(PYTHON) -m venv --clear $(VENV)-lock
 	$(VENV)-lock/bin/pip install --quiet --disable-pip-version-check '.[acme,chainlit,dev,dns,docker,kubernetes,otel,redis,terminal]'
@@ -180,4 +204,4 @@ lock:
 	rm -rf $(VENV)-lock
 
 clean:
-	rm -rf $(VENV) $(VENV)-installed $(VENV)-lock $(VENV)-chainlit $(VENV)-compiled tests/js/node_modules benchmarks/.venv-peers artefacts .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(RUN_VENV) $(VENV)-installed $(VENV)-lock $(VENV)-chainlit $(VENV)-compiled tests/js/node_modules benchmarks/.venv-peers artefacts .mypy_cache .ruff_cache .pytest_cache .hypothesis

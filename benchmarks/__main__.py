@@ -1,11 +1,11 @@
 """`python -m benchmarks`: what this proxy, its peers and no proxy at all cost, side by side.
 
-Five parts, each a Markdown table: CPU time per unit of work (`cost`), the same by TLS and in HTTP/2
-(`http2`), the time that is added to a request (`latency`), whether our own cost stays flat (`growth`), and
-real Chainlit instances that stream answers to a hundred users (`answers`). Exits non-zero if our own proxy
-does not answer; a peer that is not installed is left out with a line. Our own is there a second time,
-compiled, where `--compiled` or the environment variable COMPILED names an interpreter whose installed package
-is.
+Six parts, each a Markdown table: CPU time per unit of work (`cost`), the same by TLS and in HTTP/2
+(`http2`), what huge pages save (`huge_pages`), the time that is added to a request (`latency`), whether our
+own cost stays flat (`growth`), and real Chainlit instances that stream to a hundred users (`answers`).
+Exits non-zero if our own proxy does not answer; a peer that is not installed is left out with a line. Our own
+is there a second time, compiled, where `--compiled` or the environment variable COMPILED names an interpreter
+whose installed package is.
 """
 
 import argparse
@@ -18,14 +18,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import answers, growth, http2, latency, page
+from benchmarks import answers, growth, http2, huge_pages, latency, page
 from benchmarks.cost import WORKS, Cost
 from benchmarks.measuring import backends
 from benchmarks.peers import COMPILED, OURS, PEERS, STICKY, Peer, Running, UnavailableError, installed, start
 from benchmarks.picture import draw
 
 BACKENDS = 3
-PARTS = ["cost", "http2", "latency", "growth", "answers"]
+PARTS = ["cost", "http2", "huge_pages", "latency", "growth", "answers"]
 
 
 def show(part: str, lines: list[str], rounds: int, *, write: bool) -> None:
@@ -76,6 +76,9 @@ def run(options: argparse.Namespace) -> int:
         if "http2" in options.parts:
             lines = http2.run(asked, ports, folder, options.rounds)
             show("http2", lines, options.rounds, write=options.write)
+        if "huge_pages" in options.parts:
+            lines = huge_pages.run(asked, ports, folder, options.rounds)
+            show("huge_pages", lines, options.rounds, write=options.write)
         peers = started(asked, ports, folder, stack)
         if "latency" in options.parts:
             lines = latency.run(peers, ports[0], options.rounds)

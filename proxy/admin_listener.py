@@ -60,6 +60,8 @@ class AdminListener:
             parts.collector.traffic,
             parts.not_ready,
             lambda: parts.wants.wish,
+            lambda: parts.recent.lately,
+            parts.figures.websockets,
         )
 
     def tokens(self) -> "Tokens":

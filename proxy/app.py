@@ -27,6 +27,7 @@ from proxy.parts import Parts, certificates_of
 from proxy.ports import Bound, Ports
 from proxy.service_manager import ServiceManager
 from proxy.tls import Certificates
+from proxy.words import counted
 
 if TYPE_CHECKING:
     from proxy.controlplane.admin_actions import AdminActions
@@ -94,9 +95,10 @@ class App:
     def _public_address(self) -> str:
         addresses = self._addresses()
         first = next((each for each in addresses if each.startswith("https:")), addresses[0])
+        root = "".join(f"{root.rstrip('/')}/" for root in self.config.affinity.roots[:1])
         if domains := self.config.tls.acme.domains:
-            return f"https://{domains[0]}:{first.rpartition(':')[2]}".removesuffix(":443")
-        return first.replace("//0.0.0.0:", "//localhost:")
+            return f"https://{domains[0]}:{first.rpartition(':')[2]}".removesuffix(":443") + root
+        return first.replace("//0.0.0.0:", "//localhost:") + root
 
     # A life
 
@@ -123,6 +125,7 @@ class App:
                     parts.drains.run,
                     parts.rebalance.run,
                     parts.wants.run,
+                    parts.recent.run,
                     *([self.replicas.elastic.run] if self.replicas.elastic else []),
                     parts.plane.site.shared.run,
                     partial(self.admin.run, self.actions, self._serving),
@@ -163,19 +166,26 @@ class App:
             async with asyncio.timeout(self.config.health.timeout + _PROBE_START):
                 await self.parts.prober.met_all.wait()
         except TimeoutError:
-            log.warning("not all backends could be probed")
+            log.warning("not all backends have answered their first probe, starting all the same")
 
     def _tell_where(self) -> None:
         log.info(
-            "listening on %s, admin on %s, %d backends",
+            "listening on %s, admin on %s, %s",
             ", ".join(self._addresses()),
             ", ".join(map(net.bound_address, self._admin_sockets())),
-            len(self.parts.fleet),
+            counted(len(self.parts.fleet), "backend"),
         )
         self._manager.ready(f"listening on {', '.join(self._addresses())}")
 
     async def _leave(self, tasks: asyncio.TaskGroup) -> None:
-        log.info("leaving")
+        if left := len(self.parts.router.directory.open()):
+            log.info(
+                "leaving: %s may take up to %g s (timeouts.shutdown); a second signal ends it at once",
+                counted(left, "session"),
+                self.config.timeouts.shutdown,
+            )
+        else:
+            log.info("leaving")
         self._manager.stopping()
         self.parts.changes.leaving = True
         self.reloads.stop()

@@ -13,6 +13,7 @@ from proxy.affinity.fleet import Fleet
 from proxy.affinity.health import Verdict
 from proxy.affinity.standstill import BEAT, Standstill
 from proxy.controlplane.events import EventKind, EventLog
+from proxy.words import counted
 
 log = logging.getLogger("proxy")
 
@@ -35,7 +36,7 @@ class Changes:
         log.log(logging.WARNING if bad else logging.INFO, "backend %s %s", backend.name, event)
         self._events.record(EventKind.BACKEND, event, backend.name)
         if backend.sessions and not backend.holds_pins and not backend.leaving:
-            lost = f"is lost with {backend.sessions} sessions"
+            lost = f"is lost with {counted(backend.sessions, 'session')}"
             self._events.record(EventKind.FAILOVER, lost, backend.name)
         self._tell_if_nobody_takes_sessions()
 
@@ -59,6 +60,8 @@ async def beat(standstill: Standstill) -> None:
     while True:
         total = standstill.measure(monotonic())
         if total > told:
-            log.warning("this process stood still for %.1f s: nobody counts as silent for that", total - told)
+            log.warning(
+                "this process did not run for %.1f s: nobody counts as silent for that time", total - told
+            )
             told = total
         await asyncio.sleep(BEAT)

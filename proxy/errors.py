@@ -52,6 +52,7 @@ class Limit(StrEnum):
     HTTP2_OVERHEAD = "http2_overhead"  # of frames, beside requests and their bodies
     LINGER_SESSIONS = "linger_sessions"  # lost clients that are waited for
     INFLATED = "inflated"  # of a compressed message
+    MOST_SESSIONS = "most_sessions"  # of all backends, when a session was to begin
 
 
 class Odd(StrEnum):

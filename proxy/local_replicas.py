@@ -91,9 +91,14 @@ class LocalReplicas:
             parts.fleet.observe(backend, Observation.ENDED, now, f"the process {event.text}")
 
     def _tell_if_all_are_ready(self) -> None:
+        if (
+            self.rollout.state is RolloutState.RUNNING
+        ):  # there is one more of them, and it says when it is done
+            return
         replicas = self.supervisor.replicas if self.supervisor else []
         if replicas and all(replica.state is ReplicaState.READY for replica in replicas):
-            log.info("all %d replicas are ready: open %s", len(replicas), self._public_address())
+            number = "the replica is" if len(replicas) == 1 else f"all {len(replicas)} replicas are"
+            log.info("%s ready: open %s", number, self._public_address())
 
     @property
     def rollout(self) -> RolloutProgress:

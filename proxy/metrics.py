@@ -30,7 +30,7 @@ from proxy.dataplane.hand_over_counts import Reason, Result
 from proxy.dataplane.plane import Plane
 from proxy.errors import Side
 from proxy.exposition import Family, Kind
-from proxy.metric_families import PREFIX, by, counter, gauge, histogram
+from proxy.metric_families import PREFIX, by, counter, gauge, histogram, queue_families
 from proxy.probe_times import ProbeTimes
 from proxy.wire.forwarding import HTTP1, HTTP2
 
@@ -90,6 +90,7 @@ class ProxyCollector:
         yield from self._affinity()
         yield from self._hand_overs()
         yield from self._shared_directory()
+        yield from queue_families(self._plane.site.doorway)
         yield from self._backends()
         yield from self._lifecycle()
         yield from self._found()
@@ -322,6 +323,7 @@ class ProxyCollector:
             turns=self._turns(),
             probes={name: (sum(probes.counts), probes.total) for name, probes in self._probes.items()},
             decisions=[(Evidence.SID.value, Outcome.PINNED.value, stats.sid_pinned), *decisions],
+            queue=self._plane.site.doorway.counts(),
         )
 
     def _lifecycle(self) -> Iterator[Family]:

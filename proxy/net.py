@@ -24,6 +24,9 @@ from proxy.tls import Trust
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
+TAKEN = "the port is taken"
+"""How a ListenError ends where another process has the port."""
+
 _BACKLOG = 1024
 _STREAM = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)  # of a socket that does not block
 _FIRST_INHERITED = 3  # sd_listen_fds(3): SD_LISTEN_FDS_START
@@ -223,11 +226,11 @@ def bind(address: Address, *, shared: bool = False, access: SocketSettings = _AN
             sock.close()
             raise
     except UnicodeError:  # as in `connect`
-        raise ListenError(f"cannot listen on {address}: {address.host} is no name of a host") from None
+        raise ListenError(f"cannot listen on {address}: {address.host} is not a host name") from None
     except OSError as error:
         reason = error.strerror or str(error)
         if error.errno == errno.EADDRINUSE:
-            reason = "the socket is in use" if address.is_unix else "the port is taken"
+            reason = "the socket is in use" if address.is_unix else TAKEN
         raise ListenError(f"cannot listen on {address}: {reason}") from None
     return sock
 
@@ -317,7 +320,9 @@ def _adopt(descriptor: int) -> socket.socket:
             sock.detach()
             raise OSError(errno.EINVAL, "not a stream socket that listens")
     except OSError as error:
-        raise ListenError(f"descriptor {descriptor} was handed over but is unfit: {error.strerror}") from None
+        raise ListenError(
+            f"the socket handed over as descriptor {descriptor} cannot be used: {error.strerror}"
+        ) from None
     sock.setblocking(False)
     return sock
 

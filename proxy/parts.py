@@ -3,6 +3,7 @@
 No part knows who joined it: each takes the narrow things that it needs. `App` gives them ports and a life.
 """
 
+import time
 from functools import partial
 from ssl import TLSVersion
 
@@ -22,12 +23,14 @@ from proxy.controlplane.events import EventKind, EventLog
 from proxy.controlplane.membership import Member, Membership, trusted
 from proxy.controlplane.probes import Prober
 from proxy.controlplane.rebalance import Rebalance
+from proxy.controlplane.recent import Recent
 from proxy.controlplane.reload import ReloadCounts
 from proxy.controlplane.renewals import Renewals
 from proxy.controlplane.wants import Lateness, Wants
 from proxy.dataplane.fetch import ask
 from proxy.dataplane.plane import Plane
 from proxy.exchange_log import ExchangeLog
+from proxy.figures import Figures
 from proxy.metrics import ProxyCollector
 from proxy.output import lines_dropped
 from proxy.probe_times import ProbeTimes
@@ -40,7 +43,8 @@ class Parts:
     def __init__(self, config: Config) -> None:
         """Raises CertificateError."""
         self.fleet = Fleet(HealthRules())
-        self.events = EventLog()
+        # By milliseconds: whoever followed the process before this one misses nothing of this one.
+        self.events = EventLog(before=int(time.time() * 1000))
         self.standstill = standstill = Standstill()
         self.changes = Changes(self.fleet, self.events)  # told first, so that lost sessions still count
         affinity = config.affinity
@@ -61,7 +65,8 @@ class Parts:
         hand_overs.counts.tell = partial(self.events.record, EventKind.HAND_OVER)
         self.rebalance = Rebalance(self.fleet, self.router.placement, self.plane.evictions)
         scaling = partial(self.events.record, EventKind.SCALING)
-        self.wants = Wants(self.fleet, directory.answering, directory.open, lateness, scaling)
+        waiting = self.plane.site.doorway.queue
+        self.wants = Wants(self.fleet, directory.answering, directory.open, lateness, scaling, waiting)
         self.membership = Membership(self.fleet, self.drains, self.prober, self.plane.site.moved)
         self.reload_counts = ReloadCounts()
         self.collector = ProxyCollector(
@@ -76,6 +81,8 @@ class Parts:
             self.not_ready,
             self.wants,
         )
+        self.figures = Figures(self.plane, times)
+        self.recent = Recent(self.figures.counted)
         for move_on in (self.fleet.stood, self.drains.move_on, self.plane.move_on):
             standstill.listen(move_on)
         self.configure(config, trusted(config.backends))
@@ -106,8 +113,7 @@ class Parts:
         """A drained backend has no sessions any more: one that was to leave the fleet does."""
         drain = self.drains.get(backend)
         if drain is not None:
-            text = f"is drained: {drain.sent_away} sessions were sent away, {drain.forced} while answering"
-            self.events.record(EventKind.DRAIN, text, backend.name)
+            self.events.record(EventKind.DRAIN, drain.told, backend.name)
         if backend.leaving:
             self.fleet.remove(backend)
 

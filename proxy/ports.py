@@ -36,28 +36,49 @@ class Ports:
         self.bound = Bound()
         self._inherited = net.Inherited({})  # nothing, until `bind` looks
 
-    def bind(self, config: Config) -> None:
-        """Take all ports, or none; those that the service manager opened from it. Raises ListenError."""
+    def bind(self, config: Config, otherwise: Config | None = None) -> Config:
+        """Take all ports, or none; those that the service manager opened from it. Raises ListenError.
+
+        Those of `otherwise` where not all can be had; returns the configuration whose ports they are.
+        """
         self._inherited = net.Inherited()
         self._inherited.refuse_others([*config.listen, config.admin.listen])
-        self.bound = self.opened(config)
+        try:
+            self.bound = self.opened(config)
+        except net.ListenError:
+            if otherwise is None:
+                raise
+            self.bound = self.opened(otherwise)
+            return otherwise
+        return config
 
     def opened(self, config: Config) -> Bound:
         """The sockets of a configuration, of which those that are not open yet are bound now, or none.
 
         Raises ListenError. They are in use after `use`.
         """
-        there, opened = self.bound, self._inherited.open
         clients: dict[Address, socket.socket] = {}
         try:
-            clients = opened(config.listen, config.socket, shared=config.reuse_port, there=there.clients)
-            admin = opened([config.admin.listen], config.admin.socket, there=there.admin)
+            clients = self._inherited.open(
+                config.listen, config.socket, shared=config.reuse_port, there=self.bound.clients
+            )
+            admin = self._admin(config)
         except BaseException as error:
             self.discard(Bound(clients))
             if isinstance(error, net.ListenError):
                 self._refuse_own(config)
             raise
         return Bound(clients, admin)
+
+    def _admin(self, config: Config) -> dict[Address, socket.socket]:
+        settings, there = config.admin, self.bound.admin
+        try:
+            return self._inherited.open([settings.listen], settings.socket, there=there)
+        except net.ListenError as error:
+            if not str(error).endswith(net.TAKEN):
+                raise
+            message = f"{error}; it is that of the admin listener, which another chainlit-proxy may have: "
+            raise net.ListenError(message + "choose one with --admin or admin.listen") from None
 
     def _refuse_own(self, config: Config) -> None:
         """Raise ListenError where it is this process that has a port which could not be bound."""

@@ -12,7 +12,7 @@ import logging
 import os
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -230,12 +230,24 @@ def _stamp(file: str) -> tuple[int, int, int] | None:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
+def unreadable(**files: str) -> Iterator[CertificateError]:
+    """Yield what is wrong with each file that cannot be read; they are named by their settings."""
+    for key, file in files.items():
+        try:
+            _read(key, file)
+        except CertificateError as error:
+            yield error
+
+
 def _read(key: str, file: str) -> str:
     try:
         return Path(file).read_bytes().decode("latin-1")
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or "not a file name"
-        raise CertificateError(key, f"cannot be read: {reason}") from None
+        if "-----BEGIN" in file:  # it may be a private key
+            raise CertificateError(key, "must be the path of a file, not what it holds") from None
+        shown = file if file.isprintable() else ascii(file)
+        raise CertificateError(key, f"cannot be read: {shown}: {reason}") from None
 
 
 def _load(context: ssl.SSLContext, cert: str, key: str, place: str) -> None:

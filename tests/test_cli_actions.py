@@ -86,9 +86,17 @@ def test_a_wish_is_told_and_what_is_so_printed(admin: type[Admin], wish: str) ->
 def test_drain_does_not_wait_unless_asked(admin: type[Admin]) -> None:
     """Without --wait it returns at once, and hands the time on."""
     admin.script.append((200, backend(sent_away=0)))
-    result = call(admin, "drain", "a/b", "--timeout", "7")
+    result = call(admin, "drain", "a?b", "--timeout", "7")
     assert (result.exit_code, result.stdout) == (0, "a is set to drain, 4 sessions\n")
-    assert admin.asked == [("POST /api/backends/a%2Fb/drain", {"timeout": 7.0})]
+    assert admin.asked == [("POST /api/backends/a%3Fb/drain", {"timeout": 7.0})]
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("500ms", 0.5), ("1m30s", 90), ("2h", 7200), ("1e1", 10)])
+def test_a_time_may_have_units(admin: type[Admin], text: str, seconds: float) -> None:
+    """As in the configuration."""
+    admin.script.append((200, backend(sent_away=0)))
+    assert call(admin, "drain", "a", "--timeout", text).exit_code == 0
+    assert admin.asked == [("POST /api/backends/a/drain", {"timeout": seconds})]
 
 
 def test_drain_waits_for_the_end(admin: type[Admin]) -> None:
@@ -100,7 +108,7 @@ def test_drain_waits_for_the_end(admin: type[Admin]) -> None:
     ]
     result = call(admin, "drain", "a", "--wait")
     assert result.exit_code == 0
-    assert result.stdout == "a is drained: 4 sessions had to leave, 1 of them in the middle of an answer\n"
+    assert result.stdout == "a is drained: 4 sessions moved, 1 of them in the middle of an answer\n"
     assert [asked for asked, _ in admin.asked] == ["POST /api/backends/a/drain"] + ["GET /api/backends/a"] * 2
 
 
@@ -125,7 +133,7 @@ def test_drain_of_one_that_leaves_the_fleet(admin: type[Admin]) -> None:
         (404, {"detail": "there is no backend"}),
     ]
     result = call(admin, "drain", "a", "--wait")
-    assert (result.exit_code, result.stdout) == (0, "a is drained: 3 sessions had to leave\n")
+    assert (result.exit_code, result.stdout) == (0, "a is drained: 3 sessions moved\n")
 
 
 def test_drain_of_one_that_has_left_the_fleet(admin: type[Admin]) -> None:
@@ -133,6 +141,42 @@ def test_drain_of_one_that_has_left_the_fleet(admin: type[Admin]) -> None:
     admin.script += [(200, backend(sent_away=3)), (404, {"detail": "there is no backend"})]
     result = call(admin, "drain", "a", "--wait")
     assert (result.exit_code, result.stderr) == (1, "a has left the fleet: the drain was ended\n")
+
+
+@pytest.mark.parametrize(("wish", "body"), [("drain", {"timeout": None}), ("maintenance", {})])
+def test_force(admin: type[Admin], wish: str, body: dict[str, Any]) -> None:
+    """The last backend is refused in the words of the API; --force is handed on, and nothing without it."""
+    admin.script.append((409, {"detail": "a is the only backend: say --force"}))
+    refused = call(admin, wish, "a")
+    assert (refused.exit_code, refused.stderr) == (1, "a is the only backend: say --force\n")
+    admin.script.append((200, backend(wish)))
+    assert call(admin, wish, "a", "--force").exit_code == 0
+    assert [told for _, told in admin.asked] == [body, body | {"force": True}]
+
+
+@pytest.fixture
+def ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits is interrupted."""
+
+    def interrupted(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", interrupted)
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_who_stops_waiting_is_told_what_goes_on(admin: type[Admin]) -> None:
+    """Ctrl-C ends the command and not what it has begun: it says so, with the status of an interrupt."""
+    admin.script.append((200, backend(sent_away=0)))
+    done = call(admin, "drain", "a", "--wait")
+    assert (done.exit_code, done.stdout) == (130, "")
+    assert done.stderr == ("stopped waiting: a goes on draining; `chainlit-proxy ready a` takes it back\n")
+    admin.script.append((202, rolling("running")))
+    done = call(admin, "rollout", "--wait")
+    assert (done.exit_code, done.stdout) == (130, "")
+    assert done.stderr == (
+        "stopped waiting: the rollout goes on; `chainlit-proxy rollout --wait` waits for it again\n"
+    )
 
 
 def test_a_refusal_is_repeated(admin: type[Admin]) -> None:
@@ -151,13 +195,13 @@ def test_a_password_in_the_address_is_not_repeated(admin: type[Admin], url: str)
     assert "s3cret" not in result.stderr
 
 
-@pytest.mark.parametrize("seconds", ["nan", "inf", "1e400", "-1", "x"])
+@pytest.mark.parametrize("seconds", ["nan", "inf", "1e400", "-1", "x", "5x", ""])
 @pytest.mark.parametrize("command", [("drain", "a"), ("rollout",)])
 def test_a_time_that_is_none(admin: type[Admin], command: tuple[str, ...], seconds: str) -> None:
     """It is a mistake of the command line, and the proxy is not asked."""
     result = call(admin, *command, "--timeout", seconds)
     assert (result.exit_code, admin.asked) == (2, [])
-    assert "Invalid value for '--timeout'" in result.stderr
+    assert "Invalid value for '--timeout': must be a duration such as 30s, 5m" in result.stderr
 
 
 @pytest.mark.parametrize("answer", [{}, [], None, [1], "text", {"backends": []}])
@@ -180,7 +224,7 @@ def test_something_else_answers(admin: type[Admin], command: tuple[str, ...], an
     admin.script.append((200, answer))
     result = call(admin, *command)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "no proxy answers there (what it says is not of this API)" in result.stderr
+    assert "no proxy answers there (its answer is not from this API)" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -262,6 +306,22 @@ def test_rollout(admin: type[Admin]) -> None:
     result = call(admin, "rollout", "--wait", "--timeout", "5")
     assert (result.exit_code, result.stdout) == (0, "rollout done: 2 of 2 replicas are new\n")
     assert admin.asked[1:] == [("POST /api/rollout", {"timeout": 5.0})] + [("GET /api/rollout", None)] * 2
+
+
+def test_rollout_waits_for_the_one_that_runs(admin: type[Admin]) -> None:
+    """With --wait it joins that, and says so; without, and where none runs, the refusal is told."""
+    refusal = (409, {"detail": "a rollout is running: 1 of 2 are replaced"})
+    admin.script += [refusal, (200, rolling("running", 1)), (200, rolling("done", 2))]
+    done = call(admin, "rollout", "--wait")
+    assert (done.exit_code, done.stdout) == (0, "rollout done: 2 of 2 replicas are new\n")
+    assert done.stderr == "a rollout is running already: waiting for its end\n"
+    admin.script.append(refusal)
+    done = call(admin, "rollout")
+    assert (done.exit_code, done.stderr) == (1, f"{refusal[1]['detail']}\n")
+    admin.script += [(409, {"detail": "the proxy is about to end"}), (200, rolling("idle"))]
+    done = call(admin, "rollout", "--wait")
+    assert (done.exit_code, done.stderr) == (1, "the proxy is about to end\n")
+    assert admin.script == []
 
 
 def test_rollout_that_fails(admin: type[Admin]) -> None:

@@ -7,14 +7,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from proxy.cli import main
-from proxy.cli.serving import _again
+from proxy.cli.reading import again
 from proxy.config import ConfigError
 
 GOOD = "listen: 127.0.0.1:8123\nbackends: [http://127.0.0.1:8001]\n"
 
 
 def _check(*arguments: str, text: str | None = None) -> Result:
-    return CliRunner().invoke(main, ["check", *arguments], input=text)
+    return CliRunner().invoke(main, ["check", "--print", *arguments], input=text)
 
 
 def test_a_file_is_an_argument_an_option_standard_input_or_the_one_here(
@@ -41,9 +41,9 @@ def test_a_file_that_is_not_there(command: str, tmp_path: Path, monkeypatch: pyt
     """What was looked for is named; two files are one too many."""
     monkeypatch.chdir(tmp_path)
     for arguments, message in (
-        ([], "no FILE is named, and there is no proxy.yaml here"),
+        ([], "no FILE is given, and this folder has no proxy.yaml"),
         (["a.yaml"], "a.yaml: cannot be read: No such file or directory"),
-        (["a.yaml", "-c", "b.yaml"], "FILE must be left out beside -c"),
+        (["a.yaml", "-c", "b.yaml"], "the file is given twice: as FILE and with -c"),
     ):
         result = CliRunner().invoke(main, [command, *arguments])
         assert result.exit_code == 2
@@ -53,4 +53,4 @@ def test_a_file_that_is_not_there(command: str, tmp_path: Path, monkeypatch: pyt
 def test_standard_input_cannot_be_read_again() -> None:
     """A reload is refused and leaves what runs."""
     with pytest.raises(ConfigError, match="cannot be read again"):
-        _again("-")
+        again("-")

@@ -66,4 +66,5 @@ def test_nobody_there() -> None:
     result = CliRunner().invoke(main, ["load", *arguments])
     assert result.exit_code == 1
     assert "connect: not reached" in result.output
+    assert "sessions     0 opened" in result.output
     assert "nobody could open a session there" in result.output

@@ -1,12 +1,15 @@
 """What `run` and its check make of a configuration and of Chainlit's options."""
 
+import re
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from proxy.app import App
 from proxy.cli import main
-from proxy.cli.serving import root_path
+from proxy.cli.reading import root_path
+from proxy.config import loads
 
 
 @pytest.fixture
@@ -71,3 +74,15 @@ def test_a_folder_for_the_store_may_be_missing(config: Path, tmp_path: Path) -> 
 def test_the_root_path_is_that_of_chainlit(options: list[str], environ: dict[str, str], root: str) -> None:
     """What follows `--` wins over the environment, as it does in Chainlit."""
     assert root_path(options, environ) == root
+
+
+@pytest.mark.parametrize(("roots", "end"), [("[]", ""), ("/chat", "/chat/"), ("/", "/")])
+def test_the_address_to_open_is_below_the_root_path(roots: str, end: str) -> None:
+    """What `run` tells to open is where Chainlit answers."""
+    listen = "127.0.0.1:0"
+    app = App(loads(f"listen: {listen}\nadmin: {{listen: {listen}}}\naffinity: {{roots: {roots}}}"))
+    app.bind()
+    try:
+        assert re.fullmatch(rf"http://127\.0\.0\.1:\d+{end}", app._public_address())
+    finally:
+        app.ports.close()

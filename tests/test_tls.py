@@ -44,10 +44,13 @@ def test_good_pair(authority: Authority) -> None:
 def test_missing_files(authority: Authority, tmp_path: Path) -> None:
     """A file that is not there is told at its own line."""
     pair = authority.issue("chat.test")
-    reason = "cannot be read: No such file or directory"
-    assert problem(tmp_path, "/nowhere/cert", pair["key"]) == (3, "tls.cert", reason)
-    assert problem(tmp_path, pair["cert"], "/nowhere/key") == (4, "tls.key", reason)
-    assert problem(tmp_path, pair["cert"], str(tmp_path))[2] == "cannot be read: Is a directory"
+    for cert, key, place in (
+        ("/nowhere/cert", pair["key"], (3, "tls.cert", "cannot be read: /nowhere/cert: No such file")),
+        (pair["cert"], "/nowhere/key", (4, "tls.key", "cannot be read: /nowhere/key: No such file")),
+        (pair["cert"], str(tmp_path), (4, "tls.key", f"cannot be read: {tmp_path}: Is a directory")),
+    ):
+        line, name, message = problem(tmp_path, cert, key)
+        assert (line, name, message.removesuffix(" or directory")) == place
 
 
 def test_wrong_contents(authority: Authority, tmp_path: Path) -> None:

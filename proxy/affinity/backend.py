@@ -29,6 +29,7 @@ class Backend:
     __slots__ = (
         "admin_state",
         "arrived",
+        "claimed",
         "gone",
         "health",
         "host",
@@ -37,6 +38,7 @@ class Backend:
         "leaving",
         "lives",
         "met_at",
+        "most_sessions",
         "name",
         "outdated",
         "path",
@@ -81,10 +83,12 @@ class Backend:
         self.lives = 0  # times that it is known to have been restarted; by the fleet
         self.met_at = ""  # where its name led to when it last answered a probe; by the fleet
         self.starting = False  # set until a local replica is ready: that nobody listens yet is no news
+        self.most_sessions = 0  # that it may have, 0 for any number; by the fleet
         self.outdated = False  # set while a rollout is to replace it; others are preferred for sessions
         self.pid: int | None = None  # of a local replica
         self.sessions = 0  # open or placed; written by the Directory
         self.arrived = 0  # of those, how many ever came to count; by the Directory
+        self.claimed = 0  # CONNECT packets that are on their way there; by Claims
         self.tunnels = 0  # open; written by the data plane
         self.unanswered = 0  # requests under way that any app answers at once; by the doors below
         self.quiet_since = now  # of use while there are any: since when it has answered none of them
@@ -106,6 +110,11 @@ class Backend:
     def takes_sessions(self) -> bool:
         """Whether a new session may be placed here."""
         return self.is_fit or (self.last_resort and self.holds_pins)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it has as many sessions as it may have, with those that are on their way."""
+        return 0 < self.most_sessions <= self.sessions + self.claimed
 
     def asked(self, now: float) -> None:
         """It gets a request that any app answers at once: no poll that waits, no upload, no action."""

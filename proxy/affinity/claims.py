@@ -47,6 +47,7 @@ class Claims:
     def add(self, claim: Claim) -> Claim:
         """A CONNECT is about to be sent."""
         self._by_session.setdefault(claim.session_id, []).append(claim)
+        claim.backend.claimed += 1
         return claim
 
     def end(self, claim: Claim) -> None:
@@ -54,6 +55,7 @@ class Claims:
         claims = self._by_session.get(claim.session_id, [])
         if claim in claims:
             claims.remove(claim)
+            claim.backend.claimed -= 1
             if not claims:
                 del self._by_session[claim.session_id]
 

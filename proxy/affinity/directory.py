@@ -7,7 +7,7 @@ push out sessions that live. An entry with an open connection is never given up 
 given up in the order in which they would expire, which is the order in which they were last in use.
 """
 
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 
 from proxy.affinity.backend import AdminState, Backend
@@ -17,6 +17,7 @@ from proxy.affinity.past import Past
 from proxy.affinity.session import UNCONNECTED, Move, MoveReason, Session
 
 _MOVES = 5  # moves that a session remembers: more than any operator asks for, little beside its id
+_NEWEST = 1000  # moves of all sessions that are remembered for those who watch, some 100 kB
 
 
 class Directory:
@@ -32,6 +33,8 @@ class Directory:
         "heard",
         "moved",
         "moves",
+        "newest",
+        "noted",
         "past",
         "session_timeout",
         "size",
@@ -45,6 +48,8 @@ class Directory:
         self.past = Past(size, session_timeout)  # of the two
         self.moves: Counter[str] = Counter()  # connected ones that moved, by the backend they left
         self.moved = dict.fromkeys(MoveReason, 0)  # the same, by reason
+        self.newest: deque[Move] = deque(maxlen=_NEWEST)  # the last of them
+        self.noted = 0  # how many there ever were
         self.heard: Callable[[Session], None] | None = None  # tells other proxies of connected sessions
         self.arrival: Callable[[Session], None] | None = None  # told of those that have connected
         self._open: dict[str, Session] = {}  # with a connection
@@ -210,6 +215,11 @@ class Directory:
         """All entries, for the admin API."""
         return [*self._open.values(), *self._closed.values(), *self._fresh.values()]
 
+    def moves_after(self, seen: int) -> list[Move]:
+        """The moves since there were `seen` of them, as far as they are remembered; oldest first."""
+        fresh = min(max(self.noted - seen, 0), len(self.newest))
+        return list(self.newest)[len(self.newest) - fresh :]
+
     def starting_with(self, start: str, most: int) -> list[Session]:
         """At most so many entries whose id begins so, for the admin API; looks at all of them."""
         found: list[Session] = []
@@ -228,7 +238,11 @@ class Directory:
         reason = reason or _reason(session, origin)
         self.moves[origin.name] += session.connected
         self.moved[reason] += session.connected
-        session.moves = (*session.moves[1 - _MOVES :], Move(now, origin.name, target.name, reason))
+        move = Move(now, origin.name, target.name, reason)
+        session.moves = (*session.moves[1 - _MOVES :], move)
+        if session.connected:
+            self.newest.append(move)
+            self.noted += 1
 
     def _tell(self, session: Session) -> None:
         if self.heard is not None and session.connected:

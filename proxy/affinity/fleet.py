@@ -20,7 +20,7 @@ Listener = Callable[[Backend, str], None]
 class Fleet:
     """All backends; created by the app, read by the router, changed here only."""
 
-    __slots__ = ("_by_name", "_by_token", "_listeners", "_rules", "_secrets")
+    __slots__ = ("_by_name", "_by_token", "_listeners", "_most_sessions", "_rules", "_secrets")
 
     def __init__(self, rules: HealthRules, *secrets: bytes) -> None:
         """Pins are made with the first of `secrets` and read with any."""
@@ -29,6 +29,7 @@ class Fleet:
         self._by_name: dict[str, Backend] = {}
         self._by_token: dict[bytes, Backend] = {}
         self._listeners: list[Listener] = []
+        self._most_sessions = 0
 
     def add(
         self,
@@ -45,6 +46,7 @@ class Fleet:
         if name in self._by_name:
             raise ValueError(f"backend {name} is known already")
         backend = Backend(name, host, port, path=path, weight=weight, tls=tls, rules=self._rules, now=now)
+        backend.most_sessions = self._most_sessions
         self._by_name[name] = backend
         self._give_tokens(backend)
         return backend
@@ -89,7 +91,10 @@ class Fleet:
         self._by_name = dict(sorted(self._by_name.items(), key=lambda item: places.get(item[0], len(places))))
 
     def configure(self, config: Config) -> None:
-        """Judge by the configured rules and make the configured pins."""
+        """Judge by the configured rules, make the configured pins, and keep to the limit of sessions."""
+        self._most_sessions = config.balance.most_sessions
+        for backend in self:
+            backend.most_sessions = self._most_sessions
         health = config.health
         self.set_rules(HealthRules(fall=health.fall, rise=health.rise, evict_after=health.evict_after))
         self.set_secrets(*(secret.get_secret_value().encode() for secret in config.affinity.secret or ()))
@@ -165,13 +170,21 @@ class Fleet:
     def welcomes(self, backend: Backend) -> bool:
         """Whether a new session whose transport is at `backend` may stay there.
 
-        Not at an outdated one while there is another: it would have to move again soon.
+        Not at an outdated one while there is another: it would have to move again soon. Not at a full one
+        while another has room.
         """
+        if backend.is_full and self.room:
+            return False
         if not backend.outdated:
             return backend.takes_sessions
         return backend.takes_sessions and not any(
             other.takes_sessions and not other.outdated for other in self
         )
+
+    @property
+    def room(self) -> int:
+        """How many more sessions there may be at those that take any, where they may have so many only."""
+        return sum(max(0, each.most_sessions - each.sessions) for each in self if each.takes_sessions)
 
     def by_token(self, token: bytes) -> Backend | None:
         """The backend that a pin names."""

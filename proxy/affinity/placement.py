@@ -54,14 +54,15 @@ class Placement:
     ) -> Backend | None:
         """The backend for `key` among those that take sessions, or None.
 
-        Those named in `avoid` come last, before them those that are quiet, then those that are outdated: what
-        is placed during a rollout goes where it can stay. With `reserve` the place counts as load for some
-        seconds.
+        Those named in `avoid` come last, before them those that are quiet, those that are full, then those
+        that are outdated: what is placed during a rollout goes where it can stay. With `reserve` the place
+        counts as load for some seconds.
         """
         self._release(now)
         able = [backend for backend in backends if backend.takes_sessions]
         able = [backend for backend in able if backend.name not in avoid] or able
         able = [backend for backend in able if not backend.is_quiet(now)] or able
+        able = [backend for backend in able if not self._is_full(backend)] or able
         able = [backend for backend in able if not backend.outdated] or able
         if not able:
             return None
@@ -114,6 +115,11 @@ class Placement:
             weights += self._weight(other, now)
         share = self._weight(backend, now) / weights
         return self._load(backend) < math.ceil(self.bound * total * share)
+
+    def _is_full(self, backend: Backend) -> bool:
+        """Whether it has as many sessions as it may have, with those whose place is reserved."""
+        reserved = len(self._reserved.get(backend, ()))
+        return 0 < backend.most_sessions <= backend.sessions + max(backend.claimed, reserved)
 
     def _load(self, backend: Backend) -> int:
         reserved = self._reserved.get(backend)

@@ -225,7 +225,7 @@ class Router:
             return self._claim(Claim(session_id, claimed, Evidence.SESSION), outcome)
         if home is None or is_unsure or self.shared:
             stays_if_new = home is None and at.name not in avoid and self.fleet.welcomes(at)
-            spared = at if stays_if_new else None
+            spared = at if stays_if_new and not at.most_sessions else None
             asked = self._ask(session_id, session, located, now, opens=True, spared=spared)
             if asked is not None:
                 return asked
@@ -320,8 +320,8 @@ class Router:
         """Whether anybody has to be asked before a session is placed or moved.
 
         `opens`: the request opens a connection. Any other that names an announced session comes behind its
-        first connection, which then another proxy has seen. So has one that reconnects a while later. The
-        session stays at `spared` if it is new as if it lives there, so that one need not be asked.
+        first connection, which then another proxy has seen. So has one that reconnects a while later. One at
+        `spared` stays there whether it is new or lives there; where sessions are limited that matters.
         """
         auto = self.locate is LocateMode.AUTO
         is_new = auto and session is not None and session.announced and opens and now - session.since < _JUST
@@ -329,7 +329,7 @@ class Router:
         if located is not Asked.NOT_YET or (is_ours and is_new):
             return None
         able = tuple([backend for backend in self.fleet if backend.holds_pins])
-        if not able or (auto and len(able) == 1):
+        if not able or (auto and len(able) == 1 and not able[0].most_sessions):
             return None
         has_home = session is not None and session.backend is not None and not session.is_unsure
         if self.locate is LocateMode.NEVER or has_home:

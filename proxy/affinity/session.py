@@ -47,6 +47,7 @@ class Session:
         "announced",
         "arrived",
         "backend",
+        "began",
         "connected",
         "counted",
         "ended_at",
@@ -75,6 +76,7 @@ class Session:
         self.connected = False  # a CONNECT was seen
         self.arrived = False  # whether one was taken where it lives now, or that backend said it holds it
         self.open = 0  # its connections: websockets, and polling transports that are in use
+        self.began = now  # when it was first heard of here
         self.since = now  # when it came to its backend
         self.evidence: Evidence | None = None  # what named it when it came there
         self.located = False  # whether it came there because that backend said it holds the session

@@ -19,6 +19,7 @@ _SETTLES = (
 )
 _FORGOTTEN = 3600.0  # seconds without a late loop after which the figures count again
 _EXACT = 1e-9  # what rounding may add to a whole number
+_NAMED = 5  # late ones in the text: of hundreds nobody reads each
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,8 @@ class Wanted:
         if self.carries < 1:
             text += f", where one carries {100 * self.carries:.0f} % of the figures, as loops were late"
         if load.late:
-            text += f"; late now: {', '.join(load.late)}"
+            more = len(load.late) - _NAMED
+            text += f"; late now: {', '.join(load.late[:_NAMED])}{f' and {more} more' if more > 0 else ''}"
         return text + (f"; {self.capacity.spare} to spare" if self.capacity.spare else "")
 
     def __repr__(self) -> str:

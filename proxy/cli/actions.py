@@ -1,98 +1,63 @@
-"""The commands that talk to a running proxy."""
+"""The commands that tell a running proxy something."""
 
 import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable
-from math import isfinite
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from proxy.cli.client import AdminClient
-from proxy.cli.failing import fail
+from proxy.cli.client import AdminClient, AskError
+from proxy.cli.failing import INTERRUPTED, fail
+from proxy.cli.options import NAME, SECONDS, to_a_proxy
+from proxy.cli.screen import bar, can_draw
+from proxy.words import counted, drained
 
-_COLUMNS = ("name", "health", "admin_state", "sessions", "tunnels", "pid", "url")  # of `status`
 _ROLLOUT = ("state", "phase", "done", "total", "reason")
 _INTERVAL = 0.5  # seconds between two looks at a drain
 _WIDTH = 30  # characters of the bar of a drain
 _LATE = 30.0  # seconds after its deadline in which a drain has to end
 
-
-class _Seconds(click.FloatRange):
-    """A time that ends."""
-
-    name = "seconds"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """As click.FloatRange."""
-        if not isfinite(seconds := super().convert(value, param, ctx)):
-            self.fail(f"{value} is no number of seconds.", param, ctx)
-        return seconds
-
-
-SECONDS = _Seconds(min=0)
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def to_a_proxy(command: F) -> F:
-    """The options by which the proxy is found."""
-    for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print what the API says."),
-        click.option("--token", envvar="CHAINLIT_PROXY_TOKEN", help="The admin token, where one is set."),
-        click.option(
-            "--admin",
-            metavar="URL",
-            envvar="CHAINLIT_PROXY_ADMIN",
-            default="http://127.0.0.1:9901",
-            help="Where the admin listener is.",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-_NAME = click.argument("name", metavar="NAME")
+_FORCE = click.option("--force", is_flag=True, help="Even if no other backend takes new sessions.")
 
 
 @click.command()
-@to_a_proxy
-def status(admin: str, token: str | None, as_json: bool) -> None:
-    """Show the backends of a running proxy."""
-    backends = AdminClient(admin, token).get_all("/api/backends", *_COLUMNS)
-    if as_json:
-        click.echo(json.dumps(backends, indent=2))
-        return
-    rows: list[tuple[str, ...]] = [
-        ("BACKEND", "HEALTH", "ADMIN STATE", "SESSIONS", "TUNNELS", "PID", "URL", "REASON")
-    ]
-    for backend in backends:
-        shown = ("-" if backend[column] is None else str(backend[column]) for column in _COLUMNS)
-        rows.append((*shown, str(backend.get("reason", ""))))  # a proxy of an older version tells none
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        click.echo("  ".join(f"{value:<{width}}" for value, width in zip(row, widths, strict=True)).rstrip())
-
-
-@click.command()
-@_NAME
-@click.option("--wait", is_flag=True, help="Return when it is empty.")
+@NAME
+@click.option("--wait", is_flag=True, help="Wait until it is empty.")
 @click.option(
     "--timeout",
     metavar="SECONDS",
     type=SECONDS,
-    help="When everything has to have left.  [default: timeouts.drain of the proxy]",
+    help="Seconds until the remaining sessions are moved, finished or not.  "
+    "[default: timeouts.drain of the proxy]",
 )
+@_FORCE
 @to_a_proxy
-def drain(name: str, wait: bool, timeout: float | None, admin: str, token: str | None, as_json: bool) -> None:
-    """Give a backend no new sessions, and have those it has leave it when they are at rest."""
+def drain(
+    name: str,
+    wait: bool,
+    timeout: float | None,
+    force: bool,
+    admin: str,
+    token: str | None,
+    as_json: bool,
+) -> None:
+    """Give a backend no new sessions, and move its sessions as soon as they are idle."""
     client = AdminClient(admin, token)
-    backend = client.backend(name, "drain", {"timeout": timeout})
+    backend = client.backend(name, "drain", {"timeout": timeout, **_forced(force=force)})
     if wait:
-        backend = _until_empty(client, name, backend)
+        try:
+            backend = _until_empty(client, name, backend)
+        except KeyboardInterrupt:
+            _stopped_waiting(f"{name} goes on draining; `chainlit-proxy ready {name}` takes it back")
     _tell(backend, as_json=as_json)
+
+
+def _forced(*, force: bool) -> dict[str, bool]:
+    """What a request says of it: nothing unless it has to, for a proxy that does not know the word."""
+    return {"force": True} if force else {}
 
 
 def _until_empty(client: AdminClient, name: str, backend: dict[str, Any]) -> dict[str, Any]:
@@ -103,13 +68,14 @@ def _until_empty(client: AdminClient, name: str, backend: dict[str, Any]) -> dic
         if not isinstance(state, dict):
             fail(f"{name} is set to {backend['admin_state']}: the drain was ended", 1)
         if state["empty"]:
-            if sys.stderr.isatty():
+            if can_draw(sys.stderr):
                 click.echo(err=True)
             return backend
+        sessions, tunnels = counted(backend["sessions"], "session"), counted(backend["tunnels"], "tunnel")
         if state["seconds_left"] < -_LATE:
-            fail(f"{name} still has {backend['sessions']} sessions and {backend['tunnels']} tunnels", 1)
-        if sys.stderr.isatty():
-            left = f"{backend['sessions']} sessions, {max(0, state['seconds_left']):.0f} s left"
+            fail(f"{name} still has {sessions} and {tunnels}", 1)
+        if can_draw(sys.stderr):
+            left = f"{sessions}, {max(0, state['seconds_left']):.0f} s left"
             done = bar(1 - min(backend["sessions"], begun) / begun, _WIDTH)
             click.echo(f"\r{name} {done} {left}\x1b[K", nl=False, err=True)  # and nothing behind it
         time.sleep(_INTERVAL)
@@ -122,20 +88,29 @@ def _until_empty(client: AdminClient, name: str, backend: dict[str, Any]) -> dic
             fail(f"{name} has left the fleet: the drain was ended", 1)
 
 
+def _stopped_waiting(what_goes_on: str) -> None:
+    """Ends the command after Ctrl-C."""
+    if sys.stderr.isatty():
+        click.echo(err=True)
+    fail(f"stopped waiting: {what_goes_on}", INTERRUPTED)
+
+
 @click.command()
-@_NAME
+@NAME
 @to_a_proxy
 def ready(name: str, admin: str, token: str | None, as_json: bool) -> None:
-    """Give a backend sessions again, a growing share of the new ones."""
+    """Put a backend back into service, with a growing share of new sessions."""
     _tell(AdminClient(admin, token).backend(name, "ready"), as_json=as_json)
 
 
 @click.command()
-@_NAME
+@NAME
+@_FORCE
 @to_a_proxy
-def maintenance(name: str, admin: str, token: str | None, as_json: bool) -> None:
-    """Take a backend out now: its sessions move at once, whatever they are at."""
-    _tell(AdminClient(admin, token).backend(name, "maintenance"), as_json=as_json)
+def maintenance(name: str, force: bool, admin: str, token: str | None, as_json: bool) -> None:
+    """Take a backend out of service now: its sessions move at once, even in the middle of an answer."""
+    backend = AdminClient(admin, token).backend(name, "maintenance", _forced(force=force))
+    _tell(backend, as_json=as_json)
 
 
 @click.command()
@@ -143,11 +118,11 @@ def maintenance(name: str, admin: str, token: str | None, as_json: bool) -> None
     "--pid",
     metavar="PID",
     type=click.IntRange(min=2),
-    help="Send SIGHUP to this process, and ask no admin listener: the log tells what came of it.",
+    help="Send SIGHUP to this process instead of asking the admin listener; the log has the result.",
 )
 @to_a_proxy
 def reload(pid: int | None, admin: str, token: str | None, as_json: bool) -> None:
-    """Have a running proxy read its configuration again; a bad one changes nothing."""
+    """Reload the configuration of a running proxy; one with errors changes nothing."""
     if pid is not None:
         try:
             os.kill(pid, signal.SIGHUP)
@@ -169,28 +144,27 @@ def reload(pid: int | None, admin: str, token: str | None, as_json: bool) -> Non
 
 
 @click.command()
-@click.option("--wait", is_flag=True, help="Return when it is done, with status 1 if it failed.")
+@click.option(
+    "--wait",
+    is_flag=True,
+    help="Wait until it is done, with status 1 if it failed; if one is already running, wait for that one.",
+)
 @click.option(
     "--timeout",
     metavar="SECONDS",
     type=SECONDS,
-    help="What the drain of each replica may take.  [default: timeouts.drain of the proxy]",
+    help="Seconds that each drain may take.  [default: timeouts.drain of the proxy]",
 )
 @to_a_proxy
 def rollout(wait: bool, timeout: float | None, admin: str, token: str | None, as_json: bool) -> None:
-    """Replace the replicas of `run` by new ones, one after the other, without losing a session."""
+    """Replace the replicas of `run` with new ones, one after the other, without losing a session."""
     client = AdminClient(admin, token)
-    state = client.post("/api/rollout", *_ROLLOUT, body={"timeout": timeout})
-    told = ""
-    while wait and state["state"] == "running":
-        progress = f"{state['done']} of {state['total']} are replaced, {state['phase'] or 'about to begin'}"
-        if sys.stderr.isatty() and progress != told:
-            click.echo(progress, err=True)
-            told = progress
-        time.sleep(_INTERVAL)
-        state = client.get("/api/rollout", *_ROLLOUT)
-        if state["state"] == "idle":
-            fail("the proxy has been started again: it knows of no rollout", 1)
+    state = _begun(client, timeout, join=wait)
+    if wait:
+        try:
+            state = _until_done(client, state)
+        except KeyboardInterrupt:
+            _stopped_waiting("the rollout goes on; `chainlit-proxy rollout --wait` waits for it again")
     if as_json:
         click.echo(json.dumps(state, indent=2))
     elif state["state"] != "failed":
@@ -199,10 +173,31 @@ def rollout(wait: bool, timeout: float | None, admin: str, token: str | None, as
         fail(f"rollout failed after {state['done']} of {state['total']} replicas: {state['reason']}", 1)
 
 
-def bar(part: float, width: int) -> str:
-    """A bar of so many characters, filled by a part between 0 and 1."""
-    filled = round(part * width)
-    return "#" * filled + "." * (width - filled)
+def _begun(client: AdminClient, timeout: float | None, *, join: bool) -> dict[str, Any]:
+    """The state of a rollout that was begun; with `join` of one that runs already."""
+    try:
+        return client.post("/api/rollout", *_ROLLOUT, body={"timeout": timeout})
+    except AskError as refusal:
+        state = client.get("/api/rollout", *_ROLLOUT) if join and refusal.status == 409 else {}
+        if state.get("state") != "running":
+            raise
+        click.echo("a rollout is running already: waiting for its end", err=True)
+        return state
+
+
+def _until_done(client: AdminClient, state: dict[str, Any]) -> dict[str, Any]:
+    """Wait for the end of a rollout."""
+    told = ""
+    while state["state"] == "running":
+        progress = f"{state['done']} of {state['total']} are replaced, {state['phase'] or 'about to begin'}"
+        if sys.stderr.isatty() and progress != told:
+            click.echo(progress, err=True)
+            told = progress
+        time.sleep(_INTERVAL)
+        state = client.get("/api/rollout", *_ROLLOUT)
+        if state["state"] == "idle":
+            fail("the proxy has been started again: it knows of no rollout", 1)
+    return state
 
 
 def _tell(backend: dict[str, Any], *, as_json: bool) -> None:
@@ -211,8 +206,7 @@ def _tell(backend: dict[str, Any], *, as_json: bool) -> None:
         return
     state = backend.get("drain")
     if state and state["empty"]:
-        forced = f", {state['forced']} of them in the middle of an answer" if state["forced"] else ""
-        moved = state["sent_away"] + state["forced"]
-        click.echo(f"{backend['name']} is drained: {moved} sessions had to leave{forced}")
+        click.echo(f"{backend['name']} {drained(state['sent_away'], state['forced'])}")
     else:
-        click.echo(f"{backend['name']} is set to {backend['admin_state']}, {backend['sessions']} sessions")
+        sessions = counted(backend["sessions"], "session")
+        click.echo(f"{backend['name']} is set to {backend['admin_state']}, {sessions}")

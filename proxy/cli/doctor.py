@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from proxy.cli.actions import SECONDS
 from proxy.cli.failing import fail
+from proxy.cli.options import SECONDS
 
 if TYPE_CHECKING:
     from proxy.doctor.browser import Settings
@@ -43,7 +43,7 @@ _IDLE = 100.0  # seconds: more than the limits of 30, 60 and 90 seconds that pro
     help="Say this to the app once, and time its answer. Without it nothing is said to the app.",
 )
 @click.option(
-    "--long", "is_long", is_flag=True, help="Test whether connections outlive silence, too; see --idle."
+    "--long", "is_long", is_flag=True, help="Also test whether connections survive silence; see --idle."
 )
 @click.option(
     "--idle",

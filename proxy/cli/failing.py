@@ -6,6 +6,7 @@ from typing import NoReturn
 import click
 
 BAD_USE = 2
+INTERRUPTED = 130  # as a shell tells of a command that Ctrl-C has ended
 
 
 def fail(message: str, code: int = BAD_USE) -> NoReturn:

@@ -1,8 +1,8 @@
-"""`chainlit-proxy hook`: an instance tells every proxy that it goes, and that it is back.
+"""`chainlit-proxy hook`: an instance tells every proxy that it goes or is back, or asks if they take it.
 
-For the hooks of a pod and the like, which run beside the app. All addresses of a name are told at once, also
-one that joins meanwhile: proxies share nothing. A drain is over when each of them has *said* that the
-instance is empty. Who cannot be told is asked again until the time is up; only where for a while nobody
+For the hooks and the readiness of a pod and the like, which run beside the app. All addresses of a name are
+told at once, also one that joins meanwhile: proxies share nothing. A drain is over when each has *said* that
+the instance is empty. Who cannot be told is asked again until the time is up; only where for a while nobody
 listens, or the instance is not known, no session of it can be, and somebody else has to say that it is empty.
 All that fails is said, also in the log of the container, since the output of a hook is shown nowhere else,
 and ends the command with status 1. The token is read anew for each question: a mounted Secret may change.
@@ -24,8 +24,9 @@ from urllib.parse import quote
 
 import click
 
-from proxy.cli.actions import SECONDS
+from proxy.cli.client import DIRECT, whole
 from proxy.cli.failing import fail
+from proxy.cli.options import SECONDS
 
 LOOK = 1.0  # seconds between two questions
 LATE = 5.0  # seconds that a proxy may take longer than it was given
@@ -35,23 +36,26 @@ BACK = 20.0  # seconds in which `ready` is said again: a new pod's first packets
 LOG = "/proc/1/fd/2"  # standard error of the container
 _MOST = 32  # proxies that are asked at once
 _TOKEN = re.compile(r"[!-~]+")  # as admin.hook_token
-_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # `http_proxy` names is for others
 _MEANINGS = {
     401: "the token is wrong: it must be admin.hook_token of the proxy, or admin.token",
+    403: "the token is good for the backend at this address alone: is --name what the proxy calls it?",
     404: "it does not know this instance: is it among its backends, by this name?",
 }
 
 
 class _Failed(Exception):  # noqa: N818 - what happened
-    """A proxy could not be told. `holds_nothing`: nobody listens there, or it knows no such backend."""
+    """A proxy could not be told. `holds_nothing`: nobody listens there, or it knows no such backend.
 
-    def __init__(self, why: str, *, holds_nothing: bool = False) -> None:
+    `refuses`: it has answered, and will answer so again.
+    """
+
+    def __init__(self, why: str, *, holds_nothing: bool = False, refuses: bool = False) -> None:
         super().__init__(why)
-        self.holds_nothing = holds_nothing
+        self.holds_nothing, self.refuses = holds_nothing, refuses
 
 
 @click.command()
-@click.argument("wish", type=click.Choice(["drain", "ready"]))
+@click.argument("wish", type=click.Choice(["drain", "ready", "taken"]))
 @click.option(
     "--proxies",
     metavar="HOST:PORT",
@@ -62,7 +66,10 @@ class _Failed(Exception):  # noqa: N818 - what happened
 )
 @click.option("--name", metavar="NAME", help="What the backend is called.  [default: the name of this host]")
 @click.option(
-    "--token-file", metavar="FILE", help="A file that holds admin.hook_token; it is read for each question."
+    "--token-file",
+    metavar="FILE",
+    type=click.Path(readable=False),
+    help="A file that holds admin.hook_token; it is read for each question.",
 )
 @click.option(
     "--timeout",
@@ -70,13 +77,15 @@ class _Failed(Exception):  # noqa: N818 - what happened
     type=SECONDS,
     default=300.0,
     show_default=True,
-    help="When everything has to have left.",
+    help="Seconds until the remaining sessions are moved, finished or not.",
 )
 def hook(wish: str, proxies: str, name: str | None, token_file: str | None, timeout: float) -> None:
-    """Tell all proxies that this instance goes (drain) or is back (ready), from a hook of it.
+    """Tell all proxies that this instance goes (drain) or is back (ready), or ask if they take it (taken).
 
     A drain takes no new sessions, returns when all proxies say that the instance is empty, and ends by itself
     when it was restarted. Status 1: some proxy did not say so in time. `ready` is a courtesy and never fails.
+    `taken` is for a readiness probe. Status 1: for some proxy this instance is not healthy, or still drains
+    for its restart. Who cannot be asked says nothing.
     """
     host, colon, port = proxies.removeprefix("http://").rstrip("/").rpartition(":")
     if not (
@@ -84,7 +93,10 @@ def hook(wish: str, proxies: str, name: str | None, token_file: str | None, time
     ):
         fail(f"--proxies: must be HOST:PORT, such as chainlit-proxy-admin:9901 (got {proxies!r})")
     told = _Hook(host.strip("[]"), int(port), name or socket.gethostname(), token_file)
-    if wish == "ready":
+    if wish == "taken":
+        if untaken := told.not_taken():
+            fail("; ".join(untaken), code=1)
+    elif wish == "ready":
         told.ready()
     elif not told.drain(timeout):
         sys.exit(1)
@@ -144,6 +156,31 @@ class _Hook:
                     return
                 time.sleep(LOOK)
 
+    def not_taken(self) -> list[str]:
+        """What proxies say that do not take this instance, each with its reason."""
+
+        def ask(proxy: str) -> str:
+            try:
+                backend = self._ask(proxy)
+            except _Failed as error:
+                return str(error) if error.refuses else ""
+            drain = backend.get("drain")
+            if isinstance(drain, dict) and drain.get("until_restart"):
+                return f"{proxy}: it drains until it is back from its restart"
+            verdict = backend.get("health")
+            return (
+                ""
+                if verdict == "healthy"
+                else f"{proxy}: {verdict}: {backend.get('reason') or 'not probed yet'}"
+            )
+
+        try:
+            proxies = sorted(self._proxies())
+        except _Failed:
+            return []
+        with ThreadPoolExecutor(_MOST) as threads:
+            return [text for text in threads.map(ask, proxies) if text]
+
     def _all(self, threads: ThreadPoolExecutor, ask: Any) -> list[str]:
         """What each proxy answers, asked at once; what went wrong is said."""
         try:
@@ -202,12 +239,13 @@ class _Hook:
         data = json.dumps(body).encode() if wish else None
         request = urllib.request.Request(url, data, headers)  # noqa: S310 - it is http
         try:
-            with _DIRECT.open(request, timeout=PATIENCE) as answer:
-                return dict(json.load(answer))
+            with DIRECT.open(request, timeout=PATIENCE) as answer:
+                return dict(json.loads(whole(answer, time.monotonic() + PATIENCE)))
         except urllib.error.HTTPError as error:
             with error:
                 why = f"{url}: {error.code}, {_MEANINGS.get(error.code, error.reason)}"
-                raise _Failed(why, holds_nothing=error.code == 404) from None
+                refuses = error.code in _MEANINGS
+                raise _Failed(why, holds_nothing=error.code == 404, refuses=refuses) from None
         except urllib.error.URLError as error:
             refused = isinstance(error.reason, ConnectionRefusedError)
             raise _Failed(f"{url}: {error.reason}", holds_nothing=refused) from None

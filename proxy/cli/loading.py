@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 
 import click
 
-from proxy.cli.actions import SECONDS, bar
 from proxy.cli.doctor import login
 from proxy.cli.failing import fail
+from proxy.cli.options import SECONDS
+from proxy.cli.screen import bar
 
 if TYPE_CHECKING:
     from proxy.load.run import Crowd, Outcome, Plan
@@ -105,7 +106,7 @@ _TRANSPORTS = ("mix", "page", "websocket", "polling")
     multiple=True,
     help="Sent with every request; may be given several times.",
 )
-@click.option("--insecure", is_flag=True, help="Take any certificate.")
+@click.option("--insecure", is_flag=True, help="Accept any certificate.")
 @click.option(
     "--json",
     "json_file",
@@ -121,7 +122,7 @@ _TRANSPORTS = ("mix", "page", "websocket", "polling")
     help="Write a report with pictures there.",
 )
 @click.option(
-    "--yes-it-is-mine", "is_mine", is_flag=True, help="Also at a public address, which is refused else."
+    "--yes-it-is-mine", "is_mine", is_flag=True, help="Allow a public address, which is otherwise refused."
 )
 def load(
     url: str,

@@ -22,6 +22,8 @@ It failed while running.
 .TP
 .B 2
 Something has to be put right: the configuration, the command line, a port that is taken.
+.SH TIMES
+SECONDS is a number of them, or has a unit: 500ms, 30s, 5m, 1h, 2d, 1m30s.
 .SH SIGNALS
 .TP
 .B SIGTERM, SIGINT
@@ -30,7 +32,7 @@ Leave within \\fItimeouts.shutdown\\fR; a second one ends at once.
 .B SIGHUP
 Read the configuration again; replicas of \\fBrun\\fR are replaced one by one as well.
 .SH FILES
-A configuration is YAML. \\fBcheck\\fR prints every key as it takes effect.
+A configuration is YAML. \\fBcheck \\-\\-print\\fR prints every key as it takes effect.
 .PP
 Sockets that systemd hands over (\\fBsd_listen_fds\\fR(3)) serve the addresses of \\fIlisten\\fR and
 \\fIadmin.listen\\fR that they listen on.

@@ -1,31 +1,39 @@
-"""The commands that are the proxy, and the one that looks at its configuration."""
+"""The commands that are the proxy, and the one that is an instance."""
 
-import argparse
 import asyncio
+import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import uvloop
-from pydantic import SecretStr
 
 from proxy import logs, output
 from proxy.cli.failing import fail
-from proxy.config import Config, ConfigError, Problem, dump, load, loads
-from proxy.config.load import STDIN, Options
-from proxy.config.names import doubts
-from proxy.config.sections import SessionSettings
-from proxy.config.values import Span
-from proxy.net import ListenError
+from proxy.cli.foreign import OurCommand
+from proxy.cli.reading import (
+    CONFIG,
+    FILE,
+    FREE_ADMIN,
+    again,
+    one_file,
+    read_for_replica,
+    read_for_run,
+    read_for_serve,
+    root_path,
+    warn_of_names,
+)
+from proxy.cli.telling import tell_replicas
+from proxy.config import Address, Config, ConfigError
+from proxy.config.span import Span
+from proxy.net import ListenError, bound_address
 from proxy.ports import Ports
 from proxy.replicas import (
     LAUNCHER,
-    SHARING,
     ReplicaError,
     Supervisor,
     folder,
@@ -39,14 +47,13 @@ from proxy.tls import CertificateError
 
 if TYPE_CHECKING:
     from proxy.app import App
-    from proxy.sessions import SharingSettings
 
-# Where neither the file nor an option says otherwise, `run` is for one developer at one terminal.
-RUN_DEFAULTS = {"listen": "127.0.0.1:8000", "log.access": False}
+log = logging.getLogger("proxy")
+
 # May hold a password, and is not for what the app starts.
 _SECRETS = ("CHAINLIT_PROXY_SESSIONS", "CHAINLIT_PROXY_HEALTH_SECRET")
+_F = TypeVar("_F", bound=Callable[..., Any])
 _MISLEADING = "Your app is available at"  # Chainlit's line with the port of one replica
-_CONFIG = click.option("-c", "--config", "file", metavar="FILE", help="The configuration, in YAML.")
 
 
 class _Folder(click.Path):
@@ -72,21 +79,44 @@ class _Replicas(click.ParamType[int | str]):
             self.fail(str(error), param, ctx)
 
 
-@click.command()
-@click.argument("named", metavar="[FILE]", required=False)
-@_CONFIG
-def serve(named: str | None, file: str | None) -> None:
-    """Stand in front of Chainlit instances that something else runs.
+def _listen(default: str) -> Callable[[_F], _F]:
+    return click.option(
+        "--listen",
+        metavar="HOST:PORT",
+        multiple=True,
+        help="Where clients connect, :PORT for every interface; may be given several times.  [default: "
+        f"`listen` of the file, else {default}]",
+    )
+
+
+def _admin(default: str) -> Callable[[_F], _F]:
+    return click.option(
+        "--admin",
+        metavar="HOST:PORT",
+        help=f"Where metrics and the API are.  [default: `admin.listen` of the file, else {default}]",
+    )
+
+
+@click.command(cls=OurCommand)
+@click.argument("named", metavar="[FILE]", type=FILE, required=False)
+@CONFIG
+@_listen("0.0.0.0:8000")
+@_admin("127.0.0.1:9901")
+def serve(named: str | None, file: str | None, listen: tuple[str, ...], admin: str | None) -> None:
+    """Start the proxy in front of Chainlit instances that run on their own.
 
     FILE is the configuration, `-` is standard input; without one it is proxy.yaml here.
     """
-    file = _one_file(named, file)
-    config = _with_sharing(_load(file, need_backends=True), sharing=False)
-    app = _bound(config, lambda: _with_sharing(load(_again(file), need_backends=True), sharing=False))
-    _run(app)
+    file = one_file(named, file)
+    given = {"listen": list(listen) or None, "admin.listen": admin}
+    try:
+        config = read_for_serve(file, given)
+    except ConfigError as error:
+        fail(str(error))
+    _run(_bound(config, lambda: read_for_serve(again(file), given)))
 
 
-@click.command()
+@click.command(cls=OurCommand)
 @click.argument("app", type=click.Path(path_type=Path))
 @click.option(
     "--replicas",
@@ -103,18 +133,8 @@ def serve(named: str | None, file: str | None) -> None:
     help="Serve HTTPS under this name, on ports 443 and 80, with a certificate from Let's Encrypt; may be "
     "given several times.",
 )
-@click.option(
-    "--listen",
-    metavar="HOST:PORT",
-    multiple=True,
-    help="Where clients connect, :PORT for every interface; may be given several times.  [default: `listen` "
-    "of the file, else 127.0.0.1:8000]",
-)
-@click.option(
-    "--admin",
-    metavar="HOST:PORT",
-    help="Where metrics and the API are.  [default: `admin.listen` of the file, else 127.0.0.1:9901]",
-)
+@_listen("127.0.0.1:8000")
+@_admin("127.0.0.1:9901, or a free port if it is taken")
 @click.option(
     "--state",
     metavar="DIR",
@@ -122,8 +142,8 @@ def serve(named: str | None, file: str | None) -> None:
     help="A folder for sessions and uploads, which outlive a restart.  [default: $STATE_DIRECTORY, else one "
     "for this app among the user's]",
 )
-@_CONFIG
-@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+@CONFIG
+@click.argument("options", metavar="[-- CHAINLIT-OPTIONS]", nargs=-1, type=click.UNPROCESSED)
 def run(
     app: Path,
     replicas: int | str | None,
@@ -134,26 +154,28 @@ def run(
     file: str | None,
     options: tuple[str, ...],
 ) -> None:
-    """Start N instances of a Chainlit APP, or as many as are needed, and the proxy before them.
+    """Start N instances of a Chainlit APP, or as many as are needed, and the proxy in front of them.
 
-    What stands behind `--` goes to `chainlit run`.
+    Options after `--` go to `chainlit run`.
     """
 
-    def read(file: str | None) -> Config:
+    def read(file: str | None, admin_default: str = "") -> Config:
         given = {
             "listen": list(listen) or None,
             "admin.listen": admin,
             "tls.acme.domains": list(domains) or None,
             "replicas.count": replicas,
         }
-        return _read_for_run(file, given, root_path(options), state)
+        return read_for_run(file, given, root_path(options), state, admin_default)
 
     _not_as_process_1()
     try:
         config = read(file)
     except ConfigError as error:
         fail(str(error))
-    proxy_app = _bound(config, lambda: read(None if file is None else _again(file)))
+    otherwise = None if "listen" in config.admin.model_fields_set else _with_free_admin(config)
+    proxy_app = _bound(config, lambda: read(None if file is None else again(file), admin_default), otherwise)
+    admin_default = FREE_ADMIN if proxy_app.config is otherwise else ""  # for reloads, which keep the port
     try:
         check_app(app, options)
         own = folder.of_run(state, app)
@@ -161,7 +183,7 @@ def run(
         fail(str(error))
     path = own.path.absolute()
     if config.sessions.shared is True:
-        _tell_replicas(config.sessions, f"sqlite://{path}/sessions/sessions.db")
+        tell_replicas(config, f"sqlite://{path}/sessions/sessions.db")
     supervisor = Supervisor(
         app,
         config.replicas.count.low,
@@ -185,7 +207,7 @@ def run(
             shutil.rmtree(path, ignore_errors=True)
 
 
-@click.command()
+@click.command(cls=OurCommand)
 @click.argument("app", type=click.Path(path_type=Path))
 @click.option(
     "--sessions",
@@ -203,33 +225,43 @@ def run(
     "--health-secret",
     metavar="TEXT",
     envvar="CHAINLIT_PROXY_HEALTH_SECRET",
-    help="The health.secret of the proxies. Everybody here can read an option: prefer the variable.",
+    help="The health.secret of the proxies. Everyone on this machine can read options: use the variable.",
 )
-@_CONFIG
-@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+@click.option(
+    "--most-answers",
+    metavar="N",
+    type=int,
+    envvar="CHAINLIT_PROXY_MOST_ANSWERS",
+    help="How many messages to answer at once; others wait for their turn.  [default: "
+    "`balance.most_answers` of the file, else any number]",
+)
+@CONFIG
+@click.argument("options", metavar="[-- CHAINLIT-OPTIONS]", nargs=-1, type=click.UNPROCESSED)
 def replica(
     app: Path,
     sessions: str | None,
     state: Path | None,
     health_secret: str | None,
+    most_answers: int | None,
     file: str | None,
     options: tuple[str, ...],
 ) -> None:
-    """Start one instance of a Chainlit APP that shares its sessions, in place of `chainlit run`.
+    """Start one instance of a Chainlit APP that shares its sessions, instead of `chainlit run`.
 
-    What stands behind `--` goes to `chainlit run`.
+    Options after `--` go to `chainlit run`.
     """
     _not_as_process_1()
-    given = {"sessions.store": sessions, "health.secret": health_secret}
+    given: dict[str, Any] = {"sessions.store": sessions, "health.secret": health_secret}
+    given["balance.most_answers"] = most_answers
     try:
-        config = _read(file, changes=given, need_store=True)
-        _warn_of_names(config)
+        config = read_for_replica(file, given)
+        warn_of_names(config)
         settings = config.sessions
         store = settings.store.get_secret_value()
         if store == "sqlite":
             fail("--sessions: must name the store that the instances share, such as redis://127.0.0.1:6379")
         require_chainlit()
-        _tell_replicas(settings, store, config.health.secret or ()).open()
+        tell_replicas(config, store, config.health.secret or ()).open()
         for name in _SECRETS:
             os.environ.pop(name, None)
         own = folder.named(state) if state else folder.temporary()
@@ -253,117 +285,6 @@ def replica(
     os.execv(sys.executable, command)  # noqa: S606  # our own launcher
 
 
-@click.command()
-@click.argument("named", metavar="[FILE]", required=False)
-@_CONFIG
-@click.option(
-    "--for",
-    "command",
-    type=click.Choice(["serve", "run"]),
-    default="serve",
-    show_default=True,
-    help="The command that is to read the file: `run` has no backends, and other defaults.",
-)
-@click.option("--quiet", is_flag=True, help="Print nothing but mistakes.")
-def check(named: str | None, file: str | None, command: str, *, quiet: bool) -> None:
-    """Validate a configuration and print it as it takes effect, secrets masked.
-
-    FILE is the configuration, `-` is standard input; without one it is proxy.yaml here.
-    """
-    file = _one_file(named, file)
-    try:
-        config = _read_for_run(file, {}, "", None) if command == "run" else load(file, need_backends=True)
-    except ConfigError as error:
-        fail(str(error))
-    if not quiet:
-        _warn_of_names(config)
-        click.echo(dump(config), nl=False)
-
-
-def _one_file(named: str | None, option: str | None) -> str:
-    """The file of an argument or of -c."""
-    if named is not None and option is not None:
-        raise click.UsageError("FILE must be left out beside -c")
-    if named is None and option is None and not Path("proxy.yaml").exists():
-        raise click.UsageError("no FILE is named, and there is no proxy.yaml here")
-    return next((file for file in (named, option) if file is not None), "proxy.yaml")
-
-
-def _warn_of_names(config: Config) -> None:
-    for text in doubts(config):
-        click.echo(text, err=True)
-
-
-def root_path(options: Sequence[str], environ: Mapping[str, str] = os.environ) -> str:
-    """The root path that Chainlit's options or the environment give it; empty: none that is known."""
-    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
-    parser.add_argument("--root-path", default=environ.get("CHAINLIT_ROOT_PATH", ""))
-    with suppress(argparse.ArgumentError):
-        given: str = parser.parse_known_args(options)[0].root_path
-        return given.rstrip("/") if given.startswith("/") else ""
-    return ""  # Chainlit says what is wrong
-
-
-def _read_for_run(file: str | None, changes: Mapping[str, Any], root: str, state: Path | None) -> Config:
-    """Options first, then the file, then the defaults of `run`, key by key. Raises ConfigError."""
-    below = {"affinity.roots": root, "health.path": f"{root}/health"} if root else {}
-    defaults = {**RUN_DEFAULTS, **below}
-    acme = {"tls.acme.folder": str(state.absolute() / "acme")} if state else {}
-    config = _read(file, defaults=defaults, changes=changes, acme=acme, need_store=True)
-    given = [
-        *(["backends"] if config.backends else []),
-        *(f"discovery.{name}" for name in config.discovery.parts()),
-    ]
-    if given:
-        message = "must not be set for `run`, its backends are the replicas"
-        raise ConfigError([Problem(str(file), None, key, message) for key in given])
-    return _with_sharing(config, sharing=True)
-
-
-def _read(file: str | None, **options: Unpack[Options]) -> Config:
-    """The file, where there is one. Raises ConfigError."""
-    return load(file, **options) if file is not None else loads("", **options)
-
-
-def _again(file: str) -> str:
-    """The file, to be read once more. Raises ConfigError for a pipe: what it held has gone."""
-    path = Path(file)
-    if file == STDIN or (path.exists() and not path.is_file()):
-        raise ConfigError([Problem(file, None, "", "cannot be read again: it is a pipe or a device")])
-    return file
-
-
-def _load(file: str, *, need_backends: bool) -> Config:
-    try:
-        return load(file, need_backends=need_backends)
-    except ConfigError as error:
-        fail(str(error))
-
-
-def _with_sharing(config: Config, *, sharing: bool) -> Config:
-    """What `auto` means for a command."""
-    if config.sessions.shared != "auto":
-        return config
-    sessions = config.sessions.model_copy(update={"shared": sharing})
-    return config.model_copy(update={"sessions": sessions})
-
-
-def _tell_replicas(
-    settings: SessionSettings, own: str, secrets: Sequence[SecretStr] = ()
-) -> "SharingSettings":
-    """Tells the launcher of replicas, which has our environment; `own` is the store where none is named."""
-    from proxy.sessions import SharingSettings  # noqa: PLC0415 - who only serves has none
-
-    named = settings.store.get_secret_value()
-    store = own if named == "sqlite" else named
-    health = [secret.get_secret_value() for secret in secrets]
-    told = SharingSettings(
-        store, settings.notice, settings.retry_turn, settings.files, settings.file_limit, health
-    )
-    os.environ[SHARING] = told.to_text()
-    return told
-
-
 def _not_as_process_1() -> None:
     """In a container: begins again below a keeper, which reaps what others leave to process 1."""
     if os.getpid() == 1:
@@ -371,19 +292,37 @@ def _not_as_process_1() -> None:
         os.execv(command[0], command)  # noqa: S606  # our own command line again
 
 
-def _bound(config: Config, read: Callable[[], Config]) -> "App":
-    """The app, whose ports are bound before the rest is loaded: who comes meanwhile waits in their queues."""
+def _with_free_admin(config: Config) -> Config:
+    """As it is, with any free port for the admin listener."""
+    admin = config.admin.model_copy(update={"listen": Address.parse(FREE_ADMIN)})
+    return config.model_copy(update={"admin": admin})
+
+
+def _bound(config: Config, read: Callable[[], Config], otherwise: Config | None = None) -> "App":
+    """The app, whose ports are bound before the rest is loaded: who comes meanwhile waits in their queues.
+
+    With the configuration `otherwise` if not all ports of the first can be had.
+    """
     ports = Ports()
     try:
-        ports.bind(config)
+        used = ports.bind(config, otherwise)
     except ListenError as error:
         fail(str(error))
     from proxy.app import App  # noqa: PLC0415
 
     output.take_over()
     logs.set_up(config.log)
+    if used is otherwise:
+        (admin,) = ports.bound.admin.values()
+        where = bound_address(admin).removeprefix("http://")
+        log.warning(
+            "%s is taken, by another chainlit-proxy perhaps: the admin listener of this one has a free port, "
+            "which commands have to name, as in chainlit-proxy status --admin %s",
+            config.admin.listen,
+            where,
+        )
     try:
-        return App(config, read, ports)
+        return App(used, read, ports)
     except CertificateError as error:
         fail(str(error))
 
@@ -394,7 +333,6 @@ def _run(app: "App") -> None:
 
 
 def _print_line(line: str) -> None:
-    if _MISLEADING in line:
-        return
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    if _MISLEADING not in line:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()

@@ -16,7 +16,7 @@ from typing import Self
 from proxy.config.problems import got
 
 LISTEN_FORMS = "host:port, :port for every interface, [v6]:port or unix:/path"
-DOOR_FORMS = f"{LISTEN_FORMS}; beside TLS http://host:port for what only leads to https"
+DOOR_FORMS = f"{LISTEN_FORMS}; with TLS also http://host:port, which only redirects to https"
 URL_FORMS = "http://host:port, https://host:port or http+unix:///path"
 UNIX = "http+unix://"
 """How the url of a backend on a unix socket begins."""

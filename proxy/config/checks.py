@@ -37,6 +37,7 @@ def conflicts(data: Any, *, alone: bool) -> Iterator[tuple[KeyPath, str]]:
             yield ("admin", "listen"), f"must be another address than that of listen, {address}"
     if bound and not alone:
         yield from _doors(listen, _readable(Config, data, "tls"))
+    yield from _hidden(_readable(Config, data, "health", "affinity", "socketio_path"))
     own = () if alone else (*listen, *([admin_listen] if admin_listen else ()))
     names, urls = dict[str, int](), dict[str, int]()
     items = data.get("backends") if isinstance(data, dict) else None
@@ -58,6 +59,19 @@ def conflicts(data: Any, *, alone: bool) -> Iterator[tuple[KeyPath, str]]:
             if address.answers(backend.address):
                 message = f"must not be the proxy itself, which listens on {address}{got(backend.url)}"
                 yield (*place, "url"), message
+
+
+def _hidden(data: Config | None) -> Iterator[tuple[KeyPath, str]]:
+    """Yield where the proxy's own health would stand in place of the page or of Socket.IO."""
+    path = data.health.listen_path if data else None
+    if data is None or path is None:
+        return
+    bare = path.rstrip("/") or "/"
+    if bare in {"/", *data.affinity.roots} or bare.endswith(
+        tuple(at.rstrip("/") for at in data.socketio_path)
+    ):
+        rule = "must be a path that the app does not have, such as /.chainlit-proxy/healthz"
+        yield ("health", "listen_path"), f"{rule}: nobody could reach the app there{got(path)}"
 
 
 def _doors(listen: tuple[Address, ...], data: Config | None) -> Iterator[tuple[KeyPath, str]]:
@@ -106,6 +120,10 @@ def unusable(config: Config) -> Iterator[tuple[KeyPath, str]]:
 
 def _unusable_tls(settings: TlsSettings) -> Iterator[tuple[KeyPath, str]]:
     for place, cert, key in settings.pairs():
+        missing = list(tls.unreadable(cert=cert, key=key))
+        yield from (((*place, error.key), str(error)) for error in missing)
+        if missing:
+            continue
         try:
             tls.server_context(cert, key, place=key_text(place))
         except tls.CertificateError as error:

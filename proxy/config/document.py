@@ -40,6 +40,9 @@ _PLAIN = {  # the first that matches; YAML 1.2.2, 10.3.2
 # What the parser says most, in words for whoever wrote the file.
 _SYNTAX = {
     "alias": "an alias without its anchor; put a value that starts with * in quotes",
+    "numeric character, but found ':'": (
+        "* begins an alias in YAML: for every interface write 0.0.0.0:8000, else put the value in quotes"
+    ),
     "alphabetic or numeric": "an alias without a name; put a value that starts with * or & in quotes",
     "mapping values are not allowed": 'the indentation is off, or a value that holds ": " needs quotes',
     "'\\t'": "a tab; YAML is indented with spaces",
@@ -167,7 +170,8 @@ class _Reader(yaml.SafeLoader):
         return UNREADABLE
 
     def _scalar(self, node: yaml.ScalarNode, path: KeyPath, key: Key | None) -> Any:
-        text, wrong = substitute(show(node.value), self.environ, node.style)
+        may_be_none = key is not None and key.is_secret and key.field.default is None
+        text, wrong = substitute(show(node.value), self.environ, node.style, may_be_none=may_be_none)
         if wrong:
             return self._unreadable(path, *wrong)
         tag = self._tag(node, text)

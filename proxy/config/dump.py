@@ -1,6 +1,7 @@
 """The effective configuration as YAML: what `check` prints and a running proxy shows.
 
-Rules: every key stands there with its value; a secret is `"***"`; what is printed can be read again.
+Rules: every key stands there with its value, or only those that differ from the defaults; a secret is
+`"***"`; what is printed can be read again.
 """
 
 from typing import Any
@@ -11,12 +12,14 @@ from pydantic import SecretStr
 from proxy.config.address import Address
 from proxy.config.models import Config
 from proxy.config.sections import Settings
-from proxy.config.values import MASK, Network, Span
+from proxy.config.span import Span
+from proxy.config.values import MASK, Network
 
 
-def dump(config: Config) -> str:
-    """Return `config` as YAML, each key with its value and secrets masked."""
-    return yaml.dump(plain(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
+def dump(config: Config, defaults: Config | None = None) -> str:
+    """Return `config` as YAML, secrets masked: each key, or those that differ from `defaults`."""
+    data = plain(config) if defaults is None else _changed(config, defaults)
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -29,6 +32,26 @@ def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
 
 
 _Dumper.add_representer(str, _text)
+
+
+def _changed(settings: Settings, defaults: Settings) -> dict[str, Any]:
+    """The keys of a section that differ, as plain data."""
+    found = {}
+    for name in type(settings).model_fields:
+        value, default = getattr(settings, name), getattr(defaults, name)
+        if value != default:
+            found[name] = _changed(value, default) if isinstance(value, Settings) else _given(value)
+    return found
+
+
+def _given(value: Any) -> Any:
+    """A value as plain data; of the sections in a list the keys that were written."""
+    if isinstance(value, tuple) and value and isinstance(value[0], Settings):
+        return [_given(item) for item in value]
+    if isinstance(value, Settings):
+        names = [name for name in type(value).model_fields if name in value.model_fields_set]
+        return {name: _given(getattr(value, name)) for name in names}
+    return plain(value)
 
 
 def plain(value: Any) -> Any:

@@ -21,6 +21,7 @@ from proxy.config.models import Config
 from proxy.config.problems import KeyPath
 from proxy.config.sections import Settings
 from proxy.config.values import Allowed, StoreUrl
+from proxy.units import Unit
 
 SECTION_WORDS = "a mapping of keys to values"
 
@@ -51,9 +52,34 @@ class Key:
         return tuple in _made_of(self.hint)
 
     @property
+    def unit(self) -> Unit | None:
+        """What the number counts, where it may be written with a unit."""
+        notes = (part for part in _made_of(self.hint) if isinstance(part, Allowed))
+        return next((note.unit for note in notes if note.unit), None)
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether true and false may stand there."""
+        return any(part is bool or part is True for part in _made_of(self.hint))
+
+    @property
+    def is_path(self) -> bool:
+        """Whether it is the path of a file, relative to the file that it stands in."""
+        return any(isinstance(part, Allowed) and part.path for part in _made_of(self.hint))
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words of which it is one; empty: it is no such key."""
+        parts = tuple(_made_of(self.hint))
+        enums = (part for part in parts if isinstance(part, type) and issubclass(part, StrEnum))
+        return tuple(
+            str(word).lower() for word in (*_literals(parts), *(each for enum in enums for each in enum))
+        )
+
+    @property
     def allowed(self) -> str:
-        """What the value may be, in words that follow "must be"."""
-        return _allowed(self.hint)
+        """What the value may be, in the words of the reference."""
+        return _allowed(self.hint, short=True)
 
     @property
     def description(self) -> str:
@@ -109,17 +135,23 @@ def _made_of(hint: Any) -> Iterator[Any]:
         yield from _made_of(part)
 
 
-def _allowed(hint: Any, *, item: bool = False) -> str:
+def _literals(parts: tuple[Any, ...]) -> Iterator[Any]:
+    for part in parts:
+        if typing.get_origin(part) is typing.Literal:
+            yield from typing.get_args(part)
+
+
+def _allowed(hint: Any, *, item: bool = False, short: bool = False) -> str:
     """The words of a type, or those of the items of a list."""
-    own = [note.text for note in getattr(hint, "__metadata__", ()) if isinstance(note, Allowed)]
+    own = [note for note in getattr(hint, "__metadata__", ()) if isinstance(note, Allowed)]
     if own and not item:
-        return own[-1]
+        return own[-1].short if short else own[-1].text
     parts = typing.get_args(hint)
     if typing.get_origin(hint) is typing.Literal or (isinstance(hint, type) and issubclass(hint, StrEnum)):
         return f"one of {', '.join(str(word).lower() for word in parts or hint)}"
     if typing.get_origin(hint) is tuple:
-        return _allowed(parts[0]) + ("" if item else ", or a list of them")
-    return _allowed(parts[0], item=item) if parts else SECTION_WORDS
+        return _allowed(parts[0], short=short) + ("" if item else ", or a list of them")
+    return _allowed(parts[0], item=item, short=short) if parts else SECTION_WORDS
 
 
 KEYS = {key.path: key for key in _walk(Config)}

@@ -7,11 +7,12 @@ other labels are none of ours. Mistakes are told as those of the configuration, 
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import yaml
 
 from proxy.config.document import read
-from proxy.config.load import validated
+from proxy.config.load import find_files, validated
 from proxy.config.models import BackendSettings
 from proxy.config.problems import ConfigError, Problem
 
@@ -22,6 +23,7 @@ _MAP = "tag:yaml.org,2002:map"
 def found_backends(data: bytes, name: str) -> tuple[BackendSettings, ...]:
     """The backends of a list; messages call it `name`. Raises ConfigError; an empty list is a mistake."""
     document = read(data, name, {}, _as_configuration)
+    find_files(document.data, Path(name).absolute().parent)
     backends = validated(document, {}, look_at_files=True, alone=True).backends
     if not backends:
         raise ConfigError([Problem(name, 1, "", "must list at least one backend")])

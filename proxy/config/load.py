@@ -21,12 +21,16 @@ from proxy.config.document import UNREADABLE, Document, read
 from proxy.config.fields import Key, allowed_at, key_at, keys_below
 from proxy.config.models import Config
 from proxy.config.problems import ConfigError, KeyPath, Problem, got, got_type
+from proxy.units import Unit
 
 _DOORS = ("0.0.0.0:443", "http://0.0.0.0:80")  # where browsers and authorities come by themselves
 _CLOCK = re.compile("[0-9]{1,4}(?::[0-5]?[0-9]){1,2}")
 _OCTAL = re.compile("0[0-9]{1,20}")
 _URL = re.compile(r"(?i:https?|http\+unix)://")
-_QUOTED = re.compile(r"[-+]?[0-9]*\.?[0-9]+|true|false")
+_NUMBER = re.compile(r"[-+]?[0-9]*\.?[0-9]+")
+_FLAG = re.compile("(?i:true|false|yes|no|on|off)")
+# What some words are called elsewhere.
+_ELSEWHERE = {"text": "console", "plain": "console", "warn": "warning", "err": "error", "trace": "debug"}
 STDIN = "-"
 """The name of a file that stands for standard input."""
 NO_BACKEND = (
@@ -70,11 +74,25 @@ def loads(text: str, *, name: str = "config", **options: Unpack[Options]) -> Con
 
 def _config(data: bytes | str, name: str, options: Options, *, look_at_files: bool) -> Config:
     document = read(data, name, options.get("environ", os.environ))
+    if look_at_files and name != STDIN:
+        find_files(document.data, Path(name).absolute().parent)
     document.put(options.get("changes", {}), option=True)
     if _gets_certificates(document.data):
         document.put({"listen": _DOORS, **options.get("acme", {})})
     document.put(options.get("defaults", {}))
     return validated(document, options, look_at_files=look_at_files)
+
+
+def find_files(data: Any, folder: Path, at: KeyPath = ()) -> None:
+    """Make the relative paths in a file those from its folder."""
+    places = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for name, value in list(places):
+        path = (*at, name)
+        if isinstance(value, str):
+            key = key_at(path)
+            data[name] = os.path.join(folder, value) if value and key and key.is_path else value  # noqa: PTH118
+        else:
+            find_files(value, folder, path)
 
 
 def _gets_certificates(data: Any) -> bool:
@@ -99,7 +117,10 @@ def validated(
     for path, message in conflicts(data, alone=alone):
         document.report(path, message)
     discovers = config.discovery.parts() if config else "discovery" in data
-    if options.get("need_backends") and not data.get("backends") and not discovers:
+    misspelt = any(
+        _near((str(key),)) in {"backends", "discovery"} for key in data.keys() - Config.model_fields
+    )
+    if options.get("need_backends") and not data.get("backends") and not discovers and not misspelt:
         document.report(("backends",), NO_BACKEND)
     for path, message in unusable(config) if config and look_at_files else ():
         document.report(path, message)
@@ -147,21 +168,34 @@ def _given(path: KeyPath, value: object) -> str:
     key = key_at(path)
     if key is None or key.section or key.is_secret:
         return "" if key and key.is_secret and isinstance(value, str) else got_type(value)
-    return got(value) + ("" if key.is_text or not isinstance(value, str) else _meant(value, key))
+    return got(value) + (_meant(value, key) if isinstance(value, str) else "")
 
 
 def _meant(text: str, key: Key) -> str:
-    """Return how to write what looks like a number, or was one in YAML 1.1."""
-    if key.field.annotation is float and _CLOCK.fullmatch(text):
+    """Return how to write what looks like a number, a flag or a word, or was a number in YAML 1.1."""
+    if key.is_flag and _FLAG.fullmatch(text):
+        return "; write it without quotes"
+    if key.words and text.isalpha():
+        word = _ELSEWHERE.get(text.lower(), text.lower())
+        near = difflib.get_close_matches(word, key.words, n=1)
+        return f", did you mean {near[0]}?" if near else ""
+    if key.is_text or key.is_flag:
+        return ""
+    if key.unit is Unit.SECONDS and _CLOCK.fullmatch(text):
         seconds = reduce(lambda total, part: total * 60 + int(part), text.split(":"), 0)
         return f"; write {seconds} for {seconds} seconds"
     if _OCTAL.fullmatch(text):
         return f"; write {int(text)}"
-    return "; write it without quotes" if _QUOTED.fullmatch(text) else ""
+    return "; write it without quotes" if _NUMBER.fullmatch(text) else ""
 
 
 def _unknown(path: KeyPath) -> str:
-    allowed = keys_below(path[:-1])
-    near = difflib.get_close_matches(str(path[-1]), allowed, n=1)
-    hint = f", did you mean '{near[0]}'?" if near else "."
-    return f"unknown key{hint} Allowed here: {', '.join(allowed)}"
+    if near := _near(path):
+        return f"unknown key, did you mean '{near}'?"
+    return f"unknown key. Allowed here: {', '.join(keys_below(path[:-1]))}"
+
+
+def _near(path: KeyPath) -> str:
+    """Return the key that was meant by one that is unknown; empty: nobody knows."""
+    near = difflib.get_close_matches(str(path[-1]).lower(), keys_below(path[:-1]), n=1)
+    return near[0] if near else ""

@@ -22,14 +22,16 @@ class AdminSettings(s.Settings):
 
     # Declared first: the check of `listen` has to know it.
     token: v.Tokens | None = None
-    """The bearer token that everything but /healthz, /readyz and /metrics asks for. Without one the listener
-    has to stay on a loopback address. In a list each counts: add the new one, have everybody use it, then
-    take the old one out."""
+    """The bearer token for everything except /healthz, /readyz and /metrics. Without a token the listener
+    must stay on a loopback address. Every token in a list is valid: to change it, add the new one, switch all
+    users, then remove the old one."""
     hook_token: v.Tokens | None = None
-    """A token that may drain a backend, make it ready and look at it, and nothing else: for `chainlit-proxy
-    hook`, which runs beside the app. In a list each counts. It needs `admin.token`, and is another one."""
+    """A token that can only drain a backend, make it ready and view it, for `chainlit-proxy hook`, which runs
+    next to the app. From a backend's address it moves that backend only, and never undoes what an operator
+    set. Every token in a list is valid. Requires `admin.token`, and must differ from it."""
     listen: v.OneAddress = Address("127.0.0.1", 9901)
-    """Where metrics, health and the API are served. Loopback, because by default there is no token."""
+    """Where metrics, health and the API are served. A loopback address by default, because no token is set.
+    If 9901 is taken and you name no other port, `run` takes a free one, and says which."""
     socket: s.AdminSocketSettings = s.AdminSocketSettings()
 
     @field_validator("hook_token")
@@ -54,18 +56,18 @@ class AdminSettings(s.Settings):
 
 
 class BackendSettings(s.Settings):
-    """One entry of `backends`: a Chainlit instance that something else runs."""
+    """One entry of `backends`: a Chainlit instance that you run."""
 
     url: v.BackendUrl
     """Where the instance listens, without a path."""
     name: v.BackendName = Field(
         default_factory=lambda data: backend_name(data.get("url", "")), validate_default=True
     )
-    """What the backend is called in pins, metrics and logs; without it host:port of its url, or the name of
-    its socket without .sock. Pins are made from it: an instance that keeps its name keeps its sessions,
-    wherever it listens."""
+    """The backend's name in pins, metrics and logs. By default host:port of the url, or the name of the
+    socket without .sock. Pins depend on it: a backend that keeps its name keeps its sessions, wherever it
+    listens."""
     weight: v.Weight = 1.0
-    """Its share of the new sessions: with 2 it gets twice those of a backend with 1."""
+    """Its share of new sessions: a backend with 2 gets twice as many as one with 1."""
     tls: BackendTlsSettings = BackendTlsSettings()
 
     @field_validator("tls")
@@ -88,66 +90,63 @@ class CookieSettings(s.Settings):
     """The pin cookie, one per browser."""
 
     name: v.CookieName = "chainlit_pin"
-    """The name of the cookie that holds the backend of a browser's newest session. It is never forwarded to a
-    backend."""
+    """The cookie with the backend of a browser's newest session. Never forwarded to a backend."""
     enabled: v.Flag = True
-    """Whether the cookie is set and read. No session depends on it; it saves moves after a handshake, and an
-    app's own routes keep meeting the same instance."""
+    """Whether the cookie is set and read. No session depends on it. It saves moves after handshakes, and
+    keeps requests to an app's own routes at one backend."""
 
 
 class AffinitySettings(s.Settings):
-    """How a request finds the instance that holds its session."""
+    """How a request finds the backend that holds its session."""
 
     cookie: CookieSettings = CookieSettings()
     secret: v.Secrets | None = None
-    """The key of the pins, the same on every proxy of a site. Without it pins still agree between proxies,
-    but can be guessed. In a list the newest comes first: pins are made with it and read with any."""
+    """The key of the pins, the same on every proxy of a site. Without it anyone can make a pin that leads to
+    a backend of their choice. In a list the first secret makes pins, and all of them read pins."""
     locate: v.Locate = v.Locate.AUTO
-    """Whether the backends are asked for a session that the directory does not know: auto asks those where it
-    may live, always asks all of them and at handshakes too, which several proxies without Redis need, never
-    takes the session for new."""
+    """Which backends are asked for a session that the directory does not know. `auto`: those that may hold
+    it. `always`: all of them, at handshakes too, which several proxies without Redis need. `never`: none, the
+    session counts as new."""
     alone: v.Flag = False
-    """Whether this proxy is the only way to its backends, as it always is for `run`. Once it has been up for
-    longer than sessions live, it has seen all that are there, and asks for none that it has never seen. With
-    a second proxy beside it conversations begin anew by that: only you know whether there is one."""
+    """Whether this proxy is the only way to its backends; for `run` it always is. Once it has been up longer
+    than sessions live, it knows all of them and does not ask for unknown ids. Do not set it if there is a
+    second proxy: conversations would start over."""
     locate_timeout: v.Seconds = 2.0
-    """Seconds that the backends have to answer that question. They answer in a few milliseconds, unless an
-    app blocks its event loop."""
+    """Seconds in which backends must answer that question. Normally they take milliseconds, unless an app
+    blocks its event loop."""
     locate_questions: v.Count = 1000
-    """Such questions under way at once, each about one session; equal ones are asked once. What is over it
-    goes by the rest of its evidence. As many as the tabs that may connect again in the second after a
+    """Questions under way at once, each about one session; equal ones are asked once. Requests above the
+    limit follow their other evidence. The default covers the tabs that may reconnect in the second after a
     restart."""
     locate_connections: v.Count = 16
-    """Connections to one backend that these questions use at once; the others wait for one, within
-    affinity.locate_timeout. An instance is one event loop, so more would not be faster."""
+    """Connections to one backend for these questions. Further questions wait, within affinity.locate_timeout.
+    More would not be faster, because a backend is one event loop."""
     roots: v.RootPaths = ()
-    """The root paths of Chainlit (--root-path, or where it is mounted). By default they are learnt: from the
-    first Socket.IO session below one on, and / until then. Name them where requests of a session may come
-    before that, such as those of a tab that polls through a restart."""
+    """Chainlit's root paths (--root-path, or where it is mounted). By default the proxy learns them from the
+    first Socket.IO session below each, and uses / until then. Name them if other requests may come first,
+    such as those of a tab that polls through a restart."""
     session_timeout: v.Seconds = 3600.0
-    """Seconds that a session is remembered after its last connection closed. Chainlit's own session_timeout,
-    which its generated config sets to 3600: set both to the same."""
+    """Seconds that a session is remembered after its last connection closed. Set it to the value of
+    Chainlit's own session_timeout, 3600 in its generated config."""
     directory: s.DirectorySettings = s.DirectorySettings()
     hand_over: v.HandOver = v.HandOver.AUTO
-    """Whether a client is handed over to another instance when its own dies, ends, is drained or replaced:
-    its connection stays, and it does not notice. auto does so where sessions are shared, always tries it
-    with any instances, never has clients connect anew."""
+    """Whether clients keep their connection and move to another backend when theirs dies, ends, is drained or
+    replaced. `auto`: if sessions are shared. `always`: try it with any backends. `never`: clients
+    reconnect."""
     hold: v.Hold = 10.0
-    """Seconds that clients and requests are held while nobody can take them, in place of an error; 0 holds
-    nobody. A client that is handed over is, until an instance has taken it; so are uploads, buttons and
-    elements whose session is on its way to another instance, and all requests while no backend takes
-    sessions, as with a single replica that restarts: pages, files, handshakes and websockets. At most 1000
-    requests are held at once, 250 of one client, and no more of their bodies is read. Engine.IO's clients
-    give up after 20."""
+    """Seconds that clients and requests wait while no backend can take them, instead of an error; 0 turns
+    this off. It applies to hand-overs, to uploads, buttons and elements whose session is moving, and to all
+    requests while no backend takes sessions, as when a single replica restarts. At most 1000 requests wait at
+    once, 250 of one client, and no more of their bodies is read. Engine.IO's clients give up after 20."""
     linger: v.SecondsOrZero = 15.0
-    """Seconds that the backend's side of a websocket is kept when its client is lost, so that what the app
-    says meanwhile reaches it when it connects again; 0 lets go at once. Longer than a change of networks,
-    shorter than the 20 after which a backend misses the answer to a ping."""
-    linger_bytes: v.Count = 1_048_576
-    """Bytes that are kept for one session meanwhile; with more it is let go of."""
+    """Seconds that the backend's side of a websocket stays after its client is lost, to deliver the app's
+    messages when it reconnects; 0 turns this off. Longer than a change of networks, shorter than the 20 after
+    which a backend misses the answer to a ping."""
+    linger_bytes: v.Bytes = 1_048_576
+    """Bytes kept for one session meanwhile. A session with more is dropped."""
     linger_sessions: v.Count = 1000
-    """Sessions that are waited for at once; with one more the oldest is let go of. Each holds a connection to
-    its backend."""
+    """Sessions kept this way at once; above that the oldest is dropped. Each holds a connection to its
+    backend."""
 
 
 class BalanceSettings(s.Settings):
@@ -155,53 +154,63 @@ class BalanceSettings(s.Settings):
 
     bound: v.Factor = 1.25
     """No backend gets a new session while it holds more than this many times the mean of open sessions.
-    Nearer to 1 is more even; further away keeps more browsers on the instance they know."""
+    Closer to 1 is more even; higher keeps more browsers at the backend they know."""
     slow_start: v.SecondsOrZero = 10.0
     """Seconds in which the share of a backend that has just become healthy grows to its full weight; 0 gives
     it the full share at once. A Chainlit app imports and fills its caches in its first seconds."""
     rebalance: v.Flag = False
-    """Whether sessions at rest are moved, one by one, to a backend that was added and holds less than its
-    share. A moved session begins anew unless conversations outlive their instance."""
+    """Whether idle sessions move, one by one, to a backend that was added and has less than its share. A
+    moved session starts over unless sessions are shared."""
+    most_sessions: v.CountOrZero = 0
+    """Sessions that a backend may have at once, 0 for any number. When all backends are full, page loads wait
+    in a queue and show their place. Each proxy counts the sessions that come through it."""
+    most_answers: v.CountOrZero = 0
+    """Messages that an instance answers at once, 0 for any number. Others wait for their turn, and the chat
+    shows their place. For instances that share their sessions: `run` and `replica` pass it to them when they
+    start."""
+    queue: v.Count = 1000
+    """How many may wait: page loads at each proxy, and messages at each instance. Others are asked to try
+    again. One client has a quarter of a proxy's places at most, one chat four of an instance's."""
 
 
 class HealthSettings(s.Settings):
     """How backends are probed and judged."""
 
     type: v.HealthType = "http"
-    """What a probe does: http asks for health.path, engineio opens an Engine.IO session and closes it, tcp
-    only connects, none leaves the verdict to the traffic."""
+    """The kind of probe. `http` requests health.path, `engineio` opens and closes an Engine.IO session, `tcp`
+    only connects, and `none` judges by traffic alone."""
     path: v.UrlPath = "/health"
-    """What an http probe asks for. Chainlit answers this path itself, from its event loop."""
+    """The path of an http probe. Chainlit answers the default itself, from its event loop."""
     host: v.ProbeHost | None = None
-    """The Host of http and engineio probes, for an app that answers to its public name only
+    """The Host of http and engineio probes, for an app that only answers to its public name
     (TrustedHostMiddleware). By default that of the backend's url."""
     status: v.Statuses = ("200-399",)
-    """The statuses of good answers to an http probe. Any other below 500 shows that the process is there: the
-    backend is degraded and keeps its sessions, and gets new ones only while no other takes them. With `run`
-    all below 500 are good, unless this is set."""
+    """The statuses of a healthy answer to an http probe. Others below 500 show that the process runs: the
+    backend is degraded, keeps its sessions, and gets new ones only if no other backend takes them. With `run`
+    all below 500 are healthy, unless this is set."""
     secret: v.Secrets | None = None
-    """What only our instances and proxies know: with it a backend is believed to be one of them if it answers
-    the challenge of each probe, and is down otherwise, whatever it answers. The instances have to be started
-    by `replica` or call `share`, with the same secret. A list has each of them count, so that one can be
-    replaced. It does not hold for `run`, which knows its replicas."""
+    """A secret of your instances and proxies. Backends must answer a challenge with each probe, and are down
+    otherwise. Start the instances with `replica`, or call `chainlit_proxy.share`, with the same secret. Every
+    secret in a list is valid, so that you can change it. Not used by `run`, which knows its replicas."""
     interval: v.Seconds = 2.0
     """Seconds between two probes of a backend."""
     timeout: v.Seconds = 2.0
     """Seconds that a probe may take."""
     fall: v.Count = 3
-    """So many failed probes in a row make a backend that still accepts connections degraded: nobody new is
-    placed there, its own sessions stay. One that refuses connections is down at once; a name that does not
-    resolve or a missing route is silence."""
+    """Failed probes in a row that make a backend degraded if it still accepts connections: it gets no new
+    sessions, and keeps its own. A backend that refuses connections is down at once. A name that does not
+    resolve, or a missing route, counts as a failed probe."""
     rise: v.Count = 2
-    """So many good probes in a row make a backend healthy again. Two, so that one lucky answer of a busy
-    instance is not enough; one is, while no other backend takes sessions."""
+    """Good probes in a row that make a backend healthy again. Two, so that one lucky answer of a busy backend
+    is not enough; one is enough while no other backend takes sessions."""
     evict_after: v.Seconds = 45.0
-    """Seconds without any answer after which a degraded backend is down and its sessions move. Until then its
-    clients are kept from giving up, which they do by themselves after 45 (pings every 25, 20 of patience)."""
+    """Seconds without any answer after which a degraded backend is down and its sessions move. Until then the
+    proxy keeps its clients from giving up, as they do after 45 (pings every 25, plus a timeout of 20)."""
     listen_path: v.UrlPath | None = None
-    """A path on the listeners of clients where the proxy tells its own health, for a balancer that can ask
-    nowhere else, such as /.chainlit-proxy/healthz: 200 as long as it serves, 503 once it is to end. Whether
-    there are backends makes no difference. It is no path of the app any more."""
+    """A path on the client listeners that reports the proxy's own health, such as /.chainlit-proxy/healthz.
+    It is for a balancer that cannot reach the admin listener: 200 while the proxy serves, even without
+    backends, and 503 once it shuts down. The app cannot use this path, so its page (/, or one of
+    affinity.roots) and the socketio_paths are refused."""
 
     @field_validator("secret")
     @classmethod
@@ -212,21 +221,21 @@ class HealthSettings(s.Settings):
 
 
 class ForwardedSettings(s.Settings):
-    """Whose word on the client's address, scheme and host is taken."""
+    """The proxies that are believed about the client's address, scheme and host."""
 
     trusted: v.Networks = tuple(map(v.network, ("127.0.0.1/32", "::1/128")))
-    """The networks of the proxies whose X-Forwarded-For, -Proto, -Host and Forwarded are believed, and whose
-    X-Real-IP and the like are passed on; from anybody else they are replaced or dropped. An empty list
-    believes nobody."""
+    """Networks of the proxies whose X-Forwarded-For, -Proto, -Host and Forwarded are believed, and whose
+    X-Real-IP and the like are passed on. For all others these fields are replaced or dropped. An empty list
+    trusts no one."""
     hops: v.CountOrZero = Field(default=0, validate_default=True)
-    """How many addresses the proxies in front add to X-Forwarded-For, where their networks cannot all be
-    named: a cloud's balancer that adds the client's and its own has 2. The client is then the one so far from
-    the end, whatever is before it. It counts for connections from `trusted`, and there is safe only while
-    nobody reaches this proxy by a shorter way. 0 goes by the networks."""
+    """How many addresses the proxies in front add to X-Forwarded-For, if you cannot name all their networks:
+    a cloud balancer that adds the client's and its own has 2. The client is the address at that position from
+    the end. Applies to connections from `trusted`, and is safe only if nobody there can reach this proxy by a
+    shorter way. 0 goes by the networks."""
     proxy_protocol: v.Flag = False
-    """Whether connections of these proxies, and those on unix sockets, begin with a PROXY protocol header of
-    version 1 or 2 that names the client. They then have to, within timeouts.head, and before TLS. From
-    anybody else it is refused."""
+    """Whether connections of these proxies, and on unix sockets, begin with a PROXY protocol header, version
+    1 or 2, that names the client. The header is then required, within timeouts.head and before TLS. From
+    others it is refused."""
 
     @field_validator("hops")
     @classmethod
@@ -240,27 +249,34 @@ class Config(s.Settings):
     """The whole configuration, made by `load` and handed down by `app`."""
 
     listen: v.Addresses = (Address("0.0.0.0", 8000),)  # noqa: S104 - a proxy is there to be reached
-    """Where clients connect: a name is all the addresses that it has here. `:8000` and `"*:8000"` (in quotes)
-    are 0.0.0.0:8000, every interface by IPv4; "[::]:8000" is IPv6. Port 0 takes any free one. The default of
-    `run` is 127.0.0.1:8000. Where tls.acme names domains it is 0.0.0.0:443 and http://0.0.0.0:80. What begins
-    with http:// stays plain beside TLS: it only leads to https, and answers the questions of tls.acme's
-    authority."""
+    """Where clients connect. A name stands for all its addresses. `:8000` and `"*:8000"` (in quotes) are
+    0.0.0.0:8000, every IPv4 interface; "[::]:8000" is IPv6. Port 0 takes a free one. The default of `run` is
+    127.0.0.1:8000. With tls.acme domains it is 0.0.0.0:443 and http://0.0.0.0:80. Addresses that begin with
+    http:// stay plain if TLS is on: they redirect to https and answer the authority of tls.acme."""
     socket: s.SocketSettings = s.SocketSettings()
     reuse_port: v.Flag = False
-    """Whether other processes may listen on the same addresses (SO_REUSEPORT). With it a new proxy is started
-    before the old one is stopped, and several share the work of one machine; all have to run as the same
-    user. Takes effect at the start."""
+    """Whether other processes may listen on the same addresses (SO_REUSEPORT). A new proxy can then start
+    before the old one stops, and several can share one machine's work; all must run as the same user. Takes
+    effect at the start."""
     admin: AdminSettings = AdminSettings()
     backends: Annotated[
-        tuple[Annotated[BackendSettings, v.Allowed("a url, or a mapping with at least one")], ...],
-        v.Allowed("a list of urls, or of mappings with at least a url"),
+        tuple[
+            Annotated[
+                BackendSettings, v.Allowed("a url such as http://127.0.0.1:8001, or a mapping with a url")
+            ],
+            ...,
+        ],
+        v.Allowed(
+            "a list of urls such as - http://127.0.0.1:8001, or of mappings such as "
+            '- {name: a, url: "http://127.0.0.1:8001"}'
+        ),
     ] = ()
-    """The Chainlit instances, one entry each: a mapping, or its url alone, as in `- http://127.0.0.1:8001`.
-    `serve` needs at least one, or discovery."""
+    """The Chainlit instances, each a mapping or only its url, as in `- http://127.0.0.1:8001`. `serve` needs
+    at least one, or discovery."""
     discovery: s.DiscoverySettings = s.DiscoverySettings()
     socketio_path: v.SocketioPaths = ("/ws/socket.io",)
-    """Where Chainlit's Socket.IO endpoint is. Compared with the end of a request's path, so that a root path
-    needs no setting."""
+    """Chainlit's Socket.IO endpoint. Compared with the end of a request's path, so a root path needs no
+    setting."""
     affinity: AffinitySettings = AffinitySettings()
     balance: BalanceSettings = BalanceSettings()
     health: HealthSettings = HealthSettings()

@@ -17,6 +17,7 @@ SHOWN = 60
 """Characters of a given value or key that a message shows: enough to find it, and it stays one line."""
 
 _TYPE_NAMES = {str: "text", bool: "true or false", dict: "a mapping", list: "a list", tuple: "a list"}
+_MOST_BITS = 10_000  # of a whole number that Python writes in decimal: it refuses to beyond 4300 digits
 _PASSWORD = re.compile(r"://[^/\s]*@")
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
@@ -32,7 +33,8 @@ class Problem:
 
     def __str__(self) -> str:
         """Return `file:line: key: message`, without the parts that are not known."""
-        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        file = "standard input" if self.file == "-" else self.file
+        place = file if self.line is None else f"{file}:{self.line}"
         return ": ".join(part for part in (place, self.key, self.message) if part)
 
 
@@ -51,6 +53,8 @@ def got(value: object) -> str:
     """Return ` (got ...)` for the end of a message."""
     if isinstance(value, str) and not _PASSWORD.search(value):
         return f" (got {quoted(value)})"
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        return f" (got {_short(hex(value))})"
     return f" (got {_short(str(value).lower())})" if isinstance(value, int | float) else got_type(value)
 
 

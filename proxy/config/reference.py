@@ -15,13 +15,13 @@ from proxy.config.fields import KEYS, Key
 _INTRODUCTION = """\
 # Configuration
 
-This page is made from the models in `proxy/config`, by
+This page is generated from the models in `proxy/config`:
 `python -m proxy.config.reference > docs/configuration.md`.
 
-`chainlit-proxy serve -c proxy.yaml` reads one YAML file, `run` can read one as well. `serve` and `check`
-take the file as an argument too, `-` as standard input, and without either read `proxy.yaml` of the
-working directory. Every key has a default but the `url` of a backend, so a whole file may be as short as
-this:
+`chainlit-proxy serve -c proxy.yaml` reads one YAML file; for `run` a file is optional. `serve` and
+`check` also accept the file as an argument, and `-` for standard input. Without either they read
+`proxy.yaml` in the working directory. Only the `url` of a backend is required, so a complete file can be
+this short:
 
 ```yaml
 backends:
@@ -29,36 +29,49 @@ backends:
   - http://127.0.0.1:8002
 ```
 
-A mapping in place of a url gives a backend more than that: `{url: http://127.0.0.1:8001, name: a}`.
+Use a mapping instead of a url to set more keys of a backend: `{url: http://127.0.0.1:8001, name: a}`.
 
-`config.example.yaml` has every key with its default. `chainlit-proxy check -c proxy.yaml` prints what is
-in effect, with secrets as `"***"`. For a file of `run`, which has no backends, say
-`chainlit-proxy check -c run.yaml --for run`.
+`config.example.yaml` contains every key with its default, and a sentence on each.
 
-An option of the command line wins over the file, and the file over the default. Two defaults of `run` are
-others, as it is for one developer: `listen` is `127.0.0.1:8000` and `log.access` is `false`, unless the file
-or an option has them.
+`chainlit-proxy check -c proxy.yaml` validates a file:
+`proxy.yaml is valid: 2 backends, listens on 0.0.0.0:8000`. With `--print` it prints every key in
+effect, secrets as `"***"`; with `--changed` only those that differ from the defaults. A file for `run`
+has no backends: check it with `chainlit-proxy check -c run.yaml --for run`.
+
+Editors that use the YAML language server complete and check the keys. Write the schema with
+`chainlit-proxy schema > proxy.schema.json`, and begin your file with
+`# yaml-language-server: $schema=proxy.schema.json`.
+
+Command-line options override the file, and the file overrides the defaults. `run` has two defaults for
+development: `listen` is `127.0.0.1:8000` and `log.access` is `false`, unless the file or an option sets
+them.
 
 ## Rules
 
-- Times are in seconds and may have a fraction, sizes are in bytes.
-- A key that takes a list also takes one value alone.
-- A section without content, all its keys commented out for instance, has its defaults.
-- `${NAME}` is the value of an environment variable; one that is not set, or empty, is a mistake.
-  `${NAME:-default}` has a default for both cases; `${NAME:-}` leaves a token or a secret unset.
-  `$${` is a plain `${`. Variables work in values, not in keys, and a value cannot add keys.
-- `$NAME` is a mistake, because a variable was meant; in single quotes, as in `'$NAME'`, it is plain text.
-- A value in quotes is text: `interval: "5"` is a mistake, `interval: ${INTERVAL}` is a number.
-- What YAML 1.1 takes for a number in base 60 or 8 is a mistake: write 90 for `1:30`, and 400 for `0400`.
+- A duration is a number of seconds, or has a unit: `500ms`, `30s`, `5m`, `1h`, `2d`, `1.5h`, `1m30s`.
+- A size is a number of bytes, or has a unit: `32k`, `512KB`, `512MiB`, `1g`. All units are powers of
+  1024, as in nginx and Docker: 32k, 32KB and 32KiB are the same.
+- Booleans are `true`, `yes`, `on` and `false`, `no`, `off`. The case of words does not matter.
+- Relative paths start at the folder of the file that names them; on standard input, at the working
+  directory.
+- A key that takes a list also takes a single value.
+- An empty section, for instance with all its keys commented out, has its defaults.
+- `${NAME}` is the value of an environment variable. If it is unset or empty, the file is invalid.
+  `${NAME:-default}` gives a default for both cases; `${NAME:-}` leaves a token or a secret unset. `$${`
+  is a literal `${`. Variables work in values only, and cannot add keys.
+- `$NAME` is an error, because you probably meant a variable; in single quotes, as in `'$NAME'`, it is
+  plain text.
+- A value in quotes is text: `interval: "5"` is an error, `interval: ${INTERVAL}` is a number.
+- Numbers that YAML 1.1 reads in base 60 or 8 are errors: write 90 for `1:30`, and 400 for `0400`.
 - A value that begins with `[`, such as `"[::]:8000"`, needs quotes.
 - Anchors, aliases and merge keys (`<<`) work. YAML tags (`!name`) do not.
-- A mistake ends the command with status 2. All mistakes are shown at once, each in one line with the file,
-  the line, the key and what is allowed:
+- An error ends the command with status 2. It reports all errors at once, one per line, with the file, the
+  line, the key and what is allowed:
 
 ```text
-proxy.yaml:7: health.interval: must be a number greater than 0 (got "fast")
-proxy.yaml:9: health.timeot: unknown key, did you mean 'timeout'? Allowed here: type, path, host, status, ...
-proxy.yaml:12: admin.token: environment variable ADMIN_TOKEN is not set; ${ADMIN_TOKEN:-...} gives a default
+proxy.yaml:7: health.interval: must be a duration such as 30s, 5m or a number of seconds, greater than 0 ...
+proxy.yaml:9: health.timeot: unknown key, did you mean 'timeout'?
+proxy.yaml:12: admin.token: environment variable ADMIN_TOKEN is not set: export it, or write ...
 ```
 """
 

@@ -4,6 +4,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from proxy.config import values as v
 from proxy.config.problems import got
+from proxy.config.span import Span
 
 
 class Settings(BaseModel):
@@ -13,14 +14,14 @@ class Settings(BaseModel):
 
 
 class SocketSettings(Settings):
-    """Who may connect, where listen names unix sockets."""
+    """Permissions of the unix sockets in `listen`."""
 
     mode: v.SocketMode = "666"
     """The permissions of the files, in octal digits. By default every user of this machine may connect, as to
-    a port; the folder can be closed to others."""
+    a port; you can restrict the folder instead."""
     group: v.Given | None = None
-    """The group that the files belong to, such as that of the web server in front. The user of the proxy has
-    to be in it. Sockets that systemd opens are as its unit says."""
+    """The group of the files, such as that of the web server in front. The proxy's user must be a member. For
+    sockets that systemd opens, its unit decides."""
 
     @property
     def bits(self) -> int:
@@ -29,192 +30,191 @@ class SocketSettings(Settings):
 
 
 class AdminSocketSettings(SocketSettings):
-    """Who may connect to it, where it is a unix socket."""
+    """Permissions of the admin socket, if it is a unix socket."""
 
     mode: v.SocketMode = "600"
     """The permissions of the file, in octal digits. By default only the proxy's user may connect: without a
-    token, who may connect may do everything."""
+    token, any user who can connect may do everything."""
     group: v.Given | None = None
-    """The group that the file belongs to, such as that of the operators."""
+    """The group of the file, such as that of the operators."""
 
 
 class DirectorySettings(Settings):
     """The table of sessions and their backends."""
 
     size: v.Count = 100_000
-    """How many sessions are remembered; the one that was not used for longest is forgotten first. It is a
-    cache: what it forgot is asked of the backends again."""
+    """How many sessions are remembered; the one unused for longest is dropped first. It is a cache: the
+    backends are asked for dropped ones."""
     redis: v.RedisUrl | None = None
-    """The Redis or Valkey through which several proxies share the table, the same for all of them. It is
-    asked only for what a proxy does not know, and while it does not answer each goes on alone. The url may
-    hold a password, so it is never shown."""
+    """The Redis or Valkey through which several proxies share the table, the same for all. A proxy asks it
+    only for sessions that it does not know, and continues alone while it does not answer. The url may contain
+    a password, so it is never shown."""
 
 
 class SessionSettings(Settings):
     """Conversations that outlive their instance."""
 
     shared: v.FlagOrAuto = "auto"
-    """Whether the instances share their sessions. auto is true for `run`, which then starts its replicas so,
-    and false for `serve`: there it only tells the proxy what the instances do."""
+    """Whether the instances share their sessions. auto is true for `run`, which then starts its replicas that
+    way, and false for `serve`. With `serve` it only describes what your instances do."""
     store: v.Store = v.StoreUrl("sqlite")
-    """Where `run` and `replica` keep sessions. sqlite is a file in the state folder of `run`, so that they
-    outlive a restart; instances on several machines need Redis or Valkey."""
+    """Where `run` and `replica` keep sessions. `sqlite` is a file in the state folder of `run`, and survives
+    a restart; instances on several machines need Redis or Valkey."""
     notice: v.Text = "The answer was cut off because its server went away. Please ask again."
-    """What a user reads whose answer was cut off when its instance died; empty: nothing."""
+    """Shown to users whose answer was cut off because its instance died; empty shows nothing."""
     retry_turn: v.Flag = False
-    """Whether the message of such a turn is given to the new instance, once. What the turn had already done,
-    a payment for instance, is then done twice."""
+    """Whether the new instance runs the message of such a turn again, once. Whatever the turn had already
+    done, such as a payment, then happens twice."""
     files: v.File | None = None
-    """A folder that all instances reach, in which uploaded files are kept. By default beside the file of
-    sqlite, and with Redis in the store itself."""
-    file_limit: v.CountOrZero = 10_485_760
+    """A folder for uploaded files that all instances can reach. By default next to the file of sqlite; with
+    Redis, in the store itself."""
+    file_limit: v.BytesOrZero = 10_485_760
     """Bytes of the largest uploaded file that is copied to the folder or the store; a larger one stays on its
-    instance alone. Files on the same disk are linked, whatever their size."""
+    instance only. Files on the same disk are linked, whatever their size."""
 
 
 class ReplicaSettings(Settings):
-    """The instances that `run` starts, and how many are wanted: that is reckoned for those of `serve` too."""
+    """The instances that `run` starts, and how many are wanted; the latter is computed for `serve` too."""
 
-    count: v.Replicas = v.Span(2, 2)
-    """How many `run` starts, such as 4. With a range such as 2..8 it starts the lower number, and more of
-    them as they are wanted."""
+    count: v.Replicas = Span(2, 2)
+    """How many `run` starts, such as 4. With a range such as 2..8 it starts the lower number, and more as
+    they are wanted."""
     answers: v.Count = 50
-    """Answers under way at once that one instance carries. So many streams of 50 tokens a second keep it as
-    busy as it should be; for an app that computes it is less."""
+    """Answers under way at once that one instance can handle. 50 streams of 50 tokens a second keep it
+    reasonably busy; use less for an app that computes."""
     sessions: v.Count = 2000
-    """Open sessions that one carries. They cost little CPU; their memory, and how many are lost with one, are
-    what bounds them."""
+    """Open sessions that one instance can hold. They need little CPU; the limits are memory, and the number
+    of users affected if it fails."""
     late: v.Seconds = 0.1
-    """Seconds that the median of the last five probes may take. If half of the instances are later, the event
-    loops are full: then one carries less than these figures say."""
+    """Seconds that the median of the last five probes may take. If half of the instances are slower, their
+    event loops are full, and each can handle less than the figures above."""
     spare: v.CountOrZero = 1
-    """So many more are wanted than the work needs while anybody is there, so that the rest carries it when
-    one dies."""
+    """How many more instances are wanted than the work needs, so that the others can carry it when one dies.
+    Applies while there is any work."""
     calm: v.Seconds = 120.0
-    """Seconds that fewer have to be enough before fewer are wanted. More are wanted at once."""
+    """Seconds that fewer instances must be enough before fewer are wanted. More are wanted at once."""
     start_timeout: v.Seconds = 120.0
-    """Seconds that one has to load the app and answer, from the start of its process on; then it is killed.
-    No more of them start at once than there are processors."""
+    """Seconds from the start of an instance's process until it answers; then it is killed. No more instances
+    start at once than there are processors."""
 
 
 class LimitSettings(Settings):
-    """How much the proxy takes from clients."""
+    """How much the proxy accepts from clients."""
 
     head: v.HeadBytes = 32_768
-    """Bytes of the head of a request. Chainlit spreads a large login over several cookies of 3000 characters
-    each, so the 8192 of other proxies are too few."""
-    inspect: v.Count = 1_048_576
-    """Bytes of the largest JSON body that is read to find a session id; a larger one is passed on unread. Of
-    an Engine.IO payload it is the most that is taken, if it is above 1048576."""
+    """Bytes of a request head. Chainlit spreads a large login over several cookies of 3000 characters, so the
+    8192 of other proxies are too few."""
+    inspect: v.Bytes = 1_048_576
+    """Bytes of the largest JSON body that is searched for a session id; a larger one passes unread. If above
+    1048576, it is also the largest Engine.IO payload accepted."""
     packets: v.Count = 1000
-    """Packets of one Engine.IO payload that a client sends by polling; more are answered 413. python-engineio
-    takes 16 unless the app raises Payload.max_decode_packets."""
+    """Packets in one Engine.IO payload of a polling client; more get 413. python-engineio takes 16 unless the
+    app raises Payload.max_decode_packets."""
     headers: v.Count = 100
-    """Header fields of a request; more are answered 431. A browser sends some 20, and each proxy in front
-    adds a few."""
-    body: v.CountOrZero = 536_870_912
-    """Bytes of the body of a request, chunk sizes included; a larger one is answered 413. 0 sets no limit.
-    512 MiB, since Chainlit itself takes files of 500 MB unless its config says otherwise, and writes them to
-    disk before it looks at their size."""
+    """Header fields of a request; more get 431. A browser sends about 20, and each proxy in front adds a
+    few."""
+    body: v.BytesOrZero = 536_870_912
+    """Bytes of a request body, chunk sizes included; more get 413. 0 sets no limit. The default is 512 MiB,
+    because Chainlit accepts files of 500 MB unless its config says otherwise, and writes them to disk before
+    it checks their size."""
     connections: v.CountOrZero = 10_000
-    """Connections of clients open at once, websockets among them; one more is answered 503 and closed. 0 sets
-    no limit. Each takes one file descriptor, with its websocket two."""
+    """Client connections open at once, including websockets; above that, 503 and a close. 0 sets no limit.
+    Each needs one file descriptor, a websocket two."""
     connections_per_client: v.CountOrZero = 1000
-    """Connections that one address, or one /64 network in IPv6, has open at once; one more is answered 429
-    and closed. 0 sets no limit. An address may be an office of hundreds; those in forwarded.trusted have no
-    limit, so name the load balancer there."""
-    requests_per_second: v.SecondsOrZero = 2000.0
-    """Requests that one client may make per second, on average; more are answered 429. 0 sets no limit. One
-    tab that polls makes some 50 while a text is streamed, so an office may have 40 of those at a time."""
+    """Connections open at once from one address, or one IPv6 /64 network; above that, 429 and a close. 0 sets
+    no limit. An address may be an office of hundreds. Addresses in forwarded.trusted have no limit, so name
+    the load balancer there."""
+    requests_per_second: v.RateOrZero = 2000.0
+    """Requests of one client per second, on average; more get 429. 0 sets no limit. A polling tab makes about
+    50 while text is streamed, so the default allows an office 40 of those."""
     burst: v.Count = 10_000
-    """Requests that a client may make at once before requests_per_second slows it down. A page of Chainlit
-    loads some 50 files, so an office may load 200 of them at a time."""
+    """Requests that a client may make at once before requests_per_second applies. A Chainlit page loads about
+    50 files, so the default allows an office 200 page loads at once."""
     sessions_per_minute: v.CountOrZero = 3000
-    """Socket.IO sessions that one client may open per minute, at once or over time; more are answered 429. 0
-    sets no limit. After a failure all tabs of an office connect anew, each of them every five seconds."""
+    """Socket.IO sessions that one client may open per minute, at once or over time; more get 429. 0 sets no
+    limit. After a failure each tab of an office reconnects every five seconds."""
     questions_per_minute: v.CountOrZero = 600
-    """Sessions that the backends are asked for on behalf of one client per minute, at once or over time;
-    those that a backend holds do not count. What is over it goes by the rest of its evidence. 0 sets no
-    limit. After a restart of the proxy each tab of an office names a session that has to be found."""
+    """Sessions per minute that the backends are asked for on behalf of one client, at once or over time;
+    those that a backend holds do not count. Requests above the limit follow their other evidence. 0 sets no
+    limit. After a restart of the proxy each tab of an office names a session that must be found."""
     http2_streams: v.Count = 100
-    """Requests that a client may have under way at once on a connection in HTTP/2. Each counts as one of
-    connections and connections_per_client while it is open, beside the connection itself."""
-    http2_resets_per_second: v.Seconds = 20.0
-    """Requests per second that may be reset on a connection in HTTP/2 before their answer is whole, on
-    average, and ten times as many at once; with more the connection ends. A page that is left resets all that
-    it asked for."""
-    http2_overhead: v.Count = 4096
-    """Bytes per second of a connection in HTTP/2 that may be something else than requests and bodies, on
-    average, and 65536 at once; with more it ends. A browser says next to nothing else, and what it says to
-    take an answer is not counted."""
+    """Requests under way at once on one HTTP/2 connection. While open, each counts towards connections and
+    connections_per_client, in addition to the connection itself."""
+    http2_resets_per_second: v.Rate = 20.0
+    """Requests per second that a client may reset on one HTTP/2 connection before their answer is complete,
+    on average, and ten times as many at once; more end the connection. A page that the user leaves resets all
+    its requests."""
+    http2_overhead: v.Bytes = 4096
+    """Bytes per second on one HTTP/2 connection other than requests and bodies, on average, and 65536 at
+    once; more end it. Browsers send almost none, and frames needed to receive answers do not count."""
 
     opening_frames: v.Count = 64
-    """Frames that a client may send on a Socket.IO websocket before it has connected to Chainlit; with more
-    it is closed with code 1008. A client says three."""
+    """Frames that a client may send on a Socket.IO websocket before it has connected to Chainlit; more close
+    it with code 1008. Clients send three."""
     opening_bytes: v.HeadBytes = 262_144
-    """Bytes that it may send before, its CONNECT packet included, which holds the user's environment. By
-    polling the same two bounds hold for what is said to other namespaces first."""
+    """Bytes that it may send before that, including its CONNECT packet, which holds the user's environment.
+    Both limits also apply to what polling clients send to other namespaces first."""
 
 
 class TimeoutSettings(Settings):
-    """How long the proxy waits, all in seconds."""
+    """How long the proxy waits."""
 
     connect: v.Seconds = 2.0
     """Seconds to open a connection to a backend."""
     head: v.Seconds = 10.0
-    """Seconds in which a client has to send the whole head of a request."""
+    """Seconds for a client to send a complete request head."""
     idle: v.Seconds = 75.0
-    """Seconds that a client's connection stays open without a request. More than the 60 of common load
-    balancers, so that one in front of the proxy closes first."""
+    """Seconds for the next request on a client's connection. More than the 60 of common load balancers, so
+    that one in front closes first."""
     response: v.Seconds = 300.0
-    """Seconds until a backend sends the head of its response. Long, because an app that blocks its event loop
-    answers late and its users must not lose their session for that."""
+    """Seconds for a backend to send its response head. Long, because an app that blocks its event loop
+    answers late, and its users must not lose their session."""
     body: v.Seconds = 60.0
-    """Seconds that a client may take between two pieces of a request's body."""
+    """Seconds between two pieces of a request body from a client."""
     write: v.Seconds = 60.0
-    """Seconds in which a client that does not keep up has to take some of what it is sent. Each piece that it
-    takes begins them anew."""
+    """Seconds for a slow client to accept more of its response. Each piece that it accepts restarts the
+    time."""
     tunnel_idle: v.Seconds = 90.0
-    """Seconds that a websocket stays open without a byte in either direction. Twice the 45 after which
-    Engine.IO itself takes the other side for gone."""
+    """Seconds for a byte on a websocket, in either direction. Twice the 45 after which Engine.IO itself
+    considers the other side gone."""
     pool_idle: v.Seconds = 4.0
-    """Seconds that an unused connection to a backend is kept. Less than the 5 after which uvicorn closes it,
-    so that no request meets a closing connection."""
+    """Seconds for an unused connection to a backend to be reused. Less than the 5 after which uvicorn closes
+    it, so that no request meets a closing connection."""
     drain: v.SecondsOrZero = 300.0
-    """Seconds in which the sessions of a backend that drains have to leave it, unless the drain names another
-    time. Those in the middle of an answer are the last."""
+    """Seconds for the sessions of a draining backend to leave it, unless the drain names another time.
+    Sessions in the middle of an answer leave last."""
     shutdown: v.SecondsOrZero = 30.0
-    """Seconds that requests and answers have to finish when the proxy is told to stop. Meanwhile it serves
-    everybody as before. What Kubernetes grants by default."""
+    """Seconds for requests and answers to finish when the proxy is stopped. It serves all clients as before
+    meanwhile. The default is what Kubernetes grants."""
     farewell: v.SecondsOrZero = 0.0
-    """Seconds in which clients are told to connect anew when the proxy ends, the last of timeouts.shutdown; 0
-    tells all at once. Nobody can reach it from then on, and Socket.IO's clients spread over a second by
-    themselves. Some more, where others behind the same load balancer take them over."""
+    """Seconds for asking clients to reconnect when the proxy ends, as the last part of timeouts.shutdown; 0
+    asks all at once. No one can reach the proxy during this time, and Socket.IO clients spread over a second
+    anyway. Set more if other proxies behind the same load balancer take the clients over."""
     opening: v.Seconds = 45.0
-    """Seconds in which a Socket.IO websocket has to connect to a namespace; then it is closed with code 1008.
-    What servers of Socket.IO grant by default. It stands while the instance has not answered."""
+    """Seconds for a Socket.IO websocket to connect to a namespace; then it is closed with code 1008. The
+    default is that of Socket.IO servers. The time stops while the backend has not answered."""
     hand_over: v.SecondsOrZero = 0.0
-    """Seconds that websockets stay when the proxy is told to stop while another process listens on its
-    addresses (see reuse_port). Only then timeouts.shutdown begins."""
+    """Seconds for websockets to stay when the proxy is stopped while another process listens on its addresses
+    (see reuse_port). timeouts.shutdown begins after that."""
 
 
 class WebsocketSettings(Settings):
     """The websockets of Chainlit's pages."""
 
     compress: v.Flag = False
-    """Whether messages to clients that offer permessage-deflate are compressed, and theirs are taken so: a
-    token of 130 bytes becomes 12, for CPU time of the proxy. Backends are offered none. Takes effect for new
-    websockets."""
+    """Whether messages are compressed, in both directions, for clients that offer permessage-deflate: a token
+    of 130 bytes becomes 12, at the cost of CPU time. Websockets to backends stay uncompressed. Takes effect
+    for new websockets."""
 
 
 class LogSettings(Settings):
-    """What is written to standard error."""
+    """Logs, on standard error."""
 
     format: v.LogFormat = "console"
-    """console for people, json for machines: one object per line."""
+    """`console` for people, `json` for machines: one object per line."""
     access: v.Flag = True
-    """Whether each request gets a line with its backend, its evidence and the outcome. The default of `run`
-    is false."""
+    """Whether each request gets a line with its backend, evidence and outcome. The default of `run` is
+    false."""
     level: v.LogLevel = "info"
     """The least important lines that are written."""
 
@@ -223,44 +223,44 @@ class OtelSettings(Settings):
     """Spans for OpenTelemetry. Takes effect at the start."""
 
     endpoint: v.OtlpUrl | None = None
-    """Where spans are sent, one for each request and websocket: a collector that takes OTLP over HTTP.
-    Without it there are none. It needs the extra otel."""
+    """A collector that accepts OTLP over HTTP. It gets one span for each request and websocket; without it
+    there are none. Requires the extra `otel`."""
     service: v.Text = "chainlit-proxy"
-    """What the proxy is called in traces: the service.name of its spans."""
+    """The service.name of the spans."""
     sample: v.Share = 1.0
-    """The share of traces that begin here and are sent. Those that a request brings along in traceparent go
-    by the decision in it. A span takes more CPU time than its request."""
+    """The share of traces beginning here that are sent. For requests with a traceparent, the decision in it
+    counts. A span takes more CPU time than its request."""
 
 
 class ResponseSettings(Settings):
-    """What responses tell of the proxy, for the curious."""
+    """Information about the proxy in responses."""
 
     backend: v.Flag = False
-    """Whether responses name the backend that gave them, as X-Chainlit-Backend. It shows how many there are
-    and when they change."""
+    """Whether responses name their backend in X-Chainlit-Backend. This shows how many there are, and when
+    they change."""
     timing: v.Flag = False
-    """Whether responses of backends carry Server-Timing, which the developer tools of browsers show: how long
-    the backend took to begin its answer, and by what evidence it was chosen."""
+    """Whether responses of backends carry Server-Timing, which browsers' developer tools show: how long the
+    backend took to begin its answer, and the evidence that chose it."""
 
 
 class DnsSettings(Settings):
-    """Backends that DNS names."""
+    """Backends from DNS."""
 
     name: v.HostName | None = None
-    """The name whose addresses are the backends, such as that of a headless service; with one this source is
-    on. It needs the extra `dns`."""
+    """The name whose addresses are the backends, such as a headless service. Turns this source on. Requires
+    the extra `dns`."""
     records: v.Records = "a"
-    """Which records are asked for: a or aaaa for addresses, srv for names with ports, of which those of the
-    best priority are taken."""
+    """The record type: `a` or `aaaa` for addresses, `srv` for names with ports, of which only the best
+    priority counts."""
     port: v.Port | None = Field(default=None, validate_default=True)
-    """Where the instances listen, for a and aaaa. SRV records hold it."""
+    """Where the instances listen, for a and aaaa. SRV records contain it."""
     servers: v.DnsServers = ()
-    """Whom to ask, instead of the servers of the system."""
+    """DNS servers to ask instead of the system's."""
     shortest: v.Seconds = 1.0
-    """Seconds between two questions at least, however short the time to live of an answer is."""
-    longest: v.Seconds = 30.0
-    """Seconds between two questions at most, however long the time to live of an answer is. After a failure
-    the pause grows from shortest to this."""
+    """Seconds until it asks again at the earliest, even if the TTL is shorter."""
+    longest: v.Seconds = Field(default=30.0, validate_default=True)
+    """Seconds until it asks again at the latest, even if the TTL is longer. After a failure the pause grows
+    from shortest to this."""
 
     @field_validator("port")
     @classmethod
@@ -284,39 +284,39 @@ class KubernetesSettings(Settings):
     """Backends that are the endpoints of a Service."""
 
     service: v.Label | None = None
-    """The Service whose endpoints are the backends; with one this source is on. It needs the extra
-    `kubernetes`, and a Role that may list and watch endpointslices."""
+    """The Service whose endpoints are the backends. Turns this source on. Requires the extra `kubernetes`,
+    and a Role that may list and watch endpointslices."""
     namespace: v.Label | None = None
-    """The namespace of the Service; by default that of the proxy's own pod, or `default` with a
+    """The namespace of the Service. By default that of the proxy's own pod, or `default` with a
     kubeconfig."""
     port: v.Label | None = None
-    """The name of the Service's port behind which the instances listen, where it has several."""
+    """The name of the Service's port for the instances, if it has several."""
     kubeconfig: v.File | None = None
-    """The file that tells how to reach the API server. By default the proxy's own pod and its service account
-    tell."""
+    """The file that describes how to reach the API server. By default the proxy uses its own pod's service
+    account."""
 
 
 class DockerSettings(Settings):
     """Backends that are containers of this machine."""
 
     label: v.Given | None = None
-    """The label of the containers that are the backends, KEY or KEY=VALUE, such as
-    com.docker.compose.service=chainlit; with one this source is on. It needs the extra `docker`."""
+    """The label of the containers, KEY or KEY=VALUE, such as com.docker.compose.service=chainlit. Turns this
+    source on. Requires the extra `docker`."""
     port: v.Port = 8000
-    """Where the instances listen in their containers; 8000 is Chainlit's own."""
+    """Where the instances listen in their containers; 8000 is Chainlit's default."""
     network: v.Given | None = None
-    """The network in which the containers are reached, where they are in several."""
+    """The network to reach the containers in, if they are in several."""
     socket: v.SocketPath = "/var/run/docker.sock"
-    """The socket of the engine. Who may write there rules the machine: give the proxy one that lets through
-    GET alone."""
+    """The engine's socket. Write access to it gives control of the machine: provide a filtered socket that
+    allows only GET."""
 
 
 class DiscoverySettings(Settings):
-    """Where backends are found while it runs, beside those of backends or instead."""
+    """Where backends are found while the proxy runs, in addition to `backends` or instead."""
 
     file: v.File | None = None
-    """A YAML or JSON file with more backends, a list of entries as those of `backends`, or in the form of
-    Prometheus' file_sd. It is watched; a bad or empty one is logged, and the last good one stays."""
+    """A YAML or JSON file with more backends: a list of entries as in `backends`, or Prometheus' file_sd. It
+    is watched; a bad or empty one is logged, and the last good one stays."""
 
     dns: DnsSettings = DnsSettings()
     kubernetes: KubernetesSettings = KubernetesSettings()

@@ -7,14 +7,24 @@ they have to name every limit that the type has. A url that may hold a password 
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from annotated_types import Predicate
-from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, PlainSerializer, SecretStr
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    InstanceOf,
+    PlainSerializer,
+    SecretStr,
+    ValidationError,
+    WrapValidator,
+)
 
 from proxy.config.address import (
     DOOR_FORMS,
@@ -27,6 +37,8 @@ from proxy.config.address import (
     is_ip,
 )
 from proxy.config.problems import got
+from proxy.config.span import SPAN_FORM, Span
+from proxy.units import Unit
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -35,9 +47,7 @@ DIRECTORY_FORM = "an https URL such as https://acme-v02.api.letsencrypt.org/dire
 OTLP_FORM = "an http or https URL such as http://127.0.0.1:4318/v1/traces"
 REDIS_FORMS = "redis://HOST:PORT, rediss://HOST:PORT or unix:///SOCKET"
 STORE_FORMS = f"sqlite, sqlite:///FILE, {REDIS_FORMS}"
-MOST_REPLICAS = 256
 SERVER_FORM = "an IP address with its port such as 10.0.0.2:53"
-SPAN_FORM = f"a whole number from 1 to {MOST_REPLICAS} such as 4, or a range of them such as 2..8"
 STATUS_FORMS = "a status such as 204, a range such as 200-399 or a class such as 2xx"
 
 T = TypeVar("T")
@@ -55,12 +65,40 @@ _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """What a value may be, in words that follow "must be"."""
+    """What a value may be, in words that follow "must be".
+
+    A number that has a `unit` may be written with it; a `path` is relative to the file that names it.
+    """
 
     text: str
+    unit: Unit | None = None
+    path: bool = False
+
+    @property
+    def short(self) -> str:
+        """The words of the reference, which tells once how units are written."""
+        return self.text.replace(self.unit.value, self.unit.short) if self.unit else self.text
 
 
-class Locate(StrEnum):
+def _counts(unit: Unit, limit: str) -> tuple[BeforeValidator, Allowed]:
+    """Of a number of seconds or bytes that may be written with its unit; `limit` says how large it may be."""
+
+    def read(value: object) -> object:
+        number = unit.read(value) if isinstance(value, str) else None
+        return value if number is None else int(number) if number == int(number) else number
+
+    return BeforeValidator(read), Allowed(f"{unit.value}{limit}", unit)
+
+
+class _Word(StrEnum):
+    """One of some words, whatever their case."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> "_Word | None":
+        return cls.__members__.get(value.upper()) if isinstance(value, str) else None
+
+
+class Locate(_Word):
     """When the backends are asked which of them holds a session."""
 
     AUTO = "auto"
@@ -68,46 +106,12 @@ class Locate(StrEnum):
     NEVER = "never"
 
 
-class HandOver(StrEnum):
+class HandOver(_Word):
     """Whether clients are handed over to another instance when theirs goes away."""
 
     AUTO = "auto"
     ALWAYS = "always"
     NEVER = "never"
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A whole number, or a range of them."""
-
-    low: int
-    high: int
-
-    @classmethod
-    def parse(cls, value: object) -> "Span":
-        """Read `4` or `2..8`. Raises ValueError, in words that follow the name of what was given."""
-        text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
-        match = re.fullmatch(r"([0-9]{1,9})(?:\.\.([0-9]{1,9}))?", text)
-        if match is None:
-            raise ValueError(f"must be {SPAN_FORM}{got(value)}")
-        low, high = int(match[1]), int(match[2] or match[1])
-        if low > high:
-            raise ValueError(f"must begin with the smaller number: {high}..{low}{got(value)}")
-        if low < 1 or high > MOST_REPLICAS:
-            raise ValueError(f"must be {SPAN_FORM}{got(value)}")
-        return cls(low, high)
-
-    @property
-    def is_fixed(self) -> bool:
-        """Whether it is one number."""
-        return self.low == self.high
-
-    def plain(self) -> int | str:
-        """As it is written."""
-        return self.low if self.is_fixed else str(self)
-
-    def __str__(self) -> str:
-        return str(self.low) if self.is_fixed else f"{self.low}..{self.high}"
 
 
 class StoreUrl(SecretStr):
@@ -235,6 +239,13 @@ def _has_host(url: str) -> bool:
         return False
 
 
+def _in_any_case(value: object, read: Callable[[object], object]) -> object:
+    if isinstance(value, str) and not value.islower():
+        with suppress(ValidationError):
+            return read(value.lower())
+    return read(value)  # what is wrong is told as it was written
+
+
 def _as_list(value: object) -> object:
     return (value,) if isinstance(value, str | SecretStr | Address | Network) else value
 
@@ -253,31 +264,41 @@ def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
     return values
 
 
-Several = Annotated[tuple[T, ...], BeforeValidator(_as_list)]
+ONE_ALONE = BeforeValidator(_as_list)
+Several = Annotated[tuple[T, ...], ONE_ALONE]
 
 _Strict = Field(strict=True, allow_inf_nan=False)
 
-Seconds = Annotated[float, _Strict, Field(gt=0), Allowed("a number greater than 0")]
-SecondsOrZero = Annotated[float, _Strict, Field(ge=0), Allowed("a number, 0 or greater")]
+Seconds = Annotated[float, _Strict, Field(gt=0), *_counts(Unit.SECONDS, ", greater than 0")]
+SecondsOrZero = Annotated[float, _Strict, Field(ge=0), *_counts(Unit.SECONDS, ", 0 or greater")]
+WholeSeconds = Annotated[
+    int, Field(strict=True, ge=0), *_counts(Unit.SECONDS, ", in whole seconds, 0 or greater")
+]
 Hold = Annotated[  # Engine.IO's clients give a ping 20 s, pingTimeout, and Socket.IO's a connection as many
     float,
     _Strict,
     Field(ge=0, lt=20),
-    Allowed("a number from 0 to below 20, the seconds after which Engine.IO's clients give up"),
+    *_counts(Unit.SECONDS, ", from 0 to below the 20 after which Engine.IO's clients give up"),
 ]
+Bytes = Annotated[int, Field(strict=True, ge=1), *_counts(Unit.BYTES, ", 1 or greater")]
+BytesOrZero = Annotated[int, Field(strict=True, ge=0), *_counts(Unit.BYTES, ", 0 or greater")]
+HeadBytes = Annotated[int, Field(strict=True, ge=1024), *_counts(Unit.BYTES, ", 1024 or greater")]
+Rate = Annotated[float, _Strict, Field(gt=0), Allowed("a number greater than 0")]
+RateOrZero = Annotated[float, _Strict, Field(ge=0), Allowed("a number, 0 or greater")]
 Weight = Annotated[float, _Strict, Field(gt=0, le=100), Allowed("a number greater than 0 and at most 100")]
 Share = Annotated[float, _Strict, Field(ge=0, le=1), Allowed("a number from 0 to 1")]
 Factor = Annotated[float, _Strict, Field(gt=1), Allowed("a number greater than 1")]
 Count = Annotated[int, Field(strict=True, ge=1), Allowed("a whole number, 1 or greater")]
 CountOrZero = Annotated[int, Field(strict=True, ge=0), Allowed("a whole number, 0 or greater")]
-HeadBytes = Annotated[int, Field(strict=True, ge=1024), Allowed("a whole number, 1024 or greater")]
 Port = Annotated[int, Field(strict=True, ge=1, le=65535), Allowed("a whole number from 1 to 65535")]
 Flag = Annotated[bool, Field(strict=True), Allowed("true or false")]
-FlagOrAuto = Literal["auto", True, False]
-HealthType = Literal["http", "engineio", "tcp", "none"]  # how a backend is probed
-LogFormat = Literal["console", "json"]
-LogLevel = Literal["debug", "info", "warning", "error"]  # the least important lines that are written
-Records = Literal["a", "aaaa", "srv"]
+_ANY_CASE = WrapValidator(_in_any_case)
+
+FlagOrAuto = Annotated[Literal["auto", True, False], _ANY_CASE]
+HealthType = Annotated[Literal["http", "engineio", "tcp", "none"], _ANY_CASE]  # how a backend is probed
+LogFormat = Annotated[Literal["console", "json"], _ANY_CASE]
+LogLevel = Annotated[Literal["debug", "info", "warning", "error"], _ANY_CASE]  # the least that is written
+Records = Annotated[Literal["a", "aaaa", "srv"], _ANY_CASE]
 TlsVersion = Literal["1.2", "1.3"]
 
 Text = Annotated[str, Allowed("text")]
@@ -301,7 +322,7 @@ UrlPath = Annotated[
     Field(pattern=f"^/[/{_IN_PATH}]*$"),
     Allowed("a path that starts with /, without a query or spaces"),
 ]
-File = Annotated[str, Field(pattern=r"^[^\x00]+$"), Allowed("the path of a file")]
+File = Annotated[str, Field(pattern=r"^[^\x00]+$"), Allowed("the path of a file", path=True)]
 SocketMode = Annotated[str, Field(pattern="^0?[0-7]{3}$"), Allowed("three octal digits, such as 660")]
 SocketPath = Annotated[str, Field(pattern=r"^/[^\x00]*$"), Allowed("the absolute path of a socket")]
 HostName = Annotated[str, AfterValidator(host_name), Allowed("a host name or an IP address")]

@@ -30,10 +30,13 @@ def show(text: str) -> str:
     return text.translate(_SHOW)
 
 
-def substitute(text: str, environ: Mapping[str, str], style: str | None) -> tuple[str, list[str]]:
+def substitute(
+    text: str, environ: Mapping[str, str], style: str | None, *, may_be_none: bool = False
+) -> tuple[str, list[str]]:
     """Return `text` with its variables replaced, and what is wrong with each that could not be.
 
-    `style` is the quote that the text stands in, None for none.
+    `style` is the quote that the text stands in, None for none. A secret that `may_be_none` is better left
+    out than written into the file.
     """
     wrong = []
 
@@ -55,7 +58,8 @@ def substitute(text: str, environ: Mapping[str, str], style: str | None) -> tupl
             return value
         if default is None:
             state = "empty" if name in environ else "not set"
-            wrong.append(f"environment variable {name} is {state}; ${{{name}:-...}} gives a default")
+            instead = f"${{{name}:-}} for none" if may_be_none else f"${{{name}:-...}} with a default"
+            wrong.append(f"environment variable {name} is {state}: export it, or write {instead}")
             return ""
         return default.removeprefix(":-")
 

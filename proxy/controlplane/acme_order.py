@@ -50,7 +50,7 @@ def order(settings: AcmeSettings, store: CertificateStore) -> None:
             if error.code not in {"unauthorized", "accountDoesNotExist"}:
                 raise
             log.warning(
-                "the account at the authority is of no use any more, another is made: %s", _said(error)
+                "the authority does not accept the account any more, registering another: %s", _said(error)
             )
             acme = client.ClientV2(directory, _registered(settings, store, directory))
             wanted = acme.new_order(request)
@@ -94,7 +94,7 @@ def _connected(
     try:
         network = _network(settings, kept[0] if kept else None)
     except (ValueError, TypeError):  # or it is encrypted
-        log.warning("the account's key cannot be used, another account is made: %s", store.folder)
+        log.warning("the account's key in %s cannot be used, registering another account", store.folder)
         kept, network = None, _network(settings, None)
     directory = client.ClientV2.get_directory(settings.directory, network)
     if kept is None:
@@ -121,7 +121,7 @@ def _registered(
     )
     account = client.ClientV2(directory, network).new_account(wanted)
     store.keep_account(key, account.uri)
-    log.info("an account was made at %s", settings.directory)
+    log.info("registered an account at %s", settings.directory)
     return network
 
 
@@ -135,7 +135,7 @@ def _answers(
             continue
         found = [each for each in body.challenges if isinstance(each.chall, challenges.HTTP01)]
         if not found:
-            raise OrderError(f"the authority takes no proof over HTTP for {body.identifier.value}")
+            raise OrderError(f"the authority offers no HTTP-01 challenge for {body.identifier.value}")
         yield found[0].chall.encode("token"), (found[0], found[0].validation(acme.net.key))
 
 
@@ -155,7 +155,7 @@ def _told() -> Iterator[None]:
     except requests.RequestException as error:
         raise OrderError(f"the authority cannot be reached: {_reason(error)}") from None
     except CertificateError as error:
-        raise OrderError(f"what the authority issued is no pair: {error}") from None
+        raise OrderError(f"the certificate that was issued cannot be used: {error}") from None
     except (errors.Error, JoseError, ValueError, KeyError, TypeError, AttributeError) as error:
         # Not by its text, which may be all that was answered.
         raise OrderError(f"the authority's answer is not understood ({type(error).__name__})") from None

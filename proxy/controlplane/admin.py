@@ -1,10 +1,12 @@
 """The admin listener: health of the proxy, metrics, and the API.
 
 Monitoring needs no token (`/healthz`, `/readyz`, `/metrics`), nor does the page, which holds no data;
-everything else does where one is set, and `admin.hook_token` is good for a few routes alone. HEAD is answered
-as GET is (RFC 9110 section 9.1), and where monitoring asks OPTIONS too, which is what HAProxy sends unless it
-is told otherwise. No address here begins with `/` in what the listener itself says: a front may serve it
-below a path of its own. What the API shows is in `admin_views`, what it changes in `admin_actions`.
+everything else does where one is set. `admin.hook_token` is good for a few routes alone: an app can read the
+one of its pod, so from a backend's address it moves this backend only, and nothing that an operator wished.
+HEAD is answered as GET is (RFC 9110 section 9.1), and where monitoring asks OPTIONS too, which is what
+HAProxy sends unless it is told otherwise. No address here begins with `/` in what the listener itself says:
+a front may serve it below a path of its own. What the API shows is in `admin_views`, what it changes in
+`admin_actions`.
 """
 
 import contextlib
@@ -19,10 +21,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 
 import proxy
-from proxy.controlplane.admin_actions import FOR_HOOKS, AdminActions, add_actions
-from proxy.controlplane.admin_views import STREAM, AdminViews, add_views
+from proxy.controlplane.admin_actions import FOR_HOOKS, AdminActions, add_actions, speaks_for_others
+from proxy.controlplane.admin_views import AdminViews, add_views
 from proxy.controlplane.guard import BrowserGuard
 from proxy.controlplane.page import add_page
+from proxy.controlplane.streams import STREAM
 
 _PROBED = {"/healthz", "/readyz"}
 _LAST_ANSWERS = 2  # seconds at the end: the listener's next address waits for those who do not read
@@ -55,6 +58,11 @@ def admin_app(
             raise HTTPException(401, "a valid token is needed: Authorization: Bearer TOKEN")
         if (request.method, request.scope["route"].path) not in FOR_HOOKS:
             raise HTTPException(403, "this token may drain a backend, make it ready and look at it, no more")
+        if request.client and speaks_for_others(
+            actions.fleet, request.client.host, request.path_params["name"]
+        ):
+            raise HTTPException(403, "this token is good for the backend alone that it comes from")
+        request.state.by_hook = True
 
     app = FastAPI(
         title="chainlit-sticky-proxy",

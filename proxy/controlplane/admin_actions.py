@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Annotated, Any, Literal
 
-from fastapi import Depends, FastAPI, HTTPException, Path, Response
+from fastapi import Depends, FastAPI, HTTPException, Path, Request, Response
 from pydantic import BaseModel, Field
 
+from proxy import net
 from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.fleet import Fleet
 from proxy.affinity.health import Verdict
@@ -19,6 +20,7 @@ from proxy.controlplane.drains import Drain, Drains
 from proxy.controlplane.reload import Reload
 from proxy.controlplane.rollout import RolloutError, RolloutProgress
 from proxy.controlplane.wants import Wish
+from proxy.words import no_backend
 
 WANTED = {"wanted": 3, "low": 2, "high": 8, "serving": 3, "late": [], "answers": 70, "sessions": 400,
           "reason": "70 answers and 400 sessions fill 1.60; 1 to spare"}  # fmt: skip
@@ -71,7 +73,9 @@ class BackendStatus(BaseModel):
     )
     since: float = Field(description="When the verdict was reached, in unix time.", examples=[1700000000.5])
     admin_state: AdminState = Field(description="The operator's wish.", examples=["ready"])
+    takes_sessions: bool = Field(description="Whether new sessions are placed here.", examples=[True])
     sessions: int = Field(description="Sessions that are open here, or were just placed.", examples=[41])
+    most_sessions: int = Field(description="How many there may be, 0 for any number.", examples=[50])
     tunnels: int = Field(description="Open websockets and other upgraded connections.", examples=[40])
     unanswered: int = Field(
         description="Requests and probes that it should have answered at once, and has not.", examples=[0]
@@ -99,6 +103,21 @@ class DrainRequest(BaseModel):
         " answers at another address. It leaves alone what an operator wished: maintenance, and a drain"
         " without this.",
         examples=["restart"],
+    )
+    force: bool = Field(
+        default=False,
+        description="Also the only backend that takes new sessions; until restart it needs no force.",
+        examples=[False],
+    )
+
+
+class MaintenanceRequest(BaseModel):
+    """How a backend is to be taken out."""
+
+    model_config = {"extra": "forbid"}
+
+    force: bool = Field(
+        default=False, description="Also the only backend that takes new sessions.", examples=[False]
     )
 
 
@@ -144,6 +163,16 @@ class RolloutStatus(BaseModel):
     )
 
 
+class QueueStatus(BaseModel):
+    """Who waits because every backend has balance.most_sessions sessions."""
+
+    waiting: int = Field(description="Now.", examples=[12])
+    kept: int = Field(description="Who was let in, and whose session has not come yet.", examples=[2])
+    admitted: int = Field(description="Who has waited and was let in, since the start.", examples=[40])
+    given_up: int = Field(description="Who has waited and asked no more.", examples=[3])
+    turned_away: int = Field(description="Questions of those who found the queue full.", examples=[0])
+
+
 class WantedStatus(BaseModel):
     """How many backends are wanted for what goes on, and why."""
 
@@ -173,6 +202,25 @@ class ReloadStatus(BaseModel):
     )
 
 
+def speaks_for_others(fleet: Fleet, peer: str, name: str) -> bool:
+    """Whether a client at this address is one of the backends, and not the one that it names.
+
+    An address that no backend is at tells nothing: hooks may come by another network, or through a gateway.
+    """
+    address = peer.removeprefix("::ffff:")
+    there = {
+        other.name
+        for other in fleet
+        if other.health.verdict is not Verdict.DOWN and net.last_address(other.host) == address
+    }
+    return bool(there) and name not in there
+
+
+def _by_hook(request: Request) -> bool:
+    """Whether it came with a token of hooks, which moves nothing that an operator wished."""
+    return bool(getattr(request.state, "by_hook", False))
+
+
 def backend_status(backend: Backend, drains: Drains) -> BackendStatus:
     """What the API shows of a backend."""
     return BackendStatus(
@@ -181,9 +229,11 @@ def backend_status(backend: Backend, drains: Drains) -> BackendStatus:
         weight=backend.weight,
         health=backend.health.verdict,
         reason=backend.health.reason,
-        since=time.time() - monotonic() + backend.health.since,
+        since=round(time.time() - monotonic() + backend.health.since, 1),
         admin_state=backend.admin_state,
+        takes_sessions=backend.takes_sessions,
         sessions=backend.sessions,
+        most_sessions=backend.most_sessions,
         tunnels=backend.tunnels,
         unanswered=backend.unanswered,
         pid=backend.pid,
@@ -243,6 +293,17 @@ def reload_status(result: Reload) -> ReloadStatus:
     )
 
 
+def _keep_one(fleet: Fleet, backend: Backend, *, force: bool) -> None:
+    """An operator does not take the last one that takes new sessions by mistake. Raises HTTPException."""
+    others = any(other.takes_sessions for other in fleet if other is not backend)
+    if backend.takes_sessions and not (others or force):
+        raise HTTPException(
+            409,
+            f"{backend.name} is the only backend that takes new sessions: without it nobody can begin a"
+            ' chat. To do it all the same, say --force (in the API "force": true)',
+        )
+
+
 def add_actions(app: FastAPI, actions: AdminActions, guarded: Any) -> None:
     """Add the routes; `guarded` is what asks for the token."""
     fleet, drains = actions.fleet, actions.drains
@@ -253,8 +314,7 @@ def add_actions(app: FastAPI, actions: AdminActions, guarded: Any) -> None:
     ) -> Backend:
         backend = fleet.get(name)
         if backend is None:
-            names = ", ".join(other.name for other in fleet) or "none"
-            raise HTTPException(404, f"there is no backend {name!r}; there are: {names}")
+            raise HTTPException(404, no_backend(name, [other.name for other in fleet]))
         return backend
 
     Known = Annotated[Backend, Depends(known)]  # noqa: N806 - a type
@@ -277,24 +337,27 @@ def add_actions(app: FastAPI, actions: AdminActions, guarded: Any) -> None:
         return backend_status(backend, drains)
 
     @app.post("/api/backends/{name}/drain", **asked)  # noqa: FAST003 - `known` takes it
-    async def drain(backend: Known, request: DrainRequest | None = None) -> BackendStatus:
-        """No new sessions; those it has go on until they are at rest, or the time is up."""
+    async def drain(backend: Known, http: Request, request: DrainRequest | None = None) -> BackendStatus:
+        """No new sessions; those it has leave when at rest, or when the time is up. 409 for the last one."""
         wish = request or DrainRequest()
-        drains.drain_for(backend, wish.timeout, until_restart=wish.until is not None)
+        until_restart = wish.until is not None or _by_hook(http)
+        _keep_one(fleet, backend, force=wish.force or until_restart)
+        drains.drain_for(backend, wish.timeout, until_restart=until_restart)
         return backend_status(backend, drains)
 
     @app.post("/api/backends/{name}/ready", **asked)  # noqa: FAST003 - `known` takes it
-    async def ready(backend: Staying, request: ReadyRequest | None = None) -> BackendStatus:
+    async def ready(backend: Staying, http: Request, request: ReadyRequest | None = None) -> BackendStatus:
         """Take sessions again, with a slow start."""
-        if request and request.until:
+        if (request and request.until) or _by_hook(http):
             drains.restarted(backend)
         else:
             drains.ready(backend)
         return backend_status(backend, drains)
 
     @app.post("/api/backends/{name}/maintenance", **asked)  # noqa: FAST003 - `known` takes it
-    async def maintenance(backend: Staying) -> BackendStatus:
-        """Take it out now: its sessions move at once."""
+    async def maintenance(backend: Staying, request: MaintenanceRequest | None = None) -> BackendStatus:
+        """Take it out now: its sessions move at once; 409 as for a drain."""
+        _keep_one(fleet, backend, force=request is not None and request.force)
         drains.maintenance(backend)
         return backend_status(backend, drains)
 

@@ -1,28 +1,21 @@
 """What an operator can see of a running proxy: the part of the API that changes nothing.
 
-A session id opens a session, so the API never tells a whole one: it shows the beginning, and finds a session
-by that or by the whole.
+Here is what is seen at a glance; sessions are in `session_views`, what is told as it happens in `streams`.
 """
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from fastapi import FastAPI, Header, HTTPException, Query
-from fastapi import Path as InPath
-from fastapi.responses import StreamingResponse
+from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
 import proxy
-from proxy.affinity.backend import Backend
-from proxy.affinity.evidence import Evidence
-from proxy.affinity.pins import split_pin
 from proxy.affinity.router import Router
-from proxy.affinity.session import MoveReason, Session
+from proxy.affinity.session import Session
 from proxy.build import BUILD, Build
 from proxy.config import Config
 from proxy.config.dump import plain
@@ -30,23 +23,20 @@ from proxy.controlplane.admin_actions import (
     WANTED,
     AdminActions,
     BackendStatus,
+    QueueStatus,
     RolloutStatus,
     WantedStatus,
     backend_status,
     rollout_status,
     wanted_status,
 )
-from proxy.controlplane.events import Event, EventKind, EventLog, Traffic
+from proxy.controlplane.events import EventLog, Traffic
+from proxy.controlplane.recent import Lately, Percentiles
+from proxy.controlplane.session_views import add_session_views
+from proxy.controlplane.streams import add_streams
 from proxy.controlplane.wants import Wish
 
-SHOWN = 8  # characters of a session id: enough to tell sessions apart, useless to who finds them
-STREAM = "/api/stream"
-_BEAT = 1.0  # seconds between two states on a stream
-_SILENCE = 15.0  # seconds after which a stream without states shows that it lives
-_MOST_STREAMS = 50
 _CONFIG = {"application/json": {"example": {"listen": ["0.0.0.0:8000"], "admin": {"token": "***"}}}}
-
-After = Annotated[int, Query(ge=0, description="The number of the last event seen.", examples=[12])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,67 +49,8 @@ class AdminViews:
     traffic: Callable[[], Traffic]
     not_ready: Callable[[], str]  # why no new clients should come, "" if they may
     wish: Callable[[], Wish]  # how many backends are wanted
-
-
-class MoveStatus(BaseModel):
-    """One move of a session."""
-
-    at: float = Field(description="When, in unix time.", examples=[1700000000.5])
-    origin: str = Field(description="The backend that it left.", examples=["replica-1"])
-    target: str = Field(description="The backend that it went to.", examples=["replica-2"])
-    reason: MoveReason = Field(description="Why it had to.", examples=["down"])
-
-
-class SessionStatus(BaseModel):
-    """One session."""
-
-    id: str = Field(description="The beginning of its id.", examples=["3f2a9c1e"])
-    backend: str | None = Field(
-        description="Where it lives; null while it was only announced.", examples=["replica-2"]
-    )
-    evidence: Evidence | None = Field(
-        description="What named the session when it came there.", examples=["session"]
-    )
-    located: bool = Field(
-        description="Whether that backend was asked and said that it holds the session.", examples=[False]
-    )
-    since: float = Field(description="When it came there, in unix time.", examples=[1700000000.5])
-    open: int = Field(description="Its connections.", examples=[1])
-    answering: bool = Field(description="Whether its app is answering.", examples=[False])
-    sent_away: bool = Field(description="Whether it has to move when it is next heard of.", examples=[False])
-    moves: list[MoveStatus] = Field(description="The last few, oldest first.", examples=[[]])
-
-
-class SessionPage(BaseModel):
-    """A page of sessions."""
-
-    total: int = Field(description="How many there are in all.", examples=[0])
-    sessions: list[SessionStatus] = Field(description="Open ones first.", examples=[[]])
-
-
-class Where(BaseModel):
-    """Where something belongs."""
-
-    kind: Literal["session", "sid", "pin"] = Field(description="What was asked for.", examples=["session"])
-    backend: str | None = Field(description="Where it belongs; null if nowhere yet.", examples=["replica-2"])
-    holds: bool = Field(
-        description="Whether it may go on there; if not, it moves when it is next heard of.", examples=[True]
-    )
-    why: str = Field(
-        description="What told so, in words.", examples=["a new session, named by session: the hash chose"]
-    )
-    session: SessionStatus | None = Field(description="Its session, where that is known.", examples=[None])
-
-
-class EventStatus(BaseModel):
-    """One thing that happened."""
-
-    id: int = Field(description="They count from 1 since the start.", examples=[12])
-    at: float = Field(description="When, in unix time.", examples=[1700000000.5])
-    kind: EventKind = Field(description="What it tells of.", examples=["backend"])
-    backend: str = Field(description="Which backend it is about; empty for none.", examples=["replica-1"])
-    text: str = Field(description="What happened, without that name.", examples=["is down: silent for 45 s"])
-    lines: list[str] = Field(description="The last lines of a replica that ended.", examples=[[]])
+    lately: Callable[[], Lately]  # what happened in the last minutes
+    websockets: Callable[[], Collection[Session]]  # the sessions that have one
 
 
 class DecisionCount(BaseModel):
@@ -128,6 +59,40 @@ class DecisionCount(BaseModel):
     evidence: str = Field(description="What named the session or the backend.", examples=["session"])
     outcome: str = Field(description="What became of it.", examples=["pinned"])
     count: int = Field(description="How often, since the start.", examples=[12])
+
+
+class TimesStatus(BaseModel):
+    """How long something took in the last minutes: percentiles, in seconds."""
+
+    what: str = Field(
+        description="prompt (the first byte of what any app answers at once: pages, files, handshakes),"
+        " first_byte (of everything, polls that wait for news included), connect (to a backend), probe"
+        " (answered ones), or hand_over.",
+        examples=["prompt"],
+    )
+    count: int = Field(description="How many there were.", examples=[812])
+    p50: float = Field(description="Half of them took no longer.", examples=[0.004])
+    p95: float = Field(description="95 of 100 took no longer.", examples=[0.012])
+    p99: float = Field(description="99 of 100 took no longer.", examples=[0.031])
+
+
+class LatelyCount(BaseModel):
+    """How often something happened in the last minutes."""
+
+    group: str = Field(
+        description="answer, aborted, upstream, limit, odd_id, held, retry, internal, move or hand_over.",
+        examples=["limit"],
+    )
+    what: str = Field(description="The word for it in the metrics.", examples=["requests_per_second"])
+    count: int = Field(description="How often.", examples=[3])
+
+
+class LatelyStatus(BaseModel):
+    """The last minutes."""
+
+    seconds: float = Field(description="How far that looks back.", examples=[300.0])
+    times: list[TimesStatus] = Field(description="What was measured.", examples=[[]])
+    counts: list[LatelyCount] = Field(description="What happened at all.", examples=[[]])
 
 
 class BackendTraffic(BackendStatus):
@@ -146,6 +111,14 @@ class BackendTraffic(BackendStatus):
     )
     probes: int = Field(description="Answered probes.", examples=[300])
     probe_seconds: float = Field(description="What these took together.", examples=[0.9])
+    p50: float | None = Field(
+        description="As `prompt` in `lately`, for this backend; null if there was none.", examples=[0.004]
+    )
+    p95: float | None = Field(description="The same.", examples=[0.012])
+    troubles: int = Field(
+        description="Its answers with 500 or more and its broken connections, in the last minutes.",
+        examples=[0],
+    )
 
 
 class Overview(BaseModel):
@@ -166,30 +139,18 @@ class Overview(BaseModel):
         ],
     )
     replicas: WantedStatus = Field(description="How many are wanted.", examples=[WANTED])
-
-
-def session_status(session: Session) -> SessionStatus:
-    """What the API shows of a session."""
-    started = time.time() - monotonic()  # what turns the times of the directory into unix time
-    return SessionStatus(
-        id=session.id[:SHOWN],
-        backend=session.backend.name if session.backend else None,
-        evidence=session.evidence,
-        located=session.located,
-        since=started + session.since,
-        open=session.open,
-        answering=session.in_turn,
-        sent_away=session.sent_away,
-        moves=[
-            MoveStatus(at=started + move.at, origin=move.origin, target=move.target, reason=move.reason)
-            for move in session.moves
-        ],
+    not_ready: str = Field(
+        description="Why no new clients should be sent here, as /readyz says; empty if they may.",
+        examples=[""],
     )
-
-
-def event_status(event: Event) -> EventStatus:
-    """What the API shows of an event."""
-    return EventStatus(**asdict(event))
+    lately: LatelyStatus = Field(
+        description="What happened in the last minutes.",
+        examples=[{"seconds": 300.0, "times": [], "counts": []}],
+    )
+    queue: QueueStatus = Field(
+        description="Who waits for a place.",
+        examples=[{"waiting": 0, "kept": 0, "admitted": 0, "given_up": 0, "turned_away": 0}],
+    )
 
 
 def cpu_seconds(pid: int | None) -> float | None:
@@ -205,20 +166,26 @@ def cpu_seconds(pid: int | None) -> float | None:
 
 def overview(actions: AdminActions, views: AdminViews) -> Overview:
     """Everything at a glance."""
-    traffic = views.traffic()
+    traffic, lately = views.traffic(), views.lately()
+    prompt = lately.by_backend.get("prompt", {})
     backends = []
     for backend in actions.fleet:
-        probes, seconds = traffic.probes.get(backend.name, (0, 0.0))
+        name = backend.name
+        probes, seconds = traffic.probes.get(name, (0, 0.0))
+        took = prompt.get(name)
         backends.append(
             BackendTraffic(
                 **dict(backend_status(backend, actions.drains)),
-                turns=traffic.turns.get(backend.name, 0),
-                requests=traffic.requests.get(backend.name, 0),
-                frames=traffic.frames.get(backend.name, 0),
+                turns=traffic.turns.get(name, 0),
+                requests=traffic.requests.get(name, 0),
+                frames=traffic.frames.get(name, 0),
                 cpu_seconds=cpu_seconds(backend.pid),
-                failures=traffic.failures.get(backend.name, 0),
+                failures=traffic.failures.get(name, 0),
                 probes=probes,
-                probe_seconds=seconds,
+                probe_seconds=round(seconds, 6),
+                p50=_rounded(took.p50) if took else None,
+                p95=_rounded(took.p95) if took else None,
+                troubles=lately.troubles.get(name, 0),
             )
         )
     return Overview(
@@ -230,104 +197,39 @@ def overview(actions: AdminActions, views: AdminViews) -> Overview:
         moves={reason.value: count for reason, count in views.router.directory.moved.items()},
         rollout=rollout_status(actions.rollout()),
         replicas=wanted_status(views.wish()),
+        not_ready=views.not_ready(),
+        lately=lately_status(lately),
+        queue=QueueStatus(**traffic.queue),
     )
 
 
-def find(router: Router, wanted: str) -> Where | None:
-    """Where a session id, its beginning, a sid or a pin belongs. Raises HTTPException if in doubt."""
-    session = router.directory.get(wanted, monotonic())
-    if session is not None:
-        return _where("session", session.backend, _why(session), session)
-    token, sid = split_pin(wanted.encode())
-    engine = router.engines.get(sid)
-    if engine is not None:
-        why = (
-            "the Engine.IO connection was opened there" if engine.decided else "a guess, until CONNECT tells"
-        )
-        return _where("sid", engine.backend, why, engine.session)
-    backend = router.fleet.by_token(token or sid)
-    if backend is not None:
-        return _where("sid" if token else "pin", backend, "its pin names the backend", None)
-    found = router.directory.starting_with(wanted, 2) if len(wanted) >= SHOWN else []
-    if len(found) > 1:
-        raise HTTPException(409, f"several sessions begin with {wanted!r}: give more of the id")
-    return _where("session", found[0].backend, _why(found[0]), found[0]) if found else None
+def lately_status(lately: Lately) -> LatelyStatus:
+    """What the API shows of the last minutes."""
+    return LatelyStatus(
+        seconds=round(lately.seconds),
+        times=[_times_status(what, took) for what, took in lately.times.items()],
+        counts=[
+            LatelyCount(group=group, what=what, count=count) for (group, what), count in lately.counts.items()
+        ],
+    )
 
 
-def _where(
-    kind: Literal["session", "sid", "pin"], backend: Backend | None, why: str, session: Session | None
-) -> Where:
-    holds = session.stays if session is not None else backend is not None and backend.holds_pins
-    name = backend.name if backend else None
-    shown = session_status(session) if session else None
-    return Where(kind=kind, backend=name, holds=holds, why=why, session=shown)
+def _times_status(what: str, took: Percentiles) -> TimesStatus:
+    rounded = {key: _rounded(getattr(took, key)) for key in ("p50", "p95", "p99")}
+    return TimesStatus(what=what, count=took.count, **rounded)
 
 
-def _why(session: Session) -> str:
-    if session.backend is None:
-        return "the page has announced it; it is placed when it connects"
-    if session.located:
-        return "the backend was asked and said that it holds the session"
-    if session.moves and session.moves[-1].target == session.backend.name:
-        move = session.moves[-1]
-        return f"it had to leave {move.origin} ({move.reason.value}), and the hash chose this one"
-    return f"a new session, named by {session.evidence or 'nothing'}: the hash chose"
+def _rounded(seconds: float) -> float:
+    """To what a histogram of powers of two knows, and more."""
+    return float(f"{seconds:.3g}")
 
 
 def add_views(app: FastAPI, actions: AdminActions, views: AdminViews, guarded: Any) -> None:
     """Add the routes; `guarded` is what asks for the token."""
     asked: dict[str, Any] = {"dependencies": [guarded]}
-    streams = Streams(lambda: overview(actions, views), views.events)
 
-    @app.get("/api/where/{wanted}", **asked)
-    async def where(
-        wanted: Annotated[str, InPath(description="What is looked for.", examples=["3f2a9c1e"])],
-    ) -> Where:
-        """Where a session id, its beginning (8 characters or more), an Engine.IO sid or a pin belongs."""
-        found = find(views.router, wanted)
-        if found is None:
-            raise HTTPException(
-                404,
-                "no session, sid or pin of that name is known: it has not come through this proxy since it"
-                " started, was forgotten after affinity.session_timeout, or its backend is gone",
-            )
-        return found
-
-    @app.get("/api/sessions", **asked)
-    async def sessions(
-        backend: Annotated[
-            str | None, Query(description="Only those of this backend.", examples=["replica-1"])
-        ] = None,
-        offset: Annotated[int, Query(ge=0, description="How many to pass over.", examples=[100])] = 0,
-        limit: Annotated[int, Query(ge=1, le=500, description="How many to show.", examples=[100])] = 100,
-    ) -> SessionPage:
-        """The sessions that are known, open ones first, page by page; those of one backend if it is named."""
-        known = views.router.directory.sessions()
-        if backend is not None:
-            known = [s for s in known if s.backend is not None and s.backend.name == backend]
-        page = known[offset : offset + limit]
-        return SessionPage(total=len(known), sessions=[session_status(session) for session in page])
-
-    @app.get("/api/events", **asked)
-    async def events(after: After = 0) -> list[EventStatus]:
-        """The last events, oldest first; only those after a number if it is given."""
-        return [event_status(event) for event in views.events.after(after)]
-
-    @app.get(STREAM, **asked, response_class=StreamingResponse)
-    async def stream(
-        state: Annotated[
-            bool, Query(description="Whether an overview is told each second.", examples=[True])
-        ] = False,
-        after: After = 0,
-        last_event_id: Annotated[
-            int | None, Header(ge=0, description="As `after`: what browsers send.", examples=[12])
-        ] = None,
-    ) -> StreamingResponse:
-        """Server-sent events: `event` for what happens, and with `state` an `overview` every second."""
-        if streams.full:
-            raise HTTPException(503, "the proxy ends, or too many follow it already")
-        seen = after if last_event_id is None else last_event_id
-        return StreamingResponse(streams.follow(seen, state=state), media_type="text/event-stream")
+    add_session_views(app, views.router, views.websockets, guarded)
+    add_streams(app, lambda: overview(actions, views), views.events, views.router.directory, guarded)
 
     @app.get("/api/overview", **asked)
     async def glance() -> Overview:
@@ -345,39 +247,3 @@ def add_views(app: FastAPI, actions: AdminActions, views: AdminViews, guarded: A
         told = plain(views.config())
         assert isinstance(told, dict)
         return told
-
-
-class Streams:
-    """The server-sent events of all who follow."""
-
-    def __init__(self, overview: Callable[[], Overview], events: EventLog) -> None:
-        self._overview = overview
-        self._events = events
-        self._open = 0
-
-    @property
-    def full(self) -> bool:
-        """Whether nobody may follow any more."""
-        return self._events.closed or self._open >= _MOST_STREAMS
-
-    async def follow(self, seen: int, *, state: bool) -> AsyncIterator[str]:
-        """What one follower is told, until the followers are told to go or it is cancelled."""
-        events, begun = self._events, self._events.rounds
-        self._open += 1
-        try:
-            yield "retry: 1000\n\n"  # milliseconds until a browser comes back
-            while events.rounds == begun:
-                news = events.after(seen)
-                for event in news:
-                    seen = event.id
-                    yield f"id: {seen}\nevent: event\ndata: {event_status(event).model_dump_json()}\n\n"
-                if state:
-                    yield f"event: overview\ndata: {self._overview().model_dump_json()}\n\n"
-                elif not news:
-                    yield ": alive\n\n"
-                await events.news(_BEAT if state else _SILENCE)
-        finally:
-            self._open -= 1
-
-    def __repr__(self) -> str:
-        return f"<Streams open={self._open}>"

@@ -24,6 +24,7 @@ from proxy.affinity.pace import HANDED_OVER_PER_SECOND, PER_SECOND, Pace, time_f
 from proxy.affinity.session import Session
 from proxy.borders import Border, Where
 from proxy.config import Config
+from proxy.words import drained
 
 log = logging.getLogger("proxy")
 
@@ -84,6 +85,11 @@ class Drain:
     is_empty: bool = False
     taken_back: str = ""  # why it is no drain any more; "" while it is one
     settled: asyncio.Event = field(default_factory=asyncio.Event)  # set while it is empty or taken back
+
+    @property
+    def told(self) -> str:
+        """How it ended, behind the backend's name."""
+        return drained(self.sent_away, self.forced)
 
 
 class Drains:
@@ -253,17 +259,9 @@ class Drains:
         drain.settled.set()
         if drain.emptied_at is None:
             drain.emptied_at = now
-            took = now - drain.began
             self.ended += 1
-            self.seconds += took
-            log.info(
-                "backend %s is drained: %d sessions were sent away at rest, %d in the middle of an answer,"
-                " in %.1f s",
-                drain.backend.name,
-                drain.sent_away,
-                drain.forced,
-                took,
-            )
+            self.seconds += now - drain.began
+            log.info("backend %s %s", drain.backend.name, drain.told)
             self._emptied(drain.backend)
 
     def __repr__(self) -> str:

@@ -19,7 +19,7 @@ from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.fleet import Fleet
 from proxy.backoff import Backoff
 from proxy.borders import Work, held
-from proxy.config.values import Span
+from proxy.config.span import Span
 from proxy.controlplane.drains import DrainEndedError
 from proxy.controlplane.wants import Wish
 from proxy.replicas import Replica, ReplicaError, ReplicaState, Supervisor

@@ -8,7 +8,7 @@ may come back later. The log is lost with the process; the log on standard error
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -33,7 +33,7 @@ class EventKind(StrEnum):
 class Event:
     """One thing that happened."""
 
-    id: int  # they count from 1
+    id: int  # greater than that of any before it, of an earlier process too
     at: float  # unix time
     kind: EventKind
     backend: str  # its name, "" if it is about none
@@ -51,14 +51,16 @@ class Traffic:
     turns: dict[str, int]  # sessions whose app is answering, now
     probes: dict[str, tuple[int, float]]  # answered ones, and the seconds that they took together
     decisions: Sequence[tuple[str, str, int]]  # evidence, outcome, how often
+    queue: Mapping[str, int]  # who waits for a place among the sessions, now and since the start
 
 
 class EventLog:
     """All that are remembered; created by the app, written by who is told of changes."""
 
-    def __init__(self, size: int = _SIZE) -> None:
+    def __init__(self, size: int = _SIZE, before: int = 0) -> None:
+        """`before` is a number that an earlier process cannot have reached: the first event is the next."""
         self._events: deque[Event] = deque(maxlen=size)
-        self._last = 0
+        self._last = before
         self._news = asyncio.Event()  # of the next event; a new one after each
         self.rounds = 0  # how often followers were told to go
         self.closed = False  # set when the proxy leaves: nobody may follow any more
@@ -68,6 +70,11 @@ class EventLog:
         self._last += 1
         self._events.append(Event(self._last, time.time(), kind, backend, text, lines))
         self._wake()
+
+    @property
+    def last(self) -> int:
+        """The number of the last one, 0 before there is any."""
+        return self._last
 
     def after(self, seen: int) -> list[Event]:
         """Those that are newer than number `seen`, oldest first.

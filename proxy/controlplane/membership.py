@@ -4,7 +4,8 @@ Each of them is a complete list. They are laid together first, so that a backend
 another stays, and then one rule holds for all: who is new is added, who changed is changed, who is in no list
 is drained and leaves when it is empty, at once if it is dead; who is back before it had left is kept. Of two
 backends with the same name or url the first is taken: what is configured, then what the sources found in the
-order of `discovery`.
+order of `discovery`. What an operator wished of one holds for a while after it has left, under its name: a
+pod that was taken out is not back in service by its own crash.
 """
 
 import asyncio
@@ -30,6 +31,8 @@ from proxy.tls import CertificateError, Trust, client_context
 log = logging.getLogger("proxy")
 
 _FIRST_ANSWER = 5.0  # seconds that serving waits for the first lists
+_REMEMBERED = 3600.0  # seconds that a wish is kept for a backend that has left: longer than a pod crashes
+_MOST_REMEMBERED = 1000  # of these
 _AGAIN = 5.0  # seconds until a source is followed again that broke by a mistake of ours
 
 
@@ -122,6 +125,9 @@ class Membership:
         self._found: dict[str, tuple[Member, ...]] = {}  # by source
         self._joined: dict[str, Member] = {}
         self._sent: set[Backend] = set()  # drained because no list has them, not by the operator
+        self._wishes: dict[
+            str, tuple[AdminState, float]
+        ] = {}  # of operators, for who has left, and since when
         self._doubles: set[str] = set()  # found, but known from an earlier list, and told
         self._parts: dict[str, object] = {}  # what is configured of each source
         self.sources: dict[str, Source] = {}
@@ -164,7 +170,7 @@ class Membership:
                 for source in self.sources.values():
                     await source.asked.wait()
         except TimeoutError:
-            log.warning("discovery has not answered yet")
+            log.warning("discovery has not answered yet, starting without it")
 
     def _follow(self, name: str) -> None:
         if self._tasks is not None:
@@ -191,7 +197,7 @@ class Membership:
             try:
                 self._found[name] = trusted(member.settings for member in members)
             except CertificateError as error:
-                log.error("discovery.%s: the changed authorities are not used: %s", name, error)  # noqa: TRY400
+                log.error("discovery.%s: the changed CA certificates are not used: %s", name, error)  # noqa: TRY400
 
     def _join(self) -> None:
         joining: dict[str, Member] = {}
@@ -219,12 +225,15 @@ class Membership:
         settings, trust = member
         address = settings.address
         backend = self._fleet.get(settings.name)
+        wish = self._wishes.pop(settings.name, None)
         if backend is None:
             where = (settings.name, address.host, address.port)
             backend = self._fleet.add(
                 *where, path=address.path, weight=settings.weight, now=monotonic(), tls=trust
             )
             self._prober.watch(backend)
+            if wish is not None:
+                self._as_wished(backend, *wish)
             return
         if backend.leaving:
             backend.leaving = False
@@ -245,8 +254,27 @@ class Membership:
             self._moved(backend)
         self._prober.suspect(backend)
 
+    def _as_wished(self, backend: Backend, state: AdminState, since: float) -> None:
+        """It is back: what an operator wished of it before it left holds, unless that is long ago."""
+        if monotonic() - since > _REMEMBERED:
+            return
+        log.info("backend %s is back, and in %s as it was before it left", backend.name, state.value)
+        if state is AdminState.MAINTENANCE:
+            self._drains.maintenance(backend)
+        else:
+            self._drains.drain(backend)
+
+    def _remember(self, backend: Backend) -> None:
+        drain = self._drains.get(backend)
+        if backend.admin_state is AdminState.READY or (drain is not None and drain.until_restart):
+            return
+        self._wishes[backend.name] = backend.admin_state, monotonic()
+        if len(self._wishes) > _MOST_REMEMBERED:
+            del self._wishes[next(iter(self._wishes))]
+
     def _let_go(self, backend: Backend) -> None:
         backend.leaving = True
+        self._remember(backend)
         if not backend.holds_pins:
             self._fleet.remove(backend)
             return

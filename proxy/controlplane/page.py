@@ -1,31 +1,37 @@
-"""The page of the admin listener: one file, served as it is.
+"""The page of the admin listener: its parts in `web` as one document, made once.
 
 Its style and its script may run because the policy names their hashes; nothing else may, and nothing is
-fetched from elsewhere. The page holds no data, so it needs no token: it asks for one and uses the API.
+fetched from elsewhere, which is why it is one document. The page holds no data, so it needs no token: it asks
+for one and uses the API.
 """
 
 import base64
 import hashlib
-import re
 from functools import cache
 from importlib.resources import files
 
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 
-_INLINE = re.compile(r"<(style|script)>(.*?)</\1>", re.DOTALL)
+# One script, in this order: each part uses what those before it have said.
+_SCRIPTS = ("base", "words", "api", "sessions", "backends", "flow", "panels", "start")
 
 
 @cache
 def page() -> tuple[str, str]:
     """The page and its policy."""
-    text = files("proxy.controlplane").joinpath("page.html").read_text(encoding="utf-8")
-    hashes = {name: _hash(content) for name, content in _INLINE.findall(text)}
+    style, script = _part("page.css"), "\n".join(_part(f"{name}.js") for name in _SCRIPTS)
+    text = _part("page.html").replace("<style></style>", f"<style>{style}</style>")
+    text = text.replace("<script></script>", f"<script>{script}</script>")
     policy = (
-        f"default-src 'none'; script-src '{hashes['script']}'; style-src '{hashes['style']}';"
+        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}';"
         " connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     return text, policy
+
+
+def _part(name: str) -> str:
+    return files("proxy.controlplane").joinpath("web", name).read_text(encoding="utf-8")
 
 
 def _hash(content: str) -> str:

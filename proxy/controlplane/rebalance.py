@@ -16,6 +16,7 @@ from proxy.affinity.placement import Placement
 from proxy.affinity.session import Session
 from proxy.borders import Border, Where
 from proxy.config import Config
+from proxy.words import counted
 
 log = logging.getLogger("proxy")
 
@@ -78,7 +79,9 @@ class Rebalance:
         self._moves.send_away(going)
         self.moved += len(going)
         if going:
-            log.info("%d sessions at rest move to backend %s, which has room", len(going), needy.name)
+            log.info(
+                "backend %s has room: moving %s at rest there", needy.name, counted(len(going), "session")
+            )
         return len(going)
 
     def _most_needy(self, able: list[Backend]) -> Backend | None:

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from operator import attrgetter
 
 from proxy.borders import Where, fault
 from proxy.config import Config, ConfigError
@@ -18,7 +19,8 @@ from proxy.tls import CertificateError
 
 log = logging.getLogger("proxy")
 
-_AT_START = ("otel", "reuse_port", "sessions")  # what was handed to threads, the kernel, the replicas
+# What was handed to threads, the kernel, the replicas.
+_AT_START = ("balance.most_answers", "otel", "reuse_port", "sessions")
 
 Apply = Callable[[Config, Config], Awaitable[None]]
 """(old, new): have `new` take effect, or raise with `old` in effect as it was."""
@@ -94,7 +96,7 @@ class Reloads:
         await self._apply(old, new)
         self.config = new
         changes = tuple(key for key in Config.model_fields if getattr(old, key) != getattr(new, key))
-        restart = tuple(key for key in _AT_START if key in changes)
+        restart = tuple(key for key in _AT_START if attrgetter(key)(old) != attrgetter(key)(new))
         return Reload(time.time(), changes=changes, restart=restart)
 
     def _tell(self, done: Reload) -> None:

@@ -92,6 +92,7 @@ class Renewals:
 
     async def _look(self, settings: AcmeSettings, store: CertificateStore) -> float:
         """Get a certificate if that is due; return in how many seconds to look again."""
+        before = store.facts()
         due = await self._due(settings, store)
         now = self._clock()
         if now < due:
@@ -102,7 +103,7 @@ class Renewals:
             self._is_new = False
             return self._failed(settings, "what was issued is due already: see the clock, and its names")
         try:
-            ordered = await in_thread(partial(self._order, settings, store))
+            ordered = await in_thread(partial(self._order, settings, store, before))
         except BusyError:
             return _BUSY
         except OrderError as error:
@@ -116,11 +117,14 @@ class Renewals:
             self._say(logging.INFO, f"there is a new certificate for {', '.join(settings.domains)}")
         return 0.0  # to see when that one is due
 
-    def _order(self, settings: AcmeSettings, store: CertificateStore) -> bool:
-        """In a thread: order, unless another proxy has just done so; return whether it was ordered here."""
+    def _order(self, settings: AcmeSettings, store: CertificateStore, before: Facts | None) -> bool:
+        """In a thread: order, unless another proxy has just done so; return whether it was ordered here.
+
+        `before` is the certificate that is due.
+        """
         with store.turn():
             facts = store.facts()
-            if facts != self._seen and _is_good(facts, settings):
+            if facts != before and _is_good(facts, settings):
                 return False
             from proxy.controlplane.acme_order import order  # noqa: PLC0415 - needs an extra, and a third of a second
 

@@ -22,6 +22,7 @@ from proxy.affinity.health import Verdict
 from proxy.borders import Where, fault
 from proxy.controlplane.drains import DrainEndedError
 from proxy.replicas import Replica, ReplicaError, ReplicaState, Supervisor
+from proxy.words import counted
 
 log = logging.getLogger("proxy")
 
@@ -96,7 +97,7 @@ class Rollout:
         drains: Drains,
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`tell` is told how it goes, in sentences."""
+        """`tell` is told how it goes, in sentences whose subject is the rollout, or which name a replica."""
         self.progress = RolloutProgress()
         self._supervisor = supervisor
         self._fleet = fleet
@@ -131,8 +132,7 @@ class Rollout:
             raise RolloutError(self.hindrance)
         old = list(self._supervisor.replicas)
         self.progress = RolloutProgress(RolloutState.RUNNING, total=len(old))
-        log.info("rollout of %d replicas", len(old))
-        self._tell(f"of {len(old)} replicas begins")
+        self._say(f"begins with {counted(len(old), 'replica')}")
         self._mark(old, outdated=True)
         task = spawn(self._replace_all(old, drain_timeout))
         task.add_done_callback(lambda _: self._ended(old))
@@ -149,8 +149,7 @@ class Rollout:
             self._failed(f"it met a mistake of the proxy, see the log: {error!r}")
         else:
             self.progress = RolloutProgress(RolloutState.DONE, len(old), len(old))
-            log.info("rollout is done: %d replicas are new", len(old))
-            self._tell(f"is done: {len(old)} replicas are new")
+            self._say(f"done, replaced {counted(len(old), 'replica')}")
 
     def _ended(self, old: list[Replica]) -> None:
         """The task has ended, also one that was cancelled before it began."""
@@ -175,8 +174,7 @@ class Rollout:
         self.progress = replace(self.progress, phase=Phase.STOPPING)
         await self._retire(old)
         text = f"{new.name} has taken the place of {old.name}" if new else f"{old.name} was one too many"
-        log.info("rollout: %s", text)
-        self._tell(text)
+        self._say(text)
         self.progress = replace(self.progress, done=self.progress.done + 1)
 
     def _is_one_too_many(self, old: Replica) -> bool:
@@ -257,5 +255,9 @@ class Rollout:
     def _failed(self, reason: str) -> None:
         self.progress = replace(self.progress, state=RolloutState.FAILED, phase=None, reason=reason)
         done, total = self.progress.done, self.progress.total
-        self._tell(f"has failed after {done} of {total} replicas: {reason}")
-        log.error("rollout has failed after %d of %d replicas: %s", done, total, reason)
+        self._say(f"failed after {done} of {total} replicas: {reason}", logging.ERROR)
+
+    def _say(self, text: str, level: int = logging.INFO) -> None:
+        """To the log and to who is told."""
+        log.log(level, "rollout: %s", text)
+        self._tell(text)

@@ -72,8 +72,13 @@ class Wants:
         opened: Callable[[], Sized],
         lateness: Lateness,
         tell: Callable[[str], None] = lambda _: None,
+        waiting: Sized = (),
     ) -> None:
-        """`answering` and `opened` give the sessions of that kind; `tell` is told of changes."""
+        """`answering` and `opened` give the sessions of that kind; `tell` is told of changes.
+
+        Who is `waiting` for a place is wanted to have one.
+        """
+        self._waiting = waiting
         self._fleet, self._answering, self._opened = fleet, answering, opened
         self._lateness, self._tell = lateness, tell
         self.settings = ReplicaSettings()
@@ -86,7 +91,10 @@ class Wants:
     def configure(self, config: Config) -> None:
         """Reckon by these figures."""
         settings = self.settings = config.replicas
-        self._rule.capacity = Capacity(settings.answers, settings.sessions, settings.spare, settings.calm)
+        balance = config.balance  # what one may have it does not carry more than
+        answers = min(settings.answers, balance.most_answers or settings.answers)
+        sessions = min(settings.sessions, balance.most_sessions or settings.sessions)
+        self._rule.capacity = Capacity(answers, sessions, settings.spare, settings.calm)
 
     async def run(self) -> None:
         """Look again and again until cancelled."""
@@ -113,7 +121,8 @@ class Wants:
             if backend.admin_state is AdminState.READY and backend.health.verdict is not Verdict.DOWN
         ]
         late = tuple(backend.name for backend in serving if self._is_late(backend))
-        return Load(len(self._answering()), len(self._opened()), len(serving), late)
+        sessions = len(self._opened()) + len(self._waiting)
+        return Load(len(self._answering()), sessions, len(serving), late)
 
     def _is_late(self, backend: Backend) -> bool:
         if backend.health.verdict is Verdict.DEGRADED and not backend.health.denied:

@@ -155,12 +155,17 @@ class Exchange(Upgrade):
             self.session_id = named
         elif named is not None:
             self.site.router.directory.announce(named, monotonic())
+            if self.site.door is not None:
+                self.site.door.announced(named, request)
         self.go()
 
     def go(self, located: Located = Asked.NOT_YET) -> None:
         """Decide where the request goes and send it there."""
         request, site = self.request, self.site
         if self._waits_for_session() or (request.sid is not None and self._waits_for_transport()):
+            return
+        if site.door is not None and (answer := site.door.turns_away(request)) is not None:
+            self._answer(answer)
             return
         try:
             decision = self._decide(located)

@@ -8,7 +8,14 @@ from proxy.dataplane.leg import Leg
 from proxy.dataplane.patience import Stood, Timer
 from proxy.dataplane.stats import Stats
 from proxy.errors import Limit, OddId
-from proxy.wire.websocket import LONGEST_CLOSE, POLICY_VIOLATION, FrameError, FrameReader, close_code
+from proxy.wire.websocket import (
+    LONGEST_CLOSE,
+    POLICY_VIOLATION,
+    TRY_AGAIN_LATER,
+    FrameError,
+    FrameReader,
+    close_code,
+)
 
 _MOMENT = 0.2  # seconds: the pieces of a frame follow each other faster
 _MOMENTS = 5  # in which the frame that is on its way ends
@@ -122,6 +129,7 @@ _TOO_MUCH = {
     Limit.OPENING_FRAMES: b"too many frames before CONNECT",
     Limit.OPENING_BYTES: b"too many bytes before CONNECT",
     Limit.OPENING_TIME: b"no CONNECT in time",
+    Limit.MOST_SESSIONS: b"every instance has as many sessions as it may have",
 }
 
 
@@ -132,4 +140,5 @@ def refuse_opening(stream: Stream, stats: Stats, why: Limit | OddId) -> None:
         refuse(stream, why)
     else:
         stats.limits[why] += 1
-        stream.say_goodbye(POLICY_VIOLATION, _TOO_MUCH[why])
+        code = TRY_AGAIN_LATER if why is Limit.MOST_SESSIONS else POLICY_VIOLATION
+        stream.say_goodbye(code, _TOO_MUCH[why])

@@ -72,7 +72,7 @@ class Fetch:
     def switched(self, head: ResponseHead, rest: bytes) -> None:
         """As User: nothing is read until the caller has attached its own protocol. Raises BadResponse."""
         if head.fields.upgrade.lower() != self._protocol:
-            raise BadResponse("a switch to a protocol that was not asked for")
+            raise BadResponse("the backend switched to a protocol that was not asked for")
         self.upstream.leg.pause(OPENING)
         self._finish(head, rest)
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 from proxy.affinity.backend import Backend
 from proxy.borders import Border, Where
 from proxy.dataplane.stats import Histogram
+from proxy.words import counted
 
 log = logging.getLogger("proxy.dataplane")
 
@@ -48,7 +49,7 @@ class _Leaving:
     def __str__(self) -> str:
         going = ", ".join(f"{count} at {name}" for name, count in sorted(self.at.items()))
         told = [f"sessions went on: {going}"] if going else []
-        told += [f"{self.anew} sessions had to connect anew"] if self.anew else []
+        told += [f"{counted(self.anew, 'session')} had to connect anew"] if self.anew else []
         return "; ".join(told)
 
 

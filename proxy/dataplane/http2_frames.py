@@ -26,6 +26,7 @@ WINDOW = 262_144  # bytes of a stream: an upload over 50 ms takes 5 MB/s
 _ALL_WINDOWS = 1 << 20  # bytes of a connection: opened again at once, so that no stream stops the others
 _INITIAL = 65_535  # bytes: RFC 9113 section 6.9.2
 _FRAME = 16_384  # bytes of a body that one stream says before it is another's turn
+_LARGEST = (1 << 32) - 1  # value of a setting: RFC 9113 section 6.5.1
 _TABLE = 4096  # bytes of our encoder's table, whatever a client would allow
 _MOST_CLOSED = 1024  # streams that have ended and may still be spoken of: each poll is one
 _CONFIG = H2Configuration(
@@ -64,11 +65,12 @@ class Frames:
         self.progress = Progress()  # of what the client says
         self._library: H2Connection = _Library(_CONFIG)
         self._library.encoder = _Encoder()
-        most = 2 * limits.head  # so that one that is too long for us can be answered, and not only cut off
+        # So that one that is too long for us can be answered, and not only cut off.
+        most = min(2 * limits.head, _LARGEST)
         self._library.local_settings = Settings(
             client=False,
             initial_values={
-                SettingCodes.MAX_CONCURRENT_STREAMS: limits.http2_streams,
+                SettingCodes.MAX_CONCURRENT_STREAMS: min(limits.http2_streams, _LARGEST),
                 SettingCodes.INITIAL_WINDOW_SIZE: WINDOW,
                 SettingCodes.MAX_HEADER_LIST_SIZE: most,
                 SettingCodes.ENABLE_CONNECT_PROTOCOL: int(websockets),

@@ -201,13 +201,13 @@ class Listeners:
             return
         self.shut = True
         self.times_shut += 1
-        log.warning("no more connections for now: %d file descriptors are in use", self._shut_at)
+        log.warning("no longer accepting connections: %d file descriptors are in use", self._shut_at)
         self._close_servers()
 
     async def reopen_if_room(self) -> None:
         """Open shut listeners again if enough descriptors are free; called by the ticker."""
         if self.shut and self._has_room():
-            log.warning("connections are taken again")
+            log.warning("accepting connections again")
             self.shut = False
             await self._serve()
 

@@ -40,7 +40,7 @@ from proxy.dataplane.request import Request
 from proxy.dataplane.resuming import resumes
 from proxy.dataplane.site import Site
 from proxy.dataplane.tunnel import Tunnel
-from proxy.errors import NoBackend, ProxyError, Retry
+from proxy.errors import Limit, NoBackend, ProxyError, Retry
 
 _MOST_MOVES = 8  # backends tried for one CONNECT: each try ends one backend's life, so this is never reached
 _WORD = 1.0  # seconds in which another proxy tells of the CONNECT that it has seen
@@ -273,6 +273,9 @@ class Opening:
             return
         if isinstance(decision, Locate):
             self._work = self._site.spawn(partial(self._locate, decision), self._tunnel.close)
+            return
+        if (door := self._site.door) is not None and door.refuses(decision.claim, self._request):
+            refuse_opening(self._tunnel, self._site.stats, Limit.MOST_SESSIONS)
             return
         self._site.stats.decided(decision.evidence, decision.outcome)
         self._owner.choose(decision)

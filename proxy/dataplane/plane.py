@@ -121,13 +121,16 @@ class Plane:
 
     def _descriptors(self) -> int:
         """How many file descriptors there are; say so if they are too few for `limits.connections`."""
-        descriptors, wanted = raise_limit(), self.site.limits.connections
-        if descriptors < 3 * wanted:
+        descriptors, wanted, site = raise_limit(), self.site.limits.connections, self.site
+        # A developer's own machine has no thousand users.
+        is_private = site.router.sole and all(address.is_loopback for address in site.config.listen)
+        if descriptors < 3 * wanted and not is_private:
             log.info(
-                "limits.connections is %d, but %d file descriptors are enough for %d: see ulimit -n",
-                wanted,
-                descriptors,
+                "only about %d clients can be connected at once (limits.connections is %d): raise `ulimit -n`"
+                " to %d",
                 descriptors // 3,
+                wanted,
+                3 * wanted,
             )
         return descriptors
 
@@ -203,7 +206,12 @@ class Plane:
                 site, rates = self.site, self.site.rates
                 with border:
                     site.hand_overs.weigh(self.tunnels)
-                sweeps = [site.hand_overs.far.sweep, site.router.sweep, site.locator.sweep]
+                sweeps = [
+                    site.hand_overs.far.sweep,
+                    site.router.sweep,
+                    site.locator.sweep,
+                    site.doorway.sweep,
+                ]
                 limits = [self._report_limits] if rates is None else [self._report_limits, rates.sweep]
                 for sweep in (*sweeps, *limits):
                     with border:
@@ -230,9 +238,9 @@ class Plane:
             return
         stats = self.site.stats
         counted: dict[str, dict[str, int]] = {
-            "clients were over limits": {str(k): n for k, n in stats.limits.items() if k not in _COMMON},
-            "clients named odd ids and were refused": {str(k): n for k, n in stats.odd_ids.items()},
-            "clients broke the rules of HTTP/2": dict(stats.http2_errors),
+            "clients exceeded limits": {str(k): n for k, n in stats.limits.items() if k not in _COMMON},
+            "clients were refused for malformed ids": {str(k): n for k, n in stats.odd_ids.items()},
+            "clients broke rules of HTTP/2": dict(stats.http2_errors),
         }
         for what, counts in counted.items():
             before = self._reported.get(what, {})

@@ -239,7 +239,7 @@ class _Talk:
     async def _post(self, content: bytes) -> None:
         head = await tell(self._pool, b"POST", self._heads.post(self._sid, content), self._seconds)
         if head.status != 200:
-            raise BadResponse(f"the backend answered {head.status} to what was said again")
+            raise BadResponse(f"the backend answered {head.status} to a repeated message")
 
 
 def transport_key(engine: EngineSession) -> str:

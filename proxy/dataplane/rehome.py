@@ -186,6 +186,9 @@ def _connect(post: Post, session_id: str, located: Located = Asked.NOT_YET) -> N
     if isinstance(decision, Locate):
         post.locate(decision, lambda found: _connect(post, session_id, found))
         return
+    if site.door is not None and site.door.refuses(decision.claim, post.request):
+        post.refuse(site.door.full())
+        return
     if decision.backend is not engine.backend and router.shared and not site.shared.up:
         # Its other requests come to other proxies, which would go on where the handshake went: better a
         # session that begins anew, or is taken over, than a client that cannot connect.
@@ -238,7 +241,7 @@ async def _open(post: Post, decision: Decision, engine: EngineSession) -> bytes:
         for content in rehome.payloads(engine.said.again()):
             response = await tell(pool, b"POST", heads.post(sid, content), site.timeouts.response)
             if response.status != 200:
-                raise BadResponse(f"the backend answered {response.status} to what was said again")
+                raise BadResponse(f"the backend answered {response.status} to a repeated message")
     return sid
 
 

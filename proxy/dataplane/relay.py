@@ -212,6 +212,7 @@ class Relay:
         if self._asked is not None:
             self._asked.answered(self.request.started + first_byte)
             self._asked = None
+            self.site.stats.prompt[self.backend.name].add(first_byte)
         self.site.stats.first_byte[self.backend.name].add(first_byte)
         if self.body.done:
             self.client.deadline = inf
@@ -274,10 +275,7 @@ class Relay:
         self._answer(reply.UNKNOWN)
 
     def _answer(self, answer: reply.Reply, *, close: bool = False) -> None:
-        """Give the proxy's own response, which says so if the connection serves no other request.
-
-        It does not with `close`, nor if its client wants none, or has not sent all of this one.
-        """
+        """Give our own response. It says if the connection ends: by `close`, its client or an unread body."""
         request = self.request
         answer = self.site.cross_site.readable(request, answer)
         close = close or not self.body.done or not request.head.keeps_alive

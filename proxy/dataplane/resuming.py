@@ -229,7 +229,7 @@ class PollAnswer:
         try:  # gzip or zlib, as the client offered
             return zlib.decompressobj(wbits=47).decompress(content, _LARGEST_POLL)
         except zlib.error:
-            raise BadResponse("a poll's answer that cannot be unpacked") from None
+            raise BadResponse("a poll's answer cannot be decompressed") from None
 
 
 def poll_answer(

@@ -23,6 +23,7 @@ from proxy.dataplane import upstream_heads
 from proxy.dataplane.arrivals import Arrivals
 from proxy.dataplane.clients import Clients, Rates, Ticket, client_key, peer_of, refusal
 from proxy.dataplane.cross_site import CrossSite
+from proxy.dataplane.door import Door
 from proxy.dataplane.hand_overs import HandOvers
 from proxy.dataplane.head_cache import HeadCache, Known
 from proxy.dataplane.linger import Lingers
@@ -86,6 +87,7 @@ class Site:
         self.paths = Paths(config.socketio_path, config.affinity.roots)
         self.locator = Locator(config.affinity, config.limits, self.stats, stood)
         self.hand_overs = HandOvers(self, config)
+        self.doorway = Door(router, config.balance.queue, stood)
         self._use(config)
         for listener in (self._backend_changed, self.arrivals.backend_changed):
             router.fleet.listen(guarded(Where.LISTENER, listener))
@@ -102,6 +104,8 @@ class Site:
         ]
         self._hops = config.forwarded.hops
         self.rates = Rates(config.limits) or None  # None: no request need be looked at
+        self.door = self.doorway if config.balance.most_sessions else None  # the same
+        self.doorway.queue.most = config.balance.queue
         engines = self.router.engines
         engines.most_packets, engines.most_bytes = config.limits.opening_frames, config.limits.opening_bytes
 

@@ -53,6 +53,7 @@ class Stats:
         "limits",
         "odd_ids",
         "pings",
+        "prompt",
         "proxy_headers_refused",
         "rehomes",
         "requests",
@@ -74,6 +75,7 @@ class Stats:
         self.decisions: defaultdict[tuple[Evidence, Outcome], int] = defaultdict(int)
         self.requests: defaultdict[tuple[str, str, int], int] = defaultdict(int)  # backend, method, class
         self.first_byte: defaultdict[str, Histogram] = defaultdict(Histogram)  # by backend
+        self.prompt: defaultdict[str, Histogram] = defaultdict(Histogram)  # of these, what no app waits with
         self.tunnel_lives: defaultdict[str, Histogram] = defaultdict(lambda: Histogram(LIVES))  # the same
         self.retries: defaultdict[str, int] = defaultdict(int)  # by the backend that failed
         self.rehomes = 0
@@ -94,11 +96,11 @@ class Stats:
         """The backends of which something was counted."""
         requests = {backend for backend, _, _ in self.requests if backend}
         errors = {backend for backend, _ in self.upstream_errors}
-        return requests.union(errors, self.first_byte, self.tunnel_lives, self.retries)
+        return requests.union(errors, self.prompt, self.first_byte, self.tunnel_lives, self.retries)
 
     def forget(self, name: str) -> None:
         """Drop what was counted of a backend."""
-        for by_backend in (self.first_byte, self.tunnel_lives, self.retries):
+        for by_backend in (self.prompt, self.first_byte, self.tunnel_lives, self.retries):
             by_backend.pop(name, None)
         for request in [key for key in self.requests if key[0] == name]:
             del self.requests[request]

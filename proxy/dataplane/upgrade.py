@@ -30,7 +30,7 @@ class Upgrade(Chosen):
         chosen = head.fields.upgrade.lower()
         offered = [member.strip(b" \t") for member in request.head.fields.upgrade.lower().split(b",")]
         if not (request.wants_upgrade and chosen and chosen in offered):
-            raise BadResponse("a switch to a protocol that was not asked for")
+            raise BadResponse("the backend switched to a protocol that was not asked for")
         upstream, self.upstream = self.upstream, None
         assert upstream is not None
         self._got_head(head)

@@ -44,6 +44,7 @@ class User:
         self._session = str(uuid.uuid4())
         self._random = random.Random(number)  # noqa: S311 - the same user does the same in each run
         self._line: Line | None = None  # set while it is connected
+        self._has_opened = False  # whether its session has begun
         self._usable = asyncio.Event()  # set while the page would let one type
         self._done = asyncio.Event()  # set when the answer has ended
         self._asked = self._first = 0.0  # when, of the answer under way; 0 while there is none
@@ -59,7 +60,6 @@ class User:
             headers=self._habits.headers,
             trace_configs=[staying()],
         ) as http:
-            self._tally.opened += 1
             talking = asyncio.create_task(self._talk())
             try:
                 while True:
@@ -84,6 +84,8 @@ class User:
             return
         self._line = line
         tally.connected += 1
+        tally.opened += not self._has_opened
+        self._has_opened = True
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(line.listen())

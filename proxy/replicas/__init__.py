@@ -9,10 +9,11 @@ from proxy.replicas.launch import SHARING
 from proxy.replicas.process import kept
 from proxy.replicas.replica import Replica, ReplicaError, ReplicaEvent, ReplicaEventKind, ReplicaState
 from proxy.replicas.restarts import RestartRule
-from proxy.replicas.supervisor import LAUNCHER, Supervisor, check, require_chainlit
+from proxy.replicas.supervisor import LAUNCHER, REFUSED, Supervisor, check, require_chainlit
 
 __all__ = [
     "LAUNCHER",
+    "REFUSED",
     "SHARING",
     "Replica",
     "ReplicaError",

@@ -83,8 +83,8 @@ def of_run(given: Path | None, app: Path, environ: Mapping[str, str] = os.enviro
         ) from None
     except OSError as error:
         log.warning(
-            "sessions and uploads do not outlive this process, their folder is temporary: %s: %s; "
-            "name one that can be written with --state",
+            "sessions and uploads will be lost when this process ends: %s: %s; name a folder that can be "
+            "written with --state",
             path,
             error.strerror,
         )

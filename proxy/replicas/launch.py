@@ -3,10 +3,10 @@
 It is run by its path and with `python -P`, and nothing here imports the rest of the package by its name: the
 app must find its own modules, also one named `proxy`, as under plain `chainlit run`.
 Everything this project touches inside Chainlit is in `give_own_files` and `run_chainlit`, and for shared
-sessions in `proxy/sessions`, which is loaded by its path under a name of its own; that also has clients wait
-for an app that blocks. Chainlit keeps uploads in `.files` of the app's root and removes that folder when it
-stops, so instances that share a root would delete each other's files: each replica gets a files directory of
-its own, and nothing else changes.
+sessions in `proxy/sessions`, which is loaded as `chainlit_proxy` loads it for apps, by its path and under a
+name of its own; that also has clients wait for an app that blocks. Chainlit keeps uploads in `.files` of the
+app's root and removes that folder when it stops, so instances that share a root would delete each other's
+files: each replica gets a files directory of its own, and nothing else changes.
 """
 
 import argparse
@@ -21,9 +21,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-SESSIONS = Path(__file__).parents[1] / "sessions" / "__init__.py"
+FOR_APPS = Path(__file__).absolute().parents[2] / "chainlit_proxy" / "__init__.py"
 SHARING = "_CHAINLIT_PROXY_SHARING"  # variable with how sessions are shared; others can read a command line
-SESSIONS_NAME = "_chainlit_proxy_sessions"  # also known to `proxy/sessions/codecs.py`
 _COPIED = (".chainlit", "chainlit*.md")  # what Chainlit adds to, or reads only where it really is
 
 
@@ -92,17 +91,16 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def load_sessions() -> Any:
-    """The package `proxy.sessions`, under a name that no app has; loaded once."""
-    if loaded := sys.modules.get(SESSIONS_NAME):
-        return loaded
-    spec = importlib.util.spec_from_file_location(
-        SESSIONS_NAME, SESSIONS, submodule_search_locations=[str(SESSIONS.parent)]
-    )
+    """The package `proxy.sessions`, as an app gets it that imports `chainlit_proxy`; loaded once.
+
+    The module `chainlit_proxy` itself is left to the app, which may have one of its own.
+    """
+    spec = importlib.util.spec_from_file_location("_chainlit_proxy", FOR_APPS)
     assert spec
     assert spec.loader
-    sessions = sys.modules[SESSIONS_NAME] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sessions)
-    return sessions
+    for_apps = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(for_apps)
+    return for_apps._sessions()  # noqa: SLF001 - one place knows where it is
 
 
 def share_sessions(status: Path | None) -> None:

@@ -64,6 +64,8 @@ def require_chainlit() -> None:
 
 def check(app: Path, options: Sequence[str]) -> None:
     """Raises ReplicaError if the app cannot be run, or not with these options of Chainlit."""
+    if app.is_dir():
+        raise ReplicaError(f"{app}: must be the Python file of the app, and is a directory", BAD_USE)
     if not app.is_file():
         raise ReplicaError(f"{app}: there is no such file", BAD_USE)
     if app.suffix not in SUFFIXES:

@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from .answers import Answers
 from .chat import Unknown, find, made
 from .codecs import CODECS
+from .ending import at_the_end
 from .files import Files, FolderFiles
 from .hooks import Hooks
 from .patience import keep_clients
@@ -35,11 +37,14 @@ __all__ = ["SharingSettings", "keep_clients", "on_restore", "register_codec", "s
 
 NOTICE = "The answer was cut off because its server went away. Please ask again."
 FILE_LIMIT = 10 * 1024 * 1024
+MOST_WAITING = 1000
 SCHEMES = ("redis", "rediss", "unix")
 FORMS = "redis://HOST:PORT, rediss://HOST:PORT, unix:///SOCKET or sqlite:///FILE"
 
 log = logging.getLogger("chainlit_proxy.sessions")
 _MARK = "_chainlit_proxy_hooks"  # on Chainlit's Socket.IO server, once sharing is hooked in
+_Restores = Callable[[], Coroutine[Any, Any, None]]
+_early: list[_Restores] = []  # what is to run at restores, from before sessions were shared
 register_codec = CODECS.register
 """register_codec(type, encode, decode): how values of a type of the app are stored."""
 
@@ -54,6 +59,18 @@ class SharingSettings:
     files: str | None = None  # a folder that all instances reach
     file_limit: int = FILE_LIMIT
     health: Sequence[str] = field(default=(), repr=False)  # secrets by which it proves itself to probes
+    most_answers: int = 0  # messages that it answers at once, 0 for any number
+    most_waiting: int = MOST_WAITING  # for their turn then
+
+    @property
+    def place(self) -> str:
+        """Where sessions are shared: the store without what may be a secret. Raises ValueError."""
+        scheme, _, _ = self.store.partition("://")
+        where = urlsplit(self.store)
+        if scheme in {"sqlite", "unix"}:
+            return f"{scheme}://{where.path}"
+        host = f"[{where.hostname}]" if ":" in (where.hostname or "") else where.hostname
+        return f"{scheme}://{host}{f':{where.port}' if where.port else ''}"
 
     def to_text(self) -> str:
         """As the launcher reads it."""
@@ -101,40 +118,61 @@ def share(
     files: str | None = None,
     file_limit: int = FILE_LIMIT,
     health_secret: str | Sequence[str] = (),
+    most_answers: int = 0,
+    most_waiting: int = MOST_WAITING,
 ) -> bool:
     """Shares the sessions of this process through `store`, such as redis://localhost:6379.
 
     Does nothing where the launcher does it already. Returns whether they are shared; why not is logged.
-    Raises ValueError for a store that cannot be meant, ImportError without the package it needs. In any case
+    With `most_answers` so many messages are answered at once, and `most_waiting` wait for their turn.
+    Raises ValueError for what cannot be meant, ImportError without the package the store needs. In any case
     clients are kept while the app blocks its event loop, and probes are answered with what `health_secret`
     proves, the `health.secret` of the proxies.
     """
+    if min(most_answers, most_waiting) < 0:
+        raise ValueError("most_answers and most_waiting must be 0 or greater")
     keep_clients()
     secrets = (health_secret,) if isinstance(health_secret, str) else health_secret
     prove(secrets)
+    settings = SharingSettings(
+        store,
+        notice,
+        retry_turn,
+        files,
+        file_limit,
+        most_answers=most_answers,
+        most_waiting=most_waiting,
+    )
     try:
-        _hook_in(SharingSettings(store, notice, retry_turn, files, file_limit), str)
+        if _hook_in(settings, str):
+            log.info("sessions are shared in %s", settings.place)
     except Unknown as reason:
         log.warning("sessions are not shared: %s", reason)
         return False
     return True
 
 
-def _hook_in(settings: SharingSettings, tell: Callable[[str], object]) -> None:
-    """Shares, once in a process; `tell` is told why the store is down, and "" when it is back.
+def _hook_in(settings: SharingSettings, tell: Callable[[str], object]) -> bool:
+    """Shares, once in a process: whether it was this call. `tell` hears why the store is down, "" when back.
 
     Raises Unknown, ValueError, ImportError.
     """
     if _hooks() is not None:
-        return
+        return False
     names = find()
     store, files = settings.open()
     sharing = Sharing(store, files, lambda: float(names["config"].project.session_timeout), tell)
-    hooks = Hooks(names, sharing, settings.notice, retry_turn=settings.retry_turn)
+    answers = None
+    if settings.most_answers:
+        answers = Answers(settings.most_answers, settings.most_waiting, sharing.counts)
+    hooks = Hooks(names, sharing, settings.notice, retry_turn=settings.retry_turn, answers=answers)
     CODECS.register(names["Message"], names["Message"].to_dict, partial(made, names["Message"]))
+    hooks.on_restore += _early
     hooks.install()
+    at_the_end(store.rest)
     sharing.counts.show()
     setattr(names["sio"], _MARK, hooks)
+    return True
 
 
 def share_from_start(settings: SharingSettings, status: Path | None = None) -> None:
@@ -159,6 +197,7 @@ def share_from_start(settings: SharingSettings, status: Path | None = None) -> N
         try:
             _hook_in(settings, tell)
             settings.try_store()
+            log.info("sessions are shared in %s", settings.place)
             tell("")
         except (Unknown, StoreDown, ValueError, ImportError) as error:
             log.error("sessions are not shared: %s", error)  # noqa: TRY400 - the text says it all
@@ -177,13 +216,13 @@ def share_from_start(settings: SharingSettings, status: Path | None = None) -> N
         tell(reason)
 
 
-def on_restore(callback: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], Coroutine[Any, Any, None]]:
+def on_restore(callback: _Restores) -> _Restores:
     """Has `callback` run when a session was taken over, in its context and before its next message.
 
     For what cannot be stored, such as clients and models: make it again there. A decorator, like Chainlit's.
     """
-    if (hooks := _hooks()) is not None:
-        hooks.on_restore.append(callback)
+    hooks = _hooks()
+    (_early if hooks is None else hooks.on_restore).append(callback)
     return callback
 
 

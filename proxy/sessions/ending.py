@@ -15,8 +15,8 @@ Knows nothing of Chainlit.
 import asyncio
 import importlib
 import logging
-from collections.abc import Coroutine, Iterable
-from functools import wraps
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from functools import partial, wraps
 from typing import Any
 from weakref import WeakSet
 
@@ -30,6 +30,7 @@ SOCKETS: WeakSet[Any] = WeakSet()
 """Those of python-engineio in this process, of which each puts itself in."""
 
 _BEHIND: set[asyncio.Task[None]] = set()  # what goes on when its client is not kept for it any more
+_LAST: list[Callable[[], Awaitable[None]]] = []  # what is done when the clients have gone
 
 
 async def behind(work: Coroutine[Any, Any, None], seconds: float) -> None:
@@ -40,6 +41,20 @@ async def behind(work: Coroutine[Any, Any, None], seconds: float) -> None:
     await asyncio.wait([task], timeout=seconds)
     if task.done():
         task.result()
+
+
+def at_the_end(work: Callable[[], Awaitable[None]]) -> None:
+    """Has it done when a uvicorn's clients have gone, before its app ends: Chainlit's ends the process."""
+    _LAST.append(work)
+
+
+async def _end(app: Callable[[], Awaitable[None]]) -> None:
+    for work in _LAST:
+        try:
+            await work()
+        except Exception:
+            log.exception("an instance has not ended in order")
+    await app()
 
 
 def leave_polls() -> None:
@@ -57,8 +72,9 @@ def leave_polls() -> None:
         try:
             leave(SOCKETS, self.server_state.tasks)
             wait_for(_BEHIND, self.server_state.tasks)
+            self.lifespan.shutdown = partial(_end, self.lifespan.shutdown)
         except Exception:
-            log.exception("clients that poll could not be left")
+            log.exception("polling clients could not be told to connect anew")
         await shut_down(self, *arguments, **named)
 
     setattr(shutdown, _MARK, True)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from .answers import Answers
 from .chat import ChainlitChat
 from .ending import behind
 from .hand_over import HandOvers
@@ -48,9 +49,18 @@ class _WatchedFiles(dict[str, Any]):
 class Hooks:
     """Made once for a process; a turn that was cut off is told by `notice`, and perhaps tried again."""
 
-    def __init__(self, names: dict[str, Any], sharing: Sharing, notice: str, *, retry_turn: bool) -> None:
+    def __init__(
+        self,
+        names: dict[str, Any],
+        sharing: Sharing,
+        notice: str,
+        *,
+        retry_turn: bool,
+        answers: Answers | None = None,
+    ) -> None:
+        """With `answers` messages wait for their turn."""
         self._names, self._sharing = names, sharing
-        self._turns = Turns(names, sharing, notice, retry_turn=retry_turn)
+        self._turns = Turns(names, sharing, notice, retry_turn=retry_turn, answers=answers)
         self._chainlit: dict[str, Handler] = {}  # its own handlers
         self._connections: dict[str, Connection] = {}  # by socket id
         self._hand_overs = HandOvers(names["sio"], self)
@@ -81,7 +91,7 @@ class Hooks:
     async def _connect(self, sid: str, environ: Any, auth: Any) -> Any:
         names_one = isinstance(auth, dict) and "sessionId" in auth
         if names_one and not is_session_id(auth["sessionId"]):
-            log.debug("a client was refused: what it names is no session id")
+            log.debug("a client was refused: malformed session id")
             raise ConnectionRefusedError("malformed session id")
         transport = self._hand_overs.of(sid)  # now: later the mapping may be gone
         before = self._names["WebsocketSession"].get_by_id(auth["sessionId"]) if names_one else None

@@ -140,6 +140,11 @@ class Running(Turn):
         super().__init__(_text(record), greets)
         self._keeper, self._live, self._record = keeper, live, record
 
+    @property
+    def is_tried(self) -> bool:
+        """Whether another instance has recorded it before."""
+        return bool(self._record and self._record.get("tries"))
+
     async def begin(self) -> bool:
         """Begins it and records that; False if another instance has the session: it must not run here."""
         if (live := self._live) is None or self in live.turns:

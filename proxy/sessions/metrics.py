@@ -16,9 +16,14 @@ def _counter(text: str) -> int:
     return number
 
 
+def _gauge(text: str) -> int:
+    number: int = field(default=0, metadata={"gauge": text})
+    return number
+
+
 @dataclass(slots=True, eq=False)
 class Counts:
-    """Counted by `Sharing` and `hooks`."""
+    """Counted by `Sharing`, `hooks` and `Answers`."""
 
     writes: int = _counter("States written to the store.")
     restores: int = _counter("Sessions taken over with their state from another instance.")
@@ -35,6 +40,12 @@ class Counts:
     dropped_values: int = _counter("Values and files that could not be stored, counted at each write.")
     unstorable: int = _counter("Sessions that could not be stored as a whole, counted at each write.")
     store_errors: int = _counter("Operations that the store failed.")
+    answers: int = _gauge("Messages that the app is answering, where balance.most_answers limits them.")
+    queue_waiting: int = _gauge("Messages that wait for their turn to be answered.")
+    queue_admitted: int = _counter("Messages that have waited, and whose turn it was then.")
+    queue_given_up: int = _counter("Messages that have waited, and were stopped or went to another instance.")
+    queue_turned_away: int = _counter("Messages that found too many waiting, and whose users were told.")
+    queue_seconds: float = _counter("Seconds that messages have waited together until their turn.")
     store_up: bool = True
 
     def collect(self) -> Iterator[Any]:
@@ -44,6 +55,8 @@ class Counts:
         for counter in fields(self):
             if text := counter.metadata.get("text"):
                 yield CounterMetricFamily(PREFIX + counter.name, text, getattr(self, counter.name))
+            elif text := counter.metadata.get("gauge"):
+                yield GaugeMetricFamily(PREFIX + counter.name, text, getattr(self, counter.name))
         text = "Whether the store answers; while it does not, nothing is shared."
         yield GaugeMetricFamily(PREFIX + "store_up", text, self.store_up)
 

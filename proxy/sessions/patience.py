@@ -210,7 +210,7 @@ def _keep_sockets() -> None:
             return
     except (ImportError, AttributeError):
         pass
-    log.info("this python-engineio is not known: an app that blocks for long may lose clients")
+    log.info("unknown release of python-engineio: an app that blocks for long may lose its clients")
 
 
 def _keep_websockets() -> None:

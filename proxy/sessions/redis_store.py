@@ -114,6 +114,9 @@ class RedisStore(Store):
     async def ping(self) -> None:
         await self.do(self.redis.set(PING, "", px=1000))
 
+    async def rest(self) -> None:
+        """As Store: there is nothing beside it."""
+
     async def close(self) -> None:
         await self.do(self.redis.aclose())
 

@@ -113,7 +113,7 @@ class Sharing:
         live.state = ""
         self.counts.unstorable += 1
         if not live.warned:
-            log.warning("a session is not shared any more, and what was stored of it is removed: %s", reason)
+            log.warning("a session is not shared any more, its stored state is removed: %s", reason)
         live.warned = True
 
     def begin_save(self, live: Live, *, anyway: bool = False) -> asyncio.Task[None]:
@@ -188,7 +188,7 @@ class Sharing:
         try:
             return await work
         except (StoreDown, OSError, ValueError) as error:  # a TimeoutError, or no name of a file, is one
-            log.warning("kept files could not be had: %s", why(error))
+            log.warning("shared files could not be read or written: %s", why(error))
             return None
 
     async def _claim(self, live: Live) -> Found | None:
@@ -204,7 +204,7 @@ class Sharing:
             self.counts.refused += 1
             log.warning("a session was not restored: it belongs to another user")
         if found is not None and live.taken > MOST_TAKEN:
-            log.error("a session was not restored: %d instances ended when they did so", live.taken - 1)
+            log.error("a session was not restored: %d instances died while they restored it", live.taken - 1)
         return found
 
     async def _ask(self, work: Callable[[], Awaitable[T]]) -> T | None:
@@ -250,7 +250,9 @@ class Sharing:
         self._up_since = time.monotonic()
         self._tell("")
         behind = [live for live in self._live.values() if live.behind]
-        log.warning("the store is back: %.1f s, %d sessions are written", self._up_since - since, len(behind))
+        log.warning(
+            "the store is back after %.1f s, sessions to write: %d", self._up_since - since, len(behind)
+        )
         for live in behind:
             await self.begin_save(live)
         await self._renew()

@@ -133,9 +133,16 @@ class SqliteStore(Store):
         nothing = "replace into records values ('', '', 0, '', '', 0, null, null, 0)"
         await self._do(lambda db, _: db.execute(nothing))  # a lock that another process holds is noticed, too
 
+    async def rest(self) -> None:
+        def task() -> None:
+            db, self._db = self._db, None
+            if db is not None:
+                db.close()  # which removes its other files, if nobody else has them open
+
+        await asyncio.get_running_loop().run_in_executor(self._thread, task)
+
     async def close(self) -> None:
-        if self._db is not None:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._db.close)
+        await self.rest()
         self._thread.shutdown(wait=False)
 
 

@@ -94,5 +94,8 @@ class Store(Protocol):
     async def ping(self) -> None:
         """Writes what means nothing; raises StoreDown if the store is down, full or read-only."""
 
+    async def rest(self) -> None:
+        """Lets go of what is open, so that nothing is left beside the store; the next call opens it again."""
+
     async def close(self) -> None:
         """Ends; nothing may be called after it."""

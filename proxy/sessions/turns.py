@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
+from .answers import Answers, PageLine, line_id
 from .chat import said
 from .live import Running
 from .sharing import Sharing
@@ -33,8 +34,18 @@ Handler = Callable[..., Coroutine[Any, Any, Any]]
 class Turns:
     """Made once for a process, by `hooks`; a turn that was cut off is told by `notice`, or tried again."""
 
-    def __init__(self, names: dict[str, Any], sharing: Sharing, notice: str, *, retry_turn: bool) -> None:
+    def __init__(
+        self,
+        names: dict[str, Any],
+        sharing: Sharing,
+        notice: str,
+        *,
+        retry_turn: bool,
+        answers: Answers | None = None,
+    ) -> None:
+        """With `answers` messages wait for their turn."""
         self._names, self._sharing, self._notice, self._retry_turn = names, sharing, notice, retry_turn
+        self._answers = answers
         self._chainlit: dict[str, Handler] = {}  # its own handlers
         self._welcome: Callable[[str], Coroutine[Any, Any, None]]
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -204,23 +215,48 @@ class Turns:
     def wrap_callbacks(self, code: Any) -> None:
         """Has the app's callbacks write what they did; again and again, since an app may be loaded anew."""
         if code.on_message is not None and not hasattr(code.on_message, "is_stored"):
-            code.on_message = self._stored(code.on_message)
+            code.on_message = self._stored(code.on_message, waits=True)
         for name, callback in code.action_callbacks.items():
             if not hasattr(callback, "is_stored"):
                 code.action_callbacks[name] = self._stored(callback)
 
-    def _stored(self, callback: Handler) -> Handler:
-        """A callback after which the state is in the store before the client is told that it has ended."""
+    def _stored(self, callback: Handler, *, waits: bool = False) -> Handler:
+        """A callback after which the state is in the store before the client is told that it has ended.
+
+        `waits`: for its turn, where so many may be answered at once. Meanwhile it has not begun: whoever
+        takes the session over then runs it.
+        """
 
         async def stored(*arguments: Any) -> Any:
             turn = _turn.get()
             if turn is None or turn.has_ended:  # a button
                 turn = self._sharing.turn(self._names["context"].session.id)
             async with turn:
+                if waits and self._answers is not None:
+                    return await self._in_its_turn(self._answers, turn, callback, arguments)
                 return await callback(*arguments) if await turn.calls() else None
 
         stored.is_stored = True  # type: ignore[attr-defined]
         return stored
+
+    async def _in_its_turn(
+        self, answers: Answers, turn: Running, callback: Handler, arguments: tuple[Any, ...]
+    ) -> Any:
+        context, message = self._names["context"], arguments[0]
+
+        def step() -> dict[str, Any]:
+            notice = self._names["Message"](content="", type="system_message")
+            return {**notice.to_dict(), "createdAt": message.created_at}
+
+        line = PageLine(context.emitter, line_id(message.id), step)
+        if turn.is_tried:
+            await line.take_back(anyway=True)  # what the instance before has said
+        if not await answers.begin(context.session.id, line):
+            return None
+        try:
+            return await callback(*arguments) if await turn.calls() else None
+        finally:
+            answers.end()
 
 
 async def guarded(work: Coroutine[Any, Any, Any]) -> Any:

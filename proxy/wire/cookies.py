@@ -48,9 +48,16 @@ def _find(header: bytes, name: bytes, begun: int) -> tuple[int, int] | None:
 
 
 def pin_cookie(name: bytes, value: bytes, *, secure: bool) -> bytes:
-    """The Set-Cookie line of the pin cookie, with CRLF.
+    """The Set-Cookie line of the pin cookie, with CRLF."""
+    return b"Set-Cookie: %b=%b; Path=/; HttpOnly; %b\r\n" % (name, value, _policy(secure=secure))
 
-    Over TLS it must live in a widget on another site too, hence None and Partitioned (CHIPS).
-    """
-    policy = b"Secure; SameSite=None; Partitioned" if secure else b"SameSite=Lax"
-    return b"Set-Cookie: %b=%b; Path=/; HttpOnly; %b\r\n" % (name, value, policy)
+
+def ticket_cookie(name: bytes, value: bytes, seconds: int, *, secure: bool) -> bytes:
+    """The same of a ticket of the queue, which is good for so many seconds."""
+    policy = _policy(secure=secure)
+    return b"Set-Cookie: %b=%b; Path=/; HttpOnly; Max-Age=%d; %b\r\n" % (name, value, seconds, policy)
+
+
+def _policy(*, secure: bool) -> bytes:
+    """Over TLS they must live in a widget on another site too, hence None and Partitioned (CHIPS)."""
+    return b"Secure; SameSite=None; Partitioned" if secure else b"SameSite=Lax"

@@ -110,7 +110,7 @@ def parse_request(head: bytes | bytearray, known: Fields | None = None) -> Reque
         _check(fields, is_newer=is_newer)
     method, target = bytes(method), bytes(target)
     if method == b"CONNECT":
-        raise BadRequest("CONNECT to no forward proxy")
+        raise BadRequest("CONNECT, but this is no forward proxy")
     if not target.startswith(b"/"):
         target, fields = _other_form(method, target, fields)
     path, _, query = target.partition(b"?")

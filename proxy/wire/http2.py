@@ -163,7 +163,7 @@ def request_head(fields: Iterable[tuple[bytes, bytes]], *, has_body: bool, key: 
             lines.append(b"%b: %b\r\n" % (name, value))
     if method == b"CONNECT":
         if not key or protocol.lower() != b"websocket":
-            raise BadRequest("CONNECT to no forward proxy")
+            raise BadRequest("CONNECT, but this is no forward proxy")
         if length.strip(b"0"):  # in HTTP/1.1 it would be no wish for a websocket, and any 2xx were its yes
             raise BadRequest("a Content-Length where a websocket begins")
         method, framed = b"GET", True

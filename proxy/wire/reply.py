@@ -5,14 +5,37 @@ from typing import NamedTuple
 
 from proxy.wire.engineio import UNKNOWN_SESSION
 
-_WAIT_PAGE = b"""<!doctype html>
+_PAGE = b"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>One moment</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><meta http-equiv="refresh" content="3">
+<meta name="viewport" content="width=device-width, initial-scale=1">%b
 <style>:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;margin:20vh auto;max-width:30em;
 padding:0 1em;text-align:center}</style></head>
-<body><h1>One moment</h1><p>The chat is starting or being updated. This page tries again by itself.</p></body>
+<body><h1>One moment</h1><p id="told">%b</p>%b</body>
 </html>
 """
+_REFRESH = b'<meta http-equiv="refresh" content="%d">'
+_WAIT_PAGE = _PAGE % (
+    _REFRESH % 3,
+    b"No part of the chat answers at the moment. This page tries again every 3 seconds.",
+    b"",
+)
+# The script asks where cookies are refused, too, and does not begin the page anew each time. It goes on where
+# an answer is cut off, or where it asked too often (429). A redirect may lead to a login on another site.
+_ASKS = b"""
+<script>
+const ask = async () => {
+  try {
+    const answer = await fetch(location.href,
+      {headers: {"X-Chainlit-Queue": "%b"}, cache: "no-store", redirect: "manual"});
+    if (answer.status === 503) {
+      const told = await answer.text();
+      if (/^[A-Z]/.test(told)) document.getElementById("told").textContent = told;
+    } else if (answer.status !== 429) return location.reload();
+  } catch {}
+  setTimeout(ask, %d);
+};
+setTimeout(ask, %d);
+</script>"""
 
 
 _TEXT = b"text/plain; charset=utf-8"
@@ -43,6 +66,9 @@ class Reply(NamedTuple):
         return head if head_only else head + self.body
 
 
+ADMITTED = Reply(202, b"It is your turn.\n")
+"""What a page that waits is told then, so that it loads the chat. No cache keeps a 202."""
+
 OK = Reply(200, b"OK", b"text/html")
 """What Engine.IO answers to a POST (engineio/base_server.py, _ok)."""
 
@@ -69,3 +95,22 @@ def error(status: int, reason: str, *, wants_page: bool = False, retry_after: in
     if status in (502, 503, 504) and wants_page:
         return Reply(status, _WAIT_PAGE, b"text/html; charset=utf-8", extra)
     return Reply(status, f"{status} {reason}\n".encode(), _TEXT, extra)
+
+
+def queue_page(number: int, of: int, ticket: str, seconds: int, lines: bytes, *, as_text: bool) -> Reply:
+    """What is told to who waits for a place, as this `ticket`, and asks again after so many seconds.
+
+    `number` is its place among as many as `of`, 0 for none; `lines` are further ones of the head. A page that
+    is open asks for the text alone.
+    """
+    if number:
+        told = f"You are number {number} of {of} in the queue. The chat opens here when it is your turn."
+    else:
+        told = f"Many people want to come in, and {of} are in the queue. This page tries again by itself."
+    extra = b"Retry-After: %d\r\n%b" % (seconds, lines)
+    if as_text:
+        return Reply(503, told.encode(), _TEXT, extra)
+    pause = seconds * 1000
+    script = _ASKS % (ticket.encode(), pause, pause)
+    without = b"<noscript>%b</noscript>" % (_REFRESH % seconds)
+    return Reply(503, _PAGE % (without, told.encode(), script), b"text/html; charset=utf-8", extra)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 GOING_AWAY = 1001  # RFC 6455 section 7.4.1: a server that goes down
 POLICY_VIOLATION = 1008  # RFC 6455 section 7.4.1
+TRY_AGAIN_LATER = 1013  # its registry (IANA, WebSocket Close Code Number Registry)
 SERVICE_RESTART = 1012  # the close code that asks to connect anew
 NO_CODE = 1005  # RFC 6455 section 7.4.1: a close frame without a code; never sent
 NO_CLOSE = 1006  # the same: the connection ended without a close frame; never sent

@@ -3,9 +3,12 @@
 import pytest
 
 from proxy.affinity.backend import AdminState, Backend
+from proxy.affinity.claims import Claim, Claims
 from proxy.affinity.fleet import Fleet
 from proxy.affinity.health import HealthRules, Observation, Verdict
 from proxy.affinity.pins import pin_token
+from proxy.affinity.placement import Placement
+from proxy.config import loads
 from tests.affinity.making import backend_of, fleet_of, kill, silence
 
 
@@ -194,3 +197,29 @@ def test_what_is_shown_of_a_backend() -> None:
     assert repr(fleet) == f"<Fleet [{backend_of(fleet, 'a')!r}]>"
     assert fleet.get("a") is not None
     assert backend_of(fleet, "a").health.verdict is Verdict.HEALTHY
+
+
+def test_a_full_backend_gets_nobody_new_while_another_has_room() -> None:
+    """With those whose CONNECT is on its way there; where all are full it is as good as any."""
+    fleet = fleet_of("a", "b")
+    fleet.configure(loads("balance: {most_sessions: 2}"))
+    a, b = fleet
+    placement, claims = Placement(), Claims()
+    a.sessions = 1
+    claim = claims.add(Claim("session-1", a))
+    assert a.is_full
+    assert not fleet.welcomes(a)
+    keys = [b"%d" % number for number in range(20)]
+    assert {placement.place(key, fleet, 0.0) for key in keys} == {b}
+    claims.end(claim)
+    claims.end(claim)
+    assert fleet.welcomes(a)
+    assert fleet.room == 3
+    a.sessions, b.sessions = 2, 5
+    assert fleet.room == 0
+    assert fleet.welcomes(a)
+    assert placement.place(b"key", fleet, 0.0) is not None
+    added = fleet.add("c", "127.0.0.1", 8003, now=0.0)
+    assert added.most_sessions == 2
+    fleet.configure(loads(""))
+    assert not any(backend.is_full for backend in fleet)

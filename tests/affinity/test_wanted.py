@@ -55,6 +55,8 @@ def test_late_loops_teach_what_one_carries() -> None:
     assert rule.look(Load(10, 10, 4, late), 20.0).count == 4, "the new ones have no time to help"
     assert rule.look(Load(10, 10, 4, late), 31.0).count == 6
     assert "late now: a, b" in rule.look(Load(10, 10, 4, late), 32.0).reason
+    many = tuple(f"b{number}" for number in range(200))
+    assert "late now: b0, b1, b2, b3, b4 and 195 more" in rule.look(Load(10, 10, 400, many), 33.0).reason
     assert rule.look(Load(10, 10, 6), 3000.0).count == 6, "the load is as it was when they were late"
     assert rule.look(Load(10, 10, 6), 3700.0).count == 2
 

@@ -1,6 +1,5 @@
 """The page of the admin listener in real Chromium: what an operator sees there and does with it."""
 
-import base64
 import json
 import os
 import re
@@ -11,104 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Dialog, Locator, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.browser.chat_server import ChatServer
+from tests.browser.dashboard import LATER, READABLE, Dashboard, Picture, is_dark
 from tests.browser.front import Front
-from tests.browser.tab import ARTEFACTS, Tab
+from tests.browser.tab import Tab
 from tests.support.processes import free_port
 from tests.support.proxy_process import ProxyProcess
 
 pytestmark = pytest.mark.browser
 
 TOKEN = "a-token-for-the-page"
-READABLE = 4.5  # the contrast that words need (WCAG 2.2, 1.4.3)
-DECODE = """async (url) => {
-  const image = new Image();
-  image.src = url;
-  await image.decode();
-  const canvas = Object.assign(document.createElement("canvas"), {width: image.width, height: image.height});
-  window.drawn = canvas.getContext("2d", {willReadFrequently: true});
-  drawn.drawImage(image, 0, 0);
-}"""
-COLOURS = """({x, y, width, height}) => {
-  const {data} = drawn.getImageData(Math.floor(x), Math.floor(y), Math.ceil(width), Math.ceil(height));
-  const counts = new Map();
-  for (let at = 0; at < data.length; at += 4) {
-    const colour = data.slice(at, at + 3).join();
-    counts.set(colour, (counts.get(colour) ?? 0) + 1);
-  }
-  return [...counts].sort((a, b) => b[1] - a[1]).map(([colour]) => colour.split(",").map(Number));
-}"""
-LATER = 20_000  # milliseconds: the page is a second behind, the machine more
-
-
-class Dashboard:
-    """The page, opened; what goes wrong in it is collected."""
-
-    def __init__(self, context: BrowserContext, url: str) -> None:
-        self.errors: list[str] = []
-        self.page: Page = context.new_page()
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("console", lambda told: self.errors.append(told.text) if told.type == "error" else None)
-        self.page.goto(url)
-
-    @property
-    def cards(self) -> Locator:
-        """The backends."""
-        return self.page.locator("#backends article")
-
-    def card(self, name: str) -> Locator:
-        """One of them."""
-        return self.cards.filter(has=self.page.get_by_role("heading", name=name, exact=True))
-
-    def field(self, name: str, title: str) -> Locator:
-        """A number of a backend."""
-        pairs = self.card(name).locator("dl > div")
-        return pairs.filter(has=self.page.get_by_text(title, exact=True)).locator("dd")
-
-    @property
-    def events(self) -> Locator:
-        """What happened."""
-        return self.page.locator("#events")
-
-    def photograph(self, name: str) -> None:
-        """Keeps a screenshot as an artefact of the test run."""
-        ARTEFACTS.mkdir(exist_ok=True)
-        self.page.screenshot(path=ARTEFACTS / f"{name}.png", full_page=True)
-
-
-class Picture:
-    """A screenshot of the whole page; Chromium itself decodes it."""
-
-    def __init__(self, page: Page) -> None:
-        self._page = page
-        shot = base64.b64encode(page.screenshot(full_page=True)).decode()
-        self._shot = page.context.new_page()
-        self._shot.evaluate(DECODE, f"data:image/png;base64,{shot}")
-        self._page.bring_to_front()
-
-    def colours(self, box: Any) -> list[tuple[int, int, int]]:
-        """The colours within a box, the most frequent first."""
-        return [tuple(colour) for colour in self._shot.evaluate(COLOURS, box)]
-
-    def contrast(self, box: Any) -> float:
-        """The contrast of what is drawn in a box to its ground, from 1 to 21; 1 if nothing is drawn."""
-        ground, *drawn = (luminance(*colour) for colour in self.colours(box))
-        ratios = [(max(ground, one) + 0.05) / (min(ground, one) + 0.05) for one in drawn]
-        return max(ratios, default=1.0)
-
-
-def luminance(*colour: int) -> float:
-    """How bright a colour is, from 0 to 1 (WCAG 2.2, relative luminance)."""
-    parts = [one / 255 for one in colour]
-    red, green, blue = (one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in parts)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-def is_dark(*colour: int) -> bool:
-    """Whether white reads better on it than black."""
-    return luminance(*colour) < 0.18
 
 
 @pytest.fixture
@@ -140,8 +53,9 @@ def test_a_session_is_seen_and_found(
     dashboard.page.get_by_label("Session id, sid or pin").fill(session["id"])
     dashboard.page.keyboard.press("Enter")
     found = dashboard.page.locator("#found")
-    expect(found).to_contain_text(f"session at {home['name']}")
-    expect(found).to_contain_text("connections")
+    expect(found).to_contain_text(f"This session is at {home['name']} since")
+    expect(found).to_contain_text("it was placed there when it began")
+    expect(found).to_contain_text(re.compile(r"connected by \w+, \d connections?,"))
     dashboard.page.get_by_label("Session id, sid or pin").fill("nobody-knows-this")
     dashboard.page.get_by_role("button", name="Find").click()
     expect(found).to_contain_text("no session, sid or pin of that name is known")
@@ -155,14 +69,16 @@ def test_a_drain_by_keyboard(dashboard: Dashboard, server: ChatServer) -> None:
     button.focus()
     dashboard.page.keyboard.press("Enter")
     expect(card).to_contain_text(re.compile(r"drained|drains, \d+ s left"), timeout=LATER)
-    expect(button).to_be_disabled()
+    expect(button).to_be_hidden()  # it could do no more
     expect(dashboard.events).to_contain_text("replica-2 is set to drain")
     dashboard.photograph("page-drain")
-    dashboard.page.keyboard.press("Tab")  # to Ready, which is the next button that can be pressed
-    dashboard.page.get_by_role("button", name="Ready replica-2").focus()
+    ready = dashboard.page.get_by_role("button", name="Ready replica-2")
+    expect(ready).to_be_focused()  # in place of the one that has gone
+    expect(ready).to_have_accessible_description("It takes new sessions again, few at first.")
     dashboard.page.keyboard.press("Enter")
     expect(dashboard.events).to_contain_text("replica-2 is set to ready", timeout=LATER)
-    expect(button).to_be_enabled(timeout=LATER)
+    expect(button).to_be_visible(timeout=LATER)
+    expect(ready).to_be_hidden()
     assert dashboard.errors == []
 
 
@@ -180,23 +96,17 @@ def test_maintenance_asks_first(dashboard: Dashboard, server: ChatServer) -> Non
     """The button does nothing until the question is answered with yes; then the backend is out."""
     button = dashboard.page.get_by_role("button", name="Maintenance replica-2")
     expect(button).to_be_enabled(timeout=LATER)
-    asked: list[str] = []
-
-    def answer(dialog: Dialog, *, yes: bool) -> None:
-        asked.append(dialog.message)
-        dialog.accept() if yes else dialog.dismiss()
-
-    dashboard.page.once("dialog", lambda dialog: answer(dialog, yes=False))
     button.click()
-    assert "Take replica-2 out now?" in asked[0]
+    asked = dashboard.answer(yes=False)
+    assert "Take replica-2 out now?" in asked
+    assert "Out at once." in asked
     assert api(server, "backends/replica-2")["admin_state"] == "ready"
-    dashboard.page.once("dialog", lambda dialog: answer(dialog, yes=True))
     button.click()
+    dashboard.answer(yes=True)
     try:
         expect(dashboard.card("replica-2")).to_contain_text("maintenance", timeout=LATER)
-        expect(button).to_be_disabled(timeout=LATER)
+        expect(button).to_be_hidden(timeout=LATER)
         assert api(server, "backends/replica-2")["admin_state"] == "maintenance"
-        assert len(asked) == 2
     finally:
         dashboard.page.get_by_role("button", name="Ready replica-2").click()
     expect(dashboard.events).to_contain_text("replica-2 is set to ready", timeout=LATER)
@@ -222,8 +132,8 @@ def test_a_rollout_by_its_button(context: BrowserContext, other: ChatServer) -> 
     expect(dashboard.cards).to_have_count(2, timeout=LATER)
     before = {backend["name"] for backend in other.backends()}
     button = dashboard.page.get_by_role("button", name="Rollout")
-    dashboard.page.once("dialog", lambda dialog: dialog.accept())
     button.click()
+    assert "an old one is drained and stopped" in dashboard.answer(yes=True)
     state = dashboard.page.locator("#rollout-state")
     expect(state).to_contain_text(re.compile(r"rollout running: \d of 2"), timeout=LATER)
     expect(button).to_be_disabled()
@@ -274,8 +184,7 @@ def test_it_fits(chromium: Browser, server: ChatServer, scheme: Any, width: int,
     try:
         dashboard = Dashboard(context, server.admin)
         expect(dashboard.cards).to_have_count(3, timeout=LATER)
-        over = dashboard.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-        assert over <= 0
+        assert dashboard.over() <= 0
         bars = dashboard.page.locator("#affinity meter")  # made anew each second: all are measured at once
         assert bars.evaluate_all("bars => bars.every((bar) => bar.getBoundingClientRect().width > 40)")
         (red,) = re.findall(
@@ -325,7 +234,7 @@ def guarded(tmp_path: Path) -> Iterator[str]:
 
 
 def test_the_token_is_asked_for(context: BrowserContext, guarded: str) -> None:
-    """Nothing is shown before; a wrong one is asked for again; the right one stays with the tab alone."""
+    """Nothing is shown before; one that is wrong or none is told and asked for again; the right one stays."""
     page = context.new_page()
     for _ in range(100):
         try:
@@ -334,11 +243,17 @@ def test_the_token_is_asked_for(context: BrowserContext, guarded: str) -> None:
         except Exception:
             page.wait_for_timeout(100)
     field = page.get_by_label("Admin token")
-    for token in ("wrong", TOKEN):
+    for token, said in (
+        ("wrong", "The proxy does not accept this token."),
+        (f"“{TOKEN}”", "A token has no spaces and no characters outside ASCII"),
+        (TOKEN, ""),
+    ):
         expect(field).to_be_visible(timeout=LATER)
         expect(page.locator("#backends article")).to_have_count(0)
         field.fill(token)
         field.press("Enter")
+        expect(page.locator("#said")).to_contain_text(said, timeout=LATER)
+    expect(page.locator("#said")).to_be_hidden()
     expect(page.locator("#backends article")).to_have_count(1, timeout=LATER)
     expect(field).to_be_hidden()
     assert page.evaluate("sessionStorage.getItem('token')") == TOKEN
@@ -377,10 +292,11 @@ def test_without_replicas(context: BrowserContext, guarded: str) -> None:
         page.get_by_label("Admin token").fill(TOKEN)
         page.keyboard.press("Enter")
         card = page.locator("#backends article")
-        expect(card.get_by_text("Sessions", exact=True)).to_be_visible(timeout=LATER)
+        expect(card.get_by_role("term").filter(has_text="Sessions")).to_be_visible(timeout=LATER)
         expect(card.get_by_text("Process", exact=True)).to_be_hidden()
         expect(page.get_by_role("button", name="Rollout")).to_be_hidden()
-        expect(page.get_by_text("No healthy backend takes new sessions.")).to_be_visible()
+        expect(page.get_by_role("alert")).to_contain_text("No backend takes new sessions")
+        expect(page.locator("#broken")).to_contain_text("a is down for")
         expect(page.get_by_role("link", name="Metrics")).to_have_attribute("href", "metrics")
         page.get_by_label("Session id, sid or pin").fill("   ")
         page.keyboard.press("Enter")

@@ -24,13 +24,15 @@ VENV = ROOT / ".venv-compiled"
 PYTHON = VENV / "bin/python"
 TREE = VENV / "tree"
 STAMP = VENV / "stamp"
-_LEFT = (".*", "__pycache__", "node_modules", "proxy", "dist", "build", "artefacts", "*.egg-info")
+PACKAGES = ("proxy", "chainlit_proxy")
+_LEFT = (".*", "__pycache__", "node_modules", *PACKAGES, "dist", "build", "artefacts", "*.egg-info")
 
 
 def sources() -> str:
     """What the wheel is made of, and by what, as one hash."""
     told = hashlib.sha256(f"{sys.version} {platform.machine()} {version('mypy')}".encode())
-    files = [ROOT / "hatch_build.py", ROOT / "pyproject.toml", *sorted((ROOT / "proxy").rglob("*"))]
+    files = [ROOT / "hatch_build.py", ROOT / "pyproject.toml"]
+    files += sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*"))
     for file in files:
         if file.is_file() and "__pycache__" not in file.parts:
             told.update(f"{file.relative_to(ROOT)}\n".encode() + file.read_bytes())
@@ -83,7 +85,8 @@ def copy() -> None:
     for name in (".dockerignore", ".gitignore"):
         shutil.copy(ROOT / name, TREE)
     site = sysconfig.get_path("purelib", vars={"base": str(VENV)})
-    (TREE / "proxy").symlink_to(Path(site) / "proxy")
+    for package in PACKAGES:
+        (TREE / package).symlink_to(Path(site) / package)
     modules = ROOT / "tests/js/node_modules"
     if modules.exists():
         (TREE / "tests/js/node_modules").symlink_to(modules.resolve())

@@ -19,7 +19,7 @@ FILES = ["pyproject.toml", "README.md", "LICENSE", "hatch_build.py"]
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a wheel is made of."""
     folder = tmp_path_factory.mktemp("sources")
-    for name in ("proxy", "deploy"):
+    for name in ("proxy", "chainlit_proxy", "deploy"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in FILES:
         shutil.copy(ROOT / name, folder)

@@ -1,7 +1,7 @@
 """Every mistake about HTTPS: its line, its key and its words; a part of the table of `test_mistakes`."""
 
 LISTEN = "host:port, :port for every interface, [v6]:port or unix:/path"
-DOORS = f"{LISTEN}; beside TLS http://host:port for what only leads to https"
+DOORS = f"{LISTEN}; with TLS also http://host:port, which only redirects to https"
 DOMAIN = "a host name with a dot in it such as chat.example.com, not an IP address and without *"
 
 # text, line, key, message

@@ -118,7 +118,10 @@ def test_a_backend_is_its_url_alone() -> None:
 @pytest.mark.parametrize(
     ("backends", "mistake"),
     [
-        ("- b\n- http://a:1", "2: backends[0]: must be a url, or a mapping with at least one (got text)"),
+        (
+            "- b\n- http://a:1",
+            "2: backends[0]: must be a url such as http://127.0.0.1:8001, or a mapping with a url (got text)",
+        ),
         ("- http://a:1/x", "2: backends[0].url: must end after the port"),
         (
             "- http://a:1\n- http://a:1",
@@ -302,7 +305,7 @@ def test_a_variable_cannot_add_yaml() -> None:
     nested = loads("affinity: {secret: ${NESTED}}", environ=environ).affinity.secret
     assert nested
     assert nested[0].get_secret_value() == "${EVIL}"
-    with pytest.raises(ConfigError, match="must be a number greater than 0"):
+    with pytest.raises(ConfigError, match="must be a duration"):
         loads("health: {interval: ${LIST}}", environ=environ)
 
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from proxy.config import ConfigError, Problem, dump, loads
-from tests.config.test_mistakes import mistakes
+from tests.config.test_mistakes import DURATION, mistakes
 
 DOLLAR = "in single quotes a $ is only a $"
 COLON = 'a value that begins with : or [, as an IPv6 address, needs quotes: "[::]:8000"'
@@ -27,15 +27,17 @@ TABLE = [
      "must write a variable as ${WORD}; " + DOLLAR),
     # what YAML 1.1 takes for something else
     ("timeouts:\n  idle: 1:30", 2, "timeouts.idle",
-     'must be a number greater than 0 (got "1:30"); write 90 for 90 seconds'),
+     f'{DURATION}, greater than 0 (got "1:30"); write 90 for 90 seconds'),
     ("timeouts: {shutdown: 1:00:05}", 1, "timeouts.shutdown",
-     'must be a number, 0 or greater (got "1:00:05"); write 3605 for 3605 seconds'),
+     f'{DURATION}, 0 or greater (got "1:00:05"); write 3605 for 3605 seconds'),
     ("timeouts: {idle: '1:30'}", 1, "timeouts.idle",
-     'must be a number greater than 0 (got "1:30"); write 90 for 90 seconds'),
+     f'{DURATION}, greater than 0 (got "1:30"); write 90 for 90 seconds'),
     ("limits: {burst: 1:30}", 1, "limits.burst", 'must be a whole number, 1 or greater (got "1:30")'),
     ("limits:\n  burst: 0400", 2, "limits.burst",
      'must be a whole number, 1 or greater (got "0400"); write 400'),
     ("limits: {burst: 0o400}", 1, "limits.burst", 'must be a whole number, 1 or greater (got "0o400")'),
+    ("limits: {http2_streams: -0x" + "7" * 5000 + "}", 1, "limits.http2_streams",
+     f"must be a whole number, 1 or greater (got -0x{'7' * 57}...)"),
     ("limits: {burst: 0b11}", 1, "limits.burst", 'must be a whole number, 1 or greater (got "0b11")'),
     ("limits: {burst: 1e3}", 1, "limits.burst", "must be a whole number, 1 or greater (got 1000.0)"),
     ("limits: {burst: 2001-01-01}", 1, "limits.burst",
@@ -54,7 +56,8 @@ TABLE = [
     ("backends: [{url: http://[::1]:8001}]", 1, "",
      "is not valid YAML: a { without its }, or a comma is missing; a value with [ or ] needs quotes"),
     ("listen: *:8000", 1, "",
-     "is not valid YAML: an alias without a name; put a value that starts with * or & in quotes"),
+     ("is not valid YAML: * begins an alias in YAML: for every interface write 0.0.0.0:8000, else put the "
+      "value in quotes")),
     ("admin: {token: @abc}", 1, "", "is not valid YAML: a value that starts with @, % or ` needs quotes"),
 ]  # fmt: skip
 

@@ -42,7 +42,7 @@ def test_nobody_is_told_to_install_a_name_that_is_not_ours(path: Path) -> None:
     """No message, page or file asks an index for this project, which is on none."""
     text = path.read_bytes().decode(errors="replace")
     own = re.escape(PROJECT["name"]).replace(r"\-", "[-_.]")
-    wrong = rf"{own}\[|(?:pip3?|pipx|uv|poetry|pip-tools) [^\n`]*\b(?:install|add)\b[^\n`]*{own}(?! @)"
+    wrong = rf"{own}\[|(?:pip3?|pipx|uv|poetry|pip-tools) [^\n`]*\b(?:install|add)\b[^\n`]*(?<!/){own}(?! @)"
     assert re.findall(wrong, text, re.IGNORECASE) == []
 
 

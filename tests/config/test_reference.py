@@ -1,4 +1,4 @@
-"""The reference and the example have every key with its default."""
+"""The reference and the example have every key with its default, in the same words."""
 
 import re
 from pathlib import Path
@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from proxy.config import BackendSettings, Config, ConfigError, load, loads
+from proxy.config.example import example
 from proxy.config.fields import KEYS, Key
 from proxy.config.reference import default_of, reference
 
@@ -66,7 +67,12 @@ def test_the_mistakes_in_the_reference_are_what_is_said() -> None:
         loads(text, name="proxy.yaml", environ={})
     assert len(shown) == len(caught.value.problems)
     for line, problem in zip(shown, caught.value.problems, strict=True):
-        assert str(problem).startswith(line.removesuffix(", ..."))
+        assert str(problem).startswith(line.removesuffix(" ..."))
+
+
+def test_the_example_is_up_to_date() -> None:
+    """Run `python -m proxy.config.example > config.example.yaml` after a change of the models."""
+    assert example() == (ROOT / "config.example.yaml").read_text(encoding="utf-8")
 
 
 def test_the_example_is_complete_and_has_the_defaults() -> None:

@@ -136,6 +136,8 @@ def test_backends() -> None:
             "admin_state": "ready",
             "sessions": 3,
             "tunnels": 2,
+            "takes_sessions": True,
+            "most_sessions": 0,
             "unanswered": 0,
             "pid": 42,
             "leaving": False,

@@ -45,6 +45,51 @@ def test_the_three_wishes() -> None:
     run(test)
 
 
+@pytest.mark.parametrize("wish", ["drain", "maintenance"])
+def test_the_last_one_needs_force(wish: str) -> None:
+    """Nobody takes the only backend that takes new sessions by mistake: 409, and nothing has changed."""
+
+    async def test(admin: Admin) -> None:
+        known(admin)
+        a, b = admin.fleet
+        assert (await post(admin, f"/api/backends/b/{wish}"))[0] == 200
+        status, told = await post(admin, f"/api/backends/a/{wish}", {"force": False})
+        assert (status, "a is the only backend that takes new sessions" in told["detail"]) == (409, True)
+        assert a.admin_state is AdminState.READY
+        assert (await post(admin, f"/api/backends/b/{wish}"))[0] == 200, "it takes none: nothing is lost"
+        status, told = await post(admin, f"/api/backends/a/{wish}", {"force": True})
+        assert (status, told["admin_state"], told["takes_sessions"]) == (200, wish, False)
+        assert b.admin_state is a.admin_state
+
+    run(test)
+
+
+def test_one_that_is_down_is_no_other() -> None:
+    """What counts is who takes new sessions, not who is configured."""
+
+    async def test(admin: Admin) -> None:
+        known(admin)
+        a, _ = admin.fleet
+        admin.fleet.observe(a, Observation.REFUSED, 1.0)
+        assert (await post(admin, "/api/backends/b/drain"))[0] == 409
+        assert (await post(admin, "/api/backends/a/drain"))[0] == 200
+
+    run(test)
+
+
+def test_a_pod_that_goes_is_not_kept() -> None:
+    """It says of itself that it goes, and goes anyhow: no force is asked of it, by its token either."""
+
+    async def test(admin: Admin) -> None:
+        known(admin)
+        for name in "ab":
+            body = {"until": "restart", "timeout": 5}
+            status, told = await post(admin, f"/api/backends/{name}/drain", body, bearer(HOOK_TOKEN))
+            assert (status, told["admin_state"]) == (200, "drain")
+
+    run(test, token=TOKEN)
+
+
 def test_a_drain_has_a_deadline() -> None:
     """That of the request, else that of the configuration."""
 
@@ -171,6 +216,45 @@ def test_the_token_of_hooks_is_good_for_what_they_do() -> None:
         a = admin.fleet.get("a")
         assert a is not None
         assert a.admin_state is AdminState.READY
+
+    run(test, token=TOKEN)
+
+
+def test_an_app_cannot_move_others_with_its_hooks_token() -> None:
+    """It can read the one of its pod: from the address of a backend that moves this backend, and no other."""
+
+    async def test(admin: Admin) -> None:
+        hook, until = bearer(HOOK_TOKEN), {"until": "restart"}
+        here = admin.fleet.add("here", "127.0.0.1", 1, now=0.0)
+        there = admin.fleet.add("there", "127.0.0.9", 1, now=0.0)
+        for backend in (here, there):
+            admin.fleet.observe(backend, Observation.ANSWERED, 0.0)
+        for wish in ("drain", "ready"):
+            status, told = await post(admin, f"/api/backends/there/{wish}", until, hook)
+            assert (status, "that it comes from" in told["detail"]) == (403, True)
+            assert (await post(admin, f"/api/backends/here/{wish}", until, hook))[0] == 200
+        assert (await admin.ask("/api/backends/there", hook)).status == 403
+        assert (await post(admin, "/api/backends/there/drain", None, bearer(TOKEN)))[0] == 200
+        # Who is down may be where another one is by now; an address without a backend tells nothing.
+        admin.fleet.observe(here, Observation.REFUSED, 1.0)
+        assert (await post(admin, "/api/backends/there/ready", until, hook))[0] == 200
+
+    run(test, token=TOKEN)
+
+
+def test_a_hook_moves_nothing_that_an_operator_wished() -> None:
+    """Whatever it says, its drain ends with a restart, and it ends no other."""
+
+    async def test(admin: Admin) -> None:
+        known(admin)
+        hook = bearer(HOOK_TOKEN)
+        status, told = await post(admin, "/api/backends/a/drain", None, hook)
+        assert (status, told["drain"]["until_restart"]) == (200, True)
+        assert (await post(admin, "/api/backends/a/ready", None, hook))[1]["admin_state"] == "ready"
+        for wish, state in (("drain", "drain"), ("maintenance", "maintenance")):
+            await post(admin, f"/api/backends/a/{wish}", None, bearer(TOKEN))
+            _, told = await post(admin, "/api/backends/a/ready", {}, hook)
+            assert told["admin_state"] == state
 
     run(test, token=TOKEN)
 

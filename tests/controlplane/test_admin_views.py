@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import subprocess
+from collections.abc import Collection
 from time import monotonic, process_time, time
 from typing import Any
 
@@ -13,7 +14,11 @@ from proxy.affinity.backend import Backend
 from proxy.affinity.evidence import Evidence
 from proxy.affinity.health import Observation
 from proxy.affinity.pins import join_pin
+from proxy.affinity.session import Session
+from proxy.app import App
 from proxy.build import BUILD
+from proxy.config import Config
+from proxy.controlplane import session_views
 from proxy.controlplane.admin_views import cpu_seconds
 from proxy.controlplane.events import EventKind
 from tests.controlplane.test_admin import TOKEN, Admin, bearer, run
@@ -47,7 +52,7 @@ def test_where_a_session_is_and_why() -> None:
         for wanted in (ID, ID[:8], ID[:20]):
             status, told = await ask(admin, f"where/{wanted}")
             assert (status, told["kind"], told["backend"], told["holds"]) == (200, "session", "a", True)
-            assert told["why"] == "a new session, named by chainlit_cookie: the hash chose"
+            assert told["why"] == "it was placed there when it began"
             assert told["session"]["evidence"] == "chainlit_cookie"
             assert abs(told["session"]["since"] - time()) < 60
         admin.fleet.observe(a, Observation.REFUSED, monotonic())
@@ -56,7 +61,7 @@ def test_where_a_session_is_and_why() -> None:
         answer = await admin.ask(f"/api/where/{ID}")
         told = json.loads(answer.body)
         assert (told["backend"], told["holds"]) == ("b", True)
-        assert told["why"] == "it had to leave a (down), and the hash chose this one"
+        assert told["why"] == "it moved there from a, which was down"
         (move,) = told["session"]["moves"]
         assert (move["origin"], move["target"], move["reason"]) == ("a", "b", "down")
         assert ID.encode() not in answer.body
@@ -71,7 +76,7 @@ def test_where_a_sid_or_a_pin_leads() -> None:
         a, b = two(admin)
         router = admin.app.parts.router
         engine = router.engines.opened(b"sid1", a, monotonic())
-        assert (await ask(admin, "where/sid1"))[1]["why"] == "a guess, until CONNECT tells"
+        assert (await ask(admin, "where/sid1"))[1]["why"] == "a guess, until the client has named its session"
         router.engines.decide(engine, router.directory.assign(ID, a, monotonic()))
         for sid in (b"sid1", join_pin(a.token, b"sid1")):
             told = (await ask(admin, f"where/{sid.decode()}"))[1]
@@ -79,6 +84,29 @@ def test_where_a_sid_or_a_pin_leads() -> None:
         for wanted, kind in ((b.token, "pin"), (join_pin(b.token, b"never-seen"), "sid")):
             told = (await ask(admin, f"where/{wanted.decode()}"))[1]
             assert (told["kind"], told["backend"], told["session"]) == (kind, "b", None)
+
+    run(test)
+
+
+def test_how_a_session_is_connected() -> None:
+    """By websocket if it has one, else by polling, or not at all; and since when it is known here."""
+
+    async def test(admin: Admin) -> None:
+        a, b = two(admin)
+        directory = admin.app.parts.router.directory
+        session = directory.assign(ID, a, monotonic() - 60)
+        assert session_status(session, ())["transport"] is None
+        directory.opened(session)
+        directory.assign(ID, b, monotonic())
+        assert session_status(session, ())["transport"] == "polling"
+        told = session_status(session, {session})
+        assert told["transport"] == "websocket"
+        assert 59 < told["since"] - told["began"] < 70
+        (listed,) = (await ask(admin, "sessions?connected=true"))[1]["sessions"]
+        assert listed["id"] == ID[:8]
+
+    def session_status(session: Session, websockets: Collection[Session]) -> dict[str, Any]:
+        return session_views.session_status(session, websockets).model_dump()
 
     run(test)
 
@@ -112,6 +140,11 @@ def test_sessions_come_by_pages() -> None:
         assert sorted(seen) == [session_id[:8] for session_id in ids]
         _, page = await ask(admin, "sessions?backend=a")
         assert (page["total"], {session["backend"] for session in page["sessions"]}) == (5, {"a"})
+        assert (await ask(admin, "sessions?backend=c")) == (
+            404,
+            {"detail": "there is no backend 'c'; there are: a, b"},
+        )
+        assert (await ask(admin, "sessions?connected=true"))[1] == {"total": 0, "sessions": []}
         for wrong in ("limit=0", "limit=501", "offset=-1"):
             assert (await ask(admin, f"sessions?{wrong}"))[0] == 422
 
@@ -125,9 +158,13 @@ def test_the_last_events() -> None:
         admin.app.parts.events.record(EventKind.REPLICA, "ended with 1", "a", ("Traceback", "boom"))
         admin.app.parts.events.record(EventKind.RELOAD, "applied: log")
         first, second = (await ask(admin, "events"))[1]
-        assert (first["id"], first["kind"], first["backend"]) == (1, "replica", "a")
+        assert (second["id"], first["kind"], first["backend"]) == (first["id"] + 1, "replica", "a")
         assert first["lines"] == ["Traceback", "boom"]
-        assert (await ask(admin, "events?after=1"))[1] == [second]
+        assert (await ask(admin, f"events?after={first['id']}"))[1] == [second]
+        later = App(Config()).parts.events
+        for _ in range(3):
+            later.record(EventKind.RELOAD, "applied: log")
+        assert len(later.after(second["id"])) == 3, "who followed this process misses some of the next"
 
     run(test)
 
@@ -148,11 +185,13 @@ def test_events_come_as_they_happen() -> None:
     async def test(admin: Admin) -> None:
         admin.app.parts.events.record(EventKind.RELOAD, "one")
         peer = await follow(admin, "")
-        assert b'id: 1\nevent: event\ndata: {"id":1,' in await peer.until(b'"lines":[]}\n\n')
+        (number,) = (b"%d" % event.id for event in admin.app.parts.events.after(0))
+        wanted = b'id: %b\nevent: event\ndata: {"id":%b,' % (number, number)
+        assert wanted in await peer.until(b'"lines":[]}\n\n')
         admin.app.parts.events.record(EventKind.RELOAD, "two")
         assert b'"text":"two"' in await peer.until(b'"lines":[]}\n\n')
         peer.close()
-        again = await follow(admin, "", b"Last-Event-ID: 1")
+        again = await follow(admin, "", b"Last-Event-ID: " + number)
         assert b'"text":"one"' not in await again.until(b'"text":"two"')
         again.close()
 

@@ -9,6 +9,7 @@ import pytest
 from proxy.affinity.backend import AdminState
 from proxy.affinity.health import Observation
 from proxy.config import Config, loads
+from proxy.controlplane import membership
 from tests.support.certificates import Authority
 from tests.support.dns_server import DnsServer
 from tests.support.finding import WITHIN, Found, entries, follow, replace, url
@@ -90,18 +91,48 @@ def test_the_time_that_an_operator_gave_a_drain_stays(tmp_path: Path) -> None:
     follow(configured(file), scenario, drains=False)
 
 
-def test_a_wish_is_forgotten_with_its_backend(tmp_path: Path) -> None:
-    """One in maintenance has no sessions: found no more it leaves at once, and comes back as a new one."""
+@pytest.mark.parametrize("state", [AdminState.MAINTENANCE, AdminState.DRAIN])
+def test_a_wish_outlives_its_backend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: AdminState
+) -> None:
+    """One that an operator took out is not back in service by leaving; after an hour it is a new one."""
     file = tmp_path / "list.json"
     file.write_text(entries("a", "b"))
 
     async def scenario(found: Found) -> None:
-        a = found.answer("a")
-        found.app.parts.drains.maintenance(a)
+        drains, fleet = found.app.parts.drains, found.app.parts.fleet
+
+        async def goes_and_is_back() -> AdminState:
+            a = found.answer("a")
+            (drains.maintenance if state is AdminState.MAINTENANCE else drains.drain)(a)
+            fleet.observe(a, Observation.REFUSED, 0)
+            replace(file, entries("b"))
+            await eventually(lambda: a.gone, WITHIN, lambda: repr(fleet))
+            replace(file, entries("a", "b"))
+            await eventually(lambda: fleet.get("a"), WITHIN, lambda: repr(fleet))
+            return found.backend("a").admin_state
+
+        assert await goes_and_is_back() is state
+        monkeypatch.setattr(membership, "_REMEMBERED", -1.0)
+        drains.ready(found.backend("a"))
+        assert await goes_and_is_back() is AdminState.READY
+
+    follow(configured(file), scenario)
+
+
+@pytest.mark.parametrize("by_itself", [True, False], ids=["hook", "list"])
+def test_a_drain_that_nobody_wished_is_over_with_its_backend(tmp_path: Path, by_itself: bool) -> None:
+    """That of a pod's hook, and that of one which is found no more, are no wish of an operator."""
+    file = tmp_path / "list.json"
+    file.write_text(entries("a", "b"))
+
+    async def scenario(found: Found) -> None:
+        fleet, a = found.app.parts.fleet, found.answer("a")
+        if by_itself:
+            found.app.parts.drains.drain_for(a, None, until_restart=True)
         replace(file, entries("b"))
-        await eventually(lambda: a.gone, WITHIN, lambda: repr(found.app.parts.fleet))
+        await eventually(lambda: a.gone, WITHIN, lambda: repr(fleet))
         replace(file, entries("a", "b"))
-        fleet = found.app.parts.fleet
         await eventually(lambda: fleet.get("a"), WITHIN, lambda: repr(fleet))
         assert found.backend("a").admin_state is AdminState.READY
 

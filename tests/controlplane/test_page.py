@@ -3,7 +3,14 @@
 import base64
 import hashlib
 import re
+from importlib.resources import files
 
+from proxy.affinity.decision import Outcome
+from proxy.affinity.evidence import Evidence
+from proxy.affinity.session import MoveReason
+from proxy.controlplane.page import page
+from proxy.dataplane.arrivals import Held
+from proxy.dataplane.hand_over_counts import Result
 from tests.controlplane.test_admin import TOKEN, Admin, run
 
 
@@ -20,7 +27,7 @@ def test_the_policy_names_what_the_page_holds() -> None:
             assert f"{directive} 'sha256-{digest}';" in policy
         assert policy.startswith("default-src 'none';")
         assert "unsafe" not in policy
-        assert not re.search(r"(?:src|href)=\"(?!data:|\w[\w.]*\")", text)
+        assert not re.search(r"(?:src|href)=\"(?!data:|#|\w[\w.]*\")", text)
         assert not re.search(r"\son\w+=|\sstyle=|innerHTML", text)
         assert not re.search(r"[\"'`(]/\w", text), "an address from the root, which may be a front's"
         assert (answer.get(b"x-frame-options"), answer.get(b"cache-control")) == (b"DENY", b"no-store")
@@ -37,3 +44,31 @@ def test_the_page_itself_needs_no_token() -> None:
         assert (answer.status, b"secret-name" in answer.body) == (200, False)
 
     run(test, token=TOKEN)
+
+
+def test_every_part_is_in_it() -> None:
+    """What lies in the folder is served, and a part of the script is short enough to be read."""
+    text, _ = page()
+    parts = [
+        part for part in files("proxy.controlplane").joinpath("web").iterdir() if part.name != "page.html"
+    ]
+    assert len(parts) > 2
+    for part in parts:
+        content = part.read_text(encoding="utf-8")
+        assert content in text, part.name
+        assert len(content.splitlines()) <= 400, part.name
+
+
+def test_every_word_of_the_counts_is_said_plainly() -> None:
+    """Whoever adds a reason, a piece of evidence, an outcome or a result gives the page its words."""
+    text, _ = page()
+    for words, enum in (
+        ("REASONS", MoveReason),
+        ("EVIDENCE", Evidence),
+        ("OUTCOMES", Outcome),
+        ("held", Held),
+        ("hand_over", Result),
+    ):
+        (block,) = re.findall(rf"{words}(?: =|:) \{{([^}}]*)\}}", text)
+        for word in enum:
+            assert re.search(rf"\b{word.value}: \"", block), (words, word)

@@ -86,6 +86,30 @@ def test_only_who_serves_counts() -> None:
     assert lateness.of(c) == 0.0
 
 
+def test_who_waits_is_wanted_to_have_a_place() -> None:
+    """As a session; and no backend is taken to carry more than it may have."""
+    fleet, waiting = healthy_fleet("a", "b"), [None] * 10
+    made = Wants(fleet, lambda: (), lambda: [None] * 30, Lateness(), waiting=waiting)
+    made.configure(loads("{replicas: {spare: 0}, balance: {most_sessions: 20}}"))
+    assert made.look(0.0).reason == "0 answers and 40 sessions fill 2.00"
+    waiting.append(None)
+    assert made.look(1.0).wanted == 3
+    made = Wants(fleet, lambda: [None] * 8, lambda: (), Lateness())
+    made.configure(loads("{replicas: {spare: 0}, balance: {most_answers: 4}}"))
+    assert made.look(0.0).wanted == 2
+
+
+def test_the_api_tells_of_the_queue() -> None:
+    """Who waits now, and what has come of others."""
+
+    async def test(admin: Admin) -> None:
+        told = json.loads((await admin.ask("/api/overview")).body)
+        counts = ("waiting", "kept", "admitted", "given_up", "turned_away")
+        assert told["queue"] == dict.fromkeys(counts, 0)
+
+    run(test)
+
+
 def test_the_api_tells_how_many_and_why() -> None:
     """By itself and in the overview; both the same."""
 

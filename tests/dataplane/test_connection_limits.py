@@ -134,4 +134,4 @@ def test_what_was_refused_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "proxy.dataplane"):
         run(test)
     told = [message for message in caplog.messages if message.startswith("clients")]
-    assert told == ["clients were over limits: body 2", "clients were over limits: body 1"]
+    assert told == ["clients exceeded limits: body 2", "clients exceeded limits: body 1"]

@@ -10,7 +10,9 @@ from hpack import Decoder
 from hyperframe.frame import Frame, GoAwayFrame, HeadersFrame, PingFrame, RstStreamFrame, SettingsFrame
 
 from proxy.config import Config
+from proxy.config.sections import LimitSettings
 from proxy.dataplane.http2 import Http2Connection
+from proxy.dataplane.http2_frames import Frames
 from proxy.dataplane.http2_stream import Stream
 from proxy.parts import Parts
 from tests.dataplane.http2_rules import ACK, BEGIN, CASES, PING, Case, block, good, page, post, raw
@@ -132,6 +134,16 @@ def test_preface() -> None:
     assert not closed
     _, closed = hear([b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"])
     assert closed
+
+
+@pytest.mark.parametrize("limits", [{"head": 4 << 30}, {"http2_streams": 1 << 40}])
+def test_limits_may_be_larger_than_settings(limits: dict[str, int]) -> None:
+    """Then the largest setting there can be is offered: a file may say 4G (section 6.5.1)."""
+    sent = memoryview(Frames(LimitSettings(**limits), websockets=True).to_send())
+    frame, length = Frame.parse_frame_header(sent[:9])
+    frame.parse_body(sent[9 : 9 + length])
+    assert isinstance(frame, SettingsFrame)
+    assert (1 << 32) - 1 in frame.settings.values()
 
 
 def test_ping() -> None:

@@ -212,7 +212,7 @@ def test_broken_rules_are_counted(authority: Authority, caplog: pytest.LogCaptur
 
     with caplog.at_level(logging.WARNING, "proxy.dataplane"):
         run(test, tls=authority.issue(NAME))
-    assert "clients broke the rules of HTTP/2: protocol_error 2, frame_size_error 1" in caplog.messages
+    assert "clients broke rules of HTTP/2: protocol_error 2, frame_size_error 1" in caplog.messages
 
 
 def test_a_page_that_is_left_resets_all_of_it(authority: Authority) -> None:

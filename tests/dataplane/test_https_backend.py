@@ -209,7 +209,11 @@ def test_settings_become_trust(authority: Authority) -> None:
 @pytest.mark.parametrize(
     ("entry", "key", "message"),
     [
-        ("url: https://a:1, tls: {ca: /nowhere}", "tls.ca", "cannot be read: No such file or directory"),
+        (
+            "url: https://a:1, tls: {ca: /nowhere}",
+            "tls.ca",
+            "cannot be read: /nowhere: No such file or directory",
+        ),
         ("url: https://a:1, tls: {ca: FILE}", "tls.ca", "must hold certificates in PEM form"),
         (
             "url: https://a:1, tls: {server_name: 'a b'}",

@@ -218,7 +218,7 @@ def test_one_line_tells(caplog: pytest.LogCaptureFixture) -> None:
             world.plane._report_limits(world.now())
             await world.ask(post(b"/project/action", JSON))
             world.plane._report_limits(world.now())
-        told = [record.getMessage() for record in caplog.records if "odd" in record.getMessage()]
-        assert told == ["clients named odd ids and were refused: session 3"]
+        told = [record.getMessage() for record in caplog.records if "malformed" in record.getMessage()]
+        assert told == ["clients were refused for malformed ids: session 3"]
 
     run(test)

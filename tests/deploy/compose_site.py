@@ -73,7 +73,8 @@ class Site(AdminListener):
         done = subprocess.run(
             [*self._program, "-p", self.project, "-f", str(self._file), *words],
             cwd=self._file.parent,
-            env=self.engine.environment | {"ADMIN_TOKEN": TOKEN, "CHAINLIT_AUTH_SECRET": SECRET},
+            env=self.engine.environment
+            | {"ADMIN_TOKEN": TOKEN, "CHAINLIT_AUTH_SECRET": SECRET, "HEALTH_SECRET": SECRET},
             capture_output=True,
             text=True,
             timeout=300,

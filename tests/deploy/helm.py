@@ -1,19 +1,21 @@
 """Renders the chart with Helm's own code, in a process of its own: a library in Go goes badly with forks.
 
-Reads a list of values from its input and prints, for each, `{"documents": [...]}` or `{"error": ...}`; called
-with `lint`, a list of what the linter says of them.
+Reads a list of values from its input and prints, for each, `{"documents": [...], "notes": ...}` or
+`{"error": ...}`; called with `lint`, a list of what the linter says of them.
 """
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tests.docs.pages import ROOT
 
-CHART = ROOT / "deploy/kubernetes/chart"
+CHART = Path(os.environ.get("CHART_UNDER_TEST") or ROOT / "deploy/kubernetes/chart")
 
 
 class ValuesError(ValueError):
@@ -32,7 +34,7 @@ def render(**values: Any) -> list[dict[str, Any]]:
 
 def render_all(several: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     """The same for several values, at the price of one. Raises ValuesError."""
-    answers = _ask(several)
+    answers = ask(several)
     for answer in answers:
         if "error" in answer:
             raise ValuesError(answer["error"])
@@ -41,10 +43,11 @@ def render_all(several: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 
 def lint(values: dict[str, Any]) -> list[str]:
     """What Helm's linter says, as strict as it can be."""
-    return [str(told) for told in _ask([values], "lint")[0]]
+    return [str(told) for told in ask([values], "lint")[0]]
 
 
-def _ask(values: list[dict[str, Any]], *words: str) -> Any:
+def ask(values: list[dict[str, Any]], *words: str) -> Any:
+    """What it prints for several values."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.deploy.helm", *words],
         input=json.dumps(values),
@@ -68,7 +71,8 @@ def main() -> None:
             return {"error": str(error)}
         files = [text for name, text in sorted(texts.items()) if name.endswith(".yaml")]
         return {
-            "documents": [document for text in files for document in yaml.safe_load_all(text) if document]
+            "documents": [document for text in files for document in yaml.safe_load_all(text) if document],
+            "notes": "".join(text for name, text in texts.items() if name.endswith("NOTES.txt")),
         }
 
     def linted(values: dict[str, Any]) -> list[Any]:

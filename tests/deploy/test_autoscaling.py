@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -11,11 +12,11 @@ import pytest
 import yaml
 
 from proxy.config import Config, loads
-from tests.deploy.helm import ValuesError, render
+from tests.deploy.helm import CHART, ValuesError, render
 from tests.deploy.prometheus import MISSING, find
 from tests.deploy.schemas import VERSIONS, mistakes
 from tests.deploy.test_chart import NASTY
-from tests.deploy.test_kubernetes import CHAT, ENVIRONMENT, Objects, charts, keyed
+from tests.deploy.test_kubernetes import CHAT, ENVIRONMENT, PROXY, Objects, charts, keyed
 from tests.docs.pages import found
 
 HPA, KEDA = ("HorizontalPodAutoscaler", "chat"), ("ScaledObject", "chat")
@@ -132,6 +133,31 @@ def test_a_figure_that_the_query_cannot_divide_by_is_refused(name: str, figure: 
     """By 0 all pods there may be would be wanted, long before a proxy refuses its configuration."""
     with pytest.raises(ValuesError, match=rf"proxy\.config\.replicas\.{name} has to be a whole number"):
         scaled("keda", config={"replicas": {name: figure}})
+
+
+def test_a_release_keeps_the_number_that_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an autoscaler has in its hands is asked of the cluster, by namespace and name.
+
+    The cluster's answer is written into a copy of the chart: what renders here asks none, and
+    leaves the number out.
+    """
+    copy = shutil.copytree(CHART, tmp_path / "chart")
+    helpers = copy / "templates/_helpers.tpl"
+    text = helpers.read_text(encoding="utf-8")
+    asked = 'lookup "apps/v1" (index . 1) (index . 0).Release.Namespace (index . 2)'
+    assert text.count(asked) == 1
+    there = {"chat/StatefulSet/chat": 7, "chat/Deployment/chainlit-proxy": 4}
+    cluster = " ".join(f'"{key}" (dict "spec" (dict "replicas" {count}))' for key, count in there.items())
+    key = '(printf "%s/%s/%s" (index . 0).Release.Namespace (index . 1) (index . 2))'
+    helpers.write_text(text.replace(asked, f"get (dict {cluster}) {key}"), encoding="utf-8")
+    monkeypatch.setenv("CHART_UNDER_TEST", str(copy))
+    for kind in KINDS:
+        objects = scaled(kind)
+        assert (objects[CHAT]["spec"]["replicas"], objects[PROXY]["spec"]["replicas"]) == (7, 4)
+    fixed = keyed(render(chat={"replicas": 3}, proxy={"autoscaling": {"enabled": False}, "replicas": 2}))
+    assert (fixed[CHAT]["spec"]["replicas"], fixed[PROXY]["spec"]["replicas"]) == (3, 2)
+    monkeypatch.delenv("CHART_UNDER_TEST")
+    assert "replicas" not in both()["hpa"][PROXY]["spec"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

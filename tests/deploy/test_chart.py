@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from proxy.config import Config, loads
+from proxy.units import seconds
 from tests.deploy.crds import refusal
 from tests.deploy.helm import CHART, ValuesError, render, render_all
 from tests.deploy.schemas import mistakes
@@ -131,6 +132,10 @@ def proxys(**values: Any) -> Config:
             "a variable is there twice",
         ),
         ({"proxy": {"env": [{"name": "A"}, {"name": "A"}]}}, "a variable is there twice"),
+        *(
+            ({"proxy": {"config": {"timeouts": {"shutdown": text}}}}, "or durations such as 1m30s")
+            for text in ("${SHUTDOWN}", "90", "1h30", "0x10")
+        ),
     ],
 )
 def test_values_that_break_the_pods_are_refused(values: dict[str, Any], told: str) -> None:
@@ -147,16 +152,19 @@ def test_values_that_break_the_pods_are_refused(values: dict[str, Any], told: st
         ({"shutdown": 0.5}, 16),
         ({"hand_over": 600}, 645),
         ({"shutdown": 0}, 15),
+        ({"shutdown": "1m30s", "hand_over": "500ms"}, 106),
+        ({"shutdown": "0.5h"}, 1815),
     ],
 )
-def test_the_grace_follows_the_timeouts(timeouts: dict[str, float], grace: int) -> None:
+def test_the_grace_follows_the_timeouts(timeouts: dict[str, float | str], grace: int) -> None:
     """Kubernetes waits for preStop and for as long as the proxy takes to end."""
     pod = keyed(render(proxy={"config": {"timeouts": timeouts}}))[PROXY]["spec"]["template"]["spec"]
     sleep = int(
         container({"spec": {"template": {"spec": pod}}})["lifecycle"]["preStop"]["exec"]["command"][-1]
     )
     assert pod["terminationGracePeriodSeconds"] == grace
-    assert grace > sleep + timeouts.get("shutdown", 30) + timeouts.get("hand_over", 0)
+    given = {"shutdown": 30, "hand_over": 0} | timeouts
+    assert grace > sleep + sum((seconds(str(value)) or float(value)) for value in given.values())
 
 
 def test_several_proxies_share_a_directory() -> None:
@@ -237,7 +245,7 @@ def test_strings_stay_strings() -> None:
             assert pod["priorityClassName"] == nasty
             assert pod["imagePullSecrets"] == [{"name": nasty}]
         chat = container(objects[CHAT])
-        assert (chat["args"], chat["readinessProbe"]["httpGet"]["path"]) == ([nasty], f"/{nasty}")
+        assert (chat["args"], chat["startupProbe"]["httpGet"]["path"]) == ([nasty], f"/{nasty}")
         assert {"name": "FORWARDED_ALLOW_IPS", "value": nasty} in chat["env"]
         assert objects["Service", "chainlit-proxy"]["metadata"]["annotations"] == {"a": nasty}
         assert objects["Service", "chainlit-proxy"]["spec"]["ports"][0]["appProtocol"] == nasty

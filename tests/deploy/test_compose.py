@@ -24,6 +24,7 @@ SITE: dict[str, Any] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = SITE["services"]
 CHATS = [name for name in SERVICES if name.startswith("chat-")]
 CONFIG = ROOT / "deploy/compose/proxy.yaml"
+ENVIRONMENT = {"ADMIN_TOKEN": "some-token", "HEALTH_SECRET": "some-secret"}
 
 
 def compose(site: dict[str, Any]) -> PyCompose:
@@ -101,16 +102,29 @@ def test_commands_in_the_container_have_the_token() -> None:
 
 
 def test_the_configuration_of_the_proxy_passes_check() -> None:
-    """With the token that compose asks for, and without it it does not."""
-    for token, code in (("some-token", 0), ("", 2)):
-        done = CliRunner().invoke(main, ["check", "-c", str(CONFIG)], env={"ADMIN_TOKEN": token})
-        assert done.exit_code == code, done.output
-    assert "ADMIN_TOKEN" in SERVICES["proxy"]["environment"]
+    """With the token and the secret that compose asks for, and without either it does not."""
+    for lack in (None, *ENVIRONMENT):
+        done = CliRunner().invoke(
+            main, ["check", "-c", str(CONFIG)], env={**ENVIRONMENT, **({lack: ""} if lack else {})}
+        )
+        assert done.exit_code == (2 if lack else 0), done.output
+    assert ENVIRONMENT.keys() <= SERVICES["proxy"]["environment"].keys()
+
+
+def test_instances_prove_that_they_are_of_this_site() -> None:
+    """Each has the secret that the proxy asks for, and compose starts nothing without one."""
+    wanted = SERVICES["proxy"]["environment"]["HEALTH_SECRET"]
+    assert wanted.startswith("${HEALTH_SECRET:?")
+    for name in CHATS:
+        assert SERVICES[name]["environment"]["CHAINLIT_PROXY_HEALTH_SECRET"] == wanted
+    secret = load(CONFIG, environ=ENVIRONMENT).health.secret
+    assert secret is not None
+    assert [one.get_secret_value() for one in secret] == ["some-secret"]
 
 
 def test_every_instance_is_a_backend() -> None:
     """Each by its own name, on the port that its image listens on, in a network that the proxy is in."""
-    config = load(CONFIG, environ={"ADMIN_TOKEN": "some-token"})
+    config = load(CONFIG, environ=ENVIRONMENT)
     assert [backend.name for backend in config.backends] == CHATS
     (words,) = [command(rest) for word, rest in STEPS if word == "CMD" and "replica" in rest]
     parse(words)
@@ -123,7 +137,7 @@ def test_every_instance_is_a_backend() -> None:
 
 def test_published_ports_are_listened_on() -> None:
     """What is published is where the proxy listens; only this machine reaches the admin listener."""
-    config = load(CONFIG, environ={"ADMIN_TOKEN": "some-token"})
+    config = load(CONFIG, environ=ENVIRONMENT)
     listened = {address.port for address in (*config.listen, config.admin.listen)}
     published = [port.rsplit(":", 2) for port in SERVICES["proxy"]["ports"]]
     assert {int(inner) for _, _, inner in published} == listened
@@ -132,7 +146,7 @@ def test_published_ports_are_listened_on() -> None:
 
 def test_there_is_time_to_leave() -> None:
     """Compose waits longer than the proxy takes."""
-    config = load(CONFIG, environ={"ADMIN_TOKEN": "some-token"})
+    config = load(CONFIG, environ=ENVIRONMENT)
     assert int(SERVICES["proxy"]["stop_grace_period"].rstrip("s")) > config.timeouts.shutdown
 
 

@@ -61,6 +61,20 @@ def test_every_alert_is_tested() -> None:
     assert fired == {rule["alert"] for rule in rules()}
 
 
+def test_sites_are_told_apart() -> None:
+    """Every panel goes by the namespace, job and proxy that were chosen, and sums each namespace alone."""
+    asked = [
+        target["expr"] for panel in json.loads(DASHBOARD.read_text())["panels"] for target in panel["targets"]
+    ]
+    for query in asked:
+        selectors = re.findall(r"chainlit_proxy_\w+\{([^}]*)\}", query)
+        assert len(selectors) == len(re.findall(r"\bchainlit_proxy_\w+", query)), query
+        for selector in selectors:
+            for name in ("namespace", "job", "instance"):
+                assert f'{name}=~"${name}"' in selector, query
+        assert re.findall(r"\bby \(namespace\b", query) or "sum" not in query, query
+
+
 def test_panels_do_not_overlap() -> None:
     """Each panel has its own place and number."""
     panels = json.loads(DASHBOARD.read_text())["panels"]

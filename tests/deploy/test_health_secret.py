@@ -1,6 +1,9 @@
 """`health.secret` in the chart: from a Secret, to the instances first, and off by default."""
 
+from typing import Any
+
 import pytest
+import yaml
 
 from proxy.config import loads
 from tests.deploy.helm import ValuesError, render
@@ -53,6 +56,27 @@ def test_the_instances_have_it_first() -> None:
     assert objects[PROXY] == charts()["default"][PROXY]
     with pytest.raises(ValuesError, match=r"proxy\.healthSecret needs chat\.healthSecret"):
         render(proxy={"healthSecret": "chainlit-health"})
+
+
+@pytest.mark.parametrize("secret", ["${HEALTH_SECRET}", ["new", "old"]])
+def test_proxies_alone_cannot_ask_for_it(secret: object) -> None:
+    """Pods that do not know it would all be down; with it in theirs, the proxies may know several."""
+    config = {"health": {"secret": secret}}
+    with pytest.raises(
+        ValuesError, match=r"proxy\.config\.health\.secret needs pods that know it: .*chat\.healthSecret"
+    ):
+        render(proxy={"config": config})
+    variable = {"name": VARIABLES[CHAT], "value": "new"}
+    both = {"healthSecret": "chainlit-health"}
+    known: list[dict[str, Any]] = [
+        both,
+        {"env": [variable]},
+        {"envFrom": [{"secretRef": {"name": "health"}}]},
+    ]
+    for chat in known:
+        objects = keyed(render(chat=chat, proxy={"config": config} | (both if chat is both else {})))
+        told = yaml.safe_load(objects[CONFIG]["data"]["proxy.yaml"])
+        assert told["health"]["secret"] == secret
 
 
 def test_the_name_of_the_secret_stays_a_string() -> None:

@@ -122,6 +122,7 @@ def test_it_is_installed_and_carries_a_chat(
     fresh = Environment(python, tmp_path / "env", str(archives[kind]))
     assert "serve" in fresh.run("--help")
     assert "(interpreted)" in fresh.run("--version")
+    assert fresh.python("import chainlit_proxy as c; print(c.on_restore(len) is len)") == "True\n"
     proxy = ProxyProcess(config_for(fleet.instances.values()), tmp_path)
     proxy.command[:3] = [fresh.program]
     proxy.cwd, proxy.env = tmp_path, {"PYTHONPATH": ""}

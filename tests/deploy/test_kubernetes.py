@@ -194,7 +194,7 @@ def test_the_configuration_passes_check(name: str, tmp_path: Path) -> None:
     assert [backend.url for backend in config.backends] == [
         f"http://chat-{number}.{service}.chat.svc.cluster.local.:{port}" for number in range(chat["replicas"])
     ]
-    assert config.health.path == container(objects[CHAT])["readinessProbe"]["httpGet"]["path"]
+    assert config.health.path == container(objects[CHAT])["startupProbe"]["httpGet"]["path"]
 
 
 @pytest.mark.parametrize("name", ["base", "default", "all", "little"])
@@ -304,12 +304,13 @@ def test_the_role_is_for_endpoints_only() -> None:
     assert ("Role", "chainlit-proxy") not in charts()["default"]
 
 
-@pytest.mark.parametrize("event", ["postStart", "preStop"])
+@pytest.mark.parametrize("event", ["postStart", "preStop", "readinessProbe"])
 def test_the_hooks_are_ours(event: str) -> None:
     """A command of the image, for all admin listeners, with a token from a file that is there."""
     for objects in (base(), charts()["default"]):
         pod = objects[CHAT]["spec"]["template"]["spec"]
-        program, *words = container(objects[CHAT])["lifecycle"][event]["exec"]["command"]
+        handlers = container(objects[CHAT]) | container(objects[CHAT])["lifecycle"]
+        program, *words = handlers[event]["exec"]["command"]
         assert program == "chainlit-proxy"
         parse(words)
         given = dict(pairwise(words))
@@ -322,6 +323,15 @@ def test_the_hooks_are_ours(event: str) -> None:
         assert given["--token-file"] == f"{mount['mountPath']}/{item['path']}"
         entries = {entry["name"]: entry for entry in container(objects[PROXY])["env"]}
         assert entries["HOOK_TOKEN"]["valueFrom"]["secretKeyRef"]["key"] == item["key"]
+
+
+def test_a_pod_is_ready_when_the_proxies_take_it() -> None:
+    """They are asked in time, and find it before it is ready: else each would wait for the other."""
+    for objects in (base(), *charts().values()):
+        probe = container(objects[CHAT])["readinessProbe"]
+        assert "taken" in probe["exec"]["command"]
+        assert hook.PATIENCE + 1 < probe["timeoutSeconds"] <= probe["periodSeconds"]
+        assert objects["Service", "chat"]["spec"]["publishNotReadyAddresses"] is True
 
 
 def test_the_app_has_no_token_of_operators() -> None:

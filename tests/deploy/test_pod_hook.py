@@ -38,6 +38,8 @@ class Proxy:
                 status, told = answers(self.command)
                 body = json.dumps(told).encode()
                 self.send_response(status)
+                if "location" in told:
+                    self.send_header("Location", told["location"])
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -59,13 +61,14 @@ class Hook:
         self.log, self.token = folder / "log", folder / "token"
         self.log.touch()
         self.token.write_text("t\n")
-        self.port = 0
+        self.port, self.output = 0, ""
 
     def run(self, wish: str, seconds: float = 0.6) -> int:
         """Its status."""
         at = ["--proxies", f"{SERVICE}:{self.port}", "--token-file", str(self.token)]
         done = CliRunner().invoke(main, ["hook", wish, *at, "--name", "chat-0", "--timeout", str(seconds)])
         assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        self.output = done.output
         return done.exit_code
 
     def said(self) -> str:
@@ -131,6 +134,15 @@ def test_a_question_that_fails_is_asked_again(hook: Hook, make_proxy: MakeProxy)
     assert ": 503, " in hook.said()
 
 
+def test_the_token_goes_to_no_other_address(hook: Hook, make_proxy: MakeProxy) -> None:
+    """A redirect is told like any other answer that is of no use, and nobody follows it."""
+    other = make_proxy(lambda _: (200, EMPTY))
+    make_proxy(lambda _: (302, {"location": f"http://127.0.0.1:{other.server.server_port}/"}))
+    assert hook.run("drain") == 1
+    assert other.given == []
+    assert ": 302, " in hook.said()
+
+
 def test_a_name_that_does_not_resolve_is_asked_again(
     hook: Hook, make_proxy: MakeProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,7 +155,8 @@ def test_a_name_that_does_not_resolve_is_asked_again(
 
 
 @pytest.mark.parametrize(
-    ("status", "why"), [(401, "the token is wrong"), (403, "Forbidden"), (500, "Internal Server Error")]
+    ("status", "why"),
+    [(401, "the token is wrong"), (403, "the token is good for"), (500, "Internal Server Error")],
 )
 def test_a_proxy_that_refuses_is_said(hook: Hook, make_proxy: MakeProxy, status: int, why: str) -> None:
     """Without a drain the pod has its whole time, then the hook fails and Kubernetes makes an event of it."""
@@ -296,6 +309,42 @@ def test_ready_is_said_again(hook: Hook, make_proxy: MakeProxy) -> None:
     make_proxy(lambda _: (401, {}))
     assert hook.run("ready") == 0
     assert "the token is wrong" in hook.said()
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ((200, {"health": "healthy", "admin_state": "ready", "drain": None}), ""),
+        ((200, {"health": "healthy", "admin_state": "maintenance", "drain": None}), ""),
+        ((200, {"health": "healthy", "drain": {"until_restart": False, "empty": True}}), ""),
+        (
+            (200, {"health": "healthy", "drain": {"until_restart": True, "empty": True}}),
+            "it drains until it is back",
+        ),
+        ((200, {"health": "degraded", "reason": "503"}), "degraded: 503"),
+        ((200, {"health": "degraded", "reason": ""}), "degraded: not probed yet"),
+        ((404, {}), "404, it does not know this instance"),
+        ((401, {}), "401, the token is wrong"),
+        ((503, {}), ""),
+    ],
+)
+def test_a_pod_is_taken_unless_a_proxy_says_otherwise(
+    hook: Hook, make_proxy: MakeProxy, told: tuple[int, Any], why: str
+) -> None:
+    """What an operator wished of it is no reason to stop an update, and who fails says nothing."""
+    make_proxy(lambda _: told)
+    assert hook.run("taken") == (1 if why else 0)
+    assert why in hook.output
+    assert hook.said() == "", "a probe speaks to its caller, not into the log of the container"
+
+
+def test_a_pod_without_proxies_is_taken(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its readiness is no reason to be stuck where there is nobody who could take it."""
+    hook.port = free_port()
+    lead_to(monkeypatch)
+    assert hook.run("taken") == 0
+    lead_to(monkeypatch, socket.gaierror(-3, "try again"))
+    assert hook.run("taken") == 0
 
 
 def test_an_address_that_is_none(hook: Hook) -> None:

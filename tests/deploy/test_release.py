@@ -13,7 +13,7 @@ import pytest
 
 from tests.docs.pages import ROOT
 
-SOURCES = ["proxy", "deploy", "docs", "tests", "examples", "benchmarks"]
+SOURCES = ["proxy", "chainlit_proxy", "deploy", "docs", "tests", "examples", "benchmarks"]
 FILES = [
     "pyproject.toml",
     "README.md",
@@ -27,14 +27,20 @@ FILES += ["config.example.yaml", "mkdocs.yml", "compose.yaml", "Dockerfile", ".d
 SKIPPED = shutil.ignore_patterns("__pycache__", "node_modules", ".files", ".chainlit", "chainlit.md")
 IN_WHEEL = [
     "proxy/cli/__init__.py",
-    "proxy/controlplane/page.html",
+    "proxy/controlplane/web/page.html",
+    "proxy/controlplane/web/page.css",
+    "proxy/controlplane/web/start.js",
     "proxy/py.typed",
+    "chainlit_proxy/__init__.py",
+    "chainlit_proxy/py.typed",
     "share/man/man1/chainlit-proxy.1",
     "share/bash-completion/completions/chainlit-proxy",
     "share/zsh/site-functions/_chainlit-proxy",
     "share/fish/vendor_completions.d/chainlit-proxy.fish",
 ]
 IN_SOURCES = [
+    "chainlit_proxy/__init__.py",
+    "chainlit_proxy/py.typed",
     "hatch_build.py",
     "deploy/man/chainlit-proxy.1",
     "deploy/completion/chainlit-proxy.bash",

@@ -95,6 +95,21 @@ def test_systemd_accepts_the_units_on_the_page(analyze: str, tmp_path: Path, num
     assert (done.returncode, told) == (0, []), done.stderr
 
 
+def test_the_units_are_started_with_the_machine(analyze: str, tmp_path: Path) -> None:
+    """All of them can be enabled, an instance by its number; nothing else is to be done for the next boot."""
+    folder = tmp_path / "etc/systemd/system"
+    folder.mkdir(parents=True)
+    for file in UNITS.iterdir():
+        shutil.copy(file, folder)
+    names = ["chainlit-proxy.socket", "chainlit-proxy.service", "chat.service", "chat@8001.service"]
+    program = Path(analyze).with_name("systemctl")
+    command = [str(program), f"--root={tmp_path}", "enable", *names]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    wanted = {path.name for path in folder.glob("*.wants/*")}
+    assert wanted == set(names), done.stderr
+
+
 @pytest.mark.parametrize("number", range(2))
 def test_the_units_on_the_page_run_the_app_as_it_is(tmp_path: Path, number: int) -> None:
     """Not as root, from the app's own folder, by a command of ours, and at each start of the machine."""

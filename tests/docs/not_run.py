@@ -19,7 +19,7 @@ NOT_RUN = {
     "docker run -p 8000:8000 -v ./proxy.yaml:/etc/chainlit-proxy/proxy.yaml:ro --stop-timeout 35 "
     "chainlit-proxy": _NO_ENGINE + "the port, the path and the user are read by test_dockerfile.py",
     "kill -HUP 4711": "a made-up process id; the signal is sent by tests/system/test_reload.py",
-    'eval "$(_CHAINLIT_PROXY_COMPLETE=bash_source chainlit-proxy)"': "run by tests/docs/test_manual.py",
+    'eval "$(chainlit-proxy completion bash)"': "run by tests/docs/test_manual.py",
     "python -m venv /opt/chainlit-proxy": _NEEDS_SYSTEMD
     + "an ordinary environment, as the Makefile makes one",
     "/opt/chainlit-proxy/bin/pip install .": _NEEDS_SYSTEMD
@@ -41,6 +41,7 @@ NOT_RUN = {
     "systemctl restart chat@8001.service": _NEEDS_SYSTEMD + "a unit of the reader's own",
     "install -m 600 /dev/null .env": _NO_ENGINE + "makes an empty file",
     'echo "ADMIN_TOKEN=$(openssl rand -hex 16)" >> .env': _NO_ENGINE + "a line for the commands below it",
+    'echo "HEALTH_SECRET=$(openssl rand -hex 32)" >> .env': _NO_ENGINE + "as the one before",
     "docker compose up --build --detach": _COMPOSE,
     "docker compose exec proxy chainlit-proxy status": _COMPOSE,
     "docker compose stop chat-b": _COMPOSE,

@@ -19,6 +19,7 @@ from proxy.cli import main
 from tests.docs.not_run import NOT_RUN
 from tests.docs.pages import ROOT, Piece, found
 
+CHECKOUT = "~/chainlit-sticky-proxy"  # where the pages have this repository
 # Options of other programs that the text of the pages speaks of.
 FOREIGN_OPTIONS = {
     "chainlit run": {"--host", "--port", "--ssl-cert", "--root-path", "--watch", "--headless", "--debug"},
@@ -72,20 +73,22 @@ def test_a_command_is_right(piece: Piece, line: str) -> None:
         del words[0]
     match words:
         case ["chainlit-proxy", *rest]:
-            parse(rest)
+            parse(rest[: rest.index(">")] if ">" in rest else rest)
         case ["make", *targets]:
             makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
             # What is a target there, or a variable that is given.
             lines_of = {word: rf"^{word}:" for word in targets if "=" not in word}
             lines_of |= {word: rf"\b{word.partition('=')[0]}\b" for word in targets if "=" in word}
             assert all(re.search(pattern, makefile, re.MULTILINE) for pattern in lines_of.values())
-        case ["python", "-m", module, *_]:
+        case ["python" | "python3", "-m", module, *_]:
             assert importlib.util.find_spec(module)
         case ["pip", "install", place]:
             project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
             extras = project["optional-dependencies"]
-            known = {".", *(f".[{extra}]" for extra in extras)}
+            known = {".", CHECKOUT, "chainlit", *(f".[{extra}]" for extra in extras)}
             assert place in known.union(*extras.values())
+        case [".", script]:
+            assert script == ".venv/bin/activate"  # typed by tests/system/test_newcomer.py
         case ["uvicorn", *rest]:
             uvicorn.main.make_context("uvicorn", rest).close()
         case ["chainlit", *rest]:
@@ -150,8 +153,8 @@ def test_every_option_that_is_named_exists() -> None:
 
 def test_every_command_and_option_of_ours_is_shown() -> None:
     """The pages show each command and each option at least once."""
-    text = "\n".join(line for _, line in commands())
-    assert [name for name in main.all() if f"chainlit-proxy {name} " not in f"{text} "] == []
+    text = "".join(f"{line} \n" for _, line in commands())
+    assert [name for name in main.all() if f"chainlit-proxy {name} " not in text] == []
     shown = set(re.findall(r"(?<!\S)--?[\w-]+", text)) | {piece.text.split()[0] for piece in found("span")}
     assert [option for option in our_options() if option not in shown and option != "--config"] == []
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from proxy import metrics, net, output
+from proxy.cli.views import TITLES
 from proxy.config import Config
 from proxy.config.fields import KEYS
 from proxy.controlplane import events, probes, rebalance, reload
@@ -15,6 +16,9 @@ from proxy.dataplane import buckets, clients, last_hop
 from tests.docs.pages import PAGES, ROOT, Piece, pieces, table
 
 OPERATIONS = ROOT / "docs/operations.md"
+METRICS = ROOT / "docs/metrics.md"
+LOGS = ROOT / "docs/logs.md"
+FAILURES = ROOT / "docs/failures.md"
 LIMITS = ROOT / "docs/limits.md"
 TROUBLESHOOTING = ROOT / "docs/troubleshooting.md"
 MANUAL = [page for page in PAGES if page.name not in {"CHANGELOG.md", "configuration.md"}]
@@ -34,12 +38,12 @@ LEFT_OVER = re.compile(
     r"\b(?:TODO|FIXME|XXX|not tested yet|untested yet|not implemented|coming soon)\b", re.IGNORECASE
 )
 FIGURES: list[tuple[Path, str, float]] = [
-    (OPERATIONS, "exported for {:.0f} more seconds", metrics._AFTERWARDS),
+    (METRICS, "exported for {:.0f} more seconds", metrics._AFTERWARDS),
     (OPERATIONS, "The last {:.0f} are kept in memory", events._SIZE),
     (OPERATIONS, "moved to it as well, five every two seconds" if rebalance._AT_ONCE == 5 else "?", 0),
-    (OPERATIONS, "at most {:.0f} MiB", output._MAX_BYTES / (1 << 20)),
-    (OPERATIONS, "MiB and {:,.0f}", output._MAX_LINES),
-    (OPERATIONS, "four times as often while" if probes._FASTER == 4 else "?", 0),
+    (LOGS, "at most {:.0f} MiB", output._MAX_BYTES / (1 << 20)),
+    (LOGS, "MiB and {:,.0f}", output._MAX_LINES),
+    (FAILURES, "four times as often while" if probes._FASTER == 4 else "?", 0),
     (LIMITS, "the {:.0f} clients that asked last", buckets.MOST_CLIENTS),
     (LIMITS, "up to {:.0f} per listener", net._BACKLOG),
     (LIMITS, "`Retry-After: {:.0f}`", clients._RETRY_AFTER),
@@ -100,10 +104,24 @@ def test_nothing_is_left_over(page: Path) -> None:
     assert LEFT_OVER.findall(text_of(page)) == []
 
 
+def test_the_columns_of_status_are_those_that_it_prints() -> None:
+    """Wherever a page shows what `chainlit-proxy status` prints."""
+    shown = [
+        (str(piece), tuple(re.split(r" {2,}", line)))
+        for page in MANUAL
+        for piece in pieces(page)
+        if piece.kind == "text"
+        for line in piece.text.splitlines()
+        if line.startswith("BACKEND  HEALTH   ADMIN")
+    ]
+    assert shown
+    assert [place for place, titles in shown if titles != TITLES] == []
+
+
 def test_what_needs_a_start_is_told() -> None:
     """The table of the reload names all keys that take effect with the next start, and no other."""
     (row,) = [row for row in table(OPERATIONS, "Reload") if row[1] == "with the next start"]
-    assert tuple(re.findall(r"`(\w+)`", row[0])) == reload._AT_START
+    assert tuple(re.findall(r"`([\w.]+)`", row[0])) == reload._AT_START
 
 
 def test_the_table_of_the_reload_names_keys() -> None:

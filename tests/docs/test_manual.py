@@ -68,6 +68,6 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 
 def test_bash_completes_commands_and_options() -> None:
     """The script that is installed, and the line for `~/.bashrc` on the pages, complete what is begun."""
-    line = 'eval "$(_CHAINLIT_PROXY_COMPLETE=bash_source chainlit-proxy)"'
+    line = 'eval "$(chainlit-proxy completion bash)"'
     assert complete(line, "chainlit-proxy ma") == ["maintenance"]
     assert complete(BASH.read_text(encoding="utf-8"), "chainlit-proxy drain --t") == ["--timeout", "--token"]

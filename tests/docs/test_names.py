@@ -20,7 +20,9 @@ from tests.docs.pages import ROOT, Piece, admin_of, found, table
 AFFINITY = ROOT / "docs/affinity.md"
 SESSIONS = ROOT / "docs/sessions.md"
 OPERATIONS = ROOT / "docs/operations.md"
-FOLDERS = ("proxy", "tests", "docs", "examples", "benchmarks", "deploy")
+METRICS = ROOT / "docs/metrics.md"
+FAILURES = ROOT / "docs/failures.md"
+FOLDERS = ("proxy", "chainlit_proxy", "tests", "docs", "examples", "benchmarks", "deploy")
 KEY = re.compile(rf"^((?:{'|'.join(sorted({path[0] for path in KEYS}))})(?:\.[a-z_]+)+)(?=:|$)")
 FILE = re.compile(rf"^(?:{'|'.join(FOLDERS)})(?:/[\w.-]+)+$")
 METRIC = re.compile(r"\bchainlit_proxy_\w+")
@@ -48,15 +50,26 @@ def code(cell: str) -> str:
     return match[1]
 
 
+def told_metrics() -> list[list[str]]:
+    """The rows of all tables of the page on metrics."""
+    lines = METRICS.read_text(encoding="utf-8").splitlines()
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in lines
+        if line.startswith("| `chainlit_proxy_")
+    ]
+
+
 def test_every_metric_is_told() -> None:
-    """The table of metrics has each of them, with its labels, and no other."""
-    told = {code(name): set(re.findall(r"\w+", labels)) for name, labels, _ in table(OPERATIONS, "Metrics")}
-    assert told == metrics()
+    """The tables of metrics have each of them once, with its labels, and no other."""
+    told = [(code(name), set(re.findall(r"\w+", labels))) for name, labels, _ in told_metrics()]
+    assert dict(told) == metrics()
+    assert len(told) == len(metrics())
 
 
 def test_every_metric_of_an_instance_is_told() -> None:
     """The page on shared sessions has each of them, and no other."""
-    assert {code(name) for name, _ in table(SESSIONS, "What an instance tells")} == instance_metrics()
+    assert {code(name) for name, _ in table(SESSIONS, "Metrics of an instance")} == instance_metrics()
 
 
 @pytest.mark.parametrize("piece", having(METRIC, "span", "promql"), ids=str)
@@ -82,7 +95,7 @@ def test_a_file_in_the_text_exists(piece: Piece) -> None:
 
 @pytest.mark.parametrize(
     ("page", "heading", "words"),
-    [(AFFINITY, "Five kinds of evidence", Evidence), (OPERATIONS, "Health", Verdict)],
+    [(AFFINITY, "Five kinds of evidence", Evidence), (FAILURES, "Health", Verdict)],
 )
 def test_the_words_of_a_table_are_those_of_the_code(page: Path, heading: str, words: type[Enum]) -> None:
     """Evidence and verdicts stand in the tables in the order of the code."""
@@ -98,12 +111,12 @@ def test_the_outcomes_are_those_of_the_code() -> None:
 def test_the_admin_state_is_a_word_of_the_code() -> None:
     """The states are called as in the API."""
     states = "`, `".join(state.value for state in AdminState).replace("`, `main", "` or `main")
-    assert f"`admin_state` is what you wish of it: `{states}`" in OPERATIONS.read_text(encoding="utf-8")
+    assert f"| `admin_state` | what you want it to be: `{states}` |" in OPERATIONS.read_text(encoding="utf-8")
 
 
 def test_the_errors_are_those_of_the_code() -> None:
     """The values of the label `error` are classes of errors of the backends' side."""
-    (row,) = [row for row in table(OPERATIONS, "Metrics") if "upstream_errors" in row[0]]
+    (row,) = [row for row in told_metrics() if "upstream_errors" in row[0]]
     upstream = {
         name
         for name, kind in vars(errors).items()

@@ -1,7 +1,6 @@
 """The blocks for nginx are read by nginx, where this machine has one."""
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,14 +8,13 @@ import pytest
 
 from tests.docs.pages import Piece, found
 from tests.support.certificates import Authority
+from tests.support.front_programs import program
 
 
 @pytest.mark.parametrize("block", found("nginx"), ids=str)
 def test_nginx_accepts_it(block: Piece, tmp_path: Path) -> None:
     """It stands in `http`, or in a `server` there if it is a place, and has no mistake."""
-    nginx = shutil.which("nginx")
-    if nginx is None:
-        pytest.skip("no nginx on this machine")
+    nginx = program("nginx")
     text = block.text
     if text.startswith("location"):
         text = f"server {{ listen 127.0.0.1:8080; {text} }}"

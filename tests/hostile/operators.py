@@ -44,7 +44,7 @@ async def drains_and_takes_back(site: Site, chance: Random) -> None:
     name = chance.choice(site.fleet.names)
     path = f"/api/backends/{name}"
     site.may_miss = True
-    assert (await site.asked(posted, site, f"{path}/drain", {"timeout": 200}))[0] == 200
+    assert (await site.asked(posted, site, f"{path}/drain", {"timeout": 200, "force": True}))[0] == 200
     assert (await site.asked(site.proxy.backends))[name]["admin_state"] == "drain"
     await site.lap()
     assert (await site.asked(posted, site, f"{path}/ready"))[0] == 200
@@ -54,7 +54,7 @@ async def drains_by_force(site: Site, chance: Random) -> None:
     """A drain that is soon over: whoever is there moves, nobody else does, and it ends empty."""
     relay = chosen(site, chance, Harm.SESSIONS)
     path = f"/api/backends/{relay.name}"
-    assert (await site.asked(posted, site, f"{path}/drain", {"timeout": 1}))[0] == 200
+    assert (await site.asked(posted, site, f"{path}/drain", {"timeout": 1, "force": True}))[0] == 200
 
     def empty() -> bool:
         drain = site.proxy.backends()[relay.name]["drain"]
@@ -70,7 +70,7 @@ async def maintains(site: Site, chance: Random) -> None:
     """Takes one out and back in: whoever is there moves, nobody else does."""
     relay = chosen(site, chance, Harm.SESSIONS)
     path = f"/api/backends/{relay.name}"
-    assert (await site.asked(posted, site, f"{path}/maintenance"))[0] == 200
+    assert (await site.asked(posted, site, f"{path}/maintenance", {"force": True}))[0] == 200
     await site.lap()
     assert (await site.asked(posted, site, f"{path}/ready"))[0] == 200
 

@@ -82,7 +82,7 @@ async def meddles_with_all(panel: Panel, state: dict[str, Any]) -> None:
     chance = Random(1)
     for button in (buttons.reload_bad, buttons.hang_up, buttons.reload_good, buttons.look):
         await button(panel, chance)
-    await panel.pressed(f"/api/backends/{state['new']}/maintenance", None, 200)
+    await panel.pressed(f"/api/backends/{state['new']}/maintenance", {"force": True}, 200)
     await waiting
 
 

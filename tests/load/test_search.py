@@ -43,10 +43,21 @@ def test_what_is_not_confirmed_is_not_told() -> None:
         search.tell(search.next <= 20)
     lucky = search.next
     search.tell(False)
+    assert search.next == lucky, "once each way: a third trial decides"
+    search.tell(False)
     assert search.next < lucky
     while search.confirmed is None:
         search.tell(search.next <= 15)
     assert search.confirmed <= 15
+
+
+def test_one_bad_trial_costs_nothing() -> None:
+    """A number that was too much once, by what the trial before it had left behind, is tried again."""
+    for bad in range(12):
+        search = Search(4, 1000)
+        while search.confirmed is None:
+            search.tell(search.next <= 200 and len(search.trials) != bad)
+        assert search.confirmed > 170, (bad, search.trials)
 
 
 @pytest.mark.parametrize("most", [1, 2, 4, 100])

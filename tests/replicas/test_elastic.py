@@ -10,7 +10,7 @@ import pytest
 from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.health import Observation
 from proxy.affinity.wanted import Load
-from proxy.config.values import Span
+from proxy.config.span import Span
 from proxy.controlplane.elastic import Elastic
 from proxy.controlplane.rollout import RolloutState
 from proxy.controlplane.wants import Wish

@@ -154,8 +154,8 @@ def test_without_a_home_it_is_temporary(
     own = folder.of_run(None, Path("app.py"), {})
     assert own.temporary
     assert own.path.parent == state.parent / "temp"
-    assert "do not outlive this process" in caplog.text
-    assert "Not a directory; name one that can be written with --state" in caplog.text
+    assert "will be lost when this process ends" in caplog.text
+    assert "Not a directory; name a folder that can be written with --state" in caplog.text
     os.close(own.lock)
     monkeypatch.setattr(tempfile, "tempdir", str(state))
     with pytest.raises(folder.FolderError, match=r"no temporary folder can be made: .*; name a folder"):

@@ -323,10 +323,11 @@ def _refused(app: Path, state: Path, **settings: list[str]) -> str:
 
 
 def test_mistakes_are_told_before_anything_starts(app: App, tmp_path: Path) -> None:
-    """A missing file, one that is no Python file and options that are not the replica's are refused."""
+    """No file, a folder, one that is not Python, and options that are not the replica's are refused."""
     good, state = app(""), tmp_path / "state"
     Path("notes.txt").write_text("")
     assert _refused(Path("none.py"), state) == "none.py: there is no such file"
+    assert _refused(Path(), state) == ".: must be the Python file of the app, and is a directory"
     assert _refused(Path("notes.txt"), state) == "notes.txt: Chainlit runs Python files, named .py"
     assert "--port=80 cannot be passed on" in _refused(good, state, options=["--port=80"])
     assert "--ssl-cert cannot be passed on" in _refused(good, state, options=["-d", "--ssl-cert", "x"])

@@ -96,4 +96,4 @@ def test_another_chainlit_is_known_by_what_it_does(tmp_path: Path) -> None:
 def test_the_documentation_names_the_releases() -> None:
     """What users read is what `make compat` runs with."""
     text = " ".join((TOP / "docs" / "sessions.md").read_text().split())
-    assert f"by `make compat`, with {', '.join(RELEASES[:-1])} and {RELEASES[-1]}," in text
+    assert f"release of each minor: {', '.join(RELEASES[:-1])} and {RELEASES[-1]}." in text

@@ -102,6 +102,30 @@ def test_it_waits_for_no_poll() -> None:
     asyncio.run(scenario())
 
 
+def test_what_is_last_is_done_behind_all_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store is let go when nobody needs it any more; what fails of it ends nothing else."""
+    monkeypatch.setattr(ending, "_LAST", [])
+    done: list[int] = []
+
+    async def scenario() -> None:
+        async def leaves() -> None:
+            await asyncio.sleep(0.1)
+
+        async def fails() -> None:
+            raise OSError
+
+        async def last() -> None:
+            done.append(len(instance.left))
+
+        instance = Instance(leaves)
+        ending.at_the_end(fails)
+        ending.at_the_end(last)
+        await instance.end(clients=2)
+
+    asyncio.run(scenario())
+    assert done == [2]
+
+
 def test_it_hears_what_is_being_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """A POST that had begun to come is taken, and answered so."""
     monkeypatch.setattr(ending, "READS", 1.0)

@@ -34,7 +34,7 @@ EVENTS: dict[str, Callable[[Copy], object]] = {
     "claim: another user's": lambda c: c.answered(Claim(0)),
     "claim: no answer": lambda c: c.unanswered(),
     "write: done": lambda c: put(c, Outcome.WRITTEN),
-    "write: done anew": lambda c: put(c, Outcome.ANEW),
+    "write: done, record was gone": lambda c: put(c, Outcome.ANEW),
     "write: refused": lambda c: put(c, Outcome.REFUSED),
     "write: no answer": lambda c: put(c, None),
     "record missing": lambda c: c.missing(),

@@ -266,11 +266,11 @@ def test_a_process_whose_engine_is_not_known() -> None:
     """It runs as it did, and its log tells."""
     told, log = in_a_process("sockets.AsyncSocket.poll = None")
     assert told[0] == "True 0"
-    assert "this python-engineio is not known" in log
+    assert "unknown release of python-engineio" in log
 
 
 IN_AN_APP = """
-from proxy.sessions import share
+from chainlit_proxy import share
 assert share("sqlite:///" + {folder!r} + "/sessions.db")
 import engineio.async_socket as sockets, uvicorn
 print(hasattr(sockets.AsyncSocket, "none_to_poll"), uvicorn.Config("app").ws_ping_timeout)

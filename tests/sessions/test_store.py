@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.sessions import SharingSettings
 from proxy.sessions.redis_store import RedisStore
 from proxy.sessions.sqlite_store import SqliteStore
 from proxy.sessions.store import Claim, Outcome, Store, StoreDown, Write
@@ -320,3 +321,35 @@ def test_a_redis_that_is_not_there_is_down(session: str) -> None:
         await store.close()
 
     asyncio.run(scenario())
+
+
+def test_a_file_at_rest_is_alone(tmp_path: Path) -> None:
+    """What SQLite keeps beside it is gone when nobody has it open; the next call opens it again."""
+
+    def names() -> set[str]:
+        return {entry.name for entry in tmp_path.iterdir()}
+
+    async def main() -> None:
+        store = SqliteStore(tmp_path / "s.db")
+        for _ in range(2):
+            await store.ping()
+            assert names() > {"s.db"}
+            await store.rest()
+            assert names() == {"s.db"}
+        await store.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("store", "place"),
+    [
+        ("sqlite:////srv/s.db", "sqlite:////srv/s.db"),
+        ("redis://user:s3cret@redis.example:6380/2?password=s3cret", "redis://redis.example:6380"),
+        ("rediss://:s3cret@[::1]", "rediss://[::1]"),
+        ("unix:///run/redis.sock?password=s3cret", "unix:///run/redis.sock"),
+    ],
+)
+def test_where_sessions_are_is_told_without_secrets(store: str, place: str) -> None:
+    """The log of an instance says so, and everybody may read that."""
+    assert SharingSettings(store).place == place

@@ -5,13 +5,11 @@ Each is a process with a port of its own; `nginx(...)` and `haproxy(...)` make o
 
 import asyncio
 import contextlib
-import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-import pytest
-
+from tests.support.front_programs import program
 from tests.support.instances import ChainlitInstance, http_status
 from tests.support.processes import Process, free_port
 from tests.support.waiting import wait_until
@@ -94,13 +92,6 @@ class Front(Process):
         wait_until(answers, _START, lambda: f"the front is ready\n{self.tail()}")
 
 
-def _program(name: str) -> str:
-    path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
-    if path is None:
-        pytest.skip(f"no {name} on this machine")
-    return path
-
-
 def nginx(
     instances: Iterable[ChainlitInstance], folder: Path, placement: str = "", more: str = UPGRADE + LARGE
 ) -> Front:
@@ -108,7 +99,7 @@ def nginx(
     port, file = free_port(), folder / "nginx.conf"
     servers = "\n".join(f"        server 127.0.0.1:{one.port};" for one in instances)
     file.write_text(_NGINX.format(folder=folder, port=port, placement=placement, servers=servers, more=more))
-    return Front([_program("nginx"), "-p", str(folder), "-e", "stderr", "-c", str(file)], port, folder)
+    return Front([program("nginx"), "-p", str(folder), "-e", "stderr", "-c", str(file)], port, folder)
 
 
 def haproxy(instances: Iterable[ChainlitInstance], folder: Path) -> Front:
@@ -116,7 +107,7 @@ def haproxy(instances: Iterable[ChainlitInstance], folder: Path) -> Front:
     port, file = free_port(), folder / "haproxy.cfg"
     servers = "\n".join(f"    server {one.name} 127.0.0.1:{one.port} cookie {one.name}" for one in instances)
     file.write_text(_HAPROXY.format(port=port, servers=servers))
-    return Front([_program("haproxy"), "-db", "-f", str(file)], port, folder)
+    return Front([program("haproxy"), "-db", "-f", str(file)], port, folder)
 
 
 def collecting(instance: ChainlitInstance, folder: Path, seconds: float = 0.5) -> Front:

@@ -23,6 +23,7 @@ from chainlit.server import sio
 from chainlit.session import ws_sessions_id, ws_sessions_sid
 from chainlit.user_session import user_sessions
 
+from proxy.sessions.answers import Answers
 from proxy.sessions.chat import find
 from proxy.sessions.files import FolderFiles
 from proxy.sessions.hooks import Hooks
@@ -75,7 +76,9 @@ class Instance:
 
     on_stage: "Instance | None" = None
 
-    def __init__(self, store: Store, *, retry_turn: bool = False) -> None:
+    def __init__(
+        self, store: Store, *, retry_turn: bool = False, most_answers: int = 0, most_waiting: int = 10
+    ) -> None:
         self.store = Mortal(store)
         self.sharing = Sharing(self.store, FolderFiles(Path("shared"), 1000), lambda: 60.0)
         self.called: list[str] = []  # what the app was asked
@@ -86,7 +89,8 @@ class Instance:
         self._handlers: dict[str, Any] = {}
         self._code: dict[str, Any] = {}
         self.enter()
-        hooks = self.hooks = Hooks(NAMES, self.sharing, NOTICE, retry_turn=retry_turn)
+        answers = Answers(most_answers, most_waiting, self.counts) if most_answers else None
+        hooks = self.hooks = Hooks(NAMES, self.sharing, NOTICE, retry_turn=retry_turn, answers=answers)
         hooks.install()
         hooks.on_restore.append(self._restored)
         self._handlers = {name: dict(handlers) for name, handlers in sio.handlers.items()}

@@ -38,7 +38,7 @@ if event := os.environ.get("UNKNOWN"):
 
 if os.environ.get("SHARE"):
     sys.path.insert(0, os.environ["SHARE_FROM"])
-    from proxy.sessions import share
+    from chainlit_proxy import share
 
     share(os.environ["SHARE"])
 
@@ -69,7 +69,7 @@ class Tally:
 
 if os.environ.get("CODEC"):
     sys.path.insert(0, os.environ["CODEC"])
-    from proxy.sessions import on_restore, register_codec
+    from chainlit_proxy import on_restore, register_codec
 
     register_codec(Tally, lambda tally: tally.count, Tally)
 

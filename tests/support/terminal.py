@@ -30,12 +30,18 @@ main()
 class Terminal:
     """The command, running; it is ended with the block that it is opened for."""
 
-    def __init__(self, *words: str) -> None:
+    def __init__(self, *words: str, size: tuple[int, int] = SIZE, kind: str = "xterm") -> None:
         self._screen, tty = pty.openpty()
-        fcntl.ioctl(tty, termios.TIOCSWINSZ, struct.pack("HHHH", *SIZE, 0, 0))
+        fcntl.ioctl(tty, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
         command = [sys.executable, "-c", _PROGRAM, *words]
         self._process = subprocess.Popen(
-            command, cwd=ROOT, stdin=tty, stdout=tty, stderr=tty, start_new_session=True
+            command,
+            cwd=ROOT,
+            env=os.environ | {"TERM": kind},
+            stdin=tty,
+            stdout=tty,
+            stderr=tty,
+            start_new_session=True,
         )
         os.close(tty)
         self.text = ""  # all that was written
@@ -52,6 +58,10 @@ class Terminal:
     def interrupt(self) -> None:
         """What Ctrl-C does."""
         self._process.send_signal(signal.SIGINT)
+
+    def press(self, keys: str) -> None:
+        """What somebody types."""
+        os.write(self._screen, keys.encode())
 
     def end(self) -> int:
         """Read on until it has ended; its exit code."""

@@ -32,6 +32,7 @@ class Typist:
             "PYTHONPATH": str(ROOT),
             **env,
         }
+        self.shell_time = SHELL_TIME
         self.running: list[Process] = []
 
     def text(self, kind: str, number: int = 0) -> str:
@@ -72,7 +73,7 @@ class Typist:
             env=os.environ | self.env | env,
             capture_output=True,
             text=True,
-            timeout=SHELL_TIME,
+            timeout=self.shell_time,
             check=False,
         )
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"

@@ -175,7 +175,10 @@ def test_what_is_no_listener_is_refused(tmp_path: Path) -> None:
             cwd=Path(__file__).parents[2],
         )
     assert done.returncode == 2
-    assert "descriptor 3 was handed over but is unfit: not a stream socket that listens" in done.stderr
+    assert (
+        "the socket handed over as descriptor 3 cannot be used: not a stream socket that listens"
+        in done.stderr
+    )
 
 
 def test_a_restart_under_load_resets_nobody(manager: Manager, tmp_path: Path) -> None:

@@ -89,11 +89,12 @@ def test_a_missing_file_is_named(tmp_path: Path, command: str) -> None:
 
 
 def test_a_good_file_is_checked_and_shown(tmp_path: Path) -> None:
-    """`check` prints the configuration as it takes effect and ends with 0, without opening a port."""
+    """`check` says that it is right and ends with 0, and opens no port; it prints what it is asked to."""
     file = tmp_path / "proxy.yaml"
     file.write_text(GOOD.format(listen=free_port(), admin=free_port(), backend=1))
-    done = run("check", "-c", str(file))
+    done = run("check", "--print", "-c", str(file))
     assert done.returncode == 0, done.stderr
+    assert "is valid: 1 backend" in done.stderr
     assert "evict_after" in done.stdout
 
 

@@ -65,7 +65,7 @@ FRONTS: dict[str, tuple[Make, dict[str, Any]]] = {
         lambda many, folder: nginx(many, folder, "hash $session consistent;"),
         {},
     ),
-    "HAProxy with a cookie of its own": (haproxy, {}),
+    "HAProxy with its own cookie": (haproxy, {}),
     "nginx, `proxy_buffering on`": (
         lambda many, folder: nginx(many[:1], folder, more=f"{UPGRADE}{LARGE} proxy_buffering on;"),
         {"say": "nonce stream 20 0.02"},

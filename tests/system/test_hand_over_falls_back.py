@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 MakeRun = Callable[..., RunSharing]
 # What makes of an app one that ends when it restores a session that has said `arm`.
 DEADLY = """
-from proxy.sessions import on_restore
+from chainlit_proxy import on_restore
 
 @on_restore
 async def die():

@@ -141,7 +141,7 @@ def test_a_reason_is_shown_wherever_a_verdict_is(refusing_url: str, tmp_path: Pa
                 assert reason.fullmatch(shown[name]["reason"])
                 assert re.fullmatch(f"is {verdict}: {reason.pattern}", events[name])
                 assert re.search(f"WARNING backend {name} is {verdict}: {reason.pattern}\n", lines), lines
-                assert re.search(f" {reason.pattern}$", rows[name]), status
+                assert re.search(rf" {reason.pattern}, \d+s$", rows[name]), status
         finally:
             proxy.kill9()
 
@@ -181,7 +181,7 @@ def test_a_proxy_that_stood_still_blames_nobody(slow_url: str, tmp_path: Path) -
         lines = proxy.tail(100)
         assert " is down" not in lines, lines
         assert " is degraded" not in lines, lines
-        assert lines.count("this process stood still for ") == 3
+        assert lines.count("this process did not run for ") == 3
         assert 10 < proxy.metric("chainlit_proxy_standstill_seconds_total") < 15
     finally:
         proxy.kill9()

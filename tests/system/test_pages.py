@@ -87,7 +87,7 @@ def talk(typist: Typist, below: str = "", kinds: Sequence[Kind] = PYTHON_KINDS) 
 
 def test_two_instances_by_hand(make_typist: MakeTypist) -> None:
     """The quickstart's instances and its proxy carry every kind of client; `status` prints what is shown."""
-    typist = make_typist("quickstart.md", "Instances that something else runs")
+    typist = make_typist("quickstart.md", "Instances that you start yourself")
     start(typist, typist.text("yaml"))
     assert typist.type("chainlit-proxy status").split() == typist.text("text").split()
     talk(typist)
@@ -128,7 +128,7 @@ def test_every_command_for_a_running_proxy(command: RunCommand, tmp_path: Path) 
         names = sorted(command.backends())
         own = line.replace("http://127.0.0.1:9901", command.admin)
         own = own.replace("https://chat.example.com/ops", command.admin)  # a front that is not here
-        own = re.sub(r"(drain|ready|maintenance) a\b", rf"\1 {names[0]}", own)
+        own = re.sub(r"(drain|ready|maintenance|--backend) a\b", rf"\1 {names[0]}", own)
         own = own.replace("where 3f2a9c1e", f"where {session_at(command)}")
         if FOLLOWS.match(own):
             own = f"timeout --signal=INT 2 {own} > followed || [ -s followed ]"

@@ -14,6 +14,7 @@ from tests.support.sharing import Instance
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 STOP = 30.0
+STORE = {"sessions.db", "sessions.db.files"}  # all of it that is left
 Start = Callable[..., Instance]
 
 
@@ -49,11 +50,14 @@ def entries(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda n: n.name)
-def test_files_of_one_stay_when_another_stops(start: Start, temp: Path, number: signal.Signals) -> None:
+def test_files_of_one_stay_when_another_stops(
+    start: Start, temp: Path, tmp_path: Path, number: signal.Signals
+) -> None:
     """Whatever ends one of two in a folder, the other takes and hands out files, and both clean up."""
     one, other = start("one"), start("other")
     one.wait_ready()
     other.wait_ready()
+    assert f"sessions are shared in sqlite://{tmp_path}/sessions.db" in one.tail(200)
 
     async def scenario() -> None:
         async with Visitor(other.url) as visitor:
@@ -72,6 +76,8 @@ def test_files_of_one_stay_when_another_stops(start: Start, temp: Path, number: 
     other.stop(signal.SIGTERM, timeout=STOP)
     assert entries(temp) == set()
     assert ".files" not in entries(one.root)
+    if number is not signal.SIGKILL:  # the last one leaves the store as one file
+        assert {name for name in entries(tmp_path) if name.startswith("sessions.db")} <= STORE
 
 
 def test_a_folder_that_is_named_is_for_one(start: Start, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_no_secret_is_told(tmp_path: Path) -> None:
             "wrong method": admin(proxy, "/api/backends", TOKEN, method="PUT"),
             "status": command("status", "--admin", proxy.admin, "--token", TOKEN),
             "wrong status": command("status", "--admin", proxy.admin, "--token", GUESS),
-            "check": command("check", "-c", str(proxy.file)),
+            "check": command("check", "--print", "-c", str(proxy.file)),
         }
         instance.kill9()
         told["answers of none"] = asyncio.run(traffic(port_of(proxy)))

@@ -14,8 +14,14 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.system
 
-BAR = re.compile(r"a ([#.]{30}) (\d+) sessions, (\d+) s left")
-CLEAR = "\x1b[H\x1b[J"
+BAR = re.compile(r"a ([#.]{30}) (\d+) sessions?, (\d+) s left")
+HOME, ENTER, LEAVE = "\x1b[H", "\x1b[?1049h", "\x1b[?1049l"
+CODES = re.compile(r"\x1b\[[?0-9]*[A-Za-z]")
+
+
+def pictures(text: str) -> list[list[str]]:
+    """The lines of each whole picture, without what moves the cursor."""
+    return [CODES.sub("", picture).splitlines() for picture in text.split(HOME)[1:-1]]
 
 
 def test_a_drain_shows_a_bar(fleet: Fleet, proxy: ProxyProcess) -> None:
@@ -47,30 +53,79 @@ def test_a_drain_shows_a_bar(fleet: Fleet, proxy: ProxyProcess) -> None:
             assert left == sorted(left, reverse=True)
             assert left[0] <= 60
             assert text.count("\n") == 2, "the bar moved to another line"
-            assert re.fullmatch(r"a is drained: \d+ sessions had to leave", last), (shown, last)
+            assert re.fullmatch(r"a is drained: \d+ sessions? moved", last), (shown, last)
 
     asyncio.run(scenario())
 
 
 def test_top_is_live(fleet: Fleet, proxy: ProxyProcess) -> None:
-    """A new picture each second on a cleared screen, with what happens meanwhile; Ctrl-C ends it well."""
+    """A new picture each second on the other screen, with what happens meanwhile; Ctrl-C ends it well."""
 
     async def scenario(terminal: Terminal) -> None:
         async with Clients(proxy.url) as clients:
             await clients.open_many(KINDS)
             text = await asyncio.to_thread(
-                terminal.read_until, lambda text: re.search(r"\n[abc] .*#.* [1-9]\d* ", text)
+                terminal.read_until,
+                lambda text: re.search(r"\n[abc] .*#.* [1-9]\d* .*\x1b\[H", text, re.DOTALL),
             )
-            picture = text.split(CLEAR)[-1]
-            assert "SESSIONS" in picture
-            assert "FRAMES/S" in picture
+            shown = "\n".join(pictures(text)[-1])
+            assert "SESSIONS" in shown
+            assert "FRAMES/S" in shown
 
     with Terminal("top", "--admin", proxy.admin) as terminal:
-        empty = terminal.read_until(lambda text: text.count(CLEAR) > 2).split(CLEAR)[1]
-        assert [line.split()[:3] for line in empty.splitlines()[2:5]] == [
+        empty = pictures(terminal.read_until(lambda text: text.count(HOME) > 2))[0]
+        assert [line.split()[:3] for line in empty[2:5]] == [
             [name, "healthy", "ready"] for name in fleet.names
         ]
         asyncio.run(scenario(terminal))
         terminal.interrupt()
         assert terminal.end() == 0
         assert "Traceback" not in terminal.text
+
+
+@pytest.mark.parametrize("size", [(24, 80), (24, 60), (4, 40)], ids=str)
+def test_top_fits(proxy: ProxyProcess, size: tuple[int, int]) -> None:
+    """No line wraps and none scrolls away; `q` ends it, and the screen is as it was before."""
+    with Terminal("top", "--admin", proxy.admin, size=size) as terminal:
+        terminal.read_until(lambda text: text.count(HOME) > 2)
+        terminal.press("xq")
+        assert terminal.end() == 0
+        before, _, rest = terminal.text.partition(ENTER)
+        _, _, after = rest.partition(LEAVE)
+        assert (before.strip(), after.strip()) == ("", "")
+        lines, columns = size
+        for picture in pictures(rest):
+            assert max(map(len, picture)) <= columns
+            assert 3 <= len(picture) <= lines
+
+
+def test_a_terminal_that_cannot_draw(proxy: ProxyProcess) -> None:
+    """Pictures and lines stand below each other there, without a code that would be shown as text."""
+    with Terminal("top", "--admin", proxy.admin, kind="dumb") as terminal:
+        terminal.read_until(lambda text: text.count("BACKEND") > 1)
+        terminal.interrupt()
+        assert terminal.end() == 0
+        assert "\x1b" not in terminal.text
+    with Terminal("drain", "a", "--wait", "--admin", proxy.admin, kind="dumb") as terminal:
+        assert terminal.end() == 0
+        assert terminal.text.splitlines() == ["a is drained: 0 sessions moved"]
+
+
+def test_a_proxy_that_restarts_is_waited_for(proxy: ProxyProcess) -> None:
+    """`top` shows that it is away and then goes on; `events --follow` tells all that happens afterwards."""
+    watching = Terminal("top", "--admin", proxy.admin, size=(24, 80))
+    following = Terminal("events", "--follow", "--admin", proxy.admin)
+    with watching, following:
+        following.read_until(lambda text: "is healthy" in text)
+        watching.read_until(lambda text: text.count(HOME) > 2)
+        assert proxy.stop() == 0
+        watching.read_until(lambda text: "connection lost, trying again" in text)
+        following.read_until(lambda text: "connection lost, trying again" in text)
+        told = len(following.text)
+        proxy.start()
+        watching.read_until(lambda text: "q ends" in text.rpartition("connection lost")[2])
+        following.read_until(lambda text: text.count("is healthy", told) == len(proxy.backends()))
+        assert "connected again" in following.text
+        watching.press("q")
+        following.interrupt()
+        assert (watching.end(), following.end()) == (0, 0)

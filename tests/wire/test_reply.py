@@ -78,6 +78,18 @@ def test_people_get_a_page_that_tries_again(
     assert fields.get(b"retry-after") == retry
 
 
+@pytest.mark.parametrize("as_text", [False, True])
+def test_who_waits_is_told_its_place(as_text: bool) -> None:
+    """By a page that asks again with its ticket, and by a text for that; no number where there is none."""
+    page = reply.queue_page(3, 12, "ticket", 3, b"Set-Cookie: a=b\r\n", as_text=as_text)
+    code, fields, body = read(page.http1())
+    assert (code, fields[b"retry-after"], fields[b"cache-control"]) == (503, b"3", b"no-store")
+    assert fields[b"set-cookie"] == b"a=b"
+    assert b"You are number 3 of 12 in the queue." in body
+    assert (b'"X-Chainlit-Queue": "ticket"' in body, b"<html" in body) == (not as_text, not as_text)
+    assert b"number" not in reply.queue_page(0, 12, "ticket", 3, b"", as_text=as_text).body
+
+
 def test_an_unknown_sid_is_answered_as_engineio_does() -> None:
     """Engine.IO protocol 4: status 400 and code 1, on which the client connects anew at once."""
     code, fields, body = read(reply.UNKNOWN.http1(request_id=b"id"))

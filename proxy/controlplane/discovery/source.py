@@ -87,7 +87,7 @@ class Source:
             self.updates += 1
             log.info("discovery.%s: %d backends", self.name, len(backends))
         elif self._trouble:
-            log.info("discovery.%s: is well again", self.name)
+            log.info("discovery.%s: works again", self.name)
         self._trouble = ()
         self.asked.set()
 
@@ -96,7 +96,7 @@ class Source:
         self.failures += 1
         if reasons != self._trouble:
             self._trouble = reasons
-            log.error("discovery.%s: not usable, the last good list stays:", self.name)
+            log.error("discovery.%s: no list that can be used, the last good one stays in effect:", self.name)
             for reason in reasons:
                 log.error("%s", reason)
         self.asked.set()

@@ -11,7 +11,26 @@
 {{/* How long a pod of the proxy may take to end: its preStop, its timeouts and some air. */}}
 {{- define "chainlit-proxy.grace" -}}
 {{- $timeouts := (include "chainlit-proxy.config" . | fromYaml).timeouts -}}
-{{- add 15 (ceil (addf ($timeouts.shutdown | default 0) ($timeouts.hand_over | default 0))) -}}
+{{- $shutdown := include "chainlit-proxy.seconds" ($timeouts.shutdown | default 0) -}}
+{{- $handOver := include "chainlit-proxy.seconds" ($timeouts.hand_over | default 0) -}}
+{{- add 15 (ceil (addf $shutdown $handOver)) -}}
+{{- end -}}
+
+{{/* A duration as the proxy reads it: a number of seconds, or numbers with units such as 1m30s. */}}
+{{- define "chainlit-proxy.seconds" -}}
+{{- if kindIs "string" . -}}
+{{- if not (regexMatch "^([0-9]+([.][0-9]+)? ?(ms|[dhms]) ?)+$" .) -}}
+{{- fail (printf "proxy.config.timeouts must have numbers of seconds, without quotes, or durations such as 1m30s, and no variables (got %q): how long Kubernetes waits for a pod of the proxy follows from them" .) -}}
+{{- end -}}
+{{- $units := dict "d" 86400 "h" 3600 "m" 60 "s" 1 "ms" 0.001 -}}
+{{- $total := 0.0 -}}
+{{- range regexFindAll "[0-9.]+ ?(ms|[dhms])" . -1 -}}
+{{- $total = addf $total (mulf (regexFind "^[0-9.]+" .) (get $units (regexFind "[a-z]+$" .))) -}}
+{{- end -}}
+{{- $total -}}
+{{- else -}}
+{{- . -}}
+{{- end -}}
 {{- end -}}
 
 {{/* Whether an autoscaler has the number of instances. */}}
@@ -56,6 +75,11 @@
 {{- end -}}
 {{- if and .Values.proxy.healthSecret (not .Values.chat.healthSecret) -}}
 {{- fail "proxy.healthSecret needs chat.healthSecret: pods that do not know the secret are down" -}}
+{{- end -}}
+{{- $known := .Values.chat.envFrom -}}
+{{- range .Values.chat.env }}{{ if eq .name "CHAINLIT_PROXY_HEALTH_SECRET" }}{{ $known = true }}{{ end }}{{ end -}}
+{{- if and (dig "health" dict .Values.proxy.config | default dict).secret (not (or .Values.chat.healthSecret $known)) -}}
+{{- fail "proxy.config.health.secret needs pods that know it: name its Secret in chat.healthSecret first, then in proxy.healthSecret, which sets this key. See docs/deployment/kubernetes.md" -}}
 {{- end -}}
 {{- if and .Values.chat.backends (lt (int .Values.chat.backends) (int .Values.chat.replicas)) -}}
 {{- fail "chat.backends is less than chat.replicas: the proxies would not know the last pods" -}}

@@ -1,0 +1,33 @@
+"""What is no YAML: see `test_mistakes`."""
+
+# text, line, key, message
+TABLE = [
+    ("listen: a\n  b: c", 2, "",
+     'is not valid YAML: the indentation is off, or a value that holds ": " needs quotes'),
+    ("log:\n\tlevel: info", 2, "", "is not valid YAML: a tab; YAML is indented with spaces"),
+    ("log:\n  level: info\n access: true", 3, "",
+     "is not valid YAML: the indentation does not fit the lines above"),
+    ("listen: [a\nlog: {}", 2, "", "is not valid YAML: a [ without its ], or a comma is missing"),
+    ("log: {\nlevel: info\n", 3, "", "is not valid YAML: a { without its }, or a comma is missing"),
+    ("log: {}\nlisten: 'a\n\n", 2, "", "is not valid YAML: a quote, bracket or brace that is never closed"),
+    ("log: {}\nlisten\nadmin: {}", 2, "", "is not valid YAML: a key without its colon"),
+    ("log: {}\nlisten: [", 2, "", "is not valid YAML: a [ or { that is never closed"),
+    ("log: {}\nlisten: [}", 2, "",
+     "is not valid YAML: a comma, a ] or a } where a value belongs; in a value it needs quotes"),
+    ("log: {}}\n", 1, "", "is not valid YAML: the indentation does not fit the lines above"),
+    ("{log: {}}}\n", 1, "",
+     "is not valid YAML: something behind the end; a value with { or [ or % needs quotes"),
+    ('log: "\\q"\n', 1, "", "is not valid YAML: a \\ in double quotes; single quotes take it as it is"),
+    ("listen: - a\n", 1, "",
+     "is not valid YAML: a list that begins behind its key; its first - needs a line of its own"),
+    ("listen: >a\n", 1, "", "is not valid YAML: a value that starts with > or | needs quotes"),
+    ("admin: {token: a,b}", 1, "admin",
+     "holds a word without a value; put a value that holds a comma in quotes"),
+    ("log: {}\n---\nlog: {}", 2, "",
+     "is not valid YAML: more than one document; a line of --- starts another"),
+    ("log:\n  level: *info", 2, "",
+     "is not valid YAML: an alias without its anchor; put a value that starts with * in quotes"),
+    ("log: {}\nlisten: \x07", 2, "", "is not valid YAML: it holds a control character"),
+    ("log: &log\n  <<: 5", 2, "",
+     "is not valid YAML: << must be an alias of a mapping, or a list of them"),
+]  # fmt: skip
