@@ -50,6 +50,11 @@ async def commanded(site: Site, *words: str) -> tuple[int, str]:
     return process.returncode, said
 
 
+async def drained(site: Site, name: str) -> tuple[int, str]:
+    """As `commanded`: it is drained, whatever the others are, and that is soon over."""
+    return await commanded(site, "drain", name, "--force", "--wait", "--timeout", f"{FORCED}")
+
+
 def without(site: Site, name: str) -> dict[str, Any]:
     """The configuration without one of its backends, which has to be empty at once."""
     others = [backend for backend in site.proxy.config["backends"] if backend["name"] != name]
@@ -60,7 +65,7 @@ async def removes_what_it_drains(site: Site, chance: Random) -> None:
     """Drains one, waits for that, and takes it out of the file: it goes, and whoever waits is told."""
     relay = chosen(site, chance, Harm.SESSIONS)
     path = f"/api/backends/{relay.name}"
-    waiting = asyncio.create_task(commanded(site, "drain", relay.name, "--wait", "--timeout", f"{FORCED}"))
+    waiting = asyncio.create_task(drained(site, relay.name))
     try:
         await site.until(
             lambda: site.proxy.backends()[relay.name]["admin_state"] == "drain", SOON, "it drains"
@@ -75,6 +80,9 @@ async def removes_what_it_drains(site: Site, chance: Random) -> None:
     finally:
         await waiting
         await reload(site, site.proxy.config, good=True)
+        state = (await site.asked(site.proxy.backends))[relay.name]["admin_state"]
+        assert (await site.asked(posted, site, f"{path}/ready"))[0] == 200
+    assert state == "drain", "it comes back as it was left"
 
 
 async def presses_every_button(site: Site, chance: Random) -> None:
@@ -108,7 +116,7 @@ async def presses_every_button(site: Site, chance: Random) -> None:
                     assert code in {200, 404, 409}, (button, code, answer)
                     assert code == 200 or answer["detail"], (button, code, answer)
 
-    waiting = asyncio.create_task(commanded(site, "drain", relay.name, "--wait", "--timeout", f"{FORCED}"))
+    waiting = asyncio.create_task(drained(site, relay.name))
     try:
         await asyncio.gather(*(press(Random(chance.getrandbits(32))) for _ in range(OPERATORS)))
     finally:
