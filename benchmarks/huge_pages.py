@@ -10,6 +10,7 @@ import statistics
 import sys
 from collections import defaultdict
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from benchmarks import page
@@ -35,7 +36,7 @@ def run(peers: list[Peer], ports: list[int], folder: Path, rounds: int) -> list[
         running: dict[tuple[str, bool], Running] = {}
         for peer in (peer for peer in peers if peer.is_ours):
             for huge in (False, True):
-                own = dataclasses.replace(peer, environment=lambda _: environment()) if huge else peer
+                own = dataclasses.replace(peer, environment=partial(_with_them, peer)) if huge else peer
                 at = folder / f"pages-{peer.name}-{huge}"
                 running[peer.name, huge] = stack.enter_context(start(own, ports, at))
         for number in range(rounds):
@@ -61,6 +62,10 @@ def run(peers: list[Peer], ports: list[int], folder: Path, rounds: int) -> list[
     for build in builds:
         cells += [f"{held[build, False]:.0f}", f"{held[build, True]:.0f}", "-"]
     return page.table(heads, [*rows, cells])
+
+
+def _with_them(peer: Peer, folder: Path) -> dict[str, str]:
+    return peer.environment(folder) | environment()
 
 
 def _percent(saved: list[float]) -> str:
