@@ -24,9 +24,6 @@ from proxy.tls import Trust
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
-TAKEN = "the port is taken"
-"""How a ListenError ends where another process has the port."""
-
 _BACKLOG = 1024
 _STREAM = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)  # of a socket that does not block
 _FIRST_INHERITED = 3  # sd_listen_fds(3): SD_LISTEN_FDS_START
@@ -42,6 +39,10 @@ _NAMES = Names()  # one for the process, as the system's resolver is
 
 class ListenError(Exception):
     """An address cannot be listened on; the text says which and why."""
+
+
+class PortTakenError(ListenError):
+    """Another process has the port."""
 
 
 def is_address(host: str) -> bool:
@@ -229,8 +230,10 @@ def bind(address: Address, *, shared: bool = False, access: SocketSettings = _AN
         raise ListenError(f"cannot listen on {address}: {address.host} is not a host name") from None
     except OSError as error:
         reason = error.strerror or str(error)
+        if error.errno == errno.EADDRINUSE and not address.is_unix:
+            raise PortTakenError(f"cannot listen on {address}: the port is taken") from None
         if error.errno == errno.EADDRINUSE:
-            reason = "the socket is in use" if address.is_unix else TAKEN
+            reason = "the socket is in use"
         raise ListenError(f"cannot listen on {address}: {reason}") from None
     return sock
 

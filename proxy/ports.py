@@ -74,9 +74,7 @@ class Ports:
         settings, there = config.admin, self.bound.admin
         try:
             return self._inherited.open([settings.listen], settings.socket, there=there)
-        except net.ListenError as error:
-            if not str(error).endswith(net.TAKEN):
-                raise
+        except net.PortTakenError as error:
             message = f"{error}; it is that of the admin listener, which another chainlit-proxy may have: "
             raise net.ListenError(message + "choose one with --admin or admin.listen") from None
 
