@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.cli.reading import _can_limit as can_limit
+from proxy.cli.reading import can_limit
 from proxy.cli.telling import tell_replicas
 from proxy.config import ConfigError, loads
 from proxy.replicas.launch import SHARING

@@ -88,7 +88,7 @@ def read_for_run(
     if given:
         message = "must not be set for `run`, its backends are the replicas"
         raise ConfigError([Problem(str(file), None, key, message) for key in given])
-    return _can_limit(_with_sharing(config, sharing=True), file)
+    return can_limit(_with_sharing(config, sharing=True), file)
 
 
 def _read(file: str | None, **options: Unpack[Options]) -> Config:
@@ -112,7 +112,7 @@ def _with_sharing(config: Config, *, sharing: bool) -> Config:
     return config.model_copy(update={"sessions": sessions})
 
 
-def _can_limit(config: Config, file: str | None) -> Config:
+def can_limit(config: Config, file: str | None) -> Config:
     """The same, for replicas. Raises ConfigError where they cannot have messages wait."""
     if config.balance.most_answers and config.sessions.shared is not True:
         text = "must be 0 where sessions.shared is false: what has messages wait is a part of sharing"
