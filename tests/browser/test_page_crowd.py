@@ -35,12 +35,8 @@ RENDERED = """() => {
 @pytest.fixture(scope="module")
 def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crowd]:
     """The proxy with its crowd."""
-    crowd = Crowd(tmp_path_factory.mktemp("crowd"), BACKENDS, SESSIONS, down=DOWN)
-    try:
+    with Crowd(tmp_path_factory.mktemp("crowd"), BACKENDS, SESSIONS, down=DOWN) as crowd:
         yield crowd
-    finally:
-        print(crowd.proxy.tail())
-        crowd.shut_down()
 
 
 @pytest.fixture

@@ -22,12 +22,8 @@ ONLY = "chat-0 is the only backend that takes new sessions: without it nobody ca
 @pytest.fixture(scope="module")
 def few(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crowd]:
     """A proxy before three backends, with some sessions."""
-    crowd = Crowd(tmp_path_factory.mktemp("few"), 3, 12)
-    try:
+    with Crowd(tmp_path_factory.mktemp("few"), 3, 12) as crowd:
         yield crowd
-    finally:
-        print(crowd.proxy.tail())
-        crowd.shut_down()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, expect
 
 from tests.browser.tab import ANSWER, Tab
-from tests.support.sharing import RunSharing
+from tests.support.sharing import RunSharing, ending
 
 pytestmark = pytest.mark.browser
 
@@ -18,17 +18,14 @@ MakeRun = Callable[..., RunSharing]
 @pytest.fixture
 def make_run(tmp_path: Path) -> Iterator[MakeRun]:
     """Starts one replica; it ends with the test."""
-    made: list[RunSharing] = []
+    with ending() as made:
 
-    def make(**balance: int) -> RunSharing:
-        made.append(RunSharing(tmp_path, 1, balance=balance))
-        made[-1].start()
-        return made[-1]
+        def make(**balance: int) -> RunSharing:
+            made.append(RunSharing(tmp_path, 1, balance=balance))
+            made[-1].start()
+            return made[-1]
 
-    yield make
-    for run in made:
-        run.end()
-        print(run.tail(200))
+        yield make
 
 
 @pytest.fixture

@@ -3,19 +3,13 @@
 The scenarios are in `tests/support/answers_lab.py`; here is what has to come of each.
 """
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from proxy.sessions.answers import PLACE, TOO_MANY
+from tests.sessions.labs import told_by
 
-TOP = Path(__file__).parents[2]
-LAB = TOP / "tests" / "support" / "answers_lab.py"
 FIRST, SECOND = PLACE.format(number=1), PLACE.format(number=2)
 
 
@@ -23,17 +17,7 @@ FIRST, SECOND = PLACE.format(number=1), PLACE.format(number=2)
 def answers(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What came of all scenarios, by their names."""
     folder = tmp_path_factory.mktemp("lab")
-    done = subprocess.run(
-        [sys.executable, LAB, f"sqlite://{folder}/sessions.db"],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(TOP), "CHAINLIT_APP_ROOT": str(folder)},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return told_by("answers_lab.py", folder, f"sqlite://{folder}/sessions.db")
 
 
 def test_they_are_answered_in_their_order(answers: Any) -> None:

@@ -1,33 +1,18 @@
 """What is used of Chainlit, tried with the real one in a process of its own."""
 
 import importlib.metadata
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+from tests.sessions.labs import TOP, told_by
 from tests.support.older_chainlit import RELEASES
 
-TOP = Path(__file__).parents[2]
-LAB = TOP / "tests" / "support" / "chainlit_lab.py"
 VERSION = importlib.metadata.version("chainlit")
 
 
 def lab(scenario: str, folder: Path) -> Any:
     """The answer of a scenario."""
-    done = subprocess.run(
-        [sys.executable, LAB, scenario],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(TOP), "CHAINLIT_APP_ROOT": str(folder)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return told_by("chainlit_lab.py", folder, scenario, timeout=60)
 
 
 def test_messages_and_elements_of_all_kinds_come_back(tmp_path: Path) -> None:

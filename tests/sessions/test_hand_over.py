@@ -3,17 +3,11 @@
 The scenarios are in `tests/support/hand_over_lab.py`; here is what has to come of each.
 """
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-TOP = Path(__file__).parents[2]
-LAB = TOP / "tests" / "support" / "hand_over_lab.py"
+from tests.sessions.labs import told_by
 
 
 @pytest.fixture(scope="module", params=["sqlite", "redis"])
@@ -23,17 +17,7 @@ def answers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     store = f"sqlite://{folder}/sessions.db"
     if request.param == "redis":
         store = request.getfixturevalue("redis_server").url
-    done = subprocess.run(
-        [sys.executable, LAB, store],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(TOP), "CHAINLIT_APP_ROOT": str(folder)},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return told_by("hand_over_lab.py", folder, store)
 
 
 def test_a_client_goes_on_where_it_was(answers: Any) -> None:

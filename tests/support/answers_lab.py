@@ -7,14 +7,11 @@ Prints the answers of all scenarios as JSON by their names; a scenario that fail
 # Chainlit claims to be typed, but some of its methods are not.
 
 import asyncio
-import json
 import sys
-import traceback
 from typing import Any
 
 from proxy.sessions import SharingSettings
-from tests.support.hand_over_stage import KEPT, MEMORY, Instance, Wire, message
-from tests.support.tabs import end_tasks
+from tests.support.hand_over_stage import MEMORY, Instance, Wire, message, play
 from tests.support.waiting import eventually
 
 
@@ -133,20 +130,6 @@ async def edited() -> Any:
     return a.called
 
 
-async def main() -> None:
-    """Runs all, or those that are named."""
-    KEPT.update(asyncio.all_tasks())
-    answers: dict[str, Any] = {}
-    scenarios = (in_order, kept_out_of_the_chat, stopped, disconnected, taken_over, too_many, edited)
-    for scenario in scenarios:
-        if len(sys.argv) < 3 or scenario.__name__ in sys.argv:
-            try:
-                answers[scenario.__name__] = await asyncio.wait_for(scenario(), 30)
-            except Exception:
-                answers[scenario.__name__] = traceback.format_exc()
-            await end_tasks()
-    print(json.dumps(answers))
-
-
 if __name__ == "__main__":
-    asyncio.run(main())
+    scenarios = [in_order, kept_out_of_the_chat, stopped, disconnected, taken_over, too_many, edited]
+    asyncio.run(play(scenarios))

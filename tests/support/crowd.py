@@ -110,8 +110,12 @@ class Crowd:
     def _sessions(self) -> int:
         return sum(one["sessions"] for one in self.proxy.backends().values())
 
-    def shut_down(self) -> None:
-        """Both end."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Both end; the proxy's log is shown if the test fails."""
+        print(self.proxy.tail())
         self.proxy.kill9()
         self.backends.kill9()
 

@@ -10,15 +10,13 @@ import asyncio
 import inspect
 import json
 import sys
-import traceback
 from pathlib import Path
 from typing import Any
 
 from proxy.sessions import SharingSettings, hooks
 from proxy.sessions import sharing as module
 from proxy.sessions.store import Write
-from tests.support.hand_over_stage import KEPT, MEMORY, OURS, Instance, Wire, message, sio
-from tests.support.tabs import end_tasks
+from tests.support.hand_over_stage import MEMORY, OURS, Instance, Wire, message, play, sio
 from tests.support.waiting import eventually
 
 module.FIRST_RETRY = module.LAST_RETRY = 0.02
@@ -483,28 +481,9 @@ async def on_restore_that_never_returns() -> Any:
     return b.called
 
 
-async def main() -> None:
-    """Runs all."""
-    KEPT.update(asyncio.all_tasks())
-    scenarios = [
-        each
-        for each in globals().values()
-        if inspect.iscoroutinefunction(each) and not inspect.signature(each).parameters
-    ]
-    answers: dict[str, Any] = {}
-    for scenario in scenarios:
-        if (
-            scenario.__module__ == "__main__"
-            and scenario is not main
-            and (len(sys.argv) < 3 or scenario.__name__ in sys.argv)
-        ):
-            try:
-                answers[scenario.__name__] = await asyncio.wait_for(scenario(), 30)
-            except Exception:
-                answers[scenario.__name__] = traceback.format_exc()
-            await end_tasks()
-    print(json.dumps(answers))
-
-
 if __name__ == "__main__":
-    asyncio.run(main())
+    here = [each for each in globals().values() if getattr(each, "__module__", "") == "__main__"]
+    scenarios = [
+        each for each in here if inspect.iscoroutinefunction(each) and not inspect.signature(each).parameters
+    ]
+    asyncio.run(play(scenarios))

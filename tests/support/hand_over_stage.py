@@ -12,8 +12,10 @@ their own.
 import asyncio
 import itertools
 import json
+import sys
+import traceback
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -278,3 +280,18 @@ def message(text: str) -> dict[str, Any]:
     """What a page says."""
     step = {"id": str(uuid.uuid4()), "threadId": "", "name": "user", "type": "user_message", "output": text}
     return {"message": step | {"createdAt": "2026-01-01T00:00:00Z"}, "fileReferences": []}
+
+
+async def play(scenarios: Iterable[Callable[[], Awaitable[Any]]]) -> None:
+    """Runs all, or those that the command line names; prints what came of them, by their names, as JSON."""
+    KEPT.update(asyncio.all_tasks())
+    answers: dict[str, Any] = {}
+    for scenario in scenarios:
+        name = scenario.__name__
+        if len(sys.argv) < 3 or name in sys.argv:
+            try:
+                answers[name] = await asyncio.wait_for(scenario(), 30)
+            except Exception:
+                answers[name] = traceback.format_exc()
+            await end_tasks()
+    print(json.dumps(answers))

@@ -6,6 +6,8 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,18 @@ name = "Assistant"
 [meta]
 generated_by = "2.0.0"
 """
+
+
+@contextmanager
+def ending() -> Iterator[list["RunSharing"]]:
+    """A list for the runs that a test makes: they and their replicas end with it; their logs are shown."""
+    made: list[RunSharing] = []
+    try:
+        yield made
+    finally:
+        for run in made:
+            run.end()
+            print(run.tail(200))
 
 
 class RunSharing(Process, AdminListener):

@@ -12,7 +12,7 @@ import pytest
 from proxy.sessions.machine import MOST_TAKEN
 from tests.support.clients import Clients
 from tests.support.link import COOKIE_KINDS
-from tests.support.sharing import RunSharing
+from tests.support.sharing import RunSharing, ending
 from tests.support.talks import Talk, most_used, talks_of, together
 from tests.support.waiting import eventually
 
@@ -45,19 +45,16 @@ for name, module in list(sys.modules.items()):
 @pytest.fixture
 def make_run(tmp_path: Path) -> Iterator[MakeRun]:
     """Starts two replicas with these sections, of the app with more lines; they end with the test."""
-    made: list[RunSharing] = []
+    with ending() as made:
 
-    def make(app: str = "", **sections: Any) -> RunSharing:
-        made.append(RunSharing(tmp_path, 2, **sections))
-        with (made[-1].folder / "app.py").open("a") as file:
-            file.write(app)
-        made[-1].start()
-        return made[-1]
+        def make(app: str = "", **sections: Any) -> RunSharing:
+            made.append(RunSharing(tmp_path, 2, **sections))
+            with (made[-1].folder / "app.py").open("a") as file:
+                file.write(app)
+            made[-1].start()
+            return made[-1]
 
-    yield make
-    for run in made:
-        run.end()
-        print(run.tail(200))
+        yield make
 
 
 async def killed(run: RunSharing, talks: list[Talk]) -> list[Talk]:

@@ -10,7 +10,7 @@ import pytest
 from tests.support.chat import PATIENCE, Chat
 from tests.support.clients import Clients
 from tests.support.link import Driver, Event, Kind, Request, Transports
-from tests.support.sharing import NOTICE, RunSharing
+from tests.support.sharing import NOTICE, RunSharing, ending
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
@@ -25,17 +25,14 @@ MakeRun = Callable[..., RunSharing]
 @pytest.fixture
 def make_run(tmp_path: Path) -> Iterator[MakeRun]:
     """Starts the command; it and its replicas end with the test."""
-    made: list[RunSharing] = []
+    with ending() as made:
 
-    def make(replicas: int, **balance: int) -> RunSharing:
-        made.append(RunSharing(tmp_path, replicas, balance={"slow_start": 0, **balance}))
-        made[-1].start()
-        return made[-1]
+        def make(replicas: int, **balance: int) -> RunSharing:
+            made.append(RunSharing(tmp_path, replicas, balance={"slow_start": 0, **balance}))
+            made[-1].start()
+            return made[-1]
 
-    yield make
-    for run in made:
-        run.end()
-        print(run.tail(200))
+        yield make
 
 
 class Tab:

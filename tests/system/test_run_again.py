@@ -12,7 +12,7 @@ import pytest
 from tests.support.clients import Clients, each
 from tests.support.link import KINDS
 from tests.support.processes import alive
-from tests.support.sharing import Conversation, RunSharing
+from tests.support.sharing import Conversation, RunSharing, ending
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
@@ -25,17 +25,14 @@ MakeRun = Callable[..., RunSharing]
 @pytest.fixture
 def make_run(tmp_path: Path) -> Iterator[MakeRun]:
     """Makes a command with two replicas, whose state is in the folder `state`."""
-    made: list[RunSharing] = []
+    with ending() as made:
 
-    def make(env: dict[str, str] | None = None, **sections: Any) -> RunSharing:
-        state = {"XDG_STATE_HOME": str(tmp_path / "state")}
-        made.append(RunSharing(tmp_path, 2, state | (env or {}), **sections))
-        return made[-1]
+        def make(env: dict[str, str] | None = None, **sections: Any) -> RunSharing:
+            state = {"XDG_STATE_HOME": str(tmp_path / "state")}
+            made.append(RunSharing(tmp_path, 2, state | (env or {}), **sections))
+            return made[-1]
 
-    yield make
-    for run in made:
-        run.end()
-        print(run.tail(200))
+        yield make
 
 
 def in_state(folder: Path) -> set[str]:

@@ -14,7 +14,7 @@ import pytest
 from tests.support.clients import Clients, each
 from tests.support.link import KINDS, Driver, Kind, Transports
 from tests.support.processes import alive
-from tests.support.sharing import START, Conversation, RunSharing
+from tests.support.sharing import START, Conversation, RunSharing, ending
 from tests.support.size import in_full
 from tests.support.waiting import eventually
 
@@ -28,17 +28,14 @@ MakeRun = Callable[..., RunSharing]
 @pytest.fixture
 def make_run(tmp_path: Path) -> Iterator[MakeRun]:
     """Starts the command; it and its replicas end with the test."""
-    made: list[RunSharing] = []
+    with ending() as made:
 
-    def make(replicas: int = 2, env: dict[str, str] | None = None, **sections: Any) -> RunSharing:
-        made.append(RunSharing(tmp_path, replicas, env, **sections))
-        made[-1].start()
-        return made[-1]
+        def make(replicas: int = 2, env: dict[str, str] | None = None, **sections: Any) -> RunSharing:
+            made.append(RunSharing(tmp_path, replicas, env, **sections))
+            made[-1].start()
+            return made[-1]
 
-    yield make
-    for run in made:
-        run.end()
-        print(run.tail(200))
+        yield make
 
 
 async def opened(clients: Clients, count: int = 1) -> list[Conversation]:
