@@ -33,6 +33,7 @@ engineio.payload.Payload.max_decode_packets = 10_000
 CONNECT_TIMEOUT = 20
 CLOSE_TIMEOUT = 2
 AGAIN = 0.3  # seconds
+TURNS = 2  # of the loop, until it has read what has come
 
 
 class PatientEngine(engineio.AsyncClient):  # type: ignore[misc]
@@ -250,6 +251,8 @@ class PythonLink(Link):
 
     async def cut(self) -> None:
         """Breaks all connections under the library."""
+        for _ in range(TURNS):  # what has come by now was heard, though this process was late to read it
+            await asyncio.sleep(0)
         # The library says that it is connected a moment after it has told so.
         self._connector.broken = bool(self._sio.connected or self._sio.namespaces)
         self._connector.cut()
