@@ -95,6 +95,16 @@ class Lingering:
         return f"<Lingering {self.state.value} {len(self.packets)} packets>"
 
 
+def messages_in(frames: bytes, most: int) -> list[Packet]:
+    """What these whole frames, said before, say of the session: nothing of them was heard.
+
+    None if there is more than `most` bytes of it.
+    """
+    reader = Lingering(most)
+    reader.hear(frames)
+    return [] if reader.state is State.OVER else reader.packets
+
+
 class Backlog:
     """What a transport's next polls get; owned by its Engine.IO session."""
 

@@ -174,7 +174,7 @@ def _answering_the_cut_off(app: Callable[..., Awaitable[None]]) -> Callable[...,
 
 
 def _is_no_cut(record: logging.LogRecord) -> bool:
-    """Whether a line tells something else than that a request was cut off, which the server calls an error."""
+    """Whether a line tells of something else than a request that was cut off: that is no error."""
     return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 

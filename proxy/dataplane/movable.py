@@ -66,6 +66,16 @@ class Movable:
             self.down.write(server_frame(TEXT, PING))
 
     @property
+    def is_closed(self) -> bool:
+        """Whether it has ended."""
+        return self._closed
+
+    @property
+    def is_cut_off(self) -> bool:
+        """As Connected."""
+        return not self._closed and self.down.sent is not None and self.down.sent.is_cut_off
+
+    @property
     def has_upgraded(self) -> bool:
         """Whether its client speaks here, and polls no more."""
         client = self._down_end

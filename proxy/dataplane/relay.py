@@ -116,6 +116,8 @@ class Relay:
         if self.connect is not None:
             self.connect.answered(site.router, head.status)
             self.connect = None
+            if decision.engine is not None and decision.engine.session is not None:
+                site.lingers.connects_again(decision.engine.session)
         if self._watched and head.status == 400 and decision.engine is not None:
             site.router.engines.forget(decision.engine)  # its sid is made up, or is over
         extra += timing_field(decision, self.first_byte) if site.timing else b""

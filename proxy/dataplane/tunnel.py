@@ -141,11 +141,6 @@ class Tunnel(Movable):
                 code = close_code(end.words)
         return code or NO_CLOSE
 
-    @property
-    def is_closed(self) -> bool:
-        """Whether it has ended."""
-        return self._closed
-
     def watch(self, down: End, up: End) -> None:
         """These read before it is plain; what they count is of the tunnel."""
         self._down_end, self._up_end = down, up
@@ -165,7 +160,7 @@ class Tunnel(Movable):
         before = self._down_end, self._up_end
         if session is not None:
             self.active = self.talks = True  # its client has just connected: it says hello now, is greeted
-        lingering = self._lingers.at(session, self.pool.backend)
+        lingering = self._lingers.began_on(self, plain=self.between is None)
         resumed: ResumedEnd | None = None
         if session is None:
             self._up_end = End(self, up, down)
@@ -232,6 +227,8 @@ class Tunnel(Movable):
         elif self.deadline <= now:
             self.close()
             return Limit.TUNNEL_IDLE
+        elif (sent := self.down.sent) is not None and sent.pieces:
+            sent.forget()
         if now - self.pinged_at > self.pool.ping_overdue and self._is_unheard:
             self.say_ping()
         return None
@@ -368,6 +365,7 @@ class Tunnel(Movable):
         self.kept = self.keeper = None
         self._tell_frames()
         self.pool.leave(self)
+        self._lingers.ended(self)
         self.down.draw_from(None)
         self.up.draw_from(None)
         for leg in legs:

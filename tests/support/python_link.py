@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import ssl
 import time
 import uuid
@@ -26,6 +27,7 @@ from tests.support.link import (
     Link,
     Request,
 )
+from tests.support.vanishing import vanish
 
 # The library refuses a polling answer of more than 16 packets; browsers do not.
 engineio.payload.Payload.max_decode_packets = 10_000
@@ -119,6 +121,11 @@ class OpenConnector(aiohttp.TCPConnector):
         if connection.transport and connection.transport not in self._transports:
             self._transports.append(connection.transport)
         return connection
+
+    @property
+    def open(self) -> list[asyncio.Transport]:
+        """Its connections."""
+        return [transport for transport in self._transports if not transport.is_closing()]
 
     def cut(self) -> None:
         """Closes every connection at once, whatever is under way on it."""
@@ -256,6 +263,10 @@ class PythonLink(Link):
         # The library says that it is connected a moment after it has told so.
         self._connector.broken = bool(self._sio.connected or self._sio.namespaces)
         self._connector.cut()
+
+    def vanish(self) -> list[socket.socket]:
+        """Nothing reaches it any more, nobody is told; while these sockets are open, of its end neither."""
+        return [vanish(transport.get_extra_info("socket").fileno()) for transport in self._connector.open]
 
     async def abandon(self) -> None:
         """Breaks all connections, and the library does not come back."""
