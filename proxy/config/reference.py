@@ -16,7 +16,7 @@ _INTRODUCTION = """\
 # Configuration
 
 `chainlit-proxy serve -c proxy.yaml` reads one YAML file; for `run` a file is optional. `serve` and
-`check` also accept the file as an argument, and `-` for standard input; without either they read
+`check` also accept the file as an argument, and `-` for standard input; otherwise they read
 `proxy.yaml` in the working directory. Only the `url` of a backend is required:
 
 ```yaml
