@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from .answers import Answers
-from .chat import ChainlitChat
+from .chat import ChainlitChat, hang_up
 from .ending import behind
 from .hand_over import HandOvers
 from .live import Connection
@@ -106,7 +106,18 @@ class Hooks:
             if transport is not None:
                 self._sharing.counts.hand_overs += 1
                 self._hand_overs.accept(transport, sid)
+                if kept and session.socket_id == sid:
+                    await guarded(self._hang_up(kept["socket_id"]))
         return answer
+
+    async def _hang_up(self, socket: str) -> None:
+        """A session is handed over that is here by another socket: its client, if that is there, comes anew.
+
+        It may have come by itself, while the proxy waited to hand over what it has left: it would be heard by
+        nobody any more. Two that are both handed over would do so for ever.
+        """
+        if not self._hand_overs.is_greeted(socket):
+            await hang_up(self._names["sio"], socket)
 
     def _refuse(self, sid: str, session: Any, kept: dict[str, Any]) -> None:
         """Undoes a connection, so that the one that the client makes itself finds what there was."""

@@ -315,6 +315,15 @@ async def same_instance() -> Any:
     return [resumed, answer, a.called, again.shown(), a.begun, "streamed" in str(again.got)]
 
 
+async def came_by_itself() -> Any:
+    """Its client is here already when the proxy hands over what that has left."""
+    a, own = instance(), await (await Wire.open()).begin()
+    await own.turn("one")
+    ended = [own.transport(), (again := await Wire.open(own.session)).transport()]
+    resumed = [await again.resumes(), await (await Wire.open(own.session)).resumes()]
+    return [resumed, [each.ended for each in ended], a.begun]
+
+
 async def back_and_forth() -> Any:
     """Planned moves between two that live: the one that is left puts down what it has."""
     a, page = instance(), await (await Wire.open()).begin()
