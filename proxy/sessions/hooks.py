@@ -102,19 +102,20 @@ class Hooks:
             goes_on = await guarded(self._take(sid, session, new=session is not before))
             if transport is not None and not goes_on:
                 self._refuse(sid, session, kept)
-                raise ConnectionRefusedError("the session cannot go on here")
-            if transport is not None:
+            elif transport is not None:
                 self._sharing.counts.hand_overs += 1
                 self._hand_overs.accept(transport, sid)
-                if kept and session.socket_id == sid:
-                    await guarded(self._hang_up(kept["socket_id"]))
+            if transport is not None and kept:
+                await guarded(self._hang_up(kept["socket_id"]))
+            if transport is not None and not goes_on:
+                raise ConnectionRefusedError("the session cannot go on here")
         return answer
 
     async def _hang_up(self, socket: str) -> None:
-        """A session is handed over that is here by another socket: its client, if that is there, comes anew.
+        """A session was handed over that is here by another socket: its client, if that is there, comes anew.
 
-        It may have come by itself, while the proxy waited to hand over what it has left: it would be heard by
-        nobody any more. Two that are both handed over would do so for ever.
+        It may have come by itself, while the proxy waited to hand over what it has left: what it says was
+        heard by nobody. Two that are both handed over would do so for ever.
         """
         if not self._hand_overs.is_greeted(socket):
             await hang_up(self._names["sio"], socket)

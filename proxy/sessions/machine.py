@@ -56,7 +56,7 @@ class Copy:
     connected: bool = False
     fresh: bool = True  # nobody has used it yet: whatever is found may be restored over it
     since: int = 0  # when its client connected, if the store has not been heard since; in milliseconds
-    asked: Write | None = None  # the last write, unless its client has connected since
+    asked: int = 0  # number of the last write; 0 if its client has connected since
     behind: bool = False  # the store has not taken what it was to be told
     begun: bool = False  # `on_chat_start` has returned, or a message was answered, or it was restored
     state: str | None = None  # to be written; None: nothing new; "": none that could be stored
@@ -115,7 +115,7 @@ class Copy:
 
         When the store is back, only what a later client of another instance has done replaces it.
         """
-        self.behind, self.since, self.asked, self.fresh = True, since, None, False
+        self.behind, self.since, self.asked, self.fresh = True, since, 0, False
         self.missing()  # or what others have written
         if self.standing in (Standing.LOST, Standing.REFUSED):
             self.standing = Standing.ABSENT
@@ -170,8 +170,8 @@ class Copy:
         turns = f"[{', '.join(texts)}]" if texts else None
         if self.state is None and turns == self.noted and not anyway:
             return None
-        self.asked = Write(self.fence, number, self.state, turns)
-        return self.asked
+        self.asked = number
+        return Write(self.fence, number, self.state, turns)
 
     def wrote(self, write: Write, outcome: Outcome | None) -> None:
         """What became of a write; None: the store failed it."""
@@ -183,7 +183,7 @@ class Copy:
         elif outcome is Outcome.REFUSED:
             self.standing = Standing.ABSENT if self.since else Standing.LOST
         else:
-            if write is self.asked:
+            if write.number == self.asked:
                 self.since = 0  # it is ours: who claims it from now on has a client that came later
             self.number, self.noted = write.number, write.turns
             if write.state is not None:
