@@ -1,8 +1,8 @@
 """A random walk over all hostile actions: rounds drawn by a seed, for a time.
 
-`make hostile SECONDS=300` walks for so long, another way each time. HOSTILE_SEED walks a walk again: the rounds
-are the same, though what happens at the same time in a round is not. Among the other tests it is a short walk,
-always the same, so that a change is judged by what it changes.
+`make hostile SECONDS=300` walks for so long, another way each time. HOSTILE_SEED walks a walk again: the
+rounds are the same, though what happens at the same time in a round is not. Among the other tests it is a
+short walk, always the same, so that a change is judged by what it changes.
 """
 
 import os
