@@ -206,8 +206,9 @@ class Lingers:
         while len(self.by_session) >= self.most_sessions:
             self._stats.limits[Limit.LINGER_SESSIONS] += 1
             next(iter(self.by_session.values())).end()
-        if tunnel.down.sent is not None and (lost := tunnel.down.sent.lost()):
-            unacknowledged = messages_in(lost, self.most)
+        if tunnel.down.sent is not None:
+            lost, had = tunnel.down.sent.lost()
+            unacknowledged = messages_in(lost, self.most, had)
             self.unacknowledged += len(unacknowledged)
             packets = [*packets, *unacknowledged]
         one = self.by_session[session] = LingeringEnd(self, session, tunnel.pool, tunnel.up, packets)
@@ -235,7 +236,7 @@ class Lingers:
         found = self.at(tunnel.session, tunnel.pool.backend)
         if tunnel.session is not None:
             self.connected[tunnel.session] = tunnel
-            tunnel.down.sent = Unacknowledged(tunnel.down.transport, plain=plain and self.seconds > 0)
+            tunnel.down.sent = Unacknowledged.of(tunnel.down.transport) if plain and self.seconds else None
         return found
 
     def ended(self, tunnel: Connected) -> None:

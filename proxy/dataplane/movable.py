@@ -63,7 +63,7 @@ class Movable:
             self.pinged_at = monotonic()
             if self.stats is not None:
                 self.stats.pings += 1
-            self.down.write(server_frame(TEXT, PING))
+            self.down.say(server_frame(TEXT, PING))
 
     @property
     def is_closed(self) -> bool:

@@ -89,7 +89,7 @@ class ResumedEnd(AppEnd):
     def all_has_come(self) -> None:
         """As Resumer."""
         if not self._stream.is_closed:
-            self._say(self._lingering.what.frames())
+            self.peer.say(self._lingering.what.frames())
             self._become_plain(bytes(self._held))
 
     def give_up(self, leg: Leg | None) -> bytes:

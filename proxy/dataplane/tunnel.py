@@ -227,7 +227,7 @@ class Tunnel(Movable):
         elif self.deadline <= now:
             self.close()
             return Limit.TUNNEL_IDLE
-        elif (sent := self.down.sent) is not None and sent.pieces:
+        elif (sent := self.down.sent) is not None and not sent.is_empty:
             sent.forget()
         if now - self.pinged_at > self.pool.ping_overdue and self._is_unheard:
             self.say_ping()
