@@ -77,7 +77,9 @@ class ResumedEnd(AppEnd):
             self._lingering.end()
             self._become_plain(bytes(self._reader.rest))
             return
-        if answered:
+        if answered and self._stream.connects_more:
+            self._become_plain(bytes(self._reader.rest))
+        elif answered:
             self.resume()
 
     def eof_received(self) -> bool:
@@ -178,7 +180,10 @@ class PollAnswer:
         if connects and engine.claim is not None:
             self._router.connected(engine, engine.claim, monotonic())
         self._sink.note_turns(SEPARATOR.join(packets))
-        lingering = self._lingers.at(engine.session, self._backend) if connects else None
+        lingering: LingeringEnd | None = None
+        if connects and engine.session is not None and not engine.connects_more:
+            self._lingers.connects_again(engine.session)
+            lingering = self._lingers.at(engine.session, self._backend)
         if lingering is not None:
             self._lingering, self._packets = lingering, packets
             lingering.finish(self)
