@@ -256,14 +256,14 @@ def poll_answer(
     if not engine.decided and engine.claim is None and _EVENT in data:
         router.engines.decide(engine, None)
     named = engine.said is not None and engine.said.names_others
-    if named or engine.claim is not None or lingers.at(engine.session, backend) is not None:
+    if named or engine.claim is not None or lingers.may_know(engine.session):
         return PollAnswer(sink, head, engine, backend, router, lingers)
     return None
 
 
 def resumes(lingers: Lingers, engine: EngineSession) -> bool:
     """Whether a websocket that takes over from polls has something to say before anything new."""
-    return engine.backlog is not None or lingers.at(engine.session, engine.backend) is not None
+    return engine.backlog is not None or lingers.may_know(engine.session)
 
 
 def keep_for_polls(router: Router, engine: EngineSession, head: ResponseHead, packets: list[bytes]) -> None:

@@ -20,7 +20,7 @@ from tests.dataplane.frames import Socket
 from tests.dataplane.loop import run_loop
 from tests.dataplane.peers import WAIT
 from tests.dataplane.test_evictions import open_socket
-from tests.dataplane.test_linger import CONNECTED, first, tokens
+from tests.dataplane.test_linger import CONNECTED, REFUSED, first, lingering, lose, refuse, tokens
 from tests.dataplane.world import World, run
 from tests.support.certificates import Authority
 from tests.support.vanishing import vanish
@@ -290,6 +290,65 @@ def test_a_heartbeat_that_nobody_gets_makes_nothing_be_said_twice() -> None:
             assert await said_again(again, 1) == [CONNECTED]
             list(instances["a"].transports.values())[-1].push(tokens(1, 2)[0])
             assert await again.hear() == tokens(1, 2)[0]
+
+    run(test, "ab")
+
+
+def test_what_was_on_its_way_before_it_came_back_is_not_said_behind_newer_words() -> None:
+    """It came back before its old connection was known to be gone, and is lost once more."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        socket = await open_socket(world)
+        (tunnel,) = world.plane.tunnels
+        sent = tunnel.down.sent
+        assert sent is not None
+        with vanish(socket.peer.writer.get_extra_info("socket").fileno()):
+            first(instances).push(tokens(0, 1)[0])
+            await world.until(lambda: sent.lost()[0] != b"")
+            tunnel.down.sent = None  # so nobody can tell yet that its system is silent
+            again = await Tab(world, world.cookie("a")).socket()
+            assert await said_again(again, 1) == [CONNECTED]
+            tunnel.down.sent = sent
+            list(instances["a"].transports.values())[-1].push(tokens(1, 2)[0])
+            assert await again.hear() == tokens(1, 2)[0]
+            tunnel.down.abort()  # its system gives up
+            await world.until(lambda: tunnel.is_closed)
+            await lose(world, again)
+            last = await Tab(world, world.cookie("a")).socket()
+            assert await said_again(last, 1) == [CONNECTED]
+            list(instances["a"].transports.values())[-1].push(tokens(2, 3)[0])
+            assert await last.hear() == tokens(2, 3)[0]
+
+    run(test, "ab")
+
+
+@pytest.mark.parametrize("refused", [True, False], ids=["refused", "not answered"])
+def test_one_whom_the_instance_does_not_take_ends_nobody(*, refused: bool) -> None:
+    """Whoever names the session of a client that is cut off is its owner only once Chainlit says so."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        socket = await open_socket(world)
+        (tunnel,) = world.plane.tunnels
+        with vanish(socket.peer.writer.get_extra_info("socket").fileno()):
+            first(instances).push(tokens(0, 1)[0])
+            await world.until(lambda: tunnel.is_cut_off, "its system is silent")
+            tab = Tab(world, world.cookie("a"))
+            if refused:
+                refuse(instances["a"], "session-S")
+                await tab.handshake()
+                await (await tab.post(connect_packet("session-S"))).response()
+                await tab.listen(REFUSED)
+            else:
+                instances["a"].hold("connect")
+                stranger = await tab.socket()
+                await stranger.hear()
+                stranger.say(connect_packet("session-S"))
+                await world.until(lambda: len(instances["a"].heard) > 1)
+                stranger.peer.reset()
+                await world.until(lambda: len(world.plane.tunnels) == 1)
+            assert (tunnel.is_closed, lingering(world)) == (False, 0)
 
     run(test, "ab")
 
