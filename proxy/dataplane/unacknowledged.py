@@ -18,6 +18,7 @@ import fcntl
 import socket
 import sys
 import termios
+from collections.abc import Callable
 from typing import Any, Self
 
 MANY = 64  # pieces until they are looked at
@@ -77,24 +78,28 @@ class Unacknowledged:
         kept += self.pieces
         self._kept_bytes += sum(map(len, self.pieces))
         self.pieces.clear()
+        on_wire = self._on_wire
         acked, at, size, gone = _acked(info), self._start, self._kept_bytes, 0
+        if at + sum(map(on_wire, kept)) <= acked:  # all of it, as nearly always
+            self.drop()
+            self._start = acked
+            return
         for piece in kept:
-            end = at + self._size(piece)
+            end = at + on_wire(piece)
             if end > acked and (size <= _MOST_BYTES or gone == len(kept) - 1):
                 break
             at, size, gone = end, size - len(piece), gone + 1
         del kept[:gone]
-        self._kept_bytes = size
-        self._start = at if kept else max(at, acked)
+        self._kept_bytes, self._start = size, at
 
     def lost(self) -> tuple[bytes, int]:
         """The pieces that nobody has got whole of a connection that has broken; of how many bytes it has."""
         info, at = _tcp_info(self._socket), self._start
         if info is None:
             return b"", 0
-        acked, pieces = _acked(info), self._kept + self.pieces
+        acked, pieces, on_wire = _acked(info), self._kept + self.pieces, self._on_wire
         for number, piece in enumerate(pieces):
-            end = at + self._size(piece)
+            end = at + on_wire(piece)
             if end > acked:
                 return b"".join(pieces[number:]), self._readable(acked - at)
             at = end
@@ -114,8 +119,12 @@ class Unacknowledged:
         info = None if self.is_empty else _tcp_info(self._socket)
         return info is not None and info[_RETRANSMITS] > 0
 
-    def _size(self, piece: bytes) -> int:
-        """Bytes of it on the wire."""
+    @property
+    def _on_wire(self) -> Callable[[bytes], int]:
+        """What tells of a piece how many bytes it is there."""
+        return self._in_records if self._overhead else len
+
+    def _in_records(self, piece: bytes) -> int:
         return len(piece) + self._overhead * -(-len(piece) // _RECORD)
 
     def _readable(self, size: int) -> int:
