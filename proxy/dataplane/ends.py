@@ -16,7 +16,7 @@ from proxy.affinity.session import Session
 from proxy.affinity.untaken import Untaken
 from proxy.dataplane.leg import Leg
 from proxy.dataplane.stats import Stats
-from proxy.dataplane.unacknowledged import LONG, MANY, Unacknowledged
+from proxy.dataplane.unacknowledged import MANY
 from proxy.errors import OddId
 from proxy.wire.engineio import PING
 from proxy.wire.guard import ClientPackets, is_plain
@@ -49,6 +49,11 @@ class Stream(Protocol):
     @property
     def is_closed(self) -> bool:
         """Whether it has ended."""
+        ...
+
+    @property
+    def connects_more(self) -> bool:
+        """Whether its client has said CONNECT again: which of them the backend takes is not known."""
         ...
 
     def settle(self) -> float:
@@ -87,6 +92,7 @@ class _Over:
     talks = True
     asks = True
     is_closed = True
+    connects_more = True
     pinged_at = 0.0
 
     def settle(self) -> float:
@@ -173,7 +179,7 @@ class End(asyncio.Protocol):
 class AppEnd(End):
     """The backend's side of a Chainlit session."""
 
-    __slots__ = ("_packets", "_sent", "_session", "_untaken", "streamed")
+    __slots__ = ("_noted", "_packets", "_session", "_untaken", "streamed")
 
     def __init__(self, stream: Stream, leg: Leg, peer: Leg, session: Session, untaken: Untaken) -> None:
         """`untaken` are the client's messages, until it is heard that they were answered."""
@@ -181,8 +187,7 @@ class AppEnd(End):
         self._session = session
         self._untaken = untaken
         self._packets: BackendPackets | None = None  # set while a packet is not whole
-        peer.sent = peer.sent or Unacknowledged(peer.transport)
-        self._sent = peer.sent.pieces
+        self._noted = None if peer.sent is None else peer.sent.pieces  # where it notes what it tells
         self.streamed = b""  # the last piece that was seen to have tokens of an answer in it
 
     def data_received(self, data: bytes) -> None:
@@ -200,10 +205,10 @@ class AppEnd(End):
                 self.streamed = data
             elif TASK in data:
                 self._find_turns(data)
-            sent = self._sent
-            if len(sent) >= MANY:
-                self._forget_taken()
-            sent.append(data)
+            if (noted := self._noted) is not None:  # as `say` does
+                if len(noted) >= MANY:
+                    self._forget_taken()
+                noted.append(data)
             self._write(data)
         elif are_events(data):
             stream.talks = True
@@ -211,10 +216,10 @@ class AppEnd(End):
                 self.streamed = data
             if TASK in data:
                 self._find_turns(data)
-            self._say(data)
+            self.peer.say(data)
         elif data == _PING_FRAME:
             stream.pinged_at = monotonic()
-            self._write(data)
+            self.peer.say(data)
         else:
             self._pass_packets(data)
 
@@ -237,20 +242,9 @@ class AppEnd(End):
                 self.streamed = passed
         goodbye = packets.goodbye
         if passed and not (goodbye and close_code(goodbye) in _ENDS and self._moves(passed, goodbye)):
-            if was_between and packets.is_between:
-                self._say(passed)
-            else:  # some of a packet is nothing that can be said again
-                self._sent.clear()
-                self._write(passed)
+            self.peer.say(passed, whole=was_between and packets.is_between)
         if packets.is_empty and not (goodbye or packets.is_over):
             self._packets = None
-
-    def _say(self, data: bytes) -> None:
-        """Pass whole packets on, which may have to be said again."""
-        if len(data) >= LONG or len(self._sent) >= MANY:
-            self._forget_taken()
-        self._sent.append(data)
-        self._write(data)
 
     def _forget_taken(self) -> None:
         if self.peer.sent is not None:
@@ -260,7 +254,7 @@ class AppEnd(End):
         """The backend says that it ends: whether another goes on; then its client is not told."""
         if not passed.endswith(goodbye) or not self._stream.backend_gone(ends=True):
             return False
-        self._say(passed.removesuffix(goodbye))
+        self.peer.say(passed.removesuffix(goodbye))
         return True
 
     def _find_turns(self, data: bytes) -> None:

@@ -52,9 +52,7 @@ class Leg:
         self.writable = True  # whether the peer keeps up with what is written
         self.said_all = False  # whether we have closed our half
         self.holds = 0  # who wants no more to be read
-        self.sent: Unacknowledged | None = (
-            None  # set for the client of a session, once its websocket is plain
-        )
+        self.sent: Unacknowledged | None = None  # set for a session's client, if its system tells of it
         self.source: Source | None = None  # what is read only as fast as it can be written here
         self._unsent = 0  # bytes that waited when the peer was last seen to take some
         self._since = 0.0  # when that was, 0 if nobody has looked since it fell behind
@@ -153,6 +151,15 @@ class Leg:
 
     def write(self, data: bytes) -> None:
         """Send bytes to the peer."""
+        self.transport.write(data)
+
+    def say(self, data: bytes, *, whole: bool = True) -> None:
+        """Tell a session's client what may have to be said again; not unless it is `whole` messages."""
+        if self.sent is not None:
+            if whole:
+                self.sent.note(data)
+            else:
+                self.sent.drop()
         self.transport.write(data)
 
     def read_with(self, protocol: asyncio.BaseProtocol) -> None:

@@ -177,8 +177,8 @@ class Lingers:
 
     def __init__(self, settings: AffinitySettings, stats: Stats, stood: Stood = never) -> None:
         self.stood = stood
-        self.by_session: dict[Session, LingeringEnd] = {}  # in the order in which they began
-        self.connected: dict[Session, Connected] = {}
+        self.by_session: dict[Session | None, LingeringEnd] = {}  # in the order in which they began
+        self.connected: dict[Session | None, Connected] = {}  # the last websocket of each
         self.began = 0
         self.resumed = 0
         self.unacknowledged = 0  # messages that were on their way to clients that were lost
@@ -206,8 +206,9 @@ class Lingers:
         while len(self.by_session) >= self.most_sessions:
             self._stats.limits[Limit.LINGER_SESSIONS] += 1
             next(iter(self.by_session.values())).end()
-        if tunnel.down.sent is not None and (lost := tunnel.down.sent.lost()):
-            unacknowledged = messages_in(lost, self.most)
+        if tunnel.down.sent is not None and self.connected.get(session) is tunnel:
+            lost, had = tunnel.down.sent.lost()
+            unacknowledged = messages_in(lost, self.most, had)
             self.unacknowledged += len(unacknowledged)
             packets = [*packets, *unacknowledged]
         one = self.by_session[session] = LingeringEnd(self, session, tunnel.pool, tunnel.up, packets)
@@ -218,10 +219,7 @@ class Lingers:
 
     def at(self, session: Session | None, backend: Backend) -> LingeringEnd | None:
         """What was collected for a session that has connected again; nothing if it has moved."""
-        if session is None:
-            return None
-        self.connects_again(session)
-        found = self.by_session.get(session)
+        found = self.by_session.get(session) if session is not None else None
         if found is not None and found.pool.backend is not backend:
             found.end()
             return None
@@ -232,11 +230,11 @@ class Lingers:
 
         `plain` tells whether what its client is told is sent as it is, encrypted at most.
         """
-        found = self.at(tunnel.session, tunnel.pool.backend)
-        if tunnel.session is not None:
-            self.connected[tunnel.session] = tunnel
-            tunnel.down.sent = Unacknowledged(tunnel.down.transport, plain=plain and self.seconds > 0)
-        return found
+        if (session := tunnel.session) is not None:
+            self.connects_again(session)
+            self.connected[session] = tunnel
+            tunnel.down.sent = Unacknowledged.of(tunnel.down.transport) if plain and self.seconds else None
+        return self.at(session, tunnel.pool.backend)
 
     def ended(self, tunnel: Connected) -> None:
         """A websocket has ended."""
@@ -244,10 +242,18 @@ class Lingers:
             del self.connected[tunnel.session]
 
     def connects_again(self, session: Session) -> None:
-        """Its last client is lost if it is cut off: its network is gone, and nobody hears of its end."""
+        """Its last client is lost if it is cut off: its network is gone, and nobody hears of its end.
+
+        Else what is on its way there is out of date, whenever that client is lost.
+        """
         before = self.connected.get(session)
         if before is not None and before.is_cut_off:
             before.client_lost()
+        self.connected.pop(session, None)
+
+    def may_know(self, session: Session | None) -> bool:
+        """Whether there may be something to say to a session when it connects again."""
+        return session in self.by_session or session in self.connected
 
     def left(self, lingering: LingeringEnd) -> None:
         """One has ended."""

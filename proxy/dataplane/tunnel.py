@@ -11,7 +11,6 @@ import asyncio
 from time import monotonic
 from typing import Protocol
 
-from proxy.affinity.decision import EngineSession
 from proxy.affinity.session import Session
 from proxy.affinity.silence import is_silent
 from proxy.borders import Border, Where, fault
@@ -79,7 +78,6 @@ class Tunnel(Movable):
         "between",
         "close_code",
         "deadline",
-        "engine",
         "keeper",
         "opening",
         "pool",
@@ -97,7 +95,6 @@ class Tunnel(Movable):
         super().__init__(down, up)
         self.pool = pool
         self.session: Session | None = None  # set when its CONNECT was seen
-        self.engine: EngineSession | None = None  # set when it is the upgrade of a polling transport
         self.opening: Preface | None = None  # set until it is plain, if it is watched before
         self.ticket: Ticket | None = None  # counts its client's connection
         self.close_code = 0  # that of the close frame which the proxy sent, 0 if it sent none
@@ -227,7 +224,7 @@ class Tunnel(Movable):
         elif self.deadline <= now:
             self.close()
             return Limit.TUNNEL_IDLE
-        elif (sent := self.down.sent) is not None and sent.pieces:
+        elif (sent := self.down.sent) is not None and not sent.is_empty:
             sent.forget()
         if now - self.pinged_at > self.pool.ping_overdue and self._is_unheard:
             self.say_ping()

@@ -20,7 +20,7 @@ from tests.dataplane.frames import Socket
 from tests.dataplane.loop import run_loop
 from tests.dataplane.peers import WAIT
 from tests.dataplane.test_evictions import open_socket
-from tests.dataplane.test_linger import CONNECTED, first, tokens
+from tests.dataplane.test_linger import CONNECTED, REFUSED, first, lingering, lose, refuse, tokens
 from tests.dataplane.world import World, run
 from tests.support.certificates import Authority
 from tests.support.vanishing import vanish
@@ -36,7 +36,7 @@ class Accepted(asyncio.Protocol):
         self.made = asyncio.Event()
         self.lost = asyncio.Event()
         self.unacknowledged: Unacknowledged | None = None
-        self.left = b""  # what nobody has got when it was lost
+        self.left = b""  # what nobody has got whole when it was lost
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """As asyncio.Protocol."""
@@ -50,15 +50,13 @@ class Accepted(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """As asyncio.Protocol."""
         if self.unacknowledged is not None:
-            self.left = self.unacknowledged.lost()
+            self.left, _ = self.unacknowledged.lost()
         self.lost.set()
 
     def say(self, piece: bytes) -> None:
         """Note it and write it, as the backend's side of a tunnel does."""
         assert self.unacknowledged is not None
-        if len(piece) >= LONG or len(self.unacknowledged.pieces) >= MANY:
-            self.unacknowledged.forget()
-        self.unacknowledged.pieces.append(piece)
+        self.unacknowledged.note(piece)
         self.transport.write(piece)
 
 
@@ -175,7 +173,7 @@ def test_what_a_client_has_not_taken_is_known(tmp_path: Path, secure: str, loop:
         await reached(server.made)
         server.transport.write(b"unnoted")
         await asyncio.to_thread(client.read_to, 7)
-        server.unacknowledged = Unacknowledged(server.transport)
+        server.unacknowledged = Unacknowledged.of(server.transport)
         said = [b"unnoted"]
         size = 7
         for number, piece in enumerate(pieces(chance, 300, 40_000)):
@@ -184,7 +182,8 @@ def test_what_a_client_has_not_taken_is_known(tmp_path: Path, secure: str, loop:
             server.say(piece)
             if number % 3:
                 await asyncio.to_thread(client.read_to, size)
-        assert server.unacknowledged.lost() in {b"", said[-1]}
+        assert server.unacknowledged is not None
+        assert server.unacknowledged.lost()[0] in {b"", said[-1]}
         await asyncio.to_thread(client.read_to, size)
         for piece in pieces(chance, 480, 1000):
             said.append(piece)
@@ -192,11 +191,12 @@ def test_what_a_client_has_not_taken_is_known(tmp_path: Path, secure: str, loop:
             if chance.random() < 0.05:
                 await asyncio.sleep(0)
         taken = await settled(client.socket)
-        left = server.unacknowledged.lost()
+        left, had = server.unacknowledged.lost()
         client.read(taken)
         missing = first_missing(said, bytes(client.heard))
         assert 300 < missing < len(said)
         assert left == b"".join(said[missing:])
+        assert had == (0 if tls else len(client.heard) - len(b"".join(said[:missing])))  # it is no TLS record
         client.socket.close()
         server.transport.abort()
         await reached(server.lost)
@@ -216,7 +216,7 @@ def test_what_is_said_to_one_who_is_gone_is_lost(loop: str, *, unread: bool) -> 
         listening = await asyncio.get_running_loop().create_server(lambda: server, "127.0.0.1", 0)
         client = await asyncio.to_thread(Client, listening.sockets[0].getsockname())
         await reached(server.made)
-        server.unacknowledged = Unacknowledged(server.transport)
+        server.unacknowledged = Unacknowledged.of(server.transport)
         said = pieces(chance, 20, 1000)
         for piece in said:
             server.say(piece)
@@ -231,6 +231,126 @@ def test_what_is_said_to_one_who_is_gone_is_lost(loop: str, *, unread: bool) -> 
         assert server.left == b"".join(late)
 
     run_loop(main()) if loop == "uvloop" else asyncio.run(main())
+
+
+@pytest.mark.parametrize("size", [100, LONG - 1, 1 << 17])
+def test_a_client_that_takes_nothing_costs_no_more_with_time(size: int) -> None:
+    """What waits for it is bounded, and looked at once for many pieces, not once more for each."""
+
+    async def main() -> None:
+        server = Accepted()
+        listening = await asyncio.get_running_loop().create_server(lambda: server, "127.0.0.1", 0)
+        client = await asyncio.to_thread(Client, listening.sockets[0].getsockname())
+        await reached(server.made)
+        unacknowledged = server.unacknowledged = Unacknowledged.of(server.transport)
+        assert unacknowledged is not None
+        for _ in range(max(3 * MANY, (1 << 23) // size)):  # what waits after the kernels' buffers are full
+            server.say(bytes(size))
+            await asyncio.sleep(0)
+            assert len(unacknowledged.pieces) <= MANY
+            assert len(unacknowledged.lost()[0]) <= 1 << 19
+        client.socket.close()
+        server.transport.abort()
+        await reached(server.lost)
+        listening.close()
+
+    run_loop(main())
+
+
+def test_where_nobody_is_waited_for_nothing_is_kept() -> None:
+    """What could never be said again takes no memory."""
+
+    async def test(world: World) -> None:
+        chats(world)
+        socket = await open_socket(world)
+        (tunnel,) = world.plane.tunnels
+        assert tunnel.down.sent is None
+        socket.peer.close()
+
+    run(test, "ab", affinity={"linger": 0})
+
+
+def test_a_heartbeat_that_nobody_gets_makes_nothing_be_said_twice() -> None:
+    """It is the first that is not acknowledged: what was said before it is not said again."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        socket = await open_socket(world)
+        (tunnel,) = world.plane.tunnels
+        sent = tunnel.down.sent
+        assert sent is not None
+        first(instances).push(tokens(0, 1)[0])
+        assert await socket.hear() == tokens(0, 1)[0]
+        await world.until(lambda: not sent.lost()[0], "it is acknowledged")
+        with vanish(socket.peer.writer.get_extra_info("socket").fileno()):
+            first(instances).push(b"2")
+            await world.until(lambda: tunnel.is_cut_off, "its system is silent")
+            sent.forget()
+            again = await Tab(world, world.cookie("a")).socket()
+            assert await said_again(again, 1) == [CONNECTED]
+            list(instances["a"].transports.values())[-1].push(tokens(1, 2)[0])
+            assert await again.hear() == tokens(1, 2)[0]
+
+    run(test, "ab")
+
+
+def test_what_was_on_its_way_before_it_came_back_is_not_said_behind_newer_words() -> None:
+    """It came back before its old connection was known to be gone, and is lost once more."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        socket = await open_socket(world)
+        (tunnel,) = world.plane.tunnels
+        sent = tunnel.down.sent
+        assert sent is not None
+        with vanish(socket.peer.writer.get_extra_info("socket").fileno()):
+            first(instances).push(tokens(0, 1)[0])
+            await world.until(lambda: sent.lost()[0] != b"")
+            tunnel.down.sent = None  # so nobody can tell yet that its system is silent
+            again = await Tab(world, world.cookie("a")).socket()
+            assert await said_again(again, 1) == [CONNECTED]
+            tunnel.down.sent = sent
+            list(instances["a"].transports.values())[-1].push(tokens(1, 2)[0])
+            assert await again.hear() == tokens(1, 2)[0]
+            tunnel.down.abort()  # its system gives up
+            await world.until(lambda: tunnel.is_closed)
+            await lose(world, again)
+            last = await Tab(world, world.cookie("a")).socket()
+            assert await said_again(last, 1) == [CONNECTED]
+            list(instances["a"].transports.values())[-1].push(tokens(2, 3)[0])
+            assert await last.hear() == tokens(2, 3)[0]
+
+    run(test, "ab")
+
+
+@pytest.mark.parametrize("refused", [True, False], ids=["refused", "not answered"])
+def test_one_whom_the_instance_does_not_take_ends_nobody(*, refused: bool) -> None:
+    """Whoever names the session of a client that is cut off is its owner only once Chainlit says so."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        socket = await open_socket(world)
+        (tunnel,) = world.plane.tunnels
+        with vanish(socket.peer.writer.get_extra_info("socket").fileno()):
+            first(instances).push(tokens(0, 1)[0])
+            await world.until(lambda: tunnel.is_cut_off, "its system is silent")
+            tab = Tab(world, world.cookie("a"))
+            if refused:
+                refuse(instances["a"], "session-S")
+                await tab.handshake()
+                await (await tab.post(connect_packet("session-S"))).response()
+                await tab.listen(REFUSED)
+            else:
+                instances["a"].hold("connect")
+                stranger = await tab.socket()
+                await stranger.hear()
+                stranger.say(connect_packet("session-S"))
+                await world.until(lambda: len(instances["a"].heard) > 1)
+                stranger.peer.reset()
+                await world.until(lambda: len(world.plane.tunnels) == 1)
+            assert (tunnel.is_closed, lingering(world)) == (False, 0)
+
+    run(test, "ab")
 
 
 def test_what_was_said_in_the_moment_of_a_loss_is_said_again() -> None:
