@@ -11,7 +11,6 @@ from tests.dataplane.test_evictions import START, open_socket, session, still
 from tests.dataplane.world import World, run
 
 CONNECTED = b'40{"sid":"a"}'
-REFUSED = b'44{"message":"authorization failed"}'  # chainlit/socket.py, restore_existing_session
 
 
 def tokens(first: int, last: int) -> list[bytes]:
@@ -43,11 +42,6 @@ async def collected(world: World, count: int) -> None:
 def first(instances: dict[str, Chat]) -> Transport:
     """The oldest transport of a."""
     return next(iter(instances["a"].transports.values()))
-
-
-def refuse(chat: Chat, session: str) -> None:
-    """The instance takes nobody who names this session: it is another user's."""
-    chat.refused.add(session)
 
 
 def test_a_websocket_gets_them_behind_the_answer_to_connect() -> None:
@@ -402,37 +396,3 @@ def test_a_backend_that_goes_down_is_let_go_of() -> None:
         assert (lingering(world), world.known("a").tunnels) == (0, 0)
 
     run(test)
-
-
-@pytest.mark.parametrize("how", ["behind", "at once", "websocket"])
-def test_one_who_was_refused_gets_nothing_of_a_session(how: str) -> None:
-    """Who names a session of another user, and then one of his own, connects; the owner gets the rest."""
-
-    async def test(world: World) -> None:
-        instances = chats(world)
-        socket = await open_socket(world)
-        old = first(instances)
-        await lose(world, socket)
-        for packet in tokens(0, 2):
-            old.push(packet)
-        await collected(world, 2)
-        refuse(instances["a"], "session-S")
-        theirs, own = connect_packet("session-S"), connect_packet("session-T")
-        tab = Tab(world, world.cookie("a"))
-        await tab.handshake()
-        await (await tab.post(theirs, *([own] if how == "at once" else []))).response()
-        await tab.listen(REFUSED)
-        if how == "websocket":
-            stranger = await tab.socket()
-            stranger.say(b"2probe")
-            assert await stranger.hear() == b"3probe"
-            stranger.say(b"5", own, b'42["hi"]')
-            heard = [await stranger.hear() for _ in range(2)]
-        else:
-            await (await tab.post(*([own] if how == "behind" else []), b'42["hi"]')).response()
-            await tab.listen(b'42["echo","a"]')
-            heard = tab.got[1:]
-        assert heard == [CONNECTED, b'42["echo","a"]']
-        assert lingering(world) == 1
-
-    run(test, "ab")
