@@ -35,7 +35,7 @@ ENV CHAINLIT_PROXY_COMPILED=1 \
 
 FROM sources-${BUILD} AS build
 RUN pip --python /opt/chainlit-proxy/bin/python install --no-cache-dir --no-compile --disable-pip-version-check \
-    --constraint constraints.txt '.[acme,dns,docker,kubernetes,otel,redis,terminal]' \
+    --constraint constraints.txt '.[acme,dns,docker,kubernetes,otel,redis]' \
     && $COMPILE /opt/chainlit-proxy/lib
 
 # Without the source maps of Chainlit's page, a seventh of all: only those who debug it want them.

@@ -1,8 +1,8 @@
 """CPU microseconds per unit of work, of each proxy's processes alone; and what idle websockets hold.
 
 Each round does every work on every proxy, one after the other, so that what disturbs the machine disturbs all
-of them; a figure is the median of the rounds, with the lowest and the highest. The ratios are taken within a
-round, then their median.
+of them; a figure is the median of the rounds. The ratios are taken within a round; then their median, with
+the lowest and the highest.
 """
 
 import statistics
@@ -158,11 +158,13 @@ class Cost:
             return measure(fresh, work.load, fresh.port, *numbers, between=between)
 
     def lines(self) -> list[str]:
-        """The tables; a work that a peer did not come through has no figure of it."""
+        """The tables; a work that a peer did not come through has no figure of it, and one of none no row."""
         names = [running.peer.name for running in self.peers]
         heads = ["CPU us per"] + [running.title for running in self.peers]
-        rows = [[WORKS[work].words] + [self._cell(work, name) for name in names] for work in self.works]
-        return [*page.table(heads, rows), "", *budget.table(self._budgets())]
+        done = [work for work in self.works if any((work, name) not in self.missing for name in names)]
+        rows = [[WORKS[work].words] + [self._cell(work, name) for name in names] for work in done]
+        none = [f"No proxy carried: {WORKS[work].words}." for work in self.works if work not in done]
+        return [*page.table(heads, rows), "", *([*none, ""] if none else []), *budget.table(self._budgets())]
 
     def _budgets(self) -> list[budget.Row]:
         """What was asked of ours, and what it is."""
@@ -225,10 +227,7 @@ class Cost:
     def _cell(self, work: str, name: str) -> str:
         if (work, name) in self.missing:
             return self.missing[work, name]
-        got = self.figures[work, name]
-        if len(got) == 1:
-            return f"{got[0]:.1f}"
-        return f"{statistics.median(got):.1f} ({min(got):.1f}-{max(got):.1f})"
+        return f"{statistics.median(self.figures[work, name]):.1f}"
 
 
 def _carried(name: str, backend: int) -> bool:

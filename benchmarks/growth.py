@@ -17,14 +17,14 @@ from benchmarks.measuring import backends, measure
 from benchmarks.peers import OURS, PEERS, Peer, start
 
 CONNECTIONS = [10, 100, 1000, 5000]
-BACKENDS = [2, 20, 200]
+BACKENDS = [2, 200]
 FEW_BACKENDS, FEW_CONNECTIONS = BACKENDS[0], 100  # of the other row
 REQUESTS, FRAMES = 9600, 10_000  # at least
 EACH = 10  # of both at least on each connection
 RATE = 5000  # frames a second, all together
 
 Figures = dict[tuple[int, int, str], list[float]]  # (backends, connections, what) -> one a round
-REQUEST, IN_TURN, FRAME, SECONDS, MEMORY = "request", "in turn", "frame", "seconds", "memory"
+REQUEST, FRAME, SECONDS, MEMORY = "request", "frame", "seconds", "memory"
 
 
 def run(folder: Path, rounds: int, alone: Peer) -> list[str]:
@@ -45,8 +45,6 @@ def _take(figures: Figures, folder: Path, count: int, sizes: list[int]) -> None:
         for size in sizes:
             polls = measure(running, "poll", running.port, max(REQUESTS, EACH * size), size)
             figures[count, size, REQUEST].append(polls.cpu_us / polls.said[0])
-            turns = measure(running, "in_turn", running.port, max(REQUESTS, EACH * size), size)
-            figures[count, size, IN_TURN].append(turns.cpu_us / turns.said[0])
             frames = measure(running, "frames", running.port, max(FRAMES, EACH * size), size, RATE)
             figures[count, size, FRAME].append(frames.cpu_us / frames.said[0])
 
@@ -63,11 +61,9 @@ def _grown(figures: Figures) -> list[str]:
     places += [(count, FEW_CONNECTIONS) for count in BACKENDS if count != FEW_BACKENDS]
     rows = []
     for count, size in places:
-        cells = [_cell(figures[count, size, what], 1) for what in (REQUEST, IN_TURN, FRAME)]
+        cells = [_cell(figures[count, size, what], 1) for what in (REQUEST, FRAME)]
         rows.append([f"{size:,} connections, {count} backends", *cells])
-    return page.table(
-        ["CPU us of this proxy", "a poll request", "a poll or POST in turn", "a websocket frame"], rows
-    )
+    return page.table(["CPU us of this proxy", "a poll request", "a websocket frame"], rows)
 
 
 def _started(figures: Figures) -> list[str]:

@@ -129,6 +129,4 @@ def measure(running: Running, work: Work) -> float:
 def _cell(got: list[float]) -> str:
     if not got:
         return "failed"
-    if len(got) == 1:
-        return f"{got[0]:.1f}"
-    return f"{statistics.median(got):.1f} ({min(got):.1f}-{max(got):.1f})"
+    return f"{statistics.median(got):.1f}"

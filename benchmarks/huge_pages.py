@@ -19,7 +19,7 @@ from benchmarks.cpu import resident_bytes
 from benchmarks.measuring import measure
 from benchmarks.peers import COMPILED, OURS, Peer, Running, start
 
-MEASURED = ["poll", "in_turn_few", "connections", "websockets", "announced", "frames"]
+MEASURED = ["poll", "in_turn_few", "connections", "websockets", "frames"]
 SERVICE = page.ROOT / "deploy" / "systemd" / "chainlit-proxy.service"
 _LINE = re.compile(r"^Environment=(PYTHONMALLOC|GLIBC_TUNABLES)=(\S+)$", re.MULTILINE)
 
@@ -49,19 +49,17 @@ def run(peers: list[Peer], ports: list[int], folder: Path, rounds: int) -> list[
                     found[name, build, is_huge].append(got.cpu_us / got.said[0])
         held = {key: resident_bytes(proxy.pid) / 2**20 for key, proxy in running.items()}
     builds = [name for name in (OURS, COMPILED) if (name, True) in running]
-    heads = ["CPU us per"] + [f"{build}, {word}" for build in builds for word in ("4 KiB", "huge", "saved")]
+    heads = ["CPU saved for a", *builds]
     rows = []
     for name in MEASURED:
         cells = [WORKS[name].words]
         for build in builds:
             before, after = found[name, build, False], found[name, build, True]
             saved = [1 - b / a for a, b in zip(before, after, strict=True)]
-            cells += [f"{statistics.median(before):.1f}", f"{statistics.median(after):.1f}", _percent(saved)]
+            cells.append(_percent(saved))
         rows.append(cells)
-    cells = ["MiB of memory behind all that"]
-    for build in builds:
-        cells += [f"{held[build, False]:.0f}", f"{held[build, True]:.0f}", "-"]
-    return page.table(heads, [*rows, cells])
+    held_by = [f"{held[build, False]:.0f} / {held[build, True]:.0f}" for build in builds]
+    return page.table(heads, [*rows, ["MiB of memory behind all that, without / with", *held_by]])
 
 
 def _with_them(peer: Peer, folder: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What each proxy adds to the time of a poll, at 10, 100 and 1,000 kept connections.
+"""What each proxy adds to the time of a poll, at 100 and 1,000 kept connections.
 
 One request is under way at a time, at a modest rate, so that no queue decides. Each round asks directly and
 through every proxy, one after the other; what is added is the difference to the direct connection of the same
@@ -13,9 +13,10 @@ from benchmarks import budget, page
 from benchmarks.measuring import MeasureError, Nobody, Process, measure
 from benchmarks.peers import RIVALS, Running
 
-CONNECTIONS = [10, 100, 1000]
+CONNECTIONS = [100, 1000]
 BUDGETED = 100  # connections
 PARTS = ["p50", "p99"]
+COLUMNS = [*((0, count) for count in CONNECTIONS), (1, BUDGETED)]  # a part and connections
 RATE = 500  # requests a second
 REQUESTS = 1500
 DIRECT = "no proxy"
@@ -49,12 +50,9 @@ def _take(process: Process, port: int, connections: int) -> tuple[float, float]:
 
 
 def _table(times: Times, peers: list[Running]) -> list[str]:
-    heads = [f"{word}, {count:,} connections" for count in CONNECTIONS for word in PARTS]
-    rows = [[f"{DIRECT}, the whole time", *(cell for count in CONNECTIONS for cell in _cells(times, count))]]
-    for running in peers:
-        name = running.peer.name
-        cells = [cell for count in CONNECTIONS for cell in _cells(times, count, name)]
-        rows.append([running.title, *cells])
+    heads = [f"{PARTS[at]}, {count:,} connections" for at, count in COLUMNS]
+    rows = [[f"{DIRECT}, the whole time", *_cells(times)]]
+    rows += [[running.title, *_cells(times, running.peer.name)] for running in peers]
     table = page.table(["us that are added by", *heads], rows)
     return [*table, "", *budget.table(_budgets(times, peers))]
 
@@ -84,11 +82,11 @@ def _added(times: Times, connections: int, name: str, at: int) -> list[float]:
     return [one - other for one, other in zip(took, base, strict=True)] if name else base
 
 
-def _cells(times: Times, connections: int, name: str = "") -> list[str]:
-    """p50 and p99: of a proxy what it adds, without a name the direct connection's own."""
+def _cells(times: Times, name: str = "") -> list[str]:
+    """Of a proxy what it adds, without a name the direct connection's own time."""
     cells = []
-    for at in range(len(PARTS)):
-        got = _added(times, connections, name, at)
+    for at, count in COLUMNS:
+        got = _added(times, count, name, at)
         spread = f" ({min(got):.0f}-{max(got):.0f})" if len(got) > 1 else ""
         cells.append(f"{statistics.median(got):.0f}{spread}")
     return cells

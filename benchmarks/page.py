@@ -37,6 +37,11 @@ def table(heads: list[str], rows: list[list[str]]) -> list[str]:
     return lines + [f"| {' | '.join(row)} |" for row in rows]
 
 
+def telling(rows: list[list[str]]) -> list[list[str]]:
+    """Those rows in which some column has a figure other than 0."""
+    return [row for row in rows if not {"0", "-"}.issuperset(row[1:])]
+
+
 def taken(rounds: int = 0) -> str:
     """When and on what something was measured, in how many rounds; few are said to be few."""
     system = f"{platform.system()} {platform.release()}"

@@ -342,6 +342,10 @@ class ProxyCollector:
         yield gauge("lingering_sessions", "Lost clients that are waited for.").add(len(lingers.by_session))
         yield counter("lingers", "Lost clients that were waited for.").add(lingers.began)
         yield counter("lingers_resumed", "Of these, who came back in time.").add(lingers.resumed)
+        yield counter(
+            "unacknowledged_messages",
+            "Messages on their way to clients that were lost, kept for their return.",
+        ).add(lingers.unacknowledged)
         yield counter("drains", "Drains that ended with an empty backend.").add(drains.ended)
         yield counter("drain_seconds", "Seconds that they took together.").add(drains.seconds)
         counts = counter("reloads", "Reloads of the configuration, by result.", "result")

@@ -25,11 +25,6 @@ class Unit(Enum):
     SECONDS = "a duration such as 30s, 5m or a number of seconds"
     BYTES = "a size such as 512k, 10MB or a number of bytes"
 
-    @property
-    def short(self) -> str:
-        """What it is called where it need not be told how it is written."""
-        return self.value.partition(" such as")[0]
-
     def read(self, text: str) -> float | int | None:
         """The seconds or bytes of a text with units; None: it is no such text."""
         return seconds(text) if self is Unit.SECONDS else size(text)

@@ -6,7 +6,7 @@ from pathlib import Path
 import h11
 import pytest
 
-from benchmarks import budget
+from benchmarks import budget, page
 from benchmarks.browsers import Browser
 from benchmarks.budget import Budget, Row
 from benchmarks.cost import WORKS, Cost
@@ -100,11 +100,29 @@ def test_the_tables_of_the_costs(tmp_path: Path) -> None:
         cost.figures["websockets", peer] = [4 * figure]
     cost.missing["websockets", "HAProxy"] = "not carried"
     text = "\n".join(cost.lines())
-    assert "| 45.0 (30.0-60.0) | 30.0 (20.0-40.0) |" in text
+    assert "| 45.0 | 30.0 |" in text
     assert "| nginx 1.0 | 2.5 | 1.20 | 1.5 | - |" in text  # the only rival that carried the websockets
     assert "| HAProxy 1.0 | 1.4 | **1.50 (1.50-1.50)** | 1 | - |" in text
     assert cost.sentence().endswith("interpreted, a poll 1.50, a new websocket 1.20.")
     assert cost.relative()[WORKS["websockets"].words] == {OURS: 1.2, "nginx": 1.0, "Envoy": 1.6}
+
+
+def test_a_work_that_no_proxy_carried_has_no_row(tmp_path: Path) -> None:
+    """One line names it, and the table is of the others."""
+    running = [Running(PEERS[name], "1.0", tmp_path) for name in (OURS, "HAProxy")]
+    cost = Cost([], running, [], tmp_path)
+    cost.works = ["poll", "paced5000"]
+    for peer in (OURS, "HAProxy"):
+        cost.figures["poll", peer] = [30.0]
+        cost.missing["paced5000", peer] = "not carried"
+    words = WORKS["paced5000"].words
+    assert [line for line in cost.lines() if words in line] == [f"No proxy carried: {words}."]
+
+
+def test_rows_without_a_figure_are_left_out() -> None:
+    """Where all proxies have 0 or nothing, a row tells nothing; a single other figure keeps it."""
+    rows = [["refused", "0", "0"], ["offline", "-", "0"], ["failed", "0", "4"]]
+    assert page.telling(rows) == rows[2:]
 
 
 @pytest.mark.parametrize("peer", [*PEERS.values(), LEARNING], ids=lambda peer: peer.name)

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks import page
 from benchmarks.lifecycle import shared
 from benchmarks.lifecycle.crowd import Crowd, Figures
 from benchmarks.lifecycle.haproxy import HAProxy
@@ -37,15 +38,12 @@ PEERS: dict[str, type[Peer]] = {"proxy": Ours, "haproxy": HAProxy, "nginx": Ngin
 HEADS = (
     "connections refused",
     "requests failed",
-    "websockets dropped",
     "questions unanswered",
-    "sessions moved",
     "sessions that forgot",
-    "cut off",
     "seconds until usable, median / p99",
     "never usable again",
     "close codes",
-    "processes of the proxy at the end",
+    "processes of the proxy",
 )
 
 
@@ -75,27 +73,22 @@ def cells(figures: Figures) -> list[str]:
     counts = (
         figures.refused,
         figures.failed,
-        figures.dropped,
         figures.unanswered,
-        figures.moved,
         figures.lost,
-        figures.cut_off,
     )
     return [*map(str, counts), seconds, str(figures.never), closes, str(figures.processes)]
 
 
 def table(row: Row, columns: dict[str, Figures], taken_on: str) -> str:
-    """One work's table: a row for each figure, a column for each proxy."""
+    """One work's table: a row for each figure that any proxy has, a column for each proxy."""
     shown = {name: cells(figures) for name, figures in columns.items()}
-    lines = [row.words, "", taken_on, "", f"| | {' | '.join(shown)} |", f"|---|{'---:|' * len(shown)}"]
-    for at, head in enumerate(HEADS):
-        lines.append(f"| {head} | {' | '.join(column[at] for column in shown.values())} |")
+    rows = [[head, *(column[at] for column in shown.values())] for at, head in enumerate(HEADS)]
     if row.ours:
         offline = [figures.offline for figures in columns.values()]
         times = [f"{statistics.median(all_):.1f} / {max(all_):.1f}" if all_ else "-" for all_ in offline]
-        lines.append(f"| seconds offline, median / longest | {' | '.join(times)} |")
-        lines.append(f"| the long answer | {' | '.join(figures.answer for figures in columns.values())} |")
-    return "\n".join([*lines, "", ""])
+        rows.append(["seconds offline, median / longest", *times])
+        rows.append(["the long answer", *(figures.answer for figures in columns.values())])
+    return "\n".join([row.words, "", taken_on, "", *page.table(["", *shown], page.telling(rows)), "", ""])
 
 
 def available(names: list[str]) -> dict[str, type[Peer]]:
@@ -121,7 +114,7 @@ def _is_there(name: str) -> bool:
 
 def conditions(sessions: int, began: datetime) -> str:
     """What the figures were taken on."""
-    return f"{sessions} sessions over python-socketio, {began:%Y-%m-%d}; {machine()}."
+    return f"{sessions} sessions, {began:%Y-%m-%d}; {machine()}."
 
 
 def machine() -> str:

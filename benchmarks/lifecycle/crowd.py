@@ -40,11 +40,8 @@ class Figures:
 
     refused: int = 0  # connections
     failed: int = 0  # requests: answered with an error, or not at all
-    dropped: int = 0  # websockets
     unanswered: int = 0  # questions
-    moved: int = 0  # sessions that went to another instance
     lost: int = 0  # sessions that forgot what they were told
-    cut_off: int = 0  # sessions
     seconds: list[float] = field(default_factory=list)  # until usable, of those that were and are
     offline: list[float] = field(default_factory=list)  # seconds from a lost connection to the next
     answer: str = ""  # what became of the long one
@@ -68,13 +65,12 @@ class Guest:
 
     def __init__(self, chat: Chat) -> None:
         self.chat = chat
-        self.home = chat.home
         self._greetings = 1  # how often `on_chat_start` had run
         self.known = 0  # the count of its messages that its instance told last
         self.rounds = 0  # questions that were answered since `watch`
         self.cut_at: float | None = None  # set while it is cut off
         self.figures = Figures()
-        self.moved = self.lost = False
+        self.lost = False
         self._lost_at: float | None = None  # set while it has no connection
         self._cut = asyncio.Event()
         self._ready = asyncio.Event()  # set while its instance has answered the newest connect
@@ -85,14 +81,12 @@ class Guest:
     def watch(self) -> None:
         """Counts from now on."""
         self.figures = Figures()
-        self.home = self.chat.home
         self._greetings = len(self.chat.greetings)
-        self.rounds, self.moved, self.lost, self.cut_at = 0, False, False, None
+        self.rounds, self.lost, self.cut_at = 0, False, None
         self.chat.link.exchanges.clear()
 
     def _hear(self, event: Event) -> None:
         if event.name == "disconnect":
-            self.figures.dropped += 1
             self.figures.closes[self._close_code()] += 1
             self._is_cut_off(event.t)
             self._lost_at = self._lost_at or event.t
@@ -122,7 +116,6 @@ class Guest:
             began = time.time()
             if await self._ask():
                 if self.cut_at is not None:
-                    self.figures.cut_off = 1
                     self.figures.seconds.append(time.time() - (since() or self.cut_at))
                     self.cut_at = None
                 if self.rounds % 3 == 0:
@@ -151,7 +144,6 @@ class Guest:
         if not asking.done() or asking.exception() is not None:
             return False
         reply = asking.result()
-        self.moved |= reply.instance != self.home
         self.lost |= reply.n <= self.known or len(self.chat.greetings) > self._greetings
         self.known = reply.n
         return True
@@ -221,13 +213,10 @@ class Crowd:
         total = self._visits
         for guest in self.guests:
             own = guest.figures
-            total.dropped += own.dropped
             total.unanswered += own.unanswered
             total.closes += own.closes
             total.offline += own.offline
             total.never += guest.cut_at is not None
-            total.cut_off += own.cut_off or guest.cut_at is not None
-            total.moved += guest.moved
             total.lost += guest.lost
             if own.seconds:
                 total.seconds.append(max(own.seconds))

@@ -18,8 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
+from benchmarks import page
 from benchmarks.lifecycle.peer import Ours, Peer
-from benchmarks.lifecycle.talkers import WAYS, Figures, Talkers
+from benchmarks.lifecycle.talkers import Figures, Talkers
 from tests.support.instances import ChainlitInstance, Fleet
 from tests.support.sharing import APP
 
@@ -188,21 +189,16 @@ def cells(figures: Figures) -> dict[str, str]:
 
 
 def table(row: SharedRow, columns: dict[str, Figures], taken_on: str) -> str:
-    """One work's table: a row for each figure, a column for each proxy."""
+    """One work's table: a row for each figure that any proxy has, a column for each proxy."""
     shown = {name: cells(figures) for name, figures in columns.items()}
-    lines = [row.words, "", taken_on, "", f"| | {' | '.join(shown)} |", f"|---|{'---:|' * len(shown)}"]
-    for head in cells(Figures()):
-        lines += [f"| {head} | {' | '.join(column[head] for column in shown.values())} |"]
-    return "\n".join([*lines, "", ""])
+    rows = [[head, *(column[head] for column in shown.values())] for head in cells(Figures())]
+    return "\n".join([row.words, "", taken_on, "", *page.table(["", *shown], page.telling(rows)), "", ""])
 
 
 def conditions(sessions: int, machine: str) -> str:
     """What the figures were taken on."""
     load = os.getloadavg()[0]
-    return (
-        f"{sessions} sessions over python-socketio and socket.io-client, half each, by {WAYS} (3 : 1 : 1), "
-        f"{datetime.now(UTC):%Y-%m-%d}; {machine}; load of the machine before it began: {load:.1f}"
-    )
+    return f"{sessions} sessions, {datetime.now(UTC):%Y-%m-%d}; {machine}; load {load:.1f}"
 
 
 def run(
@@ -228,11 +224,7 @@ def run(
                     print(f"{row.name}: {name} in {took:.0f} s", file=sys.stderr, flush=True)
                 yield (
                     row.words,
-                    table(
-                        row,
-                        columns,
-                        f"{taken_on}, in the last five minutes of these: {os.getloadavg()[1]:.1f}.",
-                    ),
+                    table(row, columns, f"{taken_on}, afterwards {os.getloadavg()[1]:.1f}."),
                 )
     finally:
         shutil.rmtree(folder, ignore_errors=True)

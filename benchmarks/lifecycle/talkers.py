@@ -31,7 +31,6 @@ PAUSE = 2.0  # seconds from an answer to the next question, give or take half of
 AT_LAST = 6.0  # seconds in which what is still to be answered may be
 FEW = 10  # disconnects that are told of one by one
 LOOK = 0.1  # seconds between two looks whether all were answered
-WAYS = "polling and then websocket, websocket alone, polling alone"
 
 
 @dataclass(slots=True)

@@ -20,6 +20,7 @@ from enum import Enum
 from proxy.wire.engineio import CONNECT, MAIN, MOST_PACKETS, NOOP, packet_head
 from proxy.wire.head import ResponseHead
 from proxy.wire.messages import Message, MessageReader
+from proxy.wire.packets import attachments
 from proxy.wire.websocket import BINARY, CLOSE, PING, PONG, TEXT, FrameError, client_frame, server_frame
 
 _BARRIER = b"linger"
@@ -93,6 +94,28 @@ class Lingering:
 
     def __repr__(self) -> str:
         return f"<Lingering {self.state.value} {len(self.packets)} packets>"
+
+
+def messages_in(frames: bytes, most: int, had: int = 0) -> list[Packet]:
+    """What these whole frames, said before, say of the session that its client has not had.
+
+    That has had so many bytes of them. Of a packet it has had all or nothing, so its attachments count with
+    it. Nothing if the frames say more than `most` bytes.
+    """
+    reader = Lingering(most)
+    reader.hear(frames[:had])
+    heard = len(reader.packets)
+    reader.hear(frames[had:])
+    if reader.state is State.OVER:
+        return []
+    packets, at = reader.packets, 0
+    while at < heard:
+        opcode, payload = packets[at]
+        size = 1 + (attachments(payload) if opcode == TEXT else 0)
+        if at + size > heard:
+            break
+        at += size
+    return packets[at:]
 
 
 class Backlog:

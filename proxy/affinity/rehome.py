@@ -216,6 +216,12 @@ def connect_of(packets: Iterable[bytes]) -> bytes:
     return b""
 
 
+def connects_more(packets: Iterable[bytes]) -> bool:
+    """Whether more than one of the packets of a POST is a CONNECT to `/`."""
+    heads = [head for packet in packets if (head := packet_head(packet)) is not None]
+    return sum(head.kind == CONNECT and head.namespace == MAIN for head in heads) > 1
+
+
 def payloads(packets: Iterable[tuple[bytes, bool]]) -> list[bytes]:
     """The bodies of the POSTs that say packets; each with no more of them than a backend takes."""
     plain = [b"b" + b2a_base64(packet, newline=False) if binary else packet for packet, binary in packets]

@@ -6,6 +6,7 @@ here what stands at a key; nobody else walks the models.
 
 import ast
 import inspect
+import re
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,15 @@ from proxy.config.values import Allowed, StoreUrl
 from proxy.units import Unit
 
 SECTION_WORDS = "a mapping of keys to values"
+_FEWER = (
+    (f"^(?:{re.escape(Unit.SECONDS.value)}|{re.escape(Unit.BYTES.value)}|a whole number),? ", ""),
+    (",? ?greater than ", " above "),
+    (r",? ?(\d+) or greater", r" from \1"),
+    ("true or false", "boolean"),
+    (", or a list of them", ", or a list"),
+    ("^ ?(?:(?:an?|one of) )?", ""),
+)
+"""What error messages say of most keys, and fewer words for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +89,10 @@ class Key:
     @property
     def allowed(self) -> str:
         """What the value may be, in the words of the reference."""
-        return _allowed(self.hint, short=True)
+        text = _allowed(self.hint, few=True)
+        for pattern, fewer in _FEWER:
+            text = re.sub(pattern, fewer, text)
+        return text
 
     @property
     def description(self) -> str:
@@ -141,17 +154,17 @@ def _literals(parts: tuple[Any, ...]) -> Iterator[Any]:
             yield from typing.get_args(part)
 
 
-def _allowed(hint: Any, *, item: bool = False, short: bool = False) -> str:
+def _allowed(hint: Any, *, item: bool = False, few: bool = False) -> str:
     """The words of a type, or those of the items of a list."""
     own = [note for note in getattr(hint, "__metadata__", ()) if isinstance(note, Allowed)]
     if own and not item:
-        return own[-1].short if short else own[-1].text
+        return (few and own[-1].few) or own[-1].text
     parts = typing.get_args(hint)
     if typing.get_origin(hint) is typing.Literal or (isinstance(hint, type) and issubclass(hint, StrEnum)):
         return f"one of {', '.join(str(word).lower() for word in parts or hint)}"
     if typing.get_origin(hint) is tuple:
-        return _allowed(parts[0], short=short) + ("" if item else ", or a list of them")
-    return _allowed(parts[0], item=item, short=short) if parts else SECTION_WORDS
+        return _allowed(parts[0], few=few) + ("" if item else ", or a list of them")
+    return _allowed(parts[0], item=item, few=few) if parts else SECTION_WORDS
 
 
 KEYS = {key.path: key for key in _walk(Config)}

@@ -22,16 +22,14 @@ class AdminSettings(s.Settings):
 
     # Declared first: the check of `listen` has to know it.
     token: v.Tokens | None = None
-    """The bearer token for everything except /healthz, /readyz and /metrics. Without a token the listener
-    must stay on a loopback address. Every token in a list is valid: to change it, add the new one, switch all
-    users, then remove the old one."""
+    """The bearer token for everything except /healthz, /readyz and /metrics. Without one `admin.listen` must
+    be a loopback address. Every token in a list is valid."""
     hook_token: v.Tokens | None = None
-    """A token that can only drain a backend, make it ready and view it, for `chainlit-proxy hook`, which runs
-    next to the app. From a backend's address it moves that backend only, and never undoes what an operator
-    set. Every token in a list is valid. Requires `admin.token`, and must differ from it."""
+    """A token for `chainlit-proxy hook`, which can only drain a backend, make it ready and view it; from a
+    backend's address, only that one. Requires `admin.token`, and must differ from it."""
     listen: v.OneAddress = Address("127.0.0.1", 9901)
-    """Where metrics, health and the API are served. A loopback address by default, because no token is set.
-    If 9901 is taken and you name no other port, `run` takes a free one, and says which."""
+    """Where metrics, health and the API are served. If 9901 is taken and you name no other port, `run` takes
+    a free one."""
     socket: s.AdminSocketSettings = s.AdminSocketSettings()
 
     @field_validator("hook_token")
@@ -63,11 +61,10 @@ class BackendSettings(s.Settings):
     name: v.BackendName = Field(
         default_factory=lambda data: backend_name(data.get("url", "")), validate_default=True
     )
-    """The backend's name in pins, metrics and logs. By default host:port of the url, or the name of the
-    socket without .sock. Pins depend on it: a backend that keeps its name keeps its sessions, wherever it
-    listens."""
+    """The backend's name in pins, metrics and logs. A backend that keeps its name keeps its sessions,
+    wherever it listens."""
     weight: v.Weight = 1.0
-    """Its share of new sessions: a backend with 2 gets twice as many as one with 1."""
+    """Its share of new sessions: 2 gets twice as many as 1."""
     tls: BackendTlsSettings = BackendTlsSettings()
 
     @field_validator("tls")
@@ -92,8 +89,8 @@ class CookieSettings(s.Settings):
     name: v.CookieName = "chainlit_pin"
     """The cookie with the backend of a browser's newest session. Never forwarded to a backend."""
     enabled: v.Flag = True
-    """Whether the cookie is set and read. No session depends on it. It saves moves after handshakes, and
-    keeps requests to an app's own routes at one backend."""
+    """Whether the cookie is set and read. No session depends on it; it keeps requests to an app's own routes
+    at one backend."""
 
 
 class AffinitySettings(s.Settings):
@@ -105,72 +102,59 @@ class AffinitySettings(s.Settings):
     a backend of their choice. In a list the first secret makes pins, and all of them read pins."""
     locate: v.Locate = v.Locate.AUTO
     """Which backends are asked for a session that the directory does not know. `auto`: those that may hold
-    it. `always`: all of them, at handshakes too, which several proxies without Redis need. `never`: none, the
-    session counts as new."""
+    it. `always`: all, at handshakes too, for several proxies without Redis. `never`: none, the session counts
+    as new."""
     alone: v.Flag = False
-    """Whether this proxy is the only way to its backends; for `run` it always is. Once it has been up longer
-    than sessions live, it knows all of them and does not ask for unknown ids. Do not set it if there is a
-    second proxy: conversations would start over."""
+    """Whether this proxy is the only way to its backends, as with `run`. Once it has been up longer than
+    sessions live, it does not ask for unknown ids. Never set it with a second proxy: conversations would
+    start over."""
     locate_timeout: v.Seconds = 2.0
-    """Seconds in which backends must answer that question. Normally they take milliseconds, unless an app
-    blocks its event loop."""
+    """Seconds in which backends must answer that question."""
     locate_questions: v.Count = 1000
-    """Questions under way at once, each about one session; equal ones are asked once. Requests above the
-    limit follow their other evidence. The default covers the tabs that may reconnect in the second after a
-    restart."""
+    """Questions under way at once. Requests above that follow their other evidence."""
     locate_connections: v.Count = 16
-    """Connections to one backend for these questions. Further questions wait, within affinity.locate_timeout.
-    More would not be faster, because a backend is one event loop."""
+    """Connections to one backend for these questions."""
     roots: v.RootPaths = ()
-    """Chainlit's root paths (--root-path, or where it is mounted). By default the proxy learns them from the
-    first Socket.IO session below each, and uses / until then. Name them if other requests may come first,
-    such as those of a tab that polls through a restart."""
+    """Chainlit's root paths. By default the proxy learns them from the first Socket.IO session below each.
+    Name them if other requests may come first."""
     session_timeout: v.Seconds = 3600.0
-    """Seconds that a session is remembered after its last connection closed. Set it to the value of
-    Chainlit's own session_timeout, 3600 in its generated config."""
+    """Seconds that a session is remembered after its last connection closed. Set it to Chainlit's own
+    session_timeout."""
     directory: s.DirectorySettings = s.DirectorySettings()
     hand_over: v.HandOver = v.HandOver.AUTO
-    """Whether clients keep their connection and move to another backend when theirs dies, ends, is drained or
-    replaced. `auto`: if sessions are shared. `always`: try it with any backends. `never`: clients
-    reconnect."""
+    """Whether clients keep their connection and move to another backend when theirs dies, drains or is
+    replaced. `auto`: if sessions are shared. `always`: with any backends. `never`: clients reconnect."""
     hold: v.Hold = 10.0
     """Seconds that clients and requests wait while no backend can take them, instead of an error; 0 turns
-    this off. It applies to hand-overs, to uploads, buttons and elements whose session is moving, and to all
-    requests while no backend takes sessions, as when a single replica restarts. At most 1000 requests wait at
-    once, 250 of one client, and no more of their bodies is read. Engine.IO's clients give up after 20."""
+    this off. At most 1000 requests wait at once, 250 of one client."""
     linger: v.SecondsOrZero = 15.0
     """Seconds that the backend's side of a websocket stays after its client is lost, to deliver the app's
-    messages when it reconnects; 0 turns this off. Longer than a change of networks, shorter than the 20 after
-    which a backend misses the answer to a ping."""
+    messages when it reconnects; 0 turns this off. Keep it below Engine.IO's 20."""
     linger_bytes: v.Bytes = 1_048_576
     """Bytes kept for one session meanwhile. A session with more is dropped."""
     linger_sessions: v.Count = 1000
-    """Sessions kept this way at once; above that the oldest is dropped. Each holds a connection to its
-    backend."""
+    """Sessions kept this way at once; above that the oldest is dropped."""
 
 
 class BalanceSettings(s.Settings):
     """Which backend gets a new session."""
 
     bound: v.Factor = 1.25
-    """No backend gets a new session while it holds more than this many times the mean of open sessions.
-    Closer to 1 is more even; higher keeps more browsers at the backend they know."""
+    """No backend gets a new session while it holds more than this many times the mean."""
     slow_start: v.SecondsOrZero = 10.0
-    """Seconds in which the share of a backend that has just become healthy grows to its full weight; 0 gives
-    it the full share at once. A Chainlit app imports and fills its caches in its first seconds."""
+    """Seconds in which the share of a newly healthy backend grows to its full weight; 0 gives it at once."""
     rebalance: v.Flag = False
-    """Whether idle sessions move, one by one, to a backend that was added and has less than its share. A
-    moved session starts over unless sessions are shared."""
+    """Whether idle sessions move, one by one, to an added backend with less than its share. They start over
+    unless sessions are shared."""
     most_sessions: v.CountOrZero = 0
-    """Sessions that a backend may have at once, 0 for any number. When all backends are full, page loads wait
-    in a queue and show their place. Each proxy counts the sessions that come through it."""
+    """Sessions that a backend may have at once, 0 for any number. When all are full, page loads wait and show
+    their place. Each proxy counts only its own."""
     most_answers: v.CountOrZero = 0
-    """Messages that an instance answers at once, 0 for any number. Others wait for their turn, and the chat
-    shows their place. For instances that share their sessions: `run` and `replica` pass it to them when they
-    start."""
+    """Messages that an instance answers at once, 0 for any number. Others wait, and the chat shows their
+    place. For shared sessions: `run` and `replica` pass it to their instances."""
     queue: v.Count = 1000
-    """How many may wait: page loads at each proxy, and messages at each instance. Others are asked to try
-    again. One client has a quarter of a proxy's places at most, one chat four of an instance's."""
+    """How many may wait: page loads at each proxy, messages at each instance. Others are asked to try
+    again."""
 
 
 class HealthSettings(s.Settings):
@@ -180,37 +164,31 @@ class HealthSettings(s.Settings):
     """The kind of probe. `http` requests health.path, `engineio` opens and closes an Engine.IO session, `tcp`
     only connects, and `none` judges by traffic alone."""
     path: v.UrlPath = "/health"
-    """The path of an http probe. Chainlit answers the default itself, from its event loop."""
+    """The path of an http probe. Chainlit answers the default."""
     host: v.ProbeHost | None = None
-    """The Host of http and engineio probes, for an app that only answers to its public name
-    (TrustedHostMiddleware). By default that of the backend's url."""
+    """The Host of http and engineio probes. By default that of the backend's url."""
     status: v.Statuses = ("200-399",)
-    """The statuses of a healthy answer to an http probe. Others below 500 show that the process runs: the
-    backend is degraded, keeps its sessions, and gets new ones only if no other backend takes them. With `run`
-    all below 500 are healthy, unless this is set."""
+    """The statuses of a healthy answer to an http probe. With others below 500 a backend is degraded; with
+    `run` it is healthy, unless this is set."""
     secret: v.Secrets | None = None
-    """A secret of your instances and proxies. Backends must answer a challenge with each probe, and are down
-    otherwise. Start the instances with `replica`, or call `chainlit_proxy.share`, with the same secret. Every
-    secret in a list is valid, so that you can change it. Not used by `run`, which knows its replicas."""
+    """A secret of your instances and proxies. Backends that do not answer a challenge with it are down. Start
+    them with `replica`, or call `chainlit_proxy.share`, with the same one. Every secret in a list is valid.
+    Not used by `run`."""
     interval: v.Seconds = 2.0
     """Seconds between two probes of a backend."""
     timeout: v.Seconds = 2.0
     """Seconds that a probe may take."""
     fall: v.Count = 3
-    """Failed probes in a row that make a backend degraded if it still accepts connections: it gets no new
-    sessions, and keeps its own. A backend that refuses connections is down at once. A name that does not
-    resolve, or a missing route, counts as a failed probe."""
+    """Failed probes in a row that make a backend degraded: it keeps its sessions, and gets no new ones. A
+    backend that refuses connections is down at once."""
     rise: v.Count = 2
-    """Good probes in a row that make a backend healthy again. Two, so that one lucky answer of a busy backend
-    is not enough; one is enough while no other backend takes sessions."""
+    """Good probes in a row that make a backend healthy again. One is enough while no other backend takes
+    sessions."""
     evict_after: v.Seconds = 45.0
-    """Seconds without any answer after which a degraded backend is down and its sessions move. Until then the
-    proxy keeps its clients from giving up, as they do after 45 (pings every 25, plus a timeout of 20)."""
+    """Seconds without any answer after which a degraded backend is down and its sessions move."""
     listen_path: v.UrlPath | None = None
-    """A path on the client listeners that reports the proxy's own health, such as /.chainlit-proxy/healthz.
-    It is for a balancer that cannot reach the admin listener: 200 while the proxy serves, even without
-    backends, and 503 once it shuts down. The app cannot use this path, so its page (/, or one of
-    affinity.roots) and the socketio_paths are refused."""
+    """A path on the client listeners that reports the proxy's own health, such as /.chainlit-proxy/healthz:
+    200 while it serves, 503 once it shuts down. The app cannot use this path."""
 
     @field_validator("secret")
     @classmethod
@@ -224,18 +202,15 @@ class ForwardedSettings(s.Settings):
     """The proxies that are believed about the client's address, scheme and host."""
 
     trusted: v.Networks = tuple(map(v.network, ("127.0.0.1/32", "::1/128")))
-    """Networks of the proxies whose X-Forwarded-For, -Proto, -Host and Forwarded are believed, and whose
-    X-Real-IP and the like are passed on. For all others these fields are replaced or dropped. An empty list
-    trusts no one."""
+    """Networks of the proxies whose X-Forwarded-For, -Proto, -Host and Forwarded are believed. For all others
+    these fields are replaced or dropped. An empty list trusts no one."""
     hops: v.CountOrZero = Field(default=0, validate_default=True)
-    """How many addresses the proxies in front add to X-Forwarded-For, if you cannot name all their networks:
-    a cloud balancer that adds the client's and its own has 2. The client is the address at that position from
-    the end. Applies to connections from `trusted`, and is safe only if nobody there can reach this proxy by a
-    shorter way. 0 goes by the networks."""
+    """How many addresses the proxies in front add to X-Forwarded-For, if you cannot name their networks: 2
+    for a cloud balancer that adds the client's and its own. Safe only if nobody in `trusted` can reach this
+    proxy by a shorter way. 0 goes by the networks."""
     proxy_protocol: v.Flag = False
     """Whether connections of these proxies, and on unix sockets, begin with a PROXY protocol header, version
-    1 or 2, that names the client. The header is then required, within timeouts.head and before TLS. From
-    others it is refused."""
+    1 or 2. It is then required. From others it is refused."""
 
     @field_validator("hops")
     @classmethod
@@ -249,15 +224,12 @@ class Config(s.Settings):
     """The whole configuration, made by `load` and handed down by `app`."""
 
     listen: v.Addresses = (Address("0.0.0.0", 8000),)  # noqa: S104 - a proxy is there to be reached
-    """Where clients connect. A name stands for all its addresses. `:8000` and `"*:8000"` (in quotes) are
-    0.0.0.0:8000, every IPv4 interface; "[::]:8000" is IPv6. Port 0 takes a free one. The default of `run` is
-    127.0.0.1:8000. With tls.acme domains it is 0.0.0.0:443 and http://0.0.0.0:80. Addresses that begin with
-    http:// stay plain if TLS is on: they redirect to https and answer the authority of tls.acme."""
+    """Where clients connect. Port 0 takes a free one. The default of `run` is 127.0.0.1:8000. With tls.acme
+    domains it is 0.0.0.0:443 and http://0.0.0.0:80."""
     socket: s.SocketSettings = s.SocketSettings()
     reuse_port: v.Flag = False
-    """Whether other processes may listen on the same addresses (SO_REUSEPORT). A new proxy can then start
-    before the old one stops, and several can share one machine's work; all must run as the same user. Takes
-    effect at the start."""
+    """Whether other processes of the same user may listen on the same addresses (SO_REUSEPORT). Takes effect
+    at the start."""
     admin: AdminSettings = AdminSettings()
     backends: Annotated[
         tuple[
@@ -271,8 +243,7 @@ class Config(s.Settings):
             '- {name: a, url: "http://127.0.0.1:8001"}'
         ),
     ] = ()
-    """The Chainlit instances, each a mapping or only its url, as in `- http://127.0.0.1:8001`. `serve` needs
-    at least one, or discovery."""
+    """The Chainlit instances, each a mapping or only its url. `serve` needs at least one, or discovery."""
     discovery: s.DiscoverySettings = s.DiscoverySettings()
     socketio_path: v.SocketioPaths = ("/ws/socket.io",)
     """Chainlit's Socket.IO endpoint. Compared with the end of a request's path, so a root path needs no

@@ -15,64 +15,49 @@ from proxy.config.fields import KEYS, Key
 _INTRODUCTION = """\
 # Configuration
 
-This page is generated from the models in `proxy/config`:
-`python -m proxy.config.reference > docs/configuration.md`.
-
 `chainlit-proxy serve -c proxy.yaml` reads one YAML file; for `run` a file is optional. `serve` and
-`check` also accept the file as an argument, and `-` for standard input. Without either they read
-`proxy.yaml` in the working directory. Only the `url` of a backend is required, so a complete file can be
-this short:
+`check` also accept the file as an argument, and `-` for standard input; otherwise they read
+`proxy.yaml` in the working directory. Only the `url` of a backend is required:
 
 ```yaml
 backends:
   - http://127.0.0.1:8001
-  - http://127.0.0.1:8002
+  - {url: http://127.0.0.1:8002, name: b}
 ```
 
-Use a mapping instead of a url to set more keys of a backend: `{url: http://127.0.0.1:8001, name: a}`.
+`config.example.yaml` contains every key with its default. Command-line options override the file.
 
-`config.example.yaml` contains every key with its default, and a sentence on each.
+`chainlit-proxy check -c proxy.yaml` validates a file, with `--for run` one for `run`. With `--print` it
+prints every key in effect, secrets as `"***"`; with `--changed` only those that differ from the defaults.
 
-`chainlit-proxy check -c proxy.yaml` validates a file:
-`proxy.yaml is valid: 2 backends, listens on 0.0.0.0:8000`. With `--print` it prints every key in
-effect, secrets as `"***"`; with `--changed` only those that differ from the defaults. A file for `run`
-has no backends: check it with `chainlit-proxy check -c run.yaml --for run`.
-
-Editors that use the YAML language server complete and check the keys. Write the schema with
+Editors that use the YAML language server complete and check the keys: write the schema with
 `chainlit-proxy schema > proxy.schema.json`, and begin your file with
 `# yaml-language-server: $schema=proxy.schema.json`.
 
-Command-line options override the file, and the file overrides the defaults. `run` has two defaults for
-development: `listen` is `127.0.0.1:8000` and `log.access` is `false`, unless the file or an option sets
-them.
+This page is generated: `python -m proxy.config.reference > docs/configuration.md`.
 
 ## Rules
 
-- A duration is a number of seconds, or has a unit: `500ms`, `30s`, `5m`, `1h`, `2d`, `1.5h`, `1m30s`.
-- A size is a number of bytes, or has a unit: `32k`, `512KB`, `512MiB`, `1g`. All units are powers of
-  1024, as in nginx and Docker: 32k, 32KB and 32KiB are the same.
+- A duration is a number of seconds, or has a unit: `500ms`, `30s`, `5m`, `1h`, `2d`, `1m30s`.
+- A size is a number of bytes, or has a unit: `32k`, `512MB`, `512MiB`, `1g`, all powers of 1024.
 - Booleans are `true`, `yes`, `on` and `false`, `no`, `off`. The case of words does not matter.
-- Relative paths start at the folder of the file that names them; on standard input, at the working
-  directory.
+- Relative paths start at the folder of the file that names them.
 - A key that takes a list also takes a single value.
-- An empty section, for instance with all its keys commented out, has its defaults.
 - `${NAME}` is the value of an environment variable. If it is unset or empty, the file is invalid.
   `${NAME:-default}` gives a default for both cases; `${NAME:-}` leaves a token or a secret unset. `$${`
-  is a literal `${`. Variables work in values only, and cannot add keys.
-- `$NAME` is an error, because you probably meant a variable; in single quotes, as in `'$NAME'`, it is
-  plain text.
+  is a literal `${`.
 - A value in quotes is text: `interval: "5"` is an error, `interval: ${INTERVAL}` is a number.
-- Numbers that YAML 1.1 reads in base 60 or 8 are errors: write 90 for `1:30`, and 400 for `0400`.
 - A value that begins with `[`, such as `"[::]:8000"`, needs quotes.
-- Anchors, aliases and merge keys (`<<`) work. YAML tags (`!name`) do not.
-- An error ends the command with status 2. It reports all errors at once, one per line, with the file, the
-  line, the key and what is allowed:
+- An error ends the command with status 2. It reports all errors at once:
 
 ```text
 proxy.yaml:7: health.interval: must be a duration such as 30s, 5m or a number of seconds, greater than 0 ...
 proxy.yaml:9: health.timeot: unknown key, did you mean 'timeout'?
 proxy.yaml:12: admin.token: environment variable ADMIN_TOKEN is not set: export it, or write ...
 ```
+
+The tables give the limits of a number, such as *from 1*. Numbers are whole, except seconds and those called
+*number*.
 """
 
 
@@ -107,9 +92,9 @@ def _section(key: Key) -> str:
     if key.takes_list:
         lines[2] += " A list; each entry has these keys:"
     if rows:
-        lines += ["| key | default | allowed | what it does |", "|---|---|---|---|"]
+        lines += ["| key | default; allowed | what it does |", "|---|---|---|"]
         lines += [
-            f"| `{_name(row)}` | {default_of(row)} | {row.allowed} | {row.description} |" for row in rows
+            f"| `{_name(row)}` | {default_of(row)}; {row.allowed} | {row.description} |" for row in rows
         ]
         lines.append("")
     return "\n".join(lines)

@@ -17,11 +17,10 @@ class SocketSettings(Settings):
     """Permissions of the unix sockets in `listen`."""
 
     mode: v.SocketMode = "666"
-    """The permissions of the files, in octal digits. By default every user of this machine may connect, as to
-    a port; you can restrict the folder instead."""
+    """The permissions of the files. By default every user of this machine may connect, as to a port."""
     group: v.Given | None = None
-    """The group of the files, such as that of the web server in front. The proxy's user must be a member. For
-    sockets that systemd opens, its unit decides."""
+    """The group of the files. The proxy's user must be a member. For sockets that systemd opens, its unit
+    decides."""
 
     @property
     def bits(self) -> int:
@@ -33,127 +32,106 @@ class AdminSocketSettings(SocketSettings):
     """Permissions of the admin socket, if it is a unix socket."""
 
     mode: v.SocketMode = "600"
-    """The permissions of the file, in octal digits. By default only the proxy's user may connect: without a
-    token, any user who can connect may do everything."""
+    """The permissions of the file. By default only the proxy's user may connect: without a token, any user
+    who can connect may do everything."""
     group: v.Given | None = None
-    """The group of the file, such as that of the operators."""
+    """The group of the file."""
 
 
 class DirectorySettings(Settings):
     """The table of sessions and their backends."""
 
     size: v.Count = 100_000
-    """How many sessions are remembered; the one unused for longest is dropped first. It is a cache: the
-    backends are asked for dropped ones."""
+    """How many sessions are remembered; the one unused for longest is dropped first."""
     redis: v.RedisUrl | None = None
-    """The Redis or Valkey through which several proxies share the table, the same for all. A proxy asks it
-    only for sessions that it does not know, and continues alone while it does not answer. The url may contain
-    a password, so it is never shown."""
+    """The Redis or Valkey through which several proxies share the table. Each continues alone while it does
+    not answer."""
 
 
 class SessionSettings(Settings):
     """Conversations that outlive their instance."""
 
     shared: v.FlagOrAuto = "auto"
-    """Whether the instances share their sessions. auto is true for `run`, which then starts its replicas that
-    way, and false for `serve`. With `serve` it only describes what your instances do."""
+    """Whether the instances share their sessions. `auto` is true for `run`, which starts its replicas that
+    way, and false for `serve`, where it only describes what your instances do."""
     store: v.Store = v.StoreUrl("sqlite")
-    """Where `run` and `replica` keep sessions. `sqlite` is a file in the state folder of `run`, and survives
-    a restart; instances on several machines need Redis or Valkey."""
+    """Where `run` and `replica` keep sessions. `sqlite` is a file in the state folder of `run`; instances on
+    several machines need Redis or Valkey."""
     notice: v.Text = "The answer was cut off because its server went away. Please ask again."
     """Shown to users whose answer was cut off because its instance died; empty shows nothing."""
     retry_turn: v.Flag = False
     """Whether the new instance runs the message of such a turn again, once. Whatever the turn had already
     done, such as a payment, then happens twice."""
     files: v.File | None = None
-    """A folder for uploaded files that all instances can reach. By default next to the file of sqlite; with
-    Redis, in the store itself."""
+    """A folder for uploaded files that all instances can reach. By default next to the sqlite file, or in
+    Redis."""
     file_limit: v.BytesOrZero = 10_485_760
-    """Bytes of the largest uploaded file that is copied to the folder or the store; a larger one stays on its
-    instance only. Files on the same disk are linked, whatever their size."""
+    """Bytes of the largest uploaded file that is copied there; a larger one stays on its instance only."""
 
 
 class ReplicaSettings(Settings):
     """The instances that `run` starts, and how many are wanted; the latter is computed for `serve` too."""
 
     count: v.Replicas = Span(2, 2)
-    """How many `run` starts, such as 4. With a range such as 2..8 it starts the lower number, and more as
-    they are wanted."""
+    """How many `run` starts. With a range it starts the lower number, and more as they are wanted."""
     answers: v.Count = 50
-    """Answers under way at once that one instance can handle. 50 streams of 50 tokens a second keep it
-    reasonably busy; use less for an app that computes."""
+    """Answers under way at once that one instance can handle; use less for an app that computes."""
     sessions: v.Count = 2000
-    """Open sessions that one instance can hold. They need little CPU; the limits are memory, and the number
-    of users affected if it fails."""
+    """Open sessions that one instance can hold."""
     late: v.Seconds = 0.1
-    """Seconds that the median of the last five probes may take. If half of the instances are slower, their
-    event loops are full, and each can handle less than the figures above."""
+    """Seconds that the median of the last five probes may take. If half of the instances are slower, each can
+    handle less than the figures above."""
     spare: v.CountOrZero = 1
-    """How many more instances are wanted than the work needs, so that the others can carry it when one dies.
-    Applies while there is any work."""
+    """How many more instances are wanted than the work needs, for when one dies."""
     calm: v.Seconds = 120.0
-    """Seconds that fewer instances must be enough before fewer are wanted. More are wanted at once."""
+    """Seconds that fewer instances must be enough before fewer are wanted."""
     start_timeout: v.Seconds = 120.0
-    """Seconds from the start of an instance's process until it answers; then it is killed. No more instances
-    start at once than there are processors."""
+    """Seconds from the start of an instance's process until it answers; then it is killed."""
 
 
 class LimitSettings(Settings):
     """How much the proxy accepts from clients."""
 
     head: v.HeadBytes = 32_768
-    """Bytes of a request head. Chainlit spreads a large login over several cookies of 3000 characters, so the
-    8192 of other proxies are too few."""
+    """Bytes of a request head."""
     inspect: v.Bytes = 1_048_576
     """Bytes of the largest JSON body that is searched for a session id; a larger one passes unread. If above
     1048576, it is also the largest Engine.IO payload accepted."""
     packets: v.Count = 1000
-    """Packets in one Engine.IO payload of a polling client; more get 413. python-engineio takes 16 unless the
-    app raises Payload.max_decode_packets."""
+    """Packets in one Engine.IO payload of a polling client; more get 413."""
     headers: v.Count = 100
-    """Header fields of a request; more get 431. A browser sends about 20, and each proxy in front adds a
-    few."""
+    """Header fields of a request; more get 431."""
     body: v.BytesOrZero = 536_870_912
-    """Bytes of a request body, chunk sizes included; more get 413. 0 sets no limit. The default is 512 MiB,
-    because Chainlit accepts files of 500 MB unless its config says otherwise, and writes them to disk before
-    it checks their size."""
+    """Bytes of a request body; more get 413. 0 sets no limit. Chainlit itself accepts files of 500 MB."""
     connections: v.CountOrZero = 10_000
     """Client connections open at once, including websockets; above that, 503 and a close. 0 sets no limit.
     Each needs one file descriptor, a websocket two."""
     connections_per_client: v.CountOrZero = 1000
     """Connections open at once from one address, or one IPv6 /64 network; above that, 429 and a close. 0 sets
-    no limit. An address may be an office of hundreds. Addresses in forwarded.trusted have no limit, so name
-    the load balancer there."""
+    no limit. Addresses in forwarded.trusted have none: name the load balancer there."""
     requests_per_second: v.RateOrZero = 2000.0
-    """Requests of one client per second, on average; more get 429. 0 sets no limit. A polling tab makes about
-    50 while text is streamed, so the default allows an office 40 of those."""
+    """Requests of one client per second, on average; more get 429. 0 sets no limit."""
     burst: v.Count = 10_000
-    """Requests that a client may make at once before requests_per_second applies. A Chainlit page loads about
-    50 files, so the default allows an office 200 page loads at once."""
+    """Requests that a client may make at once before requests_per_second applies."""
     sessions_per_minute: v.CountOrZero = 3000
-    """Socket.IO sessions that one client may open per minute, at once or over time; more get 429. 0 sets no
-    limit. After a failure each tab of an office reconnects every five seconds."""
+    """Socket.IO sessions that one client may open per minute; more get 429. 0 sets no limit."""
     questions_per_minute: v.CountOrZero = 600
-    """Sessions per minute that the backends are asked for on behalf of one client, at once or over time;
-    those that a backend holds do not count. Requests above the limit follow their other evidence. 0 sets no
-    limit. After a restart of the proxy each tab of an office names a session that must be found."""
+    """Sessions per minute that the backends are asked for on behalf of one client, without those found.
+    Requests above that follow their other evidence. 0 sets no limit."""
     http2_streams: v.Count = 100
-    """Requests under way at once on one HTTP/2 connection. While open, each counts towards connections and
-    connections_per_client, in addition to the connection itself."""
+    """Requests under way at once on one HTTP/2 connection. Each counts as a connection too."""
     http2_resets_per_second: v.Rate = 20.0
-    """Requests per second that a client may reset on one HTTP/2 connection before their answer is complete,
-    on average, and ten times as many at once; more end the connection. A page that the user leaves resets all
-    its requests."""
+    """Requests per second that a client may reset on one HTTP/2 connection, on average, and ten times as many
+    at once; more end the connection."""
     http2_overhead: v.Bytes = 4096
     """Bytes per second on one HTTP/2 connection other than requests and bodies, on average, and 65536 at
-    once; more end it. Browsers send almost none, and frames needed to receive answers do not count."""
+    once; more end it."""
 
     opening_frames: v.Count = 64
-    """Frames that a client may send on a Socket.IO websocket before it has connected to Chainlit; more close
-    it with code 1008. Clients send three."""
+    """Frames on a Socket.IO websocket before its client has connected to Chainlit; more close it with code
+    1008."""
     opening_bytes: v.HeadBytes = 262_144
-    """Bytes that it may send before that, including its CONNECT packet, which holds the user's environment.
-    Both limits also apply to what polling clients send to other namespaces first."""
+    """Bytes before that, including the CONNECT packet with the user's environment."""
 
 
 class TimeoutSettings(Settings):
@@ -164,35 +142,28 @@ class TimeoutSettings(Settings):
     head: v.Seconds = 10.0
     """Seconds for a client to send a complete request head."""
     idle: v.Seconds = 75.0
-    """Seconds for the next request on a client's connection. More than the 60 of common load balancers, so
-    that one in front closes first."""
+    """Seconds for the next request on a client's connection. Keep it above that of a load balancer in
+    front."""
     response: v.Seconds = 300.0
-    """Seconds for a backend to send its response head. Long, because an app that blocks its event loop
-    answers late, and its users must not lose their session."""
+    """Seconds for a backend to send its response head."""
     body: v.Seconds = 60.0
     """Seconds between two pieces of a request body from a client."""
     write: v.Seconds = 60.0
-    """Seconds for a slow client to accept more of its response. Each piece that it accepts restarts the
-    time."""
+    """Seconds for a slow client to accept more of its response."""
     tunnel_idle: v.Seconds = 90.0
-    """Seconds for a byte on a websocket, in either direction. Twice the 45 after which Engine.IO itself
-    considers the other side gone."""
+    """Seconds for a byte on a websocket, in either direction."""
     pool_idle: v.Seconds = 4.0
-    """Seconds for an unused connection to a backend to be reused. Less than the 5 after which uvicorn closes
-    it, so that no request meets a closing connection."""
+    """Seconds for an unused connection to a backend to be reused. Keep it below the 5 after which uvicorn
+    closes it."""
     drain: v.SecondsOrZero = 300.0
-    """Seconds for the sessions of a draining backend to leave it, unless the drain names another time.
-    Sessions in the middle of an answer leave last."""
+    """Seconds for the sessions of a draining backend to leave it, unless the drain names another time."""
     shutdown: v.SecondsOrZero = 30.0
-    """Seconds for requests and answers to finish when the proxy is stopped. It serves all clients as before
-    meanwhile. The default is what Kubernetes grants."""
+    """Seconds for requests and answers to finish when the proxy is stopped. It serves clients meanwhile."""
     farewell: v.SecondsOrZero = 0.0
     """Seconds for asking clients to reconnect when the proxy ends, as the last part of timeouts.shutdown; 0
-    asks all at once. No one can reach the proxy during this time, and Socket.IO clients spread over a second
-    anyway. Set more if other proxies behind the same load balancer take the clients over."""
+    asks all at once. Set it if other proxies take the clients over: this one cannot be reached meanwhile."""
     opening: v.Seconds = 45.0
-    """Seconds for a Socket.IO websocket to connect to a namespace; then it is closed with code 1008. The
-    default is that of Socket.IO servers. The time stops while the backend has not answered."""
+    """Seconds for a Socket.IO websocket to connect to a namespace; then it is closed with code 1008."""
     hand_over: v.SecondsOrZero = 0.0
     """Seconds for websockets to stay when the proxy is stopped while another process listens on its addresses
     (see reuse_port). timeouts.shutdown begins after that."""
@@ -202,9 +173,8 @@ class WebsocketSettings(Settings):
     """The websockets of Chainlit's pages."""
 
     compress: v.Flag = False
-    """Whether messages are compressed, in both directions, for clients that offer permessage-deflate: a token
-    of 130 bytes becomes 12, at the cost of CPU time. Websockets to backends stay uncompressed. Takes effect
-    for new websockets."""
+    """Whether messages are compressed for clients that offer permessage-deflate: a token of 130 bytes becomes
+    12, at the cost of CPU time. Takes effect for new websockets."""
 
 
 class LogSettings(Settings):
@@ -223,44 +193,38 @@ class OtelSettings(Settings):
     """Spans for OpenTelemetry. Takes effect at the start."""
 
     endpoint: v.OtlpUrl | None = None
-    """A collector that accepts OTLP over HTTP. It gets one span for each request and websocket; without it
-    there are none. Requires the extra `otel`."""
+    """A collector that accepts OTLP over HTTP; without it nothing is sent. Requires the extra `otel`."""
     service: v.Text = "chainlit-proxy"
     """The service.name of the spans."""
     sample: v.Share = 1.0
-    """The share of traces beginning here that are sent. For requests with a traceparent, the decision in it
-    counts. A span takes more CPU time than its request."""
+    """The share of traces beginning here that are sent. For other requests their traceparent decides."""
 
 
 class ResponseSettings(Settings):
     """Information about the proxy in responses."""
 
     backend: v.Flag = False
-    """Whether responses name their backend in X-Chainlit-Backend. This shows how many there are, and when
-    they change."""
+    """Whether responses name their backend in X-Chainlit-Backend. This shows how many there are."""
     timing: v.Flag = False
-    """Whether responses of backends carry Server-Timing, which browsers' developer tools show: how long the
-    backend took to begin its answer, and the evidence that chose it."""
+    """Whether responses carry Server-Timing for browsers' developer tools: how long the backend took, and the
+    evidence that chose it."""
 
 
 class DnsSettings(Settings):
     """Backends from DNS."""
 
     name: v.HostName | None = None
-    """The name whose addresses are the backends, such as a headless service. Turns this source on. Requires
-    the extra `dns`."""
+    """The name whose addresses are the backends. Turns this source on. Requires the extra `dns`."""
     records: v.Records = "a"
-    """The record type: `a` or `aaaa` for addresses, `srv` for names with ports, of which only the best
-    priority counts."""
+    """The record type: `a` or `aaaa` for addresses, `srv` for names with ports."""
     port: v.Port | None = Field(default=None, validate_default=True)
-    """Where the instances listen, for a and aaaa. SRV records contain it."""
+    """Where the instances listen. SRV records contain it."""
     servers: v.DnsServers = ()
     """DNS servers to ask instead of the system's."""
     shortest: v.Seconds = 1.0
     """Seconds until it asks again at the earliest, even if the TTL is shorter."""
     longest: v.Seconds = Field(default=30.0, validate_default=True)
-    """Seconds until it asks again at the latest, even if the TTL is longer. After a failure the pause grows
-    from shortest to this."""
+    """Seconds until it asks again at the latest, even if the TTL is longer, or after failures."""
 
     @field_validator("port")
     @classmethod
@@ -290,20 +254,18 @@ class KubernetesSettings(Settings):
     """The namespace of the Service. By default that of the proxy's own pod, or `default` with a
     kubeconfig."""
     port: v.Label | None = None
-    """The name of the Service's port for the instances, if it has several."""
+    """The name of the instances' port, if the Service has several."""
     kubeconfig: v.File | None = None
-    """The file that describes how to reach the API server. By default the proxy uses its own pod's service
-    account."""
+    """How to reach the API server. By default the proxy uses its own pod's service account."""
 
 
 class DockerSettings(Settings):
     """Backends that are containers of this machine."""
 
     label: v.Given | None = None
-    """The label of the containers, KEY or KEY=VALUE, such as com.docker.compose.service=chainlit. Turns this
-    source on. Requires the extra `docker`."""
+    """The label of the containers, KEY or KEY=VALUE. Turns this source on. Requires the extra `docker`."""
     port: v.Port = 8000
-    """Where the instances listen in their containers; 8000 is Chainlit's default."""
+    """Where the instances listen in their containers."""
     network: v.Given | None = None
     """The network to reach the containers in, if they are in several."""
     socket: v.SocketPath = "/var/run/docker.sock"
@@ -316,7 +278,7 @@ class DiscoverySettings(Settings):
 
     file: v.File | None = None
     """A YAML or JSON file with more backends: a list of entries as in `backends`, or Prometheus' file_sd. It
-    is watched; a bad or empty one is logged, and the last good one stays."""
+    is watched; if it is bad or empty, the last good list stays."""
 
     dns: DnsSettings = DnsSettings()
     kubernetes: KubernetesSettings = KubernetesSettings()

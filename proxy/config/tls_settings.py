@@ -20,12 +20,12 @@ class PairSettings(Settings):
 
 
 class EabSettings(Settings):
-    """An existing account at the authority that the new one is bound to, if the authority requires it."""
+    """An account at the authority that the new one is bound to, if it requires that."""
 
     kid: v.Given | None = None
     """The name of the key, as the authority shows it."""
     key: v.MacKey | None = Field(default=None, validate_default=True)
-    """The key itself. Used when an account is made, and never shown."""
+    """The key itself, never shown."""
 
     @field_validator("key")
     @classmethod
@@ -40,33 +40,29 @@ class AcmeSettings(Settings):
 
     domains: v.Domains = ()
     """The site's names, at most 100, all in one certificate. Naming one turns ACME on, and accepts the
-    authority's terms. The authority checks each on port 80, so `listen` needs a plain address such as
-    http://0.0.0.0:80."""
+    authority's terms. `listen` needs a plain address such as http://0.0.0.0:80, where the authority checks
+    them."""
     email: v.Email | None = None
     """Where the authority may write to."""
     directory: v.DirectoryUrl = "https://acme-v02.api.letsencrypt.org/directory"
-    """The authority, as the URL of its directory. For tests use
-    https://acme-staging-v02.api.letsencrypt.org/directory: its certificates are not trusted, and its limits
-    are wide."""
+    """The authority's directory. For tests use https://acme-staging-v02.api.letsencrypt.org/directory, whose
+    certificates are not trusted."""
     ca: v.File | None = None
-    """A PEM file with the authorities that may have signed the directory's own certificate, for a directory
-    in your own network."""
+    """A PEM file with the authorities that may have signed the directory's own certificate."""
     eab: EabSettings = EabSettings()
     folder: v.File | None = None
-    """Where the account, the keys and the certificate are kept, readable only by the proxy's user. Proxies
-    that share it share the certificate. By default acme in the folder of --state, else in $STATE_DIRECTORY,
-    else in the user's ~/.local/state/chainlit-proxy."""
+    """Where the account, the keys and the certificate are kept. Proxies that share it share the certificate.
+    By default acme in the state folder."""
 
 
 class TlsSettings(Settings):
     """The certificates for clients; without one, plain HTTP."""
 
     cert: v.File | None = None
-    """A PEM file with the certificate, followed by those that lead to its root. The TCP addresses of listen
-    then speak only TLS, except those that begin with http://; unix sockets stay plain."""
+    """A PEM file with the certificate, followed by those that lead to its root. The TCP addresses of `listen`
+    then speak only TLS, except those that begin with http://."""
     key: v.File | None = Field(default=None, validate_default=True)
-    """The PEM file of its private key, not encrypted. Both files are read again when they change; an unusable
-    pair is logged, and the old one stays."""
+    """The PEM file of its private key, not encrypted. Both files are read again when they change."""
 
     @field_validator("key")
     @classmethod
@@ -81,19 +77,18 @@ class TlsSettings(Settings):
     certificates: Annotated[
         tuple[PairSettings, ...], v.Allowed("a list of mappings, each with a cert and a key")
     ] = ()
-    """More certificates, chosen by the name that a client asks for (SNI). For other names a client gets the
-    default: that of tls.cert, else the first of these, else that of tls.acme."""
+    """More certificates, chosen by the name that a client asks for (SNI). For other names it gets that of
+    tls.cert, else the first of these, else that of tls.acme."""
     min_version: v.TlsVersion = "1.2"
-    """The oldest TLS version. All browsers since 2020 speak 1.3."""
+    """The oldest TLS version."""
     http2: v.Flag = True
-    """Whether clients can use HTTP/2 (ALPN h2) as well as HTTP/1.1. Backends get HTTP/1.1 either way.
-    Websockets have separate connections, unless http2_websockets is on."""
+    """Whether clients can use HTTP/2 as well as HTTP/1.1. Backends get HTTP/1.1 either way."""
     http2_websockets: v.Flag = False
     """Whether HTTP/2 clients may open websockets on the same connection (RFC 8441). Without it browsers open
-    an HTTP/1.1 connection for each, whose frames cost less here."""
+    an HTTP/1.1 connection for each."""
     hsts: v.WholeSeconds = 0
-    """Seconds for which browsers must use HTTPS (Strict-Transport-Security), 31536000 for a year; 0 sends no
-    such header. You cannot take it back before that time is over, so begin with 300."""
+    """Seconds for which browsers must use HTTPS (Strict-Transport-Security); 0 sends no such header. You
+    cannot take it back before that time is over, so begin with 300."""
     acme: AcmeSettings = AcmeSettings()
 
     def pairs(self) -> Iterator[tuple[KeyPath, str, str]]:

@@ -65,29 +65,25 @@ _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """What a value may be, in words that follow "must be".
+    """What a value may be, in words that follow "must be", and in `few` where a table has no room for these.
 
     A number that has a `unit` may be written with it; a `path` is relative to the file that names it.
     """
 
     text: str
+    few: str = ""
     unit: Unit | None = None
     path: bool = False
 
-    @property
-    def short(self) -> str:
-        """The words of the reference, which tells once how units are written."""
-        return self.text.replace(self.unit.value, self.unit.short) if self.unit else self.text
 
-
-def _counts(unit: Unit, limit: str) -> tuple[BeforeValidator, Allowed]:
+def _counts(unit: Unit, limit: str, few: str = "") -> tuple[BeforeValidator, Allowed]:
     """Of a number of seconds or bytes that may be written with its unit; `limit` says how large it may be."""
 
     def read(value: object) -> object:
         number = unit.read(value) if isinstance(value, str) else None
         return value if number is None else int(number) if number == int(number) else number
 
-    return BeforeValidator(read), Allowed(f"{unit.value}{limit}", unit)
+    return BeforeValidator(read), Allowed(f"{unit.value}{limit}", few, unit)
 
 
 class _Word(StrEnum):
@@ -278,7 +274,9 @@ Hold = Annotated[  # Engine.IO's clients give a ping 20 s, pingTimeout, and Sock
     float,
     _Strict,
     Field(ge=0, lt=20),
-    *_counts(Unit.SECONDS, ", from 0 to below the 20 after which Engine.IO's clients give up"),
+    *_counts(
+        Unit.SECONDS, ", from 0 to below the 20 after which Engine.IO's clients give up", "0 to below 20"
+    ),
 ]
 Bytes = Annotated[int, Field(strict=True, ge=1), *_counts(Unit.BYTES, ", 1 or greater")]
 BytesOrZero = Annotated[int, Field(strict=True, ge=0), *_counts(Unit.BYTES, ", 0 or greater")]
@@ -302,7 +300,7 @@ Records = Annotated[Literal["a", "aaaa", "srv"], _ANY_CASE]
 TlsVersion = Literal["1.2", "1.3"]
 
 Text = Annotated[str, Allowed("text")]
-Given = Annotated[str, Field(min_length=1), Allowed("text that is not empty")]
+Given = Annotated[str, Field(min_length=1), Allowed("text that is not empty", "text")]
 BackendName = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9._:-]{1,63}$"), Allowed("1 to 63 letters, digits and . _ : -")
 ]
@@ -315,14 +313,14 @@ CookieName = Annotated[  # RFC 6265 4.1.1: a token
     str,
     Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$"),
     AfterValidator(_cookie_name),
-    Allowed("a cookie name: letters, digits and - _ . without spaces"),
+    Allowed("a cookie name: letters, digits and - _ . without spaces", "cookie name"),
 ]
 UrlPath = Annotated[
     str,
     Field(pattern=f"^/[/{_IN_PATH}]*$"),
-    Allowed("a path that starts with /, without a query or spaces"),
+    Allowed("a path that starts with /, without a query or spaces", "path that starts with /"),
 ]
-File = Annotated[str, Field(pattern=r"^[^\x00]+$"), Allowed("the path of a file", path=True)]
+File = Annotated[str, Field(pattern=r"^[^\x00]+$"), Allowed("the path of a file", "path", path=True)]
 SocketMode = Annotated[str, Field(pattern="^0?[0-7]{3}$"), Allowed("three octal digits, such as 660")]
 SocketPath = Annotated[str, Field(pattern=r"^/[^\x00]*$"), Allowed("the absolute path of a socket")]
 HostName = Annotated[str, AfterValidator(host_name), Allowed("a host name or an IP address")]
@@ -330,41 +328,43 @@ ProbeHost = Annotated[
     str,
     Field(pattern=_HOST_AND_PORT),
     AfterValidator(_probe_host),
-    Allowed("a host name or an IP address, with or without a port"),
+    Allowed("a host name or an IP address, with or without a port", "host or host:port"),
 ]
 Replicas = Annotated[
     InstanceOf[Span], BeforeValidator(_span), PlainSerializer(Span.plain), Allowed(SPAN_FORM)
 ]
-Status = Annotated[str, Field(pattern=_STATUS), AfterValidator(_status), Allowed(STATUS_FORMS)]
+Status = Annotated[
+    str, Field(pattern=_STATUS), AfterValidator(_status), Allowed(STATUS_FORMS, "such as 204, 200-399 or 2xx")
+]
 BackendUrl = Annotated[str, AfterValidator(backend_url), Allowed(URL_FORMS)]
-DirectoryUrl = Annotated[str, AfterValidator(_directory), Allowed(DIRECTORY_FORM)]
+DirectoryUrl = Annotated[str, AfterValidator(_directory), Allowed(DIRECTORY_FORM, "https URL")]
 Email = Annotated[
     str, Field(pattern=r"^[^@\s,?;]+@[^@\s,?;]+$"), Allowed("an e-mail address such as ops@example.com")
 ]
-OtlpUrl = Annotated[str, AfterValidator(_otlp), Allowed(OTLP_FORM)]
+OtlpUrl = Annotated[str, AfterValidator(_otlp), Allowed(OTLP_FORM, "http or https URL")]
 
 Secret = Annotated[SecretStr, AfterValidator(_secret), Allowed("text")]
 Secrets = Annotated[
     Several[Secret],
     Field(min_length=1),
     AfterValidator(_distinct),
-    Allowed("text, or a list of one text or more, the newest first"),
+    Allowed("text, or a list of one text or more, the newest first", "text, or a list"),
 ]
 Token = Annotated[  # it travels in an Authorization header
     Secret,
     Predicate(lambda token: _VISIBLE_ASCII.fullmatch(token.get_secret_value()) is not None),
-    Allowed("visible ASCII characters without spaces or line ends"),
+    Allowed("visible ASCII characters without spaces or line ends", "visible ASCII"),
 ]
 Tokens = Annotated[
     Several[Token],
     Field(min_length=1),
     AfterValidator(_distinct),
-    Allowed("visible ASCII characters without spaces or line ends, or a list of them"),
+    Allowed("visible ASCII characters without spaces or line ends, or a list of them", "visible ASCII"),
 ]
 MacKey = Annotated[  # RFC 8555 section 7.3.4
     Secret,
     Predicate(lambda key: _BASE64URL.fullmatch(key.get_secret_value()) is not None),
-    Allowed("the key as the authority shows it, in base64url: letters, digits, - and _"),
+    Allowed("the key as the authority shows it, in base64url: letters, digits, - and _", "base64url"),
 ]
 RedisUrl = Annotated[Secret, Predicate(_is_redis), Allowed(REDIS_FORMS)]
 Store = Annotated[StoreUrl, AfterValidator(_secret), Predicate(_is_store), Allowed(STORE_FORMS)]
@@ -374,14 +374,14 @@ OneAddress = Annotated[
 ]
 Door = Annotated[InstanceOf[Address], BeforeValidator(_door), PlainSerializer(str), Allowed(DOOR_FORMS)]
 Addresses = Annotated[Several[Door], Field(min_length=1), AfterValidator(_distinct_addresses)]
-Domain = Annotated[str, AfterValidator(_domain), Allowed(DOMAIN_FORM)]
+Domain = Annotated[str, AfterValidator(_domain), Allowed(DOMAIN_FORM, "host name with a dot")]
 Domains = Annotated[Several[Domain], Field(max_length=100), AfterValidator(_distinct)]
 DnsServer = Annotated[
     InstanceOf[Address],
     BeforeValidator(_server),
     PlainSerializer(str),
     Predicate(lambda server: is_ip(server.host)),
-    Allowed(SERVER_FORM),
+    Allowed(SERVER_FORM, "IP:port"),
 ]
 DnsServers = Several[DnsServer]
 Networks = Several[
@@ -391,7 +391,7 @@ SocketioPath = Annotated[
     str,
     Field(pattern=f"^/[/{_IN_PATH}]*[{_IN_PATH}]/*$"),
     AfterValidator(lambda path: path.rstrip("/")),
-    Allowed("a path below /, such as /ws/socket.io, without a query or spaces"),
+    Allowed("a path below /, such as /ws/socket.io, without a query or spaces", "path below /"),
 ]
 SocketioPaths = Annotated[Several[SocketioPath], Field(min_length=1), AfterValidator(_distinct)]
 RootPath = Annotated[UrlPath, AfterValidator(lambda path: path.rstrip("/") or "/")]

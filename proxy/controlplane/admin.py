@@ -9,8 +9,10 @@ a front may serve it below a path of its own. What the API shows is in `admin_vi
 `admin_actions`.
 """
 
+import asyncio
 import contextlib
 import hmac
+import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -50,7 +52,7 @@ def admin_app(
     asked for at present.
     """
 
-    def authorised(request: Request) -> None:
+    async def authorised(request: Request) -> None:  # async: others are run in a thread
         given, wanted = request.headers.get("authorization", ""), tokens()
         if not wanted.operators or _is_one(given, wanted.operators):
             return
@@ -150,6 +152,32 @@ def _answering_probes(app: Callable[..., Awaitable[None]]) -> Callable[..., Awai
     return served
 
 
+def _answering_the_cut_off(app: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """The application whose requests are answered 503 when the process ends in the middle of them."""
+
+    async def served(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        begun = False
+
+        async def sent(message: dict[str, Any]) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await app(scope, receive, sent)
+        except asyncio.CancelledError:
+            if begun:
+                raise  # the server closes its connection
+            await JSONResponse({"detail": "the proxy is leaving"}, 503)(scope, receive, send)
+
+    return served
+
+
+def _is_no_cut(record: logging.LogRecord) -> bool:
+    """Whether a line tells of something else than a request that was cut off: that is no error."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+
+
 class AdminServer:
     """Serves the admin application on sockets that were bound before, those of one address."""
 
@@ -164,7 +192,8 @@ class AdminServer:
         self._hang_up = hang_up
         if sockets[0].family == socket.AF_UNIX:
             app = _on_socket_file(app, sockets[0].getsockname())
-        app = _answering_probes(app)
+        app = _answering_the_cut_off(_answering_probes(app))
+        logging.getLogger("uvicorn.error").addFilter(_is_no_cut)
         self._server = _Quiet(
             uvicorn.Config(
                 app,

@@ -16,6 +16,7 @@ from proxy.affinity.session import Session
 from proxy.affinity.untaken import Untaken
 from proxy.dataplane.leg import Leg
 from proxy.dataplane.stats import Stats
+from proxy.dataplane.unacknowledged import MANY
 from proxy.errors import OddId
 from proxy.wire.engineio import PING
 from proxy.wire.guard import ClientPackets, is_plain
@@ -48,6 +49,11 @@ class Stream(Protocol):
     @property
     def is_closed(self) -> bool:
         """Whether it has ended."""
+        ...
+
+    @property
+    def connects_more(self) -> bool:
+        """Whether its client has said CONNECT again: which of them the backend takes is not known."""
         ...
 
     def settle(self) -> float:
@@ -86,6 +92,7 @@ class _Over:
     talks = True
     asks = True
     is_closed = True
+    connects_more = True
     pinged_at = 0.0
 
     def settle(self) -> float:
@@ -172,7 +179,7 @@ class End(asyncio.Protocol):
 class AppEnd(End):
     """The backend's side of a Chainlit session."""
 
-    __slots__ = ("_packets", "_session", "_untaken", "streamed")
+    __slots__ = ("_noted", "_packets", "_session", "_untaken", "streamed")
 
     def __init__(self, stream: Stream, leg: Leg, peer: Leg, session: Session, untaken: Untaken) -> None:
         """`untaken` are the client's messages, until it is heard that they were answered."""
@@ -180,6 +187,7 @@ class AppEnd(End):
         self._session = session
         self._untaken = untaken
         self._packets: BackendPackets | None = None  # set while a packet is not whole
+        self._noted = None if peer.sent is None else peer.sent.pieces  # where it notes what it tells
         self.streamed = b""  # the last piece that was seen to have tokens of an answer in it
 
     def data_received(self, data: bytes) -> None:
@@ -197,6 +205,10 @@ class AppEnd(End):
                 self.streamed = data
             elif TASK in data:
                 self._find_turns(data)
+            if (noted := self._noted) is not None:  # as `say` does
+                if len(noted) >= MANY:
+                    self._forget_taken()
+                noted.append(data)
             self._write(data)
         elif are_events(data):
             stream.talks = True
@@ -204,10 +216,10 @@ class AppEnd(End):
                 self.streamed = data
             if TASK in data:
                 self._find_turns(data)
-            self._write(data)
+            self.peer.say(data)
         elif data == _PING_FRAME:
             stream.pinged_at = monotonic()
-            self._write(data)
+            self.peer.say(data)
         else:
             self._pass_packets(data)
 
@@ -215,6 +227,7 @@ class AppEnd(End):
         if len(data) > _HEARTBEAT:
             self._stream.talks = True
         packets = self._packets = self._packets or BackendPackets()
+        was_between = packets.is_between
         try:
             passed = packets.feed(data)
         except FrameError:
@@ -229,15 +242,19 @@ class AppEnd(End):
                 self.streamed = passed
         goodbye = packets.goodbye
         if passed and not (goodbye and close_code(goodbye) in _ENDS and self._moves(passed, goodbye)):
-            self._write(passed)
+            self.peer.say(passed, whole=was_between and packets.is_between)
         if packets.is_empty and not (goodbye or packets.is_over):
             self._packets = None
+
+    def _forget_taken(self) -> None:
+        if self.peer.sent is not None:
+            self.peer.sent.forget()
 
     def _moves(self, passed: bytes, goodbye: bytes) -> bool:
         """The backend says that it ends: whether another goes on; then its client is not told."""
         if not passed.endswith(goodbye) or not self._stream.backend_gone(ends=True):
             return False
-        self._write(passed.removesuffix(goodbye))
+        self.peer.say(passed.removesuffix(goodbye))
         return True
 
     def _find_turns(self, data: bytes) -> None:
@@ -352,46 +369,6 @@ class ClientEnd(End):
     def _is_waited_for(self) -> bool:
         """Whether it was lost and has not left, and its backend is kept."""
         return not self.packets.has_parted and self._stream.client_lost()
-
-
-class Watcher(Protocol):
-    """Who reads a tunnel before it is plain: see `opening`."""
-
-    def received(self, side: "Side", data: bytes) -> None:
-        """Bytes came."""
-        ...
-
-    def side_ended(self, side: "Side") -> bool:
-        """A side has said all; return whether the other may go on."""
-        ...
-
-    def lost(self, side: "Side") -> None:
-        """A connection is gone."""
-        ...
-
-
-class Side(End):
-    """One side of a tunnel that is not plain yet; counts from the CONNECT on."""
-
-    __slots__ = ("_opening",)
-
-    def __init__(self, opening: Watcher, stream: Stream, leg: Leg, peer: Leg) -> None:
-        super().__init__(stream, leg, peer)
-        self._opening = opening
-
-    def data_received(self, data: bytes) -> None:
-        """As asyncio.Protocol."""
-        self.last = data
-        self._opening.received(self, data)
-
-    def eof_received(self) -> bool:
-        """As asyncio.Protocol: a side may say no more while the answer to CONNECT is awaited, as later."""
-        self.ended = True
-        return self._opening.side_ended(self) and super().eof_received()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """As asyncio.Protocol."""
-        self._opening.lost(self)
 
 
 def refuse(stream: Stream, error: OddId) -> None:

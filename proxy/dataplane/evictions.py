@@ -24,6 +24,7 @@ from proxy.dataplane.site import Site
 from proxy.dataplane.tunnel import Tunnel
 
 _LATELY = 5.0  # seconds: no longer is a client between two of its polls
+_SHORT = 1.0  # seconds: a request that takes longer is waited for, whenever it came
 _STALLED = 5.0  # seconds: who takes nothing for so long is not waited for
 
 
@@ -77,11 +78,20 @@ class Evictions:
         busy = self._busy(now)
         return [session for session in sessions if session not in busy]
 
-    def somebody_is_busy(self) -> bool:
-        """Whether somebody would lose something if the process ended."""
+    def somebody_is_busy(self, since: float) -> bool:
+        """Whether somebody would lose something if the process ended.
+
+        Requests without a session that began after `since` count only if they take long: there is no end of
+        the short ones while clients come.
+        """
         now = monotonic()
+        latest = max(since, now - _SHORT)
         taking = [leg for leg in self.legs() if leg.has_unsent and leg.is_taking(now, _STALLED)]
-        under_way = (exchange for exchange in self._under_way() if not exchange.request.is_poll)
+        under_way = (
+            exchange.request.started <= latest
+            for exchange in self._under_way()
+            if not exchange.request.is_poll
+        )
         return bool(taking) or any(under_way) or any(self._busy(now))
 
     def legs(self) -> list[Leg]:

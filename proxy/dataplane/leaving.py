@@ -2,9 +2,9 @@
 
 As long as somebody would lose something by it nobody is sent away, and whoever comes is served: until the
 requests under way, the answers of apps and the questions to them have ended and their clients have taken
-them, or the time is nearly up. Then nothing more is accepted, and all clients are told to connect anew within
-`timeouts.farewell`. From there on they are offline until another process accepts their connections, so only
-the end of this one may follow.
+them, or the time is nearly up. Short requests that come meanwhile are answered, and hold nobody up. Then
+nothing more is accepted, and all clients are told to connect anew within `timeouts.farewell`. From there on
+they are offline until another process accepts their connections, so only the end of this one may follow.
 
 Where another process has taken the ports over, nobody is offline: what is new goes there, and clients leave
 as they come to rest, those in the middle of an answer last.
@@ -67,9 +67,10 @@ class Leaving:
             while not self._is_quiet() and monotonic() < self._end:
                 await self._look_later()
         else:
-            while self._evictions.somebody_is_busy() and monotonic() < self._end - farewell - _LAST_CALL:
+            began, busy = monotonic(), self._evictions.somebody_is_busy
+            while busy(began) and monotonic() < self._end - farewell - _LAST_CALL:
                 await self._look_later()
-            patient = not self._evictions.somebody_is_busy()
+            patient = not busy(began)
             self._close_doors()
             until = min(monotonic() + _LAST_CALL, self._end - _LAST_CALL)
             while not self._is_quiet() and monotonic() < until:  # who has just come or was just answered

@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from proxy.dataplane.patience import Stood, Timer
+from proxy.dataplane.unacknowledged import Unacknowledged
 
 # Who wants no more to be read; each only takes back its own wish.
 AHEAD = 1  # its protocol has enough to do for now
@@ -44,13 +45,14 @@ class Source(Protocol):
 class Leg:
     """Made with its transport, by the protocol that the transport had first."""
 
-    __slots__ = ("_since", "_unsent", "holds", "said_all", "source", "transport", "writable")
+    __slots__ = ("_since", "_unsent", "holds", "said_all", "sent", "source", "transport", "writable")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self.transport = transport
         self.writable = True  # whether the peer keeps up with what is written
         self.said_all = False  # whether we have closed our half
         self.holds = 0  # who wants no more to be read
+        self.sent: Unacknowledged | None = None  # set for a session's client, if its system tells of it
         self.source: Source | None = None  # what is read only as fast as it can be written here
         self._unsent = 0  # bytes that waited when the peer was last seen to take some
         self._since = 0.0  # when that was, 0 if nobody has looked since it fell behind
@@ -149,6 +151,15 @@ class Leg:
 
     def write(self, data: bytes) -> None:
         """Send bytes to the peer."""
+        self.transport.write(data)
+
+    def say(self, data: bytes, *, whole: bool = True) -> None:
+        """Tell a session's client what may have to be said again; not unless it is `whole` messages."""
+        if self.sent is not None:
+            if whole:
+                self.sent.note(data)
+            else:
+                self.sent.drop()
         self.transport.write(data)
 
     def read_with(self, protocol: asyncio.BaseProtocol) -> None:

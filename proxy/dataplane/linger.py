@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Protocol
 
 from proxy.affinity.backend import AdminState, Backend
-from proxy.affinity.lingering import Lingering, Packet, State
+from proxy.affinity.lingering import Lingering, Packet, State, messages_in
 from proxy.affinity.session import Session
 from proxy.borders import Border, Where
 from proxy.config.models import AffinitySettings
@@ -22,6 +22,7 @@ from proxy.dataplane.leg import Leg
 from proxy.dataplane.patience import Stood, Timer, never
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.stats import Stats
+from proxy.dataplane.unacknowledged import Unacknowledged
 from proxy.errors import Limit
 from proxy.wire.turns import turns_in
 
@@ -33,7 +34,21 @@ class Dropped(Protocol):
 
     session: Session | None
     pool: Pool
+    down: Leg
     up: Leg
+
+
+class Connected(Dropped, Protocol):
+    """The websocket on which a session has connected last."""
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether its client acknowledges nothing any more."""
+        ...
+
+    def client_lost(self) -> bool:
+        """Its client is gone; return whether its backend's side is kept."""
+        ...
 
 
 class Resumer(Protocol):
@@ -162,9 +177,11 @@ class Lingers:
 
     def __init__(self, settings: AffinitySettings, stats: Stats, stood: Stood = never) -> None:
         self.stood = stood
-        self.by_session: dict[Session, LingeringEnd] = {}  # in the order in which they began
+        self.by_session: dict[Session | None, LingeringEnd] = {}  # in the order in which they began
+        self.connected: dict[Session | None, Connected] = {}  # the last websocket of each
         self.began = 0
         self.resumed = 0
+        self.unacknowledged = 0  # messages that were on their way to clients that were lost
         self._stats = stats
         self.configure(settings)
 
@@ -189,6 +206,11 @@ class Lingers:
         while len(self.by_session) >= self.most_sessions:
             self._stats.limits[Limit.LINGER_SESSIONS] += 1
             next(iter(self.by_session.values())).end()
+        if tunnel.down.sent is not None and self.connected.get(session) is tunnel:
+            lost, had = tunnel.down.sent.lost()
+            unacknowledged = messages_in(lost, self.most, had)
+            self.unacknowledged += len(unacknowledged)
+            packets = [*packets, *unacknowledged]
         one = self.by_session[session] = LingeringEnd(self, session, tunnel.pool, tunnel.up, packets)
         self.began += 1
         if behind or heard:
@@ -202,6 +224,36 @@ class Lingers:
             found.end()
             return None
         return found
+
+    def began_on(self, tunnel: Connected, *, plain: bool) -> LingeringEnd | None:
+        """As `at`, for the websocket on which it has connected: that is its last one from now on.
+
+        `plain` tells whether what its client is told is sent as it is, encrypted at most.
+        """
+        if (session := tunnel.session) is not None:
+            self.connects_again(session)
+            self.connected[session] = tunnel
+            tunnel.down.sent = Unacknowledged.of(tunnel.down.transport) if plain and self.seconds else None
+        return self.at(session, tunnel.pool.backend)
+
+    def ended(self, tunnel: Connected) -> None:
+        """A websocket has ended."""
+        if tunnel.session is not None and self.connected.get(tunnel.session) is tunnel:
+            del self.connected[tunnel.session]
+
+    def connects_again(self, session: Session) -> None:
+        """Its last client is lost if it is cut off: its network is gone, and nobody hears of its end.
+
+        Else what is on its way there is out of date, whenever that client is lost.
+        """
+        before = self.connected.get(session)
+        if before is not None and before.is_cut_off:
+            before.client_lost()
+        self.connected.pop(session, None)
+
+    def may_know(self, session: Session | None) -> bool:
+        """Whether there may be something to say to a session when it connects again."""
+        return session in self.by_session or session in self.connected
 
     def left(self, lingering: LingeringEnd) -> None:
         """One has ended."""

@@ -3,6 +3,7 @@
 from time import monotonic
 from typing import Protocol
 
+from proxy.affinity.decision import EngineSession
 from proxy.affinity.untaken import Untaken
 from proxy.dataplane.ends import AppEnd, ClientEnd, End
 from proxy.dataplane.leg import Leg
@@ -32,6 +33,7 @@ class Movable:
         "_down_end",
         "_up_end",
         "down",
+        "engine",
         "hand_over",
         "kept",
         "pinged_at",
@@ -43,6 +45,7 @@ class Movable:
     def __init__(self, down: Leg, up: Leg) -> None:
         self.down = down
         self.up = up
+        self.engine: EngineSession | None = None  # set when it is the upgrade of a polling transport
         self.stats: Stats | None = None  # set for a Socket.IO websocket, whose CONNECT packets are read
         self.untaken = Untaken()  # the client's messages that its backend may not have taken
         self.kept: Kept | None = None  # what is said again to another backend; None: none can go on with it
@@ -63,7 +66,24 @@ class Movable:
             self.pinged_at = monotonic()
             if self.stats is not None:
                 self.stats.pings += 1
-            self.down.write(server_frame(TEXT, PING))
+            self.down.say(server_frame(TEXT, PING))
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has ended."""
+        return self._closed
+
+    @property
+    def is_cut_off(self) -> bool:
+        """As Connected."""
+        return not self._closed and self.down.sent is not None and self.down.sent.is_cut_off
+
+    @property
+    def connects_more(self) -> bool:
+        """As Stream."""
+        client, engine = self._down_end, self.engine
+        more = isinstance(client, ClientEnd) and client.packets.is_elsewhere
+        return more or (engine is not None and engine.connects_more)
 
     @property
     def has_upgraded(self) -> bool:

@@ -31,13 +31,13 @@ from proxy.affinity.opening import State
 from proxy.affinity.router import Asked, Locate, Located
 from proxy.affinity.session import Session
 from proxy.dataplane import upstream_heads
-from proxy.dataplane.ends import Side
 from proxy.dataplane.farewells import refuse_opening
 from proxy.dataplane.fetch import open_websocket
 from proxy.dataplane.leg import OPENING
 from proxy.dataplane.patience import Timer
 from proxy.dataplane.request import Request
 from proxy.dataplane.resuming import resumes
+from proxy.dataplane.side import Side
 from proxy.dataplane.site import Site
 from proxy.dataplane.tunnel import Tunnel
 from proxy.errors import Limit, NoBackend, ProxyError, Retry

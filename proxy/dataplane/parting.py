@@ -53,6 +53,7 @@ class PartingEnd(AppEnd):
 
     def _pass(self, data: bytes) -> None:
         packets = self._last
+        was_between = packets.is_between
         try:
             passed = packets.feed(data).removesuffix(packets.goodbye)
         except FrameError:
@@ -60,7 +61,7 @@ class PartingEnd(AppEnd):
             return
         if passed:
             self._find_turns(passed)
-            self._write(passed)
+            self.peer.say(passed, whole=was_between and packets.is_between)
         if packets.has_parted or packets.goodbye:
             self.end()
 

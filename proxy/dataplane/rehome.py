@@ -43,6 +43,8 @@ class Connect:
         """It names no session if there is no claim."""
         self.engine = engine
         self.claim = claim
+        if engine.claim is not None:
+            engine.connects_more = True
         engine.claim = claim
 
     def answered(self, router: Router, status: int) -> None:
@@ -124,12 +126,14 @@ def read_post(post: Post, content: bytes, *, is_connect: bool) -> None:
                 return
             post.has_said = note_said(post.site, post.request, engine, content)
             if is_connect:
-                engine.kept = None
+                engine.kept, engine.connects_more = None, True
         post.send()
         return
     engines = post.site.router.engines
     names, packets = rehome.read_post(content, engine.said)
     if isinstance(names, str):
+        if rehome.connects_more(packets):
+            engine.connects_more = True
         post.site.hand_overs.keep_polls(engine, post.request, rehome.connect_of(packets))
         _connect(post, names)
         return

@@ -77,7 +77,9 @@ class ResumedEnd(AppEnd):
             self._lingering.end()
             self._become_plain(bytes(self._reader.rest))
             return
-        if answered:
+        if answered and self._stream.connects_more:
+            self._become_plain(bytes(self._reader.rest))
+        elif answered:
             self.resume()
 
     def eof_received(self) -> bool:
@@ -89,7 +91,7 @@ class ResumedEnd(AppEnd):
     def all_has_come(self) -> None:
         """As Resumer."""
         if not self._stream.is_closed:
-            self._write(self._lingering.what.frames())
+            self.peer.say(self._lingering.what.frames())
             self._become_plain(bytes(self._held))
 
     def give_up(self, leg: Leg | None) -> bytes:
@@ -178,7 +180,10 @@ class PollAnswer:
         if connects and engine.claim is not None:
             self._router.connected(engine, engine.claim, monotonic())
         self._sink.note_turns(SEPARATOR.join(packets))
-        lingering = self._lingers.at(engine.session, self._backend) if connects else None
+        lingering: LingeringEnd | None = None
+        if connects and engine.session is not None and not engine.connects_more:
+            self._lingers.connects_again(engine.session)
+            lingering = self._lingers.at(engine.session, self._backend)
         if lingering is not None:
             self._lingering, self._packets = lingering, packets
             lingering.finish(self)
@@ -251,14 +256,14 @@ def poll_answer(
     if not engine.decided and engine.claim is None and _EVENT in data:
         router.engines.decide(engine, None)
     named = engine.said is not None and engine.said.names_others
-    if named or engine.claim is not None or lingers.at(engine.session, backend) is not None:
+    if named or engine.claim is not None or lingers.may_know(engine.session):
         return PollAnswer(sink, head, engine, backend, router, lingers)
     return None
 
 
 def resumes(lingers: Lingers, engine: EngineSession) -> bool:
     """Whether a websocket that takes over from polls has something to say before anything new."""
-    return engine.backlog is not None or lingers.at(engine.session, engine.backend) is not None
+    return engine.backlog is not None or lingers.may_know(engine.session)
 
 
 def keep_for_polls(router: Router, engine: EngineSession, head: ResponseHead, packets: list[bytes]) -> None:

@@ -11,7 +11,6 @@ import asyncio
 from time import monotonic
 from typing import Protocol
 
-from proxy.affinity.decision import EngineSession
 from proxy.affinity.session import Session
 from proxy.affinity.silence import is_silent
 from proxy.borders import Border, Where, fault
@@ -79,7 +78,6 @@ class Tunnel(Movable):
         "between",
         "close_code",
         "deadline",
-        "engine",
         "keeper",
         "opening",
         "pool",
@@ -97,7 +95,6 @@ class Tunnel(Movable):
         super().__init__(down, up)
         self.pool = pool
         self.session: Session | None = None  # set when its CONNECT was seen
-        self.engine: EngineSession | None = None  # set when it is the upgrade of a polling transport
         self.opening: Preface | None = None  # set until it is plain, if it is watched before
         self.ticket: Ticket | None = None  # counts its client's connection
         self.close_code = 0  # that of the close frame which the proxy sent, 0 if it sent none
@@ -141,11 +138,6 @@ class Tunnel(Movable):
                 code = close_code(end.words)
         return code or NO_CLOSE
 
-    @property
-    def is_closed(self) -> bool:
-        """Whether it has ended."""
-        return self._closed
-
     def watch(self, down: End, up: End) -> None:
         """These read before it is plain; what they count is of the tunnel."""
         self._down_end, self._up_end = down, up
@@ -165,7 +157,7 @@ class Tunnel(Movable):
         before = self._down_end, self._up_end
         if session is not None:
             self.active = self.talks = True  # its client has just connected: it says hello now, is greeted
-        lingering = self._lingers.at(session, self.pool.backend)
+        lingering = self._lingers.began_on(self, plain=self.between is None)
         resumed: ResumedEnd | None = None
         if session is None:
             self._up_end = End(self, up, down)
@@ -232,6 +224,8 @@ class Tunnel(Movable):
         elif self.deadline <= now:
             self.close()
             return Limit.TUNNEL_IDLE
+        elif (sent := self.down.sent) is not None and not sent.is_empty:
+            sent.forget()
         if now - self.pinged_at > self.pool.ping_overdue and self._is_unheard:
             self.say_ping()
         return None
@@ -368,6 +362,7 @@ class Tunnel(Movable):
         self.kept = self.keeper = None
         self._tell_frames()
         self.pool.leave(self)
+        self._lingers.ended(self)
         self.down.draw_from(None)
         self.up.draw_from(None)
         for leg in legs:

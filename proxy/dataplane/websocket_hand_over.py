@@ -152,12 +152,12 @@ class WebsocketHandOver(HandOver):
         elif self._new is not None:
             self._new.parted()
 
-    def tell_client(self, data: bytes) -> None:
-        """An instance says what is for the client."""
+    def tell_client(self, data: bytes, *, whole: bool = True) -> None:
+        """An instance says what is for the client; `whole` tells whether it is no part of a packet."""
         if TASK in data:
             for begins in turns_in(data):
                 self.session.hear(monotonic(), begins=begins)
-        self._tunnel.down.write(data)
+        self._tunnel.down.say(data, whole=whole)
 
     @property
     def stood(self) -> Stood:
@@ -232,8 +232,9 @@ class _NewEnd(asyncio.Protocol):
 
     def _greet(self, data: bytes) -> None:
         """Raises FrameError."""
+        was_between = self.greeting.is_between
         if passed := self.greeting.feed(data):
-            self._over.tell_client(passed)
+            self._over.tell_client(passed, whole=was_between and self.greeting.is_between)
 
     def parted(self) -> None:
         """The instance before has put down what it has."""

@@ -177,11 +177,7 @@ class ChainlitChat:
 
     async def let_go(self) -> None:
         """Ends its client's connection as a network does it, so that the client connects anew."""
-        sio = self.names["sio"]
-        transport = sio.eio.sockets.get(sio.manager.eio_sid_from_sid(self.session.socket_id, "/"))
-        if transport is not None:
-            await transport.close(wait=False, abort=True)
-            transport.queue.put_nowait(None)  # wakes who speaks for it
+        await hang_up(self.names["sio"], self.session.socket_id)
 
     def is_alive(self) -> bool:
         return self.names["WebsocketSession"].get_by_id(self.id) is self.session
@@ -218,6 +214,14 @@ class ChainlitChat:
     def expected(self, state: State) -> list[Path]:
         """Where Chainlit looks for the files of a state."""
         return [self.session.files_dir / file["file"] for file in state.files.values()]
+
+
+async def hang_up(sio: Any, socket: str) -> None:
+    """Ends the transport of a session's socket, if it is still open, as a network does it."""
+    transport = sio.eio.sockets.get(sio.manager.eio_sid_from_sid(socket, "/"))
+    if transport is not None:
+        await transport.close(wait=False, abort=True)
+        transport.queue.put_nowait(None)  # wakes who speaks for it
 
 
 def said(session: Any) -> dict[str, str]:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from .answers import Answers
-from .chat import ChainlitChat
+from .chat import ChainlitChat, hang_up
 from .ending import behind
 from .hand_over import HandOvers
 from .live import Connection
@@ -102,11 +102,23 @@ class Hooks:
             goes_on = await guarded(self._take(sid, session, new=session is not before))
             if transport is not None and not goes_on:
                 self._refuse(sid, session, kept)
-                raise ConnectionRefusedError("the session cannot go on here")
-            if transport is not None:
+            elif transport is not None:
                 self._sharing.counts.hand_overs += 1
                 self._hand_overs.accept(transport, sid)
+            if transport is not None and kept:
+                await guarded(self._hang_up(kept["socket_id"]))
+            if transport is not None and not goes_on:
+                raise ConnectionRefusedError("the session cannot go on here")
         return answer
+
+    async def _hang_up(self, socket: str) -> None:
+        """A session was handed over that is here by another socket: its client, if that is there, comes anew.
+
+        It may have come by itself, while the proxy waited to hand over what it has left: what it says was
+        heard by nobody. Two that are both handed over would do so for ever.
+        """
+        if not self._hand_overs.is_greeted(socket):
+            await hang_up(self._names["sio"], socket)
 
     def _refuse(self, sid: str, session: Any, kept: dict[str, Any]) -> None:
         """Undoes a connection, so that the one that the client makes itself finds what there was."""

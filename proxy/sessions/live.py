@@ -126,7 +126,7 @@ class Connection:
         """It has ended; `over` if the session has, too."""
         if self._live.connection is self:
             self._live.connection = None
-            self._live.left(over=over, now=now_ms())
+            self._live.left(over=over)
             await self._keeper.save(self._live)
 
 

@@ -55,8 +55,8 @@ class Copy:
     number: int = 0  # of the last write under this fence that was accepted
     connected: bool = False
     fresh: bool = True  # nobody has used it yet: whatever is found may be restored over it
-    gone: int = 0  # when its client left, if the store had not been heard by then; in milliseconds
-    doubted: bool = False  # its client connected, and the store was not heard: others may have it by now
+    since: int = 0  # when its client connected, if the store has not been heard since; in milliseconds
+    asked: int = 0  # number of the last write; 0 if its client has connected since
     behind: bool = False  # the store has not taken what it was to be told
     begun: bool = False  # `on_chat_start` has returned, or a message was answered, or it was restored
     state: str | None = None  # to be written; None: nothing new; "": none that could be stored
@@ -89,10 +89,10 @@ class Copy:
         # Not `again`: an answer that was lost may have been the one that took it back from others.
         elsewhere = claim.fence != self.fence and claim.writer != self.token
         stale = self.fresh or self.standing is Standing.LOST
-        # One that had gone on alone was claimed with the time when its client left: was another here since?
-        moved = claim.fence > self.gone if self.gone else self.standing is Standing.CLAIMED
+        # One that has gone on alone is claimed with the time when its client came: was another one's later?
+        moved = claim.fence > self.since if self.since else self.standing is Standing.CLAIMED
         newer = claim.writer and (stale or (moved and elsewhere))
-        self.fresh, self.doubted, self.gone = False, False, 0
+        self.fresh, self.since = False, 0
         if self.standing is Standing.OVER:
             return None
         if not claim.fence:
@@ -110,12 +110,19 @@ class Copy:
         self.untold, self.greeted = Found(state, json.loads(claim.turns or "[]")), False
         return self.untold
 
-    def unanswered(self) -> None:
-        """A claim had no answer: whatever is here goes on, and is not replaced when the store is back."""
-        self.behind, self.doubted, self.fresh, self.gone = True, True, False, 0
+    def unanswered(self, since: int) -> None:
+        """A claim had no answer: whatever is here goes on, for a client that came then.
+
+        When the store is back, only what a later client of another instance has done replaces it.
+        """
+        self.behind, self.since, self.asked, self.fresh = True, since, 0, False
         self.missing()  # or what others have written
         if self.standing in (Standing.LOST, Standing.REFUSED):
             self.standing = Standing.ABSENT
+
+    def overtaken(self) -> None:
+        """What was found is for the next connection of its client, who is at another instance by now."""
+        self.standing, self.untold = Standing.LOST, None
 
     def replaced(self, by: "Copy") -> None:
         """Chainlit has a new session of this id."""
@@ -163,6 +170,7 @@ class Copy:
         turns = f"[{', '.join(texts)}]" if texts else None
         if self.state is None and turns == self.noted and not anyway:
             return None
+        self.asked = number
         return Write(self.fence, number, self.state, turns)
 
     def wrote(self, write: Write, outcome: Outcome | None) -> None:
@@ -173,8 +181,10 @@ class Copy:
         if self.standing is Standing.OVER:
             self.fence = 0  # done
         elif outcome is Outcome.REFUSED:
-            self.standing = Standing.ABSENT if self.doubted else Standing.LOST
+            self.standing = Standing.ABSENT if self.since else Standing.LOST
         else:
+            if write.number == self.asked:
+                self.since = 0  # it is ours: who claims it from now on has a client that came later
             self.number, self.noted = write.number, write.turns
             if write.state is not None:
                 self.saved = hash(write.state)
@@ -187,10 +197,9 @@ class Copy:
         """The record is gone, or not as this instance left it: all of it is written again."""
         self.saved = self.noted = None
 
-    def left(self, *, over: bool, now: int = 0) -> None:
-        """Its client has gone, at `now` in milliseconds; `over` if the session is, too."""
-        self.connected = self.doubted = False
-        self.gone = now if self.standing is Standing.ABSENT else 0
+    def left(self, *, over: bool) -> None:
+        """Its client has gone; `over` if the session is, too."""
+        self.connected = False
         if over:
             self.turns.clear()
             if self.standing in (Standing.ABSENT, Standing.CLAIMED):

@@ -63,14 +63,14 @@ class Sharing:
                 old.replaced(live)
                 live.lock = old.lock
             self._live[chat.id] = live
-        live.chat, live.connected = chat, True
+        live.chat, live.connected, since = chat, True, now_ms()
         stays = not new and live.standing not in (Standing.LOST, Standing.OVER)
         connection = live.connection = Connection(self, live)
         try:
             async with asyncio.timeout(PATIENCE), live.lock:
-                connection.found = await self._claim(live)
+                connection.found = await self._claim(live, since)
         except TimeoutError:
-            live.unanswered()
+            live.unanswered(since)
         connection.goes_on = stays and connection.found is None
         return connection
 
@@ -132,8 +132,10 @@ class Sharing:
         """Writes what is not in the store yet, or in any case."""
         async with live.lock:
             while True:
-                if live.must_claim:  # perhaps since a write was refused although its client is here
-                    await self._claim(live)
+                # Perhaps since a write was refused although its client is here.
+                if live.must_claim and await self._claim(live, live.since or now_ms()):
+                    live.overtaken()
+                    self._overtaken(live)
                 if (write := live.due(next(self._numbers), anyway=anyway)) is None:
                     break
                 if not await self._put(live, write) and write.state and self.counts.store_up:
@@ -160,12 +162,15 @@ class Sharing:
         if outcome is Outcome.ANEW and known is not None:
             self._spawn(self._renew())  # what was there of the others is gone, too
         if live.standing is Standing.LOST is not before:
-            self.counts.overtaken += 1
-            log.info("a session has a newer connection at another instance: its copy here has ended")
-            live.chat.abandon()
-            if live.connected:  # a client that is here after all would be heard by nobody any more
-                self._spawn(live.chat.let_go())
+            self._overtaken(live)
         return outcome is not None
+
+    def _overtaken(self, live: Live) -> None:
+        self.counts.overtaken += 1
+        log.info("a session has a newer connection at another instance: its copy here has ended")
+        live.chat.abandon()
+        if live.connected:  # a client that is here after all would be heard by nobody any more
+            self._spawn(live.chat.let_go())
 
     async def _keep_files(self, live: Live) -> None:
         """Keeps what is not kept yet; what cannot be costs itself, and is tried again with the next state."""
@@ -191,13 +196,16 @@ class Sharing:
             log.warning("shared files could not be read or written: %s", why(error))
             return None
 
-    async def _claim(self, live: Live) -> Found | None:
-        """Asks whose the session is; returns what is to be restored. Under the lock."""
-        session, owner, now = live.chat.id, live.chat.owner, live.gone or now_ms()
+    async def _claim(self, live: Live, since: int) -> Found | None:
+        """Asks whose the session is, for a client that came then; returns what is to be restored.
+
+        Under the lock.
+        """
+        session, owner, now = live.chat.id, live.chat.owner, live.since or since
         claimer = (session, owner, self._token, now, self._ttl(), next(self._numbers))
         claim = await self._ask(partial(self._store.claim, *claimer))
         if claim is None:
-            live.unanswered()
+            live.unanswered(since)
             return None
         found = live.answered(claim)
         if live.standing is Standing.REFUSED:

@@ -225,7 +225,7 @@ class PacketReader:
             if not self._text or self._start[:1] == b"4":  # text too: that is how python-socketio takes it
                 self._owed -= 1
         elif self._text:
-            self._owed = _attachments(self._start)
+            self._owed = attachments(self._start)
         self._payload = None
         self._torn = self._torn and self._owed > 0
 
@@ -278,7 +278,7 @@ class PacketReader:
         return f"<{type(self).__name__} waiting={len(self._buffer)} owed={self._owed} torn={self._torn}>"
 
 
-def _attachments(start: bytes) -> int:
+def attachments(start: bytes) -> int:
     """How many binary messages belong to a packet that begins so (`45<number>-`)."""
     if start[:2] not in _WITH_ATTACHMENTS:
         return 0

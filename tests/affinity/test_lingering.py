@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.affinity.lingering import Backlog, Lingering, State, behind_connect, is_connected
+from proxy.affinity.lingering import Backlog, Lingering, State, behind_connect, is_connected, messages_in
 from proxy.wire.engineio import MOST_PACKETS, SEPARATOR
 from proxy.wire.fields import Fields
 from proxy.wire.head import ResponseHead
@@ -144,3 +144,21 @@ def test_what_is_shown() -> None:
     """Logs and tests read how much there is, and none of it."""
     assert repr(Lingering(10, [(BINARY, b"x")])) == "<Lingering collecting 1 packets>"
     assert repr(Backlog(HEAD, [b"x"])) == "<Backlog 1 packets>"
+
+
+def test_what_a_client_has_had_of_some_frames_is_not_said_again() -> None:
+    """Wherever that ends: a message it has in part is said again, and a packet with all its attachments."""
+    frames = message(
+        '42["1"] | 2 | 452-["2"] | (binary) a | (ping) x | (binary) b | 42["3"] | +42["+4"]', client=False
+    )
+    wanted = [(TEXT, b'42["1"]'), (TEXT, b'452-["2"]'), (BINARY, b"a"), (BINARY, b"b")]
+    wanted += [(TEXT, b'42["3"]'), (TEXT, b'42["4"]')]
+    ends = {len(message('42["1"]', client=False)): 1}
+    ends[len(message('42["1"] | 2 | 452-["2"] | (binary) a | (ping) x | (binary) b', client=False))] = 4
+    ends[len(frames) - len(message('+42["+4"]', client=False))] = 5
+    ends[len(frames)] = 6
+    had = 0
+    for size in range(len(frames) + 1):
+        had = ends.get(size, had)
+        assert messages_in(frames, 1000, size) == wanted[had:]
+    assert messages_in(frames, 10) == []

@@ -30,7 +30,7 @@ def test_every_key_is_documented(key: Key) -> None:
     if key.section is not None or len(key.path) == 1:
         assert f"# {name}\n\n{key.description}" in DOCUMENTED
     else:
-        assert f"| `{name}` | {default_of(key)} | {key.allowed} | {key.description} |\n" in DOCUMENTED
+        assert f"| `{name}` | {default_of(key)}; {key.allowed} | {key.description} |\n" in DOCUMENTED
 
 
 SECTIONS = "|".join(path[0] for path, key in KEYS.items() if len(path) == 1 and key.section)

@@ -59,6 +59,7 @@ class Chat:
         self.name = backend.name.encode()
         self.sessions: set[str] = set()  # that it holds
         self.namespaces = {b"/admin,"}  # of its app's own
+        self.refused: set[str] = set()  # sessions of other users
         self.transports: dict[bytes, Transport] = {}
         self.chunks = False  # whether handshakes are answered in chunks
         self.packed = False  # whether polls are answered compressed
@@ -178,7 +179,11 @@ class Chat:
             transport.push(b'42%b["echo","%b"]' % (namespace, self.name))
         elif packet.startswith(b"40"):
             if b"sessionId" in packet:
-                self.sessions.add(json.loads(packet[2:])["sessionId"])
+                session = json.loads(packet[2:])["sessionId"]
+                if session in self.refused:
+                    transport.push(b'44{"message":"authorization failed"}')
+                    return
+                self.sessions.add(session)
             transport.push(b'40{"sid":"%b"}' % self.name)
         else:
             transport.push(b'42["echo","%b"]' % self.name)

@@ -6,7 +6,6 @@
 
 import sys
 from dataclasses import dataclass
-from itertools import groupby
 
 from h2.errors import ErrorCodes
 from hpack import Encoder
@@ -18,6 +17,7 @@ DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDO
 )
 END_STREAM, END_HEADERS, PADDED, ACK = 0x1, 0x4, 0x8, 0x1
 OK = 200
+ACCEPTED = "accepted"
 READ = b"/mcp"  # its body is read before it goes anywhere
 BEGIN = PREFACE + b"\0\0\0\4\0\0\0\0\0"
 
@@ -219,23 +219,25 @@ CASES = [
 
 
 def page() -> str:
-    """These rules as a page: neighbours of one section that get the same answer share a row."""
-    rows = [
-        f"| {place} | {'; '.join(what_of(case) for case in cases)} | {answer} |\n"
-        for (place, answer), cases in groupby(CASES, lambda case: (section_of(case), answer_to(case)))
-    ]
-    return _PAGE.format("".join(rows))
+    """The broken rules as a page: those of one chapter that get the same answer share a row."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    for case in CASES:
+        if answer_to(case) != ACCEPTED:
+            rows.setdefault((chapter_of(case), answer_to(case)), []).append(what_of(case))
+    return _PAGE.format(
+        "".join(f"| {place} | {'. '.join(cases)} | {answer} |\n" for (place, answer), cases in rows.items())
+    )
 
 
-def section_of(case: Case) -> str:
+def chapter_of(case: Case) -> str:
     """Where the rule stands, of RFC 9113 where nothing else is said."""
-    section = case.name.removeprefix("HPACK ").partition(" ")[0]
-    return f"RFC 7541, {section}" if case.name.startswith("HPACK") else section
+    return "RFC 7541" if case.name.startswith("HPACK") else case.name.partition(".")[0]
 
 
 def what_of(case: Case) -> str:
     """What the client sends."""
-    return case.name.removeprefix("HPACK ").partition(" ")[2]
+    text = case.name.removeprefix("HPACK ").partition(" ")[2]
+    return text[0].upper() + text[1:]
 
 
 def answer_to(case: Case) -> str:
@@ -244,7 +246,7 @@ def answer_to(case: Case) -> str:
         return f"GOAWAY `{case.goaway.name}`" + (" (*)" if case.is_harder else "")
     if case.reset is not None:
         return f"RST_STREAM `{case.reset.name}`"
-    return "accepted" if case.status == OK else str(case.status)
+    return ACCEPTED if case.status == OK else str(case.status)
 
 
 _PAGE = """# The rules of HTTP/2
@@ -252,16 +254,14 @@ _PAGE = """# The rules of HTTP/2
 The proxy's answers to clients that break the rules of HTTP/2. Browsers break none of them. See [HTTPS](https.md#http2)
 for what is supported, and [Limits](limits.md#http2) for what is allowed but too much.
 
-Each case is a test. Sections without a name are those of RFC 9113. *Accepted* means that the rule is not broken. GOAWAY
-ends the connection. (*): the RFC asks only for the end of the stream; the library `h2`, which reads frames and fields,
-ends the connection, as section 5.4.1 allows.
+Each case is a test. The chapters are those of RFC 9113. GOAWAY ends the connection. (*): the RFC asks only for the end
+of the stream; the library `h2` ends the connection, as section 5.4.1 allows.
 
-| section | a client sends | answer |
+| chapter | a client sends | answer |
 |---|---|---|
 {}
-The proxy does not wait for a client to acknowledge its SETTINGS (section 6.5.3): limits apply at once. It ignores
-priorities (section 5.3.2) and pushes nothing (section 8.4). CONNECT is for forward proxies (section 8.5), or for
-websockets with `tls.http2_websockets` (RFC 8441).
+Limits apply at once, before a client acknowledges the proxy's SETTINGS. Priorities are ignored. CONNECT works only for
+websockets, with `tls.http2_websockets` (RFC 8441).
 """
 
 if __name__ == "__main__":

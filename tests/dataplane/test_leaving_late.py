@@ -1,6 +1,8 @@
 """Those who come just before the end of the data plane."""
 
-from tests.dataplane.peers import get, ok
+import asyncio
+
+from tests.dataplane.peers import Cut, Peer, get, ok
 from tests.dataplane.test_leaving import leave
 from tests.dataplane.world import World, run
 
@@ -43,5 +45,39 @@ def test_who_was_just_answered_may_ask_again() -> None:
         assert (answer.body, answer.get(b"connection")) == (b"again", b"close")
         await client.gone()
         await leaving
+
+    run(test)
+
+
+def test_short_requests_hold_nobody_up() -> None:
+    """There is always one under way, as on a busy site: all are answered, and the end comes soon."""
+
+    async def test(world: World) -> None:
+        asked = 0
+
+        async def answer(peer: Peer, request: object) -> None:
+            await asyncio.sleep(0.05)
+            peer.say(ok(b"short"))
+
+        async def ask() -> None:
+            nonlocal asked
+            while True:
+                try:
+                    client = Peer(*await asyncio.open_connection(*world.address))
+                    answer = await client.say(get()).response()
+                except (OSError, Cut):  # nobody accepts any more
+                    return
+                assert answer.body == b"short"
+                asked += 1
+                client.close()
+
+        world.backend.serve(answer)
+        async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+            for _ in range(12):
+                tasks.create_task(ask())
+                await asyncio.sleep(0.01)
+            await world.until(lambda: asked > 8)
+            await world.plane.leave(30, 0.2, 0)
+        world.guests += world.plane.site.stats.connections - len(world.clients)  # that came by themselves
 
     run(test)

@@ -19,7 +19,9 @@ def tokens(first: int, last: int) -> list[bytes]:
 
 
 async def lose(world: World, socket: Socket) -> None:
-    """The client is gone without a word."""
+    """The client is gone without a word, once its system has acknowledged what it has heard."""
+    sent = [tunnel.down.sent for tunnel in world.plane.tunnels if tunnel.down.sent is not None]
+    await world.until(lambda: not any(each.lost()[0] for each in sent), "all is acknowledged")
     socket.peer.reset()
     await world.until(lambda: not world.plane.tunnels)
 

@@ -4,12 +4,13 @@ One for each CPython from 3.11 on that is here (those of pyenv too), and for eac
 """
 
 import asyncio
+import functools
 import os
 import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -58,12 +59,18 @@ def pythons() -> list[str]:
 
 
 PYTHONS = pythons()
+PINNED = ("--quiet", "--constraint", str(ROOT / "constraints.txt"))
+
+
+def pip(python: str | Path, *words: str) -> list[str]:
+    """A command of our pip for an interpreter that may have none."""
+    return [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check", *words]
 
 
 class Environment:
     """A fresh virtual environment with the package in it, and nothing of this checkout."""
 
-    def __init__(self, python: str, folder: Path, what: str) -> None:
+    def __init__(self, python: str, folder: Path, what: str, *where: str) -> None:
         self._env = {
             name: value
             for name, value in os.environ.items()
@@ -72,16 +79,8 @@ class Environment:
         self.folder = folder
         self.program = str(folder / "bin/chainlit-proxy")
         self._done(python, "-m", "venv", "--without-pip", str(folder))
-        pip = [
-            sys.executable,
-            "-m",
-            "pip",
-            "--python",
-            str(folder / "bin/python"),
-            "--disable-pip-version-check",
-        ]
-        self._done(*pip, "install", "--quiet", "--constraint", str(ROOT / "constraints.txt"), what)
-        self._done(*pip, "check")
+        self._done(*pip(folder / "bin/python", "install"), *PINNED, *where, what)
+        self._done(*pip(folder / "bin/python", "check"))
 
     def _done(self, *command: str) -> str:
         done = subprocess.run(
@@ -104,6 +103,23 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The wheel and the archive of sources, freshly built."""
     folder = build(tmp_path_factory.mktemp("dist"), 0o22)
     return {kind: next(folder.glob(f"*{kind}")) for kind in (".whl", ".tar.gz")}
+
+
+@pytest.fixture(scope="module")
+def wheels(archives: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A folder with all that the extras need on an interpreter; the index is asked for it once."""
+
+    @functools.cache
+    def fetched(python: str) -> Path:
+        folder = tmp_path_factory.mktemp("wheels")
+        what = f"{archives['.whl']}[{','.join(EXTRAS)}]"
+        done = subprocess.run(
+            pip(python, "wheel", *PINNED, "--wheel-dir", str(folder), what), capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr.decode()[-3000:]
+        return folder
+
+    return fetched
 
 
 @pytest.fixture(scope="module")
@@ -143,10 +159,11 @@ def test_it_is_installed_and_carries_a_chat(
 @pytest.mark.parametrize("extra", EXTRAS)
 @pytest.mark.parametrize("python", PYTHONS)
 def test_an_extra_is_enough_for_what_it_is_for(
-    python: str, extra: str, archives: dict[str, Path], tmp_path: Path
+    python: str, extra: str, archives: dict[str, Path], wheels: Callable[[str], Path], tmp_path: Path
 ) -> None:
     """Each is installed alone without conflicts, and no module of ours lacks what it names."""
-    fresh = Environment(python, tmp_path / "env", f"{archives['.whl']}[{extra}]")
+    what = f"{archives['.whl']}[{extra}]"
+    fresh = Environment(python, tmp_path / "env", what, "--no-index", "--find-links", str(wheels(python)))
     assert "serve" in fresh.run("--help")
     missing = fresh.python(OURS)
     names = [

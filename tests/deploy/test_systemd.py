@@ -11,7 +11,7 @@ import pytest
 
 from proxy.config import Config
 from proxy.controlplane.certificate_store import default_folder
-from tests.docs.pages import ROOT, found
+from tests.docs.pages import ROOT
 from tests.docs.test_commands import parse
 
 UNITS = ROOT / "deploy/systemd"
@@ -75,14 +75,15 @@ def test_systemd_accepts_the_units(analyze: str, tmp_path: Path) -> None:
     assert (done.returncode, ours_told) == (0, []), done.stderr
 
 
-@pytest.mark.parametrize(("number", "name"), list(enumerate(["chat@8001.service", "chat.service"])))
-def test_systemd_accepts_the_units_on_the_page(analyze: str, tmp_path: Path, number: int, name: str) -> None:
-    """The units for instances that the page shows are right too, with a program that is there."""
-    block = list(found("ini"))[number]
-    text = block.text.replace("/opt/chat/bin/chainlit-proxy", sys.executable).replace(
-        "/srv/chat", str(tmp_path)
+@pytest.mark.parametrize("instance", INSTANCES, ids=lambda file: str(file.name))
+def test_systemd_accepts_the_units_of_instances(analyze: str, tmp_path: Path, instance: Path) -> None:
+    """The units for instances are right too, with a program that is there."""
+    text = (
+        instance.read_text(encoding="utf-8")
+        .replace("/opt/chat/bin/chainlit-proxy", sys.executable)
+        .replace("/srv/chat", str(tmp_path))
     )
-    file = tmp_path / name
+    file = tmp_path / instance.name.replace("@", "@8001")
     file.write_text(text, encoding="utf-8")
     done = subprocess.run(
         [analyze, "verify", "--recursive-errors=no", str(file)],
@@ -110,20 +111,22 @@ def test_the_units_are_started_with_the_machine(analyze: str, tmp_path: Path) ->
     assert wanted == set(names), done.stderr
 
 
-@pytest.mark.parametrize("number", range(2))
-def test_the_units_on_the_page_run_the_app_as_it_is(tmp_path: Path, number: int) -> None:
+@pytest.mark.parametrize("file", INSTANCES, ids=lambda file: str(file.name))
+def test_the_units_run_the_app_as_it_is(file: Path) -> None:
     """Not as root, from the app's own folder, by a command of ours, and at each start of the machine."""
-    block = list(found("ini"))[number]
-    (tmp_path / "unit").write_text(block.text, encoding="utf-8")
-    instance = unit(tmp_path / "unit")
+    instance = unit(file)
     service = instance["Service"]
     program, *words = service["ExecStart"].split()
     assert program == "/opt/chat/bin/chainlit-proxy"
     parse(words)
-    assert (service["DynamicUser"], "CHAINLIT_APP_ROOT" in block.text) == ("yes", False)
+    assert service["DynamicUser"] == "yes"
+    assert "CHAINLIT_APP_ROOT" not in file.read_text(encoding="utf-8")
     assert instance["Install"]["WantedBy"] == "multi-user.target"
     assert instance["Unit"]["StartLimitIntervalSec"] == "0"
-    assert block.text.strip() == INSTANCES[number].read_text(encoding="utf-8").strip()
+    page = (ROOT / "docs/deployment/systemd.md").read_text(encoding="utf-8")
+    assert str(file.relative_to(ROOT)) in page
+    assert service["WorkingDirectory"] in page
+    assert service["EnvironmentFile"] in page
 
 
 @pytest.mark.parametrize("file", [SERVICE, INSTANCES[1]], ids=lambda file: str(file.name))

@@ -27,6 +27,8 @@ NOT_RUN = {
     "install -D -m 644 proxy.yaml /etc/chainlit-proxy/proxy.yaml": _NEEDS_SYSTEMD + "a copy",
     "install -m 644 deploy/systemd/chainlit-proxy.socket deploy/systemd/chainlit-proxy.service "
     "/etc/systemd/system/": _NEEDS_SYSTEMD + "systemd reads both in tests/deploy/test_systemd.py",
+    "install -m 644 deploy/systemd/chat@.service /etc/systemd/system/": _NEEDS_SYSTEMD
+    + "systemd reads it in tests/deploy/test_systemd.py",
     "systemctl daemon-reload": _NEEDS_SYSTEMD + "it has no arguments",
     "systemctl enable --now chainlit-proxy.socket chainlit-proxy.service": _NEEDS_SYSTEMD
     + "names of the units",

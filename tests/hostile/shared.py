@@ -67,6 +67,7 @@ class SharedSite:
         await self.healthy()
         clients = await self._stack.enter_async_context(Clients(self.proxy.url, DELAY))
         self.talks = await self._stack.enter_async_context(Talks(self, clients, self.seed))
+        await self.talks.settled()  # a conversation that is still in its beginning would begin anew elsewhere
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -102,7 +102,11 @@ class Client {
       forceNew: true,
       tab: this,
     });
-    this.socket.on("connect", () => this.event("connect", this.socket.io.engine.transport.name));
+    this.socket.on("connect", () => {
+      const engine = this.socket.io.engine;
+      this.event("connect", engine.transport.name);
+      engine.on("upgrade", (transport) => this.event("upgrade", transport.name));
+    });
     this.socket.on("disconnect", (reason) => {
       this.agent.broken = false;
       this.event("disconnect", reason);
@@ -148,7 +152,9 @@ class Client {
     return { status, body };
   }
 
-  cut() {
+  // What has come by now was heard, though this process may not have had its turn since.
+  async cut() {
+    await new Promise(setImmediate);
     this.agent.broken = Boolean(this.socket?.connected);
     this.agent.destroy();
     for (const socket of this.webSockets) socket.terminate();
@@ -164,7 +170,7 @@ class Client {
       this.socket.disconnect();
       await Promise.race([closed, new Promise((done) => setTimeout(done, GOODBYE))]);
     } else this.socket?.disconnect();
-    this.cut();
+    await this.cut();
   }
 }
 

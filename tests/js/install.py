@@ -43,8 +43,13 @@ def npm_command() -> list[str]:
 
 
 def install(folder: Path) -> None:
-    """Runs `npm ci` in a folder; raises OSError, which says what npm said, where that fails."""
+    """Runs `npm ci` in a folder; raises OSError, which says what npm said, where that fails.
+
+    Where its `node_modules` is a link to another's, it gets its own: npm would empty the other.
+    """
     npm = npm_command()
+    if (link := folder / "node_modules").is_symlink():
+        link.unlink()
     environment = os.environ | {"PATH": f"{Path(npm[0]).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     done = subprocess.run(
         [*npm, "ci", "--loglevel=error", "--no-audit", "--no-fund"],

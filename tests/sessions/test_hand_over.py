@@ -151,6 +151,16 @@ def test_a_session_that_never_left_goes_on(answers: Any) -> None:
     assert not cursor, "the answer goes on"
 
 
+def test_a_client_that_came_by_itself_comes_anew(answers: Any) -> None:
+    """Where a hand-over takes its session it hears of that; one that was handed over itself does not."""
+    assert answers["came_by_itself"] == [[True, True], [1, 0], ["start", "one"]]
+
+
+def test_a_refused_hand_over_leaves_no_client_without_its_session(answers: Any) -> None:
+    """One that is here meanwhile comes anew, too: it was not heard, and what it has is known to be older."""
+    assert answers["refused_beside_its_client"] == [False, 1]
+
+
 def test_a_client_is_handed_over_again_and_again(answers: Any) -> None:
     """Between instances that live each has what the other put down."""
     resumed, shown, at_a, at_b, hand_overs = answers["back_and_forth"]

@@ -32,7 +32,7 @@ EVENTS: dict[str, Callable[[Copy], object]] = {
     "claim: nobody wrote since": lambda c: c.answered(Claim(200, writer=OURS, state="saved")),
     "claim: others wrote": lambda c: c.answered(Claim(200, writer=THEIRS, state="theirs", turns="[1]")),
     "claim: another user's": lambda c: c.answered(Claim(0)),
-    "claim: no answer": lambda c: c.unanswered(),
+    "claim: no answer": lambda c: c.unanswered(150),
     "write: done": lambda c: put(c, Outcome.WRITTEN),
     "write: done, record was gone": lambda c: put(c, Outcome.ANEW),
     "write: refused": lambda c: put(c, Outcome.REFUSED),
@@ -142,7 +142,7 @@ def test_whoever_survives_a_state_says_so(taken: int, *, tells: bool) -> None:
 def test_a_copy_that_went_on_without_the_store_is_not_replaced() -> None:
     """Its user has seen it go on: it is written over what is there."""
     made = Copy(OURS, connected=True)
-    made.unanswered()
+    made.unanswered(FENCE)
     made.state = "gone on"
     assert made.must_claim
     assert made.answered(Claim(FENCE, writer=THEIRS, state="theirs")) is None
@@ -152,11 +152,11 @@ def test_a_copy_that_went_on_without_the_store_is_not_replaced() -> None:
 @pytest.mark.parametrize(
     ("fence", "writer", "theirs"), [(9, THEIRS, True), (9, OURS, False), (7, THEIRS, False)]
 )
-def test_a_copy_that_went_on_without_its_client_is_older(fence: int, writer: str, *, theirs: bool) -> None:
-    """Where another instance claimed the session after its client had left, what that wrote is restored."""
+def test_a_copy_whose_client_moved_on_is_older(fence: int, writer: str, *, theirs: bool) -> None:
+    """Where another instance claimed the session for a later connection, what that wrote is restored."""
     made = Copy(OURS, connected=True)
-    made.unanswered()
-    made.left(over=False, now=7)
+    made.unanswered(7)
+    made.left(over=False)
     made.connected, made.state = True, "gone on"
     found = made.answered(Claim(fence, writer=writer, state="there"))
     assert found == (Found("there", []) if theirs else None)
@@ -166,16 +166,49 @@ def test_a_copy_that_went_on_without_its_client_is_older(fence: int, writer: str
 def test_a_claim_without_an_answer_takes_nothing_away() -> None:
     """A copy that is ours stays so; the next connection is told whether others have written since."""
     made = copy(Standing.CLAIMED)
-    made.unanswered()
+    made.unanswered(200)
     assert (made.standing, made.must_claim) == (Standing.CLAIMED, False)
     write = made.due(1)
     assert write
     again = copy(Standing.CLAIMED)
-    again.unanswered()
+    again.unanswered(200)
     again.wrote(write, Outcome.REFUSED)
     assert again.must_claim, "its client is here: it goes on with what it has seen"
-    assert again.answered(Claim(200, writer=THEIRS, state="theirs")) is None
-    assert made.answered(Claim(200, writer=THEIRS, state="theirs")) == Found("theirs", [])
+    for each in (made, again):
+        assert each.answered(Claim(200, writer=THEIRS, state="theirs")) is None
+
+
+def test_a_write_that_is_taken_ends_the_doubt() -> None:
+    """Whoever has the session when a later write is refused got it later than the client that came here."""
+    made = copy(Standing.CLAIMED)
+    made.unanswered(200)
+    for outcome in (Outcome.WRITTEN, Outcome.REFUSED):
+        write = made.due(1, anyway=True)
+        assert write
+        made.wrote(write, outcome)
+    assert (made.standing, made.must_claim) == (Standing.LOST, False)
+
+
+def test_a_write_of_before_a_client_came_ends_no_doubt() -> None:
+    """Its answer, however late, does not tell who has the session now."""
+    made = copy(Standing.CLAIMED)
+    write = made.due(1)
+    assert write
+    made.unanswered(200)
+    made.wrote(write, Outcome.WRITTEN)
+    put(made, Outcome.REFUSED)
+    assert made.must_claim
+
+
+def test_what_a_later_client_did_elsewhere_is_left_alone() -> None:
+    """A copy that claims behind that is out, and what was found is for the next connection here."""
+    made = copy(Standing.CLAIMED)
+    made.unanswered(200)
+    put(made, Outcome.REFUSED)
+    assert made.answered(Claim(201, writer=THEIRS, state="theirs"))
+    made.overtaken()
+    assert (made.standing, made.due(1), made.hello()) == (Standing.LOST, None, None)
+    assert made.answered(Claim(201, again=True, writer=THEIRS, state="theirs")) == Found("theirs", [])
 
 
 def test_what_was_found_is_said_once() -> None:

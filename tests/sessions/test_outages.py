@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import itertools
 import logging
 import os
 import shutil
@@ -135,6 +136,57 @@ def test_finished_turns_are_not_rolled_back(run: RunScenario) -> None:
         assert await a.connect(tab, new=False) is None
         assert (tab.text, tab.abandoned) == ("three", 0)
         assert await b.connect(Tab(tab.id), new=True) == ("three", [])
+
+    run(scenario)
+
+
+def test_an_outage_that_is_over_gives_no_right_to_a_session(run: RunScenario) -> None:
+    """A client that came in it and moved on much later has its newer turns: the older copy is out."""
+
+    async def scenario(site: Site) -> None:
+        (flaky, a), b, old = site.flaky(), site.instance(), Tab()
+        new = Tab(old.id)
+        await a.connect(old, new=True)
+        await a.turn(old, "one")
+        flaky.down = True
+        await a.turn(old, "two")
+        await a.connect(old, new=False)
+        flaky.down = False
+        await a.back()
+        await a.turn(old, "three")
+        assert await b.connect(new, new=True) == ("three", [])
+        await b.turn(new, "four")
+        assert not await a.sharing.turn(old.id, {"message": "late"}).begin(), "a has not heard of it"
+        await a.settled()
+        await b.turn(new, "five")
+        assert (a.standing(old), b.standing(new)) == (Standing.LOST, Standing.CLAIMED)
+        assert await a.connect(old, new=False) == ("five", [])
+
+    run(scenario)
+
+
+def test_who_stood_still_in_an_outage_takes_nothing_back(
+    run: RunScenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its client, who is elsewhere since, has finished there is found by the next connection."""
+    monkeypatch.setattr(module, "now_ms", itertools.count(1).__next__)  # no two connections in one of them
+
+    async def scenario(site: Site) -> None:
+        (flaky, a), b, old = site.flaky(), site.instance(), Tab()
+        new = Tab(old.id)
+        await a.connect(old, new=True)
+        await a.turn(old, "one")
+        flaky.down = True
+        await a.connect(old, new=False)
+        await a.turn(old, "two")
+        assert await b.connect(new, new=True) == ("one", [])
+        await b.turn(new, "three")
+        flaky.down = False
+        await a.back()
+        assert (a.standing(old), old.let_go_of) == (Standing.LOST, 1)
+        await b.connect(new, new=False)
+        await b.turn(new, "four")
+        assert await a.connect(old, new=False) == ("four", [])
 
     run(scenario)
 

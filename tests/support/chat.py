@@ -63,6 +63,7 @@ class Chat:
         self.updates: list[dict[str, Any]] = []  # of messages that it has
         self.asked = 0  # what the app's count must be, as long as the session lives
         self.ready = False  # true while the server has answered the newest connect
+        self.transport = ""  # polling or websocket
         self.ready_at = 0.0  # when it last did, in seconds since the epoch
         self._replies: dict[str, asyncio.Future[Reply]] = {}
         self._elements: dict[str, str] = {}  # name -> key of the newest
@@ -83,7 +84,10 @@ class Chat:
             self.events.append(event)
             self.ready = False
         match event.name:
+            case "upgrade":
+                self.transport = event.data
             case "connect":
+                self.transport = event.data
                 self.connects += 1
                 task = asyncio.create_task(self._introduce())
                 self._tasks.add(task)

@@ -205,7 +205,9 @@ async def not_recorded() -> Any:
     await a.die()
     b, again, said = instance(), await Wire.open(page.session), message("two")
     resumed = await again.resumes()
-    answers = [await again.asks(n, "client_message", said) for n in (1, 2)]
+    answers = [await again.asks(1, "client_message", said)]
+    await again.answered("two")
+    answers.append(await again.asks(2, "client_message", said))
     other = {**said, "message": {**said["message"], "output": "three, by the same id"}}
     answers.append(await again.asks(3, "client_message", other))
     await again.answered("id")
@@ -313,6 +315,24 @@ async def same_instance() -> Any:
     a.gate.set()
     await again.answered("wait")
     return [resumed, answer, a.called, again.shown(), a.begun, "streamed" in str(again.got)]
+
+
+async def came_by_itself() -> Any:
+    """Its client is here already when the proxy hands over what that has left."""
+    a, own = instance(), await (await Wire.open()).begin()
+    await own.turn("one")
+    ended = [own.transport(), (again := await Wire.open(own.session)).transport()]
+    resumed = [await again.resumes(), await (await Wire.open(own.session)).resumes()]
+    return [resumed, [each.ended for each in ended], a.begun]
+
+
+async def refused_beside_its_client() -> Any:
+    """Its client is here when a hand-over finds what cannot be restored."""
+    _, own, other = instance(), await (await Wire.open()).begin(), store()
+    await own.turn("one")
+    claim, transport = await other.claim(own.session, "", "other", 1, 60), own.transport()
+    await other.write(own.session, "", "other", Write(claim.fence, 1, '{"version": 99}', None), 60)
+    return [await (await Wire.open(own.session)).joins(), transport.ended]
 
 
 async def back_and_forth() -> Any:

@@ -155,6 +155,18 @@ class Instance:
         await cl.Message(content=f"{n} {incoming.content}", elements=files).send()
 
 
+class Transport:
+    """One of python-engineio's, as far as it is ended."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[None] = asyncio.Queue()
+        self.ended = 0
+
+    async def close(self, **_: bool) -> None:
+        """Counted."""
+        self.ended += 1
+
+
 class Wire:
     """A transport, as its instance sees it; `got` is what was sent to it."""
 
@@ -171,6 +183,11 @@ class Wire:
         wire = cls(session, client)
         await sio._handle_eio_connect(wire.engine, {})
         return wire
+
+    def transport(self) -> Transport:
+        """What python-engineio has for it from now on."""
+        made: Transport = sio.eio.sockets.setdefault(self.engine, Transport())
+        return made
 
     async def say(self, packet: str) -> None:
         """A packet comes."""

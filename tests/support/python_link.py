@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import ssl
 import time
 import uuid
@@ -26,6 +27,7 @@ from tests.support.link import (
     Link,
     Request,
 )
+from tests.support.vanishing import vanish
 
 # The library refuses a polling answer of more than 16 packets; browsers do not.
 engineio.payload.Payload.max_decode_packets = 10_000
@@ -33,6 +35,7 @@ engineio.payload.Payload.max_decode_packets = 10_000
 CONNECT_TIMEOUT = 20
 CLOSE_TIMEOUT = 2
 AGAIN = 0.3  # seconds
+TURNS = 2  # of the loop, until it has read what has come
 
 
 class PatientEngine(engineio.AsyncClient):  # type: ignore[misc]
@@ -118,6 +121,11 @@ class OpenConnector(aiohttp.TCPConnector):
         if connection.transport and connection.transport not in self._transports:
             self._transports.append(connection.transport)
         return connection
+
+    @property
+    def open(self) -> list[asyncio.Transport]:
+        """Its connections."""
+        return [transport for transport in self._transports if not transport.is_closing()]
 
     def cut(self) -> None:
         """Closes every connection at once, whatever is under way on it."""
@@ -250,9 +258,15 @@ class PythonLink(Link):
 
     async def cut(self) -> None:
         """Breaks all connections under the library."""
+        for _ in range(TURNS):  # what has come by now was heard, though this process was late to read it
+            await asyncio.sleep(0)
         # The library says that it is connected a moment after it has told so.
         self._connector.broken = bool(self._sio.connected or self._sio.namespaces)
         self._connector.cut()
+
+    def vanish(self) -> list[socket.socket]:
+        """Nothing reaches it any more, nobody is told; while these sockets are open, of its end neither."""
+        return [vanish(transport.get_extra_info("socket").fileno()) for transport in self._connector.open]
 
     async def abandon(self) -> None:
         """Breaks all connections, and the library does not come back."""

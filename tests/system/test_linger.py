@@ -1,10 +1,11 @@
 """A client's network drops in the middle of an answer, and no word of it is lost."""
 
 import asyncio
+import contextlib
 
 import pytest
 
-from tests.support.chat import Chat
+from tests.support.chat import Chat, Reply
 from tests.support.clients import Clients
 from tests.support.instances import Fleet
 from tests.support.link import Driver, Identity, Kind, Transports
@@ -26,16 +27,13 @@ KINDS = [
 
 
 async def some_tokens(chat: Chat) -> None:
-    """Wait into the answer; to the pause behind a token, where the client can be cut then.
+    """Wait into the answer, until it comes over a websocket: an answer to a poll is lost with the client."""
+    await eventually(lambda: chat.heard >= BEFORE and chat.transport == "websocket", 30, "some tokens")
 
-    What is sent to a client in the very moment in which it is lost is lost with it.
-    """
-    if isinstance(chat.link, PythonLink):
-        async with asyncio.timeout(30):
-            while chat.heard < BEFORE:  # noqa: ASYNC110  # at once, not in a later turn of the loop
-                await asyncio.sleep(0.002)
-    else:
-        await asyncio.sleep(BEFORE * PAUSE)
+
+def numbers(reply: Reply) -> list[int]:
+    """Of its tokens."""
+    return [int(word[1:]) for word in "".join(reply.tokens).split() if word.startswith("t")]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
@@ -49,13 +47,54 @@ def test_every_token_arrives_once_and_in_order(fleet: Fleet, proxy: ProxyProcess
             await some_tokens(chat)
             await chat.drop()
             assert not answer.done()
-            reply = await answer
-            said = "".join(reply.tokens).split()[:TOKENS]
-            assert said == [f"t{number}" for number in range(TOKENS)]
+            assert numbers(await answer) == list(range(TOKENS))
             assert chat.connects == 2
             assert proxy.metric("chainlit_proxy_lingers_resumed_total") == 1
             await chat.check(fleet.journal)
             chat.check_unmoved(fleet.journal)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_none_is_lost_that_a_busy_proxy_sends_too_late(fleet: Fleet, proxy: ProxyProcess, kind: Kind) -> None:
+    """The network fails while the proxy has no time to notice: what it sends then has reached nobody."""
+
+    async def scenario() -> None:
+        async with Clients(proxy.url, delay=1) as clients:
+            chat = await clients.open(kind)
+            answer = asyncio.create_task(chat.ask(f"stream {TOKENS} {PAUSE}", within=40))
+            await some_tokens(chat)
+            before = chat.connects
+            proxy.pause()
+            await asyncio.sleep(10 * PAUSE)  # so many tokens wait for it
+            await chat.link.cut()
+            await eventually(lambda: chat.losses, 10, "the loss")
+            proxy.resume()
+            await chat.back(before)
+            assert numbers(await answer) == list(range(TOKENS))
+            assert proxy.metric("chainlit_proxy_unacknowledged_messages_total") > 0
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.driver is Driver.PYTHON], ids=str)
+def test_none_is_lost_in_a_network_that_is_gone(fleet: Fleet, proxy: ProxyProcess, kind: Kind) -> None:
+    """A phone leaves its wireless network: nobody tells the proxy, which speaks on into the void."""
+
+    async def scenario() -> None:
+        async with Clients(proxy.url, delay=1) as clients:
+            chat = await clients.open(kind)
+            answer = asyncio.create_task(chat.ask(f"stream {TOKENS} {PAUSE}", within=40))
+            await some_tokens(chat)
+            assert isinstance(chat.link, PythonLink)
+            with contextlib.ExitStack() as stack:
+                for sock in chat.link.vanish():
+                    stack.enter_context(sock)
+                await asyncio.sleep(2)  # until its system tells the page
+                await chat.drop()
+                assert numbers(await answer) == list(range(TOKENS))
+                await chat.check(fleet.journal)
 
     asyncio.run(scenario())
 
