@@ -3,10 +3,10 @@
 #   docker build -t chainlit-proxy .
 #   docker run -p 8000:8000 -v ./proxy.yaml:/etc/chainlit-proxy/proxy.yaml:ro --stop-timeout 35 chainlit-proxy
 #
-# `--build-arg BUILD=compiled` has its hot modules compiled, from the same sources: docs/installing.md.
+# Its hot modules are compiled; `--build-arg BUILD=interpreted` leaves them as they are: docs/installing.md.
 # `--target chat` builds the example app with Chainlit instead, which shares its sessions: see compose.yaml.
 
-ARG BUILD=interpreted
+ARG BUILD=compiled
 
 FROM python:3.11-slim AS sources
 WORKDIR /src

@@ -148,7 +148,7 @@ compat: $(STAMP) $(JS) redis
 	COMPAT=all $(BIN)/pytest tests/system/test_sessions_compat.py
 
 # With the container engine that runs here, or one of its own of Debian's packages, which leaves nothing behind; with
-# BUILD=compiled of the compiled build. Not a part of `make test`: it takes a quarter of an hour, and installs much.
+# BUILD=interpreted of the interpreted build. Not a part of `make test`: it takes a quarter of an hour, and installs much.
 images: $(STAMP) $(JS) chromium prometheus
 	@$(BIN)/python -m tests.deploy.engine
 	IMAGES=1 $(BIN)/pytest tests/deploy/test_images.py tests/deploy/test_compose_site.py \

@@ -133,7 +133,7 @@ def test_the_builds_have_a_stage_each() -> None:
     """The argument names one, by default that without a compiler, and no image has what compiles."""
     stages = [rest.split() for word, rest in STEPS if word == "FROM"]
     named = {words[2]: words[0] for words in stages}
-    assert ("ARG", "BUILD=interpreted") in STEPS
+    assert ("ARG", "BUILD=compiled") in STEPS
     assert named["build"] == "sources-${BUILD}"
     assert {name for name in named if name.startswith("sources-")} == {
         f"sources-{build.value}" for build in Build
