@@ -118,9 +118,7 @@ class EngineSession:
         self.tunnels = 0  # its open websockets
         # What its next request is told.
         self.decision: Decision | Void = Decision(backend, Evidence.SID, Outcome.PINNED, None, self)
-        self.connects_more = (
-            False  # whether it has said CONNECT again: the backend may not have taken the first
-        )
+        self.connects_more = False  # whether it has said CONNECT again: which of them is taken is not known
         self.connect = b""  # the CONNECT packet of its session, if another instance may have to be told
         self.kept: Heads | None = None  # what else is needed for that; see `dataplane.hand_overs`
         self.hand_over: object | None = None  # while it is handed over

@@ -205,11 +205,13 @@ class AppEnd(End):
                 self.streamed = data
             elif TASK in data:
                 self._find_turns(data)
-            if (noted := self._noted) is not None:  # as `say` does
-                if len(noted) >= MANY:
-                    self._forget_taken()
+            if (noted := self._noted) is None:
+                self._write(data)
+            elif len(noted) < MANY:  # as `say` does
                 noted.append(data)
-            self._write(data)
+                self._write(data)
+            else:
+                self.peer.say(data)
         elif are_events(data):
             stream.talks = True
             if STREAM in data:
@@ -227,9 +229,8 @@ class AppEnd(End):
         if len(data) > _HEARTBEAT:
             self._stream.talks = True
         packets = self._packets = self._packets or BackendPackets()
-        was_between = packets.is_between
         try:
-            passed = packets.feed(data)
+            passed, whole = packets.feed_whole(data)
         except FrameError:
             self._write(packets.rest)
             self._stream.close()
@@ -241,20 +242,18 @@ class AppEnd(End):
             if STREAM in passed:
                 self.streamed = passed
         goodbye = packets.goodbye
-        if passed and not (goodbye and close_code(goodbye) in _ENDS and self._moves(passed, goodbye)):
-            self.peer.say(passed, whole=was_between and packets.is_between)
+        if passed and not (
+            goodbye and close_code(goodbye) in _ENDS and self._moves(passed, goodbye, whole=whole)
+        ):
+            self.peer.say(passed, whole=whole)
         if packets.is_empty and not (goodbye or packets.is_over):
             self._packets = None
 
-    def _forget_taken(self) -> None:
-        if self.peer.sent is not None:
-            self.peer.sent.forget()
-
-    def _moves(self, passed: bytes, goodbye: bytes) -> bool:
+    def _moves(self, passed: bytes, goodbye: bytes, *, whole: bool) -> bool:
         """The backend says that it ends: whether another goes on; then its client is not told."""
         if not passed.endswith(goodbye) or not self._stream.backend_gone(ends=True):
             return False
-        self.peer.say(passed.removesuffix(goodbye))
+        self.peer.say(passed.removesuffix(goodbye), whole=whole)
         return True
 
     def _find_turns(self, data: bytes) -> None:

@@ -233,7 +233,7 @@ class Lingers:
         if (session := tunnel.session) is not None:
             self.connects_again(session)
             self.connected[session] = tunnel
-            tunnel.down.sent = Unacknowledged.of(tunnel.down.transport) if plain and self.seconds else None
+            tunnel.down.sent = Unacknowledged.of(tunnel.down) if plain and self.seconds else None
         return self.at(session, tunnel.pool.backend)
 
     def ended(self, tunnel: Connected) -> None:

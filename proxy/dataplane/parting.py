@@ -53,15 +53,14 @@ class PartingEnd(AppEnd):
 
     def _pass(self, data: bytes) -> None:
         packets = self._last
-        was_between = packets.is_between
         try:
-            passed = packets.feed(data).removesuffix(packets.goodbye)
+            passed, whole = packets.feed_whole(data)
         except FrameError:
             self.end()
             return
-        if passed:
+        if passed := passed.removesuffix(packets.goodbye):
             self._find_turns(passed)
-            self.peer.say(passed, whole=was_between and packets.is_between)
+            self.peer.say(passed, whole=whole)
         if packets.has_parted or packets.goodbye:
             self.end()
 

@@ -14,12 +14,10 @@ may be said twice, if its acknowledgement, which may wait for 40 ms, was lost wi
 """
 
 import asyncio
-import fcntl
 import socket
 import sys
-import termios
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 MANY = 64  # pieces until they are looked at
 LONG = 1 << 12  # bytes of a piece before which they are: so many shorter ones are no more than what is kept
@@ -27,6 +25,17 @@ _MOST_BYTES = 1 << 18  # of one client: beyond them the oldest are let go of, bu
 _RECORD = 1 << 14  # bytes of a TLS record (RFC 8446 section 5.1)
 # Where they are in Linux's struct tcp_info (linux/tcp.h).
 _RETRANSMITS, _BYTES_ACKED, _INFO_SIZE = 2, 120, 128
+
+
+class Written(Protocol):
+    """The leg of a client."""
+
+    transport: asyncio.Transport
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that were written and that are not acknowledged."""
+        ...
 
 
 class Unacknowledged:
@@ -44,18 +53,19 @@ class Unacknowledged:
         self._kept_bytes = 0
 
     @classmethod
-    def of(cls, transport: asyncio.Transport) -> Self | None:
+    def of(cls, leg: Written) -> Self | None:
         """That of a connection on which what is written is sent as it is, or encrypted; not compressed, say.
 
         None if its system does not tell what is acknowledged.
         """
+        transport = leg.transport
         sock = _tcp_socket(transport)
         info = None if sock is None else _tcp_info(sock)
         tls = transport.get_extra_info("ssl_object")
         overhead = 0 if tls is None else _record_overhead(*tls.cipher()[:2])
         if info is None or overhead is None:
             return None
-        return cls(sock, overhead, _acked(info) + _on_their_way(sock) + transport.get_write_buffer_size())
+        return cls(sock, overhead, _acked(info) + leg.unsent)  # in this order: too early, never too late
 
     def note(self, piece: bytes) -> None:
         """This is about to be written: whole messages."""
@@ -160,14 +170,6 @@ def _tcp_info(sock: Any) -> bytes | None:
 def _acked(info: bytes) -> int:
     """Bytes that the other end has acknowledged."""
     return int.from_bytes(info[_BYTES_ACKED:], sys.byteorder)
-
-
-def _on_their_way(sock: Any) -> int:
-    """Bytes that the kernel has to send, or that are not acknowledged."""
-    try:
-        return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-    except OSError:
-        return 0
 
 
 def _record_overhead(cipher: str, version: str) -> int | None:

@@ -232,9 +232,9 @@ class _NewEnd(asyncio.Protocol):
 
     def _greet(self, data: bytes) -> None:
         """Raises FrameError."""
-        was_between = self.greeting.is_between
-        if passed := self.greeting.feed(data):
-            self._over.tell_client(passed, whole=was_between and self.greeting.is_between)
+        passed, whole = self.greeting.feed_whole(data)
+        if passed:
+            self._over.tell_client(passed, whole=whole)
 
     def parted(self) -> None:
         """The instance before has put down what it has."""

@@ -119,6 +119,12 @@ class PacketReader:
         self.is_empty = not (self._torn or self._buffer)
         return out
 
+    def feed_whole(self, data: bytes) -> tuple[bytes, bool]:
+        """As `feed`; and whether what goes on is whole packets and nothing else."""
+        was_between = self.is_between
+        passed = self.feed(data)
+        return passed, was_between and self.is_between
+
     def _pass_alone(self, data: bytes) -> bytes | None:
         """As `feed`, of one short frame that is a whole packet, as most are; None if it may not be one."""
         body = 6 if self._masked else 2

@@ -2,17 +2,12 @@
 
 import pytest
 
-from tests.dataplane.chat import Chat, Tab, chats, connect_packet
+from tests.dataplane.chat import Tab, chats, connect_packet
 from tests.dataplane.test_evictions import open_socket
 from tests.dataplane.test_linger import CONNECTED, collected, first, lingering, lose, tokens
 from tests.dataplane.world import World, run
 
 REFUSED = b'44{"message":"authorization failed"}'  # chainlit/socket.py, restore_existing_session
-
-
-def refuse(chat: Chat, session: str) -> None:
-    """The instance takes nobody who names this session: it is another user's."""
-    chat.refused.add(session)
 
 
 @pytest.mark.parametrize("how", ["behind", "at once", "websocket"])
@@ -27,7 +22,7 @@ def test_one_who_was_refused_gets_nothing_of_a_session(how: str) -> None:
         for packet in tokens(0, 2):
             old.push(packet)
         await collected(world, 2)
-        refuse(instances["a"], "session-S")
+        instances["a"].refused.add("session-S")
         theirs, own = connect_packet("session-S"), connect_packet("session-T")
         tab = Tab(world, world.cookie("a"))
         await tab.handshake()

@@ -1,5 +1,6 @@
 """A client that is lost gets what was on its way to it when it is back: nothing twice, nothing of others."""
 
+import socket as sockets
 import sys
 
 import pytest
@@ -7,12 +8,33 @@ import pytest
 from tests.dataplane.chat import Tab, chats, connect_packet
 from tests.dataplane.frames import Socket
 from tests.dataplane.test_evictions import open_socket
-from tests.dataplane.test_linger import CONNECTED, first, lingering, lose, tokens
-from tests.dataplane.test_linger_refused import REFUSED, refuse
+from tests.dataplane.test_linger import CONNECTED, collected, first, lingering, lose, tokens
+from tests.dataplane.test_linger_refused import REFUSED
+from tests.dataplane.test_turns import newest
 from tests.dataplane.world import World, run
 from tests.support.vanishing import vanish
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what was acknowledged")
+
+
+def gone(client: Socket) -> sockets.socket:
+    """Its network is gone while this is open: see `vanish`."""
+    return vanish(client.peer.writer.get_extra_info("socket").fileno())
+
+
+async def polled(tab: Tab) -> list[bytes]:
+    """What it hears first that connects again by polling."""
+    await tab.handshake()
+    await (await tab.post(connect_packet("session-S"))).response()
+    await tab.listen(tokens(3, 4)[0])
+    return tab.got
+
+
+async def said_again(socket: Socket, count: int) -> list[bytes]:
+    """What a session that connects again hears first."""
+    await socket.hear()
+    socket.say(connect_packet("session-S"))
+    return [await socket.hear() for _ in range(count)]
 
 
 def test_where_nobody_is_waited_for_nothing_is_kept() -> None:
@@ -40,13 +62,13 @@ def test_a_heartbeat_that_nobody_gets_makes_nothing_be_said_twice() -> None:
         first(instances).push(tokens(0, 1)[0])
         assert await socket.hear() == tokens(0, 1)[0]
         await world.until(lambda: not sent.lost()[0], "it is acknowledged")
-        with vanish(socket.peer.writer.get_extra_info("socket").fileno()):
+        with gone(socket):
             first(instances).push(b"2")
             await world.until(lambda: tunnel.is_cut_off, "its system is silent")
             sent.forget()
             again = await Tab(world, world.cookie("a")).socket()
             assert await said_again(again, 1) == [CONNECTED]
-            list(instances["a"].transports.values())[-1].push(tokens(1, 2)[0])
+            newest(instances).push(tokens(1, 2)[0])
             assert await again.hear() == tokens(1, 2)[0]
 
     run(test, "ab")
@@ -61,21 +83,21 @@ def test_what_was_on_its_way_before_it_came_back_is_not_said_behind_newer_words(
         (tunnel,) = world.plane.tunnels
         sent = tunnel.down.sent
         assert sent is not None
-        with vanish(socket.peer.writer.get_extra_info("socket").fileno()):
+        with gone(socket):
             first(instances).push(tokens(0, 1)[0])
             await world.until(lambda: sent.lost()[0] != b"")
             tunnel.down.sent = None  # so nobody can tell yet that its system is silent
             again = await Tab(world, world.cookie("a")).socket()
             assert await said_again(again, 1) == [CONNECTED]
             tunnel.down.sent = sent
-            list(instances["a"].transports.values())[-1].push(tokens(1, 2)[0])
+            newest(instances).push(tokens(1, 2)[0])
             assert await again.hear() == tokens(1, 2)[0]
             tunnel.down.abort()  # its system gives up
             await world.until(lambda: tunnel.is_closed)
             await lose(world, again)
             last = await Tab(world, world.cookie("a")).socket()
             assert await said_again(last, 1) == [CONNECTED]
-            list(instances["a"].transports.values())[-1].push(tokens(2, 3)[0])
+            newest(instances).push(tokens(2, 3)[0])
             assert await last.hear() == tokens(2, 3)[0]
 
     run(test, "ab")
@@ -89,12 +111,12 @@ def test_one_whom_the_instance_does_not_take_ends_nobody(*, refused: bool) -> No
         instances = chats(world)
         socket = await open_socket(world)
         (tunnel,) = world.plane.tunnels
-        with vanish(socket.peer.writer.get_extra_info("socket").fileno()):
+        with gone(socket):
             first(instances).push(tokens(0, 1)[0])
             await world.until(lambda: tunnel.is_cut_off, "its system is silent")
             tab = Tab(world, world.cookie("a"))
             if refused:
-                refuse(instances["a"], "session-S")
+                instances["a"].refused.add("session-S")
                 await tab.handshake()
                 await (await tab.post(connect_packet("session-S"))).response()
                 await tab.listen(REFUSED)
@@ -142,34 +164,17 @@ def test_what_is_lost_twice_is_said_in_the_end() -> None:
         socket.peer.reset()
         await world.until(lambda: not world.plane.tunnels)
         first(instances).push(tokens(0, 1)[0])
-        await world.until(
-            lambda: any(one.what.packets for one in world.plane.site.lingers.by_session.values())
-        )
+        await collected(world, 1)
         again = await Tab(world, world.cookie("a")).socket()
         assert await said_again(again, 2) == [CONNECTED, *tokens(0, 1)]
         for packet in tokens(1, 3):
-            list(instances["a"].transports.values())[-1].push(packet)
+            newest(instances).push(packet)
         again.peer.reset()
         await world.until(lambda: not world.plane.tunnels)
         last = await Tab(world, world.cookie("a")).socket()
         assert await said_again(last, 3) == [CONNECTED, *tokens(1, 3)]
 
     run(test, "ab")
-
-
-async def polled(tab: Tab) -> list[bytes]:
-    """What it hears first that connects again by polling."""
-    await tab.handshake()
-    await (await tab.post(connect_packet("session-S"))).response()
-    await tab.listen(tokens(3, 4)[0])
-    return tab.got
-
-
-async def said_again(socket: Socket, count: int) -> list[bytes]:
-    """What a session that connects again hears first."""
-    await socket.hear()
-    socket.say(connect_packet("session-S"))
-    return [await socket.hear() for _ in range(count)]
 
 
 @pytest.mark.parametrize("polls", [False, True], ids=["websocket", "poll"])
@@ -182,7 +187,7 @@ def test_one_whose_network_is_gone_gets_it_on_the_next(*, polls: bool) -> None:
         old = first(instances)
         old.push(tokens(0, 1)[0])
         assert await socket.hear() == tokens(0, 1)[0]
-        with vanish(socket.peer.writer.get_extra_info("socket").fileno()):
+        with gone(socket):
             for packet in tokens(1, 4):
                 old.push(packet)
             (tunnel,) = world.plane.tunnels

@@ -14,6 +14,7 @@ from typing import cast
 
 import pytest
 
+from proxy.dataplane.leg import Leg
 from proxy.dataplane.unacknowledged import LONG, MANY, Unacknowledged
 from tests.dataplane.loop import run_loop
 from tests.dataplane.peers import WAIT
@@ -167,7 +168,7 @@ def test_what_a_client_has_not_taken_is_known(tmp_path: Path, secure: str, loop:
         await reached(server.made)
         server.transport.write(b"unnoted")
         await asyncio.to_thread(client.read_to, 7)
-        server.unacknowledged = Unacknowledged.of(server.transport)
+        server.unacknowledged = Unacknowledged.of(Leg(server.transport))
         said = [b"unnoted"]
         size = 7
         for number, piece in enumerate(pieces(chance, 300, 40_000)):
@@ -210,7 +211,7 @@ def test_what_is_said_to_one_who_is_gone_is_lost(loop: str, *, unread: bool) -> 
         listening = await asyncio.get_running_loop().create_server(lambda: server, "127.0.0.1", 0)
         client = await asyncio.to_thread(Client, listening.sockets[0].getsockname())
         await reached(server.made)
-        server.unacknowledged = Unacknowledged.of(server.transport)
+        server.unacknowledged = Unacknowledged.of(Leg(server.transport))
         said = pieces(chance, 20, 1000)
         for piece in said:
             server.say(piece)
@@ -236,7 +237,7 @@ def test_a_client_that_takes_nothing_costs_no_more_with_time(size: int) -> None:
         listening = await asyncio.get_running_loop().create_server(lambda: server, "127.0.0.1", 0)
         client = await asyncio.to_thread(Client, listening.sockets[0].getsockname())
         await reached(server.made)
-        unacknowledged = server.unacknowledged = Unacknowledged.of(server.transport)
+        unacknowledged = server.unacknowledged = Unacknowledged.of(Leg(server.transport))
         assert unacknowledged is not None
         for _ in range(max(3 * MANY, (1 << 23) // size)):  # what waits after the kernels' buffers are full
             server.say(bytes(size))

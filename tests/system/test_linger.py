@@ -26,9 +26,11 @@ KINDS = [
 ]
 
 
-async def some_tokens(chat: Chat) -> None:
-    """Wait into the answer, until it comes over a websocket: an answer to a poll is lost with the client."""
+async def in_an_answer(chat: Chat) -> asyncio.Task[Reply]:
+    """Ask, and wait until some has come over a websocket: an answer to a poll is lost with the client."""
+    answer = asyncio.create_task(chat.ask(f"stream {TOKENS} {PAUSE}", within=40))
     await eventually(lambda: chat.heard >= BEFORE and chat.transport == "websocket", 30, "some tokens")
+    return answer
 
 
 def numbers(reply: Reply) -> list[int]:
@@ -43,8 +45,7 @@ def test_every_token_arrives_once_and_in_order(fleet: Fleet, proxy: ProxyProcess
     async def scenario() -> None:
         async with Clients(proxy.url, delay=GAP) as clients:
             chat = await clients.open(kind)
-            answer = asyncio.create_task(chat.ask(f"stream {TOKENS} {PAUSE}", within=40))
-            await some_tokens(chat)
+            answer = await in_an_answer(chat)
             await chat.drop()
             assert not answer.done()
             assert numbers(await answer) == list(range(TOKENS))
@@ -63,8 +64,7 @@ def test_none_is_lost_that_a_busy_proxy_sends_too_late(fleet: Fleet, proxy: Prox
     async def scenario() -> None:
         async with Clients(proxy.url, delay=1) as clients:
             chat = await clients.open(kind)
-            answer = asyncio.create_task(chat.ask(f"stream {TOKENS} {PAUSE}", within=40))
-            await some_tokens(chat)
+            answer = await in_an_answer(chat)
             before = chat.connects
             proxy.pause()
             await asyncio.sleep(10 * PAUSE)  # so many tokens wait for it
@@ -85,8 +85,7 @@ def test_none_is_lost_in_a_network_that_is_gone(fleet: Fleet, proxy: ProxyProces
     async def scenario() -> None:
         async with Clients(proxy.url, delay=1) as clients:
             chat = await clients.open(kind)
-            answer = asyncio.create_task(chat.ask(f"stream {TOKENS} {PAUSE}", within=40))
-            await some_tokens(chat)
+            answer = await in_an_answer(chat)
             assert isinstance(chat.link, PythonLink)
             with contextlib.ExitStack() as stack:
                 for sock in chat.link.vanish():
