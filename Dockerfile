@@ -6,8 +6,6 @@
 # Its hot modules are compiled; `--build-arg BUILD=interpreted` leaves them as they are: docs/installing.md.
 # `--target chat` builds the example app with Chainlit instead, which shares its sessions: see compose.yaml.
 
-ARG BUILD=compiled
-
 FROM python:3.11-slim AS sources
 WORKDIR /src
 # Bytecode is in the images: nobody can write it where they run, so each start would compile everything. It is taken
@@ -21,20 +19,20 @@ COPY chainlit_proxy ./chainlit_proxy
 COPY deploy/man ./deploy/man
 COPY deploy/completion ./deploy/completion
 
-FROM sources AS sources-interpreted
-
+FROM sources AS build
+ARG BUILD=compiled
 # What compiles stays in this stage.
-FROM sources AS sources-compiled
-RUN apt-get update \
-    && apt-get install --yes --no-install-recommends gcc libc6-dev \
-    && rm -rf /var/lib/apt/lists/*
-# The second for pip from 25.3 on, which does not hold the packages of a build to the first.
-ENV CHAINLIT_PROXY_COMPILED=1 \
-    PIP_CONSTRAINT=/src/constraints.txt \
-    PIP_BUILD_CONSTRAINT=/src/constraints.txt
-
-FROM sources-${BUILD} AS build
-RUN pip --python /opt/chainlit-proxy/bin/python install --no-cache-dir --no-compile --disable-pip-version-check \
+RUN case "$BUILD" in \
+        compiled) apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev \
+            && rm -rf /var/lib/apt/lists/* ;; \
+        interpreted) ;; \
+        *) echo "BUILD is '$BUILD'; it can be compiled or interpreted" >&2; exit 2 ;; \
+    esac
+# The second constraint is for pip from 25.3 on, which does not hold the packages of a build to the first.
+RUN if [ "$BUILD" = compiled ]; then \
+        export CHAINLIT_PROXY_COMPILED=1 PIP_CONSTRAINT=/src/constraints.txt PIP_BUILD_CONSTRAINT=/src/constraints.txt; \
+    fi \
+    && pip --python /opt/chainlit-proxy/bin/python install --no-cache-dir --no-compile --disable-pip-version-check \
     --constraint constraints.txt '.[acme,dns,docker,kubernetes,otel,redis]' \
     && $COMPILE /opt/chainlit-proxy/lib
 

@@ -147,10 +147,11 @@ newcomer: $(STAMP)
 compat: $(STAMP) $(JS) redis
 	COMPAT=all $(BIN)/pytest tests/system/test_sessions_compat.py
 
-# With the container engine that runs here, or one of its own of Debian's packages, which leaves nothing behind; with
-# BUILD=interpreted of the interpreted build. Not a part of `make test`: it takes a quarter of an hour, and installs much.
+# With the container engine that runs here, or one of its own of Debian's packages, which leaves nothing behind: Docker's,
+# or Podman where that does not start (ENGINE=podman asks for it). With BUILD=interpreted of the interpreted build. Not a
+# part of `make test`: it takes half an hour, and installs much.
 images: $(STAMP) $(JS) chromium prometheus
-	@$(BIN)/python -m tests.deploy.engine
+	@$(BIN)/python -m tests.deploy.own_engine
 	IMAGES=1 $(BIN)/pytest tests/deploy/test_images.py tests/deploy/test_compose_site.py \
 		tests/deploy/test_systemd_booted.py tests/deploy/test_installed.py
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.deploy import stand_ins
-from tests.deploy.engine import Engine, running
+from tests.deploy.engine import Engine
+from tests.deploy.own_engine import running
 
 
 @pytest.fixture(scope="session")
