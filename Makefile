@@ -130,8 +130,9 @@ system: $(STAMP) $(JS) dns fronts http2 pebble prometheus redis
 	$(PYTEST) -n 2 --dist worksteal $(SYSTEM) -m "system and not alone"
 	$(PYTEST) $(SYSTEM) -m "system and alone"
 
+# Two files at once; each of the two processes has a server and a Chromium of its own.
 browser: $(STAMP) $(JS) chromium
-	$(PYTEST) tests/browser
+	$(PYTEST) -n 2 --dist loadfile tests/browser
 
 test: check unit unit-compiled system browser
 
