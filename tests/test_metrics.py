@@ -68,6 +68,7 @@ def scrape(world: World) -> list[Sample]:
         parts.standstill,
         parts.renewals.counts,
         parts.not_ready,
+        lambda: parts.changes.leaving,
         parts.wants,
     )
     text, _ = Scrape(collector.collect)("")
