@@ -63,8 +63,8 @@ class ProxyCollector:
     ) -> None:
         """`sources` are those of discovery, by name; `lines_dropped` counts those of the log.
 
-        `not_ready` tells why no new clients should be sent here, "" if they may; `leaving` whether the process
-        is to end.
+        `not_ready` tells why no new clients should be sent here, "" if they may; `leaving` whether the
+        process is to end.
         """
         self._plane = plane
         self._drains = drains
