@@ -6,6 +6,7 @@ import signal
 import socket
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,13 +100,18 @@ def told(proxy: ProxyProcess) -> Any:
         return json.load(answer)
 
 
+def has_let_go(proxy: ProxyProcess) -> bool:
+    """Whether the pod has left its fleet."""
+    return "backend b left the fleet" in proxy.tail()
+
+
 def test_a_pod_that_nobody_finds_any_more(proxies: tuple[ProxyProcess, ...], hook: Hook) -> None:
     """Without sessions it has left all proxies before its hook comes, which has nothing to complain of."""
     for proxy in proxies:
         proxy.config["backends"] = [one for one in proxy.config["backends"] if one["name"] != "b"]
         proxy.file.write_text(yaml.safe_dump(proxy.config))
         proxy.send(signal.SIGHUP)
-        wait_until(lambda proxy=proxy: "backend b left the fleet" in proxy.tail(), 20, proxy.tail)
+        wait_until(partial(has_let_go, proxy), 20, proxy.tail)
     assert hook.run("drain") == 0
 
 
