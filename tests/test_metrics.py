@@ -79,8 +79,7 @@ def scrape(world: World) -> list[Sample]:
 
 def value(samples: list[Sample], name: str, **labels: str) -> float:
     """One sample's value, 0 if there is none."""
-    found = [s.value for s in samples if s.name == PREFIX + name and labels.items() <= s.labels.items()]
-    return sum(found)
+    return sum(s.value for s in samples if s.name == PREFIX + name and labels.items() <= s.labels.items())
 
 
 async def traffic(world: World) -> None:
