@@ -294,6 +294,12 @@ def reload_status(result: Reload) -> ReloadStatus:
     )
 
 
+def _unknown(fleet: Fleet, name: str) -> HTTPException:
+    """Who has left is told from who never was here: its hook has nothing to wait for."""
+    left = fleet.has_left(name)
+    return HTTPException(410 if left else 404, no_backend(name, [other.name for other in fleet], left=left))
+
+
 def _keep_one(fleet: Fleet, backend: Backend, *, force: bool) -> None:
     """An operator does not take the last one that takes new sessions by mistake. Raises HTTPException."""
     others = any(other.takes_sessions for other in fleet if other is not backend)
@@ -315,10 +321,7 @@ def add_actions(app: FastAPI, actions: AdminActions, guarded: Any) -> None:
     ) -> Backend:
         backend = fleet.get(name)
         if backend is None:
-            left = fleet.has_left(name)
-            raise HTTPException(
-                410 if left else 404, no_backend(name, [other.name for other in fleet], left=left)
-            )
+            raise _unknown(fleet, name)
         return backend
 
     Known = Annotated[Backend, Depends(known)]  # noqa: N806 - a type
