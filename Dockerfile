@@ -1,7 +1,7 @@
-# The proxy alone, for `serve`: no Chainlit in it. Built from a checkout:
+# The proxy alone, for `serve`: no Chainlit in it. Built from a checkout, for the configuration site/proxy.yaml:
 #
 #   docker build -t chainlit-proxy .
-#   docker run -p 8000:8000 -v ./proxy.yaml:/etc/chainlit-proxy/proxy.yaml:ro --stop-timeout 35 chainlit-proxy
+#   docker run -p 8000:8000 -v ./site:/etc/chainlit-proxy:ro --stop-timeout 35 chainlit-proxy
 #
 # Its hot modules are compiled; `--build-arg BUILD=interpreted` leaves them as they are: docs/installing.md.
 # `--target chat` builds the example app with Chainlit instead, which shares its sessions: see compose.yaml.

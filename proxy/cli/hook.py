@@ -2,8 +2,10 @@
 
 For the hooks and the readiness of a pod and the like, which run beside the app. All addresses of a name are
 told at once, also one that joins meanwhile: proxies share nothing. A drain is over when each has *said* that
-the instance is empty. Who cannot be told is asked again until the time is up; only where for a while nobody
-listens, or the instance is not known, no session of it can be, and somebody else has to say that it is empty.
+the instance is empty, or that it has left: one that discovery finds no more leaves when it is empty, perhaps
+before the first question. Who cannot be told is asked again until the time is up; only where for a while
+nobody listens, or the instance was never known, no session of it can be, and somebody else has to say that
+it is empty.
 All that fails is said, also in the log of the container, since the output of a hook is shown nowhere else,
 and ends the command with status 1. The token is read anew for each question: a mounted Secret may change.
 """
@@ -40,18 +42,21 @@ _MEANINGS = {
     401: "the token is wrong: it must be admin.hook_token of the proxy, or admin.token",
     403: "the token is good for the backend at this address alone: is --name what the proxy calls it?",
     404: "it does not know this instance: is it among its backends, by this name?",
+    410: "this instance has left its backends",
 }
 
 
 class _Failed(Exception):  # noqa: N818 - what happened
     """A proxy could not be told. `holds_nothing`: nobody listens there, or it knows no such backend.
 
-    `refuses`: it has answered, and will answer so again.
+    `refuses`: it has answered, and will answer so again. `left`: it has let the backend go, which was empty.
     """
 
-    def __init__(self, why: str, *, holds_nothing: bool = False, refuses: bool = False) -> None:
+    def __init__(
+        self, why: str, *, holds_nothing: bool = False, refuses: bool = False, left: bool = False
+    ) -> None:
         super().__init__(why)
-        self.holds_nothing, self.refuses = holds_nothing, refuses
+        self.holds_nothing, self.refuses, self.left = holds_nothing, refuses, left
 
 
 @click.command()
@@ -209,6 +214,8 @@ class _Hook:
                 self._told.add(proxy)
             backend = self._ask(proxy)
         except _Failed as error:
+            if error.left:
+                return "empty"
             if not error.holds_nothing:
                 self._silent.pop(proxy, None)
                 return str(error)
@@ -244,8 +251,12 @@ class _Hook:
         except urllib.error.HTTPError as error:
             with error:
                 why = f"{url}: {error.code}, {_MEANINGS.get(error.code, error.reason)}"
-                refuses = error.code in _MEANINGS
-                raise _Failed(why, holds_nothing=error.code == 404, refuses=refuses) from None
+                raise _Failed(
+                    why,
+                    holds_nothing=error.code in {404, 410},
+                    refuses=error.code in _MEANINGS,
+                    left=error.code == 410,
+                ) from None
         except urllib.error.URLError as error:
             refused = isinstance(error.reason, ConnectionRefusedError)
             raise _Failed(f"{url}: {error.reason}", holds_nothing=refused) from None

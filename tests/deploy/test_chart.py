@@ -154,16 +154,17 @@ def test_values_that_break_the_pods_are_refused(values: dict[str, Any], told: st
         ({"shutdown": 0}, 15),
         ({"shutdown": "1m30s", "hand_over": "500ms"}, 106),
         ({"shutdown": "0.5h"}, 1815),
+        (None, 45),
     ],
 )
-def test_the_grace_follows_the_timeouts(timeouts: dict[str, float | str], grace: int) -> None:
+def test_the_grace_follows_the_timeouts(timeouts: dict[str, float | str] | None, grace: int) -> None:
     """Kubernetes waits for preStop and for as long as the proxy takes to end."""
     pod = keyed(render(proxy={"config": {"timeouts": timeouts}}))[PROXY]["spec"]["template"]["spec"]
     sleep = int(
         container({"spec": {"template": {"spec": pod}}})["lifecycle"]["preStop"]["exec"]["command"][-1]
     )
     assert pod["terminationGracePeriodSeconds"] == grace
-    given = {"shutdown": 30, "hand_over": 0} | timeouts
+    given = {"shutdown": 30, "hand_over": 0} | (timeouts or {})
     assert grace > sleep + sum((seconds(str(value)) or float(value)) for value in given.values())
 
 
@@ -352,7 +353,7 @@ def test_uploads_have_room() -> None:
     own = {"ephemeral": {"volumeClaimTemplate": {"spec": {"accessModes": ["ReadWriteOnce"]}}}}
     objects = keyed(render(chat={"tmp": own}))
     volumes = {one["name"]: one for one in objects[CHAT]["spec"]["template"]["spec"]["volumes"]}
-    assert "ephemeral" in volumes["tmp"]
+    assert volumes["tmp"] == {"name": "tmp", **own}, "a volume has one kind"
 
 
 def test_images_that_were_loaded_are_used() -> None:

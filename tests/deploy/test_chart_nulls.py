@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from tests.deploy.helm import ask, chosen, render, render_all
+from tests.deploy.helm import ask, chosen, render_all
 from tests.deploy.test_chart import VALUES, leaves
 
 # What is passed on to Kubernetes as it is, and may be missing there as well.
@@ -85,4 +85,5 @@ def test_what_is_passed_on_may_be_missing() -> None:
 def test_a_section_of_the_configuration_may_be_nothing() -> None:
     """The chart's own keys of it stay."""
     sections = ("health", "timeouts", "affinity", "replicas", "log")
-    assert render(proxy={"config": dict.fromkeys(sections)})
+    nothing, without = render_all([chosen({"proxy": {"config": dict.fromkeys(sections)}}), chosen({})])
+    assert nothing == without

@@ -184,6 +184,15 @@ def test_a_pod_that_nobody_knows_is_a_failure(hook: Hook, make_proxy: MakeProxy)
     assert "none knows of it" in hook.said()
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["while it drains", "before the first question"])
+def test_a_pod_that_has_left_is_empty(hook: Hook, make_proxy: MakeProxy, known: bool) -> None:
+    """One that discovery finds no more leaves when it is empty: that was waited for, and nothing failed."""
+    answers = iter([(200, {}), (200, BUSY)] if known else [])
+    make_proxy(lambda _: next(answers, (410, {})))
+    assert hook.run("drain", 5.0) == 0
+    assert hook.said() == ""
+
+
 def test_a_proxy_that_has_ended_is_not_waited_for_long(
     hook: Hook, make_proxy: MakeProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -324,6 +333,7 @@ def test_ready_is_said_again(hook: Hook, make_proxy: MakeProxy) -> None:
         ((200, {"health": "degraded", "reason": "503"}), "degraded: 503"),
         ((200, {"health": "degraded", "reason": ""}), "degraded: not probed yet"),
         ((404, {}), "404, it does not know this instance"),
+        ((410, {}), "410, this instance has left"),
         ((401, {}), "401, the token is wrong"),
         ((503, {}), ""),
     ],

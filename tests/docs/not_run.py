@@ -16,8 +16,8 @@ NOT_RUN = {
     "docker build -t chainlit-proxy .": _NO_ENGINE + "the steps of the build are read by test_dockerfile.py",
     "docker build --build-arg BUILD=interpreted -t chainlit-proxy .": _NO_ENGINE
     + "the argument and its stages are read by test_dockerfile.py",
-    "docker run -p 8000:8000 -v ./proxy.yaml:/etc/chainlit-proxy/proxy.yaml:ro --stop-timeout 35 "
-    "chainlit-proxy": _NO_ENGINE + "the port, the path and the user are read by test_dockerfile.py",
+    "docker run -p 8000:8000 -v ./site:/etc/chainlit-proxy:ro --stop-timeout 35 chainlit-proxy": _NO_ENGINE
+    + "the port, the path and the user are read by test_dockerfile.py",
     "kill -HUP 4711": "a made-up process id; the signal is sent by tests/system/test_reload.py",
     'eval "$(chainlit-proxy completion bash)"': "run by tests/docs/test_manual.py",
     "python -m venv /opt/chainlit-proxy": _NEEDS_SYSTEMD

@@ -122,5 +122,12 @@
 {{- else -}}
 {{- $_ := set $config "backends" $backends -}}
 {{- end -}}
-{{- toYaml (mergeOverwrite $config (deepCopy .Values.proxy.config)) -}}
+{{- /* A section that is null is the chart's, and not that of the proxy alone: more follows from it than the file. */ -}}
+{{- $given := dict -}}
+{{- range $name, $section := .Values.proxy.config -}}
+{{- if not (kindIs "invalid" $section) -}}
+{{- $_ := set $given $name (deepCopy $section) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml (mergeOverwrite $config $given) -}}
 {{- end -}}
