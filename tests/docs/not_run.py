@@ -85,8 +85,7 @@ NOT_RUN = {
     "kind load docker-image chainlit-proxy:0.1.0 chat:1": _CLUSTER,
     "kubectl run --rm --stdin --image busybox --restart Never try -- wget -T 5 -O - "
     "http://chat-0.chat.chat.svc.cluster.local.:8000/health": _CLUSTER,
-    "kubectl --namespace chat exec deploy/chainlit-proxy -- sh -c 'chainlit-proxy status --token "
-    "$ADMIN_TOKEN'": _CLUSTER,
+    "kubectl --namespace chat exec deploy/chainlit-proxy -- chainlit-proxy status": _CLUSTER,
     "kubectl --namespace chat port-forward deploy/chainlit-proxy 9901": _CLUSTER,
     "kubectl --namespace chat rollout restart statefulset/chat": _CLUSTER,
     "kubectl --namespace chat rollout status statefulset/chat": _CLUSTER,
