@@ -8,6 +8,7 @@ import pytest
 
 from tests.deploy.helm import ask, chosen
 
+TIMEOUTS: list[Any] = [True, [], {}, "", -1]
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"proxy": {"config": {"listen": "0.0.0.0:9000"}}}, r"proxy\.config\.listen is the chart's"),
     (
@@ -30,7 +31,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     *(
         ({"proxy": {"config": {"timeouts": {"hand_over": value}}}}, "/proxy/config/timeouts/hand_over")
-        for value in (True, [], {}, "", -1)
+        for value in TIMEOUTS
     ),
     *(
         ({"proxy": {"config": {name: "x"}}}, f"/proxy/config/{name}': got string")
