@@ -60,6 +60,8 @@ FROM base AS chat
 COPY --from=build-chat /opt/chainlit-proxy /opt/chainlit-proxy
 # Of your own app also .chainlit, public and chainlit.md: they are used from here, only uploads are below /tmp.
 COPY examples/chat/app.py /srv/chat/app.py
+# Whatever the umask of the checkout.
+RUN chmod -R a+rX /srv/chat
 USER 10001:10001
 WORKDIR /srv/chat
 EXPOSE 8000

@@ -15,6 +15,7 @@ import json
 import re
 import socket
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -32,7 +33,7 @@ from proxy.cli.options import SECONDS
 
 LOOK = 1.0  # seconds between two questions
 LATE = 5.0  # seconds that a proxy may take longer than it was given
-PATIENCE = 5.0  # seconds for an answer
+PATIENCE = 5.0  # seconds for an answer, and for one of DNS before it
 GONE = 15.0  # seconds after which a proxy that refuses connections has ended, though DNS still names it
 BACK = 20.0  # seconds in which `ready` is said again: a new pod's first packets may be dropped
 LOG = "/proc/1/fd/2"  # standard error of the container
@@ -116,6 +117,8 @@ class _Hook:
         self._told: set[str] = set()  # proxies that were told of the drain
         self._silent: dict[str, float] = {}  # proxies that hold nothing, it seems, and since when
         self._deadline = 0.0
+        self._until = 0.0  # when proxies have to have answered what they are asked now
+        self._resolving: tuple[threading.Thread, list[Any]] | None = None  # while DNS does not answer
 
     def drain(self, seconds: float) -> bool:
         """Have this instance emptied; return whether all proxies say that it is."""
@@ -179,6 +182,7 @@ class _Hook:
                 else f"{proxy}: {verdict}: {backend.get('reason') or 'not probed yet'}"
             )
 
+        self._until = time.monotonic() + PATIENCE  # a probe has its time for DNS and the answers together
         try:
             proxies = sorted(self._proxies())
         except _Failed:
@@ -189,7 +193,9 @@ class _Hook:
     def _all(self, threads: ThreadPoolExecutor, ask: Any) -> list[str]:
         """What each proxy answers, asked at once; what went wrong is said."""
         try:
-            answers = list(threads.map(ask, sorted(self._proxies())))
+            proxies = sorted(self._proxies())
+            self._until = time.monotonic() + PATIENCE
+            answers = list(threads.map(ask, proxies))
         except _Failed as error:
             answers = [str(error)]
         for text in sorted(set(answers) - {"", "empty", "draining", "gone"}):
@@ -197,13 +203,34 @@ class _Hook:
         return answers
 
     def _proxies(self) -> set[str]:
-        """The admin listeners of all proxies, by address. Raises _Failed."""
-        try:
-            found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise _Failed(f"{self._host}: {getattr(error, 'strerror', None) or error}") from None
-        hosts = {str(where[0]) for *_, where in found}
+        """The admin listeners of all proxies, by address. Raises _Failed.
+
+        What asks DNS has no deadline, and where that is silent takes ten seconds for each name it may be: it
+        is waited for no longer than for a proxy, and asked no second time meanwhile.
+        """
+        thread, found = self._resolving or self._resolve()
+        thread.join(PATIENCE)
+        self._resolving = None if found else (thread, found)
+        if not found:
+            raise _Failed(f"{self._host}: DNS does not answer")
+        if isinstance(found[0], Exception):
+            raise _Failed(f"{self._host}: {getattr(found[0], 'strerror', None) or found[0]}")
+        hosts = {str(where[0]) for *_, where in found[0]}
         return {f"http://{f'[{host}]' if ':' in host else host}:{self._port}" for host in hosts}
+
+    def _resolve(self) -> tuple[threading.Thread, list[Any]]:
+        """A thread that asks DNS, and where its answer will be; one that the command does not wait for."""
+        found: list[Any] = []
+
+        def resolve() -> None:
+            try:
+                found.append(socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM))
+            except (OSError, UnicodeError) as error:
+                found.append(error)
+
+        thread = threading.Thread(target=resolve, daemon=True)
+        thread.start()
+        return thread, found
 
     def _look(self, proxy: str) -> str:
         """Tell a proxy, if it was not told or does not drain, and ask how far it is."""
@@ -246,8 +273,9 @@ class _Hook:
         data = json.dumps(body).encode() if wish else None
         request = urllib.request.Request(url, data, headers)  # noqa: S310 - it is http
         try:
-            with DIRECT.open(request, timeout=PATIENCE) as answer:
-                return dict(json.loads(whole(answer, time.monotonic() + PATIENCE)))
+            left = max(0.01, self._until - time.monotonic())  # 0 would be without end
+            with DIRECT.open(request, timeout=left) as answer:
+                return dict(json.loads(whole(answer, self._until)))
         except urllib.error.HTTPError as error:
             with error:
                 why = f"{url}: {error.code}, {_MEANINGS.get(error.code, error.reason)}"

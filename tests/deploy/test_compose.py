@@ -17,7 +17,7 @@ from proxy.cli import main
 from proxy.config import load
 from tests.deploy.prometheus import MISSING, find
 from tests.deploy.test_files import DASHBOARD
-from tests.docs.pages import ROOT
+from tests.docs.pages import ROOT, found
 from tests.docs.test_commands import parse
 from tests.docs.test_dockerfile import STEPS, command
 
@@ -103,6 +103,27 @@ def test_commands_in_the_container_have_the_token() -> None:
     """`chainlit-proxy status` needs no `--token`, which everybody on the machine could read."""
     environment = SERVICES["proxy"]["environment"]
     assert environment["CHAINLIT_PROXY_TOKEN"] == environment["ADMIN_TOKEN"]
+
+
+@pytest.mark.parametrize("there", [None, "CHAINLIT_AUTH_SECRET=mine\nADMIN_TOKEN=older\n"])
+def test_the_first_steps_may_be_taken_twice(there: str | None, tmp_path: Path) -> None:
+    """Only the owner reads the secrets, and a second time changes none: that would restart the proxy."""
+    page = ROOT / "docs/deployment/compose.md"
+    (text,) = (one.text for one in found("sh") if one.page == page and "openssl" in one.text)
+    steps = "\n".join(line for line in text.splitlines() if not line.startswith("docker"))
+    file = tmp_path / ".env"
+    if there is not None:
+        file.write_text(there)
+    written = []
+    for _ in range(2):
+        subprocess.run(["sh", "-e", "-c", steps], cwd=tmp_path, timeout=60, check=True)
+        written.append(file.read_text())
+    assert written[0] == written[1]
+    names = [line.partition("=")[0] for line in written[0].splitlines()]
+    assert set(names) == ENVIRONMENT.keys() | ({"CHAINLIT_AUTH_SECRET"} if there else set())
+    assert len(names) == len(set(names))
+    assert written[0].startswith(there or "ADMIN_TOKEN=")
+    assert there or file.stat().st_mode & 0o777 == 0o600
 
 
 def test_the_configuration_of_the_proxy_passes_check() -> None:

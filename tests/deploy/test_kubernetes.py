@@ -280,7 +280,7 @@ def test_there_is_time_to_leave() -> None:
     sleep = int(container(base()[PROXY])["lifecycle"]["preStop"]["exec"]["command"][-1])
     assert proxy["terminationGracePeriodSeconds"] > sleep + Config().timeouts.shutdown
     seconds = int(container(base()[CHAT])["lifecycle"]["preStop"]["exec"]["command"][-1])
-    late = hook.LATE + hook.LOOK + hook.PATIENCE
+    late = hook.LATE + hook.LOOK + 2 * hook.PATIENCE  # DNS, and the proxies
     assert (
         chat["terminationGracePeriodSeconds"] > seconds + late + 26
     )  # Chainlit's end with clients that poll

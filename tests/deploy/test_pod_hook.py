@@ -162,7 +162,7 @@ def test_a_proxy_that_refuses_is_said(hook: Hook, make_proxy: MakeProxy, status:
     """Without a drain the pod has its whole time, then the hook fails and Kubernetes makes an event of it."""
     proxy = make_proxy(lambda _: (status, {}))
     assert hook.run("drain") == 1
-    assert len(proxy.asked) > 3
+    assert len(proxy.asked) > 1
     first, *rest = hook.said().splitlines()
     assert f"/api/backends/chat-0/drain: {status}, {why}" in first
     assert [line.count("not all proxies say that it is empty") for line in rest] == [1], "once is enough"

@@ -158,6 +158,26 @@ def test_a_build_that_is_none_is_refused(build: str) -> None:
     assert (done.returncode, done.stderr) == ((0, "") if build in set(Build) else (2, told))
 
 
+def test_the_user_may_read_what_is_copied() -> None:
+    """Files keep the mode that the checkout gave them, which a umask of 077 has for their owner alone."""
+    stages: list[list[tuple[str, str]]] = []
+    for word, rest in STEPS:
+        if word == "FROM":
+            stages.append([])
+        elif stages:
+            stages[-1].append((word, rest))
+    copied = 0
+    for steps in stages:
+        for number, (word, rest) in enumerate(steps):
+            after = [word for word, _ in steps[number:]]
+            if word == "COPY" and not rest.startswith("--from") and "USER" in after:
+                folder = rest.split()[-1].rpartition("/")[0]
+                until = steps[number : number + after.index("USER")]
+                assert ("RUN", f"chmod -R a+rX {folder}") in until
+                copied += 1
+    assert copied == 1
+
+
 def test_it_runs_the_proxy_and_not_as_root() -> None:
     """Entry point and command are a command line of ours; the user is a number other than 0."""
     words = command(step("ENTRYPOINT")) + command(step("CMD"))
