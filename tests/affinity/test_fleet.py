@@ -66,9 +66,20 @@ def test_who_leaves_is_forgotten() -> None:
     assert fleet.by_token(a.token) is None
     assert (a.gone, a.takes_sessions, a.holds_pins) == (True, False, False)
     assert [backend.name for backend in fleet] == ["b"]
+    assert [fleet.has_left(name) for name in "abc"] == [True, False, False]
     again = fleet.add("a", "127.0.0.1", 8001, now=1.0)
     assert again is not a
     assert fleet.by_token(a.token) is again
+    assert not fleet.has_left("a")
+
+
+def test_not_all_who_left_are_remembered() -> None:
+    """Where backends come and go under ever new names, the oldest of those names are forgotten."""
+    fleet = fleet_of()
+    for number in range(3000):
+        fleet.remove(fleet.add(f"pod-{number}", "127.0.0.1", 8001, now=0.0))
+    assert fleet.has_left("pod-2999")
+    assert not fleet.has_left("pod-0")
 
 
 def test_listeners_hear_flips_only() -> None:
