@@ -247,6 +247,8 @@ def test_an_app_cannot_move_others_with_its_hooks_token() -> None:
             assert (status, "that it comes from" in told["detail"]) == (403, True)
             assert (await post(admin, f"/api/backends/here/{wish}", until, hook))[0] == 200
         assert (await admin.ask("/api/backends/there", hook)).status == 403
+        # Nor is it believed that it speaks for somebody else, though it comes from this machine.
+        assert (await admin.ask("/api/backends/there", hook, b"X-Forwarded-For: 203.0.113.9")).status == 403
         assert (await post(admin, "/api/backends/there/drain", None, bearer(TOKEN)))[0] == 200
         # Who is down may be where another one is by now; an address without a backend tells nothing.
         admin.fleet.observe(here, Observation.REFUSED, 1.0)

@@ -13,7 +13,7 @@ from tests.support.clients import Clients, each
 from tests.support.finding import replace
 from tests.support.instances import Fleet
 from tests.support.link import KINDS, Driver
-from tests.support.proxy_process import MakeProxy, ProxyProcess
+from tests.support.proxy_process import MakeProxy, ProxyProcess, command
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.system
@@ -62,26 +62,24 @@ def test_a_pod_that_has_left_the_list_is_empty(
 
 
 def test_a_proxy_that_has_just_begun_does_not_say_empty(fleet: Fleet, make_proxy: MakeProxy) -> None:
-    """Clients of the one before it are on their way: an answer to them is waited for as any other."""
-    proxy = make_proxy("ab", sessions={"shared": True})
+    """Clients of the one before it are on their way: their sessions have the time that is left of the drain."""
+    proxy = make_proxy("ab")
 
     async def scenario() -> None:
-        async with Clients(proxy.url) as clients:
+        async with Clients(proxy.url, delay=3.0) as clients:
             (*_, chat) = await clients.open_until_on("b")
-            _, answer = await chat.say("stream 200 0.1")
-            await eventually(
-                lambda: proxy.metric("chainlit_proxy_backend_turns", backend="b") == 1, 10, "the answer"
-            )
             hook = asyncio.create_task(drain(proxy))
-            await eventually(lambda: proxy.backends()["b"]["drain"], 10, "the drain")
+            await eventually(lambda: proxy.backends()["b"]["drain"], 20, "the drain")
             before = chat.connects
             proxy.kill9()
             await asyncio.to_thread(proxy.start)
             await eventually(lambda: proxy.backends()["b"]["drain"], 20, "the drain again")
             await chat.back(before)
             assert (chat.home, hook.done()) == ("b", False)
-            assert (await answer).instance == "b"
+            await command(proxy, "drain", "b", "--timeout", "0")
             status, _ = await hook
             assert status == 0
+            await chat.recover()
+            assert chat.home == "a"
 
     asyncio.run(scenario())
