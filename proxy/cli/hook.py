@@ -133,7 +133,11 @@ class _Hook:
                     self._say("no proxy says that it is empty: none knows of it, or none is there")
                     return False
                 if time.monotonic() > self._deadline + LATE:
-                    left = {"draining": "sessions are left", "silent": "some do not answer", "gone": "no such backend"}
+                    left = {
+                        "draining": "sessions are left",
+                        "silent": "some do not answer",
+                        "gone": "no such backend",
+                    }
                     why = sorted({left.get(answer, answer) for answer in answers if answer != "empty"})
                     self._say(f"the time is up, and not all proxies say that it is empty: {'; '.join(why)}")
                     return False

@@ -400,7 +400,7 @@ def test_what_a_client_left_behind_is_cut() -> None:
 
 
 def test_a_process_that_has_just_begun_does_not_know_who_is_there() -> None:
-    """Clients of the one before it are about to come back; nobody is at what is down, or came to sole ones."""
+    """Clients of the one before it are about to come back, unless its replicas are as new as it is."""
 
     async def test(world: World) -> None:
         evictions, a = world.plane.evictions, world.known("a")

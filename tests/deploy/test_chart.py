@@ -136,6 +136,8 @@ def proxys(**values: Any) -> Config:
             ({"proxy": {"config": {"timeouts": {"shutdown": text}}}}, "or durations such as 1m30s")
             for text in ("${SHUTDOWN}", "90", "1h30", "0x10")
         ),
+        *(({"proxy": {"trusted": [text]}}, "/proxy/trusted/0") for text in ("*", "all", "localhost")),
+        *(({"chat": {"maxUnavailable": text}}, "/chat/maxUnavailable") for text in ("0%", "101%")),
     ],
 )
 def test_values_that_break_the_pods_are_refused(values: dict[str, Any], told: str) -> None:

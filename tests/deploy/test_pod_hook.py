@@ -220,7 +220,7 @@ def test_a_proxy_that_goes_with_sessions_is_waited_for(
 def test_dns_that_takes_long_takes_none_of_the_time_that_is_left(
     hook: Hook, make_proxy: MakeProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The hook ends in time, and says why; a readiness probe is not missed for it, and nobody is asked twice."""
+    """The hook ends in time, and says why; no readiness probe is missed, and nobody is asked twice."""
     monkeypatch.setattr(module, "NAMED", 0.1)
     make_proxy(lambda _: (200, EMPTY))
     over, asked, real = threading.Event(), [], socket.getaddrinfo

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,12 @@ from click.testing import CliRunner
 
 from proxy.cli import hook as module
 from proxy.cli import main
+from proxy.dataplane.evictions import _ALL_BACK
 from tests.support.clients import Clients, each
 from tests.support.finding import replace
 from tests.support.instances import Fleet
 from tests.support.link import KINDS, Driver
-from tests.support.proxy_process import MakeProxy, ProxyProcess, command
+from tests.support.proxy_process import MakeProxy, ProxyProcess
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.system
@@ -61,25 +63,11 @@ def test_a_pod_that_has_left_the_list_is_empty(
     asyncio.run(scenario())
 
 
-def test_a_proxy_that_has_just_begun_does_not_say_empty(fleet: Fleet, make_proxy: MakeProxy) -> None:
-    """Clients of the one before it are on their way: their sessions have the time that is left of the drain."""
+def test_a_proxy_that_has_just_begun_does_not_say_empty(make_proxy: MakeProxy) -> None:
+    """It may be the next one after a restart, whose clients are on their way back to what they were told."""
     proxy = make_proxy("ab")
-
-    async def scenario() -> None:
-        async with Clients(proxy.url, delay=3.0) as clients:
-            (*_, chat) = await clients.open_until_on("b")
-            hook = asyncio.create_task(drain(proxy))
-            await eventually(lambda: proxy.backends()["b"]["drain"], 20, "the drain")
-            before = chat.connects
-            proxy.kill9()
-            await asyncio.to_thread(proxy.start)
-            await eventually(lambda: proxy.backends()["b"]["drain"], 20, "the drain again")
-            await chat.back(before)
-            assert (chat.home, hook.done()) == ("b", False)
-            await command(proxy, "drain", "b", "--timeout", "0")
-            status, _ = await hook
-            assert status == 0
-            await chat.recover()
-            assert chat.home == "a"
-
-    asyncio.run(scenario())
+    proxy.kill9()
+    began = time.monotonic()
+    proxy.start()
+    assert asyncio.run(drain(proxy)) == (0, "")
+    assert time.monotonic() - began >= _ALL_BACK
