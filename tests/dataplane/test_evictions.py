@@ -397,20 +397,3 @@ def test_what_a_client_left_behind_is_cut() -> None:
         assert world.plane.evictions.is_empty(world.known("a"))
 
     run(test, "ab")
-
-
-def test_a_process_that_has_just_begun_does_not_know_who_is_there() -> None:
-    """Clients of the one before it are about to come back, unless its replicas are as new as it is."""
-
-    async def test(world: World) -> None:
-        evictions, a = world.plane.evictions, world.known("a")
-        assert evictions.is_empty(a)
-        evictions.began = world.now()
-        assert not evictions.is_empty(a)
-        world.router.sole = True
-        assert evictions.is_empty(a)
-        world.router.sole = False
-        evictions.began -= LONG
-        assert evictions.is_empty(a)
-
-    run(test, "ab")

@@ -1,12 +1,11 @@
 """What the hook of a pod does where a proxy cannot be told: it says so, and asks again."""
 
 import contextlib
-import json
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -15,45 +14,12 @@ from click.testing import CliRunner
 
 from proxy.cli import hook as module
 from proxy.cli import main
+from tests.deploy.scripted_admin import Proxy
 from tests.support.processes import free_port
 
 SERVICE = "chainlit-proxy-admin"
 EMPTY: dict[str, Any] = {"admin_state": "drain", "drain": {"empty": True}}
 BUSY: dict[str, Any] = {"admin_state": "drain", "drain": {"empty": False}}
-
-
-class Proxy:
-    """An admin listener: `answers` gives the status and the body for a method."""
-
-    def __init__(
-        self, answers: Callable[[str], tuple[int, dict[str, Any]]], host: str = "127.0.0.1", port: int = 0
-    ) -> None:
-        self.asked: list[str] = []
-        self.given: list[str | None] = []  # Authorization fields
-        asked, given = self.asked, self.given
-
-        class Handler(BaseHTTPRequestHandler):
-            def _answer(self) -> None:
-                self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                asked.append(f"{self.command} {self.path}")
-                given.append(self.headers.get("Authorization"))
-                status, told = answers(self.command)
-                body = json.dumps(told).encode()
-                self.send_response(status)
-                if "location" in told:
-                    self.send_header("Location", told["location"])
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            do_GET = do_POST = _answer  # noqa: N815 - as BaseHTTPRequestHandler calls them
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer((host, port), Handler)
-        self.thread = threading.Thread(target=self.server.serve_forever)
-        self.thread.start()
 
 
 class Hook:
