@@ -202,7 +202,7 @@ class Fleet:
         return self._by_name.get(name)
 
     def has_left(self, name: str) -> bool:
-        """Whether a backend of that name was here, and is no more."""
+        """Whether a backend of that name was here and is no more: none of its sessions can be there."""
         return name in self._left
 
     def __iter__(self) -> Iterator[Backend]:

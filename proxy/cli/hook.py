@@ -5,7 +5,8 @@ told at once, also one that joins meanwhile: proxies share nothing. A drain is o
 the instance is empty, or that it has left: one that discovery finds no more leaves when it is empty, perhaps
 before the first question. Who cannot be told is asked again until the time is up; only where for a while
 nobody listens, or the instance was never known, no session of it can be, and somebody else has to say that
-it is empty.
+it is empty. One that had sessions and is named no more is waited for as long: its clients are on their way to
+the others.
 All that fails is said, also in the log of the container, since the output of a hook is shown nowhere else,
 and ends the command with status 1. The token is read anew for each question: a mounted Secret may change.
 """
@@ -19,7 +20,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,9 @@ from proxy.cli.options import SECONDS
 
 LOOK = 1.0  # seconds between two questions
 LATE = 5.0  # seconds that a proxy may take longer than it was given
-PATIENCE = 5.0  # seconds for an answer, and for one of DNS before it
-GONE = 15.0  # seconds after which a proxy that refuses connections has ended, though DNS still names it
+PATIENCE = 5.0  # seconds for an answer
+NAMED = 2.0  # seconds for DNS: with those for an answer less than a readiness probe may take
+GONE = 15.0  # seconds after which a proxy that refuses connections, or that DNS names no more, has ended
 BACK = 20.0  # seconds in which `ready` is said again: a new pod's first packets may be dropped
 LOG = "/proc/1/fd/2"  # standard error of the container
 _MOST = 32  # proxies that are asked at once
@@ -50,14 +52,14 @@ _MEANINGS = {
 class _Failed(Exception):  # noqa: N818 - what happened
     """A proxy could not be told. `holds_nothing`: nobody listens there, or it knows no such backend.
 
-    `refuses`: it has answered, and will answer so again. `left`: it has let the backend go, which was empty.
+    `refuses`: it has answered, and will answer so again. `has_let_go`: the backend is none of its any more.
     """
 
     def __init__(
-        self, why: str, *, holds_nothing: bool = False, refuses: bool = False, left: bool = False
+        self, why: str, *, holds_nothing: bool = False, refuses: bool = False, has_let_go: bool = False
     ) -> None:
         super().__init__(why)
-        self.holds_nothing, self.refuses, self.left = holds_nothing, refuses, left
+        self.holds_nothing, self.refuses, self.has_let_go = holds_nothing, refuses, has_let_go
 
 
 @click.command()
@@ -116,23 +118,29 @@ class _Hook:
         self._said: set[str] = set()
         self._told: set[str] = set()  # proxies that were told of the drain
         self._silent: dict[str, float] = {}  # proxies that hold nothing, it seems, and since when
+        self._named: set[str] = set()  # proxies, as DNS said last
+        self._busy: set[str] = set()  # proxies that said last that sessions are left
+        self._question: Future[set[str]] | None = None  # to DNS, while it is under way
         self._deadline = 0.0
         self._until = 0.0  # when proxies have to have answered what they are asked now
-        self._resolving: tuple[threading.Thread, list[Any]] | None = None  # while DNS does not answer
 
     def drain(self, seconds: float) -> bool:
         """Have this instance emptied; return whether all proxies say that it is."""
         self._deadline = time.monotonic() + seconds
         with ThreadPoolExecutor(_MOST) as threads:
             while True:
-                answers = self._all(threads, self._look)
+                answers = self._all(threads, self._look) + self._of_missing()
                 if answers and all(answer in {"empty", "gone"} for answer in answers):
                     if "empty" in answers:
                         return True
                     self._say("no proxy says that it is empty: none knows of it, or none is there")
                     return False
                 if time.monotonic() > self._deadline + LATE:
-                    left = {"draining": "sessions are left", "gone": "no such backend"}
+                    left = {
+                        "draining": "sessions are left",
+                        "silent": "some do not answer",
+                        "gone": "no such backend",
+                    }
                     why = sorted({left.get(answer, answer) for answer in answers if answer != "empty"})
                     self._say(f"the time is up, and not all proxies say that it is empty: {'; '.join(why)}")
                     return False
@@ -198,39 +206,41 @@ class _Hook:
             answers = list(threads.map(ask, proxies))
         except _Failed as error:
             answers = [str(error)]
-        for text in sorted(set(answers) - {"", "empty", "draining", "gone"}):
+        for text in sorted(set(answers) - {"", "empty", "draining", "silent", "gone"}):
             self._say(text)
         return answers
 
+    def _of_missing(self) -> list[str]:
+        """As `_look`, of the proxies that had sessions when DNS named them last."""
+        return [self._seems_gone(proxy) for proxy in self._busy - self._named]
+
+    def _seems_gone(self, proxy: str) -> str:
+        since = self._silent.setdefault(proxy, time.monotonic())
+        return "gone" if time.monotonic() - since >= GONE else "silent"
+
     def _proxies(self) -> set[str]:
-        """The admin listeners of all proxies, by address. Raises _Failed.
+        """The admin listeners of all proxies, by address. Raises _Failed, also for a DNS that takes long."""
+        if self._question is None:
+            self._question = Future()
+            threading.Thread(target=self._resolve, args=(self._question,), daemon=True).start()
+        try:
+            self._named = self._question.result(NAMED)
+        except (OSError, UnicodeError) as error:  # a TimeoutError too
+            if not self._question.done():  # it goes on, for whoever asks next
+                raise _Failed(f"{self._host}: DNS has not answered within {NAMED:g} s") from None
+            self._question = None
+            raise _Failed(f"{self._host}: {getattr(error, 'strerror', None) or error}") from None
+        self._question = None
+        return self._named
 
-        What asks DNS has no deadline, and where that is silent takes ten seconds for each name it may be: it
-        is waited for no longer than for a proxy, and asked no second time meanwhile.
-        """
-        thread, found = self._resolving or self._resolve()
-        thread.join(PATIENCE)
-        self._resolving = None if found else (thread, found)
-        if not found:
-            raise _Failed(f"{self._host}: DNS does not answer")
-        if isinstance(found[0], Exception):
-            raise _Failed(f"{self._host}: {getattr(found[0], 'strerror', None) or found[0]}")
-        hosts = {str(where[0]) for *_, where in found[0]}
-        return {f"http://{f'[{host}]' if ':' in host else host}:{self._port}" for host in hosts}
-
-    def _resolve(self) -> tuple[threading.Thread, list[Any]]:
-        """A thread that asks DNS, and where its answer will be; one that the command does not wait for."""
-        found: list[Any] = []
-
-        def resolve() -> None:
-            try:
-                found.append(socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM))
-            except (OSError, UnicodeError) as error:
-                found.append(error)
-
-        thread = threading.Thread(target=resolve, daemon=True)
-        thread.start()
-        return thread, found
+    def _resolve(self, question: Future[set[str]]) -> None:
+        try:
+            found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            question.set_exception(error)
+            return
+        hosts = {str(where[0]) for *_, where in found}
+        question.set_result({f"http://{f'[{host}]' if ':' in host else host}:{self._port}" for host in hosts})
 
     def _look(self, proxy: str) -> str:
         """Tell a proxy, if it was not told or does not drain, and ask how far it is."""
@@ -241,18 +251,22 @@ class _Hook:
                 self._told.add(proxy)
             backend = self._ask(proxy)
         except _Failed as error:
-            if error.left:
+            if error.has_let_go:  # where backends are discovered, one that goes leaves when it is empty
+                self._busy.discard(proxy)
                 return "empty"
             if not error.holds_nothing:
                 self._silent.pop(proxy, None)
                 return str(error)
             self._say(str(error))
-            since = self._silent.setdefault(proxy, time.monotonic())
-            return "gone" if time.monotonic() - since >= GONE else "draining"
+            return self._seems_gone(proxy)
         self._silent.pop(proxy, None)
         state = backend.get("drain")
+        if isinstance(state, dict) and not state.get("empty"):
+            self._busy.add(proxy)
+            return "draining"
+        self._busy.discard(proxy)
         if isinstance(state, dict):
-            return "empty" if state.get("empty") else "draining"
+            return "empty"
         if backend.get("admin_state") == "maintenance":
             return "empty"
         self._told.discard(proxy)  # it was restarted, or somebody has taken the drain back
@@ -279,11 +293,12 @@ class _Hook:
         except urllib.error.HTTPError as error:
             with error:
                 why = f"{url}: {error.code}, {_MEANINGS.get(error.code, error.reason)}"
+                gone = error.code == 410
                 raise _Failed(
                     why,
-                    holds_nothing=error.code in {404, 410},
+                    holds_nothing=gone or error.code == 404,
                     refuses=error.code in _MEANINGS,
-                    left=error.code == 410,
+                    has_let_go=gone,
                 ) from None
         except urllib.error.URLError as error:
             refused = isinstance(error.reason, ConnectionRefusedError)

@@ -131,6 +131,19 @@ def test_a_name_that_nobody_has(wish: str) -> None:
     run(test)
 
 
+def test_one_that_has_left_is_no_unknown_one() -> None:
+    """410: none of its sessions is here any more, as a hook has to know that comes too late to drain it."""
+
+    async def test(admin: Admin) -> None:
+        known(admin)
+        (a, _) = admin.fleet
+        admin.fleet.remove(a)
+        status, told = await post(admin, "/api/backends/a/drain")
+        assert (status, told["detail"]) == (410, "a has left the fleet: no session is there any more")
+
+    run(test)
+
+
 def test_one_that_has_left_is_not_drained_again() -> None:
     """Nothing happens between the look for a backend and what is done to it, however fast it goes."""
 
@@ -234,6 +247,8 @@ def test_an_app_cannot_move_others_with_its_hooks_token() -> None:
             assert (status, "that it comes from" in told["detail"]) == (403, True)
             assert (await post(admin, f"/api/backends/here/{wish}", until, hook))[0] == 200
         assert (await admin.ask("/api/backends/there", hook)).status == 403
+        # Nor is it believed that it speaks for somebody else, though it comes from this machine.
+        assert (await admin.ask("/api/backends/there", hook, b"X-Forwarded-For: 203.0.113.9")).status == 403
         assert (await post(admin, "/api/backends/there/drain", None, bearer(TOKEN)))[0] == 200
         # Who is down may be where another one is by now; an address without a backend tells nothing.
         admin.fleet.observe(here, Observation.REFUSED, 1.0)

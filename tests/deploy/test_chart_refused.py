@@ -42,6 +42,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         for part in ("proxy", "chat")
         for share in ("0%", "200%")
     ),
+    *(({"proxy": {"trusted": [text]}}, "/proxy/trusted/0") for text in ("*", "all", "localhost")),
     ({"clusterDomain": "a..b"}, "/clusterDomain"),
     ({"chat": {"env": [{"name": "PORT", "value": 8000}]}}, "/chat/env/0/value"),
     ({"chat": {"volumes": [{"name": "tmp", "emptyDir": {}}]}}, r"chat\.volumes: one is there twice"),

@@ -35,7 +35,7 @@ def dns(make_proxy: MakeProxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dns]
     """That of a cluster, with one proxy that says that the pod is empty."""
     made = Dns()
     make_proxy(lambda _: (200, EMPTY))
-    monkeypatch.setattr(module, "PATIENCE", 0.2)
+    monkeypatch.setattr(module, "NAMED", 0.2)
     monkeypatch.setattr(socket, "getaddrinfo", made.resolve)
     yield made
     made.answers.set()
@@ -46,7 +46,7 @@ def test_dns_that_is_silent_takes_no_time_of_the_app(hook: Hook, dns: Dns, wish:
     """It is waited for as for a proxy: what is over the time of the hook lacks to Chainlit's own end."""
     assert hook.run(wish, 0.0) == status
     assert not dns.answers.is_set()
-    assert ("DNS does not answer" in hook.said()) is (wish != "taken")
+    assert ("DNS has not answered" in hook.said()) is (wish != "taken")
 
 
 def test_dns_that_is_slow_is_no_failure(hook: Hook, dns: Dns, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,4 +59,4 @@ def test_dns_that_is_slow_is_no_failure(hook: Hook, dns: Dns, monkeypatch: pytes
 
     monkeypatch.setattr(module._Hook, "_say", say)
     assert hook.run("drain", 30.0) == 0
-    assert (told, dns.asked) == ([f"{SERVICE}: DNS does not answer"], 1)
+    assert (told, dns.asked) == ([f"{SERVICE}: DNS has not answered within 0.2 s"], 1)
