@@ -320,8 +320,6 @@ def add_actions(app: FastAPI, actions: AdminActions, guarded: Any) -> None:
         name: Annotated[str, Path(description="Which backend.", examples=["replica-1"])],
     ) -> Backend:
         backend = fleet.get(name)
-        if backend is None and fleet.has_left(name):
-            raise HTTPException(410, f"{name} has left the fleet: no session is there any more")
         if backend is None:
             raise _unknown(fleet, name)
         return backend

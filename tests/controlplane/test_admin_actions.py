@@ -131,19 +131,6 @@ def test_a_name_that_nobody_has(wish: str) -> None:
     run(test)
 
 
-def test_one_that_has_left_is_no_unknown_one() -> None:
-    """410: none of its sessions is here any more, as a hook has to know that comes too late to drain it."""
-
-    async def test(admin: Admin) -> None:
-        known(admin)
-        (a, _) = admin.fleet
-        admin.fleet.remove(a)
-        status, told = await post(admin, "/api/backends/a/drain")
-        assert (status, told["detail"]) == (410, "a has left the fleet: no session is there any more")
-
-    run(test)
-
-
 def test_one_that_has_left_is_not_drained_again() -> None:
     """Nothing happens between the look for a backend and what is done to it, however fast it goes."""
 
