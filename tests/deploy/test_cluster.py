@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 import yaml
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
-from tests.browser.chromium import FLAGS, MISSING, find
 from tests.browser.tab import Tab
+from tests.deploy.people import all_are_remembered, people, session_of
 from tests.deploy.test_kubernetes import FOLDER
 from tests.support.instances import http_status
 from tests.support.processes import free_port
@@ -115,13 +115,11 @@ class Cluster:
 
     def asked(self, command: str) -> Any:
         """What a command of the proxy's prints as JSON, run in a pod of it as the page says."""
-        line = f"chainlit-proxy {command} --json --token $ADMIN_TOKEN"
-        return json.loads(self.kubectl("exec", PROXY, "--", "sh", "-c", line))
+        return json.loads(self.kubectl("exec", PROXY, "--", "chainlit-proxy", *command.split(), "--json"))
 
     def home(self, tab: Tab) -> str:
         """The pod that holds a chat."""
-        cookies = {cookie["name"]: cookie["value"] for cookie in tab.page.context.cookies()}
-        return str(self.asked(f"where {cookies['X-Chainlit-Session-id']}")["backend"])
+        return str(self.asked(f"where {session_of(tab)}")["backend"])
 
     def healthy(self) -> list[str]:
         """The pods that take sessions."""
@@ -151,36 +149,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         cluster.end()
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """The system's Chromium, with a fresh profile."""
-    path = find()
-    if path is None:
-        pytest.fail(MISSING, pytrace=False)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def tabs(cluster: Cluster, chromium: Browser) -> Iterator[list[Tab]]:
     """Three people who have said who they are, on a site whose pods all take sessions."""
     wait_until(lambda: cluster.healthy() == PODS, 120, lambda: str(cluster.healthy()))
-    contexts = [chromium.new_context(viewport={"width": 1000, "height": 900}) for _ in range(3)]
-    tabs = [Tab(context, f"{cluster.url}/") for context in contexts]
-    for number, tab in enumerate(tabs):
-        assert f"Person{'abc'[number]}" in tab.say(f"my name is Person{'abc'[number]}")
-    yield tabs
-    for context in contexts:
-        context.close()
-
-
-def all_remember(tabs: list[Tab]) -> None:
-    """Each chat knows who it talks with, on the page that was opened."""
-    for number, tab in enumerate(tabs):
-        assert f"You are Person{'abc'[number]}." in tab.say("who am I?")
-        assert not tab.reloaded
+    with people(chromium, cluster.url) as tabs:
+        yield tabs
 
 
 def test_a_rollout_is_not_noticed(cluster: Cluster, tabs: list[Tab]) -> None:
@@ -191,7 +165,7 @@ def test_a_rollout_is_not_noticed(cluster: Cluster, tabs: list[Tab]) -> None:
     cluster.rolled(CHAT)
     after = cluster.kubectl("get", "pods", "-o", "jsonpath={.items[*].metadata.uid}")
     assert len(set(before.split()) - set(after.split())) == len(PODS)
-    all_remember(tabs)
+    all_are_remembered(tabs)
     assert [tab.was_closed(began) for tab in tabs] == [False] * len(tabs)
 
 
@@ -205,7 +179,7 @@ def test_a_pod_that_is_deleted_ends_what_it_says(cluster: Cluster, tabs: list[Ta
     cluster.kubectl("delete", "pod", victim)
     tab.answer(answers)
     assert cluster.home(tab) != victim
-    all_remember(tabs)
+    all_are_remembered(tabs)
     assert [tab.was_closed(began) for tab in tabs] == [False] * len(tabs)
     cluster.rolled(CHAT)
 
@@ -215,7 +189,7 @@ def test_a_pod_that_is_gone_is_survived(cluster: Cluster, tabs: list[Tab]) -> No
     tab = tabs[1]
     victim = cluster.home(tab)
     cluster.kubectl("delete", "pod", victim, "--force", "--grace-period=0")
-    all_remember(tabs)
+    all_are_remembered(tabs)
     cluster.rolled(CHAT)
 
 
