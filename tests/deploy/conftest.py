@@ -1,4 +1,4 @@
-"""The engine, the images and the browser of the tests of what is deployed; everything is removed at the end."""
+"""The engine, the images and the browser of tests of what is deployed; everything is removed at the end."""
 
 import os
 from collections.abc import Iterator

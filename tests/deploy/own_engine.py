@@ -171,7 +171,7 @@ network_config_dir = "{folder}/networks"
     def __init__(self) -> None:
         super().__init__()
         self._forward = self.FORWARD.read_text()
-        self._shared = [path for place in SHARED for path in (place, *place.glob("*"))]
+        self._shared = [place for place in SHARED if place.exists()]
         self._over = threading.Event()
         self._checks = threading.Thread(target=self._check_until_over)
 
@@ -187,8 +187,13 @@ network_config_dir = "{folder}/networks"
         }
 
     def command(self) -> list[str]:
-        """The service behind the socket, for as long as it is not ended."""
-        return ["podman", "system", "service", "--time", "0", self.socket]
+        """The service behind the socket, which has places of its own where another Podman has its."""
+        own = [
+            f"mkdir -p {self.folder}{place} {place} && mount --bind {self.folder}{place} {place}"
+            for place in SHARED
+        ]
+        line = " && ".join([*own, f"exec podman system service --time 0 {self.socket}"])
+        return ["unshare", "--mount", "--propagation", "slave", "sh", "-c", line]
 
     def start(self) -> Engine:
         """The same, and the health checks with it."""
@@ -211,7 +216,7 @@ network_config_dir = "{folder}/networks"
                 list(pool.map(lambda container: self._podman("healthcheck", "run", container), running))
 
     def end(self) -> None:
-        """The same, and what Podman keeps elsewhere: rules, a setting of the kernel, files."""
+        """The same, and what Podman changes elsewhere: rules, a setting of the kernel, empty folders."""
         self._over.set()
         if self._checks.ident is not None:
             self._checks.join()
@@ -220,9 +225,10 @@ network_config_dir = "{folder}/networks"
             for program in FIREWALLS:
                 _remove_chains(program)
         self.FORWARD.write_text(self._forward)
-        for path in (path for place in SHARED for path in (*place.glob("*"), place)):
-            if path not in self._shared:
-                shutil.rmtree(path, ignore_errors=True)
+        for place in SHARED:
+            if place not in self._shared:
+                with contextlib.suppress(OSError):  # another Podman is there meanwhile
+                    place.rmdir()
 
 
 def _remove_chains(program: str) -> None:
