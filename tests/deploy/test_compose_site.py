@@ -7,13 +7,14 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from playwright.sync_api import Browser
 
 from tests.browser.tab import Tab
 from tests.deploy import stand_ins
-from tests.deploy.compose_site import Site
+from tests.deploy.compose_site import HEALTHY, Site
 from tests.deploy.engine import Engine
 from tests.deploy.people import all_are_remembered, people, session_of
 from tests.deploy.test_files import queries, rules
@@ -118,13 +119,21 @@ def test_the_proxy_is_replaced(site: Site, tabs: list[Tab]) -> None:
     print(f"the proxy stopped in {took:.1f} s")
 
 
+def has_its_store(site: Site, service: str) -> bool:
+    """Whether an instance that has missed the store has it again, and has written what was said meanwhile."""
+    log = site.compose("logs", service)
+    return log.count("the store is down") == log.count("the store is back")
+
+
 def test_valkey_is_lost_and_comes_back(site: Site, tabs: list[Tab]) -> None:
     """Without it every chat goes on where it is; with it again a chat survives its instance as before."""
     site.engine("kill", "--signal", "KILL", site.container("valkey"))
     all_are_remembered(tabs)
     site.compose("up", "--detach", "--no-deps", "valkey")
     site.wait_well()
-    all_are_remembered(tabs)  # and kept anew
+    for service in HEALTHY:
+        wait_until(partial(has_its_store, site, service), 30, partial(site.told, service))
+    all_are_remembered(tabs)
     victim = home_of(site, tabs[2])
     killed = time.time()
     site.engine("kill", "--signal", "KILL", site.container(victim))
