@@ -36,7 +36,7 @@ from proxy.dataplane.fetch import open_websocket
 from proxy.dataplane.leg import OPENING
 from proxy.dataplane.patience import Timer
 from proxy.dataplane.request import Request
-from proxy.dataplane.resuming import resumes
+from proxy.dataplane.resuming import resumes, take_backlog
 from proxy.dataplane.side import Side
 from proxy.dataplane.site import Site
 from proxy.dataplane.tunnel import Tunnel
@@ -138,7 +138,7 @@ class Opening:
             side.received += len(data)
             side.reads += 1
         self._do(actions)
-        if machine.has_opened and not self._has_opened:
+        if machine.sid and not self._has_opened:
             self._has_opened, tunnel.pool.ping_overdue = True, machine.ping_overdue
             if self._opens is not None:
                 self._opens.set_result(None)
@@ -166,16 +166,15 @@ class Opening:
 
     def _client_lost(self) -> bool:
         """Whether the backend's side is kept: for a session that was lost before, and is lost once more."""
-        tunnel, claim = self._tunnel, self._claim
-        if claim is None or self._machine.state is not State.CONNECTING:
+        tunnel, claim, site = self._tunnel, self._claim, self._site
+        if claim is None or self._machine.state is not State.CONNECTING or tunnel.up.is_closing():
             return False
-        directory = self._site.router.directory
-        session = directory.get(claim.session_id, monotonic())
-        if self._site.lingers.at(session, tunnel.pool.backend) is None or session is None:
-            return False
-        tunnel.session = session
-        directory.opened(session)
-        return tunnel.client_lost(self._machine.unread)
+        lost = site.lost_again(tunnel, claim, self._request)
+        if lost is not None:
+            self._claim, unread = None, self._machine.unread
+            tunnel.leave()
+            lost.data_received(unread)
+        return lost is not None
 
     def redirect(self) -> None:
         """As Waiting: a poll has moved the transport to another backend."""
@@ -205,7 +204,7 @@ class Opening:
         if self._deadline <= now:
             self._wait()
             engine = self._tunnel.engine
-            if engine is None or engine.claim is None:
+            if engine is None or all(claim.said for claim in engine.claims):
                 self._do(self._machine.late())
 
     def move_on(self, gap: float) -> None:
@@ -222,8 +221,6 @@ class Opening:
         if self._work is not None:
             self._work.cancel()
         self._refused()
-
-    # Actions
 
     def _do(self, actions: list[Action]) -> None:
         """Do these behind those that are being done."""
@@ -258,6 +255,8 @@ class Opening:
                 else:
                     tunnel.down.resume(OPENING)
             case Refused():
+                if self._claim is None and tunnel.engine is not None:
+                    self._site.answered(tunnel.engine, taken=False)
                 self._refused()
             case Refuse(why):
                 refuse_opening(tunnel, self._site.stats, why)
@@ -347,16 +346,18 @@ class Opening:
             tunnel.close()
 
     def _connected(self) -> None:
-        """The backend has taken the CONNECT."""
-        tunnel, router, claim = self._tunnel, self._site.router, self._claim
-        session = None
-        if claim is not None:
-            self._claim = None
-            session = router.taken(claim, monotonic())
+        """The backend has taken the CONNECT, or that of a poll."""
+        tunnel, site, engine = self._tunnel, self._site, self._tunnel.engine
+        claim, self._claim = self._claim, None
+        session = None if claim is None else site.taken(claim, engine, self._machine.sid)
+        if session is not None:
             self._begin(session)
-        engine = tunnel.engine
-        if engine is not None and engine.backend is tunnel.pool.backend and not engine.decided:
-            router.engines.decide(engine, session)
+        if engine is None or engine.backend is not tunnel.pool.backend or engine.decided:
+            return
+        if claim is None:
+            site.answered(engine, taken=True)
+        else:
+            site.router.engines.decide(engine, session)
 
     def _begin(self, session: Session) -> None:
         self._tunnel.session = session
@@ -371,6 +372,7 @@ class Opening:
     def _settle(self, action: Settle) -> None:
         """The session is known, or will not be: pass what was held, and look no more."""
         tunnel, router, engine = self._tunnel, self._site.router, self._tunnel.engine
+        owed = b""
         if self._word is not None:
             self._word.cancel()
         self._refused()
@@ -378,13 +380,10 @@ class Opening:
         if engine is not None:
             engine.waiting.discard(self)
             if engine.backend is tunnel.pool.backend and not engine.decided:
-                router.connected(engine, engine.claim, monotonic())
+                router.engines.decide(engine, None)
             if tunnel.session is None and engine.session is not None:
                 self._begin(engine.session)
-            if engine.backlog is not None and tunnel.down.may_write:
-                tunnel.down.write(engine.backlog.frames())
-                engine.backlog = None
-                router.engines.note_plain(engine)
+            owed = take_backlog(engine, router) if tunnel.down.may_write else b""
         for side, rest in ((self._down, action.to_backend), (self._up, action.to_client)):
             if rest and side is not None:  # it is counted when it goes on
                 side.received -= len(rest)
@@ -392,9 +391,10 @@ class Opening:
         self._down = self._up = None
         if not self._machine.said.names_others:
             self._site.hand_overs.keep(tunnel, self._request, self._machine.connect)
+        ask = self._site.owner_of(tunnel.session, tunnel.pool.backend, self._request)
         self._owner.let_go()
-        upgraded = engine is None or self._machine.upgraded
-        tunnel.plain(action.to_backend, action.to_client, answered=action.answered, upgraded=upgraded)
+        upgraded, said, heard = engine is None or self._machine.upgraded, action.to_backend, action.to_client
+        tunnel.plain(said, heard, answered=action.answered, upgraded=upgraded, owed=owed, ask=ask)
 
     def __repr__(self) -> str:
         return f"<Opening to {self._tunnel.pool.backend.name} {self._machine!r}>"

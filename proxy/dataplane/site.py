@@ -9,13 +9,18 @@ import itertools
 import math
 import os
 from collections.abc import Callable
-from functools import lru_cache
+from contextlib import suppress
+from functools import lru_cache, partial
 from time import monotonic
 
+from proxy.affinity.answers import answered
 from proxy.affinity.backend import AdminState, Backend
+from proxy.affinity.claims import Claim
+from proxy.affinity.decision import EngineSession
 from proxy.affinity.evidence import Paths
 from proxy.affinity.health import Observation
 from proxy.affinity.router import Locate, Located, Router
+from proxy.affinity.session import Session
 from proxy.borders import Where, Work, guarded, held
 from proxy.config import Config
 from proxy.config.values import Locate as LocateMode
@@ -26,10 +31,11 @@ from proxy.dataplane.cross_site import CrossSite
 from proxy.dataplane.door import Door
 from proxy.dataplane.hand_overs import HandOvers
 from proxy.dataplane.head_cache import HeadCache, Known
-from proxy.dataplane.linger import Lingers
+from proxy.dataplane.linger import Ask, Dropped, Lingers, LostConnect
 from proxy.dataplane.locate import Locator
 from proxy.dataplane.patience import Stood, never
 from proxy.dataplane.pool import Pool
+from proxy.dataplane.question import shown
 from proxy.dataplane.record import Record
 from proxy.dataplane.request import Request
 from proxy.dataplane.shared_directory import SharedDirectory
@@ -267,6 +273,56 @@ class Site:
         asked = upstream_heads.locate_question(request, question.session_id, self.paths)
         remember = self.router.locate is not LocateMode.ALWAYS
         return await self.locator.ask(asked, pools, request.known.client, remember=remember)
+
+    def owner_of(self, session: Session | None, backend: Backend, request: Request) -> Ask | None:
+        """Who asks its instance whether a session is this client's; None: nobody need ask.
+
+        Which CONNECT of a transport an instance has taken is known where one proxy has read them all. Where
+        there are others, what is kept of a session is given to whom its instance would give its files.
+        """
+        is_one = not self.router.shared and self.router.locate is not LocateMode.ALWAYS
+        if is_one or session is None or not self.lingers.may_know(session):
+            return None
+        asked = upstream_heads.locate_question(request, session.id, self.paths)
+
+        async def ask(then: Callable[[bool], None]) -> None:
+            found = False
+            if asked is not None:
+                with suppress(ProxyError):
+                    found = await shown(self.pool(backend), asked[1], self.config.affinity.locate_timeout)
+            then(found)
+
+        return lambda then: self.spawn(partial(ask, then), partial(then, False))
+
+    def lost_again(self, tunnel: Dropped, claim: Claim, request: Request) -> LostConnect | None:
+        """Who has the backend's side of a client that was lost while its CONNECT was on its way.
+
+        None: nothing is kept of its session, so nobody waits for it.
+        """
+        session = self.router.directory.get(claim.session_id, monotonic())
+        if session not in self.lingers.by_session:
+            return None
+        ask = self.owner_of(session, claim.backend, request)
+        return LostConnect(self.lingers, self.router, tunnel, claim, ask)
+
+    def taken(self, claim: Claim, engine: EngineSession | None, sid: bytes) -> Session | None:
+        """An instance has taken a CONNECT on a websocket; None: or one that a poll has said of its transport.
+
+        That is `engine`, of a websocket that takes over from polls, or nobody polls by its `sid`.
+        """
+        polls = engine or self.router.engines.get(sid)
+        if polls is not None and (engine is None or polls.claims or polls.decided):
+            self.router.refused(claim)
+            return None
+        return self.router.taken(claim, monotonic())
+
+    def answered(self, engine: EngineSession, *, taken: bool) -> Session | None:
+        """As `answers.answered`; of a CONNECT that came to another proxy, that is told."""
+        if engine.claims:
+            return answered(self.router, engine, monotonic(), taken=taken)
+        if not engine.decided:
+            self.hand_overs.far.heard(engine, taken=taken)
+        return None
 
     def __repr__(self) -> str:
         return f"<Site pools={len(self._pools)} {self.router!r}>"
