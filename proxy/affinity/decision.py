@@ -79,7 +79,7 @@ class EngineSession:
         "_streamed",
         "backend",
         "backlog",
-        "claims",
+        "claim",
         "connect",
         "connects_more",
         "decided",
@@ -118,7 +118,7 @@ class EngineSession:
         self.tunnels = 0  # its open websockets
         # What its next request is told.
         self.decision: Decision | Void = Decision(backend, Evidence.SID, Outcome.PINNED, None, self)
-        self.connects_more = False  # whether it has named several sessions: which is taken is not known
+        self.connects_more = False  # whether it has said CONNECT again: which of them is taken is not known
         self.connect = b""  # the CONNECT packet of its session, if another instance may have to be told
         self.kept: Heads | None = None  # what else is needed for that; see `dataplane.hand_overs`
         self.hand_over: object | None = None  # while it is handed over
@@ -127,7 +127,7 @@ class EngineSession:
         self._streamed, self.streamed_mark = "", _NO_MARK
         self.owed_pongs = 0  # answers to pings that no backend has said
         self.waiting: set[Waiting] = set()  # while undecided
-        self.claims: tuple[Claim, ...] = ()  # of CONNECT packets that POSTs brought, until they are answered
+        self.claim: Claim | None = None  # of the CONNECT that a POST brought, until it is answered
         self.said: Said | None = None  # set while it is undecided and has namespaces of the app's own
         self.weight = 0  # of that, as EngineSessions has counted it
         self.backlog: Backlog | None = None  # what its next polls get before its backend is asked

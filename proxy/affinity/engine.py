@@ -67,7 +67,7 @@ class EngineSessions:
         self._directory = directory
         self.settled: dict[bytes, EngineSession] = {}  # the plain ones, by what their clients say
         self.heard: Callable[[EngineSession], None] | None = None  # tells other proxies of a CONNECT
-        # Told of CONNECT packets that will not be answered; set by the router.
+        # Told of a CONNECT that will not be answered; set by the router.
         self.let_go: Callable[[Claim], None] = lambda _: None
         # Told of one that goes on elsewhere, as another proxy has said, and whether it was settled here.
         self.followed: Callable[[EngineSession, bool], None] = lambda _engine, _was_settled: None
@@ -167,9 +167,9 @@ class EngineSessions:
             waiter.decided()
 
     def _let_go(self, engine: EngineSession) -> None:
-        """Nothing is answered any more that it has said before it connected."""
-        claims, engine.claims = engine.claims, ()
-        for claim in claims:
+        """Its CONNECT is answered no more."""
+        claim, engine.claim = engine.claim, None
+        if claim is not None:
             self.let_go(claim)
 
     def note_plain(self, engine: EngineSession) -> None:

@@ -142,7 +142,7 @@ class FarPolls:
 
     def hopes_for(self, engine: EngineSession | None) -> bool:
         """Whether another proxy may have seen its CONNECT, and says so in a moment."""
-        return engine is not None and engine.session is None and not engine.claims and self._hears
+        return engine is not None and engine.session is None and engine.claim is None and self._hears
 
     def is_left_to(self, engine: EngineSession) -> bool:
         """Whether one that has to leave its backend is left alone until somebody wants it handed over.

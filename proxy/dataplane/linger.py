@@ -348,6 +348,11 @@ class Lingers:
         """Whether there may be something to say to a session when it connects again."""
         return session in self.by_session or session in self.connected
 
+    @property
+    def has_many_coming(self) -> bool:
+        """Whether no more clients are kept that were lost before their CONNECT was answered."""
+        return len(self.coming) >= self.most_sessions
+
     def left(self, lingering: LingeringEnd) -> None:
         """One has ended."""
         if self.by_session.get(lingering.session) is lingering:

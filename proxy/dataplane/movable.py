@@ -110,13 +110,6 @@ class Movable:
         return not self._closed and self.down.sent is not None and self.down.sent.is_cut_off
 
     @property
-    def connects_more(self) -> bool:
-        """As Stream."""
-        client, engine = self._down_end, self.engine
-        more = isinstance(client, ClientEnd) and client.packets.is_elsewhere
-        return more or (engine is not None and engine.connects_more)
-
-    @property
     def has_upgraded(self) -> bool:
         """Whether its client speaks here, and polls no more."""
         client = self._down_end

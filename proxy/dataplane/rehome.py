@@ -39,16 +39,16 @@ class Connect:
 
     __slots__ = ("claim", "engine")
 
-    def __init__(self, engine: EngineSession, claim: Claim | None) -> None:
+    def __init__(self, router: Router, engine: EngineSession, claim: Claim | None) -> None:
         """It names no session if there is no claim."""
         self.engine = engine
         self.claim = claim
         if claim is not None:
-            answers.names(engine, claim)
+            answers.names(router, engine, claim)
 
     def answered(self, router: Router, status: int) -> None:
         """The backend has answered the POST: it has heard the CONNECT, or will not."""
-        if not 200 <= status < 300:
+        if not (200 <= status < 300 and answers.is_awaited(router, self.engine)):
             self.ended(router)
         elif self.claim is not None:
             self.claim.said = True
@@ -125,7 +125,7 @@ def read_post(post: Post, content: bytes, *, is_connect: bool) -> None:
                 return
             post.has_said = note_said(post.site, post.request, engine, content)
             if is_connect:
-                engine.kept, engine.connects_more = None, True
+                engine.kept = None
         post.send()
         return
     engines = post.site.router.engines
@@ -137,8 +137,8 @@ def read_post(post: Post, content: bytes, *, is_connect: bool) -> None:
         _connect(post, names)
         return
     if names is Names.NO_SESSION:
-        post.connect = Connect(engine, None)
-    elif names is Names.ELSEWHERE and not engine.claims:
+        post.connect = Connect(post.site.router, engine, None)
+    elif names is Names.ELSEWHERE and engine.claim is None:
         if post.site.hand_overs.far.hopes_for(engine) and post.wait_to_say(engine, _WORD):
             engine.waiting.add(_Waiter(post.site.arrivals, engine))
             return
@@ -199,7 +199,7 @@ def _connect(post: Post, session_id: str, located: Located = Asked.NOT_YET) -> N
             router.refused(decision.claim)
         decision = accepted or decision
     site.stats.decided(decision.evidence, decision.outcome)
-    post.connect = Connect(engine, decision.claim)
+    post.connect = Connect(router, engine, decision.claim)
     if decision.backend is engine.backend:
         post.choose(_with_engine(decision, engine))
         post.send()

@@ -36,6 +36,7 @@ from proxy.wire.engineio import (
 from proxy.wire.head import ResponseHead
 
 _EVENT = b'42["'  # in no JSON text, whose quotes would be escaped
+_READABLE = (None, b"gzip", b"deflate")  # what python-engineio may answer with; an app can add others
 _LARGEST_POLL = 1 << 22  # bytes: Engine.IO's own limit for a payload is a quarter of that
 
 
@@ -268,15 +269,20 @@ def poll_answer(
     """Who takes the body of a poll's answer, None: it passes as it is.
 
     An event of Chainlit's own namespace in `data`, the first of it, tells that the client has connected:
-    through another proxy, or before this one started.
+    through another proxy, or before this one started. What cannot be read tells nothing of its session.
     """
+    engines = place.router.engines
     if engine is None:
         return None
+    if head.fields.get(b"content-encoding") not in _READABLE:
+        if not engine.decided:
+            engines.decide(engine, None)
+        return None
     named = engine.said is not None and engine.said.names_others
-    if named or engine.claims or (not engine.decided and place.router.shared):
+    if named or engine.claim is not None or (not engine.decided and place.router.shared):
         return PollAnswer(sink, place, request, head, engine)
     if not engine.decided and _EVENT in data:
-        place.router.engines.decide(engine, None)
+        engines.decide(engine, None)
     return None
 
 

@@ -300,7 +300,7 @@ class Site:
         None: nothing is kept of its session, so nobody waits for it.
         """
         session = self.router.directory.get(claim.session_id, monotonic())
-        if session not in self.lingers.by_session:
+        if session not in self.lingers.by_session or self.lingers.has_many_coming:
             return None
         ask = self.owner_of(session, claim.backend, request)
         return LostConnect(self.lingers, self.router, tunnel, claim, ask)
@@ -311,14 +311,14 @@ class Site:
         That is `engine`, of a websocket that takes over from polls, or nobody polls by its `sid`.
         """
         polls = engine or self.router.engines.get(sid)
-        if polls is not None and (engine is None or polls.claims or polls.decided):
+        if polls is not None and (engine is None or polls.claim or polls.decided):
             self.router.refused(claim)
             return None
         return self.router.taken(claim, monotonic())
 
     def answered(self, engine: EngineSession, *, taken: bool) -> Session | None:
         """As `answers.answered`; of a CONNECT that came to another proxy, that is told."""
-        if engine.claims:
+        if engine.claim is not None:
             return answered(self.router, engine, monotonic(), taken=taken)
         if not engine.decided:
             self.hand_overs.far.heard(engine, taken=taken)

@@ -64,6 +64,7 @@ class Chat:
         self.transports: dict[bytes, Transport] = {}
         self.chunks = False  # whether handshakes are answered in chunks
         self.packed = False  # whether polls are answered compressed
+        self.packing = b"gzip"  # what that is called
         self.cut = 0  # bytes of an answer to a poll that come in a second piece
         self._gates: dict[str, asyncio.Event] = {}
         backend.serve(self._answer)
@@ -119,7 +120,8 @@ class Chat:
             transport.news.clear()
             packets, transport.queue = transport.queue, []
             body = SEPARATOR.join(packets)
-            answer = ok(gzip.compress(body), b"Content-Encoding: gzip") if self.packed else ok(body)
+            encoding = b"Content-Encoding: " + self.packing
+            answer = ok(gzip.compress(body), encoding) if self.packed else ok(body)
             peer.say(answer[: len(answer) - self.cut])
             await asyncio.sleep(0.01 if self.cut else 0)
             peer.say(answer[len(answer) - self.cut :])

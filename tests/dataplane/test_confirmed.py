@@ -1,5 +1,6 @@
 """What a client says is true once its instance has said so: by the answer to its CONNECT, not to its POST."""
 
+import gzip
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -131,6 +132,45 @@ def test_a_websocket_hears_the_answer_to_a_post() -> None:
         assert [await socket.hear() for _ in range(3)] == [CONNECTED, *tokens(0, 2)]
 
     run(test, "ab")
+
+
+def test_an_answer_that_cannot_be_read_passes() -> None:
+    """An app can compress by what the proxy does not know: it does not learn of the session."""
+
+    async def test(world: World) -> None:
+        instance = chats(world)["a"]
+        instance.packed, instance.packing = True, b"br"
+        tab = Tab(world, world.cookie("a"))
+        await tab.handshake()
+        await (await tab.post(CONNECT)).response()
+        heard = await (await tab.poll()).response()
+        assert (heard.status, gzip.decompress(heard.body)) == (200, CONNECTED)
+        assert heard.all(b"content-encoding") == [b"br"]
+        assert len(world.router.claims) == 0
+
+    run(test, "a")
+
+
+def test_so_many_are_kept_before_they_are_answered() -> None:
+    """Like those whose sessions are known: an instance may never answer."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        await keep_some(world, instances)
+        instances["a"].hold("connect")
+        for number in range(1, 3):
+            client = await Tab(world, world.cookie("a")).socket()
+            await client.hear()
+            client.say(CONNECT)
+            transport = instances["a"].transports[b"a-sid-%d" % number]
+            await world.until(lambda t=transport: t.heard)  # type: ignore[misc]
+            client.peer.reset()
+            await world.until(lambda: not world.plane.tunnels)
+            assert len(world.plane.site.lingers.coming) == 1
+        assert transport.socket is not None
+        await world.until(transport.socket.peer.reader.at_eof, "it is let go of")
+
+    run(test, "a", affinity={"linger_sessions": 1})
 
 
 def test_a_stranger_who_is_lost_takes_nothing_along() -> None:
