@@ -14,9 +14,7 @@ from time import monotonic
 from typing import Protocol
 
 from proxy.affinity.backend import AdminState, Backend
-from proxy.affinity.claims import Claim
 from proxy.affinity.lingering import Lingering, Packet, State, is_connected, messages_in
-from proxy.affinity.router import Router
 from proxy.affinity.session import Session
 from proxy.borders import Border, Where
 from proxy.config.models import AffinitySettings
@@ -186,13 +184,29 @@ class LostConnect(asyncio.Protocol):
     it may be anybody's.
     """
 
-    __slots__ = ("_ask", "_claim", "_reader", "_router", "_timer", "down", "lingers", "pool", "session", "up")
+    __slots__ = (
+        "_ask",
+        "_reader",
+        "_refused",
+        "_taken",
+        "_timer",
+        "down",
+        "lingers",
+        "pool",
+        "session",
+        "up",
+    )
 
     def __init__(
-        self, lingers: "Lingers", router: Router, tunnel: Dropped, claim: Claim, ask: Ask | None
+        self,
+        lingers: "Lingers",
+        tunnel: Dropped,
+        taken: Callable[[], Session | None],
+        refused: Callable[[], None],
+        ask: Ask | None,
     ) -> None:
-        """`claim` is that of the CONNECT."""
-        self.lingers, self._router, self._claim, self._ask = lingers, router, claim, ask
+        """Its claim is `taken`, which may tell of no session, or in the end `refused`, which does no harm."""
+        self.lingers, self._taken, self._refused, self._ask = lingers, taken, refused, ask
         self.session: Session | None = None  # set when it is answered
         self.pool, self.down, self.up = tunnel.pool, tunnel.down, tunnel.up
         self._reader = FrameReader()
@@ -212,15 +226,17 @@ class LostConnect(asyncio.Protocol):
                     continue
                 head = packet_head(frame.payload)
                 if is_connected(frame.payload):
-                    self._connected(self._router.taken(self._claim, monotonic()))
+                    self._connected()
                 elif head is not None and (head.kind, head.namespace) == (CONNECT_ERROR, MAIN):
                     self.end()
         except FrameError:
             self.end()
 
-    def _connected(self, session: Session) -> None:
-        self.session = session
-        if self._ask is None:
+    def _connected(self) -> None:
+        self.session = self._taken()
+        if self.session is None:
+            self.end()
+        elif self._ask is None:
             self._owned(True)
         else:
             self._ask(self._owned)
@@ -235,7 +251,7 @@ class LostConnect(asyncio.Protocol):
     def _leave(self) -> None:
         self._timer.cancel()
         self.lingers.coming.discard(self)
-        self._router.refused(self._claim)
+        self._refused()
         self.pool.leave(self)
 
     def end(self) -> None:

@@ -102,6 +102,8 @@ class Opening:
         self._moves = 0
         self._todo: list[Action] = []  # an empty deque has 760 bytes
         self._work: asyncio.Task[None] | None = None  # without an end there is no need of it
+        if self._sid:  # nobody has read what its polls have said
+            site.connecting[self._sid] = True
         self._wait()
 
     def start(self, rest: bytes, early: bytes) -> None:
@@ -138,13 +140,26 @@ class Opening:
             side.received += len(data)
             side.reads += 1
         self._do(actions)
-        if machine.sid and not self._has_opened:
-            self._has_opened, tunnel.pool.ping_overdue = True, machine.ping_overdue
-            if self._opens is not None:
-                self._opens.set_result(None)
-            self._site.paths.opened(self._request.head.path)
-            if machine.state is State.WATCHING:  # its client has all of its time from here on
-                self._wait()
+        self._note_open()
+
+    def _note_open(self) -> None:
+        """The backend may have opened an Engine.IO session for it."""
+        machine, site = self._machine, self._site
+        if not machine.sid or self._has_opened:
+            return
+        self._has_opened, self._tunnel.pool.ping_overdue = True, machine.ping_overdue
+        if self._opens is not None:
+            self._opens.set_result(None)
+        site.paths.opened(self._request.head.path)
+        if self._tunnel.opening is self:
+            site.connecting.setdefault(machine.sid, False)
+        if machine.state is State.WATCHING:  # its client has all of its time from here on
+            self._wait()
+
+    @property
+    def _sid(self) -> bytes:
+        """Of a websocket whose polls, if it has any, have no pin; b"" if it is not known."""
+        return b"" if self._tunnel.engine is not None else self._request.sid or self._machine.sid
 
     def side_ended(self, side: Side) -> bool:
         """A side has said all; return whether the other may go on: not if it ended in a message."""
@@ -169,12 +184,14 @@ class Opening:
         tunnel, claim, site = self._tunnel, self._claim, self._site
         if claim is None or self._machine.state is not State.CONNECTING or tunnel.up.is_closing():
             return False
-        lost = site.lost_again(tunnel, claim, self._request)
-        if lost is not None:
-            self._claim, unread = None, self._machine.unread
-            tunnel.leave()
-            lost.data_received(unread)
-        return lost is not None
+        if not site.keeps_lost(claim):
+            return False
+        sid, self._claim = self._sid, None
+        is_doubted = site.connecting.get(sid, False)
+        tunnel.leave()
+        site.connecting[sid] = is_doubted
+        site.lost_again(tunnel, claim, self._request, sid).data_received(self._machine.unread)
+        return True
 
     def redirect(self) -> None:
         """As Waiting: a poll has moved the transport to another backend."""
@@ -220,6 +237,7 @@ class Opening:
             self._word.cancel()
         if self._work is not None:
             self._work.cancel()
+        self._site.connecting.pop(self._sid, None)
         self._refused()
 
     def _do(self, actions: list[Action]) -> None:
@@ -328,6 +346,7 @@ class Opening:
         if fresh:
             site.stats.rehomes += 1
         self._do(self._machine.opened(rest))
+        self._note_open()
         if not tunnel.is_closed:
             upstream.leg.resume(OPENING)
 
@@ -349,7 +368,7 @@ class Opening:
         """The backend has taken the CONNECT, or that of a poll."""
         tunnel, site, engine = self._tunnel, self._site, self._tunnel.engine
         claim, self._claim = self._claim, None
-        session = None if claim is None else site.taken(claim, engine, self._machine.sid)
+        session = None if claim is None else site.taken(claim, engine, self._sid)
         if session is not None:
             self._begin(session)
         if engine is None or engine.backend is not tunnel.pool.backend or engine.decided:
@@ -375,6 +394,7 @@ class Opening:
         owed = b""
         if self._word is not None:
             self._word.cancel()
+        self._site.connecting.pop(self._sid, None)
         self._refused()
         tunnel.opening = None
         if engine is not None:

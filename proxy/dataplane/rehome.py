@@ -120,7 +120,9 @@ def read_post(post: Post, content: bytes, *, is_connect: bool) -> None:
     if engine is not None and content[:1] != PONG:
         engine.says(post.request.started)
     if engine is None or engine.decided:
-        if engine is not None:
+        if engine is None and is_connect:
+            post.site.doubt(post.request.sid or b"")
+        elif engine is not None:
             if engine.hand_over is not None and post.wait_to_say(engine, MOVES):
                 return
             post.has_said = note_said(post.site, post.request, engine, content)

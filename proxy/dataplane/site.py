@@ -92,6 +92,8 @@ class Site:
         self._ids = itertools.count(int.from_bytes(os.urandom(6), "big") << 16)
         self.paths = Paths(config.socketio_path, config.affinity.roots)
         self.locator = Locator(config.affinity, config.limits, self.stats, stood)
+        # Websockets alone that have not connected, by sid: whether their CONNECT may be another one's.
+        self.connecting: dict[bytes, bool] = {}
         self.hand_overs = HandOvers(self, config)
         self.doorway = Door(router, config.balance.queue, stood)
         self._use(config)
@@ -294,27 +296,46 @@ class Site:
 
         return lambda then: self.spawn(partial(ask, then), partial(then, False))
 
-    def lost_again(self, tunnel: Dropped, claim: Claim, request: Request) -> LostConnect | None:
-        """Who has the backend's side of a client that was lost while its CONNECT was on its way.
+    def keeps_lost(self, claim: Claim) -> bool:
+        """Whether the backend's side is kept of a client that was lost before its CONNECT was answered.
 
-        None: nothing is kept of its session, so nobody waits for it.
+        Where nothing is kept of its session nobody waits for it.
         """
         session = self.router.directory.get(claim.session_id, monotonic())
-        if session not in self.lingers.by_session or self.lingers.has_many_coming:
-            return None
+        return session in self.lingers.by_session and not self.lingers.has_many_coming
+
+    def lost_again(self, tunnel: Dropped, claim: Claim, request: Request, sid: bytes) -> LostConnect:
+        """Who has that side; `sid` is that of its transport."""
+        session = self.router.directory.get(claim.session_id, monotonic())
+
+        def refused() -> None:
+            self.connecting.pop(sid, None)
+            self.router.refused(claim)
+
         ask = self.owner_of(session, claim.backend, request)
-        return LostConnect(self.lingers, self.router, tunnel, claim, ask)
+        return LostConnect(self.lingers, tunnel, lambda: self.taken(claim, None, sid), refused, ask)
 
     def taken(self, claim: Claim, engine: EngineSession | None, sid: bytes) -> Session | None:
-        """An instance has taken a CONNECT on a websocket; None: or one that a poll has said of its transport.
+        """An instance has taken a CONNECT on a websocket; None: or one that a POST has brought.
 
-        That is `engine`, of a websocket that takes over from polls, or nobody polls by its `sid`.
+        That was for `engine`, if the websocket takes over from polls, or else for its `sid`.
         """
         polls = engine or self.router.engines.get(sid)
-        if polls is not None and (engine is None or polls.claim or polls.decided):
+        is_doubted = engine is None and self.connecting.get(sid, False)
+        if polls is not None:
+            is_doubted = is_doubted or polls.connects_more or polls.claim is not None
+            is_doubted = is_doubted or (engine is None and polls.decided)
+        if is_doubted:
             self.router.refused(claim)
             return None
         return self.router.taken(claim, monotonic())
+
+    def doubt(self, sid: bytes) -> None:
+        """A POST without a pin brings a CONNECT: whom the next answer is for, nobody knows."""
+        if sid in self.connecting:
+            self.connecting[sid] = True
+        if (engine := self.router.engines.get(sid)) is not None:
+            engine.connects_more = True
 
     def answered(self, engine: EngineSession, *, taken: bool) -> Session | None:
         """As `answers.answered`; of a CONNECT that came to another proxy, that is told."""

@@ -201,7 +201,8 @@ def test_a_stranger_who_is_lost_takes_nothing_along() -> None:
     run(test, "ab")
 
 
-def test_a_poll_at_the_sid_of_a_websocket_confirms_nothing() -> None:
+@pytest.mark.parametrize("pinned", [True, False], ids=["pinned", "bare"])
+def test_a_poll_at_the_sid_of_a_websocket_confirms_nothing(*, pinned: bool) -> None:
     """Engine.IO takes POSTs for it, so the answer may be to a CONNECT that came by one."""
 
     async def test(world: World) -> None:
@@ -214,7 +215,7 @@ def test_a_poll_at_the_sid_of_a_websocket_confirms_nothing() -> None:
         stranger.say(CONNECT)
         transport = instances["a"].transports[b"a-sid-1"]
         await world.until(lambda: transport.heard)
-        tab.sid = world.pin("a") + b"." + transport.sid
+        tab.sid = (world.pin("a") + b"." if pinned else b"") + transport.sid
         await (await tab.post(connect_packet("session-T"))).response()
         gate.set()
         assert await stranger.hear() == CONNECTED
@@ -223,6 +224,63 @@ def test_a_poll_at_the_sid_of_a_websocket_confirms_nothing() -> None:
         assert lingering(world) == 1
 
     run(test, "ab", affinity={"locate": "never"})
+
+
+@pytest.mark.parametrize("by", ["post", "websocket"])
+def test_a_sid_without_its_pin_confirms_nothing(by: str) -> None:
+    """What is said by it is of the same transport."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        await keep_some(world, instances)
+        instances["a"].refused.add("session-S")
+        tab = Tab(world, world.cookie("a"))
+        bare = (await tab.handshake()).rpartition(b".")[2]
+        pinned, tab.sid = tab.sid, bare
+        if by == "post":
+            await (await tab.post(connect_packet("session-T"))).response()
+            tab.sid = pinned
+            await (await tab.post(CONNECT)).response()
+            await tab.listen(CONNECTED)
+            assert tab.got == [CONNECTED, REFUSED]
+        else:
+            gate = instances["a"].hold("connect")
+            stranger = await tab.socket()
+            stranger.say(b"2probe", b"5", CONNECT)
+            transport = instances["a"].transports[b"a-sid-1"]
+            await world.until(lambda: transport.heard)
+            gate.set()
+            await (await tab.post(connect_packet("session-T"))).response()
+            assert [await stranger.hear() for _ in range(2)] == [b"3probe", CONNECTED]
+        await world.until(lambda: len(world.router.claims) == 0)
+        assert (lingering(world), world.known("a").sessions) == (1, 0)
+
+    run(test, "a")
+
+
+def test_a_poll_at_the_sid_of_one_who_is_lost_confirms_nothing() -> None:
+    """What is kept stays where it is."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        await keep_some(world, instances)
+        instances["a"].hold("connect")
+        tab = Tab(world, world.cookie("a"))
+        stranger = await tab.socket()
+        await stranger.hear()
+        stranger.say(CONNECT)
+        transport = instances["a"].transports[b"a-sid-1"]
+        await world.until(lambda: transport.heard)
+        stranger.peer.reset()
+        await world.until(lambda: world.plane.site.lingers.coming)
+        tab.sid = transport.sid
+        await (await tab.post(connect_packet("session-T"))).response()
+        await world.until(lambda: not world.plane.site.lingers.coming)
+        first(instances).push(tokens(2, 3)[0])
+        await collected(world, 3)
+        assert not world.plane.site.connecting
+
+    run(test, "a")
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["told", "not told yet"])
