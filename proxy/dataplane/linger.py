@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Protocol
 
 from proxy.affinity.backend import AdminState, Backend
-from proxy.affinity.lingering import Lingering, Packet, State, is_connected, messages_in
+from proxy.affinity.lingering import Lingering, Packet, State, messages_in
 from proxy.affinity.session import Session
 from proxy.borders import Border, Where
 from proxy.config.models import AffinitySettings
@@ -24,9 +24,7 @@ from proxy.dataplane.pool import Pool
 from proxy.dataplane.stats import Stats
 from proxy.dataplane.unacknowledged import Unacknowledged
 from proxy.errors import Limit
-from proxy.wire.engineio import CONNECT_ERROR, MAIN, packet_head
 from proxy.wire.turns import turns_in
-from proxy.wire.websocket import TEXT, FrameError, FrameReader
 
 Ask = Callable[[Callable[[bool], None]], object]
 """Asks an instance whether a session is a client's, and tells; see `Site.owner_of`."""
@@ -53,6 +51,14 @@ class Connected(Dropped, Protocol):
 
     def client_lost(self) -> bool:
         """Its client is gone; return whether its backend's side is kept."""
+        ...
+
+
+class Coming(Protocol):
+    """A client that was lost before its CONNECT was answered: see `lost_connect`."""
+
+    def end(self) -> None:
+        """Let go of the backend's side."""
         ...
 
 
@@ -177,109 +183,6 @@ class LingeringEnd(asyncio.Protocol):
         return f"<LingeringEnd at {self.pool.backend.name} {self.what!r}>"
 
 
-class LostConnect(asyncio.Protocol):
-    """The backend's side of a client that was lost again before its CONNECT was answered; ends itself.
-
-    Once its instance has taken it, that speaks here to the session, for which something is kept. Until then
-    it may be anybody's.
-    """
-
-    __slots__ = (
-        "_ask",
-        "_reader",
-        "_refused",
-        "_taken",
-        "_timer",
-        "down",
-        "lingers",
-        "pool",
-        "session",
-        "up",
-    )
-
-    def __init__(
-        self,
-        lingers: "Lingers",
-        tunnel: Dropped,
-        taken: Callable[[], Session | None],
-        refused: Callable[[], None],
-        ask: Ask | None,
-    ) -> None:
-        """Its claim is `taken`, which may tell of no session, or in the end `refused`, which does no harm."""
-        self.lingers, self._taken, self._refused, self._ask = lingers, taken, refused, ask
-        self.session: Session | None = None  # set when it is answered
-        self.pool, self.down, self.up = tunnel.pool, tunnel.down, tunnel.up
-        self._reader = FrameReader()
-        self._timer = Timer(lingers.stood, lingers.seconds, self.end)
-        lingers.coming.add(self)
-        self.pool.board(self)
-        self.up.read_with(self)
-        self.up.draw_from(None)
-        self.up.resume()
-
-    def data_received(self, data: bytes) -> None:
-        """As asyncio.Protocol."""
-        self._reader.push(data)
-        try:
-            while self.session is None and (frame := self._reader.next()) is not None:
-                if frame.opcode != TEXT or self.up.is_closing():
-                    continue
-                head = packet_head(frame.payload)
-                if is_connected(frame.payload):
-                    self._connected()
-                elif head is not None and (head.kind, head.namespace) == (CONNECT_ERROR, MAIN):
-                    self.end()
-        except FrameError:
-            self.end()
-
-    def _connected(self) -> None:
-        self.session = self._taken()
-        if self.session is None:
-            self.end()
-        elif self._ask is None:
-            self._owned(True)
-        else:
-            self._ask(self._owned)
-
-    def _owned(self, is_its: bool) -> None:
-        """It is kept like any other that was lost, if its session is its client's."""
-        if self.up.is_closing() or not (is_its and self.lingers.take(self, bytes(self._reader.rest))):
-            self.end()
-        else:
-            self._leave()
-
-    def _leave(self) -> None:
-        self._timer.cancel()
-        self.lingers.coming.discard(self)
-        self._refused()
-        self.pool.leave(self)
-
-    def end(self) -> None:
-        """Let go of the backend's side."""
-        self._leave()
-        self.up.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """As asyncio.Protocol."""
-        self._leave()
-
-    def pause_writing(self) -> None:
-        """As asyncio.Protocol."""
-        self.up.fell_behind()
-
-    def resume_writing(self) -> None:
-        """As asyncio.Protocol."""
-        self.up.caught_up()
-
-    def backend_lost(self) -> None:
-        """As Passenger."""
-        self.up.abort()
-        self._leave()
-
-    def __repr__(self) -> str:
-        return f"<LostConnect at {self.pool.backend.name}>"
-
-
 class Lingers:
     """All of them, by session; owned by the Site."""
 
@@ -287,7 +190,7 @@ class Lingers:
         self.stood = stood
         self.by_session: dict[Session | None, LingeringEnd] = {}  # in the order in which they began
         self.connected: dict[Session | None, Connected] = {}  # the last websocket of each
-        self.coming: set[LostConnect] = set()  # of whom nobody knows yet whether they are theirs
+        self.coming: set[Coming] = set()  # of whom nobody knows yet whether they are theirs
         self.began = 0
         self.resumed = 0
         self.unacknowledged = 0  # messages that were on their way to clients that were lost

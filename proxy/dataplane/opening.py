@@ -8,7 +8,6 @@ is open, and then ends. A side that reads slowly stops the reading of the other,
 import asyncio
 from functools import partial
 from time import monotonic
-from typing import Protocol
 
 from proxy.affinity.actions import (
     Action,
@@ -25,37 +24,24 @@ from proxy.affinity.actions import (
 )
 from proxy.affinity.backend import Backend
 from proxy.affinity.claims import Claim
-from proxy.affinity.decision import Decision
 from proxy.affinity.opening import Opening as Machine
 from proxy.affinity.opening import State
 from proxy.affinity.router import Asked, Locate, Located
 from proxy.affinity.session import Session
-from proxy.dataplane import upstream_heads
+from proxy.dataplane import lost_connect, upstream_heads
 from proxy.dataplane.farewells import refuse_opening
 from proxy.dataplane.fetch import open_websocket
 from proxy.dataplane.leg import OPENING
 from proxy.dataplane.patience import Timer
 from proxy.dataplane.request import Request
 from proxy.dataplane.resuming import resumes, take_backlog
-from proxy.dataplane.side import Side
+from proxy.dataplane.side import Owner, Side
 from proxy.dataplane.site import Site
 from proxy.dataplane.tunnel import Tunnel
 from proxy.errors import Limit, NoBackend, ProxyError, Retry
 
 _MOST_MOVES = 8  # backends tried for one CONNECT: each try ends one backend's life, so this is never reached
 _WORD = 1.0  # seconds in which another proxy tells of the CONNECT that it has seen
-
-
-class Owner(Protocol):
-    """What an opening needs of the exchange that became its tunnel."""
-
-    def choose(self, decision: Decision) -> None:
-        """Take a decision."""
-        ...
-
-    def let_go(self) -> None:
-        """What was read of the request's fields is needed no more."""
-        ...
 
 
 class Opening:
@@ -181,17 +167,14 @@ class Opening:
 
     def _client_lost(self) -> bool:
         """Whether the backend's side is kept: for a session that was lost before, and is lost once more."""
-        tunnel, claim, site = self._tunnel, self._claim, self._site
-        if claim is None or self._machine.state is not State.CONNECTING or tunnel.up.is_closing():
+        claim, machine = self._claim, self._machine
+        if claim is None or machine.state is not State.CONNECTING:
             return False
-        if not site.keeps_lost(claim):
-            return False
-        sid, self._claim = self._sid, None
-        is_doubted = site.connecting.get(sid, False)
-        tunnel.leave()
-        site.connecting[sid] = is_doubted
-        site.lost_again(tunnel, claim, self._request, sid).data_received(self._machine.unread)
-        return True
+        self._claim = None  # it is no more ended with the tunnel
+        if lost_connect.keep(self._site, self._tunnel, claim, self._request, self._sid, machine.unread):
+            return True
+        self._claim = claim
+        return False
 
     def redirect(self) -> None:
         """As Waiting: a poll has moved the transport to another backend."""
@@ -268,10 +251,7 @@ class Opening:
             case Open(fresh):
                 self._work = self._site.spawn(partial(self._open, fresh=fresh), tunnel.close)
             case Hold(on):
-                if on:
-                    tunnel.down.pause(OPENING)
-                else:
-                    tunnel.down.resume(OPENING)
+                (tunnel.down.pause if on else tunnel.down.resume)(OPENING)
             case Refused():
                 if self._claim is None and tunnel.engine is not None:
                     self._site.answered(tunnel.engine, taken=False)

@@ -31,7 +31,7 @@ from proxy.dataplane.cross_site import CrossSite
 from proxy.dataplane.door import Door
 from proxy.dataplane.hand_overs import HandOvers
 from proxy.dataplane.head_cache import HeadCache, Known
-from proxy.dataplane.linger import Ask, Dropped, Lingers, LostConnect
+from proxy.dataplane.linger import Ask, Lingers
 from proxy.dataplane.locate import Locator
 from proxy.dataplane.patience import Stood, never
 from proxy.dataplane.pool import Pool
@@ -295,25 +295,6 @@ class Site:
             then(found)
 
         return lambda then: self.spawn(partial(ask, then), partial(then, False))
-
-    def keeps_lost(self, claim: Claim) -> bool:
-        """Whether the backend's side is kept of a client that was lost before its CONNECT was answered.
-
-        Where nothing is kept of its session nobody waits for it.
-        """
-        session = self.router.directory.get(claim.session_id, monotonic())
-        return session in self.lingers.by_session and not self.lingers.has_many_coming
-
-    def lost_again(self, tunnel: Dropped, claim: Claim, request: Request, sid: bytes) -> LostConnect:
-        """Who has that side; `sid` is that of its transport."""
-        session = self.router.directory.get(claim.session_id, monotonic())
-
-        def refused() -> None:
-            self.connecting.pop(sid, None)
-            self.router.refused(claim)
-
-        ask = self.owner_of(session, claim.backend, request)
-        return LostConnect(self.lingers, tunnel, lambda: self.taken(claim, None, sid), refused, ask)
 
     def taken(self, claim: Claim, engine: EngineSession | None, sid: bytes) -> Session | None:
         """An instance has taken a CONNECT on a websocket; None: or one that a POST has brought.
