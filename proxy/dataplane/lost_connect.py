@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Protocol
 
 from proxy.affinity.claims import Claim
+from proxy.affinity.decision import EngineSession
 from proxy.affinity.lingering import is_connected
 from proxy.affinity.session import Session
 from proxy.dataplane.linger import Ask, Dropped, Lingers
@@ -22,6 +23,8 @@ from proxy.wire.websocket import TEXT, FrameError, FrameReader
 
 class Lost(Dropped, Protocol):
     """The tunnel of such a client."""
+
+    engine: EngineSession | None
 
     def leave(self) -> None:
         """Somebody else has its backend's side."""
@@ -37,16 +40,17 @@ def keep(site: Site, tunnel: Lost, claim: Claim, request: Request, sid: bytes, u
     session = site.router.directory.get(claim.session_id, monotonic())
     if session not in site.lingers.by_session or site.lingers.has_many_coming or tunnel.up.is_closing():
         return False
-    is_doubted = site.connecting.get(sid, False)
+    engine, is_doubted = tunnel.engine, site.connecting.get(sid)
     tunnel.leave()
-    site.connecting[sid] = is_doubted
+    if is_doubted is not None:
+        site.connecting[sid] = is_doubted
 
     def refused() -> None:
         site.connecting.pop(sid, None)
         site.router.refused(claim)
 
     ask = site.owner_of(session, claim.backend, request)
-    lost = LostConnect(site.lingers, tunnel, lambda: site.taken(claim, None, sid), refused, ask)
+    lost = LostConnect(site.lingers, tunnel, lambda: site.taken(claim, engine, sid), refused, ask)
     lost.data_received(unread)
     return True
 

@@ -302,11 +302,10 @@ class Site:
         That was for `engine`, if the websocket takes over from polls, or else for its `sid`.
         """
         polls = engine or self.router.engines.get(sid)
-        is_doubted = engine is None and self.connecting.get(sid, False)
-        if polls is not None:
-            is_doubted = is_doubted or polls.connects_more or polls.claim is not None
-            is_doubted = is_doubted or (engine is None and polls.decided)
-        if is_doubted:
+        said = polls is not None and (
+            engine is None or polls.claim is not None or polls.connects_more or polls.decided
+        )
+        if said or self.connecting.get(sid, False):
             self.router.refused(claim)
             return None
         return self.router.taken(claim, monotonic())

@@ -258,7 +258,8 @@ def test_a_sid_without_its_pin_confirms_nothing(by: str) -> None:
     run(test, "a")
 
 
-def test_a_poll_at_the_sid_of_one_who_is_lost_confirms_nothing() -> None:
+@pytest.mark.parametrize("upgrades", [False, True], ids=["websocket", "upgrade"])
+def test_a_poll_at_the_sid_of_one_who_is_lost_confirms_nothing(*, upgrades: bool) -> None:
     """What is kept stays where it is."""
 
     async def test(world: World) -> None:
@@ -266,14 +267,18 @@ def test_a_poll_at_the_sid_of_one_who_is_lost_confirms_nothing() -> None:
         await keep_some(world, instances)
         instances["a"].hold("connect")
         tab = Tab(world, world.cookie("a"))
+        if upgrades:
+            await tab.handshake()
         stranger = await tab.socket()
+        if upgrades:
+            stranger.say(b"2probe", b"5")
         await stranger.hear()
         stranger.say(CONNECT)
         transport = instances["a"].transports[b"a-sid-1"]
         await world.until(lambda: transport.heard)
         stranger.peer.reset()
         await world.until(lambda: world.plane.site.lingers.coming)
-        tab.sid = transport.sid
+        tab.sid = tab.sid or transport.sid
         await (await tab.post(connect_packet("session-T"))).response()
         await world.until(lambda: not world.plane.site.lingers.coming)
         first(instances).push(tokens(2, 3)[0])
