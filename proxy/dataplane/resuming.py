@@ -170,7 +170,7 @@ class PollAnswer:
         session = self._taken(packets)
         self._sink.note_turns(SEPARATOR.join(packets))
         if session is None or not self._place.lingers.may_know(session):
-            self._say(packets)
+            self._say_as_it_is()
             return True
         ask = self._place.owner_of(session, self._backend, self._request)
         if ask is None:
@@ -196,7 +196,7 @@ class PollAnswer:
     def _owned(self, session: Session, is_its: bool) -> None:
         """The instance has told whether the session is this client's."""
         if not is_its:
-            self._say(self._packets)
+            self._say_as_it_is()
             self._close_up()
         elif self._resume(session):
             self._close_up()
@@ -207,7 +207,7 @@ class PollAnswer:
         lingers.connects_again(session)
         lingering = self._lingering = lingers.at(session, self._backend)
         if lingering is None:
-            self._say(self._packets)
+            self._say_as_it_is()
             return True
         lingering.finish(self)
         return False
@@ -220,7 +220,7 @@ class PollAnswer:
 
     def give_up(self, leg: Leg | None) -> bytes:
         """As Resumer: the session has connected once more, or has lost a websocket meanwhile."""
-        self._say(self._packets)
+        self._say_as_it_is()
         self._close_up()
         return b""
 
@@ -239,13 +239,17 @@ class PollAnswer:
             self._place.router.engines.note_plain(engine)
         return packets
 
-    def _say(self, packets: list[bytes]) -> None:
+    def _say_as_it_is(self) -> None:
+        """Nothing is added: its next poll may come to another proxy."""
+        self._say(self._packets, len(self._packets))
+
+    def _say(self, packets: list[bytes], most: int = MOST_PACKETS) -> None:
         """Give the client as many as it takes; all the others wait for its next polls."""
         if self._sink.ended:  # by the client, which may still ask again
             keep_for_polls(self._place.router, self._engine, self._head, packets)
             return
-        keep_for_polls(self._place.router, self._engine, self._head, packets[MOST_PACKETS:])
-        content = SEPARATOR.join(packets[:MOST_PACKETS])
+        keep_for_polls(self._place.router, self._engine, self._head, packets[most:])
+        content = SEPARATOR.join(packets[:most])
         self._sink.pass_head(self._head, content, length=len(content), unpacked=True)
 
     def _plain(self) -> bytes:

@@ -343,6 +343,23 @@ def test_the_owner_gets_it_where_there_are_other_proxies(*, polls: bool) -> None
     run(test, "ab")
 
 
+def test_what_an_instance_says_at_once_is_not_kept_back() -> None:
+    """The client's next poll comes to another proxy, which would not have the rest."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        know(world, "session-S")
+        async with pair(world) as two:
+            here, there = await tab_at(world, two.there)
+            await (await here.post(CONNECT)).response()
+            for packet in tokens(0, 30):
+                first(instances).push(packet)
+            await there.listen(CONNECTED)
+            assert there.got == [CONNECTED, *tokens(0, 30)]
+
+    run(test, "ab")
+
+
 def test_an_answer_that_another_proxy_hears_counts() -> None:
     """The one that has read the CONNECT is told, and tells where the session is."""
 
