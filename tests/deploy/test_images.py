@@ -33,7 +33,7 @@ OWN = {
 }
 # What a company's machines have, in both spellings; nobody listens there.
 BEHIND_A_PROXY = ("--env", "http_proxy=http://127.0.0.1:1", "--env", "HTTP_PROXY=http://127.0.0.1:1")
-MOST_OVER_BASE = {"proxy": 155e6, "chat": 165e6}  # bytes
+MOST_OVER_BASE = {"proxy": 130e6, "chat": 167e6}  # bytes
 OF_COMPILED = 10e6  # more bytes of the proxy, whose library is there beside its sources
 OF_ARCHIVES = 1.05  # Podman counts the layers' archives, which have a header for each file
 ASK = "import urllib.request as r; print(r.build_opener(r.ProxyHandler({{}})).open('{}').read().decode())"

@@ -153,7 +153,12 @@ def test_a_build_that_is_none_is_refused(build: str) -> None:
     (step,) = [rest for word, rest in STEPS if word == "RUN" and rest.startswith("case ")]
     choice, esac, _ = step.partition("esac")
     done = subprocess.run(
-        ["sh", "-c", choice + esac], env={"BUILD": build}, capture_output=True, text=True, timeout=20, check=False
+        ["sh", "-c", choice + esac],
+        env={"BUILD": build},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
     )
     told = f"BUILD is '{build}'; it can be {' or '.join(sorted(kind.value for kind in Build))}\n"
     assert (done.returncode, done.stderr) == ((0, "") if build in set(Build) else (2, told))
