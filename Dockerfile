@@ -1,12 +1,10 @@
-# The proxy alone, for `serve`: no Chainlit in it. Built from a checkout:
+# The proxy alone, for `serve`: no Chainlit in it. Built from a checkout, for the configuration site/proxy.yaml:
 #
 #   docker build -t chainlit-proxy .
-#   docker run -p 8000:8000 -v ./proxy.yaml:/etc/chainlit-proxy/proxy.yaml:ro --stop-timeout 35 chainlit-proxy
+#   docker run -p 8000:8000 -v ./site:/etc/chainlit-proxy:ro --stop-timeout 35 chainlit-proxy
 #
 # Its hot modules are compiled; `--build-arg BUILD=interpreted` leaves them as they are: docs/installing.md.
 # `--target chat` builds the example app with Chainlit instead, which shares its sessions: see compose.yaml.
-
-ARG BUILD=compiled
 
 FROM python:3.11-slim AS sources
 WORKDIR /src
@@ -21,21 +19,23 @@ COPY chainlit_proxy ./chainlit_proxy
 COPY deploy/man ./deploy/man
 COPY deploy/completion ./deploy/completion
 
-FROM sources AS sources-interpreted
-
-# What compiles stays in this stage.
-FROM sources AS sources-compiled
-RUN apt-get update \
-    && apt-get install --yes --no-install-recommends gcc libc6-dev \
-    && rm -rf /var/lib/apt/lists/*
-# The second for pip from 25.3 on, which does not hold the packages of a build to the first.
-ENV CHAINLIT_PROXY_COMPILED=1 \
-    PIP_CONSTRAINT=/src/constraints.txt \
-    PIP_BUILD_CONSTRAINT=/src/constraints.txt
-
-FROM sources-${BUILD} AS build
-RUN pip --python /opt/chainlit-proxy/bin/python install --no-cache-dir --no-compile --disable-pip-version-check \
+FROM sources AS build
+ARG BUILD=compiled
+# What compiles and strips stays in this stage.
+RUN case "$BUILD" in \
+        compiled) tools="gcc libc6-dev" ;; \
+        interpreted) tools=binutils ;; \
+        *) echo "BUILD is '$BUILD'; it can be compiled or interpreted" >&2; exit 2 ;; \
+    esac \
+    && apt-get update && apt-get install --yes --no-install-recommends $tools && rm -rf /var/lib/apt/lists/*
+# The second constraint is for pip from 25.3 on, which does not hold the packages of a build to the first. What is left
+# out of other packages' libraries are symbols for debuggers, a sixth of all; ours keep the names of their functions.
+RUN if [ "$BUILD" = compiled ]; then \
+        export CHAINLIT_PROXY_COMPILED=1 PIP_CONSTRAINT=/src/constraints.txt PIP_BUILD_CONSTRAINT=/src/constraints.txt; \
+    fi \
+    && pip --python /opt/chainlit-proxy/bin/python install --no-cache-dir --no-compile --disable-pip-version-check \
     --constraint constraints.txt '.[acme,dns,docker,kubernetes,otel,redis]' \
+    && find /opt/chainlit-proxy/lib -name '*.so' -not -name '*__mypyc*' -exec strip --strip-unneeded {} + \
     && $COMPILE /opt/chainlit-proxy/lib
 
 # Without the source maps of Chainlit's page, a seventh of all: only those who debug it want them.
@@ -62,6 +62,8 @@ FROM base AS chat
 COPY --from=build-chat /opt/chainlit-proxy /opt/chainlit-proxy
 # Of your own app also .chainlit, public and chainlit.md: they are used from here, only uploads are below /tmp.
 COPY examples/chat/app.py /srv/chat/app.py
+# Whatever the umask of the checkout.
+RUN chmod -R a+rX /srv/chat
 USER 10001:10001
 WORKDIR /srv/chat
 EXPOSE 8000

@@ -15,7 +15,7 @@ FAST := tests/wire tests/affinity tests/test_borders.py tests/test_log_lines.py 
 	tests/test_metrics.py tests/test_tracing.py $(ALSO)
 
 .PHONY: help setup run docs test check unit compiled unit-compiled system browser chromium dns fronts http2 pebble prometheus \
-	redis full compat images fuzz soak hostile bench bench-peers bench-features bench-share bench-lifecycle \
+	redis full compat images cluster fuzz soak hostile bench bench-peers bench-features bench-share bench-lifecycle \
 	bench-sessions recording newcomer lock clean
 
 help:
@@ -32,6 +32,7 @@ help:
 	@echo "make newcomer  the commands of README and quickstart, typed in an empty folder"
 	@echo "make compat  shared sessions with every minor release of Chainlit 2, and what is newer on the index"
 	@echo "make images  build the images and start all of deploy/ in containers; install the wheel on each CPython"
+	@echo "make cluster the manifests in the Kubernetes that CLUSTER names, a kubeconfig: pods come and go while people chat"
 	@echo "make fuzz    coverage-guided fuzzing of the parsers and machines, FUZZ_SECONDS for each (120)"
 	@echo "make soak    2,000 tabs through a minute of faults, 2 GiB bodies, 1,000 slow clients"
 	@echo "make hostile random walks over all that clients, instances, stores and operators do wrong, for SECONDS (900)"
@@ -129,8 +130,9 @@ system: $(STAMP) $(JS) dns fronts http2 pebble prometheus redis
 	$(PYTEST) -n 2 --dist worksteal $(SYSTEM) -m "system and not alone"
 	$(PYTEST) $(SYSTEM) -m "system and alone"
 
+# Two files at once; each of the two processes has a server and a Chromium of its own.
 browser: $(STAMP) $(JS) chromium
-	$(PYTEST) tests/browser
+	$(PYTEST) -n 2 --dist loadfile tests/browser
 
 test: check unit unit-compiled system browser
 
@@ -147,12 +149,18 @@ newcomer: $(STAMP)
 compat: $(STAMP) $(JS) redis
 	COMPAT=all $(BIN)/pytest tests/system/test_sessions_compat.py
 
-# With the container engine that runs here, or one of its own of Debian's packages, which leaves nothing behind; with
-# BUILD=interpreted of the interpreted build. Not a part of `make test`: it takes a quarter of an hour, and installs much.
+# With the container engine that runs here, or one of its own of Debian's packages, which leaves nothing behind: Docker's,
+# or Podman where that does not start (ENGINE=podman asks for it). With BUILD=interpreted of the interpreted build. Not a
+# part of `make test`: it takes half an hour, and installs much.
 images: $(STAMP) $(JS) chromium prometheus
-	@$(BIN)/python -m tests.deploy.engine
+	@$(BIN)/python -m tests.deploy.own_engine
 	IMAGES=1 $(BIN)/pytest tests/deploy/test_images.py tests/deploy/test_compose_site.py \
 		tests/deploy/test_systemd_booted.py tests/deploy/test_installed.py
+
+# Its nodes have the images of docs/deployment/kubernetes.md; VALKEY names one that they have in place of Valkey's own.
+cluster: $(STAMP) chromium
+	@test -n "$(CLUSTER)" || { echo "make cluster: CLUSTER names the kubeconfig of a cluster to try it in" >&2; exit 2; }
+	CLUSTER="$(abspath $(CLUSTER))" $(BIN)/pytest tests/deploy/test_cluster.py
 
 FUZZ_SECONDS ?= 120
 fuzz: $(STAMP)

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from proxy import logs, net
@@ -141,6 +142,7 @@ class App:
                 bound = self.ports.bound
                 serving = parts.plane.run(list(bound.clients.values()), bound.plain)
                 running.append(tasks.create_task(serving))
+                parts.plane.evictions.began = monotonic()
                 self._serving.set()
                 supervision = tasks.create_task(supervisor.run()) if supervisor else None
                 self._tell_where()

@@ -58,11 +58,13 @@ class ProxyCollector:
         standstill: Standstill,
         renewals: Mapping[Renewal, int],
         not_ready: Callable[[], str],
+        leaving: Callable[[], bool],
         wants: Wants,
     ) -> None:
         """`sources` are those of discovery, by name; `lines_dropped` counts those of the log.
 
-        `not_ready` tells why no new clients should be sent here, "" if they may.
+        `not_ready` tells why no new clients should be sent here, "" if they may; `leaving` whether the
+        process is to end.
         """
         self._plane = plane
         self._drains = drains
@@ -72,7 +74,7 @@ class ProxyCollector:
         self._standstill = standstill
         self._renewals = renewals
         self._probe_times, self._probes = probe_times, probe_times.by_backend
-        self._not_ready = not_ready
+        self._not_ready, self._leaving = not_ready, leaving
         self._wants = wants
         self._gone: dict[str, float] = {}  # when it was first seen that a counted backend had left
 
@@ -85,6 +87,7 @@ class ProxyCollector:
         yield build.add(1, proxy.__version__, BUILD)
         ready = gauge("ready", "1 while /readyz says so: new clients may be sent here.")
         yield ready.add(not self._not_ready())
+        yield gauge("leaving", "1 while the process ends, and is not ready for that.").add(self._leaving())
         yield by("where", "internal_errors", "Mistakes of the proxy that cost one item each.", borders.counts)
         yield from self._traffic()
         yield from self._affinity()

@@ -259,12 +259,14 @@ class Inherited:
     """
 
     def __init__(self, environ: MutableMapping[str, str] = os.environ) -> None:
-        """Raises ListenError if one is no listening stream socket."""
+        """Raises ListenError if one is no listening stream socket, or nobody can tell how many there are."""
         mine = environ.get("LISTEN_PID") == str(os.getpid())
-        count = int(environ.get("LISTEN_FDS", "0")) if mine else 0
+        told = environ.get("LISTEN_FDS", "0") if mine else "0"
+        if not told.isdecimal():
+            raise ListenError(f"LISTEN_FDS: must be a number of sockets (got {told!r})")
         for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
             environ.pop(name, None)
-        self._sockets = [_adopt(_FIRST_INHERITED + number) for number in range(count)]
+        self._sockets = [_adopt(_FIRST_INHERITED + number) for number in range(int(told))]
 
     def open(
         self,

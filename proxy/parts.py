@@ -79,6 +79,7 @@ class Parts:
             standstill,
             self.renewals.counts,
             self.not_ready,
+            lambda: self.changes.leaving,
             self.wants,
         )
         self.figures = Figures(self.plane, times)

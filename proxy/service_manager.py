@@ -27,7 +27,7 @@ class ServiceManager:
         mine = environ.pop("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         usec = environ.pop("WATCHDOG_USEC", "")
         # Seconds between two signs of life; None if nobody waits for them.
-        self.beat = int(usec) / 1e6 / _OFTEN if name and mine and usec.isdigit() and int(usec) else None
+        self.beat = int(usec) / 1e6 / _OFTEN if name and mine and usec.isdecimal() and int(usec) else None
 
     def ready(self, status: str) -> None:
         """Clients are served, by the configuration that was read last."""

@@ -10,11 +10,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def no_backend(name: str, there: Sequence[str]) -> str:
-    """What somebody hears who has named a backend that there is not."""
+def no_backend(name: str, there: Sequence[str], *, left: bool = False) -> str:
+    """What somebody hears who has named a backend that there is not, or no more if it has `left`."""
     shown = ", ".join(there[:_FEW]) or "none"
     more = f" and {len(there) - _FEW} more" if len(there) > _FEW else ""
-    return f"there is no backend {name!r}; there are: {shown}{more}"
+    return f"there is no backend {name!r}{' any more' if left else ''}; there are: {shown}{more}"
 
 
 def drained(sent_away: int, forced: int) -> str:

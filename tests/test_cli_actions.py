@@ -126,11 +126,12 @@ def test_drain_that_does_not_end_well(admin: type[Admin], answer: Any, told: str
     assert (result.exit_code, result.stderr) == (1, told + "\n")
 
 
-def test_drain_of_one_that_leaves_the_fleet(admin: type[Admin]) -> None:
+@pytest.mark.parametrize("status", [404, 410], ids=["of older releases", "gone"])
+def test_drain_of_one_that_leaves_the_fleet(admin: type[Admin], status: int) -> None:
     """One that is no more configured leaves when it is empty: that is the end that was waited for."""
     admin.script += [
         (200, backend(sent_away=3) | {"leaving": True}),
-        (404, {"detail": "there is no backend"}),
+        (status, {"detail": "there is no backend"}),
     ]
     result = call(admin, "drain", "a", "--wait")
     assert (result.exit_code, result.stdout) == (0, "a is drained: 3 sessions moved\n")
@@ -138,7 +139,7 @@ def test_drain_of_one_that_leaves_the_fleet(admin: type[Admin]) -> None:
 
 def test_drain_of_one_that_has_left_the_fleet(admin: type[Admin]) -> None:
     """One that is taken out by others while it drains has not been seen empty: exit 1, with the reason."""
-    admin.script += [(200, backend(sent_away=3)), (404, {"detail": "there is no backend"})]
+    admin.script += [(200, backend(sent_away=3)), (410, {"detail": "there is no backend"})]
     result = call(admin, "drain", "a", "--wait")
     assert (result.exit_code, result.stderr) == (1, "a has left the fleet: the drain was ended\n")
 

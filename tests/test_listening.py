@@ -111,3 +111,11 @@ def test_a_port_that_is_our_own(listen: str, admin: str, told: str) -> None:
         assert all(sock.fileno() >= 0 for sock in before)
     finally:
         ports.close()
+
+
+@pytest.mark.parametrize("told", ["", "two", "-2", "\u00b2"])
+def test_a_number_of_sockets_that_is_none(told: str) -> None:
+    """It is said, and nothing is opened in its place; what is meant for another process is not looked at."""
+    with pytest.raises(net.ListenError, match="LISTEN_FDS: must be a number"):
+        net.Inherited({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": told})
+    net.Inherited({"LISTEN_PID": "1", "LISTEN_FDS": told})

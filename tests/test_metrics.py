@@ -68,6 +68,7 @@ def scrape(world: World) -> list[Sample]:
         parts.standstill,
         parts.renewals.counts,
         parts.not_ready,
+        lambda: parts.changes.leaving,
         parts.wants,
     )
     text, _ = Scrape(collector.collect)("")
@@ -78,8 +79,7 @@ def scrape(world: World) -> list[Sample]:
 
 def value(samples: list[Sample], name: str, **labels: str) -> float:
     """One sample's value, 0 if there is none."""
-    found = [s.value for s in samples if s.name == PREFIX + name and labels.items() <= s.labels.items()]
-    return sum(found)
+    return sum(s.value for s in samples if s.name == PREFIX + name and labels.items() <= s.labels.items())
 
 
 async def traffic(world: World) -> None:

@@ -43,9 +43,9 @@ def test_what_readyz_says_is_a_metric() -> None:
             world.parts.drains.drain(world.known(name))
         assert value(scrape(world), "ready") == 0
         world.parts.drains.ready(world.known("a"))
-        assert value(scrape(world), "ready") == 1
+        assert [value(scrape(world), name) for name in ("ready", "leaving")] == [1, 0]
         world.parts.changes.leaving = True
-        assert value(scrape(world), "ready") == 0
+        assert [value(scrape(world), name) for name in ("ready", "leaving")] == [0, 1]
 
     run(test, "ab")
     ready = [family for family in Parts(Config()).collector.collect() if family.name == f"{PREFIX}ready"]

@@ -3,7 +3,7 @@
 A client's word opens no session. From the moment in which it is decided where a CONNECT goes until the
 backend has answered, the session is *claimed*: another CONNECT and every request that names it go there too,
 but it counts at no backend, and nothing makes room for it in the directory. If the backend takes it (a `40`
-packet, or a 2xx to the POST that bore the CONNECT) it is settled and opened; if not, nothing has happened.
+packet: see `answers`) it is settled and opened; if not, nothing has happened.
 """
 
 from proxy.affinity.backend import Backend
@@ -14,7 +14,7 @@ from proxy.affinity.session import MoveReason
 class Claim:
     """One of them; made by the Router, ended by whoever sent the CONNECT."""
 
-    __slots__ = ("backend", "evidence", "located", "reason", "session_id")
+    __slots__ = ("backend", "evidence", "located", "reason", "said", "session_id")
 
     def __init__(
         self,
@@ -31,6 +31,7 @@ class Claim:
         self.evidence = evidence
         self.located = located
         self.reason = reason
+        self.said = False  # whether the POST that bore it was answered: its backend has heard it
 
     def __repr__(self) -> str:
         return f"<Claim at {self.backend.name}>"

@@ -127,7 +127,7 @@ class EngineSession:
         self._streamed, self.streamed_mark = "", _NO_MARK
         self.owed_pongs = 0  # answers to pings that no backend has said
         self.waiting: set[Waiting] = set()  # while undecided
-        self.claim: Claim | None = None  # while its CONNECT is on its way in a POST
+        self.claim: Claim | None = None  # of the CONNECT that a POST brought, until it is answered
         self.said: Said | None = None  # set while it is undecided and has namespaces of the app's own
         self.weight = 0  # of that, as EngineSessions has counted it
         self.backlog: Backlog | None = None  # what its next polls get before its backend is asked

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from proxy.affinity.backend import Backend
+from proxy.affinity.claims import Claim
 from proxy.affinity.decision import Decision, EngineSession, Outcome, Void
 from proxy.affinity.directory import Directory
 from proxy.affinity.evidence import Evidence
@@ -28,9 +29,9 @@ _MOST_SAID = 64 << 20  # bytes of memory for what all clients have said to names
 
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
-    """What another proxy has read in a CONNECT packet of a transport."""
+    """What another proxy tells of a transport."""
 
-    session: Session
+    session: Session | None  # None: its instance has not answered yet
     backend: Backend  # where the transport is
     upstream_sid: bytes
     at: float  # when this was told
@@ -47,6 +48,7 @@ class EngineSessions:
         "_said",
         "followed",
         "heard",
+        "let_go",
         "most",
         "most_bytes",
         "most_packets",
@@ -65,6 +67,8 @@ class EngineSessions:
         self._directory = directory
         self.settled: dict[bytes, EngineSession] = {}  # the plain ones, by what their clients say
         self.heard: Callable[[EngineSession], None] | None = None  # tells other proxies of a CONNECT
+        # Told of a CONNECT that will not be answered; set by the router.
+        self.let_go: Callable[[Claim], None] = lambda _: None
         # Told of one that goes on elsewhere, as another proxy has said, and whether it was settled here.
         self.followed: Callable[[EngineSession, bool], None] = lambda _engine, _was_settled: None
         self._elsewhere: OrderedDict[bytes, Elsewhere] = OrderedDict()  # of transports not met here yet
@@ -90,7 +94,7 @@ class EngineSessions:
         return engine
 
     def connected_elsewhere(self, sid: bytes, elsewhere: Elsewhere) -> None:
-        """Another proxy has read the CONNECT of a transport, parts of which may be here or come.
+        """Another proxy has moved a transport, parts of which may be here or come, or it has connected there.
 
         Or has handed it over since.
         """
@@ -112,7 +116,7 @@ class EngineSessions:
             return
         if moved:
             self.rehome(engine, elsewhere.backend, elsewhere.upstream_sid)
-        if not was_told:
+        if elsewhere.session is not None and not was_told:
             elsewhere.session.came(elsewhere.at)
             self._decide(engine, elsewhere.session)
         if moved:
@@ -136,7 +140,7 @@ class EngineSessions:
         ]
 
     def decide(self, engine: EngineSession, session: Session | None) -> None:
-        """The CONNECT was seen (or there is none to wait for): the transport stays at its backend.
+        """The CONNECT was taken (or there is none to wait for): the transport stays at its backend.
 
         An entry that was given up meanwhile opens no session: nothing would close it again.
         """
@@ -146,6 +150,7 @@ class EngineSessions:
 
     def _decide(self, engine: EngineSession, session: Session | None) -> None:
         engine.decided = True
+        self._let_go(engine)
         if session is not None and self._bare.get(engine.sid) is engine:
             del self._bare[engine.sid]
             self._named[engine.sid] = engine
@@ -160,6 +165,12 @@ class EngineSessions:
         waiting, engine.waiting = engine.waiting, set()
         for waiter in waiting:
             waiter.decided()
+
+    def _let_go(self, engine: EngineSession) -> None:
+        """Its CONNECT is answered no more."""
+        claim, engine.claim = engine.claim, None
+        if claim is not None:
+            self.let_go(claim)
 
     def note_plain(self, engine: EngineSession) -> None:
         """It may have become plain, or is so no longer."""
@@ -215,6 +226,7 @@ class EngineSessions:
     def closed(self, engine: EngineSession, now: float) -> None:
         """The transport has ended."""
         engine.backlog = engine.kept = engine.speaks = None
+        self._let_go(engine)
         self.forget(engine)
         for table in (self._bare, self._named):
             if table.get(engine.sid) is engine:

@@ -16,11 +16,13 @@ from proxy.tls import Trust
 
 Listener = Callable[[Backend, str], None]
 
+_MOST_LEFT = 1000  # names that are remembered of backends that have left
+
 
 class Fleet:
     """All backends; created by the app, read by the router, changed here only."""
 
-    __slots__ = ("_by_name", "_by_token", "_listeners", "_most_sessions", "_rules", "_secrets")
+    __slots__ = ("_by_name", "_by_token", "_left", "_listeners", "_most_sessions", "_rules", "_secrets")
 
     def __init__(self, rules: HealthRules, *secrets: bytes) -> None:
         """Pins are made with the first of `secrets` and read with any."""
@@ -28,6 +30,7 @@ class Fleet:
         self._secrets = secrets or (b"",)
         self._by_name: dict[str, Backend] = {}
         self._by_token: dict[bytes, Backend] = {}
+        self._left: dict[str, None] = {}  # names of those that have, the newest last
         self._listeners: list[Listener] = []
         self._most_sessions = 0
 
@@ -48,6 +51,7 @@ class Fleet:
         backend = Backend(name, host, port, path=path, weight=weight, tls=tls, rules=self._rules, now=now)
         backend.most_sessions = self._most_sessions
         self._by_name[name] = backend
+        self._left.pop(name, None)
         self._give_tokens(backend)
         return backend
 
@@ -62,6 +66,9 @@ class Fleet:
         for secret in self._secrets:
             del self._by_token[pin_token(backend.name, secret)]
         backend.gone = True
+        self._left[backend.name] = None
+        if len(self._left) > _MOST_LEFT:
+            del self._left[next(iter(self._left))]
         self._find_last_resorts()
         self._tell(backend, "left the fleet")
 
@@ -193,6 +200,10 @@ class Fleet:
     def get(self, name: str) -> Backend | None:
         """The backend called `name`."""
         return self._by_name.get(name)
+
+    def has_left(self, name: str) -> bool:
+        """Whether a backend of that name was here and is no more: none of its sessions can be there."""
+        return name in self._left
 
     def __iter__(self) -> Iterator[Backend]:
         return iter(self._by_name.values())

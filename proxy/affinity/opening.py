@@ -81,9 +81,9 @@ class Opening:
         "_talk",
         "_until_upgrade",
         "connect",
-        "has_opened",
         "ping_overdue",
         "said",
+        "sid",
         "state",
         "told",
         "upgraded",
@@ -110,7 +110,7 @@ class Opening:
         self._late: list[bytes] = []  # frames to Chainlit, until another proxy has told where it is
         self._answered = False  # whether the answer to CONNECT came here
         self._held = False  # whether the client is not read
-        self.has_opened = False  # whether the backend has told that it opened an Engine.IO session
+        self.sid = b""  # of the Engine.IO session that the backend opened for it, once it has told that
         self.ping_overdue = OVERDUE  # seconds after a ping; set when it has
 
     def client(self, data: bytes) -> list[Action]:
@@ -218,7 +218,7 @@ class Opening:
         """Whether the client cannot go on: it waits for the OPEN packet, or for the answer to its probe."""
         if self._is_upgrade:
             return bool(self._talk) and not self.upgraded and not self.said.has_heard(PROBED)
-        return not self.has_opened
+        return not self.sid
 
     @property
     def unsaid(self) -> int:
@@ -335,16 +335,17 @@ class Opening:
         head = packet_head(packet) if is_text else None
         if self.said.hear(packet, binary=not is_text, head=head):
             out.append(ToClient(message.raw))
-        if is_text and not self.has_opened:
-            self.has_opened = open_sid(packet) is not None
+        if is_text and not self.sid:
+            self.sid = open_sid(packet) or b""
             self.ping_overdue = ping_overdue(packet)
         if head is not None and head.namespace == MAIN:
             self._hear_main(head.kind, out)
         self._finish(out)
 
     def _hear_main(self, kind: int, out: list[Action]) -> None:
-        """Chainlit's own namespace says something: it answers the CONNECT, or it is connected already."""
-        if self.state is State.CONNECTING and kind in {CONNECT, CONNECT_ERROR}:
+        """Chainlit's own namespace answers the CONNECT, perhaps that of a poll, or is connected already."""
+        awaited = self.state is State.CONNECTING or (self.state is State.WATCHING and self._is_upgrade)
+        if awaited and kind in {CONNECT, CONNECT_ERROR}:
             if kind == CONNECT:
                 self._answered = True
                 self.state = State.CONNECTED
@@ -354,6 +355,8 @@ class Opening:
                 self._connect = self.connect = b""
                 out.append(Refused())
         elif self.state is State.WATCHING and kind in _EVENTS:
+            if self._is_upgrade:
+                out.append(Connected())
             self._is_connected(out)
 
     def _is_connected(self, out: list[Action]) -> None:

@@ -13,7 +13,7 @@ from enum import Enum
 
 from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.claims import Claim, Claims
-from proxy.affinity.decision import Decision, EngineSession, Outcome, Void
+from proxy.affinity.decision import Decision, Outcome, Void
 from proxy.affinity.directory import Directory
 from proxy.affinity.engine import EngineSessions
 from proxy.affinity.evidence import Evidence, Hints
@@ -62,6 +62,7 @@ class Router:
         self.placement = placement
         self.engines = EngineSessions(directory)
         self.claims = Claims()
+        self.engines.let_go = self.refused
         self.locate = locate
         self.alone = False  # no other proxy leads to the backends
         self.sole = False  # every session there is came through this proxy: it started the backends itself
@@ -283,20 +284,6 @@ class Router:
         except NoBackend:
             return None
         return decision if isinstance(decision, Decision) else None
-
-    def connected(self, engine: EngineSession, claim: Claim | None, now: float) -> None:
-        """The backend has taken a CONNECT in a POST of a polling transport; None: it named no session.
-
-        A transport has one session. What else was named on it before that was known is none.
-        """
-        if claim is None:
-            self.engines.decide(engine, None)
-        elif engine.session is not None:
-            engine.claim = None
-            self.refused(claim)
-        elif claim in self.claims:
-            engine.claim = None
-            self.engines.decide(engine, self.taken(claim, now))
 
     def refused(self, claim: Claim) -> None:
         """The CONNECT was refused or was not sent: nothing has happened."""

@@ -110,7 +110,7 @@ class AdminClient:
     def backend_if_there(self, name: str) -> dict[str, Any] | None:
         """One backend, None if there is none of that name."""
         path = f"/api/backends/{quote(name, safe='')}"
-        found = self._ask("GET", path, None, also=(404,))
+        found = self._ask("GET", path, None, also=(404, 410))
         return found if isinstance(found, dict) and set(_BACKEND) <= found.keys() else None
 
     def _with(self, fields: tuple[str, ...], path: str, found: Any) -> dict[str, Any]:

@@ -2,8 +2,11 @@
 
 For the hooks and the readiness of a pod and the like, which run beside the app. All addresses of a name are
 told at once, also one that joins meanwhile: proxies share nothing. A drain is over when each has *said* that
-the instance is empty. Who cannot be told is asked again until the time is up; only where for a while nobody
-listens, or the instance is not known, no session of it can be, and somebody else has to say that it is empty.
+the instance is empty, or that it has left: one that discovery finds no more leaves when it is empty, perhaps
+before the first question. Who cannot be told is asked again until the time is up; only where for a while
+nobody listens, or the instance was never known, no session of it can be, and somebody else has to say that
+it is empty. One that had sessions and is named no more is waited for as long: its clients are on their way to
+the others.
 All that fails is said, also in the log of the container, since the output of a hook is shown nowhere else,
 and ends the command with status 1. The token is read anew for each question: a mounted Secret may change.
 """
@@ -13,10 +16,11 @@ import json
 import re
 import socket
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -31,7 +35,8 @@ from proxy.cli.options import SECONDS
 LOOK = 1.0  # seconds between two questions
 LATE = 5.0  # seconds that a proxy may take longer than it was given
 PATIENCE = 5.0  # seconds for an answer
-GONE = 15.0  # seconds after which a proxy that refuses connections has ended, though DNS still names it
+NAMED = 2.0  # seconds for DNS: with those for an answer less than a readiness probe may take
+GONE = 15.0  # seconds after which a proxy that refuses connections, or that DNS names no more, has ended
 BACK = 20.0  # seconds in which `ready` is said again: a new pod's first packets may be dropped
 LOG = "/proc/1/fd/2"  # standard error of the container
 _MOST = 32  # proxies that are asked at once
@@ -40,18 +45,21 @@ _MEANINGS = {
     401: "the token is wrong: it must be admin.hook_token of the proxy, or admin.token",
     403: "the token is good for the backend at this address alone: is --name what the proxy calls it?",
     404: "it does not know this instance: is it among its backends, by this name?",
+    410: "this instance has left its backends",
 }
 
 
 class _Failed(Exception):  # noqa: N818 - what happened
     """A proxy could not be told. `holds_nothing`: nobody listens there, or it knows no such backend.
 
-    `refuses`: it has answered, and will answer so again.
+    `refuses`: it has answered, and will answer so again. `has_let_go`: the backend is none of its any more.
     """
 
-    def __init__(self, why: str, *, holds_nothing: bool = False, refuses: bool = False) -> None:
+    def __init__(
+        self, why: str, *, holds_nothing: bool = False, refuses: bool = False, has_let_go: bool = False
+    ) -> None:
         super().__init__(why)
-        self.holds_nothing, self.refuses = holds_nothing, refuses
+        self.holds_nothing, self.refuses, self.has_let_go = holds_nothing, refuses, has_let_go
 
 
 @click.command()
@@ -110,21 +118,29 @@ class _Hook:
         self._said: set[str] = set()
         self._told: set[str] = set()  # proxies that were told of the drain
         self._silent: dict[str, float] = {}  # proxies that hold nothing, it seems, and since when
+        self._named: set[str] = set()  # proxies, as DNS said last
+        self._busy: set[str] = set()  # proxies that said last that sessions are left
+        self._question: Future[set[str]] | None = None  # to DNS, while it is under way
         self._deadline = 0.0
+        self._until = 0.0  # when proxies have to have answered what they are asked now
 
     def drain(self, seconds: float) -> bool:
         """Have this instance emptied; return whether all proxies say that it is."""
         self._deadline = time.monotonic() + seconds
         with ThreadPoolExecutor(_MOST) as threads:
             while True:
-                answers = self._all(threads, self._look)
+                answers = self._all(threads, self._look) + self._of_missing()
                 if answers and all(answer in {"empty", "gone"} for answer in answers):
                     if "empty" in answers:
                         return True
                     self._say("no proxy says that it is empty: none knows of it, or none is there")
                     return False
                 if time.monotonic() > self._deadline + LATE:
-                    left = {"draining": "sessions are left", "gone": "no such backend"}
+                    left = {
+                        "draining": "sessions are left",
+                        "silent": "some do not answer",
+                        "gone": "no such backend",
+                    }
                     why = sorted({left.get(answer, answer) for answer in answers if answer != "empty"})
                     self._say(f"the time is up, and not all proxies say that it is empty: {'; '.join(why)}")
                     return False
@@ -174,6 +190,7 @@ class _Hook:
                 else f"{proxy}: {verdict}: {backend.get('reason') or 'not probed yet'}"
             )
 
+        self._until = time.monotonic() + PATIENCE  # a probe has its time for DNS and the answers together
         try:
             proxies = sorted(self._proxies())
         except _Failed:
@@ -184,21 +201,46 @@ class _Hook:
     def _all(self, threads: ThreadPoolExecutor, ask: Any) -> list[str]:
         """What each proxy answers, asked at once; what went wrong is said."""
         try:
-            answers = list(threads.map(ask, sorted(self._proxies())))
+            proxies = sorted(self._proxies())
+            self._until = time.monotonic() + PATIENCE
+            answers = list(threads.map(ask, proxies))
         except _Failed as error:
             answers = [str(error)]
-        for text in sorted(set(answers) - {"", "empty", "draining", "gone"}):
+        for text in sorted(set(answers) - {"", "empty", "draining", "silent", "gone"}):
             self._say(text)
         return answers
 
+    def _of_missing(self) -> list[str]:
+        """As `_look`, of the proxies that had sessions when DNS named them last."""
+        return [self._seems_gone(proxy) for proxy in self._busy - self._named]
+
+    def _seems_gone(self, proxy: str) -> str:
+        since = self._silent.setdefault(proxy, time.monotonic())
+        return "gone" if time.monotonic() - since >= GONE else "silent"
+
     def _proxies(self) -> set[str]:
-        """The admin listeners of all proxies, by address. Raises _Failed."""
+        """The admin listeners of all proxies, by address. Raises _Failed, also for a DNS that takes long."""
+        if self._question is None:
+            self._question = Future()
+            threading.Thread(target=self._resolve, args=(self._question,), daemon=True).start()
+        try:
+            self._named = self._question.result(NAMED)
+        except (OSError, UnicodeError) as error:  # a TimeoutError too
+            if not self._question.done():  # it goes on, for whoever asks next
+                raise _Failed(f"{self._host}: DNS has not answered within {NAMED:g} s") from None
+            self._question = None
+            raise _Failed(f"{self._host}: {getattr(error, 'strerror', None) or error}") from None
+        self._question = None
+        return self._named
+
+    def _resolve(self, question: Future[set[str]]) -> None:
         try:
             found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
-            raise _Failed(f"{self._host}: {getattr(error, 'strerror', None) or error}") from None
+            question.set_exception(error)
+            return
         hosts = {str(where[0]) for *_, where in found}
-        return {f"http://{f'[{host}]' if ':' in host else host}:{self._port}" for host in hosts}
+        question.set_result({f"http://{f'[{host}]' if ':' in host else host}:{self._port}" for host in hosts})
 
     def _look(self, proxy: str) -> str:
         """Tell a proxy, if it was not told or does not drain, and ask how far it is."""
@@ -209,16 +251,22 @@ class _Hook:
                 self._told.add(proxy)
             backend = self._ask(proxy)
         except _Failed as error:
+            if error.has_let_go:  # where backends are discovered, one that goes leaves when it is empty
+                self._busy.discard(proxy)
+                return "empty"
             if not error.holds_nothing:
                 self._silent.pop(proxy, None)
                 return str(error)
             self._say(str(error))
-            since = self._silent.setdefault(proxy, time.monotonic())
-            return "gone" if time.monotonic() - since >= GONE else "draining"
+            return self._seems_gone(proxy)
         self._silent.pop(proxy, None)
         state = backend.get("drain")
+        if isinstance(state, dict) and not state.get("empty"):
+            self._busy.add(proxy)
+            return "draining"
+        self._busy.discard(proxy)
         if isinstance(state, dict):
-            return "empty" if state.get("empty") else "draining"
+            return "empty"
         if backend.get("admin_state") == "maintenance":
             return "empty"
         self._told.discard(proxy)  # it was restarted, or somebody has taken the drain back
@@ -239,13 +287,19 @@ class _Hook:
         data = json.dumps(body).encode() if wish else None
         request = urllib.request.Request(url, data, headers)  # noqa: S310 - it is http
         try:
-            with DIRECT.open(request, timeout=PATIENCE) as answer:
-                return dict(json.loads(whole(answer, time.monotonic() + PATIENCE)))
+            left = max(0.01, self._until - time.monotonic())  # 0 would be without end
+            with DIRECT.open(request, timeout=left) as answer:
+                return dict(json.loads(whole(answer, self._until)))
         except urllib.error.HTTPError as error:
             with error:
                 why = f"{url}: {error.code}, {_MEANINGS.get(error.code, error.reason)}"
-                refuses = error.code in _MEANINGS
-                raise _Failed(why, holds_nothing=error.code == 404, refuses=refuses) from None
+                gone = error.code == 410
+                raise _Failed(
+                    why,
+                    holds_nothing=gone or error.code == 404,
+                    refuses=error.code in _MEANINGS,
+                    has_let_go=gone,
+                ) from None
         except urllib.error.URLError as error:
             refused = isinstance(error.reason, ConnectionRefusedError)
             raise _Failed(f"{url}: {error.reason}", holds_nothing=refused) from None

@@ -199,6 +199,7 @@ class AdminServer:
                 app,
                 log_config=None,
                 access_log=False,
+                proxy_headers=False,  # whose address a hook comes from is no claim of its own
                 lifespan="off",
                 ws="none",
                 server_header=False,

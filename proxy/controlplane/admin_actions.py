@@ -206,6 +206,7 @@ def speaks_for_others(fleet: Fleet, peer: str, name: str) -> bool:
     """Whether a client at this address is one of the backends, and not the one that it names.
 
     An address that no backend is at tells nothing: hooks may come by another network, or through a gateway.
+    Nobody speaks for a backend that has left: it may hear so, wherever it is.
     """
     address = peer.removeprefix("::ffff:")
     there = {
@@ -213,7 +214,7 @@ def speaks_for_others(fleet: Fleet, peer: str, name: str) -> bool:
         for other in fleet
         if other.health.verdict is not Verdict.DOWN and net.last_address(other.host) == address
     }
-    return bool(there) and name not in there
+    return bool(there) and name not in there and fleet.get(name) is not None
 
 
 def _by_hook(request: Request) -> bool:
@@ -293,6 +294,12 @@ def reload_status(result: Reload) -> ReloadStatus:
     )
 
 
+def _unknown(fleet: Fleet, name: str) -> HTTPException:
+    """Who has left is told from who never was here: its hook has nothing to wait for."""
+    left = fleet.has_left(name)
+    return HTTPException(410 if left else 404, no_backend(name, [other.name for other in fleet], left=left))
+
+
 def _keep_one(fleet: Fleet, backend: Backend, *, force: bool) -> None:
     """An operator does not take the last one that takes new sessions by mistake. Raises HTTPException."""
     others = any(other.takes_sessions for other in fleet if other is not backend)
@@ -314,7 +321,7 @@ def add_actions(app: FastAPI, actions: AdminActions, guarded: Any) -> None:
     ) -> Backend:
         backend = fleet.get(name)
         if backend is None:
-            raise HTTPException(404, no_backend(name, [other.name for other in fleet]))
+            raise _unknown(fleet, name)
         return backend
 
     Known = Annotated[Backend, Depends(known)]  # noqa: N806 - a type

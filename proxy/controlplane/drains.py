@@ -79,6 +79,9 @@ class Drain:
     pace: Pace
     lives: int  # of the backend, when it began
     until_restart: bool = False  # whether it ends when the backend was restarted; else when it is taken back
+    is_back: bool = (
+        False  # whether the backend said that it starts again: it may take minutes until it answers
+    )
     sent_away: int = 0  # sessions at rest
     forced: int = 0  # sessions that were answering at the deadline
     emptied_at: float | None = None  # when it was first empty
@@ -165,9 +168,12 @@ class Drains:
             drain.until_restart = drain.until_restart or before is None
 
     def restarted(self, backend: Backend) -> None:
-        """It has been restarted: a drain until then ends, unless it is to leave the fleet by now."""
+        """It has been restarted: a drain until then ends once it answers, unless it is to leave the fleet."""
         drain = self._drains.get(backend)
         if drain is not None and drain.until_restart and not backend.leaving:
+            if not _answers(backend):
+                drain.is_back = True
+                return
             log.info("backend %s is back from its restart: its drain ends", backend.name)
             self.ready(backend)
 
@@ -227,7 +233,8 @@ class Drains:
 
     def _look_at(self, drain: Drain, now: float) -> None:
         backend = drain.backend
-        if backend.lives != drain.lives and backend.health.verdict is Verdict.HEALTHY:
+        is_healthy = backend.health.verdict is Verdict.HEALTHY
+        if _answers(backend) if drain.is_back else is_healthy and backend.lives != drain.lives:
             self.restarted(backend)
             if drain.taken_back:
                 return
@@ -266,3 +273,8 @@ class Drains:
 
     def __repr__(self) -> str:
         return f"<Drains {[drain.backend.name for drain in self._drains.values()]} shared={self.shared}>"
+
+
+def _answers(backend: Backend) -> bool:
+    """Whether there is somebody, be it one whose answers to probes are no good."""
+    return backend.health.verdict is Verdict.HEALTHY or backend.health.denied

@@ -51,11 +51,6 @@ class Stream(Protocol):
         """Whether it has ended."""
         ...
 
-    @property
-    def connects_more(self) -> bool:
-        """Whether its client has said CONNECT again: which of them the backend takes is not known."""
-        ...
-
     def settle(self) -> float:
         """A turn begins or ends: what was said until now is of it, or was before it. Return the time."""
         ...
@@ -92,7 +87,6 @@ class _Over:
     talks = True
     asks = True
     is_closed = True
-    connects_more = True
     pinged_at = 0.0
 
     def settle(self) -> float:

@@ -26,6 +26,7 @@ from proxy.dataplane.tunnel import Tunnel
 _LATELY = 5.0  # seconds: no longer is a client between two of its polls
 _SHORT = 1.0  # seconds: a request that takes longer is waited for, whenever it came
 _STALLED = 5.0  # seconds: who takes nothing for so long is not waited for
+_ALL_BACK = 7.0  # seconds: Socket.IO's client tries to connect every 5 at least, until somebody accepts
 
 
 class Evictions:
@@ -37,6 +38,7 @@ class Evictions:
         self._connections = connections
         self._tunnels = tunnels
         self.sent_away: dict[str, int] = {}  # sessions, by the backend they had to leave
+        self.began = -inf  # since when clients can come to this process; set by the app
 
     @property
     def hands_over(self) -> bool:
@@ -62,7 +64,13 @@ class Evictions:
             directory.send_away(session)
 
     def is_empty(self, backend: Backend) -> bool:
-        """Whether no session can be at a backend any more, and nothing is under way there."""
+        """Whether no session can be at a backend any more, and nothing is under way there.
+
+        A process that has just begun does not know yet who was connected by the one before it.
+        """
+        began_before_us = not self._site.router.sole and (backend.holds_pins or not backend.health.met)
+        if began_before_us and monotonic() - self.began < _ALL_BACK:
+            return False
         if backend.tunnels or (backend.holds_pins and self.sessions_on(backend)):
             return False
         if self._site.hand_overs.counts.leave(backend):

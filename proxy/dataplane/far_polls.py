@@ -10,7 +10,8 @@ one, which knows what it has.
 A word on the channel is a letter, the teller and the client's sid: `w` wants a transport handed over, `b`
 tells that this has begun, `f` that nothing came of it; `a` that its client has said a message, `k` that one
 begins or ends to be answered, `m` the id of the message that is streamed; `p` that these poll. `c` tells a
-CONNECT that holds but ids, for a websocket that takes over from polls elsewhere. What anybody said to an app
+CONNECT that holds but ids, for a websocket that takes over from polls elsewhere; `l` where a CONNECT led its
+transport, and `h` what its instance answers to one that another proxy has read. What anybody said to an app
 is not in them.
 """
 
@@ -21,7 +22,9 @@ from functools import partial
 from time import monotonic
 from typing import cast
 
+from proxy.affinity.answers import answered
 from proxy.affinity.decision import EngineSession, Heads, Void
+from proxy.affinity.engine import Elsewhere
 from proxy.affinity.handing_over import said_again
 from proxy.affinity.pins import split_pin
 from proxy.affinity.telling import may_be_told
@@ -35,6 +38,7 @@ from proxy.errors import ProxyError
 from proxy.wire.engineio import SEPARATOR
 
 _BEGINS, _ENDS = "begins", "ends"
+_TAKEN, _REFUSED = "taken", "refused"
 _ANSWERS = 2.0  # seconds in which a proxy says that it hands over: some milliseconds, but it may be busy
 _BEAT = 20.0  # seconds between two words that a transport polls; a third of the time that it is kept for
 _MOST_TOLD = 100  # sids in one word
@@ -87,6 +91,8 @@ class FarPolls:
             "m": self._take_streamed,
             "p": self._take_polling,
             "c": self._take_connect,
+            "l": self._take_moved,
+            "h": self._take_heard,
         }
         for kind, taker in takers.items():
             site.shared.takers[kind] = partial(self._take, taker)
@@ -129,10 +135,14 @@ class FarPolls:
     def _ask(self, engine: EngineSession, *, away: bool) -> None:
         self._say("w", engine, engine.upstream_sid.decode("latin-1"), "away" if away else "lost")
 
+    @property
+    def _hears(self) -> bool:
+        """Whether others hear where sessions are, though none is handed over."""
+        return self._site.router.shared and self._site.shared.up
+
     def hopes_for(self, engine: EngineSession | None) -> bool:
         """Whether another proxy may have seen its CONNECT, and says so in a moment."""
-        site = self._site
-        return engine is not None and engine.session is None and site.router.shared and site.shared.up
+        return engine is not None and engine.session is None and engine.claim is None and self._hears
 
     def is_left_to(self, engine: EngineSession) -> bool:
         """Whether one that has to leave its backend is left alone until somebody wants it handed over.
@@ -149,6 +159,16 @@ class FarPolls:
     def connect_of(self, engine: EngineSession) -> bytes:
         """Its CONNECT, if that is known here."""
         return engine.connect or self._connects.get(engine.sid, (0.0, b""))[1]
+
+    def moved(self, engine: EngineSession) -> None:
+        """Its CONNECT, which its instance has not answered yet, has led it to another one."""
+        if self._hears:
+            self._tell("l", engine, engine.backend.name, engine.upstream_sid.decode("latin-1"))
+
+    def heard(self, engine: EngineSession, *, taken: bool) -> None:
+        """Its instance answers a CONNECT that has not come to this process."""
+        if self._hears:
+            self._tell("h", engine, _TAKEN if taken else _REFUSED)
 
     def begun(self, engine: EngineSession) -> None:
         """It is handed over by this process."""
@@ -246,6 +266,17 @@ class FarPolls:
             if len(self._connects) > _MOST_CONNECTS:
                 self._connects.popitem(last=False)
 
+    def _take_moved(self, sid: bytes, rest: list[str]) -> None:
+        backend = self._site.router.fleet.get(rest[0]) if len(rest) == 2 else None
+        if backend is not None:
+            elsewhere = Elsewhere(None, backend, rest[1].encode("latin-1", "replace"), monotonic())
+            self._site.router.engines.connected_elsewhere(sid, elsewhere)
+
+    def _take_heard(self, sid: bytes, rest: list[str]) -> None:
+        engine = self._site.router.engines.get(sid)
+        if engine is not None and rest in ([_TAKEN], [_REFUSED]):
+            answered(self._site.router, engine, monotonic(), taken=rest == [_TAKEN])
+
     def _take_polling(self, sid: bytes, rest: list[str]) -> None:
         now = monotonic()
         for each in (sid, *(other.encode("latin-1", "replace") for other in rest)):
@@ -322,7 +353,10 @@ class FarPolls:
 
     def _say(self, kind: str, engine: EngineSession, *words: str) -> None:
         if self.is_on:
-            self._site.shared.say(" ".join((kind, self._me, engine.sid.decode("latin-1"), *words)))
+            self._tell(kind, engine, *words)
+
+    def _tell(self, kind: str, engine: EngineSession, *words: str) -> None:
+        self._site.shared.say(" ".join((kind, self._me, engine.sid.decode("latin-1"), *words)))
 
     def __repr__(self) -> str:
         return f"<FarPolls begun={len(self._begun)}>"

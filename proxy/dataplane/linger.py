@@ -9,7 +9,7 @@ A client that says goodbye (a close frame: the page was closed or left) is not w
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Protocol
 
@@ -25,6 +25,9 @@ from proxy.dataplane.stats import Stats
 from proxy.dataplane.unacknowledged import Unacknowledged
 from proxy.errors import Limit
 from proxy.wire.turns import turns_in
+
+Ask = Callable[[Callable[[bool], None]], object]
+"""Asks an instance whether a session is a client's, and tells; see `Site.owner_of`."""
 
 _ALL_HAS_COME = 1.0  # seconds in which the backend answers the ping
 
@@ -48,6 +51,14 @@ class Connected(Dropped, Protocol):
 
     def client_lost(self) -> bool:
         """Its client is gone; return whether its backend's side is kept."""
+        ...
+
+
+class Coming(Protocol):
+    """A client that was lost before its CONNECT was answered: see `lost_connect`."""
+
+    def end(self) -> None:
+        """Let go of the backend's side."""
         ...
 
 
@@ -179,6 +190,7 @@ class Lingers:
         self.stood = stood
         self.by_session: dict[Session | None, LingeringEnd] = {}  # in the order in which they began
         self.connected: dict[Session | None, Connected] = {}  # the last websocket of each
+        self.coming: set[Coming] = set()  # of whom nobody knows yet whether they are theirs
         self.began = 0
         self.resumed = 0
         self.unacknowledged = 0  # messages that were on their way to clients that were lost
@@ -255,6 +267,11 @@ class Lingers:
         """Whether there may be something to say to a session when it connects again."""
         return session in self.by_session or session in self.connected
 
+    @property
+    def has_many_coming(self) -> bool:
+        """Whether no more clients are kept that were lost before their CONNECT was answered."""
+        return len(self.coming) >= self.most_sessions
+
     def left(self, lingering: LingeringEnd) -> None:
         """One has ended."""
         if self.by_session.get(lingering.session) is lingering:
@@ -265,6 +282,9 @@ class Lingers:
         for lingering in list(self.by_session.values()):
             with Border(Where.LEAVE):
                 lingering.end()
+        for lost in list(self.coming):
+            with Border(Where.LEAVE):
+                lost.end()
 
     def __repr__(self) -> str:
         return f"<Lingers {len(self.by_session)}>"

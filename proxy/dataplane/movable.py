@@ -1,12 +1,17 @@
 """A tunnel whose session another backend can go on with: see `hand_overs`."""
 
+import asyncio
 from time import monotonic
 from typing import Protocol
 
 from proxy.affinity.decision import EngineSession
+from proxy.affinity.session import Session
 from proxy.affinity.untaken import Untaken
 from proxy.dataplane.ends import AppEnd, ClientEnd, End
 from proxy.dataplane.leg import Leg
+from proxy.dataplane.linger import LingeringEnd, Lingers
+from proxy.dataplane.pool import Pool
+from proxy.dataplane.resuming import ResumedEnd
 from proxy.dataplane.stats import Stats
 from proxy.dataplane.upstream_heads import Kept
 from proxy.wire.engineio import PING
@@ -25,26 +30,52 @@ class HandOver(Protocol):
         ...
 
 
+class Preface(Protocol):
+    """Who has the tunnel before it is plain."""
+
+    def tick(self, now: float) -> None:
+        """Act when a time is over."""
+        ...
+
+    def move_on(self, gap: float) -> None:
+        """This process stood still for `gap` seconds: that makes nobody late."""
+        ...
+
+    def stop(self) -> None:
+        """It has ended."""
+        ...
+
+
 class Movable:
     """What a tunnel does for that; it sets the attributes."""
 
     __slots__ = (
         "_closed",
         "_down_end",
+        "_lingers",
         "_up_end",
+        "between",
         "down",
         "engine",
         "hand_over",
+        "is_sure",
         "kept",
         "pinged_at",
+        "pool",
+        "session",
         "stats",
         "untaken",
         "up",
     )
 
-    def __init__(self, down: Leg, up: Leg) -> None:
+    def __init__(self, down: Leg, up: Leg, pool: Pool, lingers: Lingers) -> None:
         self.down = down
         self.up = up
+        self.pool = pool
+        self._lingers = lingers
+        self.session: Session | None = None  # set when its CONNECT was taken
+        self.is_sure = True  # whether that is its client's, so that it may get what is kept of it
+        self.between: asyncio.Protocol | None = None  # who makes plain what its client says, if it has to be
         self.engine: EngineSession | None = None  # set when it is the upgrade of a polling transport
         self.stats: Stats | None = None  # set for a Socket.IO websocket, whose CONNECT packets are read
         self.untaken = Untaken()  # the client's messages that its backend may not have taken
@@ -77,13 +108,6 @@ class Movable:
     def is_cut_off(self) -> bool:
         """As Connected."""
         return not self._closed and self.down.sent is not None and self.down.sent.is_cut_off
-
-    @property
-    def connects_more(self) -> bool:
-        """As Stream."""
-        client, engine = self._down_end, self.engine
-        more = isinstance(client, ClientEnd) and client.packets.is_elsewhere
-        return more or (engine is not None and engine.connects_more)
 
     @property
     def has_upgraded(self) -> bool:
@@ -138,6 +162,20 @@ class Movable:
         if isinstance(self._down_end, ClientEnd):
             self._down_end.lead_to(self.up)
 
+    def _begin(self) -> LingeringEnd | None:
+        return self._lingers.began_on(self, plain=self.between is None)
+
+    def _owned(self, resumed: ResumedEnd, answered: bool, is_its: bool) -> None:
+        """Its instance has told whether the session is its client's."""
+        if self._closed or self._up_end is not resumed:
+            return
+        self.is_sure = is_its
+        lingering = self._begin() if is_its else None
+        if answered and lingering is not None:
+            resumed.resume(lingering)
+        else:
+            resumed.go_on()
+
     def backend_gone(self, *, ends: bool = False) -> bool:
         """As Stream."""
         if self._closed:
@@ -145,6 +183,10 @@ class Movable:
         if self.hand_over is None and self.can_move:
             self.hand_over = self._lost(ends=ends)
         return self.hand_over is not None
+
+    def client_lost(self, heard: bytes = b"") -> bool:
+        """As Stream."""
+        raise NotImplementedError
 
     def _lost(self, *, ends: bool) -> HandOver | None:
         """Its backend is lost, or says that it ends: have another go on, if one can."""

@@ -8,7 +8,6 @@ is open, and then ends. A side that reads slowly stops the reading of the other,
 import asyncio
 from functools import partial
 from time import monotonic
-from typing import Protocol
 
 from proxy.affinity.actions import (
     Action,
@@ -25,37 +24,24 @@ from proxy.affinity.actions import (
 )
 from proxy.affinity.backend import Backend
 from proxy.affinity.claims import Claim
-from proxy.affinity.decision import Decision
 from proxy.affinity.opening import Opening as Machine
 from proxy.affinity.opening import State
 from proxy.affinity.router import Asked, Locate, Located
 from proxy.affinity.session import Session
-from proxy.dataplane import upstream_heads
+from proxy.dataplane import lost_connect, upstream_heads
 from proxy.dataplane.farewells import refuse_opening
 from proxy.dataplane.fetch import open_websocket
 from proxy.dataplane.leg import OPENING
 from proxy.dataplane.patience import Timer
 from proxy.dataplane.request import Request
-from proxy.dataplane.resuming import resumes
-from proxy.dataplane.side import Side
+from proxy.dataplane.resuming import resumes, take_backlog
+from proxy.dataplane.side import Owner, Side
 from proxy.dataplane.site import Site
 from proxy.dataplane.tunnel import Tunnel
 from proxy.errors import Limit, NoBackend, ProxyError, Retry
 
 _MOST_MOVES = 8  # backends tried for one CONNECT: each try ends one backend's life, so this is never reached
 _WORD = 1.0  # seconds in which another proxy tells of the CONNECT that it has seen
-
-
-class Owner(Protocol):
-    """What an opening needs of the exchange that became its tunnel."""
-
-    def choose(self, decision: Decision) -> None:
-        """Take a decision."""
-        ...
-
-    def let_go(self) -> None:
-        """What was read of the request's fields is needed no more."""
-        ...
 
 
 class Opening:
@@ -102,6 +88,8 @@ class Opening:
         self._moves = 0
         self._todo: list[Action] = []  # an empty deque has 760 bytes
         self._work: asyncio.Task[None] | None = None  # without an end there is no need of it
+        if self._sid:  # nobody has read what its polls have said
+            site.connecting[self._sid] = True
         self._wait()
 
     def start(self, rest: bytes, early: bytes) -> None:
@@ -138,13 +126,26 @@ class Opening:
             side.received += len(data)
             side.reads += 1
         self._do(actions)
-        if machine.has_opened and not self._has_opened:
-            self._has_opened, tunnel.pool.ping_overdue = True, machine.ping_overdue
-            if self._opens is not None:
-                self._opens.set_result(None)
-            self._site.paths.opened(self._request.head.path)
-            if machine.state is State.WATCHING:  # its client has all of its time from here on
-                self._wait()
+        self._note_open()
+
+    def _note_open(self) -> None:
+        """The backend may have opened an Engine.IO session for it."""
+        machine, site = self._machine, self._site
+        if not machine.sid or self._has_opened:
+            return
+        self._has_opened, self._tunnel.pool.ping_overdue = True, machine.ping_overdue
+        if self._opens is not None:
+            self._opens.set_result(None)
+        site.paths.opened(self._request.head.path)
+        if self._tunnel.opening is self:
+            site.connecting.setdefault(machine.sid, False)
+        if machine.state is State.WATCHING:  # its client has all of its time from here on
+            self._wait()
+
+    @property
+    def _sid(self) -> bytes:
+        """Of a websocket whose polls, if it has any, have no pin; b"" if it is not known."""
+        return b"" if self._tunnel.engine is not None else self._request.sid or self._machine.sid
 
     def side_ended(self, side: Side) -> bool:
         """A side has said all; return whether the other may go on: not if it ended in a message."""
@@ -166,16 +167,14 @@ class Opening:
 
     def _client_lost(self) -> bool:
         """Whether the backend's side is kept: for a session that was lost before, and is lost once more."""
-        tunnel, claim = self._tunnel, self._claim
-        if claim is None or self._machine.state is not State.CONNECTING:
+        claim, machine = self._claim, self._machine
+        if claim is None or machine.state is not State.CONNECTING:
             return False
-        directory = self._site.router.directory
-        session = directory.get(claim.session_id, monotonic())
-        if self._site.lingers.at(session, tunnel.pool.backend) is None or session is None:
-            return False
-        tunnel.session = session
-        directory.opened(session)
-        return tunnel.client_lost(self._machine.unread)
+        self._claim = None  # it is no more ended with the tunnel
+        if lost_connect.keep(self._site, self._tunnel, claim, self._request, self._sid, machine.unread):
+            return True
+        self._claim = claim
+        return False
 
     def redirect(self) -> None:
         """As Waiting: a poll has moved the transport to another backend."""
@@ -205,7 +204,7 @@ class Opening:
         if self._deadline <= now:
             self._wait()
             engine = self._tunnel.engine
-            if engine is None or engine.claim is None:
+            if engine is None or engine.claim is None or engine.claim.said:
                 self._do(self._machine.late())
 
     def move_on(self, gap: float) -> None:
@@ -221,9 +220,8 @@ class Opening:
             self._word.cancel()
         if self._work is not None:
             self._work.cancel()
+        self._site.connecting.pop(self._sid, None)
         self._refused()
-
-    # Actions
 
     def _do(self, actions: list[Action]) -> None:
         """Do these behind those that are being done."""
@@ -253,11 +251,10 @@ class Opening:
             case Open(fresh):
                 self._work = self._site.spawn(partial(self._open, fresh=fresh), tunnel.close)
             case Hold(on):
-                if on:
-                    tunnel.down.pause(OPENING)
-                else:
-                    tunnel.down.resume(OPENING)
+                (tunnel.down.pause if on else tunnel.down.resume)(OPENING)
             case Refused():
+                if self._claim is None and tunnel.engine is not None:
+                    self._site.answered(tunnel.engine, taken=False)
                 self._refused()
             case Refuse(why):
                 refuse_opening(tunnel, self._site.stats, why)
@@ -329,6 +326,7 @@ class Opening:
         if fresh:
             site.stats.rehomes += 1
         self._do(self._machine.opened(rest))
+        self._note_open()
         if not tunnel.is_closed:
             upstream.leg.resume(OPENING)
 
@@ -347,16 +345,18 @@ class Opening:
             tunnel.close()
 
     def _connected(self) -> None:
-        """The backend has taken the CONNECT."""
-        tunnel, router, claim = self._tunnel, self._site.router, self._claim
-        session = None
-        if claim is not None:
-            self._claim = None
-            session = router.taken(claim, monotonic())
+        """The backend has taken the CONNECT, or that of a poll."""
+        tunnel, site, engine = self._tunnel, self._site, self._tunnel.engine
+        claim, self._claim = self._claim, None
+        session = None if claim is None else site.taken(claim, engine, self._sid)
+        if session is not None:
             self._begin(session)
-        engine = tunnel.engine
-        if engine is not None and engine.backend is tunnel.pool.backend and not engine.decided:
-            router.engines.decide(engine, session)
+        if engine is None or engine.backend is not tunnel.pool.backend or engine.decided:
+            return
+        if claim is None:
+            site.answered(engine, taken=True)
+        else:
+            site.router.engines.decide(engine, session)
 
     def _begin(self, session: Session) -> None:
         self._tunnel.session = session
@@ -371,20 +371,19 @@ class Opening:
     def _settle(self, action: Settle) -> None:
         """The session is known, or will not be: pass what was held, and look no more."""
         tunnel, router, engine = self._tunnel, self._site.router, self._tunnel.engine
+        owed = b""
         if self._word is not None:
             self._word.cancel()
+        self._site.connecting.pop(self._sid, None)
         self._refused()
         tunnel.opening = None
         if engine is not None:
             engine.waiting.discard(self)
             if engine.backend is tunnel.pool.backend and not engine.decided:
-                router.connected(engine, engine.claim, monotonic())
+                router.engines.decide(engine, None)
             if tunnel.session is None and engine.session is not None:
                 self._begin(engine.session)
-            if engine.backlog is not None and tunnel.down.may_write:
-                tunnel.down.write(engine.backlog.frames())
-                engine.backlog = None
-                router.engines.note_plain(engine)
+            owed = take_backlog(engine, router) if tunnel.down.may_write else b""
         for side, rest in ((self._down, action.to_backend), (self._up, action.to_client)):
             if rest and side is not None:  # it is counted when it goes on
                 side.received -= len(rest)
@@ -392,9 +391,10 @@ class Opening:
         self._down = self._up = None
         if not self._machine.said.names_others:
             self._site.hand_overs.keep(tunnel, self._request, self._machine.connect)
+        ask = self._site.owner_of(tunnel.session, tunnel.pool.backend, self._request)
         self._owner.let_go()
-        upgraded = engine is None or self._machine.upgraded
-        tunnel.plain(action.to_backend, action.to_client, answered=action.answered, upgraded=upgraded)
+        upgraded, said, heard = engine is None or self._machine.upgraded, action.to_backend, action.to_client
+        tunnel.plain(said, heard, answered=action.answered, upgraded=upgraded, owed=owed, ask=ask)
 
     def __repr__(self) -> str:
         return f"<Opening to {self._tunnel.pool.backend.name} {self._machine!r}>"

@@ -22,9 +22,10 @@ from proxy.wire.head import ResponseHead
 Answer = tuple[ResponseHead, bytes]
 _MOST_SAYINGS = 16  # answers that are remembered: instances say the same each time
 
+_SHOWN = (404, "File not found")  # to whom it would give a file of the session
 # What an instance says: that it holds the session, whoever asks, or that it does not.
 _SAYS = {
-    (404, "File not found"): True,
+    _SHOWN: True,
     (401, "You are not authorized to download files from this session"): True,
     (401, "Unauthorized"): False,
 }
@@ -33,14 +34,27 @@ _SAYS = {
 @lru_cache(_MOST_SAYINGS)
 def holds(status: int, body: bytes) -> bool | None:
     """Whether an answer tells that its instance holds the session; None: it tells nothing."""
-    if status not in (401, 404):
-        return None
+    return _SAYS.get((status, _detail(body))) if status in (401, 404) else None
+
+
+def shows(status: int, body: bytes) -> bool:
+    """Whether an answer tells that the session is one of the client that was asked for."""
+    return status == _SHOWN[0] and _detail(body) == _SHOWN[1]
+
+
+async def shown(pool: Pool, head: bytes, seconds: float) -> bool:
+    """Put one question to one backend: whether it `shows` the session. Raises ProxyError."""
+    answer, body = await fetch(pool, b"GET", head, seconds)
+    return shows(answer.status, body)
+
+
+def _detail(body: bytes) -> str:
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
-        return None
+        return ""
     detail = content.get("detail") if isinstance(content, dict) else None
-    return _SAYS.get((status, detail)) if isinstance(detail, str) else None
+    return detail if isinstance(detail, str) else ""
 
 
 class Line:

@@ -4,8 +4,8 @@ The handshake went to a backend by a guess. If CONNECT names a session of anothe
 session is opened there with this client's own fields, its OPEN packet is swallowed, what the client said to
 namespaces of the app's own is said again (`affinity.rehome`), the client's sid becomes an alias of the new
 one, and whatever of this transport waits at the wrong backend (a poll, a websocket in the middle of its
-upgrade) is asked again at the right one. Then the POST goes there too. The session is open when it was
-answered with 2xx.
+upgrade) is asked again at the right one. Then the POST goes there too. The session is open when the instance
+has taken the CONNECT, which it says by a poll or a websocket (`affinity.answers`).
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from functools import partial
 from time import monotonic
 from typing import Protocol
 
-from proxy.affinity import rehome
+from proxy.affinity import answers, rehome
 from proxy.affinity.claims import Claim
 from proxy.affinity.decision import Decision, EngineSession
 from proxy.affinity.rehome import Names
@@ -39,27 +39,26 @@ class Connect:
 
     __slots__ = ("claim", "engine")
 
-    def __init__(self, engine: EngineSession, claim: Claim | None) -> None:
+    def __init__(self, router: Router, engine: EngineSession, claim: Claim | None) -> None:
         """It names no session if there is no claim."""
         self.engine = engine
         self.claim = claim
-        if engine.claim is not None:
-            engine.connects_more = True
-        engine.claim = claim
+        if claim is not None:
+            answers.names(router, engine, claim)
 
     def answered(self, router: Router, status: int) -> None:
-        """The backend has answered the POST."""
-        if 200 <= status < 300:
-            router.connected(self.engine, self.claim, monotonic())
-        else:
+        """The backend has answered the POST: it has heard the CONNECT, or will not."""
+        if not (200 <= status < 300 and answers.is_awaited(router, self.engine)):
             self.ended(router)
+        elif self.claim is not None:
+            self.claim.said = True
+        else:
+            router.engines.decide(self.engine, None)
 
     def ended(self, router: Router) -> None:
-        """It was not taken: nothing came of it."""
+        """Nothing came of it."""
         if self.claim is not None:
-            router.refused(self.claim)
-            if self.engine.claim is self.claim:
-                self.engine.claim = None
+            answers.unsaid(router, self.engine, self.claim)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +120,14 @@ def read_post(post: Post, content: bytes, *, is_connect: bool) -> None:
     if engine is not None and content[:1] != PONG:
         engine.says(post.request.started)
     if engine is None or engine.decided:
-        if engine is not None:
+        if engine is None and is_connect:
+            post.site.doubt(post.request.sid or b"")
+        elif engine is not None:
             if engine.hand_over is not None and post.wait_to_say(engine, MOVES):
                 return
             post.has_said = note_said(post.site, post.request, engine, content)
             if is_connect:
-                engine.kept, engine.connects_more = None, True
+                engine.kept = None
         post.send()
         return
     engines = post.site.router.engines
@@ -138,16 +139,15 @@ def read_post(post: Post, content: bytes, *, is_connect: bool) -> None:
         _connect(post, names)
         return
     if names is Names.NO_SESSION:
-        post.connect = Connect(engine, None)
-    elif names is Names.ELSEWHERE:
+        post.connect = Connect(post.site.router, engine, None)
+    elif names is Names.ELSEWHERE and engine.claim is None:
         if post.site.hand_overs.far.hopes_for(engine) and post.wait_to_say(engine, _WORD):
             engine.waiting.add(_Waiter(post.site.arrivals, engine))
             return
         engines.decide(engine, None)
     elif names is Names.OTHERS:
         engines.says(engine, packets)
-    if engine.claim is None:  # another proxy may have seen its CONNECT
-        post.has_said = note_said(post.site, post.request, engine, content)
+    post.has_said = note_said(post.site, post.request, engine, content)
     post.send()
 
 
@@ -201,7 +201,7 @@ def _connect(post: Post, session_id: str, located: Located = Asked.NOT_YET) -> N
             router.refused(decision.claim)
         decision = accepted or decision
     site.stats.decided(decision.evidence, decision.outcome)
-    post.connect = Connect(engine, decision.claim)
+    post.connect = Connect(router, engine, decision.claim)
     if decision.backend is engine.backend:
         post.choose(_with_engine(decision, engine))
         post.send()
@@ -229,6 +229,7 @@ async def _move(post: Post, decision: Decision, session_id: str) -> None:
         return
     site.stats.rehomes += 1
     site.router.engines.rehome(engine, decision.backend, sid)
+    site.hand_overs.far.moved(engine)
     post.choose(_with_engine(decision, engine))
     post.send()
 

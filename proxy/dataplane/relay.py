@@ -46,7 +46,7 @@ class Relay:
     _inspected = False  # whether the body was read for its session
     connect: Connect | None = None  # set while it brings a CONNECT that is not answered
     _is_held = False  # whether it waits for somebody who can take it
-    _watched = False  # whether its transport is not plain yet, or may resume a session
+    _watched = False  # whether its transport is not plain yet
     _waits_for_leave = False  # whether the client sends its body only when the backend tells it to
     _ear: Ear | None = None  # set while an answer to a poll tells of turns, or may in its next piece
     _asked: Backend | None = None  # set while a backend has to answer it at once
@@ -94,8 +94,6 @@ class Relay:
             self._early = head, framer
             return
         self._got_head(head)
-        if engine is not None and site.lingers.may_know(engine.session):
-            self._watched = True
         if not (request.head.keeps_alive and self.body.done and (done or _is_framed(head))):
             self._keep = False
         if sid is None or self._watched or request.head.minor == 0 or site.timing:
@@ -129,8 +127,7 @@ class Relay:
         if opens:
             self._rewriter = HandshakeAnswer(self, head, extra, site.config.health.evict_after)
         elif request.is_poll and head.status == 200 and self._watched:
-            backend, engine = decision.backend, decision.engine
-            self._rewriter = poll_answer(self, head, data, engine, backend, site.router, site.lingers)
+            self._rewriter = poll_answer(self, site, request, head, data, decision.engine)
         elif head.fields.chunked and request.head.minor == 0 and request.head.method != b"HEAD":
             self._keep = False  # the end of the connection ends the body
             self._rewriter = Unchunked(self, head, extra)

@@ -1,113 +1,111 @@
 """A session that connects again gets what was collected for it behind the answer to its CONNECT.
 
-On a websocket the backend's side is read frame by frame until that answer; on a poll the answer's payload
-is taken apart. Either way the collected packets come before everything that the backend says from then on.
-What belongs to a poll is told by its transport when the answer is there: a client may ask for news before it
+On a websocket what the backend says behind that answer is held; on a poll the answer's payload is taken
+apart. Either way the collected packets come before everything that the backend says from then on. What
+belongs to a poll is told by its transport when the answer is there: a client may ask for news before it
 connects. Of more packets than a client takes at once the rest is kept for its next polls.
 """
 
 import zlib
-from time import monotonic
+from functools import partial
 from typing import Protocol
 
 from proxy.affinity.backend import Backend
 from proxy.affinity.decision import EngineSession
-from proxy.affinity.lingering import Backlog, behind_connect, is_connected
+from proxy.affinity.lingering import Backlog, behind_connect
 from proxy.affinity.router import Router
 from proxy.affinity.session import Session
 from proxy.affinity.untaken import Untaken
 from proxy.dataplane import response_rewrites
 from proxy.dataplane.ends import AppEnd, Stream
 from proxy.dataplane.leg import Leg
-from proxy.dataplane.linger import LingeringEnd, Lingers
+from proxy.dataplane.linger import Ask, LingeringEnd, Lingers
+from proxy.dataplane.request import Request
 from proxy.errors import BadResponse
 from proxy.wire.body import ChunkedBody
-from proxy.wire.engineio import MOST_PACKETS, NOOP, SEPARATOR
+from proxy.wire.engineio import (
+    CONNECT,
+    CONNECT_ERROR,
+    EVENT,
+    MAIN,
+    MOST_PACKETS,
+    NOOP,
+    SEPARATOR,
+    packet_head,
+)
 from proxy.wire.head import ResponseHead
-from proxy.wire.websocket import TEXT, FrameError, FrameReader
 
 _EVENT = b'42["'  # in no JSON text, whose quotes would be escaped
+_READABLE = (None, b"gzip", b"deflate")  # what python-engineio may answer with; an app can add others
 _LARGEST_POLL = 1 << 22  # bytes: Engine.IO's own limit for a payload is a quarter of that
 
 
 class ResumedEnd(AppEnd):
-    """The backend's side of a websocket until the collected packets have been said; as Resumer."""
+    """The backend's side of a websocket until the collected packets have been said; as Resumer.
 
-    __slots__ = ("_answered", "_held", "_lingering", "_reader")
+    Its client has just heard the answer to CONNECT. Where somebody has to be asked whether they are its, that
+    is awaited first.
+    """
 
-    def __init__(
-        self,
-        stream: Stream,
-        leg: Leg,
-        peer: Leg,
-        session: Session,
-        untaken: Untaken,
-        lingering: LingeringEnd,
-    ) -> None:
+    __slots__ = ("_held", "_lingering")
+
+    def __init__(self, stream: Stream, leg: Leg, peer: Leg, session: Session, untaken: Untaken) -> None:
         super().__init__(stream, leg, peer, session, untaken)
-        self._lingering = lingering
-        self._reader = FrameReader()
-        self._held = bytearray()  # what came behind the answer to CONNECT
-        self._answered = False  # whether that is out
+        self._lingering: LingeringEnd | None = None  # set while what it collects is awaited
+        self._held = bytearray()  # what came meanwhile
 
-    def resume(self) -> None:
-        """The answer to CONNECT is out: what was collected is next."""
-        self._answered = True
-        self._held += self._reader.rest
-        self._lingering.finish(self)
+    def resume(self, lingering: LingeringEnd) -> None:
+        """What was collected is next."""
+        self._lingering = lingering
+        lingering.finish(self)
 
     def data_received(self, data: bytes) -> None:
         """As asyncio.Protocol."""
-        if self._answered:
-            self._held += data
-            return
-        if self._lingering.ended:  # they were said on a poll, or it was too late
-            self._become_plain(bytes(self._reader.rest) + data)
-            return
-        self._stream.active = self._stream.talks = True
-        self._reader.push(data)
-        answered = False
-        try:
-            while not answered and (frame := self._reader.next()) is not None:
-                self.received += len(frame.raw)
-                self.reads += 1
-                self._write(frame.raw)
-                answered = frame.opcode == TEXT and is_connected(frame.payload)
-        except FrameError:
-            self._lingering.end()
-            self._become_plain(bytes(self._reader.rest))
-            return
-        if answered and self._stream.connects_more:
-            self._become_plain(bytes(self._reader.rest))
-        elif answered:
-            self.resume()
+        self._held += data
 
     def eof_received(self) -> bool:
         """As asyncio.Protocol: what is held is said now, for nothing can be said behind a half-close."""
-        if self._answered:
+        if self._lingering is not None:
             self._lingering.end()
+        else:
+            self.go_on()
         return super().eof_received()
 
     def all_has_come(self) -> None:
         """As Resumer."""
-        if not self._stream.is_closed:
+        if not self._stream.is_closed and self._lingering is not None:
             self.peer.say(self._lingering.what.frames())
-            self._become_plain(bytes(self._held))
+            self.go_on()
 
     def give_up(self, leg: Leg | None) -> bytes:
         """As Resumer: its client was lost before it had them, or the session has connected once more."""
         if leg is self._leg:
             return bytes(self._held)
         if not self._stream.is_closed:
-            self._become_plain(bytes(self._held))
+            self.go_on()
         return b""
 
-    def _become_plain(self, data: bytes) -> None:
-        """Nobody looks at frames any more, from `data` on."""
+    def go_on(self) -> None:
+        """From what is held on the backend speaks to the client directly."""
         end = AppEnd(self._stream, self._leg, self.peer, self._session, self._untaken)
         self._stream.read_backend_with(end)
-        if data:
-            end.data_received(data)
+        if self._held:
+            end.data_received(bytes(self._held))
+
+
+class Place(Protocol):
+    """What is needed of the site."""
+
+    router: Router
+    lingers: Lingers
+
+    def answered(self, engine: EngineSession, *, taken: bool) -> Session | None:
+        """An instance has answered a CONNECT; return the session that it has taken, if that is known."""
+        ...
+
+    def owner_of(self, session: Session | None, backend: Backend, request: Request) -> Ask | None:
+        """Who asks its instance whether a session is this client's; None: nobody need ask."""
+        ...
 
 
 class Sink(response_rewrites.Sink, Protocol):
@@ -134,30 +132,24 @@ class PollAnswer:
         "_engine",
         "_head",
         "_lingering",
-        "_lingers",
         "_packets",
-        "_router",
+        "_place",
+        "_request",
         "_sink",
         "_size",
     )
 
     def __init__(
-        self,
-        sink: Sink,
-        head: ResponseHead,
-        engine: EngineSession,
-        backend: Backend,
-        router: Router,
-        lingers: Lingers,
+        self, sink: Sink, place: Place, request: Request, head: ResponseHead, engine: EngineSession
     ) -> None:
         self._sink = sink
+        self._place = place
+        self._request = request
         self._head = head
         self._engine = engine
-        self._backend = backend
-        self._router = router
-        self._lingers = lingers
+        self._backend = engine.backend
         self._lingering: LingeringEnd | None = None  # set while what it collects is awaited
-        self._packets: list[bytes] = []  # of the answer, then
+        self._packets: list[bytes] = []  # of the answer, once it is whole
         self._decoder = ChunkedBody() if head.fields.chunked else None
         self._content: list[bytes] = []
         self._size = 0
@@ -174,22 +166,51 @@ class PollAnswer:
 
     def finish(self) -> bool:
         """As Rewriter: with the answer to CONNECT in it, it waits until all that was said before has come."""
-        engine = self._engine
-        packets = self._heard(self._plain().split(SEPARATOR))
-        connects = any(is_connected(packet) for packet in packets)
-        if connects and engine.claim is not None:
-            self._router.connected(engine, engine.claim, monotonic())
+        packets = self._packets = self._heard(self._plain().split(SEPARATOR))
+        session = self._taken(packets)
         self._sink.note_turns(SEPARATOR.join(packets))
-        lingering: LingeringEnd | None = None
-        if connects and engine.session is not None and not engine.connects_more:
-            self._lingers.connects_again(engine.session)
-            lingering = self._lingers.at(engine.session, self._backend)
-        if lingering is not None:
-            self._lingering, self._packets = lingering, packets
-            lingering.finish(self)
-            return False
-        self._say(packets)
-        return True
+        if session is None or not self._place.lingers.may_know(session):
+            self._say_as_it_is()
+            return True
+        ask = self._place.owner_of(session, self._backend, self._request)
+        if ask is None:
+            return self._resume(session)
+        ask(partial(self._owned, session))
+        return False
+
+    def _taken(self, packets: list[bytes]) -> Session | None:
+        """The session whose CONNECT the instance has taken, as one of these tells."""
+        found, engine = None, self._engine
+        for packet in packets:
+            head = packet_head(packet)
+            if head is None or head.namespace != MAIN:
+                continue
+            if head.kind in {CONNECT, CONNECT_ERROR}:
+                found = self._place.answered(engine, taken=head.kind == CONNECT) or found
+            elif head.kind == EVENT and not engine.decided:  # the answer came to another proxy
+                self._place.answered(engine, taken=True)
+                if not engine.decided:
+                    self._place.router.engines.decide(engine, None)
+        return found
+
+    def _owned(self, session: Session, is_its: bool) -> None:
+        """The instance has told whether the session is this client's."""
+        if not is_its:
+            self._say_as_it_is()
+            self._close_up()
+        elif self._resume(session):
+            self._close_up()
+
+    def _resume(self, session: Session) -> bool:
+        """Say what was collected behind the answer to CONNECT; return whether all is said."""
+        lingers = self._place.lingers
+        lingers.connects_again(session)
+        lingering = self._lingering = lingers.at(session, self._backend)
+        if lingering is None:
+            self._say_as_it_is()
+            return True
+        lingering.finish(self)
+        return False
 
     def all_has_come(self) -> None:
         """As Resumer."""
@@ -199,7 +220,7 @@ class PollAnswer:
 
     def give_up(self, leg: Leg | None) -> bytes:
         """As Resumer: the session has connected once more, or has lost a websocket meanwhile."""
-        self._say(self._packets)
+        self._say_as_it_is()
         self._close_up()
         return b""
 
@@ -214,17 +235,21 @@ class PollAnswer:
             return packets
         packets = [p for p in packets if said.hear(p, binary=p.startswith(b"b"))] or [NOOP]
         if engine.decided and not said.owes:
-            self._router.engines.forget(engine)
-            self._router.engines.note_plain(engine)
+            self._place.router.engines.forget(engine)
+            self._place.router.engines.note_plain(engine)
         return packets
 
-    def _say(self, packets: list[bytes]) -> None:
+    def _say_as_it_is(self) -> None:
+        """Nothing is added: its next poll may come to another proxy."""
+        self._say(self._packets, len(self._packets))
+
+    def _say(self, packets: list[bytes], most: int = MOST_PACKETS) -> None:
         """Give the client as many as it takes; all the others wait for its next polls."""
         if self._sink.ended:  # by the client, which may still ask again
-            keep_for_polls(self._router, self._engine, self._head, packets)
+            keep_for_polls(self._place.router, self._engine, self._head, packets)
             return
-        keep_for_polls(self._router, self._engine, self._head, packets[MOST_PACKETS:])
-        content = SEPARATOR.join(packets[:MOST_PACKETS])
+        keep_for_polls(self._place.router, self._engine, self._head, packets[most:])
+        content = SEPARATOR.join(packets[:most])
         self._sink.pass_head(self._head, content, length=len(content), unpacked=True)
 
     def _plain(self) -> bytes:
@@ -239,25 +264,29 @@ class PollAnswer:
 
 def poll_answer(
     sink: Sink,
+    place: Place,
+    request: Request,
     head: ResponseHead,
     data: bytes,
     engine: EngineSession | None,
-    backend: Backend,
-    router: Router,
-    lingers: Lingers,
 ) -> PollAnswer | None:
     """Who takes the body of a poll's answer, None: it passes as it is.
 
     An event of Chainlit's own namespace in `data`, the first of it, tells that the client has connected:
-    through another proxy, or before this one started.
+    through another proxy, or before this one started. What cannot be read tells nothing of its session.
     """
+    engines = place.router.engines
     if engine is None:
         return None
-    if not engine.decided and engine.claim is None and _EVENT in data:
-        router.engines.decide(engine, None)
+    if head.fields.get(b"content-encoding") not in _READABLE:
+        if not engine.decided:
+            engines.decide(engine, None)
+        return None
     named = engine.said is not None and engine.said.names_others
-    if named or engine.claim is not None or lingers.may_know(engine.session):
-        return PollAnswer(sink, head, engine, backend, router, lingers)
+    if named or engine.claim is not None or (not engine.decided and place.router.shared):
+        return PollAnswer(sink, place, request, head, engine)
+    if not engine.decided and _EVENT in data:
+        engines.decide(engine, None)
     return None
 
 
@@ -275,6 +304,15 @@ def keep_for_polls(router: Router, engine: EngineSession, head: ResponseHead, pa
         router.engines.note_plain(engine)
     else:
         engine.backlog.add(packets)
+
+
+def take_backlog(engine: EngineSession, router: Router) -> bytes:
+    """What a transport still has for its polls, for the websocket that takes over from them."""
+    backlog, engine.backlog = engine.backlog, None
+    if backlog is None:
+        return b""
+    router.engines.note_plain(engine)
+    return backlog.frames()
 
 
 def say_backlog(sink: Sink, engine: EngineSession, router: Router) -> None:

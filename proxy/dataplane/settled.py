@@ -36,7 +36,7 @@ def hear(content: bytes, request: Request, engine: EngineSession, site: Site) ->
     if content == PONG:
         return False
     if inspection.brings_connect(content, site.limits.packets):
-        engine.kept, engine.connects_more = None, True  # as in `rehome.read_post`
+        engine.kept = None  # as in `rehome.read_post`
     engine.says(request.started)
     if ends_transport(content):
         site.router.engines.closed(engine, request.started)

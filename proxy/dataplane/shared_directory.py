@@ -349,11 +349,12 @@ class SharedDirectory:
 
 
 def _client(url: str) -> Any:
-    import redis.asyncio  # noqa: PLC0415 - only who shares needs the package
-    from redis.asyncio.retry import Retry  # noqa: PLC0415
+    from redis.asyncio.retry import Retry  # noqa: PLC0415 - only who shares needs the package
     from redis.backoff import NoBackoff  # noqa: PLC0415
 
-    return redis.asyncio.Redis.from_url(
+    from proxy.sessions.redis_store import client_of  # noqa: PLC0415 - as above
+
+    return client_of(
         url,
         socket_connect_timeout=_PATIENCE,
         socket_keepalive=True,

@@ -2,8 +2,21 @@
 
 from typing import Protocol
 
+from proxy.affinity.decision import Decision
 from proxy.dataplane.ends import End, Stream
 from proxy.dataplane.leg import Leg
+
+
+class Owner(Protocol):
+    """What an opening needs of the exchange that became its tunnel."""
+
+    def choose(self, decision: Decision) -> None:
+        """Take a decision."""
+        ...
+
+    def let_go(self) -> None:
+        """What was read of the request's fields is needed no more."""
+        ...
 
 
 class Watcher(Protocol):

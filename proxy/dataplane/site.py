@@ -9,13 +9,18 @@ import itertools
 import math
 import os
 from collections.abc import Callable
-from functools import lru_cache
+from contextlib import suppress
+from functools import lru_cache, partial
 from time import monotonic
 
+from proxy.affinity.answers import answered
 from proxy.affinity.backend import AdminState, Backend
+from proxy.affinity.claims import Claim
+from proxy.affinity.decision import EngineSession
 from proxy.affinity.evidence import Paths
 from proxy.affinity.health import Observation
 from proxy.affinity.router import Locate, Located, Router
+from proxy.affinity.session import Session
 from proxy.borders import Where, Work, guarded, held
 from proxy.config import Config
 from proxy.config.values import Locate as LocateMode
@@ -26,10 +31,11 @@ from proxy.dataplane.cross_site import CrossSite
 from proxy.dataplane.door import Door
 from proxy.dataplane.hand_overs import HandOvers
 from proxy.dataplane.head_cache import HeadCache, Known
-from proxy.dataplane.linger import Lingers
+from proxy.dataplane.linger import Ask, Lingers
 from proxy.dataplane.locate import Locator
 from proxy.dataplane.patience import Stood, never
 from proxy.dataplane.pool import Pool
+from proxy.dataplane.question import shown
 from proxy.dataplane.record import Record
 from proxy.dataplane.request import Request
 from proxy.dataplane.shared_directory import SharedDirectory
@@ -86,6 +92,8 @@ class Site:
         self._ids = itertools.count(int.from_bytes(os.urandom(6), "big") << 16)
         self.paths = Paths(config.socketio_path, config.affinity.roots)
         self.locator = Locator(config.affinity, config.limits, self.stats, stood)
+        # Websockets alone that have not connected, by sid: whether their CONNECT may be another one's.
+        self.connecting: dict[bytes, bool] = {}
         self.hand_overs = HandOvers(self, config)
         self.doorway = Door(router, config.balance.queue, stood)
         self._use(config)
@@ -267,6 +275,55 @@ class Site:
         asked = upstream_heads.locate_question(request, question.session_id, self.paths)
         remember = self.router.locate is not LocateMode.ALWAYS
         return await self.locator.ask(asked, pools, request.known.client, remember=remember)
+
+    def owner_of(self, session: Session | None, backend: Backend, request: Request) -> Ask | None:
+        """Who asks its instance whether a session is this client's; None: nobody need ask.
+
+        Which CONNECT of a transport an instance has taken is known where one proxy has read them all. Where
+        there are others, what is kept of a session is given to whom its instance would give its files.
+        """
+        is_one = not self.router.shared and self.router.locate is not LocateMode.ALWAYS
+        if is_one or session is None or not self.lingers.may_know(session):
+            return None
+        asked = upstream_heads.locate_question(request, session.id, self.paths)
+
+        async def ask(then: Callable[[bool], None]) -> None:
+            found = False
+            if asked is not None:
+                with suppress(ProxyError):
+                    found = await shown(self.pool(backend), asked[1], self.config.affinity.locate_timeout)
+            then(found)
+
+        return lambda then: self.spawn(partial(ask, then), partial(then, False))
+
+    def taken(self, claim: Claim, engine: EngineSession | None, sid: bytes) -> Session | None:
+        """An instance has taken a CONNECT on a websocket; None: or one that a POST has brought.
+
+        That was for `engine`, if the websocket takes over from polls, or else for its `sid`.
+        """
+        polls = engine or self.router.engines.get(sid)
+        said = polls is not None and (
+            engine is None or polls.claim is not None or polls.connects_more or polls.decided
+        )
+        if said or self.connecting.get(sid, False):
+            self.router.refused(claim)
+            return None
+        return self.router.taken(claim, monotonic())
+
+    def doubt(self, sid: bytes) -> None:
+        """A POST without a pin brings a CONNECT: whom the next answer is for, nobody knows."""
+        if sid in self.connecting:
+            self.connecting[sid] = True
+        if (engine := self.router.engines.get(sid)) is not None:
+            engine.connects_more = True
+
+    def answered(self, engine: EngineSession, *, taken: bool) -> Session | None:
+        """As `answers.answered`; of a CONNECT that came to another proxy, that is told."""
+        if engine.claim is not None:
+            return answered(self.router, engine, monotonic(), taken=taken)
+        if not engine.decided:
+            self.hand_overs.far.heard(engine, taken=taken)
+        return None
 
     def __repr__(self) -> str:
         return f"<Site pools={len(self._pools)} {self.router!r}>"

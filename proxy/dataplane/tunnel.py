@@ -8,10 +8,10 @@ close frame, between two frames of the backend.
 """
 
 import asyncio
+from functools import partial
 from time import monotonic
 from typing import Protocol
 
-from proxy.affinity.session import Session
 from proxy.affinity.silence import is_silent
 from proxy.borders import Border, Where, fault
 from proxy.config.sections import TimeoutSettings
@@ -19,8 +19,8 @@ from proxy.dataplane.clients import Ticket
 from proxy.dataplane.ends import AppEnd, ClientEnd, End
 from proxy.dataplane.farewells import LastFrame, LastWords, Parting
 from proxy.dataplane.leg import Leg
-from proxy.dataplane.linger import Lingers
-from proxy.dataplane.movable import HandOver, Movable
+from proxy.dataplane.linger import Ask, Lingers
+from proxy.dataplane.movable import HandOver, Movable, Preface
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.resuming import ResumedEnd
 from proxy.errors import Limit
@@ -40,22 +40,6 @@ class Owner(Protocol):
         ...
 
 
-class Preface(Protocol):
-    """Who has the tunnel before it is plain."""
-
-    def tick(self, now: float) -> None:
-        """Act when a time is over."""
-        ...
-
-    def move_on(self, gap: float) -> None:
-        """This process stood still for `gap` seconds: that makes nobody late."""
-        ...
-
-    def stop(self) -> None:
-        """It has ended."""
-        ...
-
-
 class Keeper(Protocol):
     """Who can have another backend go on with a tunnel."""
 
@@ -69,19 +53,15 @@ class Tunnel(Movable):
 
     __slots__ = (
         "_counted",
-        "_lingers",
         "_owner",
         "_timeouts",
         "active",
         "asks",
         "backends",
-        "between",
         "close_code",
         "deadline",
         "keeper",
         "opening",
-        "pool",
-        "session",
         "spoke_at",
         "talks",
         "ticket",
@@ -92,9 +72,7 @@ class Tunnel(Movable):
         self, down: Leg, up: Leg, pool: Pool, owner: Owner, timeouts: TimeoutSettings, lingers: Lingers
     ) -> None:
         """`lingers` may keep the backend's side of a lost client."""
-        super().__init__(down, up)
-        self.pool = pool
-        self.session: Session | None = None  # set when its CONNECT was seen
+        super().__init__(down, up, pool, lingers)
         self.opening: Preface | None = None  # set until it is plain, if it is watched before
         self.ticket: Ticket | None = None  # counts its client's connection
         self.close_code = 0  # that of the close frame which the proxy sent, 0 if it sent none
@@ -104,12 +82,10 @@ class Tunnel(Movable):
         self.active = True  # whether bytes came since the ticker last looked
         self.talks = False  # whether its backend has said more than heartbeats since then
         self.asks = False  # whether its client has
-        self.between: asyncio.Protocol | None = None  # who makes plain what its client says, if it has to be
         self.spoke_at = 0.0  # set by the ticker when they have
         self.deadline = 0.0  # set by the ticker
         self._owner: Owner | None = owner  # until it has ended
         self._timeouts = timeouts
-        self._lingers = lingers
         self._counted = (0, 0)  # how many of its frames the pool has heard of
         down.draw_from(up)
         up.draw_from(down)
@@ -145,26 +121,34 @@ class Tunnel(Movable):
         self.up.read_with(up)
 
     def plain(
-        self, said: bytes = b"", heard: bytes = b"", *, answered: bool = False, upgraded: bool = True
+        self,
+        said: bytes = b"",
+        heard: bytes = b"",
+        *,
+        answered: bool = False,
+        upgraded: bool = True,
+        owed: bytes = b"",
+        ask: Ask | None = None,
     ) -> None:
         """From now on bytes pass unread but for what `ends` tells, first those that were held.
 
         The client has `said` some, its backend lets it hear others; `answered` tells whether the answer to
-        CONNECT has passed, `upgraded` whether the client polls no more.
+        CONNECT has just passed, `upgraded` whether the client polls no more. It is `owed` what its polls have
+        not had. `ask` is as in `owner_of`.
         """
         down, up, session = self.down, self.up, self.session
         self.backends = [self.pool.backend.name]  # those before were guesses
         before = self._down_end, self._up_end
         if session is not None:
             self.active = self.talks = True  # its client has just connected: it says hello now, is greeted
-        lingering = self._lingers.began_on(self, plain=self.between is None)
+        lingering = self._begin() if ask is None else None
         resumed: ResumedEnd | None = None
         if session is None:
             self._up_end = End(self, up, down)
-        elif lingering is None:
-            self._up_end = AppEnd(self, up, down, session, self.untaken)
+        elif ask is not None or (answered and lingering is not None):
+            resumed = self._up_end = ResumedEnd(self, up, down, session, self.untaken)
         else:
-            resumed = self._up_end = ResumedEnd(self, up, down, session, self.untaken, lingering)
+            self._up_end = AppEnd(self, up, down, session, self.untaken)
         if self.stats is None:
             self._down_end = End(self, down, up)
         else:
@@ -177,8 +161,13 @@ class Tunnel(Movable):
         if down.is_closing() or up.is_closing():
             self.close()
             return
-        if resumed is not None and answered:
-            resumed.resume()
+        if owed:
+            down.say(owed)
+        if resumed is not None and lingering is not None:
+            resumed.resume(lingering)
+        elif resumed is not None and ask is not None:
+            self.is_sure = False
+            ask(partial(self._owned, resumed, answered))
         if heard:
             self._up_end.data_received(heard)
         if said:
@@ -271,10 +260,16 @@ class Tunnel(Movable):
         """
         up = self._up_end
         heard = heard or (up.rest if isinstance(up, AppEnd) else b"")
-        if self._closed or self.hand_over or self.down.said_all or not self._lingers.take(self, heard):
+        if not self.is_sure or self._closed or self.hand_over or self.down.said_all:
             return False
-        self._end((self.down,))
+        if not self._lingers.take(self, heard):
+            return False
+        self.leave()
         return True
+
+    def leave(self) -> None:
+        """Its client is gone, and somebody else has its backend's side."""
+        self._end((self.down,))
 
     def client_said_all(self) -> None:
         """Its client had closed its half before there was a tunnel: nothing tells of it again."""

@@ -58,6 +58,25 @@ return owner and 1 or 2
 """
 
 
+def client_of(url: str, **options: Any) -> Any:
+    """A client of `redis` for a URL; raises ImportError without that package.
+
+    RFC 6066 section 3: names in TLS have no final dot, so no certificate has an absolute name.
+    """
+    import redis.asyncio  # noqa: PLC0415 - only who uses it needs it
+
+    client = redis.asyncio.Redis.from_url(url, **options)
+    pool: Any = client.connection_pool
+    if issubclass(pool.connection_class, redis.asyncio.SSLConnection):
+
+        class Named(pool.connection_class):  # type: ignore[misc]
+            def _connection_arguments(self) -> dict[str, Any]:
+                return {**super()._connection_arguments(), "server_hostname": self.host.removesuffix(".")}
+
+        pool.connection_class = Named
+    return client
+
+
 class RedisStore(Store):
     """Connects at the first operation; raises ImportError without the package `redis`."""
 
@@ -68,7 +87,7 @@ class RedisStore(Store):
 
         self._errors = (redis.RedisError, OSError)  # a TimeoutError is one
         # Tried twice: a pooled connection may be one that the server has closed since. The time is ours.
-        self.redis: Any = redis.asyncio.Redis.from_url(
+        self.redis: Any = client_of(
             url, socket_timeout=None, socket_connect_timeout=OPERATION, retry=Retry(NoBackoff(), 1)
         )
         where = self.redis.connection_pool.connection_kwargs  # the url may hold a password

@@ -365,7 +365,24 @@ BOOKS = [
         << backend 42["hi"]
         >> backend 42["task_end"]
         << client 42["task_end"]
+        << connected
         << plain
+        """,
+    ),
+    (
+        "an upgrade that hears the answer to the CONNECT of a poll: it is that of the session",
+        True,
+        """
+        >> client 2probe | 5
+        << backend 2probe
+        << backend 5
+        >> backend 44{}
+        << client 44{}
+        << refused
+        >> backend 40{}
+        << client 40{}
+        << connected
+        << plain, answered here
         """,
     ),
 ]

@@ -2,6 +2,7 @@
 
 import pytest
 
+from proxy.affinity.answers import answered, names
 from proxy.affinity.claims import Claim
 from proxy.affinity.decision import Decision, Outcome
 from proxy.affinity.evidence import Evidence
@@ -96,20 +97,55 @@ def test_a_session_that_stays_is_renewed_when_it_is_taken() -> None:
     assert session.expires > expires
 
 
-def test_a_poll_opens_its_session_when_its_post_is_taken() -> None:
-    """Once, whether the POST is answered first or the poll; a refused one leaves the transport undecided."""
+def test_a_poll_opens_its_session_when_it_is_answered() -> None:
+    """Once; a refused one leaves the transport undecided, and the next one that it names counts."""
     router = router_of("a", "b")
     engine = router.engines.opened(b"s", backend_of(router.fleet, "a"), 0.0)
-    refused = claim_of(router, "refused-session", "a")
-    router.refused(refused)
-    router.connected(engine, refused, 1.0)
-    assert (engine.decided, engine.session) == (False, None)
-    claim = claim_of(router, "session", "a")
-    for _ in range(2):
-        router.connected(engine, claim, 1.0)
+    names(router, engine, claim_of(router, "refused-session", "a"))
+    assert answered(router, engine, 1.0, taken=False) is None
+    assert (engine.decided, engine.session, len(router.claims)) == (False, None, 0)
+    names(router, engine, claim_of(router, "session", "a"))
+    assert answered(router, engine, 1.0, taken=True) is engine.session
+    assert answered(router, engine, 1.0, taken=True) is None
     assert engine.session is not None
     assert (engine.session.open, backend_of(router.fleet, "a").sessions) == (1, 1)
     assert router.engines.settled == {engine.pinned: engine}
+
+
+@pytest.mark.parametrize("how", ["decided", "closed"])
+def test_who_is_answered_no_more_holds_no_claim(how: str) -> None:
+    """Where its session lives may have been asked while another CONNECT was taken, or it ended."""
+    router = router_of("a")
+    engine = router.engines.opened(b"s", backend_of(router.fleet, "a"), 0.0)
+    if how == "decided":
+        router.engines.decide(engine, None)
+    else:
+        router.engines.closed(engine, 1.0)
+    names(router, engine, claim_of(router, "session", "a"))
+    assert (len(router.claims), engine.claim, engine.session) == (0, None, None)
+
+
+def test_of_several_sessions_none_is_taken() -> None:
+    """An answer does not tell which of them it is about."""
+    router = router_of("a")
+    engine = router.engines.opened(b"s", backend_of(router.fleet, "a"), 0.0)
+    for session in ("one", "two"):
+        names(router, engine, claim_of(router, session, "a"))
+    for taken in (False, True):
+        assert answered(router, engine, 1.0, taken=taken) is None
+        assert (engine.decided, len(router.claims), len(router.directory)) == (False, 0, 0)
+    names(router, engine, claim_of(router, "three", "a"))
+    assert answered(router, engine, 1.0, taken=True) is None
+    assert (engine.decided, engine.session, len(router.claims), len(router.directory)) == (True, None, 0, 0)
+
+
+def test_a_transport_that_ends_leaves_no_claim() -> None:
+    """Nobody answers it any more."""
+    router = router_of("a")
+    engine = router.engines.opened(b"s", backend_of(router.fleet, "a"), 0.0)
+    names(router, engine, claim_of(router, "session", "a"))
+    router.engines.closed(engine, 1.0)
+    assert (len(router.claims), engine.claim) == (0, None)
 
 
 def test_what_is_shown() -> None:

@@ -57,7 +57,7 @@ def test_a_new_backend_is_down_until_it_answers() -> None:
 
 
 def test_who_leaves_is_forgotten() -> None:
-    """Its pins are void, it takes nothing; its name may come again, as another backend."""
+    """Its pins are void, it takes nothing; its name is known to have left, until it comes again."""
     fleet = fleet_of("a", "b")
     a = backend_of(fleet, "a")
     heard = Heard(fleet)
@@ -66,9 +66,20 @@ def test_who_leaves_is_forgotten() -> None:
     assert fleet.by_token(a.token) is None
     assert (a.gone, a.takes_sessions, a.holds_pins) == (True, False, False)
     assert [backend.name for backend in fleet] == ["b"]
+    assert [name for name in "abc" if fleet.has_left(name)] == ["a"]
     again = fleet.add("a", "127.0.0.1", 8001, now=1.0)
     assert again is not a
     assert fleet.by_token(a.token) is again
+    assert not fleet.has_left("a")
+
+
+def test_of_many_that_have_left_the_last_are_known() -> None:
+    """Pods with ever new names cost no memory in the end."""
+    fleet = Fleet(HealthRules())
+    for number in range(3000):
+        fleet.remove(fleet.add(f"pod-{number}", "127.0.0.1", 8001, now=0.0))
+    assert fleet.has_left("pod-2999")
+    assert 0 < sum(fleet.has_left(f"pod-{number}") for number in range(3000)) < 3000
 
 
 def test_listeners_hear_flips_only() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.affinity.actions import Open, Settle, ToBackend, ToClient
+from proxy.affinity.actions import Connected, Open, Settle, ToBackend, ToClient
 from proxy.affinity.opening import Opening, State
 from proxy.affinity.rehome import Said
 from proxy.wire.websocket import TEXT, client_frame, server_frame
@@ -22,7 +22,7 @@ def test_it_is_watched_until_the_word_has_come(connected: bool) -> None:
     """What is said passes meanwhile; an event tells that there is a session, not which."""
     machine = opening(connected=connected)
     assert machine.client(UPGRADE) == [ToBackend(UPGRADE)]
-    assert machine.backend(EVENT) == [ToClient(EVENT)]
+    assert machine.backend(EVENT) == [ToClient(EVENT), *([] if connected else [Connected()])]
     assert machine.state is State.CONNECTED
     assert machine.word_has_come() == [Settle(b"", b"", False)]
     assert machine.word_has_come() == []

@@ -149,7 +149,7 @@ def test_one_that_has_left_is_not_drained_again() -> None:
         answers = [await post(admin, "/api/backends/a/drain") for _ in range(60)]
         over.set()
         await coming
-        assert {status for status, _ in answers} <= {200, 404}
+        assert {status for status, _ in answers} <= {200, 404, 410}
         assert not drains._drains
 
     run(test)
@@ -234,10 +234,29 @@ def test_an_app_cannot_move_others_with_its_hooks_token() -> None:
             assert (status, "that it comes from" in told["detail"]) == (403, True)
             assert (await post(admin, f"/api/backends/here/{wish}", until, hook))[0] == 200
         assert (await admin.ask("/api/backends/there", hook)).status == 403
+        # Nor is it believed that it speaks for somebody else, though it comes from this machine.
+        assert (await admin.ask("/api/backends/there", hook, b"X-Forwarded-For: 203.0.113.9")).status == 403
         assert (await post(admin, "/api/backends/there/drain", None, bearer(TOKEN)))[0] == 200
         # Who is down may be where another one is by now; an address without a backend tells nothing.
         admin.fleet.observe(here, Observation.REFUSED, 1.0)
         assert (await post(admin, "/api/backends/there/ready", until, hook))[0] == 200
+
+    run(test, token=TOKEN)
+
+
+def test_one_that_has_left_is_told_from_one_that_never_was() -> None:
+    """410, also to the hook of a pod that discovery finds no more, whoever else is at its address."""
+
+    async def test(admin: Admin) -> None:
+        known(admin)
+        b = admin.fleet.get("b")
+        assert b is not None
+        admin.fleet.remove(b)
+        for wish in ("drain", "ready"):
+            status, told = await post(admin, f"/api/backends/b/{wish}", None, bearer(HOOK_TOKEN))
+            assert (status, told["detail"]) == (410, "there is no backend 'b' any more; there are: a")
+        assert (await admin.ask("/api/backends/b", bearer(HOOK_TOKEN))).status == 410
+        assert (await admin.ask("/api/backends/x", bearer(HOOK_TOKEN))).status == 404
 
     run(test, token=TOKEN)
 

@@ -262,6 +262,30 @@ def test_a_drain_until_a_restart_ends_with_it(house: House, come_back: Callable[
     assert (house.drains.get(house.a), house.a.takes_sessions) == (None, True)
 
 
+@pytest.mark.parametrize("away", [Observation.REFUSED, Observation.SILENT])
+def test_one_that_starts_stays_drained_until_it_answers(house: House, away: Observation) -> None:
+    """Its hook speaks when its container starts, minutes before some apps answer: no alarm meanwhile."""
+    house.drains.drain_for(house.a, None, until_restart=True)
+    for second in range(4):
+        house.fleet.observe(house.a, away, float(second))
+    house.drains.restarted(house.a)
+    house.look(5.0)
+    assert house.a.admin_state is AdminState.DRAIN
+    house.fleet.observe(house.a, Observation.ANSWERED, 6.0)
+    house.fleet.observe(house.a, Observation.ANSWERED, 7.0)
+    house.look(7.0)
+    assert (house.drains.get(house.a), house.a.takes_sessions) == (None, True)
+
+
+def test_one_whose_answers_are_no_good_takes_sessions_if_it_says_so(house: House) -> None:
+    """It may be the last resort."""
+    house.drains.drain_for(house.a, None, until_restart=True)
+    for second in range(4):
+        house.fleet.observe(house.a, Observation.DENIED, float(second))
+    house.drains.restarted(house.a)
+    assert house.a.admin_state is AdminState.READY
+
+
 @pytest.mark.parametrize(("hooks", "left"), [(300.0, 20.0), (5.0, 5.0)])
 def test_a_hook_gives_an_operators_drain_no_more_time(house: House, hooks: float, left: float) -> None:
     """Whoever waits for its end gets it when it was promised; a backend that ends sooner is empty by then."""

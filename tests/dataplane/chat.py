@@ -21,6 +21,7 @@ SEPARATOR = b"\x1e"
 
 # What an instance answers that is asked for a file of a session (chainlit/server.py, get_file).
 HOLDS = b'HTTP/1.1 404 Not Found\r\nContent-Length: 27\r\n\r\n{"detail":"File not found"}'
+THEIRS = b'{"detail":"You are not authorized to download files from this session"}'
 DENIES = b'HTTP/1.1 401 Unauthorized\r\nContent-Length: 25\r\n\r\n{"detail":"Unauthorized"}'
 
 
@@ -63,6 +64,7 @@ class Chat:
         self.transports: dict[bytes, Transport] = {}
         self.chunks = False  # whether handshakes are answered in chunks
         self.packed = False  # whether polls are answered compressed
+        self.packing = b"gzip"  # what that is called
         self.cut = 0  # bytes of an answer to a poll that come in a second piece
         self._gates: dict[str, asyncio.Event] = {}
         backend.serve(self._answer)
@@ -96,7 +98,9 @@ class Chat:
             await self._gates[kind].wait()
         if kind == "locate":
             session = request.target.rpartition(b"session_id=")[2].decode()
-            peer.say(HOLDS if session in self.sessions else DENIES)
+            theirs = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: %d\r\n\r\n%b" % (len(THEIRS), THEIRS)
+            answer = theirs if session in self.refused else HOLDS if session in self.sessions else DENIES
+            peer.say(answer)
             return
         sid = request.target.rpartition(b"sid=")[2] if b"sid=" in request.target else None
         transport = self._mint() if sid is None else self.transports.get(sid)
@@ -116,7 +120,8 @@ class Chat:
             transport.news.clear()
             packets, transport.queue = transport.queue, []
             body = SEPARATOR.join(packets)
-            answer = ok(gzip.compress(body), b"Content-Encoding: gzip") if self.packed else ok(body)
+            encoding = b"Content-Encoding: " + self.packing
+            answer = ok(gzip.compress(body), encoding) if self.packed else ok(body)
             peer.say(answer[: len(answer) - self.cut])
             await asyncio.sleep(0.01 if self.cut else 0)
             peer.say(answer[len(answer) - self.cut :])

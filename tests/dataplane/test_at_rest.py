@@ -118,3 +118,20 @@ def test_a_turn_that_has_ended_by_polls(adds: bool) -> None:
         assert is_at_rest(world, ANSWERED)
 
     run(test, "ab")
+
+
+def test_a_process_that_has_just_begun_does_not_know_who_is_there() -> None:
+    """Clients of the one before it are about to come back, unless its replicas are as new as it is."""
+
+    async def test(world: World) -> None:
+        evictions, a = world.plane.evictions, world.known("a")
+        assert evictions.is_empty(a)
+        evictions.began = world.now()
+        assert not evictions.is_empty(a)
+        world.router.sole = True
+        assert evictions.is_empty(a)
+        world.router.sole = False
+        evictions.began -= 10.0
+        assert evictions.is_empty(a)
+
+    run(test, "ab")

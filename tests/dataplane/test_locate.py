@@ -95,6 +95,7 @@ def test_own_routes_lose_no_conversation(own: bytes, other: bytes, transport: st
         if transport == "polling":
             await tab.handshake()
             await (await tab.post(connect_packet("session-S"))).response()
+            await tab.listen(b'40{"sid":"b"}')
         else:
             socket = await tab.socket()
             await socket.hear()
@@ -176,6 +177,7 @@ def test_a_handshake_asks_nobody(transport: str) -> None:
             await tab.handshake()
             assert asked(world) == []
             await (await tab.post(connect_packet("session-S"))).response()
+            await tab.listen(b'40{"sid":"b"}')
         else:
             socket = await tab.socket()
             await socket.hear()

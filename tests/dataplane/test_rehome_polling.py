@@ -217,6 +217,7 @@ def test_session_of_a_backend_that_is_down_stays_with_its_client() -> None:
         tab = Tab(world, world.cookie("a"))
         await tab.handshake()
         await (await tab.post(CONNECT)).response()
+        await tab.listen(b'40{"sid":"a"}')
         assert instances["a"].heard == [CONNECT]
         assert world.known("a").sessions == 1
 

@@ -215,3 +215,28 @@ def test_one_who_is_there_keeps_its_connection() -> None:
         assert not tunnel.is_closed
 
     run(test, "ab")
+
+
+def test_what_polls_were_owed_is_said_again() -> None:
+    """A websocket that takes over from them has it first, and is lost with it."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        await lose(world, await open_socket(world))
+        for packet in tokens(0, 20):
+            first(instances).push(packet)
+        await collected(world, 20)
+        tab = Tab(world, world.cookie("a"))
+        await tab.handshake()
+        await (await tab.post(connect_packet("session-S"))).response()
+        await tab.listen(tokens(14, 15)[0])
+        upgraded = await tab.socket()
+        upgraded.say(b"2probe")
+        assert await upgraded.hear() == b"3probe"
+        with gone(upgraded):
+            upgraded.say(b"5")
+            await world.until(lambda: any(tunnel.is_cut_off for tunnel in world.plane.tunnels))
+            again = await Tab(world, world.cookie("a")).socket()
+            assert await said_again(again, 6) == [CONNECTED, *tokens(15, 20)]
+
+    run(test, "ab")

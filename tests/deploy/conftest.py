@@ -1,12 +1,15 @@
-"""The engine and the images of one run of `make images`; everything is removed at its end."""
+"""The engine, the images and the browser of tests of what is deployed; everything is removed at the end."""
 
 import os
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
+from tests.browser.chromium import FLAGS, MISSING, find
 from tests.deploy import stand_ins
-from tests.deploy.engine import Engine, running
+from tests.deploy.engine import Engine
+from tests.deploy.own_engine import running
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +35,15 @@ def chat_image(engine: Engine) -> str:
     """The image of the example."""
     stand_ins.python(engine)
     return engine.build("chat")
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """The system's Chromium, with a fresh profile."""
+    path = find()
+    if path is None:
+        pytest.fail(MISSING, pytrace=False)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        yield browser
+        browser.close()

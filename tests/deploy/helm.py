@@ -18,6 +18,17 @@ from tests.docs.pages import ROOT
 CHART = Path(os.environ.get("CHART_UNDER_TEST") or ROOT / "deploy/kubernetes/chart")
 
 
+class Strict(yaml.CSafeLoader):
+    """Refuses a key that is there twice, as what applies an object may."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """What is there once."""
+        made = super().construct_mapping(node, deep)
+        if len(made) != len(node.value):
+            raise yaml.constructor.ConstructorError(None, None, "a key is there twice", node.start_mark)
+        return made
+
+
 class ValuesError(ValueError):
     """Helm refuses the values."""
 
@@ -71,7 +82,7 @@ def main() -> None:
             return {"error": str(error)}
         files = [text for name, text in sorted(texts.items()) if name.endswith(".yaml")]
         return {
-            "documents": [document for text in files for document in yaml.safe_load_all(text) if document],
+            "documents": [document for text in files for document in yaml.load_all(text, Strict) if document],
             "notes": "".join(text for name, text in texts.items() if name.endswith("NOTES.txt")),
         }
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+FIREWALLS = ("iptables", "ip6tables")
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
@@ -41,11 +43,18 @@ class Machine:
         ]
 
 
+def saved(firewall: str, *words: str) -> list[str]:
+    """The lines of a firewall's rules and policies; none where it is not installed."""
+    if (found := shutil.which(f"{firewall}-save")) is None:
+        return []
+    done = subprocess.run([found, *words], capture_output=True, text=True, timeout=60, check=False)
+    return done.stdout.splitlines()
+
+
 def _rules() -> list[str]:
-    """Rules and policies of both families, without the counters."""
-    lines = []
-    for program in ("iptables-save", "ip6tables-save"):
-        if found := shutil.which(program):
-            told = subprocess.run([found], capture_output=True, text=True, timeout=60, check=False).stdout
-            lines += [re.sub(r"\[\d+:\d+\]", "", line) for line in told.splitlines() if line[:1] in "-:"]
-    return lines
+    """Rules and policies of both families, without the counters.
+
+    Not the policy to accept, which a chain has that was never used.
+    """
+    lines = [re.sub(r"\[\d+:\d+\]", "", line) for firewall in FIREWALLS for line in saved(firewall)]
+    return [line for line in lines if re.match(r"-|:(?!\S+ ACCEPT)", line)]

@@ -115,36 +115,6 @@ def proxys(**values: Any) -> Config:
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
-    [
-        ({"proxy": {"config": {"listen": "0.0.0.0:9000"}}}, r"proxy\.config\.listen is the chart's"),
-        (
-            {"proxy": {"config": {"admin": {"listen": "0.0.0.0:9900"}}}},
-            r"proxy\.config\.admin is the chart's",
-        ),
-        ({"proxy": {"config": {"backends": []}}}, r"proxy\.config\.backends is the chart's"),
-        ({"proxy": {"config": {"discovery": {}}}}, r"proxy\.config\.discovery is the chart's"),
-        ({"proxy": {"autoscaling": {"minReplicas": 5, "maxReplicas": 2}}}, "less than minReplicas"),
-        ({"chat": {"replicas": 3, "backends": 2}}, "less than chat.replicas"),
-        ({"networkPolicy": {"enabled": False}}, r"chat\.forwardedAllowIps has to be chosen"),
-        (
-            {"chat": {"env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}},
-            "a variable is there twice",
-        ),
-        ({"proxy": {"env": [{"name": "A"}, {"name": "A"}]}}, "a variable is there twice"),
-        *(
-            ({"proxy": {"config": {"timeouts": {"shutdown": text}}}}, "or durations such as 1m30s")
-            for text in ("${SHUTDOWN}", "90", "1h30", "0x10")
-        ),
-    ],
-)
-def test_values_that_break_the_pods_are_refused(values: dict[str, Any], told: str) -> None:
-    """Ports, probes, policies and hooks are made for the chart's own; contradictions are told."""
-    with pytest.raises(ValuesError, match=told):
-        render(**values)
-
-
-@pytest.mark.parametrize(
     ("timeouts", "grace"),
     [
         ({}, 45),
@@ -154,16 +124,17 @@ def test_values_that_break_the_pods_are_refused(values: dict[str, Any], told: st
         ({"shutdown": 0}, 15),
         ({"shutdown": "1m30s", "hand_over": "500ms"}, 106),
         ({"shutdown": "0.5h"}, 1815),
+        (None, 45),
     ],
 )
-def test_the_grace_follows_the_timeouts(timeouts: dict[str, float | str], grace: int) -> None:
+def test_the_grace_follows_the_timeouts(timeouts: dict[str, float | str] | None, grace: int) -> None:
     """Kubernetes waits for preStop and for as long as the proxy takes to end."""
     pod = keyed(render(proxy={"config": {"timeouts": timeouts}}))[PROXY]["spec"]["template"]["spec"]
     sleep = int(
         container({"spec": {"template": {"spec": pod}}})["lifecycle"]["preStop"]["exec"]["command"][-1]
     )
     assert pod["terminationGracePeriodSeconds"] == grace
-    given = {"shutdown": 30, "hand_over": 0} | timeouts
+    given = {"shutdown": 30, "hand_over": 0} | (timeouts or {})
     assert grace > sleep + sum((seconds(str(value)) or float(value)) for value in given.values())
 
 
@@ -195,6 +166,15 @@ def test_a_variable_is_there_once() -> None:
     entries = {entry["name"]: entry for entry in container(objects[CHAT])["env"]}
     assert [entries[one["name"]] for one in given] == given
     assert container(objects[PROXY])["env"][-1] == {"name": "AFFINITY_SECRET", "value": "x" * 16}
+
+
+def test_labels_of_the_user_do_not_take_the_place_of_the_charts() -> None:
+    """What selects and what is selected by stays; the rest is added."""
+    given = {f"app.kubernetes.io/{name}": "x" for name in ("name", "instance", "component", "part-of")}
+    objects = keyed(render(labels={**given, "team": "a"}))
+    admin = objects["Service", "chainlit-proxy-admin"]["metadata"]["labels"]
+    plain = charts()["default"]["Service", "chainlit-proxy-admin"]["metadata"]["labels"]
+    assert admin == {**plain, "team": "a"}
 
 
 def test_strings_stay_strings() -> None:
@@ -336,6 +316,20 @@ def test_an_update_waits_until_the_proxies_see_it() -> None:
         assert objects[PROXY]["spec"]["minReadySeconds"] >= 10
 
 
+@pytest.mark.parametrize("surge", [2, "100%"])
+def test_an_update_may_start_many_proxies_at_once(surge: int | str) -> None:
+    """Clients then come to new ones, and not from one old one to the next."""
+    strategy = keyed(render(proxy={"maxSurge": surge}))[PROXY]["spec"]["strategy"]
+    assert strategy["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": surge}
+
+
+def test_commands_in_the_container_have_the_token() -> None:
+    """`chainlit-proxy status` needs no `--token`, which everybody on the node could read."""
+    for objects in (base(), charts()["default"]):
+        entries = {entry["name"]: entry for entry in container(objects[PROXY])["env"]}
+        assert entries["CHAINLIT_PROXY_TOKEN"]["valueFrom"] == entries["ADMIN_TOKEN"]["valueFrom"]
+
+
 def test_proxies_leave_one_by_one() -> None:
     """The autoscaler takes one in five minutes: each sends its clients away."""
     for objects in (base(), charts()["default"]):
@@ -352,7 +346,7 @@ def test_uploads_have_room() -> None:
     own = {"ephemeral": {"volumeClaimTemplate": {"spec": {"accessModes": ["ReadWriteOnce"]}}}}
     objects = keyed(render(chat={"tmp": own}))
     volumes = {one["name"]: one for one in objects[CHAT]["spec"]["template"]["spec"]["volumes"]}
-    assert "ephemeral" in volumes["tmp"]
+    assert volumes["tmp"] == {"name": "tmp", **own}, "a volume has one kind"
 
 
 def test_images_that_were_loaded_are_used() -> None:

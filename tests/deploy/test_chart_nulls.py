@@ -3,8 +3,12 @@
 import re
 from typing import Any
 
+import pytest
+import yaml
+
 from tests.deploy.helm import ask, chosen, render, render_all
 from tests.deploy.test_chart import VALUES, leaves
+from tests.deploy.test_kubernetes import PROXY, charts, keyed
 
 # What is passed on to Kubernetes as it is, and may be missing there as well.
 PASSED_ON = (
@@ -82,7 +86,16 @@ def test_what_is_passed_on_may_be_missing() -> None:
     assert render_all([values])[0]
 
 
-def test_a_section_of_the_configuration_may_be_nothing() -> None:
-    """The chart's own keys of it stay."""
-    sections = ("health", "timeouts", "affinity", "replicas", "log")
-    assert render(proxy={"config": dict.fromkeys(sections)})
+@pytest.mark.parametrize(
+    "config",
+    [
+        dict.fromkeys(("affinity", "forwarded", "health", "log", "replicas", "sessions", "timeouts")),
+        {"timeouts": {"shutdown": None, "hand_over": None}, "affinity": {"directory": {"redis": None}}},
+    ],
+)
+def test_what_is_nothing_in_the_configuration_takes_nothing_away(config: dict[str, Any]) -> None:
+    """As where all lines of a section are comments: the chart's own stay, and so does the time to end."""
+    objects, plain = keyed(render(proxy={"config": config})), charts()["default"]
+    texts = [each["ConfigMap", "chainlit-proxy"]["data"]["proxy.yaml"] for each in (objects, plain)]
+    assert yaml.safe_load(texts[0]) == yaml.safe_load(texts[1])
+    assert objects[PROXY]["spec"] == plain[PROXY]["spec"]

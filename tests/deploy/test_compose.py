@@ -2,7 +2,9 @@
 
 import json
 import re
+import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,7 +17,7 @@ from proxy.cli import main
 from proxy.config import load
 from tests.deploy.prometheus import MISSING, find
 from tests.deploy.test_files import DASHBOARD
-from tests.docs.pages import ROOT
+from tests.docs.pages import ROOT, found
 from tests.docs.test_commands import parse
 from tests.docs.test_dockerfile import STEPS, command
 
@@ -58,14 +60,14 @@ def test_a_service_may_do_little(name: str) -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_what_is_mounted_exists(name: str) -> None:
-    """A file that is not there would become a folder, and the service would not start."""
+    """What is not there would be an empty folder; a file bound by itself would stay as it was."""
     for volume in SERVICES[name].get("volumes", []):
         source = volume.split(":")[0]
-        assert (ROOT / source).exists() if source.startswith(".") else source in SITE["volumes"], source
+        assert (ROOT / source).is_dir() if source.startswith(".") else source in SITE["volumes"], source
 
 
-def test_the_file_of_the_proxy_is_seen_when_it_changes() -> None:
-    """Its folder is mounted where the image looks for it: a file bound by itself stays as it was."""
+def test_the_proxy_finds_its_file() -> None:
+    """Its folder is mounted where the image looks for it."""
     (volume,) = SERVICES["proxy"]["volumes"]
     source, target, _ = volume.split(":")
     assert ROOT / source == CONFIG.parent
@@ -91,7 +93,9 @@ def test_an_image_is_built_once() -> None:
 def test_uploads_do_not_take_the_machine(name: str) -> None:
     """They are in a place of a size, which the memory of the container is above."""
     (place,) = SERVICES[name]["tmpfs"]
-    (size,) = re.findall(r"size=(\d+)g", place)
+    options = dict(option.split("=") for option in place.partition(":")[2].split(","))
+    assert options.keys() == {"mode", "size"}  # Podman knows no others
+    size = options["size"].rstrip("g")
     assert int(size) < int(SERVICES[name]["mem_limit"].rstrip("g"))
 
 
@@ -99,6 +103,27 @@ def test_commands_in_the_container_have_the_token() -> None:
     """`chainlit-proxy status` needs no `--token`, which everybody on the machine could read."""
     environment = SERVICES["proxy"]["environment"]
     assert environment["CHAINLIT_PROXY_TOKEN"] == environment["ADMIN_TOKEN"]
+
+
+@pytest.mark.parametrize("there", [None, "CHAINLIT_AUTH_SECRET=mine\nADMIN_TOKEN=older\n"])
+def test_the_first_steps_may_be_taken_twice(there: str | None, tmp_path: Path) -> None:
+    """Only the owner reads the secrets, and a second time changes none: that would restart the proxy."""
+    page = ROOT / "docs/deployment/compose.md"
+    (text,) = (one.text for one in found("sh") if one.page == page and "openssl" in one.text)
+    steps = "\n".join(line for line in text.splitlines() if not line.startswith("docker"))
+    file = tmp_path / ".env"
+    if there is not None:
+        file.write_text(there)
+    written = []
+    for _ in range(2):
+        subprocess.run(["sh", "-e", "-c", steps], cwd=tmp_path, timeout=60, check=True)
+        written.append(file.read_text())
+    assert written[0] == written[1]
+    names = [line.partition("=")[0] for line in written[0].splitlines()]
+    assert set(names) == ENVIRONMENT.keys() | ({"CHAINLIT_AUTH_SECRET"} if there else set())
+    assert len(names) == len(set(names))
+    assert written[0].startswith(there or "ADMIN_TOKEN=")
+    assert there or file.stat().st_mode & 0o777 == 0o600
 
 
 def test_the_configuration_of_the_proxy_passes_check() -> None:
@@ -152,30 +177,36 @@ def test_there_is_time_to_leave() -> None:
 
 def test_grafana_finds_the_dashboard_and_prometheus() -> None:
     """The source is the service Prometheus, the folder of dashboards the one in which ours is mounted."""
-    source = yaml.safe_load((ROOT / "deploy/compose/grafana/source.yaml").read_text(encoding="utf-8"))
-    providers = yaml.safe_load((ROOT / "deploy/compose/grafana/dashboards.yaml").read_text(encoding="utf-8"))
+    grafana = ROOT / "deploy/compose/grafana"
+    source = yaml.safe_load((grafana / "datasources/source.yaml").read_text(encoding="utf-8"))
+    providers = yaml.safe_load((grafana / "dashboards/dashboards.yaml").read_text(encoding="utf-8"))
     assert urlsplit(source["datasources"][0]["url"]).hostname in SERVICES
     folder = providers["providers"][0]["options"]["path"]
     mounted = dict(volume.split(":")[:2] for volume in SERVICES["grafana"]["volumes"])
-    assert mounted[f"./{DASHBOARD.relative_to(ROOT)}"] == f"{folder}/dashboard.json"
-    assert SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"].startswith(folder)
+    assert mounted[f"./{DASHBOARD.parent.relative_to(ROOT)}"] == folder
+    for kind in ("datasources", "dashboards"):
+        assert mounted[f"./{(grafana / kind).relative_to(ROOT)}"] == f"/etc/grafana/provisioning/{kind}"
+    home = SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert home == f"{folder}/{DASHBOARD.name}"
 
 
 @pytest.mark.system
-def test_promtool_accepts_the_configuration(tmp_path: Any) -> None:
-    """Prometheus would start with it, the alerts beside it as they are mounted."""
+def test_promtool_accepts_the_configuration(tmp_path: Path) -> None:
+    """Prometheus would start with it, and finds the alerts, where both are mounted."""
     programs = find()
     if programs is None:
         pytest.fail(MISSING, pytrace=False)
     for volume in SERVICES["prometheus"]["volumes"]:
         source, _, target = volume.removesuffix(":ro").partition(":")
         if source.startswith("."):
-            (tmp_path / target.rpartition("/")[2]).write_bytes((ROOT / source).read_bytes())
-    file = str(tmp_path / "prometheus.yml")
+            shutil.copytree(ROOT / source, tmp_path / target.lstrip("/"))
+    (told,) = [word for word in SERVICES["prometheus"]["command"] if word.startswith("--config.file=")]
+    file = str(tmp_path / told.partition("=")[2].lstrip("/"))
     done = subprocess.run(
         [programs[0], "check", "config", file], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    (job,) = yaml.safe_load((tmp_path / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
+    assert "1 rule files found" in done.stdout
+    (job,) = yaml.safe_load(Path(file).read_text(encoding="utf-8"))["scrape_configs"]
     alerts = (ROOT / "deploy/prometheus/alerts.yml").read_text(encoding="utf-8")
     assert {job["job_name"]} == set(re.findall(r'job="([^"]+)"', alerts))

@@ -7,15 +7,16 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
-from tests.browser.chromium import FLAGS, MISSING, find
 from tests.browser.tab import Tab
 from tests.deploy import stand_ins
-from tests.deploy.compose_site import Site
+from tests.deploy.compose_site import HEALTHY, Site
 from tests.deploy.engine import Engine
+from tests.deploy.people import all_are_remembered, people, session_of
 from tests.deploy.test_files import queries, rules
 from tests.support.waiting import wait_until
 
@@ -52,18 +53,6 @@ def site(
         site.compose("down", "--volumes", "--timeout", "40")
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """The system's Chromium, with a fresh profile."""
-    path = find()
-    if path is None:
-        pytest.fail(MISSING, pytrace=False)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def tabs(site: Site, chromium: Browser) -> Iterator[list[Tab]]:
     """Three chats on a site that is whole, each with its own cookies and a name that it was told.
@@ -72,20 +61,8 @@ def tabs(site: Site, chromium: Browser) -> Iterator[list[Tab]]:
     """
     site.compose("up", "--detach")
     site.wait_well()
-    contexts = [chromium.new_context(viewport={"width": 1000, "height": 900}) for _ in range(3)]
-    tabs = [Tab(context, f"{site.url}/") for context in contexts]
-    for number, tab in enumerate(tabs):
-        assert f"Person{'abc'[number]}" in tab.say(f"my name is Person{'abc'[number]}")
-    yield tabs
-    for context in contexts:
-        context.close()
-
-
-def all_remember(tabs: list[Tab]) -> None:
-    """Each chat knows who it talks with."""
-    for number, tab in enumerate(tabs):
-        assert f"You are Person{'abc'[number]}." in tab.say("who am I?")
-        assert not tab.reloaded
+    with people(chromium, site.url) as tabs:
+        yield tabs
 
 
 def test_an_instance_is_killed_in_the_middle_of_an_answer(site: Site, tabs: list[Tab]) -> None:
@@ -101,18 +78,16 @@ def test_an_instance_is_killed_in_the_middle_of_an_answer(site: Site, tabs: list
     print(f"killed {victim} of {counted}; connected anew after {tab.wait_connected(killed):.2f} s")
     others = [other for other in tabs[1:] if not other.was_closed(killed)]
     assert len(others) >= len(tabs) - 1 - (counted[victim] - 1)
-    all_remember(tabs)
+    all_are_remembered(tabs)
     # `restart: unless-stopped` does not start again what an operator killed; the test does.
     site.compose("up", "--detach", "--no-deps", victim)
     site.wait_well()
-    all_remember(tabs)
+    all_are_remembered(tabs)
 
 
 def home_of(site: Site, tab: Tab) -> str:
     """The service whose instance holds a chat: the session of its page, looked up at the proxy."""
-    cookies = {cookie["name"]: cookie["value"] for cookie in tab.page.context.cookies()}
-    session = cookies["X-Chainlit-Session-id"]
-    return str(json.loads(site.get(f"/api/where/{session}"))["backend"])
+    return str(json.loads(site.get(f"/api/where/{session_of(tab)}"))["backend"])
 
 
 def test_an_instance_that_is_stopped_hands_over(site: Site, tabs: list[Tab]) -> None:
@@ -123,7 +98,7 @@ def test_an_instance_that_is_stopped_hands_over(site: Site, tabs: list[Tab]) -> 
     took = time.time() - began
     assert took < int(str(site.services[victim]["stop_grace_period"]).rstrip("s"))
     assert site.state(victim)["ExitCode"] == 0, site.told(victim)
-    all_remember(tabs)
+    all_are_remembered(tabs)
 
 
 def test_the_proxy_is_replaced(site: Site, tabs: list[Tab]) -> None:
@@ -139,23 +114,31 @@ def test_the_proxy_is_replaced(site: Site, tabs: list[Tab]) -> None:
     site.wait_well()
     for tab in tabs:
         tab.wait_connected(began)
-    all_remember(tabs)
+    all_are_remembered(tabs)
     assert [home_of(site, tab) for tab in tabs] == homes
     print(f"the proxy stopped in {took:.1f} s")
+
+
+def has_its_store(site: Site, service: str) -> bool:
+    """Whether an instance that has missed the store has it again, and has written what was said meanwhile."""
+    log = site.compose("logs", service)
+    return log.count("the store is down") == log.count("the store is back")
 
 
 def test_valkey_is_lost_and_comes_back(site: Site, tabs: list[Tab]) -> None:
     """Without it every chat goes on where it is; with it again a chat survives its instance as before."""
     site.engine("kill", "--signal", "KILL", site.container("valkey"))
-    all_remember(tabs)
+    all_are_remembered(tabs)
     site.compose("up", "--detach", "--no-deps", "valkey")
     site.wait_well()
-    all_remember(tabs)  # and kept anew
+    for service in HEALTHY:
+        wait_until(partial(has_its_store, site, service), 30, partial(site.told, service))
+    all_are_remembered(tabs)
     victim = home_of(site, tabs[2])
     killed = time.time()
     site.engine("kill", "--signal", "KILL", site.container(victim))
     tabs[2].wait_connected(killed)
-    all_remember(tabs)
+    all_are_remembered(tabs)
 
 
 def test_prometheus_scrapes_and_every_panel_has_data(site: Site, tabs: list[Tab]) -> None:

@@ -33,8 +33,9 @@ OWN = {
 }
 # What a company's machines have, in both spellings; nobody listens there.
 BEHIND_A_PROXY = ("--env", "http_proxy=http://127.0.0.1:1", "--env", "HTTP_PROXY=http://127.0.0.1:1")
-MOST_OVER_BASE = {"proxy": 155e6, "chat": 165e6}  # bytes
+MOST_OVER_BASE = {"proxy": 130e6, "chat": 167e6}  # bytes
 OF_COMPILED = 10e6  # more bytes of the proxy, whose library is there beside its sources
+OF_ARCHIVES = 1.05  # Podman counts the layers' archives, which have a header for each file
 ASK = "import urllib.request as r; print(r.build_opener(r.ProxyHandler({{}})).open('{}').read().decode())"
 Start = Callable[..., Container]
 
@@ -124,8 +125,10 @@ def test_an_image_is_small_and_compiled_ahead(
         int(engine("image", "inspect", "--format", "{{.Size}}", name)) for name in (stand_ins.PYTHON, image)
     )
     print(f"{target}: {(whole - base) / 1e6:.0f} MB over the base")
-    more = OF_COMPILED if target == "proxy" and os.environ.get("BUILD") != "interpreted" else 0
-    assert whole - base < MOST_OVER_BASE[target] + more
+    most = MOST_OVER_BASE[target]
+    if target == "proxy" and os.environ.get("BUILD") != "interpreted":
+        most += OF_COMPILED
+    assert whole - base < (most * OF_ARCHIVES if engine.is_podman else most)
     container = start(image, "--entrypoint", "sleep", command=("600",))
     sources = "find /opt/chainlit-proxy/lib -name '*.py' -not -path '*/__pycache__/*'"
     missing = container.sh(
@@ -142,6 +145,8 @@ def test_a_reader_of_the_log_that_stops_holds_nobody(
     engine: Engine, start: Start, proxy_image: str, configured: tuple[str, ...]
 ) -> None:
     """A log driver that blocks, as those that send by TCP do: requests are answered, and it stops."""
+    if engine.is_podman:
+        pytest.skip("Podman has no log driver that sends by TCP")
     with socket.create_server(("127.0.0.1", 0)) as server:
         port, taken = server.getsockname()[1], list[socket.socket]()
 

@@ -280,7 +280,7 @@ def test_there_is_time_to_leave() -> None:
     sleep = int(container(base()[PROXY])["lifecycle"]["preStop"]["exec"]["command"][-1])
     assert proxy["terminationGracePeriodSeconds"] > sleep + Config().timeouts.shutdown
     seconds = int(container(base()[CHAT])["lifecycle"]["preStop"]["exec"]["command"][-1])
-    late = hook.LATE + hook.LOOK + hook.PATIENCE
+    late = hook.LATE + hook.LOOK + 2 * hook.PATIENCE  # DNS, and the proxies
     assert (
         chat["terminationGracePeriodSeconds"] > seconds + late + 26
     )  # Chainlit's end with clients that poll
@@ -306,7 +306,10 @@ def test_the_role_is_for_endpoints_only() -> None:
 
 @pytest.mark.parametrize("event", ["postStart", "preStop", "readinessProbe"])
 def test_the_hooks_are_ours(event: str) -> None:
-    """A command of the image, for all admin listeners, with a token from a file that is there."""
+    """A command of the image, for all admin listeners, with a token from a file that is there.
+
+    They are named absolutely: the token goes to nobody whom a search domain of the node knows by that name.
+    """
     for objects in (base(), charts()["default"]):
         pod = objects[CHAT]["spec"]["template"]["spec"]
         handlers = container(objects[CHAT]) | container(objects[CHAT])["lifecycle"]
@@ -314,7 +317,11 @@ def test_the_hooks_are_ours(event: str) -> None:
         assert program == "chainlit-proxy"
         parse(words)
         given = dict(pairwise(words))
-        name, _, port = given["--proxies"].partition(":")
+        entries = {entry["name"]: entry for entry in container(objects[CHAT])["env"]}
+        host, _, port = entries["CHAINLIT_PROXY_ADMIN"]["value"].partition(":")
+        name, _, domain = host.partition(".")
+        assert domain == "$(CHAINLIT_PROXY_NAMESPACE).svc.cluster.local."
+        assert list(entries).index("CHAINLIT_PROXY_NAMESPACE") < list(entries).index("CHAINLIT_PROXY_ADMIN")
         service = objects["Service", name]["spec"]
         assert (service["clusterIP"], str(service["ports"][0]["port"])) == ("None", port)
         (mount,) = (m for m in container(objects[CHAT])["volumeMounts"] if m["name"] == "hooks")

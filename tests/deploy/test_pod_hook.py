@@ -1,12 +1,11 @@
 """What the hook of a pod does where a proxy cannot be told: it says so, and asks again."""
 
 import contextlib
-import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterator, Sequence
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -15,43 +14,12 @@ from click.testing import CliRunner
 
 from proxy.cli import hook as module
 from proxy.cli import main
+from tests.deploy.scripted_admin import Proxy
 from tests.support.processes import free_port
 
 SERVICE = "chainlit-proxy-admin"
 EMPTY: dict[str, Any] = {"admin_state": "drain", "drain": {"empty": True}}
 BUSY: dict[str, Any] = {"admin_state": "drain", "drain": {"empty": False}}
-
-
-class Proxy:
-    """An admin listener: `answers` gives the status and the body for a method."""
-
-    def __init__(self, answers: Callable[[str], tuple[int, dict[str, Any]]]) -> None:
-        self.asked: list[str] = []
-        self.given: list[str | None] = []  # Authorization fields
-        asked, given = self.asked, self.given
-
-        class Handler(BaseHTTPRequestHandler):
-            def _answer(self) -> None:
-                self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                asked.append(f"{self.command} {self.path}")
-                given.append(self.headers.get("Authorization"))
-                status, told = answers(self.command)
-                body = json.dumps(told).encode()
-                self.send_response(status)
-                if "location" in told:
-                    self.send_header("Location", told["location"])
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            do_GET = do_POST = _answer  # noqa: N815 - as BaseHTTPRequestHandler calls them
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.server.serve_forever)
-        self.thread.start()
 
 
 class Hook:
@@ -87,7 +55,7 @@ def hook(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Hook:
     return made
 
 
-MakeProxy = Callable[[Callable[[str], tuple[int, dict[str, Any]]]], Proxy]
+MakeProxy = Callable[..., Proxy]
 
 
 @pytest.fixture
@@ -95,8 +63,8 @@ def make_proxy(monkeypatch: pytest.MonkeyPatch, hook: Hook) -> Iterator[MakeProx
     """Makes a proxy, which is what the service's name leads to."""
     made: list[Proxy] = []
 
-    def make(answers: Callable[[str], tuple[int, dict[str, Any]]]) -> Proxy:
-        made.append(Proxy(answers))
+    def make(answers: Callable[[str], tuple[int, dict[str, Any]]], *where: Any) -> Proxy:
+        made.append(Proxy(answers, *where))
         hook.port = made[-1].server.server_port
         lead_to(monkeypatch)
         return made[-1]
@@ -109,7 +77,7 @@ def make_proxy(monkeypatch: pytest.MonkeyPatch, hook: Hook) -> Iterator[MakeProx
 
 
 def lead_to(
-    monkeypatch: pytest.MonkeyPatch, *failures: OSError, addresses: tuple[str, ...] = ("127.0.0.1",)
+    monkeypatch: pytest.MonkeyPatch, *failures: OSError, addresses: Sequence[str] = ("127.0.0.1",)
 ) -> None:
     """The service's name leads to addresses of this machine, once it has failed so often."""
     real, left = socket.getaddrinfo, list(failures)
@@ -162,7 +130,7 @@ def test_a_proxy_that_refuses_is_said(hook: Hook, make_proxy: MakeProxy, status:
     """Without a drain the pod has its whole time, then the hook fails and Kubernetes makes an event of it."""
     proxy = make_proxy(lambda _: (status, {}))
     assert hook.run("drain") == 1
-    assert len(proxy.asked) > 3
+    assert len(proxy.asked) > 1
     first, *rest = hook.said().splitlines()
     assert f"/api/backends/chat-0/drain: {status}, {why}" in first
     assert [line.count("not all proxies say that it is empty") for line in rest] == [1], "once is enough"
@@ -182,6 +150,38 @@ def test_a_pod_that_nobody_knows_is_a_failure(hook: Hook, make_proxy: MakeProxy)
     assert hook.run("drain", 60.0) == 1
     assert "404, it does not know this instance" in hook.said()
     assert "none knows of it" in hook.said()
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["while it drains", "before the first question"])
+def test_a_pod_that_has_left_is_empty(hook: Hook, make_proxy: MakeProxy, known: bool) -> None:
+    """One that discovery finds no more leaves when it is empty: that was waited for, and nothing failed."""
+    answers = iter([(200, {}), (200, BUSY)] if known else [])
+    make_proxy(lambda _: next(answers, (410, {})))
+    assert hook.run("drain", 60.0) == 0
+    assert hook.said() == ""
+    assert hook.run("taken") == 1
+    assert "410, this instance has left its backends" in hook.output
+
+
+def test_a_proxy_that_goes_with_sessions_is_waited_for(
+    hook: Hook, make_proxy: MakeProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its clients are on their way to the others, which say that there is nobody until they have come."""
+    monkeypatch.setattr(module, "GONE", 2.0)
+    make_proxy(lambda _: (200, EMPTY))
+    other = make_proxy(lambda _: (200, BUSY), "127.0.0.2", hook.port)
+    addresses = ["127.0.0.1", "127.0.0.2"]
+    lead_to(monkeypatch, addresses=addresses)
+    went: list[float] = []
+
+    def go() -> None:
+        addresses.remove("127.0.0.2")
+        went.append(time.monotonic())
+
+    threading.Timer(0.5, go).start()
+    assert hook.run("drain", 60.0) == 0
+    assert time.monotonic() - went[0] >= module.GONE
+    assert other.asked.count("POST /api/backends/chat-0/drain") == 1
 
 
 def test_a_proxy_that_has_ended_is_not_waited_for_long(
@@ -324,6 +324,7 @@ def test_ready_is_said_again(hook: Hook, make_proxy: MakeProxy) -> None:
         ((200, {"health": "degraded", "reason": "503"}), "degraded: 503"),
         ((200, {"health": "degraded", "reason": ""}), "degraded: not probed yet"),
         ((404, {}), "404, it does not know this instance"),
+        ((410, {}), "410, this instance has left"),
         ((401, {}), "401, the token is wrong"),
         ((503, {}), ""),
     ],

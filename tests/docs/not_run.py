@@ -12,12 +12,14 @@ _COMPOSE = (
     + "compose.yaml is read by tests/deploy/test_compose.py, the names and words by test_not_run.py"
 )
 
+_RUN_BY_COMPOSE = "run by tests/deploy/test_compose.py"
+
 NOT_RUN = {
     "docker build -t chainlit-proxy .": _NO_ENGINE + "the steps of the build are read by test_dockerfile.py",
     "docker build --build-arg BUILD=interpreted -t chainlit-proxy .": _NO_ENGINE
     + "the argument and its stages are read by test_dockerfile.py",
-    "docker run -p 8000:8000 -v ./proxy.yaml:/etc/chainlit-proxy/proxy.yaml:ro --stop-timeout 35 "
-    "chainlit-proxy": _NO_ENGINE + "the port, the path and the user are read by test_dockerfile.py",
+    "docker run -p 8000:8000 -v ./site:/etc/chainlit-proxy:ro --stop-timeout 35 chainlit-proxy": _NO_ENGINE
+    + "the port, the path and the user are read by test_dockerfile.py",
     "kill -HUP 4711": "a made-up process id; the signal is sent by tests/system/test_reload.py",
     'eval "$(chainlit-proxy completion bash)"': "run by tests/docs/test_manual.py",
     "python -m venv /opt/chainlit-proxy": _NEEDS_SYSTEMD
@@ -41,9 +43,9 @@ NOT_RUN = {
     "systemctl enable --now chat@8001.service chat@8002.service": _NEEDS_SYSTEMD
     + "the unit is read by tests/deploy/test_systemd.py",
     "systemctl restart chat@8001.service": _NEEDS_SYSTEMD + "a unit of the reader's own",
-    "install -m 600 /dev/null .env": _NO_ENGINE + "makes an empty file",
-    'echo "ADMIN_TOKEN=$(openssl rand -hex 16)" >> .env': _NO_ENGINE + "a line for the commands below it",
-    'echo "HEALTH_SECRET=$(openssl rand -hex 32)" >> .env': _NO_ENGINE + "as the one before",
+    "[ -e .env ] || install -m 600 /dev/null .env": _RUN_BY_COMPOSE,
+    'grep -qs ^ADMIN_TOKEN= .env || echo "ADMIN_TOKEN=$(openssl rand -hex 16)" >> .env': _RUN_BY_COMPOSE,
+    'grep -qs ^HEALTH_SECRET= .env || echo "HEALTH_SECRET=$(openssl rand -hex 32)" >> .env': _RUN_BY_COMPOSE,
     "docker compose up --build --detach": _COMPOSE,
     "docker compose exec proxy chainlit-proxy status": _COMPOSE,
     "docker compose stop chat-b": _COMPOSE,
@@ -85,8 +87,7 @@ NOT_RUN = {
     "kind load docker-image chainlit-proxy:0.1.0 chat:1": _CLUSTER,
     "kubectl run --rm --stdin --image busybox --restart Never try -- wget -T 5 -O - "
     "http://chat-0.chat.chat.svc.cluster.local.:8000/health": _CLUSTER,
-    "kubectl --namespace chat exec deploy/chainlit-proxy -- sh -c 'chainlit-proxy status --token "
-    "$ADMIN_TOKEN'": _CLUSTER,
+    "kubectl --namespace chat exec deploy/chainlit-proxy -- chainlit-proxy status": _CLUSTER,
     "kubectl --namespace chat port-forward deploy/chainlit-proxy 9901": _CLUSTER,
     "kubectl --namespace chat rollout restart statefulset/chat": _CLUSTER,
     "kubectl --namespace chat rollout status statefulset/chat": _CLUSTER,

@@ -24,7 +24,7 @@ CHECKOUT = "~/chainlit-sticky-proxy"  # where the pages have this repository
 FOREIGN_OPTIONS = {
     "chainlit run": {"--host", "--port", "--ssl-cert", "--root-path", "--watch", "--headless", "--debug"},
     "benchmarks": {"--compiled", "--write"},
-    "docker": {"--stop-timeout", "--scale", "--build-arg"},
+    "docker": {"--stop-timeout", "--scale", "--build-arg", "--signal"},
     "gunicorn": {"--keep-alive"},
     "helm": {"--reset-then-reuse-values", "--reuse-values"},
     "py-spy": {"--native"},

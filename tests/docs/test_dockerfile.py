@@ -129,22 +129,59 @@ def test_what_is_copied_is_enough_to_build(tmp_path: Path) -> None:
     assert list((tmp_path / "dist").glob("*.whl"))
 
 
-def test_the_builds_have_a_stage_each() -> None:
-    """The argument names one, by default that without a compiler, and no image has what compiles."""
-    stages = [rest.split() for word, rest in STEPS if word == "FROM"]
-    named = {words[2]: words[0] for words in stages}
-    assert ("ARG", "BUILD=compiled") in STEPS
-    assert named["build"] == "sources-${BUILD}"
-    assert {name for name in named if name.startswith("sources-")} == {
-        f"sources-{build.value}" for build in Build
-    }
-    stage, compiling = "", []
+def test_no_image_has_what_compiles() -> None:
+    """Both images are made of the base, and what the argument asks for is in one stage, with a default."""
+    named = {words[2]: words[0] for words in (rest.split() for word, rest in STEPS if word == "FROM")}
+    assert {named["proxy"], named["chat"]} == {"base"}
+    stage, switching = "", []
     for word, rest in STEPS:
         stage = rest if word == "FROM" else stage
-        if SWITCH in rest and word in {"ENV", "ARG", "RUN"}:
-            compiling.append(stage)
-    assert compiling == ["sources AS sources-compiled"]
-    assert {named["proxy"], named["chat"]} == {"base"}
+        if word in {"ARG", "ENV", "RUN"} and re.search(rf"{SWITCH}|\bBUILD\b|gcc", rest):
+            switching.append((stage, word))
+    assert switching == [("sources AS build", "ARG"), *[("sources AS build", "RUN")] * 2]
+    assert ("ARG", "BUILD=compiled") in STEPS
+
+
+def test_no_stage_is_named_by_an_argument() -> None:
+    """Buildah, and Podman with it, leaves out a stage that only the default of an argument names."""
+    assert [rest for word, rest in STEPS if word == "FROM" and "$" in rest] == []
+
+
+@pytest.mark.parametrize("build", ["interpreted", "compield", ""])
+def test_a_build_that_is_none_is_refused(build: str) -> None:
+    """With what there is."""
+    (step,) = [rest for word, rest in STEPS if word == "RUN" and rest.startswith("case ")]
+    choice, esac, _ = step.partition("esac")
+    done = subprocess.run(
+        ["sh", "-c", choice + esac],
+        env={"BUILD": build},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    told = f"BUILD is '{build}'; it can be {' or '.join(sorted(kind.value for kind in Build))}\n"
+    assert (done.returncode, done.stderr) == ((0, "") if build in set(Build) else (2, told))
+
+
+def test_the_user_may_read_what_is_copied() -> None:
+    """Files keep the mode that the checkout gave them, which a umask of 077 has for their owner alone."""
+    stages: list[list[tuple[str, str]]] = []
+    for word, rest in STEPS:
+        if word == "FROM":
+            stages.append([])
+        elif stages:
+            stages[-1].append((word, rest))
+    copied = 0
+    for steps in stages:
+        for number, (word, rest) in enumerate(steps):
+            after = [word for word, _ in steps[number:]]
+            if word == "COPY" and not rest.startswith("--from") and "USER" in after:
+                folder = rest.split()[-1].rpartition("/")[0]
+                until = steps[number : number + after.index("USER")]
+                assert ("RUN", f"chmod -R a+rX {folder}") in until
+                copied += 1
+    assert copied == 1
 
 
 def test_it_runs_the_proxy_and_not_as_root() -> None:

@@ -54,22 +54,25 @@ async def half_closes_websocket(site: Ground, chance: Random) -> None:
 
 async def resets_anywhere(site: Ground, chance: Random) -> None:
     """Resets before, in and after each step of a connection: nobody hears of it, and nothing stays."""
-    async with strangers(site, CROWD) as peers:
-        for number, peer in enumerate(peers):
-            match number % 5:
-                case 0:
-                    peer.say(upgrade(PATH + b"websocket"))
-                case 1:
-                    await websocket(peer)
-                case 2:
-                    (await websocket(peer)).say(connect_packet(made_up()))
-                case 3:
-                    socket = await session(peer, made_up())
-                    peer.say(frame(b"42" + json.dumps(["x" * 1000]).encode(), masked=True)[:500])
-                    del socket
-                case _:
-                    sid = await polling_sid(peer)
-                    peer.say(post(PATH + b"polling&sid=" + sid, connect_packet(made_up())))
+    async with strangers(site, CROWD) as peers:  # all at once: who waits for a turn is closed for its silence
+        await asyncio.gather(*(goes_so_far(peer, number % 5) for number, peer in enumerate(peers)))
+
+
+async def goes_so_far(peer: Peer, step: int) -> None:
+    """Goes so many steps of a connection."""
+    match step:
+        case 0:
+            peer.say(upgrade(PATH + b"websocket"))
+        case 1:
+            await websocket(peer)
+        case 2:
+            (await websocket(peer)).say(connect_packet(made_up()))
+        case 3:
+            await session(peer, made_up())
+            peer.say(frame(b"42" + json.dumps(["x" * 1000]).encode(), masked=True)[:500])
+        case _:
+            sid = await polling_sid(peer)
+            peer.say(post(PATH + b"polling&sid=" + sid, connect_packet(made_up())))
 
 
 async def odd_session_ids(site: Site, chance: Random) -> None:

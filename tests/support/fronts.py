@@ -19,8 +19,8 @@ _AT_ONCE = 5  # pieces that the relay passes on before it collects: the opening 
 
 _NGINX = """\
 daemon off;
+master_process off;  # whose workers would outlive it when it is killed, and keep its port
 user root;
-worker_processes 1;
 pid {folder}/nginx.pid;
 error_log stderr crit;
 events {{ worker_connections 1024; }}

@@ -17,7 +17,7 @@ from proxy.doctor.examination import examine
 from proxy.doctor.findings import Report, Severity
 from tests.docs.pages import ROOT, table
 from tests.support.fronts import LARGE, UPGRADE, Front, collecting, haproxy, nginx
-from tests.support.instances import ChainlitInstance, Fleet
+from tests.support.instances import ChainlitInstance, Fleet, http_status
 from tests.support.proxy_process import ProxyProcess, config_for
 from tests.support.size import IN_FULL
 from tests.support.waiting import wait_until
@@ -111,6 +111,7 @@ def examined(make: Make, instances: Instances, folder: Path, options: dict[str, 
         if not isinstance(front, ChainlitInstance):
             print(front.tail(200))
             front.kill9()
+            assert http_status(f"{front.url}/health") == 0, "it left something that answers"
 
 
 def bad(report: Report) -> dict[str, tuple[str, ...]]:

@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 from tests.support.chat import Chat, Reply
-from tests.support.clients import Clients
+from tests.support.clients import Clients, each
 from tests.support.instances import Fleet
 from tests.support.link import Driver, Identity, Kind, Transports
 from tests.support.proxy_process import MakeProxy, ProxyProcess
@@ -38,21 +38,23 @@ def numbers(reply: Reply) -> list[int]:
     return [int(word[1:]) for word in "".join(reply.tokens).split() if word.startswith("t")]
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_every_token_arrives_once_and_in_order(fleet: Fleet, proxy: ProxyProcess, kind: Kind) -> None:
-    """200 tokens, of which a hundred are said while the client is away."""
+def test_every_token_arrives_once_and_in_order(fleet: Fleet, proxy: ProxyProcess) -> None:
+    """200 tokens, of which a hundred are said while the client is away; clients of all kinds at once."""
+
+    async def is_away(chat: Chat) -> None:
+        answer = await in_an_answer(chat)
+        await chat.drop()
+        assert not answer.done()
+        assert numbers(await answer) == list(range(TOKENS))
+        assert chat.connects == 2
+        await chat.check(fleet.journal)
+        chat.check_unmoved(fleet.journal)
 
     async def scenario() -> None:
         async with Clients(proxy.url, delay=GAP) as clients:
-            chat = await clients.open(kind)
-            answer = await in_an_answer(chat)
-            await chat.drop()
-            assert not answer.done()
-            assert numbers(await answer) == list(range(TOKENS))
-            assert chat.connects == 2
-            assert proxy.metric("chainlit_proxy_lingers_resumed_total") == 1
-            await chat.check(fleet.journal)
-            chat.check_unmoved(fleet.journal)
+            chats = await clients.open_many(KINDS)
+            await each(chats, is_away)
+            assert proxy.metric("chainlit_proxy_lingers_resumed_total") == len(chats)
 
     asyncio.run(scenario())
 
@@ -78,22 +80,24 @@ def test_none_is_lost_that_a_busy_proxy_sends_too_late(fleet: Fleet, proxy: Prox
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.driver is Driver.PYTHON], ids=str)
-def test_none_is_lost_in_a_network_that_is_gone(fleet: Fleet, proxy: ProxyProcess, kind: Kind) -> None:
+def test_none_is_lost_in_a_network_that_is_gone(fleet: Fleet, proxy: ProxyProcess) -> None:
     """A phone leaves its wireless network: nobody tells the proxy, which speaks on into the void."""
+
+    async def leaves(chat: Chat) -> None:
+        answer = await in_an_answer(chat)
+        assert isinstance(chat.link, PythonLink)
+        with contextlib.ExitStack() as stack:
+            for sock in chat.link.vanish():
+                stack.enter_context(sock)
+            await asyncio.sleep(2)  # until its system tells the page
+            await chat.drop()
+            assert numbers(await answer) == list(range(TOKENS))
+            await chat.check(fleet.journal)
 
     async def scenario() -> None:
         async with Clients(proxy.url, delay=1) as clients:
-            chat = await clients.open(kind)
-            answer = await in_an_answer(chat)
-            assert isinstance(chat.link, PythonLink)
-            with contextlib.ExitStack() as stack:
-                for sock in chat.link.vanish():
-                    stack.enter_context(sock)
-                await asyncio.sleep(2)  # until its system tells the page
-                await chat.drop()
-                assert numbers(await answer) == list(range(TOKENS))
-                await chat.check(fleet.journal)
+            chats = await clients.open_many(kind for kind in KINDS if kind.driver is Driver.PYTHON)
+            await each(chats, leaves)
 
     asyncio.run(scenario())
 

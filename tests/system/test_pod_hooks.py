@@ -2,13 +2,16 @@
 
 import asyncio
 import json
+import signal
 import socket
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from proxy.cli import hook as module
@@ -95,6 +98,21 @@ def told(proxy: ProxyProcess) -> Any:
     )
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request) as answer:
         return json.load(answer)
+
+
+def has_let_go(proxy: ProxyProcess) -> bool:
+    """Whether the pod has left its fleet."""
+    return "backend b left the fleet" in proxy.tail()
+
+
+def test_a_pod_that_nobody_finds_any_more(proxies: tuple[ProxyProcess, ...], hook: Hook) -> None:
+    """Without sessions it has left all proxies before its hook comes, which has nothing to complain of."""
+    for proxy in proxies:
+        proxy.config["backends"] = [one for one in proxy.config["backends"] if one["name"] != "b"]
+        proxy.file.write_text(yaml.safe_dump(proxy.config))
+        proxy.send(signal.SIGHUP)
+        wait_until(partial(has_let_go, proxy), 20, proxy.tail)
+    assert hook.run("drain") == 0
 
 
 def test_a_pod_goes_and_is_back(fleet: Fleet, proxies: tuple[ProxyProcess, ...], hook: Hook) -> None:

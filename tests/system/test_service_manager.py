@@ -123,6 +123,7 @@ def test_what_is_for_this_process_is_not_handed_on() -> None:
     assert ServiceManager(mine).beat == 1.0
     assert mine == {"A": "b"}
     assert ServiceManager({"NOTIFY_SOCKET": "/x", "WATCHDOG_USEC": "1", "WATCHDOG_PID": "1"}).beat is None
+    assert ServiceManager({"NOTIFY_SOCKET": "/x", "WATCHDOG_USEC": "\u00b2"}).beat is None
     assert ServiceManager({}).beat is None
 
 

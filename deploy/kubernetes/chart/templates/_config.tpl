@@ -38,11 +38,38 @@
 {{- if or .Values.chat.autoscaling.hpa.enabled .Values.chat.autoscaling.keda.enabled }}yes{{ end -}}
 {{- end -}}
 
+{{/* What the values add to pods is not there already, which Kubernetes would refuse, or take one of the two:
+`list "chat" .Values.chat volumes mounts annotations`, the last three of the chart. */}}
+{{- define "chainlit-proxy.apart" -}}
+{{- $values := index . 1 -}}
+{{- $volumes := index . 2 -}}
+{{- range $values.volumes }}{{ $volumes = append $volumes .name }}{{ end -}}
+{{- $mounts := index . 3 -}}
+{{- range $values.volumeMounts }}{{ $mounts = append $mounts .mountPath }}{{ end -}}
+{{- $labels := concat (list "app.kubernetes.io/name" "app.kubernetes.io/instance") (keys ($values.podLabels | default dict) | sortAlpha) -}}
+{{- $annotations := concat (index . 4) (keys ($values.podAnnotations | default dict) | sortAlpha) -}}
+{{- range $name, $there := dict "volumes" $volumes "volumeMounts" $mounts "podLabels" $labels "podAnnotations" $annotations -}}
+{{- if ne (len $there) (len (uniq $there)) -}}
+{{- fail (printf "%s.%s: one is there twice, the chart's own among them: %s" (index $ 0) $name (join ", " $there)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Takes out of a map what is nothing, so that it does not take the place of the chart's own. */}}
+{{- define "chainlit-proxy.pruned" -}}
+{{- range $key, $value := . -}}
+{{- if kindIs "invalid" $value }}{{ $_ := unset $ $key -}}
+{{- else if kindIs "map" $value }}{{ include "chainlit-proxy.pruned" $value }}{{ end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Values that nobody can guess, and those that contradict each other. */}}
 {{- define "chainlit-proxy.checked" -}}
 {{- if kindIs "invalid" .Values.proxy.trusted -}}
 {{- fail "proxy.trusted has to be chosen: the networks that connections of your ingress controller or load balancer come from, such as [10.244.0.0/16]; [] if clients connect without one. Whoever is in it is believed whose request it is; if the controller is not, all users are one client. See docs/deployment/kubernetes.md" -}}
 {{- end -}}
+{{- include "chainlit-proxy.apart" (list "chat" .Values.chat (list "hooks" "tmp") (list "/etc/chainlit-hook" "/tmp") list) -}}
+{{- include "chainlit-proxy.apart" (list "proxy" .Values.proxy (list "config") (list "/etc/chainlit-proxy") (list "checksum/config")) -}}
 {{- range list "listen" "admin" "backends" "discovery" -}}
 {{- if hasKey $.Values.proxy.config . -}}
 {{- fail (printf "proxy.config.%s is the chart's: its ports, probes, policies and hooks are made for it" .) -}}
@@ -122,5 +149,7 @@
 {{- else -}}
 {{- $_ := set $config "backends" $backends -}}
 {{- end -}}
-{{- toYaml (mergeOverwrite $config (deepCopy .Values.proxy.config)) -}}
+{{- $given := deepCopy .Values.proxy.config -}}
+{{- include "chainlit-proxy.pruned" $given -}}
+{{- toYaml (mergeOverwrite $config $given) -}}
 {{- end -}}

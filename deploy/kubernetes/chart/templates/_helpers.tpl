@@ -49,7 +49,7 @@ labels: {{- include "chainlit-proxy.labels" (list (index . 0) (index . 1) (index
 {{- $root := index . 0 -}}
 {{- $values := index . 2 -}}
 {{- with $root.Values.imagePullSecrets }}
-imagePullSecrets: {{- range . }}
+imagePullSecrets: {{- range uniq . }}
   - name: {{ . | quote }}
 {{- end }}
 {{- end }}
