@@ -294,8 +294,7 @@ def running() -> Iterator[Engine]:
     finally:
         if own is not None:
             own.end()
-    assert not left
-    assert own is None or not own.leftovers()
+    assert (left, [] if own is None else own.leftovers()) == ([], [])
 
 
 def main() -> int:
