@@ -265,9 +265,7 @@ class _Hook:
             self._busy.add(proxy)
             return "draining"
         self._busy.discard(proxy)
-        if isinstance(state, dict):
-            return "empty"
-        if backend.get("admin_state") == "maintenance":
+        if isinstance(state, dict) or backend.get("admin_state") == "maintenance":
             return "empty"
         self._told.discard(proxy)  # it was restarted, or somebody has taken the drain back
         return "draining"

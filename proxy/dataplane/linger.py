@@ -78,19 +78,40 @@ class Resumer(Protocol):
         ...
 
 
-class LingeringEnd(asyncio.Protocol):
-    """The backend's side of one websocket without a client; made by Lingers, ends itself."""
+class Clientless(asyncio.Protocol):
+    """The backend's side of one websocket without a client."""
 
-    __slots__ = (
-        "_lingers",
-        "_resumer",
-        "_timer",
-        "ended",
-        "pool",
-        "session",
-        "up",
-        "what",
-    )
+    __slots__ = ("pool", "up")
+
+    pool: Pool
+    up: Leg
+
+    def end(self) -> None:
+        """Let go of it."""
+        raise NotImplementedError
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As asyncio.Protocol."""
+        self.end()
+
+    def pause_writing(self) -> None:
+        """As asyncio.Protocol."""
+        self.up.fell_behind()
+
+    def resume_writing(self) -> None:
+        """As asyncio.Protocol."""
+        self.up.caught_up()
+
+    def backend_lost(self) -> None:
+        """As Passenger."""
+        self.up.abort()
+        self.end()
+
+
+class LingeringEnd(Clientless):
+    """One of a session; made by Lingers, ends itself."""
+
+    __slots__ = ("_lingers", "_resumer", "_timer", "ended", "session", "what")
 
     def __init__(
         self, lingers: "Lingers", session: Session, pool: Pool, leg: Leg, packets: Iterable[Packet]
@@ -144,23 +165,6 @@ class LingeringEnd(asyncio.Protocol):
         behind = resumer.give_up(leg) if resumer is not None else b""
         self.end()
         return self.what.packets, behind
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """As asyncio.Protocol."""
-        self.end()
-
-    def pause_writing(self) -> None:
-        """As asyncio.Protocol."""
-        self.up.fell_behind()
-
-    def resume_writing(self) -> None:
-        """As asyncio.Protocol."""
-        self.up.caught_up()
-
-    def backend_lost(self) -> None:
-        """As Passenger."""
-        self.up.abort()
-        self.end()
 
     def end(self) -> None:
         """Let go of the backend's side, which then learns that its client has left."""

@@ -4,7 +4,6 @@ Their instance may take it, and speak there from then on to the session, for whi
 So the backend's side is heard until it answers. Until then it may be anybody's, and gets nothing.
 """
 
-import asyncio
 from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
@@ -13,7 +12,7 @@ from proxy.affinity.claims import Claim
 from proxy.affinity.decision import EngineSession
 from proxy.affinity.lingering import is_connected
 from proxy.affinity.session import Session
-from proxy.dataplane.linger import Ask, Dropped, Lingers
+from proxy.dataplane.linger import Ask, Clientless, Dropped, Lingers
 from proxy.dataplane.patience import Timer
 from proxy.dataplane.request import Request
 from proxy.dataplane.site import Site
@@ -55,25 +54,14 @@ def keep(site: Site, tunnel: Lost, claim: Claim, request: Request, sid: bytes, u
     return True
 
 
-class LostConnect(asyncio.Protocol):
-    """The backend's side of a client that was lost again before its CONNECT was answered; ends itself.
+class LostConnect(Clientless):
+    """That of a client which was lost again before its CONNECT was answered; ends itself.
 
     Once its instance has taken it, that speaks here to the session, for which something is kept. Until then
     it may be anybody's.
     """
 
-    __slots__ = (
-        "_ask",
-        "_reader",
-        "_refused",
-        "_taken",
-        "_timer",
-        "down",
-        "lingers",
-        "pool",
-        "session",
-        "up",
-    )
+    __slots__ = ("_ask", "_reader", "_refused", "_taken", "_timer", "down", "lingers", "session")
 
     def __init__(
         self,
@@ -136,23 +124,6 @@ class LostConnect(asyncio.Protocol):
         """Let go of the backend's side."""
         self._leave()
         self.up.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """As asyncio.Protocol."""
-        self._leave()
-
-    def pause_writing(self) -> None:
-        """As asyncio.Protocol."""
-        self.up.fell_behind()
-
-    def resume_writing(self) -> None:
-        """As asyncio.Protocol."""
-        self.up.caught_up()
-
-    def backend_lost(self) -> None:
-        """As Passenger."""
-        self.up.abort()
-        self._leave()
 
     def __repr__(self) -> str:
         return f"<LostConnect at {self.pool.backend.name}>"

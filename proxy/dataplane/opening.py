@@ -130,9 +130,9 @@ class Opening:
 
     def _note_open(self) -> None:
         """The backend may have opened an Engine.IO session for it."""
-        machine, site = self._machine, self._site
-        if not machine.sid or self._has_opened:
+        if self._has_opened or not self._machine.sid:
             return
+        machine, site = self._machine, self._site
         self._has_opened, self._tunnel.pool.ping_overdue = True, machine.ping_overdue
         if self._opens is not None:
             self._opens.set_result(None)

@@ -39,7 +39,7 @@ def holds(status: int, body: bytes) -> bool | None:
 
 def shows(status: int, body: bytes) -> bool:
     """Whether an answer tells that the session is one of the client that was asked for."""
-    return status == _SHOWN[0] and _detail(body) == _SHOWN[1]
+    return (status, _detail(body)) == _SHOWN
 
 
 async def shown(pool: Pool, head: bytes, seconds: float) -> bool:
