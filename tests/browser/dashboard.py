@@ -75,6 +75,10 @@ class Dashboard:
         """One of them."""
         return self.cards.filter(has=self.page.get_by_role("heading", name=name, exact=True))
 
+    def state(self, name: str) -> Locator:
+        """How it is, in words; a whole card has those of its buttons, too."""
+        return self.card(name).locator("header strong")
+
     def field(self, name: str, title: str) -> Locator:
         """A number of a backend."""
         pairs = self.card(name).locator("dl > div")
