@@ -3,9 +3,10 @@
 A name without a final dot is looked up below the domains of the resolver's search list. When none of them has
 it, which in a cluster is so whenever a pod is replaced, it is looked up as it is: `chat-0.chat` then belongs
 to the top-level domain `chat`, and whoever answers there gets the requests. Nothing tells whether a name was
-meant so, as `a.example.com` is. So one is doubted if it has just two labels, for an instance is rarely at
-the apex of a domain, or if the resolver of this machine tries its search list first. Never doubted: absolute
-names, addresses, single labels, and names below a domain that the public DNS does not have.
+meant so, as `a.example.com` is. So a backend's is doubted if it is relative: requests with cookies go there,
+and one dot says what is meant. Any other is if it has just two labels, for a service is rarely at the apex of
+a domain, or if the resolver of this machine tries its search list first. Never doubted: absolute names,
+addresses, single labels, and names below a domain that the public DNS does not have.
 """
 
 import re
@@ -52,15 +53,21 @@ class Resolver:
     def doubts(self, host: str) -> bool:
         """Whether a name may be meant relative to a domain and yet reach the public DNS."""
         dots = host.count(".")
-        if not dots or host.endswith(".") or host.rpartition(".")[2].lower() in _PRIVATE or is_ip(host):
-            return False
-        return dots == _FEW_DOTS or (bool(self.search) and dots < self.ndots)
+        return _is_relative(host) and (dots == _FEW_DOTS or (bool(self.search) and dots < self.ndots))
 
 
-def doubt(key: str, host: str, resolver: Resolver) -> str | None:
-    """What to say of the host at a key, None: nothing."""
-    if not resolver.doubts(host):
-        return None
+def _is_relative(host: str) -> bool:
+    """Whether a name has no final dot and the public DNS could have it."""
+    last = host.rpartition(".")[2].lower()
+    return "." in host and bool(last) and last not in _PRIVATE and not is_ip(host)
+
+
+def doubt_of_backend(key: str, host: str) -> str | None:
+    """What to say of the host of a backend, which stands at a key; None: nothing."""
+    return _words(key, host) if _is_relative(host) else None
+
+
+def _words(key: str, host: str) -> str:
     return (
         f"{key}: {host} is a relative name: when no search domain has it, the public DNS is asked, and "
         f'whoever answers there gets the requests. Write an absolute name, which ends with a dot: "{host}." '
@@ -71,14 +78,21 @@ def doubt(key: str, host: str, resolver: Resolver) -> str | None:
 def doubts(config: Config, resolver: Resolver | None = None) -> Iterator[str]:
     """Yield what to say of all hosts that a configuration names."""
     resolver = resolver or Resolver.of_system()
-    for key, host in _hosts(config):
-        if text := doubt(key, host, resolver):
+    for key, host in _backends(config):
+        if text := doubt_of_backend(key, host):
             yield text
+    for key, host in _others(config):
+        if resolver.doubts(host):
+            yield _words(key, host)
 
 
-def _hosts(config: Config) -> Iterator[tuple[str, str]]:
+def _backends(config: Config) -> Iterator[tuple[str, str]]:
     for index, backend in enumerate(config.backends):
         yield f"backends[{index}].url", backend.address.host
+    yield "discovery.dns.name", config.discovery.dns.name or ""
+
+
+def _others(config: Config) -> Iterator[tuple[str, str]]:
     redis = config.affinity.directory.redis
     urls = {
         "affinity.directory.redis": redis.get_secret_value() if redis else "",
@@ -87,4 +101,3 @@ def _hosts(config: Config) -> Iterator[tuple[str, str]]:
     }
     for key, url in urls.items():
         yield key, urlsplit(url).hostname or ""
-    yield "discovery.dns.name", config.discovery.dns.name or ""

@@ -21,7 +21,7 @@ from proxy.affinity.backend import AdminState, Backend
 from proxy.affinity.fleet import Fleet
 from proxy.borders import Where, fault
 from proxy.config import BackendSettings, Config
-from proxy.config.names import Resolver, doubt, doubts
+from proxy.config.names import doubt_of_backend, doubts
 from proxy.config.sections import DiscoverySettings, DnsSettings, DockerSettings, KubernetesSettings
 from proxy.controlplane.discovery.file import FileSource
 from proxy.controlplane.discovery.source import Backends, Found, Source, UnusableError
@@ -183,9 +183,8 @@ class Membership:
             fresh = trusted(settings for settings in backends if settings not in known)
         except CertificateError as error:
             raise UnusableError(str(error)) from None
-        resolver = Resolver.of_system()
         for member in fresh:
-            if text := doubt(f"backend {member.settings.name}", member.settings.address.host, resolver):
+            if text := doubt_of_backend(f"backend {member.settings.name}", member.settings.address.host):
                 log.warning("%s", text)
         members = known | {member.settings: member for member in fresh}
         self._found[name] = tuple(members[settings] for settings in backends)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from proxy.config import loads
-from proxy.config.names import Resolver, doubts
+from proxy.config.names import Resolver, doubt_of_backend, doubts
 
 PLAIN = Resolver()
 CLUSTER = Resolver.parse(
@@ -14,28 +14,32 @@ CLUSTER = Resolver.parse(
 
 
 @pytest.mark.parametrize(
-    ("host", "anywhere", "in_cluster"),
+    ("host", "of_backend", "anywhere", "in_cluster"),
     [
-        ("chat-0.chat", True, True),
-        ("Chat-0.Chat", True, True),
-        ("chat-0.chat.dev", False, True),
-        ("a.example.com", False, True),
-        ("chat-0.chat.", False, False),
-        ("chat-0.chat.site.svc.cluster.local.", False, False),
-        ("chat-0.chat.site.svc.cluster.local", False, False),
-        ("a.b.c.d.e.example.com", False, False),
-        ("chat", False, False),
-        ("localhost", False, False),
-        ("host.docker.internal", False, False),
-        ("printer.LAN", False, False),
-        ("a.home.arpa", False, False),
-        ("10.0.0.1", False, False),
-        ("::ffff:10.0.0.1", False, False),
-        ("", False, False),
+        ("chat-0.chat", True, True, True),
+        ("Chat-0.Chat", True, True, True),
+        ("chat-0.chat.dev", True, False, True),
+        ("a.example.com", True, False, True),
+        ("chat-0.chat.", False, False, False),
+        ("chat-0.chat.site.svc.cluster.local.", False, False, False),
+        ("chat-0.chat.site.svc.cluster.local", False, False, False),
+        ("a.b.c.d.e.example.com", True, False, False),
+        ("chat", False, False, False),
+        ("localhost", False, False, False),
+        ("host.docker.internal", False, False, False),
+        ("printer.LAN", False, False, False),
+        ("a.home.arpa", False, False, False),
+        ("10.0.0.1", False, False, False),
+        ("::ffff:10.0.0.1", False, False, False),
+        ("", False, False, False),
     ],
 )
-def test_which_names_are_doubted(host: str, *, anywhere: bool, in_cluster: bool) -> None:
-    """Two labels always, more where the search list is tried first; never what cannot be public."""
+def test_which_names_are_doubted(host: str, *, of_backend: bool, anywhere: bool, in_cluster: bool) -> None:
+    """A backend's if it is relative; others with two labels, or where the search list is tried first.
+
+    Never what cannot be public.
+    """
+    assert bool(doubt_of_backend("backends[0].url", host)) is of_backend
     assert PLAIN.doubts(host) is anywhere
     assert CLUSTER.doubts(host) is in_cluster
 
@@ -73,10 +77,10 @@ def test_every_host_is_looked_at() -> None:
     told = list(doubts(loads(text), PLAIN))
     assert [line.partition(": ")[0] for line in told] == [
         "backends[0].url",
+        "discovery.dns.name",
         "affinity.directory.redis",
         "sessions.store",
         "otel.endpoint",
-        "discovery.dns.name",
     ]
     assert "hunter2" not in "".join(told)
     assert '"a.chat."' in told[0]
