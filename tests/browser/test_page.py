@@ -186,16 +186,19 @@ def test_it_fits(chromium: Browser, server: ChatServer, scheme: Any, width: int,
     try:
         dashboard = Dashboard(context, server.admin)
         expect(dashboard.cards).to_have_count(3, timeout=LATER)
+        for name in ("replica-1", "replica-2", "replica-3"):
+            expect(dashboard.field(name, "Probe")).to_have_text(re.compile(r"\d+\.\d ms"), timeout=LATER)
+        urllib.request.urlopen(server.url, timeout=5).close()  # for a bar
+        bars = dashboard.page.locator("#affinity meter")
+        expect(bars.first).to_be_visible(timeout=LATER)
+        dashboard.hold_still()
         assert dashboard.over() <= 0
-        bars = dashboard.page.locator("#affinity meter")  # made anew each second: all are measured at once
         assert bars.evaluate_all("bars => bars.every((bar) => bar.getBoundingClientRect().width > 40)")
         (red,) = re.findall(
             r"rgb\((\d+),",
             dashboard.page.evaluate("getComputedStyle(document.body).backgroundColor"),
         )
         assert (int(red) < 128) is (scheme == "dark")
-        for name in ("replica-1", "replica-2", "replica-3"):
-            expect(dashboard.field(name, "Probe")).to_have_text(re.compile(r"\d+\.\d ms"), timeout=LATER)
         dashboard.photograph(f"page-{scheme}-{device}")
         assert dashboard.errors == []
         picture = Picture(dashboard.page)

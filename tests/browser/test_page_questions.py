@@ -179,7 +179,7 @@ def test_who_waits_is_shown_where_that_is_known(dashboard: Dashboard) -> None:
     """Where there is a queue it has a tile, and a backend says how many sessions it may have."""
     totals = dashboard.page.locator("#totals")
     show = "(more) => { look({...now, ...more, backends: now.backends.map((one) => ({...one, ...more}))}); }"
-    dashboard.page.evaluate("hear = () => {}")  # what the proxy says no longer counts
+    dashboard.hold_still()
     dashboard.page.evaluate(show, {"queue": {"waiting": 7, "turned_away": 0}, "most_sessions": 50})
     expect(totals).to_contain_text("Wait for a place7")
     expect(totals).not_to_contain_text("Turned away")
@@ -196,7 +196,7 @@ def test_cards_become_rows(context: BrowserContext, dashboard: Dashboard) -> Non
     page = dashboard.page
     show = """(number) => look({...now, backends: Array.from({length: number}, (_, at) =>
       ({...now.backends[0], name: `b-${at}`}))})"""
-    page.evaluate("follow = () => {}; hear = () => {}")  # what the proxy says no longer counts
+    dashboard.hold_still()
     page.evaluate(show, 5)
     expect(dashboard.cards).to_have_count(5)
     expect(page.locator("#filter")).to_be_hidden()
