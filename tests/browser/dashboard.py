@@ -149,13 +149,16 @@ class Held:
     def _hold(self, route: Route) -> None:
         self._routes.append(route)
 
+    def __len__(self) -> int:
+        return len(self._routes)
+
     def wait(self, number: int) -> None:
-        """Until so many are held."""
+        """Until at least so many are held."""
         for _ in range(LATER // SOON):
-            if len(self._routes) == number:
+            if len(self) >= number:
                 return
             self._page.wait_for_timeout(SOON)
-        raise AssertionError(f"{len(self._routes)} are held, not {number}")
+        raise AssertionError(f"{len(self)} are held, not {number}")
 
     def let_go(self, answer: dict[str, Any] | None = None, status: int = 200, at: int = 0) -> None:
         """One of them goes on, or has this answer; until the page has dealt with it."""

@@ -46,6 +46,8 @@ class SessionList {
   close() {
     clearTimeout(this.timer);
     this.looks += 1;
+    put(this.told, "");
+    this.rows.replaceChildren();  // whoever opens it again does not read what was
   }
 
   async show(offset) {
