@@ -2,9 +2,11 @@
 
 import base64
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from playwright.sync_api import BrowserContext, Locator, Page, Route
+from playwright.sync_api import BrowserContext, Locator, Page, Route, expect
 
 from tests.browser.tab import ARTEFACTS
 
@@ -129,6 +131,17 @@ class Dashboard:
     def events(self) -> Locator:
         """What happened."""
         return self.page.locator("#events")
+
+    @contextmanager
+    def happens(self, text: str) -> Iterator[None]:
+        """What is done meanwhile has such an event, filtered or not; one of an earlier test does not count.
+
+        A page tells what happened earlier before it shows its cards.
+        """
+        alike = self.events.locator("li").filter(has_text=text)
+        before = alike.count()
+        yield
+        expect(alike).to_have_count(before + 1, timeout=LATER)
 
     def photograph(self, name: str) -> None:
         """Keeps a screenshot as an artefact of the test run."""
