@@ -15,8 +15,8 @@ FAST := tests/wire tests/affinity tests/test_borders.py tests/test_log_lines.py 
 	tests/test_metrics.py tests/test_tracing.py $(ALSO)
 
 .PHONY: help setup run docs test check unit compiled unit-compiled system browser chromium dns fronts http2 pebble prometheus \
-	redis full compat images cluster fuzz soak hostile bench bench-peers bench-features bench-share bench-lifecycle \
-	bench-sessions recording newcomer lock clean
+	redis shells full compat images cluster fuzz soak hostile bench bench-peers bench-features bench-share \
+	bench-lifecycle bench-sessions recording newcomer lock clean
 
 help:
 	@echo "make run     two Chainlit instances of examples/chat/app.py behind the proxy on PORT (8000)"
@@ -81,6 +81,10 @@ http2: $(STAMP)
 pebble: $(STAMP)
 	@$(BIN)/python -m tests.support.pebble_server
 
+# The shells that complete commands; Debian's where the machine has none.
+shells: $(STAMP)
+	@$(BIN)/python -m tests.support.shells
+
 # The Redis of the tests; Debian's where the machine has none.
 redis: $(STAMP)
 	@$(BIN)/python -m tests.support.redis_server
@@ -102,7 +106,7 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/python -m tests.docs.prose
 
-unit: $(STAMP) $(JS) dns fronts pebble redis
+unit: $(STAMP) $(JS) dns fronts pebble redis shells
 	$(PYTEST) -n 4 tests -m "not system and not browser"
 
 # Most of them wait for something: six at a time keep two cores busy.

@@ -1,8 +1,7 @@
-"""What the Tab key offers, in the shells that are on this machine."""
+"""What the Tab key offers, in real shells."""
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from click.shell_completion import ShellComplete
 
 from proxy.cli import main
 from proxy.cli.completion import NAME, VARIABLE
+from tests.support.shells import SHELLS, Shell
 
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
@@ -105,17 +105,24 @@ def test_a_proxy_that_does_not_answer() -> None:
     assert completion.get_completions(["drain", "--admin", "no/such"], "") == []
 
 
-@pytest.mark.parametrize(("shell", "check"), [("bash", "-n"), ("zsh", "-n"), ("fish", "-n")])
-def test_scripts(shell: str, check: str, tmp_path: Path) -> None:
-    """Each shell that is here understands its script."""
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_installed_files(shell: str, env: dict[str, str], tmp_path: Path) -> None:
+    """Each shell finds its file of deploy/completion by itself, and offers what is meant at each Tab."""
+    with Shell(shell, tmp_path, env) as screen:
+        screen.complete("chainlit-proxy main", "maintenance")
+        screen.complete("chainlit-proxy drain --t", "--timeout", "--token")
+        screen.complete("chainlit-proxy drain chat", "chat-a", "chat-b")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_scripts(shell: str, tmp_path: Path) -> None:
+    """Each shell understands its script."""
     script = tmp_path / "script"
     done = subprocess.run(["chainlit-proxy", "completion", shell], env=os.environ | {"PATH": PATH},
                           capture_output=True, text=True, timeout=60, check=True)  # fmt: skip
     assert VARIABLE in done.stdout
-    if shutil.which(shell) is None:
-        pytest.skip(f"no {shell} on this machine")
     script.write_text(done.stdout)
-    assert subprocess.run([shell, check, str(script)], capture_output=True, check=True).stderr == b""
+    assert subprocess.run([shell, "-n", str(script)], capture_output=True, check=True).stderr == b""
 
 
 def test_every_name_of_a_backend_is_completed() -> None:

@@ -1,5 +1,6 @@
-"""A command of ours on a terminal of its own, as a person has it before them."""
+"""A program on a terminal of its own, as a person has it before them."""
 
+import codecs
 import fcntl
 import os
 import pty
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -27,17 +28,26 @@ main()
 """
 
 
-class Terminal:
-    """The command, running; it is ended with the block that it is opened for."""
+OURS = (sys.executable, "-c", _PROGRAM)
 
-    def __init__(self, *words: str, size: tuple[int, int] = SIZE, kind: str = "xterm") -> None:
+
+class Terminal:
+    """The program, by default a command of ours; it is ended with the block that it is opened for."""
+
+    def __init__(
+        self,
+        *words: str,
+        size: tuple[int, int] = SIZE,
+        kind: str = "xterm",
+        program: Sequence[str] = OURS,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self._screen, tty = pty.openpty()
         fcntl.ioctl(tty, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
-        command = [sys.executable, "-c", _PROGRAM, *words]
         self._process = subprocess.Popen(
-            command,
+            [*program, *words],
             cwd=ROOT,
-            env=os.environ | {"TERM": kind},
+            env=os.environ | (env or {}) | {"TERM": kind},
             stdin=tty,
             stdout=tty,
             stderr=tty,
@@ -45,15 +55,21 @@ class Terminal:
         )
         os.close(tty)
         self.text = ""  # all that was written
+        self._decoder = codecs.getincrementaldecoder("utf-8")()  # a character may come in two pieces
 
     def read_until(self, told: Callable[[str], object]) -> str:
         """Read until that holds of all that was written; all of it."""
-        deadline = time.monotonic() + WAIT
-        while not told(self.text):
-            assert time.monotonic() < deadline, self.text
-            if not self._read(deadline):
-                raise AssertionError(f"it has ended: {self.text}")
+        assert self.tells(told, WAIT), f"nothing more came: {self.text}"
         return self.text
+
+    def tells(self, told: Callable[[str], object], within: float) -> bool:
+        """Read until that holds of all that was written, or for so many seconds; whether it does."""
+        deadline = time.monotonic() + within
+        while not told(self.text):
+            if not self._is_readable(deadline):
+                return False
+            assert self._read(), f"it has ended: {self.text}"
+        return True
 
     def interrupt(self) -> None:
         """What Ctrl-C does."""
@@ -66,18 +82,21 @@ class Terminal:
     def end(self) -> int:
         """Read on until it has ended; its exit code."""
         deadline = time.monotonic() + WAIT
-        while self._read(deadline):
+        while self._is_readable(deadline) and self._read():
             pass
         return self._process.wait(WAIT)
 
-    def _read(self, deadline: float) -> bool:
+    def _is_readable(self, deadline: float) -> bool:
+        """Wait until then for something to read."""
         ready, _, _ = select.select([self._screen], [], [], max(0.0, deadline - time.monotonic()))
-        assert ready, f"nothing more came: {self.text}"
+        return bool(ready)
+
+    def _read(self) -> bool:
         try:
             piece = os.read(self._screen, 65536)
         except OSError:  # EIO: nobody has the terminal open any more
             return False
-        self.text += piece.decode()
+        self.text += self._decoder.decode(piece)
         return bool(piece)
 
     def __enter__(self) -> Self:
