@@ -145,11 +145,15 @@ def test_several_proxies_share_a_directory() -> None:
     assert variables["SESSIONS_URL"]["valueFrom"]["secretKeyRef"]["key"] == "sessions-url"
     config = proxys()
     assert config.affinity.directory.redis is not None
-    assert {"ports": [{"port": 6379}]} in objects["NetworkPolicy", "chainlit-proxy"]["spec"]["egress"]
+    assert {"ports": [{"port": 6379, "protocol": "TCP"}]} in objects["NetworkPolicy", "chainlit-proxy"][
+        "spec"
+    ]["egress"]
     without = keyed(render(proxy={"directory": {"enabled": False}}))
     assert proxys(proxy={"directory": {"enabled": False}}).affinity.locate == "always"
     assert "SESSIONS_URL" not in {entry["name"] for entry in container(without[PROXY])["env"]}
-    assert {"ports": [{"port": 6379}]} not in without["NetworkPolicy", "chainlit-proxy"]["spec"]["egress"]
+    assert {"ports": [{"port": 6379, "protocol": "TCP"}]} not in without["NetworkPolicy", "chainlit-proxy"][
+        "spec"
+    ]["egress"]
     alone = proxys(proxy={"autoscaling": {"enabled": False}, "replicas": 1}).affinity
     assert (alone.directory.redis, alone.locate) == (None, "auto")
 

@@ -60,7 +60,7 @@ def test_the_reader_changes_the_proxys_file(kubectl: str, tmp_path: Path) -> Non
 def test_a_selector_takes_every_object(kubectl: str, tmp_path: Path) -> None:
     """All have the labels of the site, the files too: `kubectl apply --selector` leaves none out.
 
-    A Deployment whose file was left out waits for it, and with `--prune` the file of its old pods is removed.
+    The pods of a Deployment whose file was left out wait for it.
     """
     shutil.copytree(FOLDER, tmp_path / "kubernetes")
     (tmp_path / "kustomization.yaml").write_text(
