@@ -145,7 +145,7 @@ def test_changed_pair(authority: Authority, caplog: pytest.LogCaptureFixture) ->
 
 
 def test_a_key_that_may_be_read_later_is_read_then(authority: Authority) -> None:
-    """Whoever renews a pair may give the key to the proxy's group a moment later: that changes its times alone."""
+    """A key gets the proxy's group a moment after it was renewed: that changes neither size nor contents."""
     pair = authority.issue("chat.test")
     certificate = tls.Certificate(pair["cert"], pair["key"])
     Path(pair["key"]).write_text("not a key")

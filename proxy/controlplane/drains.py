@@ -109,9 +109,9 @@ class Drains:
         watch: Callable[[Backend], None] = lambda _: None,
         stood: Callable[[float], object] = lambda _now: None,
     ) -> None:
-        """`emptied(backend)` is told when one is empty for the first time, `watch(backend)` of one that is to be
-        restarted: `awaits_restart`.
+        """`emptied(backend)` is told when one is empty for the first time.
 
+        `watch(backend)` is told of one that is to be restarted, as `awaits_restart` says from then on.
         `stood(now)` is asked before deadlines are looked at: it calls `move_on` if this process stood still.
         """
         self._fleet = fleet
