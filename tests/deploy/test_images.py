@@ -103,6 +103,8 @@ def test_the_app_runs(start: Start, chat_image: str) -> None:
     container = start(chat_image, *STORE, *BEHIND_A_PROXY)
     falls_ill_and_recovers(container)
     container.may_do_nothing()
+    variables = container.sh("tr '\\0' '\\n' < /proc/1/environ")
+    assert "sessions.db" not in variables, "the app could read the store's password there"
     container.stop()
 
 
