@@ -32,6 +32,7 @@ def write(folder: Path, above: int) -> None:
 def instance(tmp_path: Path) -> Iterator[Instance]:
     """One that `replica` starts, with secrets of ours and one that is the app's."""
     env = {
+        "TMPDIR": str(tmp_path),  # what a killed instance leaves is there
         "CHAINLIT_PROXY_SESSIONS": f"sqlite://{tmp_path}/hunter1.db",
         "CHAINLIT_PROXY_HEALTH_SECRET": "hunter2",
         "CHAINLIT_PROXY_TOKEN": "hunter3",
