@@ -27,7 +27,7 @@ from proxy.cli.reading import (
     root_path,
     warn_of_names,
 )
-from proxy.cli.telling import tell_replicas
+from proxy.cli.telling import not_for_the_app, tell_replicas
 from proxy.config import Address, Config, ConfigError
 from proxy.config.span import Span
 from proxy.net import ListenError, bound_address
@@ -50,8 +50,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("proxy")
 
-# May hold a password, and is not for what the app starts.
-_SECRETS = ("CHAINLIT_PROXY_SESSIONS", "CHAINLIT_PROXY_HEALTH_SECRET")
 _F = TypeVar("_F", bound=Callable[..., Any])
 _MISLEADING = "Your app is available at"  # Chainlit's line with the port of one replica
 
@@ -194,6 +192,7 @@ def run(
         held=[own.lock],
         ready_path=config.health.path,
         start_timeout=lambda: proxy_app.config.replicas.start_timeout,
+        hidden=lambda: not_for_the_app(proxy_app.config),
     )
     supervisor.orphans.adopt()
     try:
@@ -262,8 +261,8 @@ def replica(
             fail("--sessions: must name the store that the instances share, such as redis://127.0.0.1:6379")
         require_chainlit()
         tell_replicas(config, store, config.health.secret or ()).open()
-        for name in _SECRETS:
-            os.environ.pop(name, None)
+        for name in not_for_the_app(config):
+            del os.environ[name]
         own = folder.named(state) if state else folder.temporary()
     except (ConfigError, ImportError, ReplicaError, folder.FolderError) as error:
         fail(str(error))

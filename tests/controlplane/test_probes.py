@@ -357,3 +357,16 @@ def test_probes_without_an_answer_are_told() -> None:
             peer.say(ok())
 
     run(test, answer_twice)
+
+
+def test_a_restart_is_not_missed() -> None:
+    """One that is to be restarted is asked often, whatever the interval: it may be away for a second only."""
+
+    async def test(probing: Probing) -> None:
+        await probing.becomes(HEALTHY)
+        asked = len(probing.requests)
+        probing.prober.awaits_restart = lambda known: known is probing.known
+        probing.prober.suspect(probing.known)
+        await eventually(lambda: len(probing.requests) > asked + 3, WAIT, "more probes")
+
+    run(test, answers(ok()), interval=3600.0)
