@@ -18,7 +18,7 @@ from tests.support.clients import Clients, each
 from tests.support.journal import Journal
 from tests.support.link import COOKIE_KINDS, KINDS, Kind
 from tests.support.sharing import Conversation
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, one_of
 
 # Every library with every choice of transports before those that differ only in what they tell of themselves.
 MIX = [*COOKIE_KINDS, *(kind for kind in KINDS if kind not in COOKIE_KINDS)]
@@ -46,7 +46,7 @@ class Talk(Conversation):
         self.said.append(nonce)
         told = asyncio.ensure_future(self.told.wait())
         either: set[asyncio.Future[Any]] = {answer, told}
-        await asyncio.wait(either, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+        await one_of(either, within)
         told.cancel()
         assert answer.done() or self.told.is_set(), (
             f"{self}: {nonce} was lost in silence: {self.chat.story()}"

@@ -32,7 +32,7 @@ PATIENT = "health: {interval: 0.5, timeout: 0.5, fall: 2, rise: 2, evict_after: 
 CALLERS = [Kind(Driver.PYTHON, Transports.WEBSOCKET), Kind(Driver.JS, Transports.POLLING)]
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_users_of_a_blocked_instance_keep_their_sessions(fleet: Fleet, make_proxy: MakeProxy) -> None:
     """They get their answers when the block ends; meanwhile nobody new is placed there."""
     proxy = make_proxy(health=HEALTH)
@@ -76,7 +76,7 @@ CALM = {"interval": 60, "timeout": 30}
 FELT = 1.0  # seconds
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_block_is_felt_before_a_probe_has_failed(fleet: Fleet, make_proxy: MakeProxy) -> None:
     """A second after an app has blocked its loop new visitors are placed elsewhere; only the first wait."""
     proxy = make_proxy(health=CALM)
@@ -162,7 +162,7 @@ def test_a_call_that_blocks_its_app_loses_nobody(kind: Kind, command: RunCommand
 
 
 @pytest.mark.alone
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.usefixtures("pings")
 @pytest.mark.parametrize("command", [PATIENT % 8], indirect=True, ids=["patient"])
 def test_one_that_hangs_for_good_is_given_up(command: RunCommand) -> None:

@@ -63,7 +63,7 @@ class Load:
 
 
 @pytest.mark.alone
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_only_the_clients_of_the_killed_instance_notice(fleet: Fleet, proxy: ProxyProcess) -> None:
     """Its clients have a working session within about a second; the others' sessions see nothing."""
 

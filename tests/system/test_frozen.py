@@ -14,7 +14,7 @@ from tests.support.proxy_process import MakeProxy
 from tests.support.size import sized
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 WORKS_AGAIN = 6.0  # seconds, of which the page itself waits up to 1.5
 LATE = 0.5  # seconds that a busy machine may add

@@ -25,7 +25,7 @@ from tests.support.talks import (
 )
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(sized(120, in_full=600))]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(sized(300, in_full=600))]
 
 FEW = sized(12, in_full=300)  # sessions of every library with every choice of transports
 UNDER_LOAD = sized(12, in_full=60)

@@ -16,7 +16,7 @@ from tests.support.sharing import RunSharing, ending
 from tests.support.talks import Talk, most_used, talks_of, together
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 MakeRun = Callable[..., RunSharing]
 # What makes of an app one that ends when it restores a session that has said `arm`.
@@ -143,7 +143,7 @@ def test_a_session_that_ends_whoever_restores_it(make_run: MakeRun) -> None:
 
 async def begun_anew(talk: Talk) -> None:
     """Its client was greeted once more, where it connected anew, and is answered there."""
-    await eventually(lambda: len(talk.chat.greetings) == 2, 20, lambda: f"{talk}: {talk.chat.story()}")
+    await eventually(lambda: len(talk.chat.greetings) == 2, 60, lambda: f"{talk}: {talk.chat.story()}")
     reply = await talk.chat.ask()
     assert (reply.n, reply.instance) == (1, talk.chat.home)
 

@@ -19,7 +19,7 @@ from tests.support.proxy_process import MakeProxy, ProxyProcess
 from tests.support.size import sized
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(sized(240, in_full=1200))]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(sized(300, in_full=1200))]
 
 UPGRADES = sized(4, in_full=20)
 LOAD = sized(len(KINDS), in_full=300)  # sessions that each upgrade moves
@@ -90,6 +90,14 @@ def test_upgrades_refuse_nobody(fleet: Fleet, make_proxy: MakeProxy, tmp_path: P
     asyncio.run(scenario())
 
 
+def nobody_idles(old: ProxyProcess) -> bool:
+    """Whether the old process has closed all that it was to close: what is said there as it does is lost."""
+    taken_over = "another process has taken over" in old.log.read_text()
+    return taken_over and old.metric("chainlit_proxy_open_connections") <= old.metric(
+        "chainlit_proxy_open_requests"
+    )
+
+
 def test_websockets_stay_with_the_old_process(fleet: Fleet, make_proxy: MakeProxy, tmp_path: Path) -> None:
     """With `hand_over` nobody is cut off: what is open stays, the rest goes through the new process."""
     old = make_proxy(reuse_port=True, timeouts={"hand_over": 600})
@@ -106,6 +114,7 @@ def test_websockets_stay_with_the_old_process(fleet: Fleet, make_proxy: MakeProx
             new.launch()
             await asyncio.to_thread(new.wait_health, dict.fromkeys(fleet.names, "healthy"))
             old.send(signal.SIGTERM)
+            await eventually(lambda: nobody_idles(old), 20, lambda: f"connections are closed\n{old.tail()}")
             await asyncio.gather(*answers)
             await each(chats, use)
             assert all(chat.connects == 1 for chat in chats), "a connection was dropped"
