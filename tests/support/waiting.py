@@ -6,9 +6,9 @@ the bound in all: who waits for an event loses nothing by it, and what never com
 
 import asyncio
 import os
-import time
 from collections.abc import Callable, Collection
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -32,11 +32,31 @@ def machine_late() -> float:
     return waited + stolen
 
 
+class Stopwatch:
+    """How long something takes, for a promise: what the machine is late is not the fault of who gave it."""
+
+    def __init__(self) -> None:
+        self._began, self._late = monotonic(), machine_late()
+
+    def __repr__(self) -> str:
+        return f"<Stopwatch {self.seconds:.2f} s, and {self.late:.2f} s of the machine>"
+
+    @property
+    def late(self) -> float:
+        """Seconds in which somebody had to wait for a core since it was started."""
+        return machine_late() - self._late
+
+    @property
+    def seconds(self) -> float:
+        """Those since it was started, without these."""
+        return max(0.0, monotonic() - self._began - self.late)
+
+
 class Bound:
     """So many seconds from now, and what the machine is late meanwhile."""
 
     def __init__(self, seconds: float) -> None:
-        self._seconds, self._began, self._late = seconds, time.monotonic(), machine_late()
+        self._seconds, self._began, self._late = seconds, monotonic(), machine_late()
 
     def __repr__(self) -> str:
         return f"<Bound {self._seconds:g} s, {self.left:.1f} s left>"
@@ -44,7 +64,7 @@ class Bound:
     @property
     def left(self) -> float:
         """Seconds; 0 when it is over."""
-        left = self._began + self._seconds - time.monotonic()
+        left = self._began + self._seconds - monotonic()
         if left <= 0:
             left += min(machine_late() - self._late, (MOST - 1) * self._seconds)
         return max(0.0, left)
@@ -55,7 +75,7 @@ def wait_until(question: Callable[[], T], within: float, what: What) -> T:
     bound = Bound(within)
     while not (answer := question()):
         assert bound.left, _in_vain(within, what)
-        time.sleep(PAUSE)
+        sleep(PAUSE)
     return answer
 
 

@@ -19,8 +19,8 @@ from tests.support.waiting import eventually
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 MakeRun = Callable[..., RunSharing]
-# What makes of an app one that ends when it restores a session that has said `arm`; but not before a second in
-# which its loop was never late, so that a busy machine has restored the others: they would be suspected, too.
+# What makes of an app one that ends when it restores a session that has said `arm`; but not before a second
+# in which its loop was never late. So a busy machine has restored the others, who would be suspected too.
 DEADLY = """
 from chainlit_proxy import on_restore
 

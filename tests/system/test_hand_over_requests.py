@@ -157,6 +157,8 @@ def test_the_only_instance(tmp_path: Path) -> None:
     What a busy machine starts too late for them shows nothing, and is done again.
     """
     run = RunSharing(tmp_path, 1, affinity={"hold": HOLD})
+    back: Future[float] = Future()
+    back.set_result(0.0)  # until it is killed
 
     def is_back_after(killed: str) -> float:
         began = time.monotonic()
@@ -174,7 +176,6 @@ def test_the_only_instance(tmp_path: Path) -> None:
             stranger.check_never_away()
 
     with ThreadPoolExecutor(1) as pool:
-        back: Future[float] = Future()
         try:
             run.start()
             for last in (False, False, True):
