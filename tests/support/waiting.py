@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 PAUSE = 0.02  # between two questions
-MOST = 4  # times the bound
+MOST = 4  # times as long may something take on a busy machine
 
 
 What = Callable[[], str] | str
@@ -49,7 +49,11 @@ class Stopwatch:
     @property
     def seconds(self) -> float:
         """Those since it was started, without these."""
-        return max(0.0, monotonic() - self._began - self.late)
+        return self.own(monotonic() - self._began)
+
+    def own(self, seconds: float) -> float:
+        """What is left of so many since it was started; no machine is more than `MOST` times late."""
+        return max(seconds - self.late, seconds / MOST)
 
 
 class Bound:

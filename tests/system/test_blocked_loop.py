@@ -176,7 +176,8 @@ def test_one_that_hangs_for_good_is_given_up(command: RunCommand) -> None:
             os.kill(here, signal.SIGSTOP)
             stopped, watch = time.monotonic(), Stopwatch()
             await eventually(lambda: command.health()[hanging] == "down", 20, "down")
-            assert 7 < time.monotonic() - stopped < 10 + watch.late  # from the last probe that it answered
+            assert time.monotonic() - stopped > 7
+            assert watch.seconds < 10, watch  # from the last probe that it answered
             early = [event for chat in chats for event in chat.events if event.name != "connect"]
             assert not [event for event in early if event.t < time.time() - 1], "it was waited for"
             for chat in chats:
