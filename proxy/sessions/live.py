@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .machine import Copy, Found, Standing, Turn
+from .patience import wait
 from .store import OPERATION
 
 PATIENCE = 4 * OPERATION  # seconds that a client waits for us, whatever there is to be written
@@ -185,7 +186,7 @@ class Running(Turn):
     async def __aexit__(self, *_: object) -> None:
         self.end()
         if self._saving is not None:
-            await asyncio.wait({self._saving}, timeout=PATIENCE)
+            await wait(self._saving, PATIENCE)
 
 
 def _text(record: Any) -> str | None:
