@@ -164,8 +164,9 @@ def run(
             "tls.acme.domains": list(domains) or None,
             "replicas.count": replicas,
         }
-        return read_for_run(file, given, root_path(options), state, admin_default)
+        return read_for_run(file, given, root_path(options), state, admin_default, secrets)
 
+    secrets: set[str] = set()  # variables: of each file that was read
     _not_as_process_1()
     try:
         config = read(file)
@@ -192,9 +193,11 @@ def run(
         held=[own.lock],
         ready_path=config.health.path,
         start_timeout=lambda: proxy_app.config.replicas.start_timeout,
-        hidden=lambda: not_for_the_app(proxy_app.config),
+        hidden=lambda: not_for_the_app(secrets),
     )
     supervisor.orphans.adopt()
+    if kept_back := sorted(not_for_the_app(secrets)):
+        log.info("not handed to the app, as they hold secrets: %s", ", ".join(kept_back))
     try:
         supervisor.prepare()
         proxy_app.replicas.supervise(supervisor)
@@ -253,7 +256,8 @@ def replica(
     given: dict[str, Any] = {"sessions.store": sessions, "health.secret": health_secret}
     given["balance.most_answers"] = most_answers
     try:
-        config = read_for_replica(file, given)
+        secrets: set[str] = set()
+        config = read_for_replica(file, given, secrets)
         warn_of_names(config)
         settings = config.sessions
         store = settings.store.get_secret_value()
@@ -261,7 +265,7 @@ def replica(
             fail("--sessions: must name the store that the instances share, such as redis://127.0.0.1:6379")
         require_chainlit()
         tell_replicas(config, store, config.health.secret or ()).open()
-        for name in not_for_the_app(config):
+        for name in not_for_the_app(secrets):
             del os.environ[name]
         own = folder.named(state) if state else folder.temporary()
     except (ConfigError, ImportError, ReplicaError, folder.FolderError) as error:

@@ -4,13 +4,13 @@ What is not for the app, and for what it starts, is kept from them: tokens of th
 """
 
 import os
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
 from proxy.config import Config
-from proxy.config.sections import Settings
 from proxy.replicas import SHARING, forget
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Variables of ours that hold a secret; the launcher is told what it needs of them in another way.
 _OURS = frozenset({"CHAINLIT_PROXY_HEALTH_SECRET", "CHAINLIT_PROXY_SESSIONS", "CHAINLIT_PROXY_TOKEN"})
+
+_CHAINLITS = re.compile(r"CHAINLIT_(?!PROXY_)")
 
 
 def tell_replicas(config: Config, own: str, secrets: Sequence[SecretStr] = ()) -> "SharingSettings":
@@ -40,23 +42,11 @@ def tell_replicas(config: Config, own: str, secrets: Sequence[SecretStr] = ()) -
     return told
 
 
-def not_for_the_app(config: Config) -> set[str]:
+def not_for_the_app(secrets: Collection[str]) -> set[str]:
     """The variables with a secret of this command, which are not to be found in its process either.
 
-    The urls of stores are no such: the app may use the same one.
+    `secrets` are those that its file names for one; what Chainlit reads itself stays.
     """
-    secrets = {secret.get_secret_value() for secret in _secrets(config)}
-    names = {name for name, value in os.environ.items() if name in _OURS or value in secrets}
+    names = {name for name in _OURS.union(secrets) if name in os.environ and not _CHAINLITS.match(name)}
     forget(names)
     return names
-
-
-def _secrets(value: Any) -> Iterator[SecretStr]:
-    if type(value) is SecretStr:
-        yield value
-    elif isinstance(value, tuple):
-        for item in value:
-            yield from _secrets(item)
-    elif isinstance(value, Settings):
-        for name in type(value).model_fields:
-            yield from _secrets(getattr(value, name))

@@ -152,7 +152,7 @@ class Prober:
         interval = health.pause(monotonic(), settings.interval, settings.timeout, shortest)
         if health.in_transition or health.last_answer is None:
             interval = max(min(interval, _SOONEST), interval / _FASTER)
-        if self.awaits_restart(backend):
+        if settings.type != "none" and self.awaits_restart(backend):
             interval = min(interval, _RESTART)
         event = self._wake[backend]
         event.clear()

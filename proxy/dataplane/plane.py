@@ -180,9 +180,11 @@ class Plane:
     async def _tick_forever(self) -> None:
         for tick in itertools.count():
             await asyncio.sleep(_TICK)
-            self.site.stood(monotonic())
+            border = Border(Where.TICK)
+            with border:
+                self.site.stood(monotonic())
             await all_is_read()
-            now, border = monotonic(), Border(Where.TICK)
+            now = monotonic()
             with border:
                 await self.listeners.reopen_if_room()
             for connection in list(self.connections):

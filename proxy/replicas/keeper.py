@@ -58,8 +58,8 @@ def forget(names: Collection[str] | None = None) -> None:
     if sys.platform != "linux":
         return
     with suppress(OSError):
-        with open("/proc/self/stat") as stat:  # noqa: PTH123 - as above
-            start, end = map(int, stat.read().rpartition(")")[2].split()[_BLOCK])
+        with open("/proc/self/stat", "rb") as stat:  # noqa: PTH123 - as above
+            start, end = map(int, stat.read().rpartition(b")")[2].split()[_BLOCK])
         with open("/proc/self/mem", "r+b", buffering=0) as memory:  # noqa: PTH123
             memory.seek(start)
             at = start

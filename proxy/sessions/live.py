@@ -153,7 +153,7 @@ class Running(Turn):
         self._take_down_before(live)
         live.turns.append(self)
         goes_on = await self._recorded(live)
-        if goes_on and live.turns == [self] and not live.behind and live.saved is None:
+        if goes_on and live.turns == [self] and live.noted is not None and live.saved is None:
             live.turns.clear()
             self._take_down_before(live)  # the store had forgotten it, as its answer told
             live.turns.append(self)

@@ -74,6 +74,19 @@ def test_one_answer_is_for_one_question(dashboard: Dashboard, few: Crowd) -> Non
     assert wish(few, "chat-0") == "ready"
 
 
+def test_a_request_that_hangs_is_given_up(dashboard: Dashboard, few: Crowd) -> None:
+    """Nothing is heard of the first press: that is told, and the button works again."""
+    drains = Held(dashboard.page, "chat-1/drain")
+    press(dashboard, "Drain chat-1")
+    drains.wait(1)
+    expect(dashboard.page.locator("#said")).to_have_text("Not done: the proxy does not answer", timeout=LATER)
+    press(dashboard, "Drain chat-1")
+    drains.wait(2)
+    drains.let_go(at=1)
+    expect(dashboard.state("chat-1")).to_have_text(DRAINED, timeout=LATER)
+    assert wish(few, "chat-1") == "drain"
+
+
 def test_a_double_click_is_one_answer(dashboard: Dashboard, few: Crowd) -> None:
     """Its second click, where the next question has its yes, does not overrule a refusal."""
     drain_others(few)
@@ -113,7 +126,7 @@ def test_a_button_is_pressed_again(dashboard: Dashboard, few: Crowd) -> None:
     expect(dashboard.state("chat-1")).to_have_text("healthy", timeout=LATER)
     press(dashboard, "Drain chat-1")
     drains.wait(2)
-    drains.let_go()
+    drains.let_go(at=1)
     drains.let_go()
     expect(dashboard.state("chat-1")).to_have_text(DRAINED, timeout=LATER)
     assert dashboard.errors == []

@@ -74,7 +74,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "/proxy/service/loadBalancerSourceRanges/0",
     ),
     ({"chat": {"metrics": {"enabled": True, "port": 8000}}}, "/chat/metrics/port"),
-    *(({"serviceMonitor": {"interval": text}}, "/serviceMonitor/interval") for text in ("15", "soon", "")),
+    *(
+        ({"serviceMonitor": {"interval": text}}, "/serviceMonitor/interval")
+        for text in ("15", "soon", "30s1m", "")
+    ),
     (
         {"proxy": {"podAnnotations": {"checksum/config": "x"}}},
         r"proxy\.podAnnotations: one is there twice",

@@ -278,6 +278,27 @@ def test_time_in_which_the_loop_stands_is_not_counted() -> None:
     asyncio.run(test())
 
 
+def test_a_loop_that_always_stands_has_an_end() -> None:
+    """Each of its turns takes long: a wait of it is over after a few times its seconds."""
+
+    async def test() -> None:
+        turns = 0
+
+        async def stand() -> None:
+            nonlocal turns
+            async with within(0.1):
+                while True:
+                    time.sleep(0.05)  # noqa: ASYNC251 - it stands
+                    turns += 1
+                    await asyncio.sleep(0)
+
+        with pytest.raises(TimeoutError):
+            await stand()
+        assert 2 < turns < 15
+
+    asyncio.run(test())
+
+
 def test_a_process_is_made_patient_once() -> None:
     """Sockets get their patience, and uvicorn's websockets wait for pongs unless the app says how long."""
     assert in_a_process() == (["False 2", "None", "7", "host"], "")

@@ -24,7 +24,7 @@ async function ask(path, body) {
   const more = body === undefined ? {} : {"Content-Type": "application/json"};
   const answer = await fetch(path, {
     method: body === undefined ? "GET" : "POST", headers: {...headers(), ...more},
-    body: body === undefined ? undefined : JSON.stringify(body),
+    body: body === undefined ? undefined : JSON.stringify(body), signal: AbortSignal.timeout(2 * SILENT),
   }).catch(() => { throw new Refused(0, "the proxy does not answer"); });
   const said = await answer.json().catch(() => null);  // a front has pages of its own
   if (!answer.ok || said === null)
@@ -34,7 +34,7 @@ async function ask(path, body) {
 
 // Whether the operator says yes to a question; Esc is no. One that comes while another is open waits for its turn.
 function agrees(title, text, yes) {
-  return asked = asked.then(() => {
+  return asked = asked.catch(() => {}).then(() => {
     const box = $("question");
     $("question-title").textContent = title;
     $("question-text").textContent = text;

@@ -45,7 +45,7 @@
 {{- $volumes := index . 2 -}}
 {{- range $values.volumes }}{{ $volumes = append $volumes .name }}{{ end -}}
 {{- $mounts := index . 3 -}}
-{{- range $values.volumeMounts }}{{ $mounts = append $mounts (.mountPath | default "" | clean) }}{{ end -}}
+{{- range $values.volumeMounts }}{{ $mounts = append $mounts (.mountPath | default "" | toString | clean) }}{{ end -}}
 {{- $labels := concat (list "app.kubernetes.io/name" "app.kubernetes.io/instance") (keys ($values.podLabels | default dict) | sortAlpha) -}}
 {{- $annotations := concat (index . 4) (keys ($values.podAnnotations | default dict) | sortAlpha) -}}
 {{- range $name, $there := dict "volumes" $volumes "volumeMounts" $mounts "podLabels" $labels "podAnnotations" $annotations -}}
