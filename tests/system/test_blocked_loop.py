@@ -74,6 +74,7 @@ def test_users_of_a_blocked_instance_keep_their_sessions(fleet: Fleet, make_prox
 # No probe fails within the test, so it is the visitors who feel the block.
 CALM = {"interval": 60, "timeout": 30}
 FELT = 1.0  # seconds
+TURNS = "chainlit_proxy_backend_turns"
 
 
 @pytest.mark.timeout(300)
@@ -171,7 +172,9 @@ def test_one_that_hangs_for_good_is_given_up(command: RunCommand) -> None:
     async def scenario() -> None:
         async with Clients(command.url) as clients:
             chats, hanging = await open_at_one(command, clients, COOKIE_KINDS)
-            await each(chats, lambda chat: chat.ask())  # a session is stored before its first answer
+            await each(chats, lambda chat: chat.ask())
+            # An answer is read before its turn has ended, and is stored by then.
+            await eventually(lambda: not command.metric(TURNS, backend=hanging), 20, "all turns ended")
             here = int(command.backends()[hanging]["pid"])
             os.kill(here, signal.SIGSTOP)
             stopped, watch = time.monotonic(), Stopwatch()
