@@ -158,8 +158,8 @@ compat: $(STAMP) $(JS) redis
 # part of `make test`: it takes half an hour, and installs much.
 images: $(STAMP) $(JS) chromium prometheus
 	@$(BIN)/python -m tests.deploy.own_engine
-	IMAGES=1 $(BIN)/pytest tests/deploy/test_images.py tests/deploy/test_compose_site.py \
-		tests/deploy/test_systemd_booted.py tests/deploy/test_installed.py
+	IMAGES=1 $(BIN)/pytest tests/deploy/test_images.py tests/deploy/test_compose_site.py tests/deploy/test_systemd_booted.py \
+		tests/deploy/test_instances_booted.py tests/deploy/test_installed.py
 
 # Its nodes have the images of docs/deployment/kubernetes.md; VALKEY names one that they have in place of Valkey's own.
 cluster: $(STAMP) chromium

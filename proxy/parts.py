@@ -59,7 +59,11 @@ class Parts:
         self.plane.certificates = certificates_of(config)
         self.renewals = Renewals(partial(self.events.record, EventKind.CERTIFICATE))
         self.plane.listeners.answer = self.renewals.answer
-        self.drains = Drains(self.fleet, self.plane.evictions, emptied=self._emptied, stood=stood)
+        watch = self.prober.suspect
+        self.drains = Drains(
+            self.fleet, self.plane.evictions, emptied=self._emptied, watch=watch, stood=stood
+        )
+        self.prober.awaits_restart = self.drains.awaits_restart
         hand_overs = self.plane.site.hand_overs
         hand_overs.is_shared = lambda: self.drains.shared
         hand_overs.counts.tell = partial(self.events.record, EventKind.HAND_OVER)

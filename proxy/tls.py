@@ -168,7 +168,7 @@ class Certificate:
             log.warning("the certificate has expired: %s", self.cert)
         return facts
 
-    def _stamps(self) -> tuple[tuple[int, int, int] | None, ...] | None:
+    def _stamps(self) -> tuple[tuple[int, ...] | None, ...] | None:
         return _stamp(self.cert), _stamp(self.key)
 
     def __repr__(self) -> str:
@@ -222,12 +222,13 @@ class Certificates:
         return f"<Certificates {list(self.pairs)}>"
 
 
-def _stamp(file: str) -> tuple[int, int, int] | None:
+def _stamp(file: str) -> tuple[int, ...] | None:
     try:
         found = os.stat(file)  # noqa: PTH116 - twice a second
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    # The time of change too: a key that could not be read is one that can, once it has its group.
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
 
 
 def unreadable(**files: str) -> Iterator[CertificateError]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from proxy.cli.reading import can_limit
-from proxy.cli.telling import tell_replicas
+from proxy.cli.telling import not_for_the_app, tell_replicas
 from proxy.config import ConfigError, loads
 from proxy.replicas.launch import SHARING
 from proxy.sessions import SharingSettings
@@ -42,3 +42,25 @@ def test_the_option_is_checked() -> None:
     result = call("replica", "app.py", "--sessions", "sqlite:///tmp/s.db", "--most-answers", "-1")
     assert result.exit_code == 2
     assert "balance.most_answers: must be a whole number, 0 or greater (got -1)" in result.stderr
+
+
+def test_what_is_not_for_the_app(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variables that secrets are made of, by name; stores' urls and what is Chainlit's stay the app's."""
+    text = """
+    affinity: {secret: ["${PINS}", "${CHAINLIT_AUTH_SECRET}"], directory: {redis: "${REDIS_URL}"}}
+    admin: {token: "pre-${ADMIN}"}
+    log: {level: "${LEVEL}"}
+    """
+    given = {
+        "PINS": "hunter1",
+        "CHAINLIT_AUTH_SECRET": "hunter2",
+        "REDIS_URL": "redis://:hunter3@127.0.0.1",
+        "ADMIN": "dev",
+        "LEVEL": "debug",
+    }
+    secrets: set[str] = set()
+    loads(text, environ=given, secret_variables=secrets)
+    assert secrets == {"PINS", "CHAINLIT_AUTH_SECRET", "ADMIN"}
+    for name, value in {**given, "APP_ENV": "dev", "CHAINLIT_PROXY_TOKEN": "hunter4"}.items():
+        monkeypatch.setenv(name, value)
+    assert not_for_the_app(secrets) == {"PINS", "ADMIN", "CHAINLIT_PROXY_TOKEN"}

@@ -144,6 +144,19 @@ def test_changed_pair(authority: Authority, caplog: pytest.LogCaptureFixture) ->
     assert certificate.failures == 2
 
 
+def test_a_key_that_may_be_read_later_is_read_then(authority: Authority) -> None:
+    """A key gets the proxy's group a moment after it was renewed: that changes neither size nor contents."""
+    pair = authority.issue("chat.test")
+    certificate = tls.Certificate(pair["cert"], pair["key"])
+    Path(pair["key"]).write_text("not a key")
+    certificate.reload_if_changed()
+    certificate.reload_if_changed()
+    assert certificate.failures == 1
+    Path(pair["key"]).chmod(0o640)
+    certificate.reload_if_changed()
+    assert certificate.failures == 2, "nobody has looked again"
+
+
 def test_pair_behind_links_is_seen_to_change(authority: Authority, tmp_path: Path) -> None:
     """Links that are turned to another folder, as Kubernetes does, count as a change; so does touching."""
     links = {kind: str(tmp_path / kind) for kind in ("cert", "key")}

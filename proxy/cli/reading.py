@@ -61,9 +61,9 @@ def defaults_of(command: str) -> Config:
     return _with_sharing(loads(""), sharing=False)
 
 
-def read_for_replica(file: str | None, changes: Mapping[str, Any]) -> Config:
+def read_for_replica(file: str | None, changes: Mapping[str, Any], secret_variables: set[str]) -> Config:
     """Options first, then the file, then the defaults. Raises ConfigError."""
-    return _read(file, changes=changes, need_store=True)
+    return _read(file, changes=changes, need_store=True, secret_variables=secret_variables)
 
 
 def read_for_run(
@@ -72,15 +72,20 @@ def read_for_run(
     root: str,
     state: Path | None,
     admin: str = "",
+    secret_variables: set[str] | None = None,
 ) -> Config:
     """Options first, then the file, then the defaults of `run`, key by key. Raises ConfigError.
 
     `admin` is where its listener is if nobody names another address; empty: at the default.
+    `secret_variables` is as in `Options`.
     """
+    noted = set[str]() if secret_variables is None else secret_variables
     below = {"affinity.roots": root, "health.path": f"{root}/health"} if root else {}
     defaults = {**RUN_DEFAULTS, **below, **({"admin.listen": admin} if admin else {})}
     acme = {"tls.acme.folder": str(state.absolute() / "acme")} if state else {}
-    config = _read(file, defaults=defaults, changes=changes, acme=acme, need_store=True)
+    config = _read(
+        file, defaults=defaults, changes=changes, acme=acme, need_store=True, secret_variables=noted
+    )
     given = [
         *(["backends"] if config.backends else []),
         *(f"discovery.{name}" for name in config.discovery.parts()),

@@ -27,7 +27,7 @@ from proxy.cli.reading import (
     root_path,
     warn_of_names,
 )
-from proxy.cli.telling import tell_replicas
+from proxy.cli.telling import not_for_the_app, tell_replicas
 from proxy.config import Address, Config, ConfigError
 from proxy.config.span import Span
 from proxy.net import ListenError, bound_address
@@ -50,8 +50,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("proxy")
 
-# May hold a password, and is not for what the app starts.
-_SECRETS = ("CHAINLIT_PROXY_SESSIONS", "CHAINLIT_PROXY_HEALTH_SECRET")
 _F = TypeVar("_F", bound=Callable[..., Any])
 _MISLEADING = "Your app is available at"  # Chainlit's line with the port of one replica
 
@@ -166,8 +164,9 @@ def run(
             "tls.acme.domains": list(domains) or None,
             "replicas.count": replicas,
         }
-        return read_for_run(file, given, root_path(options), state, admin_default)
+        return read_for_run(file, given, root_path(options), state, admin_default, secrets)
 
+    secrets: set[str] = set()  # variables: of each file that was read
     _not_as_process_1()
     try:
         config = read(file)
@@ -194,8 +193,11 @@ def run(
         held=[own.lock],
         ready_path=config.health.path,
         start_timeout=lambda: proxy_app.config.replicas.start_timeout,
+        hidden=lambda: not_for_the_app(secrets),
     )
     supervisor.orphans.adopt()
+    if kept_back := sorted(not_for_the_app(secrets)):
+        log.info("not handed to the app, as they hold secrets: %s", ", ".join(kept_back))
     try:
         supervisor.prepare()
         proxy_app.replicas.supervise(supervisor)
@@ -254,7 +256,8 @@ def replica(
     given: dict[str, Any] = {"sessions.store": sessions, "health.secret": health_secret}
     given["balance.most_answers"] = most_answers
     try:
-        config = read_for_replica(file, given)
+        secrets: set[str] = set()
+        config = read_for_replica(file, given, secrets)
         warn_of_names(config)
         settings = config.sessions
         store = settings.store.get_secret_value()
@@ -262,8 +265,8 @@ def replica(
             fail("--sessions: must name the store that the instances share, such as redis://127.0.0.1:6379")
         require_chainlit()
         tell_replicas(config, store, config.health.secret or ()).open()
-        for name in _SECRETS:
-            os.environ.pop(name, None)
+        for name in not_for_the_app(secrets):
+            del os.environ[name]
         own = folder.named(state) if state else folder.temporary()
     except (ConfigError, ImportError, ReplicaError, folder.FolderError) as error:
         fail(str(error))

@@ -1,16 +1,25 @@
-"""What `run` and `replica` tell the instances that they start: how they share sessions, and what waits."""
+"""What `run` and `replica` tell the instances that they start: how they share sessions, and what waits.
+
+What is not for the app, and for what it starts, is kept from them: tokens of the operator, our own secrets.
+"""
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
 from proxy.config import Config
-from proxy.replicas import SHARING
+from proxy.replicas import SHARING, forget
 
 if TYPE_CHECKING:
     from proxy.sessions import SharingSettings
+
+# Variables of ours that hold a secret; the launcher is told what it needs of them in another way.
+_OURS = frozenset({"CHAINLIT_PROXY_HEALTH_SECRET", "CHAINLIT_PROXY_SESSIONS", "CHAINLIT_PROXY_TOKEN"})
+
+_CHAINLITS = re.compile(r"CHAINLIT_(?!PROXY_)")
 
 
 def tell_replicas(config: Config, own: str, secrets: Sequence[SecretStr] = ()) -> "SharingSettings":
@@ -31,3 +40,13 @@ def tell_replicas(config: Config, own: str, secrets: Sequence[SecretStr] = ()) -
     )
     os.environ[SHARING] = told.to_text()
     return told
+
+
+def not_for_the_app(secrets: Collection[str]) -> set[str]:
+    """The variables with a secret of this command, which are not to be found in its process either.
+
+    `secrets` are those that its file names for one; what Chainlit reads itself stays.
+    """
+    names = {name for name in _OURS.union(secrets) if name in os.environ and not _CHAINLITS.match(name)}
+    forget(names)
+    return names

@@ -16,7 +16,7 @@ import yaml
 
 from proxy.config.fields import Key, key_at, keys_below
 from proxy.config.problems import KeyPath, Problem, key_text
-from proxy.config.variables import hide, show, substitute
+from proxy.config.variables import hide, names_in, show, substitute
 
 UNREADABLE: Final = object()
 """Stands for a value that a problem was reported for already; no type accepts it."""
@@ -74,6 +74,7 @@ class Document:
     data: Any = UNREADABLE
     places: dict[KeyPath, tuple[str, int | None]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    secret_variables: set[str] = field(default_factory=set)  # those that secrets name, but for urls
 
     def put(self, values: Mapping[str, Any], *, option: bool = False) -> None:
         """Set values at keys such as "log.access" where the text has none.
@@ -171,9 +172,12 @@ class _Reader(yaml.SafeLoader):
 
     def _scalar(self, node: yaml.ScalarNode, path: KeyPath, key: Key | None) -> Any:
         may_be_none = key is not None and key.is_secret and key.field.default is None
-        text, wrong = substitute(show(node.value), self.environ, node.style, may_be_none=may_be_none)
+        written = show(node.value)
+        text, wrong = substitute(written, self.environ, node.style, may_be_none=may_be_none)
         if wrong:
             return self._unreadable(path, *wrong)
+        if key is not None and key.is_secret and "://" not in text:
+            self.document.secret_variables.update(names_in(written))
         tag = self._tag(node, text)
         if tag == _TAG + "null":
             # A section without content, its keys all commented out, has its defaults.

@@ -47,6 +47,8 @@ class Options(TypedDict, total=False):
     """Whether the store of sessions is used here, unless they are not shared."""
     environ: Mapping[str, str]
     """The variables; by default those of the process."""
+    secret_variables: set[str]
+    """Gets the variables that secrets of the text name, but for urls, which others may use, too."""
     defaults: Mapping[str, Any]
     """Values at keys such as "log.access" where the text is silent, in place of those of the models."""
     changes: Mapping[str, Any]
@@ -74,6 +76,7 @@ def loads(text: str, *, name: str = "config", **options: Unpack[Options]) -> Con
 
 def _config(data: bytes | str, name: str, options: Options, *, look_at_files: bool) -> Config:
     document = read(data, name, options.get("environ", os.environ))
+    options.get("secret_variables", set()).update(document.secret_variables)
     if look_at_files and name != STDIN:
         find_files(document.data, Path(name).absolute().parent)
     document.put(options.get("changes", {}), option=True)

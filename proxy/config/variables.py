@@ -8,7 +8,7 @@ in their place that no text has (private use), one for one, and `show` puts them
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 _VARIABLE = re.compile(
     r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-[^}]*)?\}|(?P<broken>\$\{)"
@@ -28,6 +28,11 @@ def hide(text: str) -> str:
 def show(text: str) -> str:
     """Return a part of the parsed text as it was written."""
     return text.translate(_SHOW)
+
+
+def names_in(text: str) -> Iterator[str]:
+    """Yield the variables that a text names."""
+    return (match["name"] for match in _VARIABLE.finditer(text) if match["name"])
 
 
 def substitute(

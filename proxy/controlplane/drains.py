@@ -106,15 +106,17 @@ class Drains:
         patience: float = 300.0,
         shared: bool = False,
         emptied: Callable[[Backend], None] = lambda _: None,
+        watch: Callable[[Backend], None] = lambda _: None,
         stood: Callable[[float], object] = lambda _now: None,
     ) -> None:
         """`emptied(backend)` is told when one is empty for the first time.
 
+        `watch(backend)` is told of one that is to be restarted, as `awaits_restart` says from then on.
         `stood(now)` is asked before deadlines are looked at: it calls `move_on` if this process stood still.
         """
         self._fleet = fleet
         self._departures = departures
-        self._emptied = emptied
+        self._emptied, self._watch = emptied, watch
         self._stood = stood
         self.patience = patience  # seconds until the deadline of a drain that names none
         self.shared = shared  # whether conversations outlive their instance
@@ -166,6 +168,12 @@ class Drains:
             drain = self.drain(backend, within)
             drain.deadline = min(drain.deadline, latest)
             drain.until_restart = drain.until_restart or before is None
+            self._watch(backend)
+
+    def awaits_restart(self, backend: Backend) -> bool:
+        """Whether its drain ends when it was restarted, so that nobody may miss that."""
+        drain = self._drains.get(backend)
+        return drain is not None and drain.until_restart
 
     def restarted(self, backend: Backend) -> None:
         """It has been restarted: a drain until then ends once it answers, unless it is to leave the fleet."""

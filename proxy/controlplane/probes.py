@@ -1,8 +1,9 @@
 """Active probes: one task per backend asks it at intervals, and the fleet judges by the answers.
 
 A probe opens a new connection each time, so that a refused one is seen. Probes come faster while the last
-answer speaks against the verdict, at once when traffic met trouble (`suspect`), and never in step with
-those of other backends or proxies (jitter). What a probe that was no good one met is the verdict's reason.
+answer speaks against the verdict, and while a restart is waited for, which would else happen unseen between
+two; at once when traffic met trouble (`suspect`); and never in step with those of other backends or proxies
+(jitter). What a probe that was no good one met is the verdict's reason.
 """
 
 import asyncio
@@ -32,6 +33,7 @@ log = logging.getLogger("proxy.probes")
 _JITTER = 0.1  # of the interval, each way
 _FASTER = 4  # times, while a verdict may be about to change
 _ERRORS = 500  # statuses from here on are errors of the backend
+_RESTART = 0.5  # seconds between two probes of one that is to be restarted: Chainlit takes 1.2 s to start
 _SOONEST = 0.2  # seconds between two probes of one backend, whatever traffic suspects
 
 _CHALLENGE, _PROOF = "X-Chainlit-Proxy-Challenge", b"x-chainlit-proxy-proof"  # as in proxy/sessions/proof
@@ -74,6 +76,7 @@ class Prober:
         self._stood = stood
         # A replica answers 404 where a root path is set in an environment that is not ours to read.
         self.own_replicas = False
+        self.awaits_restart: Callable[[Backend], bool] = lambda _: False  # set by who knows
         self.met_all = asyncio.Event()  # set when every backend was probed once
         self._wake: dict[Backend, asyncio.Event] = {}
         self._tasks: asyncio.TaskGroup | None = None  # set while it runs
@@ -149,6 +152,8 @@ class Prober:
         interval = health.pause(monotonic(), settings.interval, settings.timeout, shortest)
         if health.in_transition or health.last_answer is None:
             interval = max(min(interval, _SOONEST), interval / _FASTER)
+        if settings.type != "none" and self.awaits_restart(backend):
+            interval = min(interval, _RESTART)
         event = self._wake[backend]
         event.clear()
         soonest = min(_SOONEST, interval)

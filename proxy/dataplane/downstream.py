@@ -14,6 +14,7 @@ from proxy.dataplane.connection import AGAIN
 from proxy.dataplane.dates import dated
 from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.leg import AHEAD, BEHIND, Leg, Source
+from proxy.dataplane.patience import Timer
 from proxy.dataplane.request import Request
 from proxy.dataplane.request_reader import RequestReader
 from proxy.dataplane.site import Site
@@ -361,11 +362,10 @@ class Downstream(asyncio.Protocol):
 
         Whoever polls asks again when it was answered, and what comes to a closed connection is refused.
         """
-        if self.exchange is None:
-            if monotonic() < self._rested_at + AGAIN:
-                asyncio.get_running_loop().call_later(AGAIN, self.leave)
-            else:
-                self.transport.close()
+        if self.exchange is None and monotonic() < self._rested_at + AGAIN:
+            Timer(self.site.stood, AGAIN, self.leave)
+        elif self.exchange is None:
+            self.transport.close()
 
     def eof_received(self) -> bool:
         """As asyncio.Protocol: a client that has said all may still read the answer."""

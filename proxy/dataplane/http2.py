@@ -26,6 +26,7 @@ from proxy.dataplane.http2_stream import Host as StreamHost
 from proxy.dataplane.http2_stream import Stream
 from proxy.dataplane.http2_turns import WORTH, Turns
 from proxy.dataplane.leg import AHEAD
+from proxy.dataplane.patience import Timer
 from proxy.dataplane.request_reader import RequestReader
 from proxy.dataplane.site import Site
 from proxy.errors import BadRequest, Limit, OverLimit
@@ -328,7 +329,7 @@ class Http2Connection(asyncio.Protocol):
     def leave(self) -> None:
         """It takes no further streams, once it was heard, and ends with the last of those that are open."""
         if not self.streams and monotonic() < self._come_at + AGAIN:
-            asyncio.get_running_loop().call_later(AGAIN, self.leave)
+            Timer(self.site.stood, AGAIN, self.leave)
         elif not (self.closing or self.leaving):
             self.leaving = True
             self._frames.take_no_more()

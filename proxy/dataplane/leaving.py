@@ -20,6 +20,7 @@ from proxy.borders import Border, Where
 from proxy.dataplane.connection import Connection
 from proxy.dataplane.evictions import Evictions
 from proxy.dataplane.listeners import Listeners
+from proxy.dataplane.patience import all_is_read
 from proxy.dataplane.site import Site
 from proxy.dataplane.tunnel import Tunnel
 
@@ -67,6 +68,7 @@ class Leaving:
             while not self._is_quiet() and monotonic() < self._end:
                 await self._look_later()
         else:
+            await all_is_read()
             began, busy = monotonic(), self._evictions.somebody_is_busy
             while busy(began) and monotonic() < self._end - farewell - _LAST_CALL:
                 await self._look_later()
@@ -87,6 +89,7 @@ class Leaving:
     async def _look_later(self) -> None:
         await asyncio.sleep(_STEP)
         self._site.stood(monotonic())
+        await all_is_read()
 
     def _close_doors(self) -> None:
         """Nothing new is accepted; what is under way goes on, and idle connections end."""

@@ -14,6 +14,7 @@ from time import monotonic
 from typing import Protocol
 
 from proxy.affinity.backend import AdminState, Backend
+from proxy.affinity.decision import EngineSession
 from proxy.affinity.lingering import Lingering, Packet, State, messages_in
 from proxy.affinity.session import Session
 from proxy.borders import Border, Where
@@ -43,6 +44,8 @@ class Dropped(Protocol):
 
 class Connected(Dropped, Protocol):
     """The websocket on which a session has connected last."""
+
+    engine: EngineSession | None
 
     @property
     def is_cut_off(self) -> bool:
@@ -257,12 +260,15 @@ class Lingers:
         if tunnel.session is not None and self.connected.get(tunnel.session) is tunnel:
             del self.connected[tunnel.session]
 
-    def connects_again(self, session: Session) -> None:
+    def connects_again(self, session: Session, engine: EngineSession | None = None) -> None:
         """Its last client is lost if it is cut off: its network is gone, and nobody hears of its end.
 
-        Else what is on its way there is out of date, whenever that client is lost.
+        Else what is on its way there is out of date, whenever that client is lost. It connects by the polls
+        of `engine`, if there are any: a websocket that takes over from them already is no other client.
         """
         before = self.connected.get(session)
+        if before is not None and engine is not None and before.engine is engine:
+            return
         if before is not None and before.is_cut_off:
             before.client_lost()
         self.connected.pop(session, None)

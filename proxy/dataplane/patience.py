@@ -1,14 +1,16 @@
 """The time that others have: only that in which this process ran counts.
 
 A process that stood still (see `affinity.standstill`) finds its timers due before it has read what came
-meanwhile. So whoever gives a client or a backend time gives it here: the time is up when it has passed, and
-what was missed of it has passed as well.
+meanwhile; so may one that had to wait for a core. So whoever gives a client or a backend time gives it here:
+the time is up when it has passed, what was missed of it has passed as well, and what came by then is read.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from time import monotonic
+
+_TURNS = 4  # of the loop: it reads, and who waited for that goes on
 
 Stood = Callable[[float], float]
 """All the seconds that this process stood still so far; its argument is the present time."""
@@ -25,6 +27,12 @@ def running_time(stood: Stood) -> float:
     return now - stood(now)
 
 
+async def all_is_read() -> None:
+    """Returns when what has come by now was read."""
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
+
+
 def _nothing() -> None:
     """What is called no more."""
 
@@ -38,12 +46,18 @@ class Timer:
         self._stood = stood
         self._call = call
         self._seen = stood(monotonic())
-        self._handle = asyncio.get_running_loop().call_later(seconds, self._due)
+        self._handle: asyncio.Handle = asyncio.get_running_loop().call_later(seconds, self._due)
 
     def _due(self) -> None:
         before, self._seen = self._seen, self._stood(monotonic())
         if missed := self._seen - before:
             self._handle = asyncio.get_running_loop().call_later(missed, self._due)
+        else:
+            self._read(_TURNS)
+
+    def _read(self, turns: int) -> None:
+        if turns:
+            self._handle = asyncio.get_running_loop().call_soon(self._read, turns - 1)
         else:
             self._call()
 

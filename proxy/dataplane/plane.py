@@ -21,7 +21,7 @@ from proxy.dataplane.downstream import Downstream
 from proxy.dataplane.evictions import Evictions
 from proxy.dataplane.leaving import Leaving
 from proxy.dataplane.listeners import Listeners, raise_limit
-from proxy.dataplane.patience import Stood, never
+from proxy.dataplane.patience import Stood, all_is_read, never
 from proxy.dataplane.record import Record
 from proxy.dataplane.site import Site
 from proxy.dataplane.tunnel import Tunnel
@@ -180,9 +180,12 @@ class Plane:
     async def _tick_forever(self) -> None:
         for tick in itertools.count():
             await asyncio.sleep(_TICK)
-            now, border = monotonic(), Border(Where.TICK)
+            border = Border(Where.TICK)
             with border:
-                self.site.stood(now)
+                self.site.stood(monotonic())
+            await all_is_read()
+            now = monotonic()
+            with border:
                 await self.listeners.reopen_if_room()
             for connection in list(self.connections):
                 try:

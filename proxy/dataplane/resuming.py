@@ -204,7 +204,7 @@ class PollAnswer:
     def _resume(self, session: Session) -> bool:
         """Say what was collected behind the answer to CONNECT; return whether all is said."""
         lingers = self._place.lingers
-        lingers.connects_again(session)
+        lingers.connects_again(session, self._engine)
         lingering = self._lingering = lingers.at(session, self._backend)
         if lingering is None:
             self._say_as_it_is()

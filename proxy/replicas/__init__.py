@@ -5,6 +5,7 @@ supervisor, however the supervisor ends. What the replicas are used for is not k
 `Supervisor.replicas` and listens to the events.
 """
 
+from proxy.replicas.keeper import forget
 from proxy.replicas.launch import SHARING
 from proxy.replicas.process import kept
 from proxy.replicas.replica import Replica, ReplicaError, ReplicaEvent, ReplicaEventKind, ReplicaState
@@ -23,6 +24,7 @@ __all__ = [
     "RestartRule",
     "Supervisor",
     "check",
+    "forget",
     "kept",
     "require_chainlit",
 ]

@@ -6,7 +6,8 @@ whatever session or group, also when the program was killed. So the tree of a re
 nothing else is ever killed. Elsewhere only the program's process group is.
 
 Its first line of output is the program's process id. It passes signals on, ends as the program ended, and as
-process 1 of a container, where it has no supervisor, it reaps what others left.
+process 1 of a container, where it has no supervisor, it reaps what others left. The variables that it passed
+on, secrets among them, are not to be found in it: what the program starts may look for them.
 """
 
 import os
@@ -15,7 +16,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 
 KILL = signal.SIGUSR1  # what the supervisor sends to have all end at once: SIGKILL would end the keeper alone
@@ -24,6 +25,7 @@ PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signa
 LAST = 5.0  # seconds for the kernel to end what was killed; what hangs in a disk for longer is left to it
 PAUSE = 0.01  # seconds between two looks at what is left of the tree
 _SUBREAPER, _DEATH_SIGNAL = 36, 1  # linux/prctl.h
+_BLOCK = slice(47, 49)  # env_start and env_end of proc(5), counted from behind the name of the program
 
 
 def become_subreaper() -> None:
@@ -46,6 +48,27 @@ def _prctl(what: int, value: int) -> None:
         import ctypes  # noqa: PLC0415 - not needed elsewhere
 
         ctypes.CDLL(None).prctl(what, value, 0, 0, 0)
+
+
+def forget(names: Collection[str] | None = None) -> None:
+    """Overwrites what /proc/PID/environ shows of this process: these variables, or all; not `os.environ`.
+
+    It would show what the process began with as long as that lives, whatever was taken out since.
+    """
+    if sys.platform != "linux":
+        return
+    with suppress(OSError):
+        with open("/proc/self/stat", "rb") as stat:  # noqa: PTH123 - as above
+            start, end = map(int, stat.read().rpartition(b")")[2].split()[_BLOCK])
+        with open("/proc/self/mem", "r+b", buffering=0) as memory:  # noqa: PTH123
+            memory.seek(start)
+            at = start
+            for entry in memory.read(end - start).split(b"\0"):
+                name, _, value = entry.partition(b"=")
+                if value and (names is None or os.fsdecode(name) in names):
+                    memory.seek(at + len(entry) - len(value))
+                    memory.write(bytes(len(value)))
+                at += len(entry) + 1
 
 
 class Keeper:
@@ -152,6 +175,7 @@ def main() -> None:
     become_subreaper()
     keeper = Keeper(held[0] if held else None)
     program = keeper.start(sys.argv[2:])
+    forget()
     if held:
         os.write(1, f"{program}\n".encode())
     end_as(keeper.keep())

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 FOR_APPS = Path(__file__).absolute().parents[2] / "chainlit_proxy" / "__init__.py"
+KEEPER = Path(__file__).with_name("keeper.py")
 SHARING = "_CHAINLIT_PROXY_SHARING"  # variable with how sessions are shared; others can read a command line
 _COPIED = (".chainlit", "chainlit*.md")  # what Chainlit adds to, or reads only where it really is
 
@@ -95,17 +96,22 @@ def load_sessions() -> Any:
 
     The module `chainlit_proxy` itself is left to the app, which may have one of its own.
     """
-    spec = importlib.util.spec_from_file_location("_chainlit_proxy", FOR_APPS)
+    return _load("_chainlit_proxy", FOR_APPS)._sessions()  # noqa: SLF001 - one place knows where it is
+
+
+def _load(name: str, path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec
     assert spec.loader
-    for_apps = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(for_apps)
-    return for_apps._sessions()  # noqa: SLF001 - one place knows where it is
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def share_sessions(status: Path | None) -> None:
     """Has sessions shared if the environment says how; the file `status` then says whether they are."""
     if told := os.environ.pop(SHARING, ""):  # it may hold a password: not for what the app starts
+        _load("_chainlit_proxy_keeper", KEEPER).forget({SHARING})
         sessions = load_sessions()
         sessions.share_from_start(sessions.SharingSettings.from_text(told), status)
 

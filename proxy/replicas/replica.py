@@ -10,7 +10,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -92,6 +92,7 @@ class RunContext:
     http: "aiohttp.ClientSession"
     ready_path: str
     start_timeout: Callable[[], float]  # asked at each start
+    hidden: Callable[[], Collection[str]]  # variables that are not for the app, asked at each start
     stop_timeout: float
     rule: RestartRule
     on_event: Callable[[ReplicaEvent], None]
@@ -236,9 +237,11 @@ class Replica:
     async def _start(self, context: RunContext) -> Process:
         self.claim_port()
         assert self._port
+        hidden = context.hidden()
+        env = {name: value for name, value in os.environ.items() if name not in hidden}
         return await Process.start(
             context.command(self.name, self._port.number),
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},  # lines arrive when they are printed
+            env={**env, "PYTHONUNBUFFERED": "1"},  # lines arrive when they are printed
             held=context.held,
             orphans=context.orphans,
             on_line=self.log.write,

@@ -12,7 +12,7 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,11 +96,15 @@ class Supervisor:
         held: Sequence[int] = (),
         ready_path: str = "/health",
         start_timeout: Callable[[], float] = lambda: 120.0,
+        hidden: Callable[[], Collection[str]] = tuple,
         stop_timeout: float = 26.0,  # Chainlit takes 23.6 s to let an idle polling client go
         at_once: int | None = None,
         rule: RestartRule | None = None,
     ) -> None:
-        """`held` are descriptors that no replica outlives; so many start `at_once`, None: as can."""
+        """`held` are descriptors that no replica outlives; so many start `at_once`, None: as can.
+
+        Of our variables those that are `hidden` are not for the app.
+        """
         self.orphans = Orphans()
         self._app = app
         self.count = count  # how many replicas are wanted
@@ -109,6 +113,7 @@ class Supervisor:
         self._on_event = on_event
         self._ready_path = ready_path
         self._start_timeout = start_timeout
+        self._hidden = hidden
         self._held = tuple(held)
         self._at_once = at_once or processors()
         self._stop_timeout = stop_timeout
@@ -284,6 +289,7 @@ class Supervisor:
             http=http,
             ready_path=self._ready_path,
             start_timeout=self._start_timeout,
+            hidden=self._hidden,
             stop_timeout=self._stop_timeout,
             rule=self._rule,
             on_event=self._hear,

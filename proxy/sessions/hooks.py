@@ -7,7 +7,6 @@ A session that is taken over looks to Chainlit like one whose client came back: 
 `on_chat_resume` do not run, because what they would set up is restored.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -19,6 +18,7 @@ from .ending import behind
 from .hand_over import HandOvers
 from .live import Connection
 from .machine import Found
+from .patience import within
 from .sharing import Sharing
 from .state import State, Unreadable
 from .store import is_session_id
@@ -285,5 +285,5 @@ class Hooks:
 
 async def _in_time(callback: Handler) -> None:
     """Runs a callback of `on_restore`, which may never return."""
-    async with asyncio.timeout(RESTORES):
+    async with within(RESTORES):
         await callback()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .machine import Copy, Found, Standing, Turn
+from .patience import wait
 from .store import OPERATION
 
 PATIENCE = 4 * OPERATION  # seconds that a client waits for us, whatever there is to be written
@@ -149,10 +150,20 @@ class Running(Turn):
         """Begins it and records that; False if another instance has the session: it must not run here."""
         if (live := self._live) is None or self in live.turns:
             return True
-        if self.text is not None and live.saved is None and live.state is None:
-            self._keeper.take_down(live)  # nobody has written yet: there is what was before the turn
+        self._take_down_before(live)
         live.turns.append(self)
-        return await self._recorded(live)
+        goes_on = await self._recorded(live)
+        if goes_on and live.turns == [self] and live.noted is not None and live.saved is None:
+            live.turns.clear()
+            self._take_down_before(live)  # the store had forgotten it, as its answer told
+            live.turns.append(self)
+            goes_on = await self._recorded(live)
+        return goes_on
+
+    def _take_down_before(self, live: Live) -> None:
+        """Where the store does not have what was before the turn, it is written with it."""
+        if self.text is not None and live.saved is None and live.state is None:
+            self._keeper.take_down(live)
 
     async def calls(self) -> bool:
         """The app is called next, and that is recorded: who takes the session over does not call it, too.
@@ -185,7 +196,7 @@ class Running(Turn):
     async def __aexit__(self, *_: object) -> None:
         self.end()
         if self._saving is not None:
-            await asyncio.wait({self._saving}, timeout=PATIENCE)
+            await wait(self._saving, PATIENCE)
 
 
 def _text(record: Any) -> str | None:

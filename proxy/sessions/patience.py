@@ -1,10 +1,11 @@
-"""An instance whose app blocked its event loop gives up no client for that when it wakes.
+"""An instance whose app blocked its event loop gives up nobody for that when it wakes.
 
 Three clocks run on while the loop stands, and are due before what came meanwhile is read: python-engineio
 gives up a client that has not answered a ping within `ping_timeout`, and one of which no packet came for
 `ping_interval + ping_timeout` (engineio/async_socket.py: check_ping_timeout; poll and _websocket_handler);
 uvicorn closes a websocket whose pong is late. Here the first counts only the time in which this loop ran, and
-does the duty of the other two: a client that has vanished is given up when it was before.
+does the duty of the other two: a client that has vanished is given up when it was before. What the instance
+itself asks, as its store, has its time by `within`.
 
 Knows nothing of Chainlit, and changes nothing that clients see.
 """
@@ -13,7 +14,8 @@ import asyncio
 import importlib
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from functools import wraps
 from time import monotonic
 from typing import Any
@@ -22,6 +24,8 @@ from .ending import SOCKETS, leave_polls
 
 BEAT = 0.5  # seconds between two looks at the clock
 LATE = 1.5  # seconds between two that are late: a busy loop takes less
+BEATS = 10  # of a wait of our own: of each of them no more is counted, however late it comes
+STANDS = 4
 NEVER = 1e6  # seconds: 11 days, for waits that have an end for other reasons
 LONG_AGO = 1.0  # in seconds since the epoch: over for any timeout, and for `NEVER`
 NAMES = {  # what python-engineio's methods use, and so what is known of them
@@ -33,6 +37,38 @@ NAMES = {  # what python-engineio's methods use, and so what is known of them
 
 log = logging.getLogger("chainlit_proxy.sessions")
 _MARK = "_chainlit_proxy_patience"  # on what replaces uvicorn's
+
+
+@asynccontextmanager
+async def within(seconds: float) -> AsyncIterator[None]:
+    """As `asyncio.timeout`, of the time in which this loop runs: what came while it stood is read first.
+
+    A loop that stands again and again gets `STANDS` times the seconds at most.
+    """
+    loop = asyncio.get_running_loop()
+    latest = loop.time() + STANDS * seconds
+    timer: asyncio.TimerHandle
+    async with asyncio.timeout(None) as limit:
+
+        def beat(left: int) -> None:
+            nonlocal timer
+            if left and loop.time() < latest:
+                timer = loop.call_later(seconds / BEATS, beat, left - 1)
+            else:
+                limit.reschedule(loop.time())
+
+        timer = loop.call_later(seconds / BEATS, beat, BEATS - 1)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
+async def wait(task: asyncio.Task[Any], seconds: float) -> None:
+    """Until it is done, or the time is up `within` that; it goes on all the same."""
+    with suppress(TimeoutError):
+        async with within(seconds):
+            await asyncio.wait({task})
 
 
 class RunningTime:

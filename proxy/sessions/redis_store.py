@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .files import Files
+from .patience import within
 from .store import OPERATION, SLOWEST, Claim, Outcome, Store, StoreDown, Write, why, writer_of
 
 PREFIX = "chainlit-proxy:session:"
@@ -88,7 +89,7 @@ class RedisStore(Store):
         self._errors = (redis.RedisError, OSError)  # a TimeoutError is one
         # Tried twice: a pooled connection may be one that the server has closed since. The time is ours.
         self.redis: Any = client_of(
-            url, socket_timeout=None, socket_connect_timeout=OPERATION, retry=Retry(NoBackoff(), 1)
+            url, socket_timeout=None, socket_connect_timeout=None, retry=Retry(NoBackoff(), 1)
         )
         where = self.redis.connection_pool.connection_kwargs  # the url may hold a password
         self._name = f"{where.get('host') or where.get('path')}:{where.get('port', '')}"
@@ -100,7 +101,7 @@ class RedisStore(Store):
     async def do(self, work: Awaitable[Any], size: int = 0) -> Any:
         """What Redis answers, in the time for this many bytes. Raises StoreDown."""
         try:
-            async with asyncio.timeout(OPERATION + size / SLOWEST):
+            async with within(OPERATION + size / SLOWEST):
                 return await work
         except self._errors as error:
             raise StoreDown(f"{self._name}: {why(error)}") from error

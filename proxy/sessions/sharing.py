@@ -21,6 +21,7 @@ from .files import Files
 from .live import PATIENCE, Chat, Connection, Live, Running, now_ms
 from .machine import MOST_TAKEN, Found, Standing
 from .metrics import Counts
+from .patience import wait, within
 from .store import OPERATION, Outcome, Store, StoreDown, Write, is_session_id, why
 
 DEBOUNCE = 0.05  # seconds in which changes outside of turns become one write
@@ -67,7 +68,7 @@ class Sharing:
         stays = not new and live.standing not in (Standing.LOST, Standing.OVER)
         connection = live.connection = Connection(self, live)
         try:
-            async with asyncio.timeout(PATIENCE), live.lock:
+            async with within(PATIENCE), live.lock:
                 connection.found = await self._claim(live, since)
         except TimeoutError:
             live.unanswered(since)
@@ -84,11 +85,14 @@ class Sharing:
 
     async def bring(self, session: str, paths: list[Path]) -> None:
         """Puts a session's files where this instance has them; what cannot be had in time is left out."""
-        until = time.monotonic() + PATIENCE
-        for path in paths:
-            bringing = self._files.bring(session, path, self._ttl())
-            if await self._apart(asyncio.wait_for(bringing, until - time.monotonic())):
-                self._live[session].files[path.name] = True
+
+        async def in_time() -> None:
+            async with within(PATIENCE):
+                for path in paths:
+                    if await self._apart(self._files.bring(session, path, self._ttl())):
+                        self._live[session].files[path.name] = True
+
+        await self._apart(in_time())
 
     def turn(self, session: str, record: Any = None, *, greets: bool = False) -> Running:
         """A turn that has not begun; whoever takes the session over in its middle finds `record`."""
@@ -126,7 +130,7 @@ class Sharing:
 
     async def save(self, live: Live, *, anyway: bool = False) -> None:
         """As `begin_save`; returns when it is written, or has taken too long to wait for."""
-        await asyncio.wait({self.begin_save(live, anyway=anyway)}, timeout=PATIENCE)
+        await wait(self.begin_save(live, anyway=anyway), PATIENCE)
 
     async def _save(self, live: Live, *, anyway: bool = False) -> None:
         """Writes what is not in the store yet, or in any case."""
@@ -151,7 +155,7 @@ class Sharing:
         if write.state and self.counts.store_up:
             if live.filing is None or live.filing.done():
                 live.filing = self._spawn(self._keep_files(live))
-            await asyncio.wait({live.filing}, timeout=OPERATION)  # so that they are there with the state
+            await wait(live.filing, OPERATION)  # so that they are there with the state
         # One that is over stays as long, without a state: it refuses what others still have of it.
         outcome = await self._ask(partial(self._store.write, session, owner, self._token, write, self._ttl()))
         live.wrote(write, outcome)

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .patience import within
 from .store import OPERATION, SLOWEST, Claim, Outcome, Store, StoreDown, Write, why, writer_of
 
 T = TypeVar("T")
@@ -67,7 +68,8 @@ class SqliteStore(Store):
         try:
             # More than the time that SQLite itself waits for a lock: what takes longer hangs in the disk.
             future = asyncio.get_running_loop().run_in_executor(self._thread, task)
-            return await asyncio.wait_for(future, 1.5 * OPERATION + size / SLOWEST)
+            async with within(1.5 * OPERATION + size / SLOWEST):
+                return await future
         except (sqlite3.Error, OSError) as error:  # a TimeoutError is one
             raise StoreDown(f"{self.path}: {why(error)}") from error
 

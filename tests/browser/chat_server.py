@@ -50,6 +50,12 @@ class ChatServer(Process):
         self.seen.update(backend["pid"] for backend in backends if backend["pid"])
         return backends
 
+    def answering(self, pid: int) -> bool:
+        """Whether an app of this replica is at an answer, as far as the proxy has heard."""
+        with urllib.request.urlopen(f"{self.admin}/api/overview", timeout=5) as response:
+            backends = json.load(response)["backends"]
+        return any(backend["turns"] for backend in backends if backend["pid"] == pid)
+
     def wait_healthy(self) -> None:
         """Waits until every replica takes sessions; AssertionError with the log if the server ends."""
 

@@ -1,9 +1,12 @@
 """The page of the admin listener as an operator sees it: its parts, its colours, and what does not fit."""
 
 import base64
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from playwright.sync_api import BrowserContext, Locator, Page
+from playwright.sync_api import BrowserContext, Locator, Page, Route, expect
 
 from tests.browser.tab import ARTEFACTS
 
@@ -53,6 +56,12 @@ SMALL = """(least) => [...document.querySelectorAll("button, a, select, summary,
   .filter((node) => node.checkVisibility() && !node.classList.contains("skip"))
   .filter((node) => node.getBoundingClientRect().height < least)
   .map((node) => `${node.tagName} ${node.textContent.trim()} ${node.getBoundingClientRect().height}`)"""
+DEALT_WITH = """() => {
+  window.dealtWith = [];
+  const real = ask;
+  ask = (path, body) => real(path, body).finally(() => setTimeout(() => dealtWith.push(path)));
+}"""
+SOON = 20  # milliseconds between two looks
 LATER = 20_000  # milliseconds: the page is a second behind, the machine more
 
 
@@ -102,6 +111,10 @@ class Dashboard:
         box.get_by_role("button").nth(1 if yes else 0).click()
         return text
 
+    def hold_still(self) -> None:
+        """What the proxy says no longer counts: what is measured next is of one moment."""
+        self.page.evaluate("hear = () => {}")
+
     def over(self) -> int:
         """How many pixels stand out at the side."""
         return int(self.page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
@@ -119,10 +132,57 @@ class Dashboard:
         """What happened."""
         return self.page.locator("#events")
 
+    @contextmanager
+    def happens(self, text: str) -> Iterator[None]:
+        """What is done meanwhile has such an event, filtered or not; one of an earlier test does not count.
+
+        A page tells what happened earlier before it shows its cards.
+        """
+        alike = self.events.locator("li").filter(has_text=text)
+        before = alike.count()
+        yield
+        expect(alike).to_have_count(before + 1, timeout=LATER)
+
     def photograph(self, name: str) -> None:
         """Keeps a screenshot as an artefact of the test run."""
         ARTEFACTS.mkdir(exist_ok=True)
         self.page.screenshot(path=ARTEFACTS / f"{name}.png", full_page=True)
+
+
+class Held:
+    """Questions and wishes of the page that a slow network has; each goes on when the test says so."""
+
+    def __init__(self, page: Page, path: str) -> None:
+        """`path` is a regular expression for the end of their addresses."""
+        self._page = page
+        self._routes: list[Route] = []
+        page.evaluate(DEALT_WITH)
+        page.route(re.compile(f"{path}$"), self._hold)
+
+    def _hold(self, route: Route) -> None:
+        self._routes.append(route)
+
+    def __len__(self) -> int:
+        return len(self._routes)
+
+    def wait(self, number: int) -> None:
+        """Until at least so many are held."""
+        for _ in range(LATER // SOON):
+            if len(self) >= number:
+                return
+            self._page.wait_for_timeout(SOON)
+        raise AssertionError(f"{len(self)} are held, not {number}")
+
+    def let_go(self, answer: dict[str, Any] | None = None, status: int = 200, at: int = 0) -> None:
+        """One of them goes on, or has this answer; until the page has dealt with it."""
+        route = self._routes.pop(at)
+        before = self._page.evaluate("dealtWith.length")
+        if answer is None:
+            route.continue_()
+        else:
+            route.fulfill(status=status, json=answer)
+        done = "([url, before]) => dealtWith.slice(before).some((path) => url.endsWith(path))"
+        self._page.wait_for_function(done, arg=[route.request.url, before], timeout=LATER)
 
 
 class Picture:

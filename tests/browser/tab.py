@@ -5,10 +5,14 @@ own address. When the page's socket was connected and when it was closed is note
 millisecond, because the page itself shows nothing while it is away only for a moment.
 """
 
+import os
 import re
+import signal
 from pathlib import Path
 
 from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Request, Response, expect
+
+from tests.browser.chat_server import ChatServer
 
 ARTEFACTS = Path(__file__).parents[2] / "artefacts"
 MESSAGES = "[data-step-type=assistant_message]"
@@ -39,6 +43,11 @@ OBSERVE = """
   };
 })();
 """
+
+
+def _is_upload(response: Response) -> bool:
+    """Elements of messages, such as the greeting's, are asked for at paths that begin alike."""
+    return response.request.method == "POST" and "/project/file" in response.url
 
 
 class Tab:
@@ -131,10 +140,23 @@ class Tab:
         answer.wait_for(timeout=ANSWER)
         return answer.inner_text()
 
+    def frozen_in_an_answer(self, server: ChatServer) -> Locator:
+        """Stops the instance while it streams an answer; the message on the page."""
+        home = self.home
+        for _ in range(5):  # on a busy machine an answer may be whole before it is seen to begin
+            before = self.messages.count()
+            self.send("tell me something")
+            growing = self.begun(before)
+            os.kill(home, signal.SIGSTOP)
+            if server.answering(home):
+                return growing
+            os.kill(home, signal.SIGCONT)
+        raise AssertionError("no answer was seen to begin")
+
     def attach(self, file: Path) -> str:
         """Uploads a file by the paper clip, and waits until the upload has ended; where it can be fetched."""
         self.show()
-        with self.page.expect_response(lambda response: "/project/file" in response.url) as uploaded:
+        with self.page.expect_response(_is_upload) as uploaded:
             self.page.locator("#upload-button-input").set_input_files(file)
         assert uploaded.value.ok, f"upload: {uploaded.value.status} {uploaded.value.text()}"
         return uploaded.value.url.replace("?", f"/{uploaded.value.json()['id']}?")

@@ -14,13 +14,15 @@ from tests.support.waiting import wait_until
 
 # Where pages give up after 4 s without a ping, 12 s stand for the 120 that it takes with Chainlit's 45.
 LONG = sized(12, in_full=120)  # seconds
-CONFIG = f"health: {{interval: 0.5, timeout: 0.5, fall: 2, rise: 2, evict_after: {sized(20, in_full=180)}}}\n"
+CONFIG = f"health: {{interval: 0.5, timeout: 0.5, fall: 2, rise: 2, evict_after: {LONG + 90}}}\n"
 PINGS = (
     "" if IN_FULL else "from chainlit.server import sio\nsio.eio.ping_interval = sio.eio.ping_timeout = 2\n"
 )
 TRANSPORTS = [["polling", "websocket"], ["websocket"], ["polling"]]
+FREE = "free"  # a file: while there is none the call goes on
 BLOCKS = """
 import time
+from pathlib import Path
 from chainlit.config import config
 config.project.transports = {transports}
 
@@ -28,6 +30,8 @@ config.project.transports = {transports}
 async def block_or_answer(message: cl.Message) -> None:
     if message.content.startswith("block"):
         time.sleep({seconds})
+        while not Path({free!r}).exists():
+            time.sleep(0.1)
     await answer(message)
 """
 
@@ -39,13 +43,15 @@ NewTab = Callable[[], Tab]
 @pytest.fixture(params=TRANSPORTS if IN_FULL else TRANSPORTS[:1], ids="-".join)
 def blocking(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ChatServer]:
     """The example, which makes a synchronous call where it is told to; its page has these transports."""
-    more = BLOCKS.format(transports=request.param, seconds=LONG) + PINGS
+    free = tmp_path / FREE
+    more = BLOCKS.format(transports=request.param, seconds=LONG, free=str(free)) + PINGS
     server = ChatServer(tmp_path, 2, CONFIG, more)
     try:
         server.launch()
         server.wait_healthy()
         yield server
     finally:
+        free.touch()
         server.shut_down()
         print(server.tail(200))
 
@@ -64,7 +70,9 @@ def new_tab(chromium: Browser, blocking: ChatServer) -> Iterator[NewTab]:
         context.close()
 
 
-def test_a_call_that_blocks_its_app_loses_nobody(blocking: ChatServer, new_tab: NewTab) -> None:
+def test_a_call_that_blocks_its_app_loses_nobody(
+    blocking: ChatServer, new_tab: NewTab, tmp_path: Path
+) -> None:
     """The caller gets its answer, a bystander notices nothing, a newcomer talks to another instance."""
     tabs = [new_tab() for _ in range(3)]
     home = next(tab.home for tab in tabs if sum(other.home == tab.home for other in tabs) > 1)
@@ -77,7 +85,7 @@ def test_a_call_that_blocks_its_app_loses_nobody(blocking: ChatServer, new_tab: 
     newcomer = new_tab()
     assert newcomer.home != home
     assert "You have not told me your name yet." in newcomer.say("who am i?")
-    assert caller.answers.count() == answers
+    (tmp_path / FREE).touch()
     caller.page.wait_for_timeout(max(0.0, since + LONG - time.time()) * 1000)
     assert f"process {home}" in caller.answer(answers)
     for tab in (caller, bystander):

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.browser.chat_server import ChatServer
-from tests.browser.tab import ARTEFACTS, Tab
+from tests.browser.tab import ANSWER, ARTEFACTS, SIGNED, Tab
 
 pytestmark = pytest.mark.browser
 
@@ -25,22 +26,19 @@ def assert_undisturbed(*tabs: Tab) -> None:
         assert tab.errors == []
 
 
-def test_an_answer_arrives_token_by_token(open_tab: OpenTab) -> None:
+def test_an_answer_arrives_token_by_token(open_tab: OpenTab, server: ChatServer) -> None:
     """The page shows the beginning of an answer while the instance has not made its end."""
     tab = open_tab()
     home = tab.home
     partial = whole = ""
-    for _ in range(5):  # an answer may be whole before this test has seen it begin
-        count, before = tab.answers.count(), tab.messages.count()
-        tab.send("tell me something")
-        growing = tab.begun(before)
-        os.kill(home, signal.SIGSTOP)
+    for _ in range(5):  # the instance may be at the end of what is no longer a part
+        growing = tab.frozen_in_an_answer(server)
         try:
-            tab.page.wait_for_timeout(300)  # for what is under way
             partial = growing.inner_text()
         finally:
             os.kill(home, signal.SIGCONT)
-        whole = tab.answer(count)
+        expect(growing).to_contain_text(SIGNED, timeout=ANSWER)
+        whole = growing.inner_text()
         if partial != whole:
             break
     assert whole.startswith(partial)

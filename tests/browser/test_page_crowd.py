@@ -56,7 +56,8 @@ def test_what_is_wrong_is_said_first(dashboard: Dashboard) -> None:
     expect(broken).to_contain_text("connection refused")
     expect(dashboard.rows.first).to_contain_text(REFUSES)
     expect(dashboard.page.locator("#totals")).to_contain_text(f"{BACKENDS - DOWN} of {BACKENDS}")
-    expect(dashboard.page.locator("#totals")).to_contain_text("10,0")
+    # Another test takes a backend out, and with it those of its sessions that nobody has.
+    expect(dashboard.page.locator("#totals")).to_contain_text(re.compile(r"Sessions(9|10),\d{3}"))
     expect(dashboard.page.locator("#nobody")).to_be_hidden()
 
 
@@ -96,19 +97,22 @@ def test_sessions_are_asked_for_when_they_are_looked_at(dashboard: Dashboard, cr
                 page.keyboard.press("Enter")
             sessions = page.get_by_role("button", name=f"Sessions of {home}", exact=True)
             if transport == "websocket":
+                page.evaluate("ask('api/config')")  # what was asked before it is known by then
                 assert asked == []
             sessions.focus()
             page.keyboard.press("Enter")
             detail = page.locator(".detail").filter(has=sessions)
-            expect(detail).to_contain_text(re.compile(r"1 to \d+ of \d+ sessions"))
+            expect(detail).to_contain_text(re.compile(r"1 to \d+ of \d+ sessions"), timeout=LATER)
+            told = detail.get_by_text(re.compile(r"\d+ to \d+ of \d+ sessions"))
             while not detail.get_by_text(session[:8]).count():
+                these = told.inner_text()
                 detail.get_by_role("button", name=f"Next sessions of {home}").click()
-                page.wait_for_timeout(100)
+                expect(told).not_to_have_text(these, timeout=LATER)
             row = detail.locator("tbody tr").filter(has_text=session[:8])
             expect(row).to_contain_text(re.compile(rf"{transport}\d+ s\d+ sat restnever"))
+            assert session not in page.content()
             sessions.click()
     assert len(asked) < 20
-    assert session not in page.content()
 
 
 def test_a_move_is_seen_as_it_happens(dashboard: Dashboard, crowd: Crowd) -> None:
@@ -124,7 +128,8 @@ def test_a_move_is_seen_as_it_happens(dashboard: Dashboard, crowd: Crowd) -> Non
     }""")
     with RealSession(crowd.proxy) as real:
         home = move(crowd, real)
-        moved = page.locator("#moves li").first
+        page.wait_for_function("() => met.arcs > 0")
+        moved = page.locator("#moves li").first  # of an earlier test before that
         expect(moved).to_contain_text(f"{home} → ", timeout=LATER)
         expect(moved).to_contain_text(f"1 session, {home} was taken out")
         met = page.evaluate("met")

@@ -49,7 +49,12 @@ def test_the_waiting_page_becomes_the_chat(make_run: MakeRun, people: list[Brows
     expect(second.locator("#told")).to_contain_text("You are number 1 of 2", timeout=LONG)
     tab.page.reload()
     expect(tab.messages.first).to_be_visible(timeout=LONG)
-    expect(second.locator("#told")).to_contain_text("You are number 1 of 2", timeout=LONG)
+    with second.expect_request(lambda request: "x-chainlit-queue" in request.headers, timeout=LONG) as asked:
+        pass
+    answer = asked.value.response()
+    assert answer is not None
+    assert "You are number 1 of 2" in answer.text()
+    expect(second.locator("#told")).to_contain_text("You are number 1 of 2")
     people[0].close()
     expect(second.locator("[data-step-type=assistant_message]").first).to_be_visible(timeout=LONG)
     expect(third.locator("#told")).to_contain_text("You are number 1 of 1", timeout=LONG)

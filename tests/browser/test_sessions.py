@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator
 
 from tests.browser.chat_server import STOP, ChatServer
 from tests.browser.tab import ANSWER, Tab
@@ -51,20 +50,6 @@ def test_the_fourth_answer_remembers_the_first(open_tab: OpenTab, server: ChatSe
     tab.photograph("session-restored")
 
 
-def frozen_in_an_answer(tab: Tab, home: int) -> Locator:
-    """Stops the instance of a tab while it streams an answer; the message on the page."""
-    for _ in range(5):  # on a busy machine an answer may be whole before this test has seen it begin
-        answers, before = tab.answers.count(), tab.messages.count()
-        tab.send("tell me something")
-        growing = tab.begun(before)
-        os.kill(home, signal.SIGSTOP)
-        tab.page.wait_for_timeout(300)  # for what is under way
-        if tab.answers.count() == answers:
-            return growing
-        os.kill(home, signal.SIGCONT)
-    raise AssertionError("no answer was seen to begin")
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
 def test_the_page_goes_on_when_run_is_started_again(
     open_tab: OpenTab, server: ChatServer, tmp_path: Path, number: signal.Signals
@@ -96,7 +81,7 @@ def test_an_answer_that_was_cut_off_is_told_and_stays(open_tab: OpenTab, server:
     tab = open_tab()
     tab.say("my name is Ada")
     home = tab.home
-    growing = frozen_in_an_answer(tab, home)
+    growing = tab.frozen_in_an_answer(server)
     killed = time.time()
     os.kill(home, signal.SIGKILL)
     tab.wait_connected(killed)

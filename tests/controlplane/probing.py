@@ -16,7 +16,7 @@ from tests.dataplane.scripted import Backend, Script
 from tests.support.waiting import eventually
 
 importlib.import_module("engineio.packet")  # loaded now: it takes longer than a probe has here
-FAST = {"interval": 0.05, "timeout": 0.2, "fall": 2, "rise": 2, "evict_after": 45.0}
+FAST = {"interval": 0.05, "timeout": 10.0, "fall": 2, "rise": 2, "evict_after": 45.0}
 HEALTHY, DEGRADED, DOWN = Verdict.HEALTHY, Verdict.DEGRADED, Verdict.DOWN
 
 

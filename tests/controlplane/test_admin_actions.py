@@ -205,6 +205,7 @@ def test_the_token_of_hooks_is_good_for_what_they_do() -> None:
         until = {"until": "restart"}
         status, told = await post(admin, "/api/backends/a/drain", until, hook)
         assert (status, told["drain"]["until_restart"]) == (200, True)
+        assert admin.app.parts.prober.awaits_restart(next(iter(admin.fleet)))
         assert (await admin.ask("/api/backends/a", hook)).status == 200
         status, told = await post(admin, "/api/backends/a/ready", until, hook)
         assert (status, told["admin_state"]) == (200, "ready")

@@ -113,4 +113,4 @@ def test_a_probe_over_a_standstill_says_nothing() -> None:
         quiet = False
         await probing.becomes(HEALTHY)
 
-    run(test, moody)
+    run(test, moody, timeout=0.2)

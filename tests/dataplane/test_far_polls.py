@@ -25,11 +25,11 @@ from proxy.errors import ProxyError
 from tests.affinity.making import backend_of, kill
 from tests.dataplane.peers import Message, Peer, ok
 from tests.dataplane.scripted import Backend as Scripted
-from tests.dataplane.test_shared_directory import Side, redis_server, run, sides
+from tests.dataplane.test_shared_directory import Side, patient, redis_server, run, sides
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 
-__all__ = ["redis_server"]
+__all__ = ["patient", "redis_server"]
 
 WAIT = 10.0
 HEADS = PollHeads(b"/ws/socket.io/?EIO=4&transport=polling", b"", b"id")

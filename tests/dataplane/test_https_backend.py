@@ -168,6 +168,11 @@ def test_probes(authority: Authority, tmp_path: Path, kind: str, trusted: bool) 
         task = asyncio.create_task(prober.run())
         try:
             await eventually(prober.met_all.is_set, WAIT, "not probed")
+
+            def judged() -> bool:  # not by a first probe that was late here
+                return known.health.verdict is Verdict.HEALTHY or "does not verify" in known.health.reason
+
+            await eventually(judged, WAIT, lambda: repr(known.health))
             assert known.health.verdict is (Verdict.HEALTHY if trusted else Verdict.DEGRADED)
             assert ("does not verify" in known.health.reason) is not trusted
         finally:

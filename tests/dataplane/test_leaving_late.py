@@ -1,12 +1,23 @@
 """Those who come just before the end of the data plane."""
 
 import asyncio
+import os
 
+import pytest
+
+from proxy.dataplane import downstream
 from tests.dataplane.peers import Cut, Peer, get, ok
 from tests.dataplane.test_leaving import leave
 from tests.dataplane.world import World, run
 
 
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that a busy machine lets wait is no client that is late."""
+    monkeypatch.setattr(downstream, "AGAIN", 2.0)
+
+
+@pytest.mark.usefixtures("unhurried")
 def test_who_has_just_come_is_answered() -> None:
     """A connection that was accepted before the end is not closed before it could say what it wants."""
 
@@ -26,6 +37,7 @@ def test_who_has_just_come_is_answered() -> None:
     run(test)
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_who_was_just_answered_may_ask_again() -> None:
     """Its next request may be on its way: on a connection that is closed it would be lost."""
 
@@ -43,6 +55,33 @@ def test_who_was_just_answered_may_ask_again() -> None:
         backend.say(ok(b"again"))
         answer = await client.response()
         assert (answer.body, answer.get(b"connection")) == (b"again", b"close")
+        await client.gone()
+        await leaving
+
+    run(test)
+
+
+def test_what_came_while_the_process_waited_for_a_core_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that is in the socket when the time for it is up has come in time."""
+    monkeypatch.setattr(downstream, "AGAIN", 1.0)
+
+    async def test(world: World) -> None:
+        client = (await world.client()).say(get(b"/first"))
+        backend = await world.backend.accept()
+        await backend.request()
+        backend.say(ok(b"first"))
+        assert (await client.response()).body == b"first"
+        leaving = await leave(world)
+        await world.until(lambda: world.plane.site.leaving)
+
+        def ask_late() -> None:
+            os.write(client.writer.get_extra_info("socket").fileno(), get(b"/again"))
+            world.stand_still(1.1)
+
+        await world.as_it_reads(ask_late)
+        await backend.request()
+        backend.say(ok(b"again"))
+        assert (await client.response()).body == b"again"
         await client.gone()
         await leaving
 

@@ -139,7 +139,7 @@ def test_made_up_ids_cost_so_many_questions() -> None:
         assert results(world) == {"over_limit": 16, "nobody": 4}
         assert [backend.sessions for backend in world.router.fleet] == [0, 0]
 
-    run(test, "ab", affinity={"locate_questions": 4, "locate_connections": 2})
+    run(test, "ab", affinity={"locate_questions": 4, "locate_connections": 2, "locate_timeout": 60})
 
 
 def made_up(at: int, *lines: bytes) -> bytes:
@@ -262,7 +262,7 @@ def test_a_backend_that_hangs_holds_up_no_other() -> None:
         assert results(world) == {"found": 6, "unclear": 5}
         assert len(world.router.directory) == 6
 
-    run(test, "ab", affinity={"locate_timeout": 0.3, "locate_connections": 1})
+    run(test, "ab", affinity={"locate_timeout": 2.0, "locate_connections": 1})
 
 
 def test_the_results_are_counted_from_the_start() -> None:

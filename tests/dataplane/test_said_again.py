@@ -240,3 +240,27 @@ def test_what_polls_were_owed_is_said_again() -> None:
             assert await said_again(again, 6) == [CONNECTED, *tokens(15, 20)]
 
     run(test, "ab")
+
+
+def test_a_websocket_that_is_there_before_the_answer_to_connect() -> None:
+    """A page upgrades while it polls for that answer, which tells of the same connection, of no later one."""
+
+    async def test(world: World) -> None:
+        instances = chats(world)
+        tab = Tab(world, world.cookie("a"))
+        await tab.handshake()
+        await (await tab.post(connect_packet("session-S"))).response()
+        upgraded = await tab.socket()
+        upgraded.say(b"2probe")
+        assert await upgraded.hear() == b"3probe"
+        await tab.listen(CONNECTED)
+        upgraded.say(b"5")
+        await world.until(lambda: first(instances).upgraded)
+        for packet in tokens(0, 3):
+            first(instances).push(packet)
+        upgraded.peer.reset()
+        await world.until(lambda: not world.plane.tunnels)
+        again = await Tab(world, world.cookie("a")).socket()
+        assert await said_again(again, 4) == [CONNECTED, *tokens(0, 3)]
+
+    run(test, "ab")

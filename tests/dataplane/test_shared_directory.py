@@ -15,6 +15,7 @@ import redis.asyncio
 from proxy.affinity.router import Router
 from proxy.affinity.session import Session
 from proxy.affinity.standstill import Standstill
+from proxy.dataplane import shared_directory
 from proxy.dataplane.shared_directory import PREFIX, SharedDirectory
 from tests.affinity.making import backend_of, router_of
 from tests.dataplane.loop import run_loop
@@ -25,6 +26,13 @@ from tests.support.waiting import eventually
 __all__ = ["redis_server"]
 
 WAIT = 10.0
+PATIENCE = shared_directory._PATIENCE
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a Redis that works may take longer than one that is waited for elsewhere."""
+    monkeypatch.setattr(shared_directory, "_PATIENCE", WAIT)
 
 
 class Side:
@@ -258,21 +266,26 @@ def test_nobody_waits_for_a_redis_that_is_gone(
     assert len(lost) == 2
 
 
-def test_a_redis_that_hangs_is_waited_for_once(redis_server: RedisServer) -> None:
+def test_a_redis_that_hangs_is_waited_for_once(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Those who ask when it stops answering wait for half a second; who comes later does not wait."""
 
     async def scenario() -> None:
         one = Side(redis_server.url)
         async with sides(one):
+            monkeypatch.setattr(shared_directory, "_PATIENCE", PATIENCE)
             redis_server.pause()
             try:
                 assert await asyncio.gather(*(one.shared.find(f"{n}") for n in range(300))) == [None] * 300
                 assert not one.shared.up
-                began = monotonic()
-                assert await one.shared.find("later") is None
-                assert monotonic() - began < 0.25
+                later = asyncio.create_task(one.shared.find("later"))
+                await asyncio.sleep(0)
+                assert later.done()
+                assert later.result() is None
             finally:
                 redis_server.resume()
+                monkeypatch.setattr(shared_directory, "_PATIENCE", WAIT)
             await one.up()
 
     run(scenario)
@@ -289,6 +302,7 @@ def test_a_proxy_that_stood_still_does_not_lose_it(
         async with sides(one, two):
             one.connect("seen", "a")
             await one.written()
+            monkeypatch.setattr(shared_directory, "_PATIENCE", PATIENCE)
             finding = asyncio.create_task(two.find("seen"))
             for _ in range(4):
                 await asyncio.sleep(0)

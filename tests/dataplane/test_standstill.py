@@ -1,7 +1,10 @@
 """Time in which this process did not run is nobody's: what came meanwhile is read before anybody is late."""
 
 import asyncio
+import socket
+import time
 
+from proxy.dataplane.patience import never, within
 from proxy.errors import Limit
 from tests.dataplane.chat import Tab, chats, connect_packet
 from tests.dataplane.peers import SMALL, Peer, get
@@ -112,6 +115,26 @@ def test_a_header_of_a_load_balancer() -> None:
         assert world.plane.site.stats.proxy_headers_refused == 0
 
     run(test, timeouts={"head": 1.0}, **ON)
+
+
+def test_what_came_by_then_is_read_first() -> None:
+    """Also after a wait for a core, which is no standstill: the loop looks at its timers before it reads."""
+
+    async def test(world: World) -> None:
+        one, other = socket.socketpair()
+        reader, writer = await asyncio.open_connection(sock=one)
+
+        def come() -> None:
+            other.send(b"answer")
+            time.sleep(0.6)
+
+        with other:
+            async with within(0.5, never):
+                await world.as_it_reads(come)
+                assert await reader.readexactly(6) == b"answer"
+            writer.close()
+
+    run(test)
 
 
 def test_leaving_takes_as_long_as_ever() -> None:

@@ -239,7 +239,7 @@ def test_client_that_ends_its_websocket(authority: Authority, caplog: pytest.Log
         backend.close()
         await world.until(lambda: not world.plane.tunnels)
 
-    run(test, tls=authority.issue(NAME))
+    run(test, tls=authority.issue(NAME), debug=False)  # which would warn of slow steps
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == []
 
 
@@ -298,7 +298,7 @@ def test_client_that_leaves_a_request(authority: Authority, caplog: pytest.LogCa
         await backend.gone()
         await world.until(lambda: not world.plane.connections)
 
-    run(test, tls=authority.issue(NAME))
+    run(test, tls=authority.issue(NAME), debug=False)  # which would warn of slow steps
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == []
 
 

@@ -94,6 +94,21 @@ class World:
         self.parts.standstill.measure(monotonic())
         time.sleep(seconds)
 
+    async def as_it_reads(self, work: Callable[[], object]) -> None:
+        """Do it while the loop reads: what comes meanwhile is read when it has looked at its timers."""
+        loop, (one, other) = asyncio.get_running_loop(), socket.socketpair()
+        done = asyncio.Event()
+
+        def read() -> None:
+            loop.remove_reader(one)
+            done.set()
+            work()
+
+        with one, other:
+            loop.add_reader(one, read)
+            other.send(b"now")
+            await done.wait()
+
     def observe(self, name: str, observation: Observation) -> None:
         """Something was observed of a backend."""
         self.parts.fleet.observe(self.known(name), observation, monotonic())

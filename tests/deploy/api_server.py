@@ -2,6 +2,8 @@
 
 The variable KUBEBUILDER_ASSETS names the folder of `etcd`, `kube-apiserver` and `kubectl`, as setup-envtest
 fills it (https://book.kubebuilder.io/reference/envtest). No package of Debian, PyPI or npm has an API server.
+The variable CRDS names a folder of CustomResourceDefinitions, whose kinds it then knows too: the files
+of the projects themselves, or what `kubectl get crd -o yaml` prints of a cluster.
 """
 
 import json
@@ -24,6 +26,7 @@ PROGRAMS = ("etcd", "kube-apiserver", "kubectl")
 MISSING = f"no API server: KUBEBUILDER_ASSETS names a folder with {', '.join(PROGRAMS)}"
 START = 60.0  # seconds until it answers
 ADMIN = "system:masters"
+DEFINED = 30.0  # seconds until it serves a kind that was defined
 
 
 class RefusedError(AssertionError):
@@ -34,6 +37,11 @@ def assets() -> Path | None:
     """The folder of the programs, if it was named and has them all."""
     folder = Path(os.environ.get("KUBEBUILDER_ASSETS", "/nonexistent"))
     return folder if all((folder / name).exists() for name in PROGRAMS) else None
+
+
+def definitions() -> Path | None:
+    """The folder of the definitions of others' kinds, if one was named."""
+    return Path(os.environ["CRDS"]) if "CRDS" in os.environ else None
 
 
 class ApiServer:
@@ -48,6 +56,7 @@ class ApiServer:
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         (folder / "tokens.csv").write_text(f'{self._token},admin,admin,"{ADMIN}"\n')
         self.admin = self.kubeconfig("admin", self._token)
+        self.defined: frozenset[str] = frozenset()  # kinds that are not Kubernetes' own
 
     def kubeconfig(self, name: str, token: str) -> Path:
         """A file that leads here, for somebody who has a token."""
@@ -125,6 +134,13 @@ class ApiServer:
         assert all(process.poll() is None for process in self._running.values()), self.told()
         return self.call("get", "--raw", "/readyz").returncode == 0
 
+    def define(self, folder: Path) -> None:
+        """Know more kinds: those of a folder of definitions."""
+        self.kubectl("apply", "--server-side", "-f", str(folder))
+        self.kubectl("wait", "--for=condition=Established", f"--timeout={DEFINED:.0f}s", "crd", "--all")
+        told = json.loads(self.kubectl("get", "crd", "-o", "json"))["items"]
+        self.defined = frozenset(one["spec"]["names"]["kind"] for one in told)
+
     def stop(self, name: str = "kube-apiserver") -> None:
         """End one of the two."""
         process = self._running.pop(name)
@@ -167,23 +183,21 @@ class ApiServer:
             raise RefusedError(done.stderr)
         return done.stdout
 
-    def apply(self, documents: list[dict[str, Any]], namespace: str) -> dict[str, str]:
-        """Apply objects as the server sees them, no field unknown or told twice; their versions by name."""
-        told = self.kubectl(
-            *(
-                "apply",
-                "--server-side",
-                "--validate=strict",
-                "--namespace",
-                namespace,
-                "-o",
-                "json",
-                "-f",
-                "-",
-            ),
-            given=yaml.safe_dump_all(documents),
-        )
-        items = json.loads(told).get("items") or [json.loads(told)]
+    def apply(
+        self, documents: list[dict[str, Any]], namespace: str, manager: str = "kubectl"
+    ) -> dict[str, str]:
+        """Apply objects as the server sees them, no field unknown or told twice; their versions by name.
+
+        It has nothing to warn of. Objects that name no namespace are for the one that is named here.
+        """
+        placed = [{**one, "metadata": {"namespace": namespace, **one["metadata"]}} for one in documents]
+        words = ("apply", "--server-side", "--field-manager", manager, "--validate=strict")
+        return self.versions(*words, "--warnings-as-errors", "-f", "-", given=yaml.safe_dump_all(placed))
+
+    def versions(self, *words: str, given: str | None = None) -> dict[str, str]:
+        """The objects that a command of kubectl is about, by name, each with its version after it."""
+        told = json.loads(self.kubectl(*words, "-o", "json", given=given))
+        items = told.get("items") or [told]
         return {
             f"{item['kind']}/{item['metadata']['name']}": item["metadata"]["resourceVersion"]
             for item in items
@@ -197,6 +211,8 @@ def running(programs: Path, folder: Path) -> Iterator[ApiServer]:
     try:
         server.start_store()
         server.start()
+        if folder_of_kinds := definitions():
+            server.define(folder_of_kinds)
         yield server
     finally:
         server.end()

@@ -14,12 +14,14 @@ NAMES = ("PersonA", "PersonB", "PersonC")
 def people(chromium: Browser, url: str) -> Iterator[list[Tab]]:
     """Their pages, each with its own cookies; they have said who they are."""
     contexts = [chromium.new_context(viewport={"width": 1000, "height": 900}) for _ in NAMES]
-    tabs = [Tab(context, f"{url}/") for context in contexts]
-    for name, tab in zip(NAMES, tabs, strict=True):
-        assert name in tab.say(f"my name is {name}")
-    yield tabs
-    for context in contexts:
-        context.close()
+    try:
+        tabs = [Tab(context, f"{url}/") for context in contexts]
+        for name, tab in zip(NAMES, tabs, strict=True):
+            assert name in tab.say(f"my name is {name}")
+        yield tabs
+    finally:  # or they would chat beside those of the next test
+        for context in contexts:
+            context.close()
 
 
 def all_are_remembered(tabs: list[Tab]) -> None:

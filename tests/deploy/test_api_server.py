@@ -3,7 +3,6 @@
 import copy
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,52 +10,37 @@ import pytest
 import yaml
 
 from proxy.config import Config, loads
-from tests.deploy.api_server import MISSING, ApiServer, RefusedError, assets, running
+from tests.deploy.api_server import MISSING, ApiServer, RefusedError, assets
 from tests.deploy.helm import chosen, render_all
-from tests.deploy.test_kubernetes import ALL_ON, CHAT, CRDS, FOLDER, base, charts
+from tests.deploy.test_kubernetes import ALL_ON, CHAT, CRDS, FOLDER, PROXY, Objects, base, charts
 from tests.docs.pages import ROOT, found
 from tests.support.finding import Found, follow
 
-PROGRAMS = assets()
 pytestmark = [
-    pytest.mark.skipif(PROGRAMS is None, reason=MISSING),
+    pytest.mark.skipif(assets() is None, reason=MISSING),
     pytest.mark.system,
     pytest.mark.alone,
     pytest.mark.timeout(300),
 ]
 ACCOUNT = "chainlit-proxy"
+# The class of the pods of ALL_ON.
+HIGH = {
+    "apiVersion": "scheduling.k8s.io/v1",
+    "kind": "PriorityClass",
+    "metadata": {"name": "high"},
+    "value": 1000,
+}
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    """One for all tests here, each of which has a namespace of its own."""
-    assert PROGRAMS is not None
-    with running(PROGRAMS, tmp_path_factory.mktemp("kubernetes")) as server:
-        server.kubectl("create", "namespace", "monitoring")
-        yield server
-
-
-@pytest.fixture
-def namespace(server: ApiServer, request: pytest.FixtureRequest) -> str:
-    """That of one test."""
-    name = re.sub(r"[^a-z]+", "-", request.node.name.lower()).strip("-")[:60].strip("-")
-    server.kubectl("create", "namespace", name)
-    return name
-
-
-def placed(documents: list[dict[str, Any]], namespace: str) -> list[dict[str, Any]]:
-    """What a bare API server knows, in a namespace; the chart's own is `chat`."""
-    copies = copy.deepcopy([one for one in documents if one["kind"] not in CRDS])
-    for one in copies:
-        if one["metadata"].get("namespace") == "chat":
-            one["metadata"]["namespace"] = namespace
-    return copies
+def known(server: ApiServer, objects: Objects) -> list[dict[str, Any]]:
+    """Those whose kinds are Kubernetes' own, or were defined."""
+    return [one for one in objects.values() if one["kind"] not in CRDS or one["kind"] in server.defined]
 
 
 @pytest.mark.parametrize("whose", ["base", *charts()])
 def test_every_object_is_taken(server: ApiServer, namespace: str, whose: str) -> None:
     """No field is unknown or told twice, and to apply it again changes nothing."""
-    documents = placed(list((base() if whose == "base" else charts()[whose]).values()), namespace)
+    documents = known(server, base() if whose == "base" else charts()[whose])
     assert len(documents) > 8
     assert server.apply(documents, namespace) == server.apply(documents, namespace)
 
@@ -75,7 +59,36 @@ def test_a_mistake_is_refused(server: ApiServer, namespace: str) -> None:
 def test_a_release_is_changed(server: ApiServer, namespace: str) -> None:
     """From the defaults to everything on, to little, and back: nothing that cannot be changed is."""
     for whose in ("default", "all", "little", "default"):
-        server.apply(placed(list(charts()[whose].values()), namespace), namespace)
+        server.apply(known(server, charts()[whose]), namespace)
+
+
+@pytest.mark.parametrize("whose", ["base", "default"])
+def test_another_manager_takes_it_over(server: ApiServer, namespace: str, whose: str) -> None:
+    """What kubectl applied may be applied by Argo CD or a pipeline: nobody holds another value of a field.
+
+    One that is taken as a whole, and that the server fills in, would be in conflict with itself.
+    """
+    documents = known(server, base() if whose == "base" else charts()[whose])
+    given = yaml.safe_dump_all(documents)
+    server.kubectl("apply", "--namespace", namespace, "-f", "-", given=given)
+    server.apply(documents, namespace, manager="pipeline")
+
+
+@pytest.mark.parametrize("whose", ["base", *charts()])
+def test_the_pods_are_as_restricted_as_can_be(server: ApiServer, namespace: str, whose: str) -> None:
+    """A namespace that enforces the strictest Pod Security Standard takes them, and no looser ones."""
+    server.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
+    server.kubectl("apply", "-f", "-", given=yaml.safe_dump(HIGH))
+    for key in (PROXY, CHAT):
+        template = (base() if whose == "base" else charts()[whose])[key]["spec"]["template"]
+        pod = {"apiVersion": "v1", "kind": "Pod", **template}
+        pod["metadata"] = {**template["metadata"], "name": key[1]}
+        server.apply([pod], namespace)
+        (container,) = template["spec"]["containers"]
+        loose = {**container, "securityContext": {**container["securityContext"], "capabilities": {}}}
+        pod["metadata"]["name"] = "loose"
+        with pytest.raises(RefusedError, match="unrestricted capabilities"):
+            server.apply([{**pod, "spec": {**template["spec"], "containers": [loose]}}], namespace)
 
 
 def test_the_overlay_of_the_page_is_taken(server: ApiServer, tmp_path: Path) -> None:
@@ -83,19 +96,23 @@ def test_the_overlay_of_the_page_is_taken(server: ApiServer, tmp_path: Path) -> 
     page = ROOT / "docs/deployment/kubernetes.md"
     (text,) = (one.text for one in found("yaml") if one.page == page and "kind: Kustomization" in one.text)
     overlay = yaml.safe_load(text)
-    for components in ([], ["deploy/kubernetes/discovery"]):  # `monitoring` needs the operator's kinds
+    wanted = overlay["components"]
+    assert wanted == ["deploy/kubernetes/monitoring"]
+    if not server.defined.issuperset({"ServiceMonitor", "PrometheusRule"}):
+        wanted = []
+    for components in (wanted, [*wanted, "deploy/kubernetes/discovery"]):
         overlay["components"] = components
         folder = tmp_path / str(len(components))
         shutil.copytree(FOLDER, folder / "deploy/kubernetes")
         (folder / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
         (folder / "proxy.yaml").write_text((FOLDER / "base/proxy.yaml").read_text())
-        if not components:
+        if components == wanted:
             server.kubectl("create", "namespace", overlay["namespace"])
         told = server.kubectl("apply", "--validate=strict", "-k", str(folder))
-        assert ("role.rbac.authorization.k8s.io/chainlit-proxy created" in told) is bool(components)
-        again = server.kubectl("apply", "--validate=strict", "-k", str(folder)).splitlines()
-        for workload in ("deployment.apps/chainlit-proxy", "statefulset.apps/chat"):
-            assert f"{workload} unchanged" in again  # nothing is rolled
+        assert ("role.rbac.authorization.k8s.io/chainlit-proxy created" in told) is (components != wanted)
+        there = server.versions("get", "-k", str(folder))
+        assert server.versions("apply", "--validate=strict", "-k", str(folder)) == there  # nothing is rolled
+        assert server.kubectl("diff", "-k", str(folder)) == ""
 
 
 def slices(*pods: str, ready: bool = True) -> dict[str, Any]:
@@ -123,7 +140,7 @@ def account(server: ApiServer, namespace: str) -> Path:
     (objects,) = render_all([chosen(ALL_ON)])
     wanted = [one for one in objects if one["kind"] in {"Role", "RoleBinding", "ServiceAccount"}]
     assert len(wanted) == 3
-    server.apply(placed(wanted, namespace), namespace)
+    server.apply(wanted, namespace)
     token = server.kubectl("create", "token", ACCOUNT, "--namespace", namespace).strip()
     return server.kubeconfig(namespace, token)
 

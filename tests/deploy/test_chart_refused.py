@@ -59,6 +59,25 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         for part in ("proxy", "chat")
         for label in ("name", "instance")
     ),
+    # What the API server refuses when it has taken half of a release, or what hides the hooks' token.
+    ({"chat": {"volumeMounts": [{"name": "a", "mountPath": "/etc/chainlit-hook/"}]}}, "one is there twice"),
+    ({"proxy": {"service": {"externalTrafficPolicy": "Local"}}}, "externalTrafficPolicy is for the types"),
+    *(
+        (
+            {"proxy": {"service": {"type": kind, "loadBalancerSourceRanges": ["203.0.113.0/24"]}}},
+            "loadBalancerSourceRanges is for the type",
+        )
+        for kind in ("ClusterIP", "NodePort")
+    ),
+    (
+        {"proxy": {"service": {"type": "LoadBalancer", "loadBalancerSourceRanges": ["203.0.113.0"]}}},
+        "/proxy/service/loadBalancerSourceRanges/0",
+    ),
+    ({"chat": {"metrics": {"enabled": True, "port": 8000}}}, "/chat/metrics/port"),
+    *(
+        ({"serviceMonitor": {"interval": text}}, "/serviceMonitor/interval")
+        for text in ("15", "soon", "30s1m", "")
+    ),
     (
         {"proxy": {"podAnnotations": {"checksum/config": "x"}}},
         r"proxy\.podAnnotations: one is there twice",

@@ -36,7 +36,7 @@ POD: dict[str, Any] = {
     "affinity": {"podAntiAffinity": {}},
     "priorityClassName": "high",
 }
-ALL_ON = {
+ALL_ON: dict[str, Any] = {
     "labels": {"team": "a"},
     "imagePullSecrets": ["registry"],
     "proxy": {
@@ -211,7 +211,7 @@ def test_the_namespace_comes_from_the_pod() -> None:
     """The variable in the names is set wherever they are applied; the domain is a value."""
     for objects in (base(), charts()["default"]):
         entries = {entry["name"]: entry for entry in container(objects[PROXY])["env"]}
-        assert entries["NAMESPACE"]["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.namespace"}}
+        assert entries["NAMESPACE"]["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.namespace"
     for domain in ("cluster.example", "cluster.example."):
         objects = keyed(render(clusterDomain=domain))
         config = loads(objects["ConfigMap", "chainlit-proxy"]["data"]["proxy.yaml"], environ=ENVIRONMENT)

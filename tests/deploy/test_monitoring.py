@@ -109,5 +109,7 @@ def test_prometheus_may_reach_what_it_scrapes() -> None:
         for one in render(chat={"metrics": {"enabled": True}})
         if one["kind"] == "NetworkPolicy" and one["metadata"]["name"] == "chat"
     ]
-    rules = [rule for rule in policies[0]["spec"]["ingress"] if {"port": port} in rule["ports"]]
+    rules = [
+        rule for rule in policies[0]["spec"]["ingress"] if {"port": port, "protocol": "TCP"} in rule["ports"]
+    ]
     assert [list(peer) for rule in rules for peer in rule["from"]] == [["namespaceSelector"]]

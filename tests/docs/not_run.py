@@ -40,6 +40,9 @@ NOT_RUN = {
     "/opt/chainlit-proxy/bin/chainlit-proxy check -c /etc/chainlit-proxy/proxy.yaml": _NEEDS_SYSTEMD
     + "the command of the proxy is read by tests/deploy/test_systemd.py",
     "systemctl reload chainlit-proxy.service": _NEEDS_SYSTEMD + "done in tests/system/test_reload.py",
+    "[ -e /etc/chat/environment ] || echo CHAINLIT_PROXY_SESSIONS=sqlite:///var/lib/chat/sessions.db "
+    "| install -D -m 600 /dev/stdin /etc/chat/environment": _NEEDS_SYSTEMD
+    + "run by tests/deploy/test_instances_booted.py",
     "systemctl enable --now chat@8001.service chat@8002.service": _NEEDS_SYSTEMD
     + "the unit is read by tests/deploy/test_systemd.py",
     "systemctl restart chat@8001.service": _NEEDS_SYSTEMD + "a unit of the reader's own",

@@ -26,7 +26,8 @@ FOREIGN_OPTIONS = {
     "benchmarks": {"--compiled", "--write"},
     "docker": {"--stop-timeout", "--scale", "--build-arg", "--signal"},
     "gunicorn": {"--keep-alive"},
-    "helm": {"--reset-then-reuse-values", "--reuse-values"},
+    "helm": {"--force-conflicts", "--reset-then-reuse-values", "--reuse-values"},
+    "kubectl": {"--selector"},
     "py-spy": {"--native"},
     "uvicorn": {"--workers", "--ws-ping-timeout"},
 }

@@ -218,6 +218,23 @@ def test_a_store_that_comes_back_empty_is_filled_again(run: RunScenario) -> None
     run(scenario)
 
 
+def test_a_turn_that_finds_the_store_empty_writes_what_was_before_it(run: RunScenario) -> None:
+    """Nobody else has noticed, and the instance ends in the turn: the next one has all that was finished."""
+
+    async def scenario(site: Site) -> None:
+        a, b, tab = site.instance(), site.instance(), Tab()
+        await a.connect(tab, new=True)
+        await a.turn(tab, "one")
+        await a.store.write(tab.id, "", "x", Write(a.live(tab).fence, 10**9, "", None), 0.01)
+        await asyncio.sleep(0.05)
+        turn = await a.begin(tab, {"n": 2})
+        tab.text = "half of two"
+        assert await b.connect(Tab(tab.id), new=True) == ("one", [{"n": 2}])
+        turn.end()
+
+    run(scenario)
+
+
 def test_gone_is_gone_also_while_the_store_is_down(run: RunScenario) -> None:
     """What the user ended then is removed when the store is back."""
 

@@ -22,6 +22,7 @@ def test_an_absolute_name_is_that_of_the_certificate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str, dot: str
 ) -> None:
     """The dot is for the resolver; a certificate for another name is refused with it and without."""
+    monkeypatch.setattr(shared_directory, "_PATIENCE", 10.0)
     authority = Authority(tmp_path)
     real = socket.getaddrinfo
     monkeypatch.setattr(

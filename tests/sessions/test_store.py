@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import time
 import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from proxy.sessions import SharingSettings
 from proxy.sessions.redis_store import RedisStore
 from proxy.sessions.sqlite_store import SqliteStore
-from proxy.sessions.store import Claim, Outcome, Store, StoreDown, Write
+from proxy.sessions.store import OPERATION, Claim, Outcome, Store, StoreDown, Write
 from tests.sessions.conftest import MakeStore, Stores
 from tests.support.processes import free_port
 
@@ -263,6 +264,19 @@ def test_a_large_state_comes_back(run: Run, session: str) -> None:
         await store.claim(session, "", A, NOW, TTL)
         await store.write(session, "", A, write(NOW, 1, "x" * 8_000_000), TTL)
         assert (await store.claim(session, "", B, NOW, TTL)).state == "x" * 8_000_000
+
+    run(scenario)
+
+
+def test_an_app_that_blocks_its_loop_has_no_store_that_is_down(run: Run, session: str) -> None:
+    """What the store has answered meanwhile is read before the time is up, at the first question too."""
+
+    async def scenario(store: Store) -> None:
+        for _ in range(2):
+            asked = asyncio.create_task(store.claim(session, "", A, NOW, TTL))
+            await asyncio.sleep(0)
+            time.sleep(2 * OPERATION)  # noqa: ASYNC251 - the app makes a synchronous call
+            assert (await asked).fence == NOW
 
     run(scenario)
 

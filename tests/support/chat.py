@@ -7,7 +7,6 @@ understands the answers of the test app. It holds what a page holds: the session
 import asyncio
 import contextlib
 import itertools
-import time
 import uuid
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +14,7 @@ from urllib.parse import quote
 
 from tests.support.journal import Journal
 from tests.support.link import Event, Exchange, Identity, Link, Request, Upload
-from tests.support.waiting import eventually
+from tests.support.waiting import Bound, eventually, one_of
 
 PATIENCE = 20.0
 LOCATE = "GET /project/file/x"
@@ -161,13 +160,12 @@ class Chat:
         """Sends a message and waits for its answer."""
         nonce, waiting = await self.say(text, files)
         try:
-            reply = await asyncio.wait_for(waiting, within)
-        except TimeoutError:
-            raise AssertionError(f"{self}: no answer to {text!r} in {within:g} s: {self.story()}") from None
+            await one_of({waiting}, within)
         finally:
             self._replies.pop(nonce, None)
+        assert waiting.done(), f"{self}: no answer to {text!r} in {within:g} s: {self.story()}"
         self.asked += 1
-        return reply
+        return waiting.result()
 
     async def http(self, method: str, path: str, json: Any = None, upload: Upload | None = None) -> str:
         """Makes one of the page's HTTP calls; the body, or AssertionError unless it is answered 200."""
@@ -263,13 +261,13 @@ class Chat:
 
     async def insist(self, within: float = PATIENCE) -> Reply:
         """Asks until an answer comes, however often the connection is lost meanwhile; that answer."""
-        deadline = time.monotonic() + within
+        bound = Bound(within)
         while True:
             await eventually(lambda: self.ready, within, lambda: f"{self} ready: {self.story()}")
             try:
                 return await self.ask(within=3)
             except AssertionError:
-                if time.monotonic() > deadline:
+                if not bound.left:
                     raise
 
     async def _greeted_by(self, instance: str, within: float) -> None:

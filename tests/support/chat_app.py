@@ -144,7 +144,7 @@ async def element(nonce: str, n: int, argument: str, incoming: cl.Message) -> No
 
 async def ask(nonce: str, n: int, argument: str, incoming: cl.Message) -> None:
     """Asks back over the socket and tells what the client said."""
-    response = await cl.AskUserMessage(content="what?", timeout=10).send()
+    response = await cl.AskUserMessage(content="what?", timeout=60).send()
     said = response["output"] if response else "nothing"
     await cl.Message(content=answer(nonce, n, said=said)).send()
 

@@ -17,7 +17,7 @@ import aiohttp
 SOCKET_PATH = "/ws/socket.io"
 # The first retry of the real client waits 0.5 to 1.5 s: this value, give or take half of it.
 RECONNECT_DELAY = 1.0
-REQUEST_TIMEOUT = 30.0  # for a request of the test; longer than an instance is ever blocked here
+REQUEST_TIMEOUT = 60.0  # for a request of the test; longer than an instance is ever blocked here
 
 
 class Driver(Enum):

@@ -6,7 +6,6 @@ compared with that at the end: nothing twice, and nothing that was said is lost 
 
 import asyncio
 import random
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -18,7 +17,7 @@ from tests.support.clients import Clients, each
 from tests.support.journal import Journal
 from tests.support.link import COOKIE_KINDS, KINDS, Kind
 from tests.support.sharing import Conversation
-from tests.support.waiting import eventually
+from tests.support.waiting import Stopwatch, eventually, one_of
 
 # Every library with every choice of transports before those that differ only in what they tell of themselves.
 MIX = [*COOKIE_KINDS, *(kind for kind in KINDS if kind not in COOKIE_KINDS)]
@@ -46,7 +45,7 @@ class Talk(Conversation):
         self.said.append(nonce)
         told = asyncio.ensure_future(self.told.wait())
         either: set[asyncio.Future[Any]] = {answer, told}
-        await asyncio.wait(either, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+        await one_of(either, within)
         told.cancel()
         assert answer.done() or self.told.is_set(), (
             f"{self}: {nonce} was lost in silence: {self.chat.story()}"
@@ -144,12 +143,12 @@ def fairly_used(talks: Sequence[Talk]) -> str:
     return min(Counter(talk.at for talk in talks).items(), key=lambda at: abs(at[1] - len(talks) / 3))[0]
 
 
-async def next_answers(talks: Iterable[Talk], since: float) -> list[float]:
-    """All say something at once; after how many seconds each was answered, the shortest first."""
+async def next_answers(talks: Iterable[Talk], since: Stopwatch) -> list[float]:
+    """All say something at once; after how many seconds of it each was answered, the shortest first."""
 
     async def one(talk: Talk) -> float:
         while await talk.say() is None:  # it was told so, and asks again
             pass
-        return time.monotonic() - since
+        return since.seconds
 
     return sorted(await together(one(talk) for talk in talks))

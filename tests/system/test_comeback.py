@@ -45,7 +45,7 @@ def test_a_killed_instance_gets_new_sessions_only(fleet: Fleet, proxy: ProxyProc
     asyncio.run(scenario())
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_a_frozen_instance_does_not_revive_its_stale_sessions(fleet: Fleet, make_proxy: MakeProxy) -> None:
     """An instance that was given up for its silence still holds the sessions that moved; they stay moved."""
     proxy = make_proxy(health=HEALTH | {"timeout": 1, "evict_after": 3})

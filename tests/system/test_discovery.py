@@ -14,7 +14,7 @@ from tests.support.link import KINDS
 from tests.support.proxy_process import MakeProxy
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 CURRENT = "chainlit_proxy_discovery_current"
 FAILURES = "chainlit_proxy_discovery_failures_total"

@@ -13,7 +13,7 @@ from tests.support.proxy_process import MakeProxy, ProxyProcess, command
 from tests.support.size import sized
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 CROWD = sized(100, in_full=300)
 TIME = 30  # seconds for a drain: an answer under way takes some six of them

@@ -15,7 +15,7 @@ from tests.support.size import in_full, sized
 from tests.support.talks import Talk, together, unnoticed
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(sized(150, in_full=600))]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(sized(300, in_full=600))]
 
 MOST = 4
 ANSWERS = 2  # that one replica carries here

@@ -15,6 +15,7 @@ from tests.support.clients import Clients, assert_nothing_refused, each
 from tests.support.instances import Fleet
 from tests.support.link import JS_KINDS, Driver, Kind, Transports
 from tests.support.proxy_process import ProxyProcess
+from tests.support.waiting import Stopwatch
 
 pytestmark = pytest.mark.system
 
@@ -63,7 +64,7 @@ class Load:
 
 
 @pytest.mark.alone
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_only_the_clients_of_the_killed_instance_notice(fleet: Fleet, proxy: ProxyProcess) -> None:
     """Its clients have a working session within about a second; the others' sessions see nothing."""
 
@@ -77,16 +78,16 @@ def test_only_the_clients_of_the_killed_instance_notice(fleet: Fleet, proxy: Pro
             running = asyncio.create_task(load.run())
             await each(victims, lambda chat: chat.ask())
             fleet["a"].kill9()
-            killed = time.time()
+            killed, watch = time.time(), Stopwatch()
             newcomers = await clients.open_many(islice(cycle(JS_KINDS), NEWCOMERS))
             await each(victims, lambda chat: chat.recover(), at_once=len(victims))
+            took = sorted(watch.own(chat.ready_at - killed) for chat in victims)
             load.stop()
             await running
 
-            took = sorted(chat.ready_at - killed for chat in victims)
             assert took[0] > 0, "a victim did not notice"
-            assert statistics.median(took) < MEDIAN, f"seconds until usable: {took}"
-            assert took[int(0.99 * len(took))] < P99, f"seconds until usable: {took}"
+            assert statistics.median(took) < MEDIAN, f"seconds until usable: {took}, {watch}"
+            assert took[int(0.99 * len(took))] < P99, f"seconds until usable: {took}, {watch}"
             await each(victims + newcomers, lambda chat: chat.check(fleet.journal))
 
             assert_nothing_refused(others + newcomers)

@@ -12,9 +12,9 @@ from tests.support.instances import Fleet
 from tests.support.link import JS_KINDS, KINDS
 from tests.support.proxy_process import MakeProxy
 from tests.support.size import sized
-from tests.support.waiting import eventually
+from tests.support.waiting import Stopwatch, eventually
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 WORKS_AGAIN = 6.0  # seconds, of which the page itself waits up to 1.5
 LATE = 0.5  # seconds that a busy machine may add
@@ -38,15 +38,15 @@ def test_it_is_degraded_soon_and_its_users_move_after_evict_after(
             victims = [chat for chat in chats if chat.home == "a"]
             others = [chat for chat in chats if chat.home != "a"]
             fleet["a"].pause()
-            frozen = time.time()
+            frozen, watch = time.time(), Stopwatch()
             await eventually(lambda: proxy.health().get("a") == "degraded", 10, "degraded")
-            assert time.time() - frozen < 3 + LATE, "fall x interval"
+            assert watch.seconds < 3 + LATE, "fall x interval"
             assert all(chat.connects == 1 for chat in victims), "who is pinned is kept for now"
             newcomers = await clients.open_many(KINDS[:4])
             assert "a" not in {chat.home for chat in newcomers}
             await each(victims, lambda chat: chat.recover(), at_once=len(victims))
-            took = sorted(chat.ready_at - frozen for chat in victims)
-            assert took[-1] < WORKS_AGAIN + LATE + RECONNECT * len(victims), took
+            took = sorted(watch.own(chat.ready_at - frozen) for chat in victims)
+            assert took[-1] < WORKS_AGAIN + LATE + RECONNECT * len(victims), (took, watch)
             assert all(chat.connects == 1 for chat in others)
 
     asyncio.run(scenario())

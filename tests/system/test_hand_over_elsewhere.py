@@ -17,7 +17,7 @@ from tests.support.waiting import eventually
 from tests.system.test_sessions_elsewhere import MakeSite, Site, make_site
 
 __all__ = ["make_site", "redis_server"]
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 PYTHON_KINDS = [kind for kind in COOKIE_KINDS if kind.driver is Driver.PYTHON]
 SHARED = {"shared": True}

@@ -16,7 +16,7 @@ from tests.support.size import sized
 from tests.support.talks import Talk, check_once, most_used, stream, talks_of, together
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(sized(120, in_full=600))]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(sized(300, in_full=600))]
 
 NAME = "chat.test"
 POLLING = [kind for kind in KINDS if kind.transports is Transports.POLLING]

@@ -10,7 +10,7 @@ from tests.support.size import in_full, sized
 from tests.support.talks import Talk, most_used, stream, together, unnoticed
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(sized(120, in_full=600))]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(sized(300, in_full=600))]
 
 CROWD = sized(12, in_full=300)
 TOKENS, PAUSE = sized(100, in_full=40), sized(2, in_full=50) / 100  # of an answer

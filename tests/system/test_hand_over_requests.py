@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,15 @@ from tests.support.link import Event, Kind, Request, Transports, Upload
 from tests.support.sharing import START, RunSharing
 from tests.support.size import IN_FULL, sized
 from tests.support.talks import MIX, Talk, most_used, talks_of, together, unnoticed
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, wait_until
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(sized(120, in_full=600))]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(sized(300, in_full=600))]
 
 FEW = 12
 HELD = sized(6, in_full=300)  # clients of the only instance
 AFTER = 1.0  # seconds after a kill in which requests are made
 LARGE = 1_000_000  # characters of an upload that takes a while
+HOLD = 19.0  # seconds, the longest: an instance takes some to start
 CHUNK = 8192  # bytes
 CHUNKS = 150
 PING = 0 if IN_FULL else 2  # seconds; Chainlit's own is 25
@@ -150,20 +152,39 @@ def test_silence_after_two_hand_overs(tmp_path: Path) -> None:
 
 
 def test_the_only_instance(tmp_path: Path) -> None:
-    """Nobody else is there: clients and requests are held until it is back, and go on."""
-    run = RunSharing(tmp_path, 1, affinity={"hold": 19})  # a busy machine starts it slowly
+    """Nobody else is there: clients and requests are held until it is back, and go on.
+
+    What a busy machine starts too late for them shows nothing, and is done again.
+    """
+    run = RunSharing(tmp_path, 1, affinity={"hold": HOLD})
+    back: Future[float] = Future()
+    back.set_result(0.0)  # until it is killed
+
+    def is_back_after(killed: str) -> float:
+        began = time.monotonic()
+        wait_until(lambda: run.all_healthy() and killed not in run.pids(), START, run.tail)
+        return time.monotonic() - began
 
     async def scenario() -> None:
+        nonlocal back
         async with unnoticed(run.url, run.journal, HELD) as talks, Clients(run.url) as others:
             (stranger,) = await talks_of(others, [Kind(MIX[0].driver, Transports.BOTH)])
             await run.kill(talks[0].at)
+            back = pool.submit(is_back_after, talks[0].at)
             page = stranger.chat.http("GET", "/project/translations?language=en-US")
-            await together([*(talk.say() for talk in talks), stranger.say(), page])
+            await together([*(talk.say(within=40) for talk in talks), stranger.say(within=40), page])
             stranger.check_never_away()
 
-    try:
-        run.start()
-        asyncio.run(scenario())
-    finally:
-        run.end()
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            run.start()
+            for last in (False, False, True):
+                try:
+                    asyncio.run(scenario())
+                    break
+                except AssertionError:
+                    if last or back.result() < HOLD - 1:
+                        raise
+        finally:
+            run.end()
         print(run.tail(200))

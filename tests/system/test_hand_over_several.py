@@ -21,7 +21,7 @@ from tests.support.sharing import Conversation, Instance
 from tests.support.waiting import eventually
 
 __all__ = ["redis_server"]
-pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 POLLS = [Kind(driver, Transports.POLLING) for driver in Driver]
 ALL = [*POLLS, Kind(Driver.PYTHON, Transports.WEBSOCKET), Kind(Driver.JS, Transports.BOTH)]

@@ -13,7 +13,7 @@ from proxy.sessions.proof import proof
 from tests.support.proxy_process import ProxyProcess, config_for
 from tests.support.sharing import Instance
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 SECRET = "known-to-our-instances"
 

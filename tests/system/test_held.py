@@ -15,7 +15,7 @@ from tests.support.link import Driver, Kind, Transports
 from tests.support.sharing import Conversation, RunSharing
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 LONGEST = 19.9  # seconds: a replica takes some to start on a machine that does much else
 WAIT = 60.0

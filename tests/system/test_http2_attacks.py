@@ -25,7 +25,7 @@ from tests.support.certificates import Authority
 from tests.support.proxy_process import MakeProxy, ProxyProcess
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 ATTACKERS = 20
 FEW = 3  # of those that keep instances busy as well

@@ -13,7 +13,7 @@ from tests.support.proxy_process import MakeProxy, ProxyProcess
 from tests.support.python_link import PythonLink
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 GAP = 5.0  # seconds until the client connects again
 TOKENS = 200

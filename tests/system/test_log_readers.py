@@ -17,7 +17,7 @@ from tests.support.proxy_process import HEALTH, ProxyProcess
 from tests.support.run_command import RunCommand
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 REQUESTS = 3000  # their lines are some four times what a pipe holds
 DROPPED = "chainlit_proxy_log_lines_dropped_total"

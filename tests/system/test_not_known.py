@@ -22,7 +22,7 @@ from tests.support.proxy_process import HEALTH, ROOT, ProxyProcess, config_for
 from tests.support.proxy_with_names import ProxyWithNames, may_mount
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 GONE = 3.0  # seconds that a name does not resolve
 

@@ -18,7 +18,7 @@ from tests.support.clients import Clients
 from tests.support.link import Driver, Kind, Transports
 from tests.support.sharing import Instance, RunSharing
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 SOCKETIO = "/ws/socket.io/?EIO=4&transport="
 
 

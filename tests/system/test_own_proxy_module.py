@@ -11,7 +11,7 @@ from tests.support.proxy_process import ROOT
 from tests.support.sharing import PLAIN_RUN, Instance, RunSharing
 from tests.system.test_sessions_elsewhere import Site, kill_home, opened
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 # As the command `chainlit-proxy`, with the app's folder first on its import path.
 COMMAND = [sys.executable, "-m", "chainlit_proxy"]

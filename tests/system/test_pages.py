@@ -20,7 +20,7 @@ from tests.support.run_command import RunCommand
 from tests.support.typist import Typist
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 PYTHON_KINDS = [kind for kind in KINDS if kind.driver is Driver.PYTHON]
 START = 40.0

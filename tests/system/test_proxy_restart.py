@@ -27,7 +27,7 @@ MESSAGES = 2
 KIND = Kind(Driver.PYTHON, Transports.BOTH)  # one whose websocket is lost with the process
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_every_conversation_goes_on_after_a_restart(fleet: Fleet, make_proxy: MakeProxy) -> None:
     """Stopped or killed and started again, the proxy brings every client back to their own sessions."""
     proxy = make_proxy()

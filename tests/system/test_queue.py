@@ -13,7 +13,7 @@ from tests.support.link import Driver, Event, Kind, Request, Transports
 from tests.support.sharing import NOTICE, RunSharing, ending
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 PAGE = Kind(Driver.PYTHON, Transports.BOTH)
 REAL = Kind(Driver.JS, Transports.BOTH)

@@ -14,7 +14,7 @@ from tests.docs.test_dockerfile import STEPS, command
 from tests.support.proxy_process import COMMAND
 from tests.support.sharing import APP, Instance
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 # As root, what `chmod` takes away is not allowed either, as for the user of the image.
 AS_USER = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []

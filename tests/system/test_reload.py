@@ -22,7 +22,7 @@ from tests.support.proxy_process import MakeProxy, ProxyProcess, config_for
 from tests.support.size import sized
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 RELOADS = 100
 CROWD = sized(100, in_full=300)

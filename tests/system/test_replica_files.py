@@ -11,7 +11,7 @@ from tests.replicas.visitor import Visitor
 from tests.support.proxy_process import COMMAND
 from tests.support.sharing import Instance
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 STOP = 30.0
 STORE = {"sessions.db", "sessions.db.files"}  # all of it that is left

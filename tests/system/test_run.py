@@ -14,7 +14,7 @@ from tests.support.processes import alive
 from tests.support.run_command import REPLICAS, START, RunCommand
 from tests.support.waiting import eventually, wait_until
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 GONE_WITHIN = 30.0  # Chainlit itself takes up to 24 s to let an idle polling client go
 

@@ -15,7 +15,7 @@ from tests.support.processes import alive
 from tests.support.sharing import Conversation, RunSharing, ending
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 CONVERSATIONS = 9
 GONE = 10.0

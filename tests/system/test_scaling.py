@@ -11,7 +11,7 @@ from tests.support.link import KINDS
 from tests.support.proxy_process import MakeProxy, ProxyProcess, config_for
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 
 async def restart_with(proxy: ProxyProcess, fleet: Fleet, names: str) -> None:

@@ -18,7 +18,7 @@ from tests.support.sharing import START, Conversation, RunSharing, ending
 from tests.support.size import in_full
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 CONVERSATIONS = 50
 PAGE = Kind(Driver.PYTHON, Transports.BOTH)

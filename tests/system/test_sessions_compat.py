@@ -16,7 +16,7 @@ from tests.support.size import IN_FULL
 from tests.system.test_sessions_elsewhere import MakeSite, kill_home, make_site
 
 __all__ = ["make_site"]
-pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 TRIED = [*RELEASES, *newer()] if os.environ.get("COMPAT") == "all" else RELEASES[: int(IN_FULL)]
 # Before 2.5.5 a page announces nothing.

@@ -23,7 +23,7 @@ from tests.support.size import in_full
 from tests.support.waiting import eventually
 
 __all__ = ["redis_server"]
-pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 PAGE = Kind(Driver.PYTHON, Transports.BOTH)
 CONVERSATIONS = 50

@@ -20,7 +20,7 @@ from tests.support.waiting import eventually
 from tests.system.test_sessions_elsewhere import MakeSite, kill_home, make_site, opened
 
 __all__ = ["make_site", "redis_server"]
-pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 # Starts the launcher with a Chainlit that says it is another release.
 OTHER_RELEASE = """

@@ -86,7 +86,7 @@ def test_a_session_of_every_kind_is_whole(fleet: Fleet, proxies: list[ProxyProce
     asyncio.run(scenario())
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_a_killed_proxy_costs_its_connections_only(fleet: Fleet, proxies: list[ProxyProcess]) -> None:
     """Whoever was connected through it is back through another one, in the session that it had."""
 
@@ -110,7 +110,7 @@ def test_a_killed_proxy_costs_its_connections_only(fleet: Fleet, proxies: list[P
     asyncio.run(scenario())
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_a_backend_is_drained_at_each_of_them(fleet: Fleet, proxies: list[ProxyProcess]) -> None:
     """Whoever is answered there hears all of it, whichever proxies the polls come to, and leaves once."""
 
@@ -142,7 +142,7 @@ def test_a_backend_is_drained_at_each_of_them(fleet: Fleet, proxies: list[ProxyP
 
 
 @in_full
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_redis_may_stop_and_start_again(
     fleet: Fleet, proxies: list[ProxyProcess], redis_server: RedisServer
 ) -> None:

@@ -11,7 +11,7 @@ from tests.support.link import Driver, Kind, Transports
 from tests.support.sharing import Conversation, RunSharing
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 QUIET = 5.0  # seconds without a word; a session that is shared is sent away after one or two
 PAGE = Kind(Driver.PYTHON, Transports.BOTH)

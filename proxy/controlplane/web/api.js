@@ -3,6 +3,9 @@ const SILENT = 5000;     // milliseconds without a word after which the proxy do
 const AGAIN = 1000;      // milliseconds until the next try
 let seen = 0;            // the number of the last event
 let since = null;        // when it was last heard, while it does not answer
+let asked = Promise.resolve();  // the newest question to the operator, until it is answered
+let rolling = false;     // whether a rollout is wished for, and the proxy has not answered yet
+const wished = new Map();  // by backend: the newest wish that the proxy has not answered yet
 
 class Refused extends Error {
   constructor(status, text) {
@@ -21,7 +24,7 @@ async function ask(path, body) {
   const more = body === undefined ? {} : {"Content-Type": "application/json"};
   const answer = await fetch(path, {
     method: body === undefined ? "GET" : "POST", headers: {...headers(), ...more},
-    body: body === undefined ? undefined : JSON.stringify(body),
+    body: body === undefined ? undefined : JSON.stringify(body), signal: AbortSignal.timeout(2 * SILENT),
   }).catch(() => { throw new Refused(0, "the proxy does not answer"); });
   const said = await answer.json().catch(() => null);  // a front has pages of its own
   if (!answer.ok || said === null)
@@ -29,37 +32,44 @@ async function ask(path, body) {
   return said;
 }
 
-// Whether the operator says yes to a question; Esc is no.
+// Whether the operator says yes to a question; Esc is no. One that comes while another is open waits for its turn.
 function agrees(title, text, yes) {
-  const box = $("question");
-  $("question-title").textContent = title;
-  $("question-text").textContent = text;
-  $("question-yes").textContent = yes;
-  box.returnValue = "";
-  box.showModal();
-  return new Promise((resolve) => box.addEventListener("close", () => resolve(box.returnValue === "yes"), {once: true}));
+  return asked = asked.catch(() => {}).then(() => {
+    const box = $("question");
+    $("question-title").textContent = title;
+    $("question-text").textContent = text;
+    $("question-yes").textContent = yes;
+    box.returnValue = "";
+    box.showModal();
+    return new Promise((resolve) => box.addEventListener("close", () => resolve(box.returnValue === "yes"), {once: true}));
+  });
 }
 
 async function wish(backend, what) {
-  const {title, force, tells} = WISHES[what], at = `api/backends/${encodeURIComponent(backend.name)}/${what}`;
-  if (what === "maintenance" && !await agrees(`Take ${backend.name} out now?`, tells(backend), "Take it out")) return;
+  const {title, force, tells} = WISHES[what], {name} = backend, at = `api/backends/${encodeURIComponent(name)}/${what}`;
+  if (wished.get(name)?.what === what) return;  // it was pressed twice
+  const mine = {what};
+  wished.set(name, mine);
+  say("");
   try {
+    if (what === "maintenance" && !await agrees(`Take ${name} out now?`, tells(backend), "Take it out")) return;
     try {
       await ask(at, {});
     } catch (error) {
       const [why, how] = error.message.split(" To do it all the same, ");  // how is told to the command line
       if (error.status !== 409 || !how) throw error;  // it cannot be done in any case
-      if (!await agrees(`${title} ${backend.name}?`, why, force)) return;
+      if (!await agrees(`${title} ${name}?`, why, force)) return;
       await ask(at, {force: true});
     }
-    say("");
-  } catch (error) { say(`Not done: ${error.message}`); }
+  } catch (error) { say(`Not done: ${error.message}`); } finally { if (wished.get(name) === mine) wished.delete(name); }
 }
 
 async function rollOut() {
   const text = "One after the other: a new replica is started, and when it is healthy an old one is drained and stopped.";
   if (!await agrees("Replace all replicas by new ones?", text, "Replace them")) return;
-  try { await ask("api/rollout", {}); say(""); } catch (error) { say(`Not done: ${error.message}`); }
+  say("");
+  $("rollout").disabled = rolling = true;
+  try { await ask("api/rollout", {}); } catch (error) { say(`Not done: ${error.message}`); } finally { rolling = false; }
 }
 
 async function learnLimits() {

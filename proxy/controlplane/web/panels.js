@@ -57,7 +57,7 @@ function showTotals() {
   put($("rollout-state"), state === "idle" ? "" : `rollout ${state}: ${done} of ${total}${phase ? `, ${phase}` : ""}${reason ? `: ${reason}` : ""}`);
   const {wanted, low, high, reason: why} = now.replicas;
   put($("wanted-count"), `${wanted} wanted${low === null ? "" : ` of ${low} to ${high}`}: ${why}`);
-  $("rollout").disabled = state === "running";
+  $("rollout").disabled = rolling || state === "running";
   hide($("rollout"), !now.backends.some(({pid}) => pid !== null));  // only replicas can be replaced
   hide($("api"), sessionStorage.getItem("token") !== null);  // a link does not send it
 }
@@ -127,7 +127,11 @@ const isWanted = (item) => item.textContent.toLowerCase().includes($("events-tex
   && ["", item.dataset.kind].includes($("events-kind").value);
 const filterEvents = () => { for (const item of $("events").children) hide(item, !isWanted(item)); };
 
+let searches = 0;
 async function findIt(wanted) {
+  const search = searches += 1;
+  const tell = (...lines) => { if (search === searches) $("found").replaceChildren(...lines); };  // unless a newer one began
+  tell();  // what was found before is no answer to this one
   try {
     const {kind, backend, holds, why, session} = await ask(`api/where/${encodeURIComponent(wanted)}`);
     const here = session?.backend === backend && backend ? ` since ${clock(session.since)}` : "";
@@ -139,6 +143,6 @@ async function findIt(wanted) {
       for (const {at, origin, target, reason} of session.moves)
         lines.push(make("p", `${clock(at)} moved from ${origin}, which ${plain(REASONS, reason)}, to ${target}.`));
     }
-    $("found").replaceChildren(...lines);
-  } catch (error) { $("found").replaceChildren(make("p", error.message)); }
+    tell(...lines);
+  } catch (error) { tell(make("p", error.message)); }
 }

@@ -7,6 +7,7 @@ class SessionList {
     this.name = name;
     this.offset = 0;
     this.timer = null;
+    this.looks = 0;  // how often was asked: the answer to an older question is of no use
     this.node = make("section");
     this.toggle = button("Sessions", () => this.turn(), `Sessions of ${name}`);
     this.toggle.setAttribute("aria-expanded", "false");
@@ -44,14 +45,19 @@ class SessionList {
 
   close() {
     clearTimeout(this.timer);
+    this.looks += 1;
+    put(this.told, "");
+    this.rows.replaceChildren();  // whoever opens it again does not read what was
   }
 
   async show(offset) {
     clearTimeout(this.timer);
     this.offset = Math.max(0, offset);
+    const mine = this.looks += 1;
     const only = this.all.checked ? "" : "&connected=true";
     try {
       const page = await ask(`api/sessions?backend=${encodeURIComponent(this.name)}&offset=${this.offset}&limit=${AT_ONCE}${only}`);
+      if (mine !== this.looks) return;
       if (!page.sessions.length && this.offset) return this.show(0);
       const to = this.offset + page.sessions.length;
       put(this.told, page.total ? `${this.offset + 1} to ${to} of ${count(page.total, "session")}` : "There are none.");
@@ -59,7 +65,10 @@ class SessionList {
       hide(this.table, !page.total);
       hide(this.back, !this.offset);  // hidden while there is nothing to go to
       hide(this.next, to >= page.total);
-    } catch (error) { put(this.told, `Not known: ${error.message}`); }
+    } catch (error) {
+      if (mine !== this.looks) return;
+      put(this.told, `Not known: ${error.message}`);
+    }
     if (!this.body.hidden && this.node.isConnected) this.timer = setTimeout(() => this.show(this.offset), RENEWED);
   }
 

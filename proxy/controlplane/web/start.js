@@ -76,7 +76,7 @@ $("events-text").addEventListener("input", filterEvents);
 $("events-kind").addEventListener("change", filterEvents);
 $("rollout").addEventListener("click", rollOut);
 $("question-no").addEventListener("click", () => $("question").close("no"));
-$("question-yes").addEventListener("click", () => $("question").close("yes"));
+$("question-yes").addEventListener("click", ({detail}) => { if (detail < 2) $("question").close("yes"); });  // a double click is one answer
 document.addEventListener("visibilitychange", () => { if (now && !document.hidden) render(); });
 tellWords();
 follow();

@@ -45,7 +45,7 @@
 {{- $volumes := index . 2 -}}
 {{- range $values.volumes }}{{ $volumes = append $volumes .name }}{{ end -}}
 {{- $mounts := index . 3 -}}
-{{- range $values.volumeMounts }}{{ $mounts = append $mounts .mountPath }}{{ end -}}
+{{- range $values.volumeMounts }}{{ $mounts = append $mounts (.mountPath | default "" | toString | clean) }}{{ end -}}
 {{- $labels := concat (list "app.kubernetes.io/name" "app.kubernetes.io/instance") (keys ($values.podLabels | default dict) | sortAlpha) -}}
 {{- $annotations := concat (index . 4) (keys ($values.podAnnotations | default dict) | sortAlpha) -}}
 {{- range $name, $there := dict "volumes" $volumes "volumeMounts" $mounts "podLabels" $labels "podAnnotations" $annotations -}}
@@ -77,6 +77,13 @@
 {{- end -}}
 {{- if lt (int .Values.proxy.autoscaling.maxReplicas) (int .Values.proxy.autoscaling.minReplicas) -}}
 {{- fail "proxy.autoscaling.maxReplicas is less than minReplicas" -}}
+{{- end -}}
+{{- $service := .Values.proxy.service -}}
+{{- if and $service.externalTrafficPolicy (eq $service.type "ClusterIP") -}}
+{{- fail "proxy.service.externalTrafficPolicy is for the types NodePort and LoadBalancer: a ClusterIP has no traffic from outside" -}}
+{{- end -}}
+{{- if and $service.loadBalancerSourceRanges (ne $service.type "LoadBalancer") -}}
+{{- fail "proxy.service.loadBalancerSourceRanges is for the type LoadBalancer: with another, nothing keeps clients out" -}}
 {{- end -}}
 {{- $scaling := .Values.chat.autoscaling -}}
 {{- if lt (int $scaling.maxReplicas) (int $scaling.minReplicas) -}}

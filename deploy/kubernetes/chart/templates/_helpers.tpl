@@ -21,9 +21,25 @@ app.kubernetes.io/instance: {{ (index . 0).Release.Name | quote }}
 {{- if not (index . 3) -}}
 replicas: {{ index . 4 }}
 {{- else if $running := lookup "apps/v1" (index . 1) (index . 0).Release.Namespace (index . 2) -}}
+{{- if include "chainlit-proxy.numbered" $running -}}
 # As many as there are: without it a release that begins to scale by itself would fall to one for a moment.
 replicas: {{ $running.spec.replicas }}
+{{- end -}}
 {{- end }}
+{{- end -}}
+
+{{/* Whether a workload would lose its number of pods if the release no longer told one. It would if that is Helm's: where
+Helm applies on the server's side, it says so there. A number that an autoscaler has set since is not told: a rollback to
+the release would be a conflict. */}}
+{{- define "chainlit-proxy.numbered" -}}
+{{- $numbered := "yes" -}}
+{{- range dig "metadata" "managedFields" list . -}}
+{{- $fields := .fieldsV1 | default dict -}}
+{{- if and (eq .operation "Apply") (hasKey (dig "f:metadata" "f:annotations" dict $fields) "f:meta.helm.sh/release-name") -}}
+{{- $numbered = hasKey (dig "f:spec" dict $fields) "f:replicas" | ternary "yes" "" -}}
+{{- end -}}
+{{- end -}}
+{{- $numbered -}}
 {{- end -}}
 
 {{/* Where an object for Prometheus or Grafana goes, and its labels: `list $ "chat" .Values.serviceMonitor`. */}}
