@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 # Variables of ours that hold a secret; the launcher is told what it needs of them in another way.
 _OURS = frozenset({"CHAINLIT_PROXY_HEALTH_SECRET", "CHAINLIT_PROXY_SESSIONS", "CHAINLIT_PROXY_TOKEN"})
-
-_CHAINLITS = re.compile(r"CHAINLIT_(?!PROXY_)")
+_CHAINLITS = re.compile(r"CHAINLIT_(?!PROXY_)")  # those that Chainlit reads itself
 
 
 def tell_replicas(config: Config, own: str, secrets: Sequence[SecretStr] = ()) -> "SharingSettings":

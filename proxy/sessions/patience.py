@@ -25,7 +25,7 @@ from .ending import SOCKETS, leave_polls
 BEAT = 0.5  # seconds between two looks at the clock
 LATE = 1.5  # seconds between two that are late: a busy loop takes less
 BEATS = 10  # of a wait of our own: of each of them no more is counted, however late it comes
-STANDS = 4
+STANDS = 4  # times as long may such a wait last, if the loop stands again and again
 NEVER = 1e6  # seconds: 11 days, for waits that have an end for other reasons
 LONG_AGO = 1.0  # in seconds since the epoch: over for any timeout, and for `NEVER`
 NAMES = {  # what python-engineio's methods use, and so what is known of them
@@ -41,10 +41,7 @@ _MARK = "_chainlit_proxy_patience"  # on what replaces uvicorn's
 
 @asynccontextmanager
 async def within(seconds: float) -> AsyncIterator[None]:
-    """As `asyncio.timeout`, of the time in which this loop runs: what came while it stood is read first.
-
-    A loop that stands again and again gets `STANDS` times the seconds at most.
-    """
+    """As `asyncio.timeout`, of the time in which this loop runs: what came while it stood is read first."""
     loop = asyncio.get_running_loop()
     latest = loop.time() + STANDS * seconds
     timer: asyncio.TimerHandle

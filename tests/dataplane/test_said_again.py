@@ -30,6 +30,12 @@ async def polled(tab: Tab) -> list[bytes]:
     return tab.got
 
 
+async def cut_off(world: World, client: Socket) -> None:
+    """It is gone without a word, with what is on its way to it: see `lose` for one that has all."""
+    client.peer.reset()
+    await world.until(lambda: not world.plane.tunnels)
+
+
 async def said_again(socket: Socket, count: int) -> list[bytes]:
     """What a session that connects again hears first."""
     await socket.hear()
@@ -146,8 +152,7 @@ def test_what_was_said_in_the_moment_of_a_loss_is_said_again() -> None:
         assert [await socket.hear() for _ in said] == said
         for packet in (*tokens(3, 6), b"2"):
             old.push(packet)
-        socket.peer.reset()
-        await world.until(lambda: not world.plane.tunnels)
+        await cut_off(world, socket)
         old.push(tokens(6, 7)[0])
         again = await Tab(world, world.cookie("a")).socket()
         assert await said_again(again, 5) == [CONNECTED, *tokens(3, 7)]
@@ -161,16 +166,14 @@ def test_what_is_lost_twice_is_said_in_the_end() -> None:
     async def test(world: World) -> None:
         instances = chats(world)
         socket = await open_socket(world)
-        socket.peer.reset()
-        await world.until(lambda: not world.plane.tunnels)
+        await cut_off(world, socket)
         first(instances).push(tokens(0, 1)[0])
         await collected(world, 1)
         again = await Tab(world, world.cookie("a")).socket()
         assert await said_again(again, 2) == [CONNECTED, *tokens(0, 1)]
         for packet in tokens(1, 3):
             newest(instances).push(packet)
-        again.peer.reset()
-        await world.until(lambda: not world.plane.tunnels)
+        await cut_off(world, again)
         last = await Tab(world, world.cookie("a")).socket()
         assert await said_again(last, 3) == [CONNECTED, *tokens(1, 3)]
 
@@ -258,8 +261,7 @@ def test_a_websocket_that_is_there_before_the_answer_to_connect() -> None:
         await world.until(lambda: first(instances).upgraded)
         for packet in tokens(0, 3):
             first(instances).push(packet)
-        upgraded.peer.reset()
-        await world.until(lambda: not world.plane.tunnels)
+        await cut_off(world, upgraded)
         again = await Tab(world, world.cookie("a")).socket()
         assert await said_again(again, 4) == [CONNECTED, *tokens(0, 3)]
 
